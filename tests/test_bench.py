@@ -2,10 +2,18 @@ import json
 
 import pytest
 import torch
+from transformers import Trainer
 
+from tests.conftest import PLAN, problem, spec
 from tests.test_cli import tsp
 from tsp import bench, models
 from tsp.doctor import examine
+from tsp.peers import with_peft
+from tsp.trainer import train_bank
+
+
+def told(ours, peer, name="step_context_5k_vs_peft"):
+    return {"name": name, "ours": ours, "peer": peer, "ratio": peer / ours, "peer_name": "p"}
 
 
 def test_ratios_are_those_of_the_times(monkeypatch):
@@ -17,35 +25,128 @@ def test_ratios_are_those_of_the_times(monkeypatch):
         assert row["ours"] > 0
         assert row["peer"] > 0
         share = row["name"] == "tsloss_share"
-        told = row["ours"] / row["peer"] if share else row["peer"] / row["ours"]
-        assert row["ratio"] == pytest.approx(told)
+        ratio = row["ours"] / row["peer"] if share else row["peer"] / row["ours"]
+        assert row["ratio"] == pytest.approx(ratio)
         assert row["torch"] == torch.__version__.split("+")[0] or row["torch"] == torch.__version__
-        assert {"machine", "device", "threads", "repeats", "unit", "peer_name"} <= set(row)
+        wanted = {"machine", "processor", "device", "threads", "repeats", "unit", "peer_name"}
+        assert wanted <= set(row)
     text = bench.render(rows)
     assert all(name in text for name in names)
 
 
-def test_both_sides_are_timed_in_turn():
-    order = []
-    bench._row("x", lambda: order.append("ours"), lambda: order.append("peer"), 2, "other")
-    assert order == ["ours", "peer"] * 3
+def test_both_sides_are_timed_in_turn_and_per_unit(monkeypatch):
+    clock, order = [0.0], []
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: clock[0])
+
+    def side(name, seconds, units):
+        def work():
+            order.append(name)
+            clock[0] += seconds.pop(0)
+            return units
+
+        return work
+
+    ours, peer = side("ours", [9.0, 2.0, 4.0, 2.0], 2.0), side("peer", [9.0, 6.0, 6.0, 60.0], True)
+    row = bench._row("x", ours, peer, 3, "other")
+    assert order == ["ours", "peer"] * 4  # the first of each warms up
+    assert (row["ours"], row["peer"], row["ratio"]) == (1.0, 6.0, 6.0)  # medians; True is no unit
 
 
-def test_the_peers_compute_the_same_as_we_do(tiny):
-    """The PEFT step starts from its own prompt, so compare losses on one prompt instead."""
-    from tests.conftest import spec
-    from tsp.prompts import Row, as_input
-    from tsp.trainer import _summed_losses
+def test_work_of_half_a_minute_is_not_repeated_to_warm_up(monkeypatch):
+    clock, calls = [0.0], []
 
-    frozen, told = tiny(), spec(placement="prefix")
-    coded = frozen.encode("two and two?", "four", placement="prefix")
-    P = torch.randn(5, 32) * 0.02
-    (ours,) = _summed_losses(frozen, [Row(as_input(P, told, frozen), coded)])
-    ids = torch.tensor([coded.after + coded.target])
-    labels = torch.cat([torch.full((1, 5 + len(coded.after)), -100), ids[:, len(coded.after) :]], 1)
-    embeds = torch.cat([P, frozen.embed(coded.after + coded.target)])[None]
-    theirs = frozen.model(inputs_embeds=embeds, labels=labels).loss
-    assert ours.item() / len(coded.target) == pytest.approx(theirs.item(), rel=1e-5)
+    def slow():
+        calls.append(1)
+        clock[0] += 31.0
+
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: clock[0])
+    row = bench._row("x", slow, slow, 1, "other")
+    assert len(calls) == 2
+    assert row["ours"] == 31
+
+
+def test_arithmetic_by_hand(tiny):
+    frozen = tiny()
+    one = problem("What?", "four")
+    coded = frozen.encode(one.question, one.target)
+    count = bench.arithmetic(frozen, one, spec(n_tokens=5))
+    weights = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32) + 32  # two layers, last norm
+    own = 5 + len(coded.after) + len(coded.target) - 1
+    assert count["own"] == own
+    assert count["all"] == len(coded.before) + own + 1
+    assert count["target"] == len(coded.target)
+    every, before = count["all"], len(coded.before)
+    near, far = own * (own + 1) // 2, own * before  # query and key pairs; two layers of width 32
+    attention = 2 * 2 * 32 * (6 * near + 4 * far)
+    linear = 4 * (weights * own + 259 * 32 * count["target"])
+    assert count["ours"] == pytest.approx((linear + attention) / 1e9)
+    whole = 4 * (weights + 259 * 32) * every + 2 * 2 * 32 * 6 * every * (every + 1) // 2
+    assert count["plain"] == pytest.approx(whole / 1e9)
+    assert count["saved"] == pytest.approx(count["plain"] / count["ours"])
+
+
+def test_every_measurement_has_an_aim_and_a_name(tiny):
+    wanted = {"epoch_single_vs_peft", "step_context_5k_vs_unshared", "step_context_5k_vs_peft"}
+    wanted |= {"epoch_multi_vs_peft", "gemm_fraction", "tsloss_share", "bank64_gpu_vs_peft"}
+    assert wanted | {"topology_vs_gudhi_n40", "topology_vs_giotto_n40"} <= set(bench.AIMS)
+    assert bench.AIMS["tsloss_share"].text == "at most 2%"
+    assert bench.AIMS["step_context_5k_vs_peft"].text == "at least 30 ×"
+    assert "1000.00 ms" in bench.render([told(1.0, 2.0) | bench.environment()])
+
+
+def test_the_peer_trains_as_we_do(tiny):
+    """PEFT and Trainer, unmodified: after some epochs their prompt is ours."""
+    frozen = tiny()
+    run = spec(placement="prefix", method="ce", epochs=3, lr=0.05)
+    one = [problem("two and two?", "four")]
+    work = with_peft(run, frozen, one)
+    seen = {}
+    monitor = Trainer.train
+
+    def train(self, *args, **options):
+        out = monitor(self, *args, **options)
+        seen["prompt"] = self.model.prompt_encoder.default.embedding.weight.detach().clone()
+        return out
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "train", train)
+        assert work() == 3
+        first = seen["prompt"]
+        assert work() == 3  # from the first prompt again
+    assert torch.equal(first, seen["prompt"])
+    (ours,) = train_bank([run], frozen, [one], plan=PLAN)
+    torch.testing.assert_close(first, ours.prompts[3], rtol=1e-3, atol=1e-5)
+
+
+def test_the_peer_stops_when_it_is_right(tiny):
+    run = spec(placement="prefix", method="ce", n_tokens=16, lr=0.3, epochs=200, early_stop=True)
+    one = [problem("Which letter?", "B", metric="choice")]
+    (ours,) = train_bank([run], tiny(), [one], plan=PLAN)
+    assert with_peft(run, tiny(), one)() == len(ours.epochs) < 200
+    assert with_peft(run.but(epochs=6), tiny(), one, check=False)() == 6
+
+
+def test_epochs_of_both_sides_are_counted(tiny, monkeypatch):
+    counted = []
+    monkeypatch.setattr(
+        bench, "_row", lambda name, ours, peer, repeats, _: counted.extend([ours(), peer()]) or {}
+    )
+    side, problems = bench.Side(tiny(), "float32"), [problem("two and two?", "four")] * 3
+    row = bench._epochs("epoch_multi_vs_peft", side, problems, 1, most=2, runs=4)
+    assert counted == [8, 2]
+    assert (row["unit"], row["precision"]) == ("s per epoch and run", "float32")
+    specs = bench._specs("tiny-llama", 4)
+    assert [(one.method, one.seed) for one in specs] == [
+        ("ce", 0),
+        ("tsloss", 0),
+        ("ce", 1),
+        ("tsloss", 1),
+    ]
+
+
+def test_the_long_problem_has_about_five_thousand_tokens(smollm):
+    long = bench._long_problem(smollm)
+    assert len(smollm.encode(long.question, long.target).before) == pytest.approx(5000, abs=60)
 
 
 def test_the_command_writes_a_list(monkeypatch, tmp_path):

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from tests.conftest import problem
-from tsp import install, models
+from tsp import attention, install, models
 from tsp.errors import InputError
-from tsp.tiny import TINY
+from tsp.models import load
+from tsp.tiny import TINY, tiny_tokenizer
 
 QUESTION, TARGET = "How many apples are left?", "12 apples"
 
@@ -182,3 +183,48 @@ def test_problems_of_the_tests_are_scored_like_real_ones():
 
     assert is_correct(problem(), "4")
     assert not is_correct(problem(), "5")
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_the_supported_families_are_found_faithful(name, tiny):
+    assert attention.faithful(tiny(name).model)
+    assert attention.faithful(tiny(name, torch.bfloat16).model)
+
+
+def built(config):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(config).eval()
+    model.set_attn_implementation(attention.NAME)
+    return model
+
+
+def test_soft_caps_in_attention_or_logits_are_noticed():
+    from transformers import Gemma2Config
+
+    shape = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 64, "head_dim": 8}
+    shape |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    caps = {"attn_logit_softcapping": None, "final_logit_softcapping": None}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        assert attention.faithful(built(Gemma2Config(**shape, **caps)))
+        assert not attention.faithful(
+            built(Gemma2Config(**shape, **caps | {"attn_logit_softcapping": 50.0}))
+        )
+        wide = shape | {"initializer_range": 5.0}
+        assert not attention.faithful(
+            built(Gemma2Config(**wide, **caps | {"final_logit_softcapping": 3.0}))
+        )
+
+
+def test_a_model_that_scales_its_logits_is_refused(tmp_path):
+    from transformers import GraniteConfig
+
+    shape = {"vocab_size": 259, "hidden_size": 32, "intermediate_size": 64}
+    shape |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    model = built(GraniteConfig(**shape, logits_scaling=8.0))
+    assert not attention.faithful(model)
+    model.save_pretrained(tmp_path)
+    tiny_tokenizer(chat=True).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="shared contexts do not cover"):
+        load(str(tmp_path), device="cpu")

@@ -6,17 +6,14 @@ import torch
 
 from tests.conftest import spec
 from tsp.errors import InputError
-from tsp.models import Encoded
 from tsp.prompts import (
-    Row,
     as_input,
     export_peft,
     import_peft,
     initial_prompt,
-    left_padded,
     position_code,
-    right_padded,
 )
+from tsp.reading import Row, read
 from tsp.spec import RunSpec
 
 
@@ -69,27 +66,9 @@ def test_position_code_by_hand():
 def test_scale_and_code_are_what_the_model_receives(tiny):
     P = start(tiny())
     plain = spec(embed_scale=3.0)
-    torch.testing.assert_close(as_input(P, plain, tiny()), 3 * P)
+    torch.testing.assert_close(as_input(P, plain), 3 * P)
     released = spec(protocol="released", init="gaussian")
-    torch.testing.assert_close(as_input(P, released, tiny()), P + position_code(5, 32))
-
-
-def test_padding_leaves_the_rows_as_they_are(tiny):
-    frozen = tiny()
-    rows = [
-        Row(torch.ones(2, 32), Encoded((5, 6), (7,), (8, 9))),
-        Row(torch.zeros(1, 32), Encoded((5,), (), (8,))),
-    ]
-    told = [
-        torch.cat([frozen.embed(r.encoded.before), r.prompt, frozen.embed(r.tail)]) for r in rows
-    ]
-    right = right_padded(frozen, rows)
-    left, mask = left_padded(frozen, rows)
-    assert right.shape == left.shape == (2, 7, 32)
-    assert torch.equal(right[1, :3], told[1])
-    assert torch.equal(left[1, 4:], told[1])
-    assert torch.equal(left[0], told[0])
-    assert mask.tolist() == [[1] * 7, [0] * 4 + [1] * 3]
+    torch.testing.assert_close(as_input(P, released), P + position_code(5, 32))
 
 
 def test_peft_reads_the_adapter_and_gives_our_logits(tiny, tmp_path):
@@ -110,9 +89,10 @@ def test_peft_reads_the_adapter_and_gives_our_logits(tiny, tmp_path):
     ids = torch.tensor([coded.after + coded.target])
     with torch.no_grad():
         theirs = wrapped(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, 5:]
-        row = Row(as_input(P, told, frozen), coded)
-        ours = frozen.model(inputs_embeds=right_padded(frozen, [row])).logits[0, 5:]
-    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-4)
+        reading = read(frozen, [Row(as_input(P, told), coded)])
+        said = theirs.log_softmax(-1)[len(coded.after) - 1 : -1]
+    told_loss = -said.gather(1, torch.tensor([coded.target]).T).sum()
+    assert reading.losses.item() == pytest.approx(told_loss.item(), rel=1e-5)
     torch.testing.assert_close(import_peft(tmp_path / "adapter"), 2 * P)
     assert RunSpec.from_dict(json.loads((tmp_path / "adapter/tsp.json").read_text())) == told
     with pytest.raises(InputError, match="exists already"):

@@ -76,7 +76,8 @@ def test_a_run_says_how_it_was_made(trained, tmp_path):
     record = json.loads((put(store, trained) / "run.json").read_text())
     assert {"torch", "transformers", "giotto-tda"} <= set(record["versions"])
     assert record["device"] == "cpu"
-    assert record["plan"] == {"token_budget": 512, "threads": 1, "precision": "float32", "bank": 1}
+    assert record["plan"] == vars(PLAN) | {"bank": 1}
+    assert record["plan"]["precision"] == "float32"
     assert record["problems"][0]["tokens"]["target"] == 5  # "four" byte by byte, and the end
     assert set(record["files"]) == set(FILES) - {"run.json"}
     assert {"commit", "seconds", "omitted", "outcome", "spec", "python"} <= set(record)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import spec
-from tsp import sweep
+from tsp import budget, sweep
 from tsp.errors import InputError
 from tsp.experiments import EXPERIMENTS, PROFILES, experiment_specs
 from tsp.paper import CLAIMS
@@ -94,7 +94,50 @@ def test_the_plan_is_written_before_the_first_bank_trains(tmp_path):
     )
     assert seen[0]["banks"] == [[run_id]]
     assert seen[0]["device"] == "cpu"
-    assert set(seen[0]["plan"]) == {"token_budget", "threads", "precision"}
+    assert set(seen[0]["plan"]) == {"token_budget", "threads", "precision", "context_budget"}
+
+
+def test_a_plan_says_the_precision_and_auto_goes_on_with_it(tmp_path):
+    store, plans = Store(tmp_path), tmp_path / "plans" / "mine.json"
+
+    class Stop(Exception):
+        pass
+
+    def begin(jobs, number, banks):
+        raise Stop
+
+    def start(precision):
+        with pytest.raises(Stop):
+            ensure(
+                [small()],
+                store,
+                name="mine",
+                device="cpu",
+                precision=precision,
+                events=sweep.Events(begin=begin),
+            )
+        return json.loads(plans.read_text())["plan"]["precision"]
+
+    assert start("auto") == "float32"  # nothing to gain on a model this small
+    assert start("bfloat16") == "bfloat16"  # another one than planned: a new plan
+    assert start("auto") == "bfloat16"  # the plan that was begun
+    (run_id,) = ensure([small()], store, name="mine", device="cpu")
+    assert store.read(run_id).record["plan"]["precision"] == "bfloat16"
+
+
+def test_a_precision_that_does_not_exist_is_refused_before_anything(tmp_path):
+    with pytest.raises(InputError, match=r"precision = 'half': choose one of auto, float32"):
+        ensure([small()], Store(tmp_path / "runs"), device="cpu", precision="half")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_budgets_fit_the_memory_that_is_free(tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "free_memory", lambda device: 2**26)
+    store = Store(tmp_path)
+    (run_id,) = ensure([small()], store, name="mine", device="cpu")
+    plan = store.read(run_id).record["plan"]
+    assert plan["context_budget"] == 2**24  # a quarter
+    assert plan["token_budget"] == 4096
 
 
 def test_an_interrupted_sweep_goes_on_with_its_plan_and_gives_the_same_bytes(tmp_path, monkeypatch):

@@ -18,8 +18,10 @@ from scipy.spatial.distance import pdist, squareform
 
 import tsp.topology
 from tsp.errors import InputError
+from tsp.regularizers import RESOLUTION, _float_ranks, _positions
 from tsp.topology import (
     SUMMARY_COLUMNS,
+    analyse,
     betti_curve,
     lifespans,
     normalized_entropy,
@@ -117,6 +119,37 @@ def test_agrees_with_other_libraries(library, seed, n, d):
         theirs = by_birth(others[k])
         assert own[k].shape == theirs.shape
         assert own[k] == pytest.approx(theirs, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda X: X,
+        lambda X: X.round(),  # ties, and coincident points
+        lambda X: X.round() + 1e-9 * X,  # ties but for less than float32 tells apart
+        lambda X: X[np.arange(len(X)) // 2] + 1e-12 * X,  # pairs of points nearly coincident
+        lambda X: X + 1e9,
+        lambda X: X * 1e145,
+        lambda X: X * 1e-145,
+    ],
+    ids=["drawn", "tied", "nearly tied", "nearly coincident", "far", "huge", "tiny"],
+)
+@given(seed=seeds, n=st.integers(2, 24), d=st.sampled_from([1, 2, 3, 16]))
+@PROPERTY
+def test_pairs_exactly_as_gudhi_does(place, seed, n, d):
+    # From the same float64 distances: a pairing decided in float32 differs in the last digits.
+    X = place(cloud(n, d, seed=seed))
+    own, others = persistence(X), [by_birth(bars) for bars in gudhi_diagrams(X)]
+    assert np.array_equal(own[0], others[0])
+    lasting = others[1][:, 1] - others[1][:, 0] > RESOLUTION * others[1][:, 1]
+    assert np.array_equal(own[1], others[1][lasting])
+
+
+def test_ranks_beyond_the_integers_of_float32():
+    count = 2**24 + 3  # the edges of 5794 points
+    ranks = _float_ranks(count)
+    assert (ranks[1:] > ranks[:-1]).all()
+    assert np.array_equal(_positions(ranks), np.arange(count))
 
 
 def test_random_planar_clouds_do_have_loops():
@@ -257,6 +290,20 @@ def test_given_diagrams_are_not_computed_again():
         summarize(batch, diagrams=[single])
 
 
+def test_analysis_of_a_run_by_hand():
+    topology, bars = analyse({20: torch.tensor(2 * SQUARE), 0: SQUARE, 5: SQUARE}, show=[20, 0])
+    clouds = np.stack([SQUARE, SQUARE, 2 * SQUARE])
+    assert topology["epoch"].tolist() == [0, 5, 20]
+    pd.testing.assert_frame_equal(topology.drop(columns="epoch"), summarize(clouds))
+    h0, root = [[0, 0, 1]] * 3 + [[0, 0, np.inf]], np.sqrt(2)
+    rows = np.array([*h0, [1, 1, root]])  # of the unit square: dimension, birth, death
+    expected = np.vstack([rows * [1, 2, 2], rows])
+    assert bars.columns.tolist() == ["epoch", "dimension", "birth", "death"]
+    assert bars["epoch"].tolist() == [20] * 5 + [0] * 5
+    assert bars.iloc[:, 1:].to_numpy() == pytest.approx(expected)
+    assert [str(kind) for kind in bars.dtypes] == ["int64", "int64", "float64", "float64"]
+
+
 def test_entropy():
     assert persistence_entropy(np.array([])) == normalized_entropy(np.array([])) == 0
     assert persistence_entropy(np.array([3.0])) == normalized_entropy(np.array([3.0])) == 0
@@ -311,6 +358,8 @@ def rank_mod_2(rows: list[list[bool]]) -> int:
     [
         ([[0.0, np.nan]], "X = nan: give finite"),
         ([[np.inf, 0.0], [0.0, 0.0]], "X = inf: give finite"),
+        ([[0.0, -np.inf]], "X = -inf: give finite"),
+        ([[0.0, -1e200]], r"X = -1e\+200: .* at most 1e\+150"),
         ([0.0, 1.0], r"\(n, d\) or \(B, n, d\)"),
         (np.zeros((1, 1, 2, 2)), r"\(n, d\) or \(B, n, d\)"),
         (np.zeros((0, 3)), "at least one point"),

@@ -1,15 +1,26 @@
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import tsp.trainer
 from tests.conftest import PLAN, problem, spec
+from tests.test_attention import lively
+from tests.test_decoding import plain_greedy
+from tsp.decoding import EXTRA_TOKENS
 from tsp.errors import InputError
 from tsp.loss import TSLoss
+from tsp.members import Member
 from tsp.models import load
-from tsp.spec import RunSpec
-from tsp.tasks import load_problems
+from tsp.prompts import as_input
+from tsp.reading import Row
+from tsp.spec import METHODS, RunSpec
+from tsp.tasks import is_correct, load_problems
+from tsp.tiny import TINY
 from tsp.trainer import Plan, train_bank
 
 ONE = [problem("What is two and two?", "four")]
@@ -97,20 +108,86 @@ def mixed():
     ]
 
 
+KEYS = ("epoch", "problem", "answer", "score", "correct", "exact", "matched_tokens")
+
+
+def assert_equal_results(mine, its, *, rtol):
+    """Two trainings of one run: prompts, logs and checks."""
+    assert sorted(mine.prompts) == sorted(its.prompts)
+    for epoch, prompt in its.prompts.items():
+        torch.testing.assert_close(mine.prompts[epoch], prompt, rtol=rtol, atol=rtol / 100)
+    assert len(mine.epochs) == len(its.epochs)
+    for row, other in zip(mine.epochs, its.epochs, strict=True):
+        assert row == pytest.approx(other, rel=10 * rtol, abs=rtol / 100)
+    checks = [[{k: row[k] for k in KEYS} for row in run.checks] for run in (mine, its)]
+    assert checks[0] == checks[1]
+    assert mine.failure == its.failure
+
+
 def test_a_bank_equals_its_runs_one_by_one(tiny):
     frozen = tiny("tiny-llama", torch.float64)
     specs, problems = zip(*mixed(), strict=True)
     together = train_bank(specs, frozen, problems, plan=PLAN)
     for told, own, result in zip(specs, problems, together, strict=True):
         (alone,) = train_bank([told], frozen, [own], plan=PLAN)
-        assert sorted(alone.prompts) == sorted(result.prompts)
-        for epoch, prompt in alone.prompts.items():
-            torch.testing.assert_close(result.prompts[epoch], prompt, rtol=1e-10, atol=1e-12)
-        for mine, its in zip(result.epochs, alone.epochs, strict=True):
-            assert mine == pytest.approx(its, rel=1e-9, abs=1e-12)
-        keys = ("epoch", "problem", "answer", "correct", "matched_tokens")
-        strip = [[{k: row[k] for k in keys} for row in run.checks] for run in (result, alone)]
-        assert strip[0] == strip[1]
+        assert_equal_results(result, alone, rtol=1e-10)
+
+
+@st.composite
+def mixtures(draw):
+    """A family, a few runs that differ in anything, and a plan that cuts their rows anyhow."""
+    name = draw(st.sampled_from(sorted(TINY)))
+    texts = st.text("abc ?.", min_size=1, max_size=60)
+    made = st.builds(problem, texts, st.text("abcd", min_size=1, max_size=12))
+    runs = []
+    for _ in range(draw(st.integers(2, 4))):
+        own = draw(st.lists(made, min_size=1, max_size=3) | st.just(TEN[:9]))
+        fields = {
+            "method": draw(st.sampled_from(METHODS)),
+            "lambda_ts": draw(st.sampled_from([0.1, 1.0, 30.0])),
+            "lr": draw(st.sampled_from([0.3, 1e-2, 1e-4])),
+            "seed": draw(st.integers(0, 5)),
+            "n_tokens": draw(st.sampled_from([1, 3, 8])),
+            "epochs": draw(st.integers(1, 3)),
+            "placement": draw(st.sampled_from(["after_question", "after_question", "prefix"])),
+            "protocol": draw(st.sampled_from(["tuned", "tuned", "released"])),
+            "init": draw(st.sampled_from(["gaussian", "vocabulary"])),
+            "embed_scale": draw(st.sampled_from([1.0, 3.0])),
+            "check_every": draw(st.integers(1, 3)),
+            "max_new_tokens": draw(st.sampled_from([1, 6])),
+            "early_stop": draw(st.booleans()),
+        }
+        runs.append((spec(model=name, **fields), own))
+    shared = draw(st.sampled_from([own for _, own in runs]))
+    runs.append((runs[0][0].but(seed=7), shared))  # contexts that runs have in common
+    budget = {"token_budget": draw(st.sampled_from([1, 150, 10**5]))}
+    held = {"context_budget": draw(st.sampled_from([0, 20_000, 10**9]))}
+    return name, runs, Plan(threads=1, **budget, **held)
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(mixtures())
+def test_any_bank_equals_its_runs_one_by_one(mixture):
+    name, runs, plan = mixture
+    frozen = lively(name, torch.float64)
+    specs, problems = zip(*runs, strict=True)
+    together = train_bank(specs, frozen, problems, plan=plan)
+    for told, own, result in zip(specs, problems, together, strict=True):
+        (alone,) = train_bank([told], frozen, [own], plan=PLAN)
+        assert_equal_results(result, alone, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_in_float32_a_bank_is_near_its_runs_after_twenty_steps(name):
+    frozen = lively(name)
+    told = {"model": name, "lr": 1e-3, "epochs": 20, "check_every": 20, "max_new_tokens": 2}
+    specs = [spec(**told, method=method, seed=k) for k, method in enumerate(METHODS[:3])]
+    own = [ONE, TEN[:1], [problem("Another? " * 9, "yes indeed")]]
+    for k, result in enumerate(train_bank(specs, frozen, own, plan=PLAN)):
+        (alone,) = train_bank([specs[k]], frozen, [own[k]], plan=PLAN)
+        assert result.epochs[-1]["step"] == 20
+        assert result.epochs[-1]["ce"] == pytest.approx(alone.epochs[-1]["ce"], abs=1e-4)
+        assert abs(result.epochs[-1]["ce"] - result.epochs[0]["ce"]) > 5e-4  # it went somewhere
 
 
 def test_micro_batches_change_nothing(tiny):
@@ -166,11 +243,134 @@ def test_training_solves_a_problem_and_early_stop_ends_it(tiny):
     assert torch.equal(longer.prompts[right[0]], result.prompts[right[0]])
 
 
-def test_a_finished_run_leaves_the_bank(tiny):
+def test_a_finished_run_leaves_the_bank(tiny, monkeypatch):
+    rows, read = [], tsp.trainer.read
+
+    def noted(frozen, given, **told):
+        rows.append(len(given))
+        return read(frozen, given, **told)
+
+    monkeypatch.setattr(tsp.trainer, "read", noted)
     short, long = spec(epochs=2), spec(epochs=6, seed=1)
     results = train_bank([short, long], tiny(), [ONE, ONE], plan=PLAN)
     assert [len(result.epochs) for result in results] == [2, 6]
     assert [max(result.prompts) for result in results] == [2, 6]
+    assert rows == [2, 2, 1, 1, 1, 1]
+
+
+# Checks: what is recorded is what plain generation says from the prompt of that epoch.
+
+
+def checks_by_generate(told, frozen, problems, prompts):
+    """The record of checks written down again by transformers alone."""
+    found = []
+    for epoch, prompt in sorted(prompts.items()):
+        for k, one in enumerate(problems):
+            end = {"placement": told.placement, "end": told.settings.end_token}
+            coded = frozen.encode(one.question, one.target, **end)
+            limit = told.max_new_tokens or len(coded.target) + EXTRA_TOKENS
+            ids = plain_greedy(frozen, Row(as_input(prompt, told), coded), limit)
+            pairs = enumerate(zip(ids, coded.target, strict=False))
+            longest = min(len(ids), len(coded.target))
+            matched = next((i for i, (a, b) in pairs if a != b), longest)
+            text = frozen.tokenizer.decode(ids, skip_special_tokens=True).strip()
+            row = {"epoch": epoch, "problem": k, "answer": text, "matched_tokens": matched}
+            row |= {"exact": matched == len(coded.target), "correct": is_correct(one, text)}
+            found.append(row)
+    return found
+
+
+def assert_checks_are_those_of_generate(frozen, result):
+    wanted = checks_by_generate(result.spec, frozen, result.problems, result.prompts)
+    assert [{k: row[k] for k in wanted[0]} for row in result.checks] == wanted
+
+
+CHECKED = [
+    ({"check_every": 1, "epochs": 8}, 1),  # more than wait for each other
+    ({"check_every": 2, "epochs": 5}, 1),
+    ({"check_every": 3, "epochs": 5, "placement": "prefix"}, 1),
+    ({"check_every": 7, "epochs": 3, "max_new_tokens": 0}, 1),
+    ({"check_every": 2, "epochs": 3, "protocol": "released", "max_new_tokens": 20}, 1),
+    ({"check_every": 1, "epochs": 3, "embed_scale": 4.0, "max_new_tokens": 1}, 2),
+    ({"check_every": 2, "epochs": 3}, 10),
+    ({"check_every": 1, "epochs": 1, "method": "ce", "placement": "prefix"}, 10),
+]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_checks_are_what_plain_generate_says(name, precision):
+    """Single and ten problems, all phases of checks, in one bank; bfloat16 decides nothing."""
+    frozen = lively(name)
+    specs = [
+        spec(**{"model": name, "lr": 0.5, "seed": k, "max_new_tokens": 9} | fields)
+        for k, (fields, _) in enumerate(CHECKED)
+    ]
+    problems = [TEN[:many] for _, many in CHECKED]
+    results = train_bank(specs, frozen, problems, plan=replace(PLAN, precision=precision))
+    for result in results:
+        assert_checks_are_those_of_generate(frozen, result)
+    assert len({row["answer"] for row in results[0].checks}) > 1  # or any epoch would do
+
+
+LETTERS = [problem(f"Which letter is number {k}?", "B", metric="choice") for k in range(9)]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_checks_of_solved_runs_are_what_plain_generate_says(precision, monkeypatch):
+    """Training passes settle what is right by clear margins, and generation the rest."""
+    frozen, known, settled = lively("tiny-llama"), [], tsp.trainer.settled
+
+    def noted(reader, reading, wishes, *, exact):
+        found = settled(reader, reading, wishes, exact=exact)
+        known.append((len(found), len(wishes), reader.dtype))
+        return found
+
+    monkeypatch.setattr(tsp.trainer, "settled", noted)
+    told = {"n_tokens": 16, "lr": 0.3, "early_stop": True, "max_new_tokens": 12}
+    specs = [spec(**told, epochs=60), spec(**told, epochs=60, check_every=1, seed=1)]
+    specs.append(spec(**told | {"early_stop": False}, epochs=40, check_every=5))
+    problems = [LETTERS, LETTERS[:1], LETTERS[:1]]
+    results = train_bank(specs, frozen, problems, plan=replace(PLAN, precision=precision))
+    for result in results:
+        assert_checks_are_those_of_generate(frozen, result)
+        assert any(row["correct"] for row in result.checks)
+    assert {dtype for _, _, dtype in known} == {getattr(torch, precision)}
+    assert 0 < sum(found for found, _, _ in known) < sum(wished for _, wished, _ in known)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_answers_that_wait_change_nothing(fails, monkeypatch):
+    """A run that is solved trains on until that is known; what it did since then is dropped.
+
+    Even that it failed: alone it would have stopped before.
+    """
+    frozen, trained = lively("tiny-llama", torch.float64), []
+    told = {"n_tokens": 16, "lr": 0.3, "early_stop": True, "max_new_tokens": 12, "check_every": 1}
+    specs = [spec(**told, epochs=20, seed=k) for k in range(2)] + [spec(epochs=3)]
+    problems = [LETTERS, LETTERS[2:] + LETTERS[:2], ONE]
+    alone = [
+        train_bank([one], frozen, [own], plan=PLAN)[0]
+        for one, own in zip(specs, problems, strict=True)
+    ]
+    watch = Member.watch
+
+    def failing(run, row):
+        watch(run, row)
+        if fails and len(run.problems) > 1 and run.steps >= 20:
+            run.result.failure = "not finite"
+
+    monkeypatch.setattr(Member, "watch", failing)
+    monkeypatch.setattr(tsp.trainer, "WAITING_ROWS", 10**6)
+    monkeypatch.setattr(tsp.trainer, "WAITING_ROUNDS", 10**6)
+    results = train_bank(
+        specs, frozen, problems, plan=PLAN, on_progress=lambda it: trained.append(it.epoch)
+    )
+    assert trained[-1] == (10 if fails else 20)
+    for result, other in zip(results, alone, strict=True):
+        assert_equal_results(result, other, rtol=1e-10)
+        assert len(result.epochs) < 6
+        assert result.epochs[-1]["epoch"] == result.checks[-1]["epoch"] == max(result.prompts)
 
 
 def test_check_zero_sees_the_prompt_before_any_step(tiny):
@@ -225,6 +425,33 @@ def test_bf16_weights_keep_float32_prompts(tiny):
     frozen = tiny("tiny-llama", torch.bfloat16)
     (result,) = train_bank([spec()], frozen, [ONE], plan=PLAN)
     assert all(prompt.dtype == torch.float32 for prompt in result.prompts.values())
+
+
+QUICK = {"task": "mmlu_cf", "n_tokens": 6, "lr": 0.03, "max_new_tokens": 4, "check_every": 1}
+
+
+def test_a_bank_of_the_real_model_equals_its_runs_and_plain_generate(smollm):
+    problems = [TEN[:1], TEN[1:2]]
+    specs = [RunSpec(**QUICK, epochs=1, seed=k) for k in range(2)]
+    results = train_bank(specs, smollm, problems)
+    for told, own, result in zip(specs, problems, results, strict=True):
+        (alone,) = train_bank([told], smollm, [own])
+        assert result.epochs[-1]["ce"] == pytest.approx(alone.epochs[-1]["ce"], abs=1e-4)
+        assert_checks_are_those_of_generate(smollm, result)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_checks_of_the_real_model_are_what_plain_generate_says(precision, smollm):
+    specs = [
+        RunSpec(task="mmlu_cf", epochs=12, early_stop=True),
+        RunSpec(task="mmlu_cf", epochs=5, check_every=3, seed=1),
+        RunSpec(task="mmlu_cf", regime="multi", epochs=2, max_new_tokens=20),
+    ]
+    problems = [TEN[:1], TEN[3:4], TEN]
+    plan = Plan(precision=precision)
+    for result in train_bank(specs, smollm, problems, plan=plan):
+        assert_checks_are_those_of_generate(smollm, result)
 
 
 @pytest.mark.slow

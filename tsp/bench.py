@@ -5,23 +5,62 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from tsp import models
-from tsp.loss import TSLoss
+from tsp.members import Member
+from tsp.penalties import penalties
+from tsp.precision import choose
 from tsp.spec import RunSpec
 from tsp.tasks import Problem, load_problems
-from tsp.trainer import Bank, Member, Plan
+from tsp.trainer import Bank, Plan, train_bank
 
-Work = Callable[[], Any]
-STEPS = 2  # of a training measurement, after one that warms up
+Work = Callable[[], Any]  # gives the units it did; what is no number stands for one
+RUNS = 8  # of a bank on a CPU
+WARM = 30  # seconds after which work counts as warm
+CONTEXT = 5000  # tokens before the prompt in the measurements of a shared context
 
 
-def measure(*, repeats: int = 5) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Aim:
+    """What a measurement is called in a table, and what it should reach."""
+
+    what: str
+    aim: float
+    share: bool = False  # a part of something, not a ratio of times
+    most: bool = False  # the aim is an upper bound
+
+    @property
+    def text(self) -> str:
+        """The aim in words."""
+        if self.share:
+            return f"at {'most' if self.most else 'least'} {self.aim:.0%}"
+        return f"at least {self.aim:g} ×"
+
+
+_WHOLE = "a run on one GSM8K problem until it is solved, per epoch"
+AIMS = {
+    "epoch_single_vs_peft": Aim(_WHOLE, 6),
+    "epoch_single_vs_peft_float32": Aim(f"{_WHOLE}, float32", 6),
+    "epoch_multi_vs_peft": Aim("an epoch on ten GSM8K problems", 5),
+    "step_context_5k_vs_unshared": Aim("a step behind 5,000 tokens, against no sharing", 25),
+    "step_context_5k_vs_peft": Aim("a step behind 5,000 tokens", 30),
+    "bank64_gpu_vs_peft": Aim("64 runs on a GPU until they are solved, per epoch", 40),
+    "gemm_fraction": Aim("rate of matrix products while training, float32", 0.6, share=True),
+    "gemm_fraction_bfloat16": Aim("the same in bfloat16", 0.6, share=True),
+    "tsloss_share": Aim("TSLoss's part of a step, n = 100, R = 64", 0.02, share=True, most=True),
+    "topology_vs_gudhi_n40": Aim("persistence of 20 clouds, n = 40, d = 576", 3),
+    "topology_vs_giotto_n40": Aim("the same against giotto-tda", 1),
+}
+
+
+def measure(*, repeats: int = 3) -> list[dict[str, Any]]:
     """Run every measurement that this machine allows.
 
     Parameters
@@ -33,27 +72,72 @@ def measure(*, repeats: int = 5) -> list[dict[str, Any]]:
     -------
     list of dict
         ``name, ours, peer, ratio, unit, peer_name`` and the environment. ``ratio`` is the peer's
-        time over ours; for ``tsloss_share`` it is TSLoss's part of a training step.
+        time over ours; for ``tsloss_share`` it is TSLoss's part of a training step, for
+        ``gemm_fraction`` the part of the machine's own rate of matrix products.
     """
-    rows = [topology_gudhi(repeats), topology_giotto(repeats), tsloss_share(repeats)]
+    rows = [topology_gudhi(5 * repeats), topology_giotto(5 * repeats)]
     if models.installed(models.DEFAULT):
-        rows.append(step_peft(repeats))
+        rows += _training(Side(models.load()), repeats)
+    else:
+        rows.append(tsloss_share(Side(models.load("tiny-llama")), repeats))
+    order = list(AIMS)
     told = environment()
-    return [row | {"repeats": repeats} | told for row in rows]
+    return [row | told for row in sorted(rows, key=lambda row: order.index(row["name"]))]
+
+
+@dataclass
+class Side:
+    """Our side of a measurement: the model, and the precision that is faster here."""
+
+    frozen: models.Frozen
+    precision: str = ""
+
+    def __post_init__(self) -> None:
+        self.precision = self.precision or choose("auto", self.frozen)
+
+    def plan(self, **changes: Any) -> Plan:
+        """How our side computes."""
+        return Plan(**{"precision": self.precision} | changes)
+
+    def bank(self, specs: list[RunSpec], problems: list[Problem], **changes: Any) -> Bank:
+        """A bank of runs that train on the same problems."""
+        members = [Member(spec, self.frozen, problems) for spec in specs]
+        return Bank(members, self.frozen, self.plan(**changes))
+
+
+def _training(side: Side, repeats: int) -> list[dict[str, Any]]:
+    """Measurements of training, those of the other precision last."""
+    rows = [
+        tsloss_share(side, repeats),
+        gemm_fraction(Side(side.frozen, "float32"), repeats),
+        *step_context(side, repeats),
+        epoch_multi(side, repeats),
+        epoch_single(side, max(1, repeats - 1)),  # minutes each
+    ]
+    if side.frozen.device.type == "cuda":
+        rows.append(bank_gpu(side, repeats))
+    if side.precision != "float32":
+        plain = Side(side.frozen, "float32")
+        rows += [gemm_fraction(side, repeats), epoch_single(plain, 1)]
+        for row in rows[-2:]:
+            row["name"] += f"_{row['precision']}"
+    return rows
 
 
 def render(rows: list[dict[str, Any]]) -> str:
     """Rows as a table for the terminal."""
-    lines = [f"{'measurement':<24}{'ours':>12}{'peer':>12}{'ratio':>9}  peer"]
+    lines = [f"{'measurement':<29}{'ours':>12}{'peer':>12}{'ratio':>9}  {'aim':<13} peer"]
     for row in rows:
+        aim = AIMS[row["name"]]
         ours, peer = (f"{row[side] * 1e3:.2f} ms" for side in ("ours", "peer"))
+        ratio = f"{row['ratio']:.1%}" if aim.share else f"{row['ratio']:.2f}"
         lines.append(
-            f"{row['name']:<24}{ours:>12}{peer:>12}{row['ratio']:>9.3f}  {row['peer_name']}"
+            f"{row['name']:<29}{ours:>12}{peer:>12}{ratio:>9}  {aim.text:<13} {row['peer_name']}"
         )
     told = rows[0]
     lines.append(
-        f"{told['machine']}, {told['device']}, {told['threads']} threads, torch "
-        f"{told['torch']}; medians of {told['repeats']} interleaved repeats"
+        f"{told['machine']}, {told['processor']}, {told['device']}, {told['threads']} threads, "
+        f"torch {told['torch']}; medians of interleaved repeats"
     )
     return "\n".join(lines)
 
@@ -63,11 +147,24 @@ def environment() -> dict[str, Any]:
     cuda = torch.cuda.is_available()
     return {
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "processor": _processor(),
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "transformers", "peft", "giotto-tda")},
     }
+
+
+def _processor() -> str:
+    """The processor as Linux names it, and its matrix unit if it has one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    told = dict(line.split(":", 1) for line in lines if ":" in line)
+    told = {name.strip(): value.strip() for name, value in told.items()}
+    unit = ", AMX" if "amx_bf16" in told.get("flags", "") else ""
+    return told.get("model name", platform.machine()) + unit
 
 
 def topology_gudhi(repeats: int) -> dict[str, Any]:
@@ -103,72 +200,169 @@ def topology_giotto(repeats: int) -> dict[str, Any]:
     )
 
 
-def tsloss_share(repeats: int) -> dict[str, Any]:
-    """Value and gradient of TSLoss, n = 40, d = 576, as a part of one step on the default model."""
-    name = models.DEFAULT if models.installed(models.DEFAULT) else "tiny-llama"
-    spec, problems, frozen = _one(name)
-    P = torch.randn(spec.n_tokens, frozen.dim) * 0.02
-    loss = TSLoss()
-
-    def term() -> None:
-        own = P.clone().requires_grad_()
-        loss(own).backward()
-
-    row = _row("tsloss_share", term, _steps(spec, problems, frozen), repeats, "whole step")
-    return row | {"peer": row["peer"] / STEPS, "ratio": row["ours"] / (row["peer"] / STEPS)}
-
-
-def step_peft(repeats: int) -> dict[str, Any]:
-    """One optimiser step of one prompt on a GSM8K problem against PEFT's own forward pass."""
-    spec, problems, frozen = _one(models.DEFAULT)
-    peer = _peft_steps(spec, problems[0], frozen)
+def tsloss_share(side: Side, repeats: int) -> dict[str, Any]:
+    """TSLoss, its terms and gradients, as a part of one step of 64 runs with n = 100."""
+    many = 64 if side.frozen.dim > 100 else RUNS
+    specs = _specs(side.frozen.name, many, n_tokens=100)
+    bank = side.bank(specs, load_problems("gsm8k"))
     row = _row(
-        "step_single_vs_peft",
-        _steps(spec, problems, frozen),
-        peer,
+        "tsloss_share",
+        lambda: penalties(specs, [run.prompt for run in bank.runs]),
+        lambda: bank.advance(1),
         repeats,
-        "PEFT PromptTuning, torch AdamW",
+        f"a whole step, R = {many}",
     )
-    return row | {"ours": row["ours"] / STEPS, "peer": row["peer"] / STEPS}
+    return row | {"ratio": row["ours"] / row["peer"], "precision": side.precision}
 
 
-def _one(name: str) -> tuple[RunSpec, list[Problem], models.Frozen]:
-    spec = RunSpec(model=name, placement="prefix", epochs=STEPS)
-    return spec, load_problems(spec.task), models.load(name)
+def gemm_fraction(side: Side, repeats: int) -> dict[str, Any]:
+    """Arithmetic of a step's products with the weights, per second, against a large product's.
+
+    Counted as in `arithmetic`: what has to be computed, not what is computed twice.
+    """
+    bank = side.bank(_specs(side.frozen.name, RUNS), load_problems("gsm8k"))
+    square = torch.randn(2048, 2048).to(side.frozen.device, bank.reader.dtype)
+
+    def ours() -> float:
+        bank.advance(1)
+        return _arithmetic(bank) / 1e9
+
+    def product() -> float:
+        torch.mm(square, square)
+        return 2 * 2048**3 / 1e9
+
+    row = _row(
+        "gemm_fraction",
+        ours,
+        product,
+        5 * repeats,
+        f"a product of 2048 x 2048 matrices, {bank.reader.dtype}".replace("torch.", ""),
+    )
+    return row | {"unit": "s per 10^9 operations", "precision": side.precision}
 
 
-def _steps(spec: RunSpec, problems: list[Problem], frozen: models.Frozen) -> Work:
-    """Training alone: the run is made beforehand and its answers are not checked."""
-    bank = Bank([Member(spec, frozen, problems)], frozen, Plan())
-
-    def work() -> None:
-        for epoch in range(1, STEPS + 1):
-            bank.train_epoch(epoch)
-
-    return work
+def _arithmetic(bank: Bank) -> float:
+    return sum(
+        arithmetic(bank.frozen, problem, run.spec)["ours"] * 1e9
+        for run in bank.runs
+        for problem in run.problems
+    )
 
 
-def _peft_steps(spec: RunSpec, problem: Problem, frozen: models.Frozen) -> Work:
-    from peft import PromptTuningConfig, TaskType, get_peft_model
+def arithmetic(frozen: models.Frozen, problem: Problem, spec: RunSpec) -> dict[str, float]:
+    """Operations of one step's matrix products on a problem.
 
-    config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=spec.n_tokens)
-    wrapped = get_peft_model(models.load(spec.model).model, config)
-    coded = frozen.encode(problem.question, problem.target, placement="prefix")
-    ids = torch.tensor([coded.after + coded.target], device=frozen.device)
-    labels = ids.clone()
-    labels[:, : len(coded.after)] = -100
-    trained = [weight for weight in wrapped.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=spec.lr)
+    Two a weight and token, forward and backward, the vocabulary where it is projected; in
+    attention two products forward and four backward, of which two towards the context fall away.
 
-    def work() -> None:
-        for _ in range(STEPS):
-            optimizer.zero_grad()
-            wrapped(
-                input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels
-            ).loss.backward()
-            optimizer.step()
+    Returns
+    -------
+    dict
+        ``all`` tokens and those that are ``own`` (behind the context) or ``target``; 10^9
+        operations of our step (``ours``) and of one over all tokens with all logits (``plain``);
+        the second over the first (``saved``).
+    """
+    coded = frozen.encode(problem.question, problem.target, placement=spec.placement)
+    table = frozen.vocabulary.numel()
+    weights = sum(weight.numel() for weight in frozen.decoder.parameters()) - table
+    every, before, target = coded.length(spec.n_tokens), len(coded.before), len(coded.target)
+    own = every - before - 1
+    config = frozen.model.config
+    width = frozen.key_width // config.num_key_value_heads * config.num_attention_heads
+    a_pair = 2 * width * config.num_hidden_layers  # operations of one product per query and key
+    near, far = 6 * own * (own + 1) / 2, 4 * own * before
+    ours = 4 * (weights * own + frozen.head.numel() * target) + a_pair * (near + far)
+    plain = 4 * (weights + frozen.head.numel()) * every + a_pair * 6 * every * (every + 1) / 2
+    told = {"all": every, "own": own, "target": target}
+    return told | {"ours": ours / 1e9, "plain": plain / 1e9, "saved": plain / ours}
 
-    return work
+
+def step_context(side: Side, repeats: int) -> list[dict[str, Any]]:
+    """One step of a run whose problem has about 5,000 tokens before the prompt."""
+    from tsp.peers import with_peft
+
+    problems = [_long_problem(side.frozen)]
+    specs = _specs(side.frozen.name, RUNS)
+    shared = side.bank(specs, problems)
+    alone = side.bank(specs[:1], problems, context_budget=0)
+    few = RunSpec(model=side.frozen.name, method="ce", placement="prefix", epochs=2)
+    peer = with_peft(few, side.frozen, problems, check=False)
+
+    def ours() -> float:
+        shared.advance(1)
+        return RUNS
+
+    told = {"unit": "s per step and run", "precision": side.precision}
+    rows = [
+        _row(
+            "step_context_5k_vs_unshared",
+            ours,
+            lambda: alone.advance(1),
+            repeats,
+            "the same trainer, every token read again",
+        ),
+        _row(
+            "step_context_5k_vs_peft",
+            ours,
+            peer,
+            repeats,
+            PEFT,
+        ),
+    ]
+    return [row | told for row in rows]
+
+
+def _long_problem(frozen: models.Frozen) -> Problem:
+    """A shipped problem repeated until about 5,000 tokens stand before the prompt."""
+    (problem,) = load_problems("gsm8k")
+    size = [len(frozen.encode(problem.question * k, problem.target).before) for k in (1, 2)]
+    times = 1 + round((CONTEXT - size[0]) / (size[1] - size[0]))
+    return replace(problem, question=problem.question * times)
+
+
+def epoch_single(side: Side, repeats: int) -> dict[str, Any]:
+    """Whole runs on one GSM8K problem until they solve it: a bank of 8 against one with PEFT."""
+    return _epochs("epoch_single_vs_peft", side, load_problems("gsm8k"), repeats, most=100)
+
+
+def epoch_multi(side: Side, repeats: int) -> dict[str, Any]:
+    """Two epochs on ten GSM8K problems and the check after them."""
+    problems = load_problems("gsm8k", regime="multi")
+    return _epochs("epoch_multi_vs_peft", side, problems, repeats, most=2)
+
+
+def bank_gpu(side: Side, repeats: int) -> dict[str, Any]:
+    """The same as `epoch_single` with a bank of 64."""
+    problems = load_problems("gsm8k")
+    return _epochs("bank64_gpu_vs_peft", side, problems, repeats, most=100, runs=64)
+
+
+def _epochs(
+    name: str, side: Side, problems: list[Problem], repeats: int, *, most: int, runs: int = RUNS
+) -> dict[str, Any]:
+    """Time of an epoch of a run, checks with it, in a bank and with PEFT."""
+    from tsp.peers import with_peft
+
+    regime = "single" if len(problems) == 1 else "multi"
+    told: dict[str, Any] = {"regime": regime, "epochs": most, "early_stop": True}
+    specs = _specs(side.frozen.name, runs, **told)
+    alone = RunSpec(model=side.frozen.name, method="ce", placement="prefix", **told)
+
+    def ours() -> float:
+        results = train_bank(specs, side.frozen, [problems] * runs, plan=side.plan())
+        return sum(len(result.epochs) for result in results)
+
+    row = _row(name, ours, with_peft(alone, side.frozen, problems), repeats, PEFT)
+    return row | {"unit": "s per epoch and run", "precision": side.precision}
+
+
+PEFT = "PEFT, Trainer and generate"
+
+
+def _specs(model: str, runs: int, **fields: Any) -> list[RunSpec]:
+    """Seeds and methods of a bank."""
+    methods = ("ce", "tsloss")
+    return [RunSpec(model=model, method=methods[r % 2], seed=r // 2, **fields) for r in range(runs)]
 
 
 def _clouds() -> np.ndarray:
@@ -176,16 +370,17 @@ def _clouds() -> np.ndarray:
 
 
 def _row(name: str, ours: Work, peer: Work, repeats: int, peer_name: str) -> dict[str, Any]:
-    """Time two pieces of work in turn, after one run of each that is not counted."""
+    """Time two pieces of work in turn, per unit of each, after one of each that is not counted.
+
+    Work that takes half a minute needs no such warming up.
+    """
     times: dict[str, list[float]] = {"ours": [], "peer": []}
     for repeat in range(repeats + 1):
         for side, work in (("ours", ours), ("peer", peer)):
-            begun = time.perf_counter()
-            work()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if repeat:
-                times[side].append(time.perf_counter() - begun)
+            if len(times[side]) < repeats:
+                seconds, units = _timed(work)
+                if repeat or seconds > WARM:
+                    times[side].append(seconds / units)
     mine, theirs = (statistics.median(times[side]) for side in ("ours", "peer"))
     return {
         "name": name,
@@ -194,4 +389,13 @@ def _row(name: str, ours: Work, peer: Work, repeats: int, peer_name: str) -> dic
         "ratio": theirs / mine,
         "unit": "s",
         "peer_name": peer_name,
+        "repeats": repeats,
     }
+
+
+def _timed(work: Work) -> tuple[float, float]:
+    begun = time.perf_counter()
+    units = work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun, units if type(units) in (int, float) else 1

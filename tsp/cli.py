@@ -41,15 +41,32 @@ RunsOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
+PrecisionOption = Annotated[
+    str, typer.Option(help="Of training: auto (what is faster here), float32 or bfloat16.")
+]
 
 
-def _run(*, spec: Any, runs: RunsOption = None, device: DeviceOption = "auto") -> None:
+def _run(
+    *,
+    spec: Any,
+    runs: RunsOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print the memory that it would need, and stop.")
+    ] = False,
+) -> None:
     """Train one prompt, check its answers while it learns, and store the run."""
     from tsp.runs import Store
     from tsp.sweep import ensure
 
+    if plan:
+        typer.echo(_memory(spec, device, precision))
+        return
     store = Store(runs)
-    (run_id,) = ensure([spec], store, name="single", device=device, events=_bars())
+    (run_id,) = ensure(
+        [spec], store, name="single", device=device, precision=precision, events=_bars()
+    )
     _show_run(store.read(run_id))
 
 
@@ -67,6 +84,7 @@ def sweep(
     data: Annotated[str | None, typer.Option(help="shipped, hub or a folder.")] = None,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Train every run of an experiment that the store lacks; go on where it was interrupted."""
     from tsp.experiments import experiment_specs
@@ -75,7 +93,8 @@ def sweep(
 
     store = Store(runs)
     specs = experiment_specs(experiment, profile, model=model, data=data)
-    ids = ensure(specs, store, name=f"{experiment}-{profile}", device=device, events=_bars())
+    name = f"{experiment}-{profile}"
+    ids = ensure(specs, store, name=name, device=device, precision=precision, events=_bars())
     typer.echo(f"{len(ids)} runs of '{experiment}' ({profile}, engine {engine}) in {store.root}")
 
 
@@ -120,21 +139,35 @@ def bench(
     out: Annotated[
         Path | None, typer.Option("--json", help="Also write the rows to FILE.", metavar="FILE")
     ] = None,
-    repeats: Annotated[int, typer.Option(help="Repeats; medians are reported.", min=1)] = 5,
+    repeats: Annotated[int, typer.Option(help="Repeats; medians are reported.", min=1)] = 3,
+    roundings: Annotated[
+        Path | None,
+        typer.Option(help="Compare precisions instead; write to FILE.", metavar="FILE"),
+    ] = None,
 ) -> None:
     """Measure this package beside its peers, interleaved in one process."""
     from tsp.bench import measure, render
+    from tsp.roundings import agreement, compare
 
+    if roundings:
+        rows = compare(tell=lambda name: typer.echo(name, err=True))
+        typer.echo(agreement(rows).to_string(index=False), err=True)
+        _write_rows(roundings, rows)
+        return
     rows = measure(repeats=repeats)
     typer.echo(render(rows), err=out is not None)
     if out:
-        from tsp.atomic import replace_file
+        _write_rows(out, rows)
 
-        text = json.dumps(rows, indent=1) + "\n"
-        if out.exists() and not out.is_file():  # a device or a pipe is not replaced
-            out.write_text(text)
-        else:
-            replace_file(out, text)
+
+def _write_rows(out: Path, rows: list[dict[str, Any]]) -> None:
+    from tsp.atomic import replace_file
+
+    text = json.dumps(rows, indent=1) + "\n"
+    if out.exists() and not out.is_file():  # a device or a pipe is not replaced
+        out.write_text(text)
+    else:
+        replace_file(out, text)
 
 
 @app.command()
@@ -260,6 +293,28 @@ def _show_run(run: Any) -> None:
     solved = outcome["solved_epoch"]
     state = "never all correct" if solved is None else f"all correct from epoch {solved}"
     typer.echo(f"{state}; {run.record['seconds']:.0f} s on {run.record['device']}; {run.folder}")
+
+
+def _memory(spec: Any, device: str, precision: str) -> str:
+    """Table of the memory that a run would need; its model is not loaded where it would be."""
+    from tsp import models
+    from tsp.budget import fitted, free_memory
+    from tsp.members import encode_all
+    from tsp.memory import render
+    from tsp.precision import check_known, most_likely
+    from tsp.sweep import jobs_of
+    from tsp.trainer import Plan
+
+    check_known(precision)
+    place = models.resolve_device(device)
+    (job,) = jobs_of([spec])
+    frozen = models.load(spec.model, device="meta")
+    encoded = encode_all(spec, frozen, job.problems)
+    free = free_memory(place)
+    plan = Plan(precision=most_likely(precision, frozen))
+    plan = fitted(plan, frozen, [spec], [encoded], device=place, free=free)
+    table = render(frozen, spec, encoded, plan, device=place, free=free)
+    return f"{spec.label}, {spec.model}, {spec.epochs} epochs\n{table}"
 
 
 def _headline(store: Any) -> None:

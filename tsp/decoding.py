@@ -5,10 +5,17 @@ from dataclasses import dataclass
 
 import torch
 
+from tsp.attention import KeyValues, Layout
+from tsp.contexts import neighbours, placed
 from tsp.models import Frozen
-from tsp.prompts import Row, left_padded, right_padded
+from tsp.reading import Reading, Row, read
 
 EXTRA_TOKENS = 32  # an answer may be this much longer than the reference
+GUESSES = 6  # tokens guessed ahead in generation: a wrong guess costs little, a right one a step
+FED = {"cpu": 96, "cuda": 1024}  # tokens a step takes about as fast as one
+NEAR = 1.0  # a choice of lower precision by a smaller margin of logits is made again in float32
+
+Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -16,27 +23,17 @@ class Answer:
     """What greedy decoding gives; ``matched`` of its first tokens are the reference's."""
 
     text: str
-    ids: tuple[int, ...]
+    ids: Ids
     matched: int
     exact: bool
 
 
-def target_logits(frozen: Frozen, rows: Sequence[Row]) -> list[torch.Tensor]:
-    """Logits at the positions that predict each row's target tokens, each (target length, V).
+@dataclass(frozen=True)
+class Wish:
+    """How far an answer may go, and earlier texts that it may resemble."""
 
-    The vocabulary projection is computed for those positions alone.
-    """
-    places = [range(row.length - len(row.encoded.target) - 1, row.length - 1) for row in rows]
-    union = sorted(set().union(*places))
-    column = {place: i for i, place in enumerate(union)}
-    keep = torch.tensor(union, device=frozen.device)
-    logits = frozen.model(
-        inputs_embeds=right_padded(frozen, rows), logits_to_keep=keep, use_cache=False
-    ).logits
-    return [
-        row[column[place[0]] : column[place[-1]] + 1]
-        for row, place in zip(logits, places, strict=True)
-    ]
+    limit: int
+    hints: tuple[Ids, ...] = ()
 
 
 def micro_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
@@ -54,43 +51,92 @@ def micro_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[in
         yield group
 
 
+def batches(rows: Sequence[Row], token_budget: int) -> Iterator[list[int]]:
+    """`micro_batches` of rows, those that share a context side by side in each."""
+    for group in micro_batches([row.own for row in rows], token_budget):
+        yield neighbours(group, [row.context for row in rows])
+
+
 @torch.no_grad()
 def greedy_answers(
-    frozen: Frozen, rows: Sequence[Row], *, limits: Sequence[int], token_budget: int
+    frozen: Frozen, rows: Sequence[Row], *, wishes: Sequence[Wish], token_budget: int
 ) -> list[Answer]:
     """Decode every row greedily, as ``model.generate(do_sample=False)`` on the bare question would.
 
-    A forward pass over the reference tells its first token that greedy decoding would not choose;
-    up to there both agree, so generation starts from it, and a row whose whole reference is
-    chosen needs none.
-
     Parameters
     ----------
+    frozen
+        The model.
     rows
         Rows with their whole target.
-    limits
-        New tokens allowed, one number a row.
+    wishes
+        How far each may go.
     token_budget
         Positions of one forward pass.
     """
     answers: dict[int, Answer] = {}
-    starts: dict[int, Row] = {}
-    for group in micro_batches([row.length for row in rows], token_budget):
-        logits = target_logits(frozen, [rows[i] for i in group])
-        for i, scores in zip(group, logits, strict=True):
-            begun = _agreed(rows[i], scores.argmax(-1).tolist(), limits[i])
-            if _finished(frozen, begun, limits[i]):
-                answers[i] = _answer(frozen, rows[i], begun)
-            else:
-                starts[i] = _continue_from(rows[i], begun)
-    for i, ids in _generate(frozen, starts, limits, token_budget):
-        answers[i] = _answer(frozen, rows[i], ids)
+    for group in batches(rows, token_budget):
+        everyone = range(len(group))
+        reading = read(frozen, [rows[i] for i in group], choose=everyone, keep=True)
+        found = finish(frozen, reading, {r: wishes[i] for r, i in enumerate(group)})
+        answers |= {group[r]: answer for r, answer in found.items()}
     return [answers[i] for i in range(len(rows))]
 
 
-def _agreed(row: Row, chosen: list[int], limit: int) -> tuple[int, ...]:
+@torch.no_grad()
+def finish(frozen: Frozen, reading: Reading, wishes: dict[int, Wish]) -> dict[int, Answer]:
+    """Answers of some rows of a reading: what it tells of them, and generation from there on.
+
+    The reading tells the first reference token that greedy decoding would not choose; up to there
+    both agree, so generation starts from it, and a row whose whole reference is chosen needs none.
+
+    Parameters
+    ----------
+    frozen
+        The model that read.
+    reading
+        With choices and own keys and values.
+    wishes
+        By row number, for the rows whose answers are wanted.
+    """
+    drafts = {r: _draft(frozen, reading, r, wish) for r, wish in wishes.items()}
+    open_ = [r for r, draft in drafts.items() if not _ended(frozen, draft, wishes[r].limit)]
+    if open_:
+        begun, told = [drafts[r] for r in open_], [wishes[r] for r in open_]
+        going = _Generation(frozen, reading, open_, begun, told)
+        drafts |= dict(zip(open_, going.run(), strict=True))
+    return {r: _answer(frozen, reading.rows[r], draft) for r, draft in drafts.items()}
+
+
+@torch.no_grad()
+def settled(
+    frozen: Frozen, reading: Reading, wishes: dict[int, Wish], *, exact: bool
+) -> dict[int, Answer]:
+    """Answers that a reading alone gives: greedy decoding ends within what it tells.
+
+    Parameters
+    ----------
+    frozen
+        The model that read.
+    reading, wishes
+        As for `finish`.
+    exact
+        Whether that is the model that decides; if it is a copy of lower precision, only choices
+        by clear margins count.
+    """
+    found = {}
+    for r, wish in wishes.items():
+        draft = _draft(frozen, reading, r, wish)
+        clear = exact or min(reading.choices[r].margins[: len(draft)]) >= NEAR
+        if clear and _ended(frozen, draft, wish.limit):
+            found[r] = _answer(frozen, reading.rows[r], draft)
+    return found
+
+
+def _draft(frozen: Frozen, reading: Reading, r: int, wish: Wish) -> Ids:
     """Tokens greedy decoding is known to choose: the agreed ones and the first that differs."""
-    return tuple(chosen[: _shared(chosen, row.encoded.target) + 1])[:limit]
+    chosen = reading.choices[r].ids
+    return _cut(frozen, chosen[: _shared(chosen, reading.rows[r].encoded.target) + 1], wish.limit)
 
 
 def _shared(ids: Sequence[int], others: Sequence[int]) -> int:
@@ -99,34 +145,122 @@ def _shared(ids: Sequence[int], others: Sequence[int]) -> int:
     return next((k for k, (a, b) in enumerate(pairs) if a != b), min(len(ids), len(others)))
 
 
-def _finished(frozen: Frozen, ids: tuple[int, ...], limit: int) -> bool:
+def _cut(frozen: Frozen, ids: Ids, limit: int) -> Ids:
+    """Drop what follows an end token or the limit."""
+    ends = (k + 1 for k, token in enumerate(ids) if token in frozen.end_ids)
+    return ids[: min(next(ends, len(ids)), limit)]
+
+
+def _ended(frozen: Frozen, ids: Ids, limit: int) -> bool:
     return ids[-1] in frozen.end_ids or len(ids) >= limit
 
 
-def _continue_from(row: Row, begun: tuple[int, ...]) -> Row:
-    encoded = row.encoded
-    return Row(row.prompt, type(encoded)(encoded.before, encoded.after, begun))
+class _Generation:
+    """Rows whose answers go on, each from its own place, several guessed tokens a step.
+
+    A step feeds each row its last token and guesses of the next ones; the guesses that the model
+    would have chosen itself are kept, and so is its choice after them: what comes out is what one
+    token at a time would give.
+    """
+
+    def __init__(
+        self,
+        frozen: Frozen,
+        reading: Reading,
+        lines: Sequence[int],
+        begun: Sequence[Ids],
+        wishes: Sequence[Wish],
+    ) -> None:
+        self.frozen, self.wishes = frozen, wishes
+        self.rows = [reading.rows[line] for line in lines]
+        self.contexts = placed([row.context for row in self.rows], frozen.device)
+        self.said = list(begun)
+        self.fixed = [_behind_context(row) for row in self.rows]
+        ends = [a + wish.limit for a, wish in zip(self.fixed, wishes, strict=True)]
+        self.held = list(range(len(lines)))  # rows that the buffers hold
+        self.own: list[KeyValues] = []
+        assert reading.own is not None
+        while reading.own:  # a layer's keys are let go of once they are in their buffer
+            key, value = reading.own.pop(0)
+            slots = max(*ends, key.shape[2]) + GUESSES
+            self.own.append((_room(key, lines, slots), _room(value, lines, slots)))
+
+    def run(self) -> list[Ids]:
+        """Go on until every row has ended or is as long as it may be."""
+        while going := [r for r in self.held if not self._ended(r)]:
+            if len(going) <= 0.75 * len(self.held):  # making room anew costs a copy of the buffers
+                lines = [self.held.index(r) for r in going]
+                for layer, (key, value) in enumerate(self.own):
+                    self.own[layer] = (key[:, lines], value[:, lines])
+                self.held = going
+            self._step()
+        return self.said
+
+    def _ended(self, r: int) -> bool:
+        return _ended(self.frozen, self.said[r], self.wishes[r].limit)
+
+    def _step(self) -> None:
+        most = FED.get(self.frozen.device.type, FED["cpu"]) // len(self.held) - 1
+        guesses = [self._guess(r, max(0, min(most, GUESSES))) for r in self.held]
+        size = max(map(len, guesses))
+        last = [self.said[r][-1] for r in self.held]
+        fed = [
+            [a, *guess, *[a] * (size - len(guess))] for a, guess in zip(last, guesses, strict=True)
+        ]
+        ids = self._choices(fed)
+        for line, r in enumerate(self.held):
+            if not self._ended(r):
+                kept = _shared(ids[line], guesses[line]) + 1
+                more = (*self.said[r], *ids[line][:kept])
+                self.said[r] = _cut(self.frozen, more, self.wishes[r].limit)
+
+    def _guess(self, r: int, size: int) -> list[int]:
+        return [] if self._ended(r) else _guess(self.said[r], self.wishes[r].hints, size)
+
+    def _choices(self, fed: list[list[int]]) -> list[list[int]]:
+        """Feed tokens behind what each held row has said; what would follow each of them."""
+        frozen, device = self.frozen, self.frozen.device
+        tokens = torch.tensor(fed, device=device)  # (B, m)
+        filled = [self.fixed[r] + len(self.said[r]) - 1 for r in self.held]
+        places = torch.tensor(filled, device=device)[:, None]
+        places = places + torch.arange(tokens.shape[1], device=device)
+        starts = torch.tensor([self.rows[r].start for r in self.held], device=device)[:, None]
+        layout = Layout([self.contexts[r] for r in self.held], places, own=self.own)
+        hidden = frozen.decoder(
+            inputs_embeds=frozen.model.get_input_embeddings()(tokens),
+            position_ids=starts + places,
+            use_cache=False,
+            layout=layout,
+        ).last_hidden_state  # (B, m, d)
+        logits = torch.nn.functional.linear(hidden.flatten(0, 1), frozen.head)
+        return logits.argmax(-1).view(tokens.shape).tolist()
 
 
-def _generate(
-    frozen: Frozen, starts: dict[int, Row], limits: Sequence[int], token_budget: int
-) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Let each started row go on to its end token or its limit."""
-    numbers = list(starts)
-    for group in micro_batches([starts[i].length for i in numbers], token_budget):
-        chosen = [numbers[k] for k in group]
-        embeds, mask = left_padded(frozen, [starts[i] for i in chosen])
-        room = max(limits[i] - len(starts[i].encoded.target) for i in chosen)
-        out = frozen.model.generate(  # type: ignore[operator]
-            inputs_embeds=embeds, attention_mask=mask, max_new_tokens=room, do_sample=False
-        )
-        for i, new in zip(chosen, out.tolist(), strict=True):
-            ids = (*starts[i].encoded.target, *new)[: limits[i]]
-            end = next((k for k, token in enumerate(ids) if token in frozen.end_ids), len(ids) - 1)
-            yield i, ids[: end + 1]
+def _behind_context(row: Row) -> int:
+    """Own positions before the answer."""
+    return row.own - len(row.encoded.target) + 1
 
 
-def _answer(frozen: Frozen, row: Row, ids: tuple[int, ...]) -> Answer:
+def _room(held: torch.Tensor, lines: Sequence[int], slots: int) -> torch.Tensor:
+    """Copy keys or values of some rows of (heads, B, q, D) into buffers with more slots."""
+    heads, _, q, D = held.shape
+    buffer = held.new_zeros(heads, len(lines), slots, D)
+    buffer[:, :, :q] = held[:, lines]
+    return buffer
+
+
+def _guess(said: Ids, hints: Sequence[Ids], size: int) -> list[int]:
+    """Tokens that followed the last few where those stood before, in a hint or in the text."""
+    for width in (4, 3, 2, 1) if size else ():
+        tail = said[-width:]
+        for text in (*hints, said[:-1]):
+            for k in range(len(text) - width - 1, -1, -1):
+                if text[k : k + width] == tail:
+                    return list(text[k + width : k + width + size])
+    return []
+
+
+def _answer(frozen: Frozen, row: Row, ids: Ids) -> Answer:
     target = row.encoded.target
     matched = _shared(ids, target)
     text = frozen.tokenizer.decode(ids, skip_special_tokens=True).strip()

@@ -1,11 +1,12 @@
 """The models by name: install an embedded one, load one frozen, encode a problem for it."""
 
+import copy
 import hashlib
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from tsp import hub
+from tsp import attention, hub
 from tsp.atomic import sha256_of
 from tsp.errors import InputError
 from tsp.paths import cache_dir
@@ -21,6 +22,7 @@ from tsp.tiny import TINY, tiny_model, tiny_tokenizer
 
 DEFAULT = "smollm2-135m-instruct"
 MODEL_FILES = {".json", ".jinja", ".model", ".txt", ".safetensors", ".bin", ".gguf"}
+UNFIT = "computes attention or logits in a way that shared contexts do not cover; try another"
 MARK = "\ue000"  # stands for the prompt while a chat template is filled in; no tokenizer knows it
 
 
@@ -98,6 +100,7 @@ class Frozen:
     note: str = ""
     revision: str = ""  # the hub's commit
     end_ids: tuple[int, ...] = field(default=())
+    copies: dict[torch.dtype, "Frozen"] = field(default_factory=dict, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -109,6 +112,19 @@ class Frozen:
         """What the weights are."""
         return self.model.dtype
 
+    def at(self, dtype: torch.dtype) -> "Frozen":
+        """The same model in another precision, a copy that is made once."""
+        if dtype == self.dtype:
+            return self
+        if dtype not in self.copies:
+            # Weights alone: rounded rotary frequencies would misplace far tokens.
+            weights = {
+                id(weight): torch.nn.Parameter(weight.to(dtype), requires_grad=False)
+                for weight in self.model.parameters()
+            }
+            self.copies[dtype] = replace(self, model=copy.deepcopy(self.model, weights))
+        return self.copies[dtype]
+
     @property
     def dim(self) -> int:
         """Width d of the input embeddings."""
@@ -118,6 +134,29 @@ class Frozen:
     def vocabulary(self) -> torch.Tensor:
         """Input embedding of every token, shape (V, d), as the weights have it."""
         return cast(torch.Tensor, self.model.get_input_embeddings().weight)
+
+    @property
+    def decoder(self) -> torch.nn.Module:
+        """The model without its vocabulary projection: hidden states at every position."""
+        return cast(torch.nn.Module, self.model.base_model)
+
+    @property
+    def head(self) -> torch.Tensor:
+        """The vocabulary projection, shape (V, d)."""
+        return cast(torch.Tensor, self.model.get_output_embeddings().weight)
+
+    @property
+    def key_width(self) -> int:
+        """Numbers in one token's key, or value, of one layer."""
+        config = self.model.config
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return int(size * config.num_key_value_heads)
+
+    def window_of(self, layer: int) -> int | None:
+        """Tokens that a layer looks back, itself among them; None: all."""
+        kinds = getattr(self.model.config, "layer_types", None)
+        sliding = kinds is not None and kinds[layer] == "sliding_attention"
+        return int(self.model.config.sliding_window) if sliding else None
 
     @property
     def window(self) -> int:
@@ -205,6 +244,9 @@ def load(
         model, tokenizer = _parts(name, dtype)
     model.to(place)  # type: ignore[arg-type]
     model.eval().requires_grad_(False)
+    model.set_attn_implementation(attention.NAME)
+    if model.device.type != "meta" and not attention.faithful(model):
+        raise InputError("model", name, UNFIT)
     ends = _end_ids(tokenizer, model)
     # The model's own generation config may penalise repetition or sample: checks are plain greedy.
     model.generation_config = GenerationConfig(

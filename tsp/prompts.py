@@ -2,8 +2,6 @@
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from tsp.atomic import new_folder
 from tsp.errors import InputError
-from tsp.models import Encoded, Frozen
+from tsp.models import Frozen
 from tsp.spec import RunSpec
 
 REPEATED_TOKEN = "x "  # what the authors' public code repeats
@@ -51,54 +49,12 @@ def position_code(n: int, dim: int) -> torch.Tensor:
     return code
 
 
-def as_input(prompt: torch.Tensor, spec: RunSpec, frozen: Frozen) -> torch.Tensor:
-    """Turn a prompt, shape (n, d), into what the model receives: scaled, in its dtype."""
+def as_input(prompt: torch.Tensor, spec: RunSpec) -> torch.Tensor:
+    """Turn a prompt, shape (n, d), into what the model receives, before it takes its dtype."""
     received = prompt * spec.embed_scale
     if spec.settings.position_code:
         received = received + position_code(*prompt.shape).to(prompt)
-    return received.to(frozen.dtype)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One sequence of a batch: a run's prompt among the tokens of one of its problems."""
-
-    prompt: torch.Tensor  # what the model receives, (n, d)
-    encoded: Encoded
-    keep: int | None = None  # target tokens that follow the prompt; None: all
-
-    @property
-    def tail(self) -> tuple[int, ...]:
-        """Tokens behind the prompt."""
-        return self.encoded.after + self.encoded.target[: self.keep]
-
-    @property
-    def length(self) -> int:
-        """Positions of the whole sequence."""
-        return len(self.encoded.before) + len(self.prompt) + len(self.tail)
-
-
-def right_padded(frozen: Frozen, rows: Sequence[Row]) -> torch.Tensor:
-    """Embed rows with padding behind them, shape (B, L, d).
-
-    A causal model never looks behind, so no attention mask is needed and the fast kernels apply.
-    """
-    return torch.nn.utils.rnn.pad_sequence([_embed(frozen, row) for row in rows], batch_first=True)
-
-
-def left_padded(frozen: Frozen, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Embed rows with padding before them, (B, L, d), and their attention mask, (B, L)."""
-    parts = [_embed(frozen, row) for row in rows]
-    longest = max(len(part) for part in parts)
-    padded = [torch.nn.functional.pad(part, (0, 0, longest - len(part), 0)) for part in parts]
-    mask = torch.zeros(len(parts), longest, dtype=torch.long, device=frozen.device)
-    for line, part in zip(mask, parts, strict=True):
-        line[longest - len(part) :] = 1
-    return torch.stack(padded), mask
-
-
-def _embed(frozen: Frozen, row: Row) -> torch.Tensor:
-    return torch.cat([frozen.embed(row.encoded.before), row.prompt, frozen.embed(row.tail)])
+    return received
 
 
 def export_peft(prompt: torch.Tensor, *, spec: RunSpec, hub_id: str, folder: Path) -> None:

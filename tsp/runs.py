@@ -31,9 +31,10 @@ from safetensors.torch import load_file, save_file
 
 from tsp.atomic import new_folder, sha256_of
 from tsp.errors import InputError
+from tsp.members import RunResult
 from tsp.provenance import commit, versions
 from tsp.spec import RunSpec
-from tsp.trainer import Plan, RunResult
+from tsp.trainer import Plan
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,18 +3,22 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from tsp import models
 from tsp.atomic import replace_file
+from tsp.budget import fitted
 from tsp.errors import InputError
+from tsp.members import RunResult, encode_all
+from tsp.precision import check_known, choose
 from tsp.runs import Run, Store, kept_prompts
 from tsp.spec import RunSpec
 from tsp.tasks import Problem, load_problems
-from tsp.trainer import Plan, Progress, RunResult, encode_all, train_bank
+from tsp.trainer import Plan, Progress, train_bank
 
 BANK = {"cpu": 8, "cuda": 64}  # a CPU is busy with one run already, a GPU wants many
 
@@ -59,6 +63,7 @@ def ensure(
     *,
     name: str = "runs",
     device: str = "auto",
+    precision: str = "auto",
     token_budget: int | None = None,
     events: Events | None = None,
 ) -> list[str]:
@@ -78,6 +83,8 @@ def ensure(
         Of the plan, ``plans/NAME.json`` in the store.
     device
         As `tsp.models.load` takes it.
+    precision
+        As `tsp.precision.choose` takes it; ``auto`` keeps what a plan to go on with says.
     token_budget
         Positions of one forward pass; None: the plan's own.
     events
@@ -93,13 +100,18 @@ def ensure(
     missing = [job for job in jobs if not _usable(store, job.id, events)]
     if missing:
         place = models.resolve_device(device)
-        settings = Plan() if token_budget is None else Plan(token_budget=token_budget)
+        check_known(precision)
         # What fails here fails before a plan is written.
-        frozen = _load(missing[0].spec.model, place, settings)
+        frozen = models.load(missing[0].spec.model, device=place)
         if len(missing) == 1:
             encode_all(missing[0].spec, frozen, missing[0].problems)
-        plan, banks = _plan(store, name, jobs, missing, device=place, plan=settings)
-        _train_banks(banks, store, plan, frozen, events)
+        begun = _begun(store, name, jobs, missing, device=place, precision=precision)
+        if begun is None:
+            settings = _settings(missing, frozen, Plan(precision=choose(precision, frozen)))
+            if token_budget is not None:
+                settings = replace(settings, token_budget=token_budget)
+            begun = _write_plan(store, name, missing, device=place, plan=settings)
+        _train_banks(begun[1], store, begun[0], frozen, events)
     return [job.id for job in jobs if job.id in store]
 
 
@@ -139,7 +151,7 @@ def _train_banks(
             continue
         events.begin(jobs, number, len(banks))
         if frozen.name != jobs[0].spec.model:
-            frozen = _load(jobs[0].spec.model, str(frozen.device), plan)
+            frozen = models.load(jobs[0].spec.model, device=str(frozen.device))
         jobs = [job for job in jobs if _fit_window(job, frozen, events)]
         if not jobs:
             continue
@@ -157,12 +169,6 @@ def _train_banks(
         failures += [result.failure for result in results if result.failure]
     if failures:
         raise FloatingPointError("; ".join(failures))
-
-
-def _load(model: str, device: str, plan: Plan) -> models.Frozen:
-    import torch
-
-    return models.load(model, device=device, dtype=getattr(torch, plan.precision))
 
 
 def _fit_window(job: Job, frozen: models.Frozen, events: Events) -> bool:
@@ -208,17 +214,49 @@ def _usable(store: Store, run_id: str, events: Events) -> bool:
     return why is None
 
 
-def _plan(
-    store: Store, name: str, jobs: list[Job], missing: list[Job], *, device: str, plan: Plan
+def _settings(missing: list[Job], frozen: models.Frozen, plan: Plan) -> Plan:
+    """Fit a plan's budgets to the free memory, for the longest problems of the first model."""
+    size = BANK.get(frozen.device.type, BANK["cpu"])
+    found: list[tuple[RunSpec, list[models.Encoded]]] = []
+    for job in missing:
+        with suppress(InputError):  # longer than the window: left out, and told of, later
+            if job.spec.model == frozen.name:
+                found.append((job.spec, encode_all(job.spec, frozen, job.problems)))
+    longest = sorted(found, key=lambda it: -max(c.length(it[0].n_tokens) for c in it[1]))[:size]
+    if not longest:
+        return plan
+    specs, encoded = zip(*longest, strict=True)
+    return fitted(plan, frozen, specs, encoded)
+
+
+def _begun(
+    store: Store,
+    name: str,
+    jobs: list[Job],
+    missing: list[Job],
+    *,
+    device: str,
+    precision: str,
+) -> tuple[Plan, list[list[Job]]] | None:
+    """Read the plan of an interrupted sweep of these runs, if there is one that fits."""
+    told = _read_plan(store.root / "plans" / f"{name}.json")
+    if told is None or told["device"] != device:
+        return None
+    plan, by_id = Plan(**told["plan"]), {job.id: job for job in jobs}
+    planned = {i for bank in told["banks"] for i in bank}
+    if precision not in ("auto", plan.precision):
+        return None
+    if not {job.id for job in missing} <= planned <= set(by_id):
+        return None
+    # A bank of which some runs are stored trains whole again: fewer rows, other roundings.
+    return plan, [[by_id[i] for i in bank] for bank in told["banks"]]
+
+
+def _write_plan(
+    store: Store, name: str, missing: list[Job], *, device: str, plan: Plan
 ) -> tuple[Plan, list[list[Job]]]:
-    """Read the plan that covers these runs, or make one and write it."""
+    """Make a plan and write it before anything trains."""
     path = store.root / "plans" / f"{name}.json"
-    by_id = {job.id: job for job in jobs}
-    told = _read_plan(path)
-    planned = {i for bank in told["banks"] for i in bank} if told else set()
-    if told and told["device"] == device and {job.id for job in missing} <= planned <= set(by_id):
-        # A bank of which some runs are stored trains whole again: fewer rows, other roundings.
-        return Plan(**told["plan"]), [[by_id[i] for i in bank] for bank in told["banks"]]
     banks = _banks(missing, BANK.get(device.split(":")[0], BANK["cpu"]))
     path.parent.mkdir(parents=True, exist_ok=True)
     ids = [[job.id for job in bank] for bank in banks]

@@ -5,14 +5,15 @@ length of an edge (gudhi and ripser use the same convention).
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.spatial.distance import pdist, squareform
+from scipy.spatial.distance import pdist
 
 from tsp.errors import InputError
-from tsp.regularizers import rips_edges
+from tsp.regularizers import Pairs, rips_pairs
 
 Diagrams = dict[int, np.ndarray]
 
@@ -30,8 +31,6 @@ SUMMARY_COLUMNS = (
     "h1_mean_lifespan_scaled",
 )
 
-# The engine orders edges in float32: a bar this short, against its death, has length zero.
-RESOLUTION = 2 * float(np.finfo(np.float32).eps)
 LARGEST = 1e150  # squares of larger coordinates overflow float64
 
 
@@ -60,8 +59,8 @@ def persistence(X: Any, *, n_jobs: int = 1) -> Diagrams | list[Diagrams]:
     Notes
     -----
     Bars of length zero are dropped: coincident points count once, and H0 has n bars if all
-    points differ. So are bars shorter than 2.4e-7 of their death, which the engine's float32
-    ordering cannot tell from zero. The lengths themselves are exact to float64.
+    points differ. So are bars of H1 shorter than 2.4e-7 of their death, which float32 coordinates
+    cannot tell from zero. The pairing and the lengths themselves are exact to float64.
 
     Examples
     --------
@@ -73,12 +72,14 @@ def persistence(X: Any, *, n_jobs: int = 1) -> Diagrams | list[Diagrams]:
     """
     points = _points(X)
     if points.ndim == 2:
-        return _diagrams(points)
+        return _diagrams(points[None])[0]
     if n_jobs == 1:
-        return [_diagrams(cloud) for cloud in points]
-    from joblib import Parallel, delayed
+        return _diagrams(points)
+    from joblib import Parallel, delayed, effective_n_jobs
 
-    return list(Parallel(n_jobs=n_jobs)(delayed(_diagrams)(cloud) for cloud in points))
+    parts = np.array_split(points, min(effective_n_jobs(n_jobs), len(points)))
+    found = Parallel(n_jobs=n_jobs)(delayed(_diagrams)(part) for part in parts)
+    return list(chain.from_iterable(found))
 
 
 def summarize(X: Any, *, diagrams: Diagrams | Sequence[Diagrams] | None = None) -> pd.DataFrame:
@@ -166,20 +167,20 @@ def betti_curve(diagram: np.ndarray, scales: np.ndarray) -> np.ndarray:
     return ((diagram[:, 0] <= scales) & (scales < diagram[:, 1])).sum(axis=1)
 
 
-def _diagrams(cloud: np.ndarray) -> Diagrams:
-    """Both diagrams of one cloud ``(n, d)``, float64."""
-    D = squareform(pdist(cloud))  # subtracts coordinates: exact for close and coincident points
-    edges = rips_edges(D)
-    deaths = np.append(np.sort(_lengths(D, edges.h0_death)), np.inf)
-    h0 = np.column_stack([np.zeros_like(deaths), deaths])
-    h1 = np.column_stack([_lengths(D, edges.h1_birth), _lengths(D, edges.h1_death)])
-    h1 = h1[h1[:, 1] - h1[:, 0] > RESOLUTION * h1[:, 1]]
+def _diagrams(clouds: np.ndarray) -> list[Diagrams]:
+    """Both diagrams of each cloud of ``(B, n, d)``, float64."""
+    # pdist subtracts coordinates: exact for close and coincident points.
+    lengths = np.stack([pdist(cloud) for cloud in clouds])
+    return [_bars(*both) for both in zip(lengths, rips_pairs(lengths), strict=True)]
+
+
+def _bars(lengths: np.ndarray, pairs: Pairs) -> Diagrams:
+    """Diagrams from the lengths of the edges and the positions that `rips_pairs` found."""
+    deaths, *born_and_dead = (lengths[positions] for positions in pairs)
+    h0 = np.zeros((len(deaths) + 1, 2))
+    h0[:-1, 1], h0[-1, 1] = deaths, np.inf
+    h1 = np.column_stack(born_and_dead)
     return {0: h0, 1: h1[np.lexsort((h1[:, 1], h1[:, 0]))]}
-
-
-def _lengths(D: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Lengths of ``edges`` (k, 2) in the distance matrix."""
-    return D[edges[:, 0], edges[:, 1]]
 
 
 def _summary(cloud: np.ndarray, diagrams: Diagrams) -> dict[str, float]:
@@ -219,7 +220,7 @@ def _points(X: Any) -> np.ndarray:
     if points.ndim not in (2, 3) or points.size == 0:
         remedy = "give the shape (n, d) or (B, n, d) with at least one point and one dimension"
         raise InputError("X", points.shape, remedy)
-    if not (np.abs(points) <= LARGEST).all():  # nan compares false
+    if not max(points.max(), -points.min()) <= LARGEST:  # nan compares false
         worst = points[~(np.abs(points) <= LARGEST)][0]
         raise InputError("X", float(worst), f"give finite coordinates, at most {LARGEST:g}")
     return points
@@ -244,13 +245,14 @@ def analyse(prompts: dict[int, Any], *, show: Sequence[int]) -> tuple[pd.DataFra
     """
     epochs = sorted(prompts)
     clouds = np.stack([_points(prompts[epoch]) for epoch in epochs])
-    found = [_diagrams(cloud) for cloud in clouds]
+    found = _diagrams(clouds)
     topology = summarize(clouds, diagrams=found)
     topology.insert(0, "epoch", epochs)
     by_epoch = dict(zip(epochs, found, strict=True))
-    bars = [
-        pd.DataFrame({"epoch": epoch, "dimension": k, "birth": bar[:, 0], "death": bar[:, 1]})
-        for epoch in show
-        for k, bar in by_epoch[epoch].items()
-    ]
-    return topology, pd.concat(bars, ignore_index=True)
+    # One table of all bars: to join a small one for each takes pandas as long as the homology.
+    keys = [(epoch, k) for epoch in show for k in by_epoch[epoch]]
+    shown = [by_epoch[epoch][k] for epoch, k in keys]
+    epoch, dimension = np.repeat(keys, [len(bars) for bars in shown], axis=0).T
+    birth, death = np.concatenate(shown).T
+    table = {"epoch": epoch, "dimension": dimension, "birth": birth, "death": death}
+    return topology, pd.DataFrame(table)

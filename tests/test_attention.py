@@ -1,0 +1,410 @@
+"""The bank's attention: equal to plain attention over the whole sequence, shared, never copied."""
+
+import math
+from contextlib import contextmanager
+from functools import cache
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tsp import attention
+from tsp.attention import Context, Layout, attend
+from tsp.contexts import Contexts
+from tsp.models import Encoded, load
+from tsp.reading import Row, read
+from tsp.tiny import TINY
+
+WINDOW = 8  # of the tiny Gemma 3
+EXACT = {torch.float64: 1e-10, torch.float32: 1e-4}
+LOADED = (attention.TILE["cpu"], attention.LONG, attention.KEPT)
+
+
+@contextmanager
+def plain(frozen):
+    """The model as transformers has it: its own SDPA and nothing of this package."""
+    frozen.model.set_attn_implementation("sdpa")
+    try:
+        yield frozen.model
+    finally:
+        frozen.model.set_attn_implementation(attention.NAME)
+
+
+@contextmanager
+def limits(*, tile=LOADED[0], long=LOADED[1], kept=LOADED[2]):
+    """Other sizes of what is cut, left to torch's own kernel, and kept for the backward pass."""
+    attention.TILE["cpu"], attention.LONG, attention.KEPT = tile, long, kept
+    try:
+        yield
+    finally:
+        attention.TILE["cpu"], attention.LONG, attention.KEPT = LOADED
+
+
+@cache
+def lively(name, dtype=torch.float32):
+    """A tiny model that says one thing after another.
+
+    The tiny Gemmas repeat their last token, as its embedding outweighs all that the layers add;
+    with small embeddings they do not.
+    """
+    frozen = load(name, device="cpu", dtype=dtype)
+    if "gemma" in name:
+        frozen.model.get_input_embeddings().weight.mul_(0.1)
+    return frozen
+
+
+def made_rows(frozen, sizes, *, budget=10**9, seed=0, scale=0.5):
+    """Rows with random tokens; equal tokens before the prompt are one context.
+
+    A size is (tokens before, prompt vectors, tokens after, target tokens).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    contexts = Contexts(frozen, budget, dtypes=[frozen.dtype])
+    wide = torch.promote_types(frozen.dtype, torch.float32)
+    befores = {}
+
+    def ids(count):
+        return tuple(torch.randint(3, 259, (count,), generator=generator).tolist())
+
+    rows = []
+    for before, n, after, target in sizes:
+        befores.setdefault(before, ids(before))
+        coded = Encoded(befores[before], ids(after), ids(target))
+        prompt = torch.randn(n, frozen.dim, generator=generator, dtype=wide) * scale
+        rows.append(Row(prompt.requires_grad_(), coded, contexts.of(coded.before)))
+    return rows
+
+
+def recomputed(frozen, row):
+    """Loss and logits of a row by the plain model: the whole sequence, no cache."""
+    coded = row.encoded
+    parts = [frozen.embed(coded.before), row.prompt.to(frozen.dtype)]
+    parts.append(frozen.embed(coded.after + coded.target))
+    with plain(frozen) as model:
+        logits = model(inputs_embeds=torch.cat(parts)[None], use_cache=False).logits[0]
+    logits = logits[-len(coded.target) - 1 : -1]
+    told = torch.tensor(coded.target)
+    return torch.nn.functional.cross_entropy(logits, told, reduction="sum"), logits
+
+
+def assert_equal_to_recomputation(frozen, rows):
+    weights = torch.linspace(0.5, 2.0, len(rows), dtype=rows[0].prompt.dtype)
+    prompts = [row.prompt for row in rows]
+    found = read(frozen, rows).losses
+    wanted = torch.stack([recomputed(frozen, row)[0] for row in rows])
+    told = {"rtol": EXACT[frozen.dtype], "atol": 0.0}
+    torch.testing.assert_close(found, wanted, **told)
+    ours = torch.autograd.grad((found * weights).sum(), prompts)
+    theirs = torch.autograd.grad((wanted * weights).sum(), prompts)
+    for mine, its in zip(ours, theirs, strict=True):
+        assert (mine - its).norm() <= EXACT[frozen.dtype] * its.norm()
+
+
+# Contexts longer than Gemma 3's window, shorter, as long, one token, none; each next to another.
+MIXED = [
+    (40, 5, 4, 6),
+    (40, 3, 4, 2),
+    (5, 4, 2, 7),
+    (0, 6, 3, 5),
+    (0, 2, 12, 9),
+    (WINDOW, 1, 3, 1),
+    (WINDOW - 1, 2, 1, 3),
+    (1, 2, 3, 4),
+    (23, 12, 9, 3),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_loss_and_gradient_equal_full_recomputation(name, dtype, tiny):
+    frozen = tiny(name, dtype)
+    assert_equal_to_recomputation(frozen, made_rows(frozen, MIXED))
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+@pytest.mark.parametrize(("tile", "kept"), [(1, 30), (600, 0), (4000, 10**6)])
+def test_cutting_rows_and_queries_changes_nothing(name, tile, kept, tiny):
+    """Whether weights are kept for the backward pass, computed again, or some of them."""
+    frozen = tiny(name, torch.float64)
+    with limits(tile=tile, kept=kept):
+        assert_equal_to_recomputation(frozen, made_rows(frozen, MIXED, seed=1))
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_rows_without_a_context_equal_full_recomputation_whichever_kernel_is_used(name, tiny):
+    frozen = tiny(name, torch.float64)
+    rows = made_rows(frozen, MIXED, budget=0)  # every context is read with the pass
+    assert not any(row.context for row in rows)
+    for long in (1, 10**6):
+        with limits(long=long):
+            assert_equal_to_recomputation(frozen, rows)
+
+
+def test_a_context_read_in_pieces_is_the_same(tiny):
+    """Reading one is a pass of the same attention: long texts take another way through it."""
+    frozen = tiny("tiny-gemma3", torch.float64)
+    for told in ({"tile": 300}, {"long": 1}):
+        with limits(**told):
+            assert_equal_to_recomputation(frozen, made_rows(frozen, [(40, 3, 2, 4)] * 2))
+
+
+def test_a_context_of_the_real_model(smollm):
+    with limits(long=64):  # torch's own kernel reads it
+        rows = made_rows(smollm, [(80, 8, 5, 6), (80, 3, 5, 4)], scale=0.02)
+        assert rows[0].context.length > attention.LONG
+        assert_equal_to_recomputation(smollm, rows)
+
+
+@pytest.mark.slow
+def test_a_long_context_of_the_real_model(smollm):
+    rows = made_rows(smollm, [(700, 8, 5, 6), (700, 3, 5, 4)], scale=0.02)
+    assert rows[0].context.length > attention.LONG
+    assert_equal_to_recomputation(smollm, rows)
+
+
+# The function itself, against attention over concatenated keys with the mask written out.
+
+
+@st.composite
+def situations(draw):
+    """Rows of a few contexts and none, in any order, with any window and any cutting."""
+    contexts = draw(st.lists(st.sampled_from([None, 1, 3, 11, 20]), min_size=1, max_size=6))
+    told = {
+        "contexts": sorted(contexts, key=str),
+        "heads": draw(st.sampled_from([1, 2])),
+        "group": draw(st.sampled_from([1, 3])),
+        "queries": draw(st.integers(1, 9)),
+        "window": draw(st.sampled_from([None, 2, 4, 9, 64])),
+        "tile": draw(st.sampled_from([1, 50, 400, 10**6])),
+        "long": draw(st.sampled_from([1, 10**6])),
+        "kept": draw(st.sampled_from([0, 12, 10**6])),
+        "slots": draw(st.booleans()),
+        "seed": draw(st.integers(0, 99)),
+    }
+    return SimpleNamespace(**told)
+
+
+class Case:
+    """Random tensors of a situation; with slots, each row goes on behind tokens of its own."""
+
+    def __init__(self, told):
+        self.told, D = told, 4
+        self.generator = torch.Generator().manual_seed(told.seed)
+        B, q, heads = len(told.contexts), told.queries, told.heads
+        self.query = self.draw(B, heads * told.group, q, D).requires_grad_()
+        self.key = self.draw(B, heads, q, D).requires_grad_()
+        self.value = self.draw(B, heads, q, D).requires_grad_()
+        held = {size: self.pair(heads, size, D) for size in set(told.contexts) if size}
+        kept = {size: self.seen(pair) for size, pair in held.items()}
+        shared = {size: Context(size, {torch.float64: [kept[size]]}) for size in held}
+        self.held = [held.get(size) for size in told.contexts]
+        self.contexts = [shared.get(size) for size in told.contexts]
+        self.filled = torch.zeros(B, dtype=torch.long)
+        self.own = None
+        if told.slots:
+            self.filled = torch.randint(0, 7, (B,), generator=self.generator)
+            self.own = [self.pair(heads, B, 7 + q + 2, D)]
+        self.before = None if self.own is None else tuple(x.clone() for x in self.own[0])
+
+    def draw(self, *shape):
+        return torch.randn(*shape, generator=self.generator, dtype=torch.float64)
+
+    def pair(self, *shape):
+        return self.draw(*shape), self.draw(*shape)
+
+    def seen(self, pair):
+        """What a layer with a window holds of a context."""
+        window = self.told.window
+        return tuple(x[:, max(0, x.shape[1] - window + 1) :] if window else x for x in pair)
+
+    def places(self):
+        step = torch.arange(self.told.queries)[None]
+        return self.filled[:, None] + step if self.told.slots else step
+
+    def bank(self):
+        """By the function under test."""
+        module, mask = SimpleNamespace(layer_idx=0), None
+        told = {"scaling": 0.7, "sliding_window": self.told.window, "softcap": None}
+        layout = Layout(self.contexts, self.places(), own=self.own)
+        return attend(module, self.query, self.key, self.value, mask, layout=layout, **told)[0]
+
+    def one_by_one(self):
+        """By the definition: a row's keys in one line, and which of them each query sees."""
+        rows = []
+        for b, held in enumerate(self.held):
+            keys, values = self.key[b], self.value[b]  # (heads, q, D)
+            for parts in (self.before, held):
+                if parts is not None:
+                    end = self.filled[b] if parts is self.before else None
+                    parts = [x[:, b, :end] if parts is self.before else x for x in parts]
+                    keys, values = (
+                        torch.cat([a, x], 1) for a, x in zip(parts, (keys, values), strict=True)
+                    )
+            total, q = keys.shape[1], self.told.queries
+            here = torch.arange(total - q, total)[:, None]
+            there = torch.arange(total)[None]
+            sees = (there <= here) & (there > here - (self.told.window or math.inf))
+            keys, values = (x.repeat_interleave(self.told.group, 0) for x in (keys, values))
+            scores = self.query[b] @ keys.transpose(1, 2) * 0.7
+            rows.append(scores.masked_fill(~sees, -torch.inf).softmax(-1) @ values)
+        return torch.stack(rows).transpose(1, 2)  # (B, q, H, D)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(situations())
+def test_attention_equals_its_definition(told):
+    case = Case(told)
+    with limits(tile=told.tile, long=told.long, kept=told.kept):
+        if told.slots:
+            with torch.no_grad():
+                torch.testing.assert_close(case.bank(), case.one_by_one(), rtol=1e-11, atol=1e-12)
+            return
+        found = case.bank()
+        wanted = case.one_by_one()
+        torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12)
+        weights, leaves = case.draw(*found.shape), (case.query, case.key, case.value)
+        ours = torch.autograd.grad((found * weights).sum(), leaves)
+        theirs = torch.autograd.grad((wanted * weights).sum(), leaves)
+    for mine, its in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-10, atol=1e-11)
+
+
+def test_backward_is_the_derivative_of_forward():
+    """By finite differences, without another implementation: a context, a window, small tiles."""
+    told = {"heads": 2, "group": 2, "queries": 4, "window": 4, "slots": False, "seed": 5}
+    case = Case(SimpleNamespace(contexts=[6, 6, None], **told))
+
+    def function(query, key, value):
+        case.query, case.key, case.value = query, key, value
+        return case.bank()
+
+    with limits(tile=70, kept=5):
+        torch.autograd.gradcheck(function, (case.query, case.key, case.value))
+
+
+def test_a_window_of_one_token_sees_nothing_of_the_context():
+    told = {"heads": 1, "group": 1, "queries": 2, "window": 1, "slots": False, "seed": 0}
+    case = Case(SimpleNamespace(contexts=[3], **told))
+    torch.testing.assert_close(case.bank(), case.one_by_one())
+
+
+# Shared: no copy per run, nothing as long as a context kept for backward.
+
+
+def saved_bytes(frozen, rows):
+    """Memory that autograd keeps between the passes."""
+    storages = {}
+
+    def pack(x):
+        storages[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        losses = read(frozen, rows).losses
+    torch.autograd.grad(losses.sum(), [row.prompt for row in rows])
+    return sum(storages.values()), set(storages)
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+@pytest.mark.parametrize("kept", [0, 100])
+def test_what_is_kept_for_backward_does_not_grow_with_the_context(name, kept, tiny):
+    """But for the weights of few keys, and of those there is a bound."""
+    frozen, sizes = tiny(name), []
+    with limits(kept=kept):
+        for length in (kept + 16, kept + 512):
+            rows = made_rows(frozen, [(length, 4, 3, 5)] * 3)
+            size, storages = saved_bytes(frozen, rows)
+            sizes.append(size)
+            context = rows[0].context.layers[frozen.dtype]
+            assert storages.isdisjoint(x.untyped_storage().data_ptr() for x in sum(context, ()))
+        assert sizes[0] == sizes[1] > 0
+        few, _ = saved_bytes(frozen, made_rows(frozen, [(max(0, kept - 20), 4, 3, 5)] * 3))
+    weights = 2 * 4 * 3 * rows[0].own * kept * 4  # layers, heads, rows, queries, keys, bytes
+    assert few <= sizes[0] + weights
+
+
+def test_rows_of_one_problem_hold_one_context(tiny):
+    frozen = tiny()
+    rows = made_rows(frozen, [(30, 4, 3, 5), (30, 2, 3, 5), (31, 4, 3, 5), (30, 4, 9, 1)])
+    assert rows[0].context is rows[1].context is rows[3].context
+    assert rows[2].context is not rows[0].context
+    layout = Layout([rows[i].context for i in (0, 1, 3, 2)], torch.arange(3)[None])
+    assert layout.segments == [(slice(0, 3), rows[0].context), (slice(3, 4), rows[2].context)]
+
+
+class Largest(TorchDispatchMode):
+    """Notes the largest tensor that any operation makes."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for x in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(x, torch.Tensor):
+                self.size = max(self.size, x.untyped_storage().nbytes() // x.itemsize)
+        return out
+
+
+def test_no_pass_copies_a_context_for_its_rows(tiny):
+    """Not in training, not in decoding: with 16 rows, no tensor is as large as two contexts."""
+    frozen = tiny()
+    rows = made_rows(frozen, [(3000, 2, 1, 2)] * 16)
+    context = rows[0].context.layers[frozen.dtype][0][0].numel()
+    with limits(tile=context), Largest() as largest:
+        reading = read(frozen, rows, choose=range(16), keep=True)
+        torch.autograd.grad(reading.losses.sum(), [row.prompt for row in rows])
+        assert 0 < largest.size < 2 * context
+        rows_of_own = [(k.clone(), v.clone()) for k, v in reading.own]
+        layout = Layout([row.context for row in rows], torch.full((16, 1), 3), own=rows_of_own)
+        with torch.no_grad():
+            frozen.decoder(
+                inputs_embeds=torch.ones(16, 1, frozen.dim),
+                position_ids=torch.full((16, 1), 3003),
+                use_cache=False,
+                layout=layout,
+            )
+    assert largest.size < 2 * context
+
+
+# The loaded model used as any other.
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_the_loaded_model_is_still_a_plain_one(name):
+    """Left padding, a mask, a cache, sequences beyond Gemma 3's window: as with its own SDPA."""
+    frozen = lively(name)
+    assert frozen.model.config._attn_implementation == attention.NAME
+    generator = torch.Generator().manual_seed(4)
+    ids = torch.randint(3, 259, (3, 21), generator=generator)
+    mask = torch.ones_like(ids)
+    for row, padding in enumerate((0, 6, 17)):
+        ids[row, :padding], mask[row, :padding] = 0, 0
+
+    def used(model):
+        with torch.no_grad():
+            logits = model(input_ids=ids, attention_mask=mask).logits[mask.bool()]
+            bare = model(input_ids=ids[:1]).logits
+        told = {"max_new_tokens": 15, "do_sample": False}
+        said = [model.generate(input_ids=ids, attention_mask=mask, **told)]
+        said.append(model.generate(input_ids=ids[:1], use_cache=False, **told))
+        return logits, bare, *said
+
+    ours = used(frozen.model)
+    with plain(frozen) as model:
+        theirs = used(model)
+    for mine, its in zip(ours[:2], theirs[:2], strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-6, atol=1e-6)
+    for mine, its in zip(ours[2:], theirs[2:], strict=True):
+        assert torch.equal(mine, its)
+
+
+@pytest.mark.parametrize("variant", [{"softcap": 50.0}, {"s_aux": torch.zeros(2)}])
+def test_a_variant_of_attention_that_is_not_computed_is_refused(variant):
+    x = torch.ones(1, 2, 3, 4)
+    layout = Layout([None], torch.arange(3)[None])
+    module = SimpleNamespace(layer_idx=0)
+    with pytest.raises(NotImplementedError, match="attention with soft caps or sinks"):
+        attend(module, x, x, x, None, scaling=1.0, layout=layout, **variant)

@@ -1,0 +1,179 @@
+"""What stands before the prompts: what is held of it, once, and within which memory."""
+
+import copy
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import DynamicCache
+
+import tsp.contexts
+import tsp.decoding
+import tsp.reading
+from tests.conftest import PLAN, problem, spec
+from tests.test_attention import WINDOW, plain
+from tsp.attention import Context, Layout
+from tsp.contexts import Contexts, context_bytes, neighbours, placed, read_context
+from tsp.tiny import TINY
+from tsp.trainer import train_bank
+
+LONG, SHORT = tuple(range(3, 43)), tuple(range(50, 54))  # beyond Gemma 3's window, and within
+TWO = [[problem("What is two and two? " * 2, "four")], [problem("Which colour is it?", "a blue")]]
+
+
+@pytest.mark.parametrize("before", [LONG, SHORT], ids=["long", "short"])
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_a_context_is_what_the_plain_models_cache_holds(name, before, tiny):
+    frozen = tiny(name, torch.float64)
+    context = read_context(frozen, before, dtypes=[torch.float64])
+    cache = DynamicCache()  # without the model's configuration it keeps all of every layer
+    with plain(frozen) as model, torch.no_grad():
+        model(input_ids=torch.tensor([before]), past_key_values=cache, use_cache=True)
+    assert context.length == len(before)
+    for layer, (key, value) in enumerate(context.layers[torch.float64]):
+        sliding = name == "tiny-gemma3" and layer == 0
+        held = min(len(before), WINDOW - 1) if sliding else len(before)
+        assert key.shape == value.shape == (2, held, 8)
+        told = {"rtol": 1e-10, "atol": 1e-12}
+        torch.testing.assert_close(key, cache.layers[layer].keys[0, :, -held:], **told)
+        torch.testing.assert_close(value, cache.layers[layer].values[0, :, -held:], **told)
+        assert not key.requires_grad
+
+
+def test_a_context_is_computed_once_in_the_models_precision_and_rounded_to_others(tiny):
+    frozen = tiny("tiny-gemma3")
+    dtypes = [torch.float32, torch.bfloat16]
+    context = Contexts(frozen, 10**9, dtypes=[*dtypes, torch.float32]).of(LONG)
+    assert list(context.layers) == dtypes
+    for wide, low in zip(*context.layers.values(), strict=True):
+        for x, rounded in zip(wide, low, strict=True):
+            assert x.dtype == torch.float32
+            assert torch.equal(x.bfloat16(), rounded)
+
+
+def test_the_bytes_that_are_counted_are_those_that_are_held(tiny):
+    for name in TINY:
+        for before in (LONG, SHORT):
+            dtypes = [torch.float32, torch.bfloat16]
+            context = read_context(tiny(name), before, dtypes=dtypes)
+            parts = [x for layers in context.layers.values() for pair in layers for x in pair]
+            held = sum(x.untyped_storage().nbytes() for x in parts)
+            assert held == context_bytes(tiny(name), len(before), dtypes=dtypes)
+
+
+def test_equal_tokens_are_read_once_and_no_tokens_are_no_context(tiny, monkeypatch):
+    read, contexts = [], Contexts(tiny(), 10**9, dtypes=[torch.float32])
+    real = tsp.contexts.read_context
+
+    def noted(frozen, before, *, dtypes):
+        read.append(before)
+        return real(frozen, before, dtypes=dtypes)
+
+    monkeypatch.setattr(tsp.contexts, "read_context", noted)
+    first, other = contexts.of(LONG), contexts.of(SHORT)
+    assert contexts.of(tuple(LONG)) is first is not other
+    assert contexts.of(()) is None
+    assert read == [LONG, SHORT]
+
+
+def test_rows_of_one_context_stand_together():
+    a, b = Context(1, {}), Context(1, {})
+    assert neighbours([4, 0, 3, 2, 1], [a, b, None, a, b]) == [4, 1, 0, 3, 2]
+    assert neighbours([], []) == []
+
+
+# Beyond the budget.
+
+
+def of_two(frozen):
+    """Bytes of the first problem's context alone."""
+    told = frozen.encode(TWO[0][0].question, TWO[0][0].target)
+    return context_bytes(frozen, len(told.before), dtypes=[frozen.dtype])
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_contexts_beyond_the_budget_are_recomputed_and_the_log_says_so(name, tiny, caplog):
+    frozen = tiny(name, torch.float64)
+    specs = [spec(model=name, epochs=3, check_every=1, seed=k) for k in range(4)]
+    own = [TWO[k % 2] for k in range(4)]
+    results = {}
+    for held, budget in ((2, 10**9), (1, of_two(frozen)), (0, of_two(frozen) // 2)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="tsp"):
+            results[held] = train_bank(
+                specs, frozen, own, plan=replace(PLAN, context_budget=budget)
+            )
+        told = [record.getMessage() for record in caplog.records]
+        assert len(told) == 2 - held  # once a problem, however many runs and passes
+        assert all("tokens takes" in it and "read again with every pass" in it for it in told)
+    for held in (0, 1):
+        for few, all_ in zip(results[held], results[2], strict=True):
+            assert few.checks == all_.checks
+            for epoch, prompt in all_.prompts.items():
+                torch.testing.assert_close(few.prompts[epoch], prompt, rtol=1e-10, atol=1e-12)
+            for mine, its in zip(few.epochs, all_.epochs, strict=True):
+                assert mine == pytest.approx(its, rel=1e-10, abs=1e-12)
+
+
+def test_a_later_context_that_still_fits_is_held(tiny, caplog):
+    frozen = tiny()
+    contexts = Contexts(
+        frozen, context_bytes(frozen, 20, dtypes=[torch.float32]), dtypes=[torch.float32]
+    )
+    with caplog.at_level(logging.WARNING, logger="tsp"):
+        assert contexts.of(LONG) is None
+        assert contexts.of(LONG) is None
+        assert contexts.of(SHORT).length == 4
+    assert len(caplog.records) == 1
+    assert "a context of 40 tokens takes" in caplog.text
+    assert contexts.used == context_bytes(frozen, 4, dtypes=[torch.float32]) <= contexts.budget
+
+
+@pytest.fixture
+def elsewhere(tiny, monkeypatch):
+    """A tiny model on a device that is not the host; what it would read comes from its twin."""
+    frozen, real = tiny(), tsp.contexts.read_context
+
+    def read(_, before, *, dtypes):
+        return real(frozen, before, dtypes=dtypes)
+
+    monkeypatch.setattr(tsp.contexts, "read_context", read)
+    return replace(frozen, model=copy.deepcopy(frozen.model).to("meta"))
+
+
+def test_on_another_device_they_are_kept_on_the_host(elsewhere, caplog):
+    contexts = Contexts(elsewhere, 0, dtypes=[torch.float32])
+    with caplog.at_level(logging.WARNING, logger="tsp"):
+        used = contexts.of(LONG)
+    assert "a context of 40 tokens takes" in caplog.text
+    assert "more than is left of 0 on meta: it is kept on the host" in caplog.text
+    assert used.length == 40
+    assert {x.device.type for pair in used.layers[torch.float32] for x in pair} == {"cpu"}
+    assert contexts.used == 0
+    first, none, second = placed([used, None, used], elsewhere.device)
+    assert none is None
+    assert first is second  # the rows of a pass share one copy of what is kept on the host
+    assert {x.device.type for pair in first.layers[torch.float32] for x in pair} == {"meta"}
+    assert len(Layout([first, second], torch.arange(4)[None]).segments) == 1
+
+
+def test_a_pass_moves_no_more_than_its_own_rows_need(tiny, monkeypatch):
+    """Rows of two problems, one a pass: the other's context stays on the host."""
+    moved, move = [], tsp.contexts.placed
+
+    def noted(contexts, device):
+        moved.append(len({id(context) for context in contexts}))
+        return move(contexts, device)
+
+    monkeypatch.setattr(tsp.reading, "placed", noted)
+    monkeypatch.setattr(tsp.decoding, "placed", noted)
+    specs = [spec(epochs=1, seed=k) for k in range(2)]
+    train_bank(specs, tiny(), TWO, plan=replace(PLAN, token_budget=1))
+    assert set(moved) == {1}
+
+
+def test_what_is_where_the_model_is_is_not_copied(tiny):
+    context = Contexts(tiny(), 10**9, dtypes=[torch.float32]).of(LONG)
+    (used,) = placed([context], tiny().device)
+    assert used is context

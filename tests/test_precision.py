@@ -1,0 +1,83 @@
+import pandas as pd
+import pytest
+import torch
+
+from tsp import precision, roundings
+from tsp.errors import InputError
+from tsp.precision import choose
+from tsp.roundings import agreement
+
+
+def test_what_is_asked_for_is_taken(tiny):
+    assert choose("float32", tiny()) == "float32"
+    assert choose("bfloat16", tiny()) == "bfloat16"
+    with pytest.raises(
+        InputError, match=r"precision = 'half': choose one of auto, float32, bfloat16"
+    ):
+        choose("half", tiny())
+
+
+@pytest.mark.parametrize(
+    ("low", "told"), [(0.5, "bfloat16"), (0.89, "bfloat16"), (0.95, "float32")]
+)
+def test_the_faster_one_is_chosen_if_it_is_clearly_faster(tiny, monkeypatch, low, told):
+    frozen = tiny("tiny-qwen2")
+    seconds = {torch.float32: 1.0, torch.bfloat16: low}
+    monkeypatch.setattr(precision, "SMALL", 0)
+    monkeypatch.setattr(precision, "_timed", lambda model, rows: seconds[model.dtype])
+    assert choose("auto", frozen) == told
+    assert (torch.bfloat16 in frozen.copies) == (told == "bfloat16")
+    frozen.copies.clear()
+
+
+def test_nothing_is_measured_for_a_small_model_or_another_dtype(tiny, monkeypatch):
+    monkeypatch.setattr(precision, "_timed", lambda *_: pytest.fail("measured"))
+    assert choose("auto", tiny()) == "float32"
+    monkeypatch.setattr(precision, "SMALL", 0)
+    assert choose("auto", tiny("tiny-llama", torch.float64)) == "float32"
+
+
+def test_a_measurement_is_of_a_pass_and_its_gradient(tiny):
+    rows = precision._rows(tiny())
+    assert precision._timed(tiny(), rows) > 0
+
+
+def row(arithmetic, problem, method, solved):
+    return {
+        "arithmetic": arithmetic,
+        "task": "gsm8k",
+        "problem": problem,
+        "method": method,
+        "solved_epoch": solved,
+        "epochs": 80,
+    }
+
+
+def test_agreement_by_hand():
+    rows = [
+        *(row("float32", 0, m, e) for m, e in (("ce", 40), ("tsloss", 30))),
+        *(row("float32", 1, m, e) for m, e in (("ce", 20), ("tsloss", 22))),
+        *(row("bfloat16", 0, m, e) for m, e in (("ce", 44), ("tsloss", 30))),
+        *(row("bfloat16", 1, m, e) for m, e in (("ce", 24), ("tsloss", None))),
+    ]
+    (found,) = agreement(rows).to_dict("records")
+    assert found["arithmetic"] == "bfloat16"
+    assert (found["runs"], found["same_epoch"]) == (4, 1)
+    assert found["median_difference"] == 4  # 4, 0, 4 and 82 - 22
+    assert found["largest_difference"] == 60
+    assert (found["pairs"], found["same_sign"]) == (2, 2)
+
+
+def test_the_same_runs_are_trained_under_every_plan(monkeypatch):
+    monkeypatch.setattr(roundings, "PROBLEMS", {"mmlu_cf": range(1)})
+    monkeypatch.setattr(roundings, "EPOCHS", 2)
+    rows = pd.DataFrame(roundings.compare(model="tiny-llama"))
+    assert rows.groupby("arithmetic").size().to_dict() == dict.fromkeys(roundings.PLANS, 2)
+    assert rows.ce.between(0, 20).all()
+    wide = rows.pivot_table(index="method", columns="arithmetic", values="ce")
+    torch.testing.assert_close(
+        wide["float32"].to_numpy(), wide["float32, other batches"].to_numpy(), rtol=1e-4, atol=0
+    )
+    apart = (wide["bfloat16"] - wide["float32"]).abs() / wide["float32"]
+    assert (apart > 0).all()
+    assert (apart < 0.05).all()

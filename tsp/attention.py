@@ -1,0 +1,367 @@
+"""Attention of a bank: each row sees its problem's context, which all rows share, and itself.
+
+A pass over a bank hands its `Layout` through the model as a keyword; without one the registered
+function is transformers' own SDPA, so the model stays usable as it is.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "tsp"
+TILE = {"cpu": 3 * 2**20, "cuda": 2**28}  # scores held at once; on a CPU they stay in its cache
+KEPT = 512  # keys up to which the weights are kept for the backward pass
+LONG = 512  # tokens from which torch's own kernel is faster for rows without a context
+CLOSE = 0.02  # relative: roundings of lower precision stay below, another formula does not
+UNKNOWN = ("softcap", "s_aux", "sinks")  # variants of attention this module does not compute
+
+KeyValues = tuple[Tensor, Tensor]  # each (heads, tokens, head dimension)
+
+
+@dataclass(frozen=True)
+class Context:
+    """Keys and values of the tokens before the prompts, per layer; ``length`` tokens in all.
+
+    A layer with a sliding window holds the last tokens alone, all that any later one can see.
+    """
+
+    length: int
+    layers: Mapping[torch.dtype, Sequence[KeyValues]]  # the same keys and values, rounded or not
+
+    def of(self, layer: int, dtype: torch.dtype) -> KeyValues:
+        """What a layer holds, in the precision of a pass."""
+        return self.layers[dtype][layer]
+
+
+@dataclass
+class Layout:
+    """Which rows of a pass share which context, and where each query stands.
+
+    Parameters
+    ----------
+    contexts
+        Of each row; rows that share one are neighbours. None: the row has all in itself.
+    places
+        Position of each query among its row's own tokens, (1 or B, q).
+    own
+        Keys and values per layer, (heads, B, slots, D) each, that a decoding step writes to and
+        reads from; None: the pass's own tokens are all there is.
+    recorded
+        What the pass computed, per layer, if it is to be kept.
+    """
+
+    contexts: Sequence[Context | None]
+    places: Tensor
+    own: list[KeyValues] | None = None
+    recorded: dict[int, KeyValues] | None = None
+    segments: list[tuple[slice, Context | None]] = field(init=False)
+    _hidden: dict[tuple[int | None, int, int, int], Tensor] = field(
+        init=False, default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        self.segments = list(_neighbours(self.contexts))
+        self._used = int(self.places.max()) + 1
+
+    def keys_and_values(self, layer: int, key: Tensor, value: Tensor) -> KeyValues:
+        """Own keys and values, (heads, B, t, D), that the queries of a layer meet."""
+        key, value = key.transpose(0, 1), value.transpose(0, 1)  # (heads, B, q, D)
+        if self.recorded is not None:
+            self.recorded[layer] = (key.detach(), value.detach())
+        if self.own is None:
+            return key, value
+        rows = torch.arange(key.shape[1], device=key.device)[:, None]
+        held = self.own[layer]
+        for slots, new in zip(held, (key, value), strict=True):
+            slots[:, rows, self.places] = new
+        return held[0][:, :, : self._used], held[1][:, :, : self._used]
+
+    def hidden(self, rows: slice, first: int, keys: int, window: int | None) -> Tensor:
+        """Which of the keys from place ``first`` on a query may not see, (1 or B, q, keys)."""
+        known = (window, rows.start, first, keys)
+        if known not in self._hidden:
+            places = self.places if len(self.places) == 1 else self.places[rows]
+            here, there = places[..., None], torch.arange(first, first + keys, device=places.device)
+            hidden = there > here
+            if window:
+                hidden |= there <= here - window
+            self._hidden[known] = hidden
+        return self._hidden[known]
+
+
+def attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    layout: Layout | None = None,
+    sliding_window: int | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """Attention as transformers calls it, (B, H, q, D) -> (B, q, H, D), over a `Layout`.
+
+    Raises
+    ------
+    NotImplementedError
+        If the model's attention is a variant that is not computed here.
+    """
+    if layout is None:
+        others |= {"scaling": scaling, "sliding_window": sliding_window}
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **others)
+    if any(others.get(name) is not None for name in UNKNOWN):
+        raise NotImplementedError("attention with soft caps or sinks")
+    size = query.shape[2]
+    keys, values = layout.keys_and_values(module.layer_idx, key, value)
+    alone = layout.own is None and all(context is None for _, context in layout.segments)
+    if alone and LONG <= size <= (sliding_window or size):
+        out = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scaling, enable_gqa=True
+        )
+        return out.transpose(1, 2), None
+    told = (layout, module.layer_idx, scaling, sliding_window)
+    if layout.own is not None:
+        return _decoded(query, keys, values, *told), None
+    if torch.is_grad_enabled():
+        return _Attention.apply(query, keys, values, *told), None
+    return _forward(query, keys, values, *told), None
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+@torch.no_grad()
+def faithful(model: Any) -> bool:
+    """Say whether a model gives the same with a shared context, and its head alone the logits.
+
+    Architectures differ in more than their attention function shows; a few tokens tell.
+    """
+    embed, decoder = model.get_input_embeddings(), model.base_model
+    tokens = torch.arange(11, device=model.device)[None] % embed.weight.shape[0]
+    x, places = embed(tokens), torch.arange(11, device=model.device)[None]
+    first = Layout([None], places[:, :6], recorded={})
+    told = {"use_cache": False}
+    try:
+        plain = decoder(inputs_embeds=x, **told).last_hidden_state
+        decoder(inputs_embeds=x[:, :6], position_ids=places[:, :6], layout=first, **told)
+        pairs = [
+            (key[:, 0], value[:, 0]) for _, (key, value) in sorted((first.recorded or {}).items())
+        ]
+        rest = Layout([Context(6, {x.dtype: pairs})], places[:, :5])
+        ours = decoder(inputs_embeds=x[:, 6:], position_ids=places[:, 6:], layout=rest, **told)
+    except (NotImplementedError, IndexError, TypeError, ValueError):
+        return False
+    logits = torch.nn.functional.linear(plain, model.get_output_embeddings().weight)
+    whole = model(inputs_embeds=x, use_cache=False).logits
+    return _near(ours.last_hidden_state, plain[:, 6:]) and _near(logits, whole)
+
+
+def _near(found: Tensor, told: Tensor) -> bool:
+    return bool((found - told).norm() <= CLOSE * told.norm())
+
+
+Told = tuple[Layout, int, float, int | None]  # layer, scaling, window
+
+
+class _Attention(torch.autograd.Function):
+    """Softmax over context and own keys together; the context is a constant that all rows share.
+
+    Backward the weights of many keys are computed again: nothing as long as a context is kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, *told: Any) -> Tensor:
+        kept: list[Tensor] = []
+        out = _forward(query, key, value, *told, kept=kept)
+        ctx.save_for_backward(query, key, value, *kept)
+        ctx.told = told
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, *kept = ctx.saved_tensors
+        dq, dk, dv = (torch.zeros_like(x) for x in (query, key, value))
+        gradient, scaling = gradients[0].transpose(1, 2), ctx.told[2]  # (B, H, q, D)
+        weights = iter(kept)
+        for tile in _tiles(query, key, value, *ctx.told):
+            seen = next(weights) if tile.keeps else tile.weights()
+            moved = tile.backward(seen, tile.part(gradient), dk, dv)
+            tile.put(moved.mul_(scaling), dq)
+        return dq, dk, dv, None, None, None, None
+
+
+def _forward(
+    query: Tensor, key: Tensor, value: Tensor, *told: Any, kept: list[Tensor] | None = None
+) -> Tensor:
+    B, H, q, D = query.shape
+    out = query.new_empty(B, q, H, D)
+    for tile in _tiles(query, key, value, *told):
+        weights = tile.weights()
+        tile.put(tile.forward(weights), out.transpose(1, 2))
+        if kept is not None and tile.keeps:
+            kept.append(weights)
+    return out
+
+
+def _decoded(query: Tensor, key: Tensor, value: Tensor, *told: Any) -> Tensor:
+    """The same for a few queries a row: their scores are smaller than a copy of the context."""
+    layout, layer, scaling, window = told
+    B, H, q, D = query.shape
+    heads, own, out = len(key), key.shape[2], query.new_empty(B, q, H, D)
+    for segment, context in layout.segments:
+        shared = context.of(layer, query.dtype) if context else None
+        before = shared[0].shape[1] if shared else 0
+        first = -before if window else 0
+        hidden = layout.hidden(segment, first, own - first, window)
+        for rows in _pieces(segment, _room(query) // (H * q * (before + own))):
+            part = _by_head(query[rows], heads).mul_(scaling)  # (heads, b, G * q, D)
+            scores = _product(part, key[:, rows].transpose(2, 3))
+            if shared:
+                scores = torch.cat([_wide(part, shared[0].transpose(1, 2)), scores], -1)
+            mask = _mask(hidden, rows, segment, H // heads)
+            scores[..., -mask.shape[-1] :].masked_fill_(mask, -torch.inf)
+            weights = scores.softmax(-1)
+            seen = _product(weights[..., before:], value[:, rows])
+            if shared:
+                seen += _wide(weights[..., :before], shared[1])
+            _place(seen, out.transpose(1, 2)[rows])
+    return out
+
+
+def _room(query: Tensor) -> int:
+    """Scores that are held at once on the device of a query."""
+    return TILE.get(query.device.type, TILE["cpu"])
+
+
+def _mask(hidden: Tensor, rows: slice, segment: slice, group: int) -> Tensor:
+    """Mask of some rows, repeated for queries that share a key head, (1 or b, G * q, keys)."""
+    if len(hidden) > 1:
+        hidden = hidden[rows.start - segment.start : rows.stop - segment.start]
+    return hidden.repeat(1, group, 1)
+
+
+@dataclass
+class _Tile:
+    """Some rows with one context, and some of their queries, laid out by key head.
+
+    The context's keys stand before the rows' own for as long as the tile is computed.
+    """
+
+    rows: slice
+    queries: slice
+    query: Tensor  # (heads, b, G * m, D), scaled
+    key: Tensor  # (heads, b, c + t, D)
+    value: Tensor
+    shared: int  # c
+    hidden: Tensor  # (1 or b, G * m, t or c + t): the last keys of those
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the weights are few enough to be kept."""
+        return self.key.shape[2] <= KEPT
+
+    def weights(self) -> Tensor:
+        """Softmax over context and own keys, (heads, b, G * m, c + t)."""
+        scores = _product(self.query, self.key.transpose(2, 3))
+        scores[..., -self.hidden.shape[-1] :].masked_fill_(self.hidden, -torch.inf)
+        return scores.softmax(-1)
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """What the queries see, laid out as they are."""
+        return _product(weights, self.value)
+
+    def backward(self, weights: Tensor, gradient: Tensor, dk: Tensor, dv: Tensor) -> Tensor:
+        """Add the gradients in own keys and values; give the one in the scaled queries."""
+        change = _product(gradient, self.value.transpose(2, 3))
+        change = torch._softmax_backward_data(change, weights, -1, weights.dtype)
+        own = slice(self.shared, None)
+        dk[:, self.rows] += _product(change[..., own].transpose(2, 3), self.query)
+        dv[:, self.rows] += _product(weights[..., own].transpose(2, 3), gradient)
+        return _product(change, self.key)
+
+    def part(self, x: Tensor) -> Tensor:
+        """This tile of something laid out as the queries are in a model, (B, H, q, D)."""
+        return _by_head(x[self.rows, :, self.queries], len(self.key))
+
+    def put(self, part: Tensor, whole: Tensor) -> None:
+        """Write a tile, (heads, b, G * m, D), to where it belongs, (B, H, q, D)."""
+        _place(part, whole[self.rows, :, self.queries])
+
+
+def _tiles(query: Tensor, key: Tensor, value: Tensor, *told: Any) -> Iterator[_Tile]:
+    """Cut rows, then queries, so that the scores of each piece are few."""
+    layout, layer, scaling, window = told
+    heads, group, own = len(key), query.shape[1] // len(key), key.shape[2]
+    for segment, context in layout.segments:
+        shared = context.of(layer, query.dtype) if context else None
+        before = shared[0].shape[1] if shared else 0
+        first = -before if window else 0  # without a window all of a context is seen
+        hidden = layout.hidden(segment, first, own - first, window)
+        a_query = query.shape[1] * (before + own)  # scores of one query position of one row
+        many = _room(query) // (a_query * query.shape[2])
+        few = query.shape[2] if many else _room(query) // a_query
+        for rows in _pieces(segment, many):
+            keys, values = _joined(shared, key[:, rows], value[:, rows])
+            for queries in _pieces(slice(0, query.shape[2]), few):
+                part = _by_head(query[rows, :, queries], heads).mul_(scaling)
+                mask = _mask(hidden[:, queries], rows, segment, group)
+                yield _Tile(rows, queries, part, keys, values, before, mask)
+
+
+def _joined(shared: KeyValues | None, key: Tensor, value: Tensor) -> KeyValues:
+    """A context's keys and values before those of some rows, (heads, b, c + t, D)."""
+    if shared is None:
+        return key, value
+    b = key.shape[1]
+    keys, values = (
+        torch.cat([one[:, None].expand(-1, b, -1, -1), own], 2)
+        for one, own in zip(shared, (key, value), strict=True)
+    )
+    return keys, values
+
+
+def _pieces(whole: slice, size: int) -> Iterator[slice]:
+    """Cut a slice into pieces of some size, at least 1."""
+    for start in range(whole.start, whole.stop, max(1, size)):
+        yield slice(start, min(start + max(1, size), whole.stop))
+
+
+def _neighbours(contexts: Sequence[Context | None]) -> Iterator[tuple[slice, Context | None]]:
+    """Rows that stand together and have one context."""
+    start = 0
+    for row in range(1, len(contexts) + 1):
+        if row == len(contexts) or contexts[row] is not contexts[start]:
+            yield slice(start, row), contexts[start]
+            start = row
+
+
+def _by_head(x: Tensor, heads: int) -> Tensor:
+    """Queries (b, H, m, D) by key head, (heads, b, G * m, D)."""
+    b, H, m, D = x.shape
+    part = x.reshape(b, heads, H // heads * m, D).transpose(0, 1)
+    return part.clone(memory_format=torch.contiguous_format)
+
+
+def _place(part: Tensor, place: Tensor) -> None:
+    """Write (heads, b, G * m, D) over (b, H, m, D)."""
+    b, H, m, D = place.shape
+    place.copy_(part.view(len(part), b, H // len(part), m, D).transpose(0, 1).flatten(1, 2))
+
+
+def _wide(a: Tensor, b: Tensor) -> Tensor:
+    """Product of (heads, b, ., .) with one matrix a head, (heads, ., .)."""
+    return torch.bmm(a.flatten(1, 2), b).unflatten(1, a.shape[1:3])
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Product of matrices of two batch axes, (heads, b, ., .)."""
+    return torch.bmm(a.flatten(0, 1), b.flatten(0, 1)).unflatten(0, a.shape[:2])
