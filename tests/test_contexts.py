@@ -6,16 +6,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import DynamicCache
+from transformers import AutoModelForCausalLM, DynamicCache
 
 import tsp.contexts
 import tsp.decoding
 import tsp.reading
 from tests.conftest import PLAN, problem, spec
 from tests.test_attention import WINDOW, plain
+from tsp import attention
 from tsp.attention import Context, Layout
 from tsp.contexts import Contexts, context_bytes, neighbours, placed, read_context
-from tsp.tiny import TINY
+from tsp.tiny import TINY, tiny_config
 from tsp.trainer import train_bank
 
 LONG, SHORT = tuple(range(3, 43)), tuple(range(50, 54))  # beyond Gemma 3's window, and within
@@ -177,3 +178,19 @@ def test_what_is_where_the_model_is_is_not_copied(tiny):
     context = Contexts(tiny(), 10**9, dtypes=[torch.float32]).of(LONG)
     (used,) = placed([context], tiny().device)
     assert used is context
+
+
+def test_a_window_holds_on_to_no_more_than_it_keeps(tiny):
+    """With one key head the last tokens of all are a view that looks like a copy."""
+    config = tiny_config("tiny-gemma3")
+    config.num_key_value_heads = 1
+    model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    model.set_attn_implementation(attention.NAME)
+    frozen = replace(tiny("tiny-gemma3"), model=model)
+    context = read_context(frozen, LONG, dtypes=[torch.float32])
+    held = {
+        x.untyped_storage().data_ptr(): x.untyped_storage().nbytes()
+        for pair in context.layers[torch.float32]
+        for x in pair
+    }
+    assert sum(held.values()) == context_bytes(frozen, 40, dtypes=[torch.float32])

@@ -1,5 +1,8 @@
 """A pass over a bank's rows: losses and choices are those of the plain model's full logits."""
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -50,21 +53,48 @@ def test_the_positions_projected_at_once_change_nothing(chunk, tiny, monkeypatch
         assert (ours[r] - theirs[r]).norm() <= 1e-10 * theirs[r].norm()
 
 
+class Projected(TorchDispatchMode):
+    """Notes for how many positions each matrix product gives logits."""
+
+    def __init__(self, vocabulary):
+        super().__init__()
+        self.vocabulary, self.positions = vocabulary, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        product = func.overloadpacket._qualified_op_name in {
+            f"aten::{name}" for name in ("mm", "addmm", "bmm", "baddbmm", "linear", "matmul")
+        }
+        if product and out.shape[-1] == self.vocabulary:
+            self.positions.append(out.numel() // self.vocabulary)
+        return out
+
+
 @pytest.mark.parametrize("name", sorted(TINY))
 def test_only_answer_positions_meet_the_vocabulary(name, tiny, monkeypatch):
-    frozen, projected = tiny(name), []
-
-    def noted(hidden, weight, **room):
-        if weight.shape[1] == len(frozen.vocabulary):
-            projected.append(len(hidden))
-        return product(hidden, weight, **room)
-
+    frozen = tiny(name)
     rows = made_rows(frozen, MIXED)
-    monkeypatch.setattr(torch, "mm", noted)
     monkeypatch.setattr(tsp.reading, "CHUNK", 10)
-    read(frozen, rows, choose=[0])
-    assert sum(projected) == sum(len(row.encoded.target) for row in rows)
-    assert max(projected) == 10
+    with Projected(len(frozen.vocabulary)) as projected:
+        read(frozen, rows, choose=[0])
+    assert sum(projected.positions) == sum(len(row.encoded.target) for row in rows)
+    assert max(projected.positions) == 10
+
+
+def test_logits_beyond_what_an_exponential_holds(tiny):
+    frozen = tiny("tiny-llama", torch.float64)
+    frozen = replace(frozen, model=copy.deepcopy(frozen.model))
+    frozen.model.model.norm.weight.mul_(1000)
+    rows = made_rows(frozen, MIXED[:4], seed=8)
+    reading = read(frozen, rows, choose=range(4))
+    gradients = torch.autograd.grad(reading.losses.sum(), [row.prompt for row in rows])
+    for r, row in enumerate(rows):
+        loss, logits = recomputed(frozen, row)
+        assert logits.max() > 1000
+        (wanted,) = torch.autograd.grad(loss, row.prompt)
+        assert reading.losses[r].item() == pytest.approx(loss.item(), rel=1e-10)
+        assert (gradients[r] - wanted).norm() <= 1e-10 * wanted.norm()
+        assert_choices_are_those_of_full_logits(reading.choices[r], logits, rtol=1e-10)
 
 
 def test_rows_do_not_see_each_other_nor_the_padding(tiny):

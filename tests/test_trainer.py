@@ -25,6 +25,7 @@ from tsp.trainer import Plan, train_bank
 
 ONE = [problem("What is two and two?", "four")]
 TEN = load_problems("mmlu_cf", regime="multi")
+LETTERS = [problem(f"Which letter is number {k}?", "B", metric="choice") for k in range(9)]
 
 
 def reference(told, frozen, problems):
@@ -141,7 +142,7 @@ def mixtures(draw):
     made = st.builds(problem, texts, st.text("abcd", min_size=1, max_size=12))
     runs = []
     for _ in range(draw(st.integers(2, 4))):
-        own = draw(st.lists(made, min_size=1, max_size=3) | st.just(TEN[:9]))
+        own = draw(st.lists(made, min_size=1, max_size=3) | st.just(LETTERS))
         fields = {
             "method": draw(st.sampled_from(METHODS)),
             "lambda_ts": draw(st.sampled_from([0.1, 1.0, 30.0])),
@@ -311,9 +312,6 @@ def test_checks_are_what_plain_generate_says(name, precision):
     for result in results:
         assert_checks_are_those_of_generate(frozen, result)
     assert len({row["answer"] for row in results[0].checks}) > 1  # or any epoch would do
-
-
-LETTERS = [problem(f"Which letter is number {k}?", "B", metric="choice") for k in range(9)]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -158,7 +158,7 @@ def faithful(model: Any) -> bool:
         ]
         rest = Layout([Context(6, {x.dtype: pairs})], places[:, :5])
         ours = decoder(inputs_embeds=x[:, 6:], position_ids=places[:, 6:], layout=rest, **told)
-    except (NotImplementedError, IndexError, TypeError, ValueError):
+    except (NotImplementedError, IndexError, TypeError, ValueError, AttributeError, RuntimeError):
         return False
     logits = torch.nn.functional.linear(plain, model.get_output_embeddings().weight)
     whole = model(inputs_embeds=x, use_cache=False).logits

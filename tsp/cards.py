@@ -33,7 +33,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 EXAMPLE = Encoded(tuple(range(140)), tuple(range(10)), tuple(range(150)))
-"""A problem of 300 tokens, as long as GSM8K's longest: question, end of the turn, answer."""
+"""A problem of 300 tokens: question, end of the turn, answer."""
 LONG_CONTEXT = 5_000  # tokens of a LongBench article
 CARDS = (24, 80, 141)  # what makers call GB is 2**30 bytes
 

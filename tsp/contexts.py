@@ -70,7 +70,8 @@ def read_context(
     for layer, pair in sorted((layout.recorded or {}).items()):
         window = frozen.window_of(layer)
         seen = len(before) if window is None else min(window - 1, len(before))
-        key, value = (part[:, 0, len(before) - seen :].contiguous() for part in pair)
+        # A copy: a view of the last tokens would hold on to all of them.
+        key, value = (part[:, 0, len(before) - seen :].clone() for part in pair)
         for dtype in dtypes:
             layers[dtype].append((key.to(dtype), value.to(dtype)))
     return Context(len(before), layers)

@@ -95,7 +95,7 @@ def finish(frozen: Frozen, reading: Reading, wishes: dict[int, Wish]) -> dict[in
     frozen
         The model that read.
     reading
-        With choices and own keys and values.
+        With choices and own keys and values; the latter are taken out of it.
     wishes
         By row number, for the rows whose answers are wanted.
     """

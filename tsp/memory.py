@@ -11,7 +11,6 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
@@ -27,9 +26,6 @@ from tsp.prompts import prompt_dtype
 from tsp.reading import CHUNK, Row
 from tsp.spec import RunSpec
 from tsp.trainer import UNTRAINED, WAITING_ROUNDS, WAITING_ROWS, Plan
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -379,6 +375,7 @@ def _generation_bytes(frozen: Frozen, group: Sequence[Row], *, room: int, kind: 
     keys = slots + max(row.start for row in group)
     scores = min(fed * frozen.model.config.num_attention_heads * keys, _tile(kind))
     step = max(logits, DECODED * scores * frozen.dtype.itemsize)
+    reading += _vocabulary_bytes(frozen, group, frozen.dtype)
     return max(reading, rows * slots * _key_bytes(frozen) + step)
 
 
@@ -432,8 +429,7 @@ def render(
     lines = [f"{'MiB':<20}{'one run':>10}{'each more':>12}"]
     for name, title in LINES.items():
         size, more = (getattr(it, name) / 2**20 for it in (one, two))
-        if size or name != "copying":
-            lines.append(f"{title:<20}{size:>10.1f}{more - size:>12.1f}")
+        lines.append(f"{title:<20}{size:>10.1f}{more - size:>12.1f}")
     lines.append("The peak counts the largest of activations + vocabulary, generation and reading.")
     contexts = f"contexts up to {plan.context_budget / 2**20:.0f} MiB"
     told = f"token budget {plan.token_budget}, {plan.precision}, threads {plan.threads}"

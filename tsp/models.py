@@ -122,7 +122,7 @@ class Frozen:
                 id(weight): torch.nn.Parameter(weight.to(dtype), requires_grad=False)
                 for weight in self.model.parameters()
             }
-            self.copies[dtype] = replace(self, model=copy.deepcopy(self.model, weights))
+            self.copies[dtype] = replace(self, model=copy.deepcopy(self.model, weights), copies={})
         return self.copies[dtype]
 
     @property

@@ -8,7 +8,7 @@ ROOT = PACKAGE.parent
 
 
 def data_dir(name: str) -> Path:
-    """Folder ``name`` of the project's data: ``problems`` or ``paper``."""
+    """Folder ``name`` of the data: ``problems``, ``paper``; in a checkout also ``measurements``."""
     checkout = ROOT / "data" / name
     return checkout if checkout.is_dir() else PACKAGE / "_data" / name
 

@@ -34,10 +34,11 @@ class Plan:
     threads
         Threads torch may use on a CPU.
     precision
-        Of the frozen model's weights and activations.
+        Of the training passes: ``"float32"``, which is the model's own, or ``"bfloat16"``, a copy
+        of it. Two plans of different precision train alike, not the same.
     context_budget
-        Bytes for keys and values of the tokens before the prompts; 0: they are read with every
-        pass.
+        Bytes for keys and values of the tokens before the prompts; what does not fit is read with
+        every pass, or kept on the host where the model is on another device.
     """
 
     token_budget: int = 2048
