@@ -5,13 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import tsp.reading
 from tests.test_attention import EXACT, MIXED, made_rows, recomputed
 from tsp.reading import first_choice, read
 from tsp.tiny import TINY
-
-product = torch.mm
 
 
 def assert_choices_are_those_of_full_logits(found, logits, *, rtol):
