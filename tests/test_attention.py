@@ -20,7 +20,7 @@ from tsp.tiny import TINY
 
 WINDOW = 8  # of the tiny Gemma 3
 EXACT = {torch.float64: 1e-10, torch.float32: 1e-4}
-LOADED = (attention.TILE["cpu"], attention.LONG, attention.KEPT)
+LOADED = (attention.TILE["cpu"] // 4, attention.LONG, attention.KEPT)
 
 
 @contextmanager
@@ -35,12 +35,15 @@ def plain(frozen):
 
 @contextmanager
 def limits(*, tile=LOADED[0], long=LOADED[1], kept=LOADED[2]):
-    """Other sizes of what is cut, left to torch's own kernel, and kept for the backward pass."""
-    attention.TILE["cpu"], attention.LONG, attention.KEPT = tile, long, kept
+    """Other sizes of what is cut, left to torch's own kernel, and kept for the backward pass.
+
+    A tile is told in float32 scores.
+    """
+    attention.TILE["cpu"], attention.LONG, attention.KEPT = 4 * tile, long, kept
     try:
         yield
     finally:
-        attention.TILE["cpu"], attention.LONG, attention.KEPT = LOADED
+        attention.TILE["cpu"], attention.LONG, attention.KEPT = 4 * LOADED[0], *LOADED[1:]
 
 
 @cache
@@ -336,24 +339,27 @@ def test_rows_of_one_problem_hold_one_context(tiny):
 
 
 class Largest(TorchDispatchMode):
-    """Notes the largest tensor that any operation makes."""
+    """Notes the largest tensor as wide as a key that any operation makes."""
 
-    size = 0
+    def __init__(self, width):
+        super().__init__()
+        self.size, self.width = 0, width
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for x in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(x, torch.Tensor):
-                self.size = max(self.size, x.untyped_storage().nbytes() // x.itemsize)
+            if isinstance(x, torch.Tensor) and x.shape[-1:] == (self.width,):
+                self.size = max(self.size, x.numel())
         return out
 
 
 def test_no_pass_copies_a_context_for_its_rows(tiny):
-    """Not in training, not in decoding: with 16 rows, no tensor is as large as two contexts."""
+    """Not in training, not in decoding: with 16 rows, no keys are as large as two contexts."""
     frozen = tiny()
     rows = made_rows(frozen, [(3000, 2, 1, 2)] * 16)
-    context = rows[0].context.layers[frozen.dtype][0][0].numel()
-    with limits(tile=context), Largest() as largest:
+    key = rows[0].context.layers[frozen.dtype][0][0]
+    context = key.numel()
+    with Largest(key.shape[-1]) as largest:
         reading = read(frozen, rows, choose=range(16), keep=True)
         torch.autograd.grad(reading.losses.sum(), [row.prompt for row in rows])
         assert 0 < largest.size < 2 * context

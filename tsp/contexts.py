@@ -70,8 +70,11 @@ def read_context(
     for layer, pair in sorted((layout.recorded or {}).items()):
         window = frozen.window_of(layer)
         seen = len(before) if window is None else min(window - 1, len(before))
-        # A copy: a view of the last tokens would hold on to all of them.
-        key, value = (part[:, 0, len(before) - seen :].clone() for part in pair)
+        # A view of the last tokens would hold on to all of them; products want rows in order.
+        last = slice(len(before) - seen, None)
+        key, value = (
+            part[:, 0, last].clone(memory_format=torch.contiguous_format) for part in pair
+        )
         for dtype in dtypes:
             layers[dtype].append((key.to(dtype), value.to(dtype)))
     return Context(len(before), layers)

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 MEASURED = 64  # positions of the row on which activations are counted
 SCORES = 2  # copies of a tile's scores while its softmax, or the gradient of it, is computed
-DECODED = 4  # the same in a decoding step: apart, together, their softmax, a part of it
+DECODED = 4  # the same in a decoding step: with the mask and copies of its own keys
 WIDE = 3  # tensors as wide as the feed-forward layer while one layer is computed
 # Memory that an allocator takes for each byte in use while tensors come and go: glibc's heap was
 # measured at 1.3 to 1.7 on this package's banks (malloc leaves holes between what is kept).
@@ -347,7 +347,7 @@ def _kept_bytes(frozen: Frozen, rows: Sequence[Row], dtype: torch.dtype) -> int:
 def _activations(frozen: Frozen, group: Sequence[Row], *, dtype: torch.dtype, kind: str) -> int:
     own = max(row.own for row in group)
     scores = frozen.model.config.num_attention_heads * own * sum(row.start + own for row in group)
-    tile = SCORES * min(scores, _tile(kind)) * dtype.itemsize
+    tile = SCORES * min(scores * dtype.itemsize, _tile(kind))
     layer = _positions(group) * _layer_bytes(frozen, dtype)
     return _kept_bytes(frozen, group, dtype) + max(layer, tile)
 
@@ -373,8 +373,8 @@ def _generation_bytes(frozen: Frozen, group: Sequence[Row], *, room: int, kind: 
     fed = min(rows * (GUESSES + 1), max(rows, FED.get(kind, FED["cpu"])))
     logits = fed * len(frozen.vocabulary) * frozen.dtype.itemsize
     keys = slots + max(row.start for row in group)
-    scores = min(fed * frozen.model.config.num_attention_heads * keys, _tile(kind))
-    step = max(logits, DECODED * scores * frozen.dtype.itemsize)
+    scores = fed * frozen.model.config.num_attention_heads * keys * frozen.dtype.itemsize
+    step = max(logits, DECODED * min(scores, _tile(kind)))
     reading += _vocabulary_bytes(frozen, group, frozen.dtype)
     return max(reading, rows * slots * _key_bytes(frozen) + step)
 
