@@ -102,4 +102,4 @@ def _prompts(n, seed, epochs):
 
 @cache
 def _topology(n, seed, epochs):
-    return analyse(_prompts(n, seed, epochs), show=[0, epochs])
+    return analyse([_prompts(n, seed, epochs)], show=[[0, epochs]])[0]

@@ -8,25 +8,31 @@ from tests.conftest import PLAN, problem, spec
 from tests.test_cli import tsp
 from tsp import bench, models
 from tsp.doctor import examine
-from tsp.peers import with_peft
+from tsp.peers import PeerRun, with_peft
 from tsp.trainer import train_bank
 
 
 def told(ours, peer, name="step_context_5k_vs_peft"):
-    return {"name": name, "ours": ours, "peer": peer, "ratio": peer / ours, "peer_name": "p"}
+    return {
+        "name": name,
+        "ours": ours,
+        "peer": peer,
+        "ratio": peer / ours,
+        "peer_name": "p",
+        "unit": "s",
+        "repeats": 3,
+    }
 
 
 def test_ratios_are_those_of_the_times(monkeypatch):
     monkeypatch.setattr(models, "installed", lambda name: False)
     rows = bench.measure(repeats=1)
     names = {row["name"] for row in rows}
-    assert names == {"topology_vs_gudhi_n40", "topology_vs_giotto_n40", "tsloss_share"}
+    assert names == {f"topology_vs_{name}_n40" for name in ("gudhi", "giotto", "ripser")}
     for row in rows:
         assert row["ours"] > 0
         assert row["peer"] > 0
-        share = row["name"] == "tsloss_share"
-        ratio = row["ours"] / row["peer"] if share else row["peer"] / row["ours"]
-        assert row["ratio"] == pytest.approx(ratio)
+        assert row["ratio"] == pytest.approx(row["peer"] / row["ours"])
         assert row["torch"] == torch.__version__.split("+")[0] or row["torch"] == torch.__version__
         wanted = {"machine", "processor", "device", "threads", "repeats", "unit", "peer_name"}
         assert wanted <= set(row)
@@ -34,22 +40,58 @@ def test_ratios_are_those_of_the_times(monkeypatch):
     assert all(name in text for name in names)
 
 
+def test_a_peer_that_is_not_installed_is_left_out(monkeypatch):
+    monkeypatch.setattr(models, "installed", lambda name: False)
+    monkeypatch.setattr(bench, "find_spec", lambda name: None if name == "ripser" else name)
+    rows = bench.measure(repeats=1)
+    assert [row["name"] for row in rows] == ["topology_vs_gudhi_n40", "topology_vs_giotto_n40"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_measurements_of_training(monkeypatch, precision):
+    """The measuring itself, on a tiny model that solves its problem at once."""
+    frozen = models.load("tiny-llama")
+    one = problem("Which letter?", "B", metric="choice")
+    monkeypatch.setattr(bench, "load_problems", lambda task, regime="single": [one])
+    monkeypatch.setattr(bench, "_long_problem", lambda frozen: one)
+    monkeypatch.setitem(bench.SQUARE, "cpu", 64)
+    rows = {row["name"]: row for row in bench.training(bench.Side(frozen, precision), 1)}
+    low = {"gemm_fraction_bfloat16", "epoch_single_vs_peft_float32"}
+    wanted = {name for name in bench.AIMS if not name.startswith(("topology_vs", "bank64"))}
+    assert set(rows) == (wanted if precision == "bfloat16" else wanted - low)
+    for name, row in rows.items():
+        ratio = row["peer"] / row["ours"]
+        inverted = name in ("tsloss_share", "topology_share")
+        assert row["ratio"] == pytest.approx(1 / ratio if inverted else ratio)
+        assert row["precision"] == (
+            "float32" if "float32" in name or name == "gemm_fraction" else precision
+        )
+    single = rows["epoch_single_vs_peft"]
+    assert single["ours_runs"] == 8
+    assert 8 <= single["ours_epochs"] <= 800
+    assert single["peer_runs"] == 1
+    assert (single["peer_precision"], single["peer_placement"]) == ("float32", "prefix")
+    assert rows["topology_share"]["peer"] == single["ours"]
+
+
 def test_both_sides_are_timed_in_turn_and_per_unit(monkeypatch):
     clock, order = [0.0], []
     monkeypatch.setattr(bench.time, "perf_counter", lambda: clock[0])
 
-    def side(name, seconds, units):
+    def side(name, seconds, done):
         def work():
             order.append(name)
             clock[0] += seconds.pop(0)
-            return units
+            return done
 
         return work
 
-    ours, peer = side("ours", [9.0, 2.0, 4.0, 2.0], 2.0), side("peer", [9.0, 6.0, 6.0, 60.0], True)
+    two = bench.Done(2, {"solved": 1})
+    ours, peer = side("ours", [9.0, 2.0, 4.0, 2.0], two), side("peer", [9.0, 6.0, 6.0, 60.0], True)
     row = bench._row("x", ours, peer, 3, "other")
     assert order == ["ours", "peer"] * 4  # the first of each warms up
-    assert (row["ours"], row["peer"], row["ratio"]) == (1.0, 6.0, 6.0)  # medians; True is no unit
+    assert (row["ours"], row["peer"], row["ratio"]) == (1.0, 6.0, 6.0)  # medians; True is one unit
+    assert row["ours_solved"] == 1
 
 
 def test_work_of_half_a_minute_is_not_repeated_to_warm_up(monkeypatch):
@@ -91,7 +133,7 @@ def test_every_measurement_has_an_aim_and_a_name(tiny):
     assert wanted | {"topology_vs_gudhi_n40", "topology_vs_giotto_n40"} <= set(bench.AIMS)
     assert bench.AIMS["tsloss_share"].text == "at most 2%"
     assert bench.AIMS["step_context_5k_vs_peft"].text == "at least 30 ×"
-    assert "1000.00 ms" in bench.render([told(1.0, 2.0) | bench.environment()])
+    assert "at least 30 × s; p, 3 repeats" in bench.render([told(1.0, 2.0) | bench.environment()])
 
 
 def test_the_peer_trains_as_we_do(tiny):
@@ -110,9 +152,9 @@ def test_the_peer_trains_as_we_do(tiny):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "train", train)
-        assert work() == 3
+        assert work().epochs == 3
         first = seen["prompt"]
-        assert work() == 3  # from the first prompt again
+        assert work().epochs == 3  # from the first prompt again
     assert torch.equal(first, seen["prompt"])
     (ours,) = train_bank([run], frozen, [one], plan=PLAN)
     torch.testing.assert_close(first, ours.prompts[3], rtol=1e-3, atol=1e-5)
@@ -122,26 +164,16 @@ def test_the_peer_stops_when_it_is_right(tiny):
     run = spec(placement="prefix", method="ce", n_tokens=16, lr=0.3, epochs=200, early_stop=True)
     one = [problem("Which letter?", "B", metric="choice")]
     (ours,) = train_bank([run], tiny(), [one], plan=PLAN)
-    assert with_peft(run, tiny(), one)() == len(ours.epochs) < 200
-    assert with_peft(run.but(epochs=6), tiny(), one, check=False)() == 6
+    assert with_peft(run, tiny(), one)() == PeerRun(len(ours.epochs), solved=True)
+    assert len(ours.epochs) < 200
+    alone = with_peft(run.but(epochs=6), tiny(), one, check=False)()
+    assert alone == PeerRun(6, solved=False)
 
 
-def test_epochs_of_both_sides_are_counted(tiny, monkeypatch):
-    counted = []
-    monkeypatch.setattr(
-        bench, "_row", lambda name, ours, peer, repeats, _: counted.extend([ours(), peer()]) or {}
-    )
-    side, problems = bench.Side(tiny(), "float32"), [problem("two and two?", "four")] * 3
-    row = bench._epochs("epoch_multi_vs_peft", side, problems, 1, most=2, runs=4)
-    assert counted == [8, 2]
-    assert (row["unit"], row["precision"]) == ("s per epoch and run", "float32")
+def test_seeds_and_methods_of_a_bank():
     specs = bench._specs("tiny-llama", 4)
-    assert [(one.method, one.seed) for one in specs] == [
-        ("ce", 0),
-        ("tsloss", 0),
-        ("ce", 1),
-        ("tsloss", 1),
-    ]
+    told = [(one.method, one.seed) for one in specs]
+    assert told == [("ce", 0), ("tsloss", 0), ("ce", 1), ("tsloss", 1)]
 
 
 def test_the_long_problem_has_about_five_thousand_tokens(smollm):

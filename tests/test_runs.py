@@ -35,7 +35,8 @@ def trained(tiny):
 
 def put(store, trained):
     result, run_id = trained
-    return keep(result, run_id, store, plan=PLAN, frozen=load("tiny-llama", device="cpu"))
+    keep({run_id: result}, store, plan=PLAN, frozen=load("tiny-llama", device="cpu"))
+    return store.read(run_id).folder
 
 
 def test_a_run_comes_back_as_it_was_written(trained, tmp_path):
@@ -152,7 +153,7 @@ def test_the_frame_says_when_a_run_was_solved(tiny, tmp_path):
     problems = [problem("Which letter?", "B", metric="choice")]
     (result,) = train_bank([told], tiny(), [problems], plan=PLAN)
     store = Store(tmp_path)
-    keep(result, told.id(problems), store, plan=PLAN, frozen=tiny())
+    keep({told.id(problems): result}, store, plan=PLAN, frozen=tiny())
     row = store.frame().iloc[0]
     right = [check["epoch"] for check in result.checks if check["correct"]]
     assert row.solved_epoch == row.solved_steps == right[0]

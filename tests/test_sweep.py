@@ -34,7 +34,7 @@ def test_a_sweep_leaves_every_run_of_its_experiment(smoke):
 
 def test_a_second_sweep_trains_nothing(smoke):
     begun = []
-    events = sweep.Events(begin=lambda jobs, number, banks: begun.append(jobs))
+    events = sweep.Events(begin=lambda jobs, number, banks, peak: begun.append(jobs))
     ids = ensure(experiment_specs("all", "smoke"), smoke, device="cpu", events=events)
     assert begun == []
     assert sorted(ids) == smoke.ids()
@@ -86,7 +86,7 @@ def test_the_plan_is_written_before_the_first_bank_trains(tmp_path):
     store = Store(tmp_path)
     seen = []
 
-    def begin(jobs, number, banks):
+    def begin(jobs, number, banks, peak):
         seen.append(json.loads((tmp_path / "plans" / "mine.json").read_text()))
 
     (run_id,) = ensure(
@@ -94,7 +94,12 @@ def test_the_plan_is_written_before_the_first_bank_trains(tmp_path):
     )
     assert seen[0]["banks"] == [[run_id]]
     assert seen[0]["device"] == "cpu"
-    assert set(seen[0]["plan"]) == {"token_budget", "threads", "precision", "context_budget"}
+    assert set(seen[0]["plans"]["tiny-llama"]) == {
+        "token_budget",
+        "threads",
+        "precision",
+        "context_budget",
+    }
 
 
 def test_a_plan_says_the_precision_and_auto_goes_on_with_it(tmp_path):
@@ -103,7 +108,7 @@ def test_a_plan_says_the_precision_and_auto_goes_on_with_it(tmp_path):
     class Stop(Exception):
         pass
 
-    def begin(jobs, number, banks):
+    def begin(jobs, number, banks, peak):
         raise Stop
 
     def start(precision):
@@ -116,7 +121,7 @@ def test_a_plan_says_the_precision_and_auto_goes_on_with_it(tmp_path):
                 precision=precision,
                 events=sweep.Events(begin=begin),
             )
-        return json.loads(plans.read_text())["plan"]["precision"]
+        return json.loads(plans.read_text())["plans"]["tiny-llama"]["precision"]
 
     assert start("auto") == "float32"  # nothing to gain on a model this small
     assert start("bfloat16") == "bfloat16"  # another one than planned: a new plan
@@ -204,7 +209,12 @@ def test_without_the_topology_package_runs_keep_every_prompt(tmp_path, monkeypat
 
 def test_a_plan_of_another_make_is_written_anew(tmp_path):
     (tmp_path / "plans").mkdir()
-    for text in ("{}", "[1]", "not json", '{"banks": [], "device": "cpu", "plan": {"x": 1}}'):
+    for text in (
+        "{}",
+        "[1]",
+        "not json",
+        '{"banks": [], "device": "cpu", "plans": {"a": {"x": 1}}}',
+    ):
         (tmp_path / "plans" / "x.json").write_text(text)
         (run_id,) = ensure([small(seed=len(text))], Store(tmp_path), name="x", device="cpu")
         told = json.loads((tmp_path / "plans" / "x.json").read_text())

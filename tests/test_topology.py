@@ -291,7 +291,8 @@ def test_given_diagrams_are_not_computed_again():
 
 
 def test_analysis_of_a_run_by_hand():
-    topology, bars = analyse({20: torch.tensor(2 * SQUARE), 0: SQUARE, 5: SQUARE}, show=[20, 0])
+    run = {20: torch.tensor(2 * SQUARE), 0: SQUARE, 5: SQUARE}
+    ((topology, bars),) = analyse([run], show=[[20, 0]])
     clouds = np.stack([SQUARE, SQUARE, 2 * SQUARE])
     assert topology["epoch"].tolist() == [0, 5, 20]
     pd.testing.assert_frame_equal(topology.drop(columns="epoch"), summarize(clouds))
@@ -302,6 +303,21 @@ def test_analysis_of_a_run_by_hand():
     assert bars["epoch"].tolist() == [20] * 5 + [0] * 5
     assert bars.iloc[:, 1:].to_numpy() == pytest.approx(expected)
     assert [str(kind) for kind in bars.dtypes] == ["int64", "int64", "float64", "float64"]
+
+
+def test_runs_of_several_sizes_are_analysed_as_one_by_one(monkeypatch):
+    rng = np.random.default_rng(0)
+    sizes = [(7, 3), (5, 3), (7, 3), (7, 2)]
+    runs = [{epoch: rng.normal(size=size) for epoch in (10, 0, 20)} for size in sizes]
+    show = [[0, 20], [10], [20, 10, 0], [0]]
+    batches = []
+    diagrams = tsp.topology._diagrams
+    monkeypatch.setattr(tsp.topology, "_diagrams", lambda x: batches.append(len(x)) or diagrams(x))
+    found = analyse(runs, show=show)
+    assert sorted(batches) == [3, 3, 6]  # one call a size
+    for run, shown, tables in zip(runs, show, found, strict=True):
+        for mine, alone in zip(tables, analyse([run], show=[shown])[0], strict=True):
+            pd.testing.assert_frame_equal(mine, alone)
 
 
 def test_entropy():

@@ -5,8 +5,9 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,29 @@ import numpy as np
 import torch
 
 from tsp import models
-from tsp.members import Member
+from tsp.budget import fitted
+from tsp.members import Member, RunResult, encode_all
 from tsp.penalties import penalties
 from tsp.precision import choose
+from tsp.provenance import commit
+from tsp.runs import kept_prompts
 from tsp.spec import RunSpec
 from tsp.tasks import Problem, load_problems
+from tsp.topology import analyse, persistence
 from tsp.trainer import Bank, Plan, train_bank
 
-Work = Callable[[], Any]  # gives the units it did; what is no number stands for one
+
+@dataclass(frozen=True)
+class Done:
+    """What a piece of work did: how many units, and what else a table should say of it."""
+
+    units: float = 1.0
+    told: dict[str, float] = field(default_factory=dict)
+
+
+Work = Callable[[], Done | Any]  # what gives something else did one unit
+PACKAGES = ("tsp", "torch", "transformers", "accelerate", "peft", "giotto-tda", "gudhi", "ripser")
+SQUARE = {"cpu": 2048, "cuda": 8192}  # rows of the matrices of the machine's own product
 RUNS = 8  # of a bank on a CPU
 WARM = 30  # seconds after which work counts as warm
 CONTEXT = 5000  # tokens before the prompt in the measurements of a shared context
@@ -44,10 +60,9 @@ class Aim:
         return f"at least {self.aim:g} ×"
 
 
-_WHOLE = "a run on one GSM8K problem until it is solved, per epoch"
 AIMS = {
-    "epoch_single_vs_peft": Aim(_WHOLE, 6),
-    "epoch_single_vs_peft_float32": Aim(f"{_WHOLE}, float32", 6),
+    "epoch_single_vs_peft": Aim("a run on a GSM8K problem until it is solved, per epoch", 6),
+    "epoch_single_vs_peft_float32": Aim("its first ten epochs with both sides in float32", 6),
     "epoch_multi_vs_peft": Aim("an epoch on ten GSM8K problems", 5),
     "step_context_5k_vs_unshared": Aim("a step behind 5,000 tokens, against no sharing", 25),
     "step_context_5k_vs_peft": Aim("a step behind 5,000 tokens", 30),
@@ -55,8 +70,10 @@ AIMS = {
     "gemm_fraction": Aim("rate of matrix products while training, float32", 0.6, share=True),
     "gemm_fraction_bfloat16": Aim("the same in bfloat16", 0.6, share=True),
     "tsloss_share": Aim("TSLoss's part of a step, n = 100, R = 64", 0.02, share=True, most=True),
+    "topology_share": Aim("topology's part of an experiment", 0.01, share=True, most=True),
     "topology_vs_gudhi_n40": Aim("persistence of 20 clouds, n = 40, d = 576", 3),
     "topology_vs_giotto_n40": Aim("the same against giotto-tda", 1),
+    "topology_vs_ripser_n40": Aim("the same against ripser", 1),
 }
 
 
@@ -71,15 +88,17 @@ def measure(*, repeats: int = 3) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``name, ours, peer, ratio, unit, peer_name`` and the environment. ``ratio`` is the peer's
-        time over ours; for ``tsloss_share`` it is TSLoss's part of a training step, for
-        ``gemm_fraction`` the part of the machine's own rate of matrix products.
+        ``name, ours, peer, ratio, unit, peer_name, repeats`` and the environment; of measurements
+        of training also the ``precision`` of both sides and, of whole runs, how many were trained
+        and solved and their epochs. ``ratio`` is the peer's time over ours; where an aim is a
+        share it is ours over the peer's: TSLoss's part of a training step, topology's part of an
+        experiment; and for ``gemm_fraction`` the part of the machine's own rate of products.
+        Peers that are not installed are left out.
     """
-    rows = [topology_gudhi(5 * repeats), topology_giotto(5 * repeats)]
-    if models.installed(models.DEFAULT):
-        rows += _training(Side(models.load()), repeats)
-    else:
-        rows.append(tsloss_share(Side(models.load("tiny-llama")), repeats))
+    peers = {"gudhi": topology_gudhi, "gtda": topology_giotto, "ripser": topology_ripser}
+    rows = [compared(5 * repeats) for name, compared in peers.items() if find_spec(name)]
+    if models.installed(models.DEFAULT) and find_spec("peft"):
+        rows += training(Side(models.load()), repeats)
     order = list(AIMS)
     told = environment()
     return [row | told for row in sorted(rows, key=lambda row: order.index(row["name"]))]
@@ -95,45 +114,46 @@ class Side:
     def __post_init__(self) -> None:
         self.precision = self.precision or choose("auto", self.frozen)
 
-    def plan(self, **changes: Any) -> Plan:
-        """How our side computes."""
-        return Plan(**{"precision": self.precision} | changes)
+    def plan(self, specs: list[RunSpec], problems: list[Problem]) -> Plan:
+        """How our side computes, fitted to the free memory as a sweep's plan is."""
+        encoded = [encode_all(spec, self.frozen, problems) for spec in specs]
+        return fitted(Plan(precision=self.precision), self.frozen, specs, encoded)
 
-    def bank(self, specs: list[RunSpec], problems: list[Problem], **changes: Any) -> Bank:
+    def bank(self, specs: list[RunSpec], problems: list[Problem]) -> Bank:
         """A bank of runs that train on the same problems."""
         members = [Member(spec, self.frozen, problems) for spec in specs]
-        return Bank(members, self.frozen, self.plan(**changes))
+        return Bank(members, self.frozen, self.plan(specs, problems))
 
 
-def _training(side: Side, repeats: int) -> list[dict[str, Any]]:
+def training(side: Side, repeats: int) -> list[dict[str, Any]]:
     """Measurements of training, those of the other precision last."""
     rows = [
         tsloss_share(side, repeats),
         gemm_fraction(Side(side.frozen, "float32"), repeats),
         *step_context(side, repeats),
         epoch_multi(side, repeats),
-        epoch_single(side, max(1, repeats - 1)),  # minutes each
+        *epoch_single(side, repeats),
     ]
     if side.frozen.device.type == "cuda":
         rows.append(bank_gpu(side, repeats))
     if side.precision != "float32":
-        plain = Side(side.frozen, "float32")
-        rows += [gemm_fraction(side, repeats), epoch_single(plain, 1)]
-        for row in rows[-2:]:
-            row["name"] += f"_{row['precision']}"
+        low = gemm_fraction(side, repeats)
+        low["name"] += f"_{side.precision}"
+        problems, plain = load_problems("gsm8k"), Side(side.frozen, "float32")
+        name = "epoch_single_vs_peft_float32"
+        rows += [low, _epochs(name, plain, problems, repeats, most=10)[0]]
     return rows
 
 
 def render(rows: list[dict[str, Any]]) -> str:
     """Rows as a table for the terminal."""
-    lines = [f"{'measurement':<29}{'ours':>12}{'peer':>12}{'ratio':>9}  {'aim':<13} peer"]
+    lines = [f"{'measurement':<29}{'ours':>10}{'peer':>10}{'ratio':>8}  {'aim':<13} unit, peer"]
     for row in rows:
         aim = AIMS[row["name"]]
-        ours, peer = (f"{row[side] * 1e3:.2f} ms" for side in ("ours", "peer"))
         ratio = f"{row['ratio']:.1%}" if aim.share else f"{row['ratio']:.2f}"
-        lines.append(
-            f"{row['name']:<29}{ours:>12}{peer:>12}{ratio:>9}  {aim.text:<13} {row['peer_name']}"
-        )
+        times = f"{row['ours']:>10.4g}{row['peer']:>10.4g}"
+        others = f"{aim.text:<13} {row['unit']}; {row['peer_name']}, {row['repeats']} repeats"
+        lines.append(f"{row['name']:<29}{times}{ratio:>8}  {others}")
     told = rows[0]
     lines.append(
         f"{told['machine']}, {told['processor']}, {told['device']}, {told['threads']} threads, "
@@ -151,8 +171,16 @@ def environment() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "transformers", "peft", "giotto-tda")},
+        "commit": commit(),
+        **{name: _version(name) for name in PACKAGES},
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _processor() -> str:
@@ -171,23 +199,16 @@ def topology_gudhi(repeats: int) -> dict[str, Any]:
     """Rips persistence to H1 of 20 clouds, n = 40, d = 576, against gudhi."""
     import gudhi
 
-    from tsp.topology import persistence
+    def peer(cloud: np.ndarray) -> None:
+        complex_ = gudhi.RipsComplex(points=cloud).create_simplex_tree(max_dimension=2)
+        complex_.compute_persistence(homology_coeff_field=2)
 
-    clouds = _clouds()
-
-    def peer() -> None:
-        for cloud in clouds:
-            complex_ = gudhi.RipsComplex(points=cloud).create_simplex_tree(max_dimension=2)
-            complex_.compute_persistence()
-
-    return _row("topology_vs_gudhi_n40", lambda: persistence(clouds), peer, repeats, "gudhi Rips")
+    return _topology("gudhi", peer, repeats, "gudhi RipsComplex")
 
 
 def topology_giotto(repeats: int) -> dict[str, Any]:
-    """The same against giotto-tda's transformer."""
+    """The same against giotto-tda's transformer, which takes all clouds at once."""
     from gtda.homology import VietorisRipsPersistence
-
-    from tsp.topology import persistence
 
     clouds = _clouds()
     transformer = VietorisRipsPersistence(homology_dimensions=(0, 1))
@@ -200,19 +221,38 @@ def topology_giotto(repeats: int) -> dict[str, Any]:
     )
 
 
-def tsloss_share(side: Side, repeats: int) -> dict[str, Any]:
+def topology_ripser(repeats: int) -> dict[str, Any]:
+    """The same against ripser.py."""
+    from ripser import ripser
+
+    return _topology("ripser", ripser, repeats, "ripser.py")
+
+
+def _topology(
+    name: str, peer: Callable[[np.ndarray], Any], repeats: int, peer_name: str
+) -> dict[str, Any]:
+    """Compare with a peer that takes one cloud after the other."""
+    clouds = _clouds()
+
+    def each() -> None:
+        for cloud in clouds:
+            peer(cloud)
+
+    return _row(f"topology_vs_{name}_n40", lambda: persistence(clouds), each, repeats, peer_name)
+
+
+def tsloss_share(side: Side, repeats: int, *, runs: int = 64) -> dict[str, Any]:
     """TSLoss, its terms and gradients, as a part of one step of 64 runs with n = 100."""
-    many = 64 if side.frozen.dim > 100 else RUNS
-    specs = _specs(side.frozen.name, many, n_tokens=100)
+    specs = _specs(side.frozen.name, runs, n_tokens=100)
     bank = side.bank(specs, load_problems("gsm8k"))
     row = _row(
         "tsloss_share",
         lambda: penalties(specs, [run.prompt for run in bank.runs]),
         lambda: bank.advance(1),
         repeats,
-        f"a whole step, R = {many}",
+        f"a whole step, R = {runs}",
     )
-    return row | {"ratio": row["ours"] / row["peer"], "precision": side.precision}
+    return _share(row) | {"precision": side.precision}
 
 
 def gemm_fraction(side: Side, repeats: int) -> dict[str, Any]:
@@ -221,22 +261,23 @@ def gemm_fraction(side: Side, repeats: int) -> dict[str, Any]:
     Counted as in `arithmetic`: what has to be computed, not what is computed twice.
     """
     bank = side.bank(_specs(side.frozen.name, RUNS), load_problems("gsm8k"))
-    square = torch.randn(2048, 2048).to(side.frozen.device, bank.reader.dtype)
+    size = SQUARE.get(side.frozen.device.type, SQUARE["cpu"])
+    square = torch.randn(size, size).to(side.frozen.device, bank.reader.dtype)
 
-    def ours() -> float:
+    def ours() -> Done:
         bank.advance(1)
-        return _arithmetic(bank) / 1e9
+        return Done(_arithmetic(bank) / 1e9)
 
-    def product() -> float:
+    def product() -> Done:
         torch.mm(square, square)
-        return 2 * 2048**3 / 1e9
+        return Done(2 * size**3 / 1e9)
 
     row = _row(
         "gemm_fraction",
         ours,
         product,
         5 * repeats,
-        f"a product of 2048 x 2048 matrices, {bank.reader.dtype}".replace("torch.", ""),
+        f"a product of {size} × {size} matrices, {bank.reader.dtype}".replace("torch.", ""),
     )
     return row | {"unit": "s per 10^9 operations", "precision": side.precision}
 
@@ -278,38 +319,38 @@ def arithmetic(frozen: models.Frozen, problem: Problem, spec: RunSpec) -> dict[s
 
 
 def step_context(side: Side, repeats: int) -> list[dict[str, Any]]:
-    """One step of a run whose problem has about 5,000 tokens before the prompt."""
+    """One step of runs whose problem has about 5,000 tokens before the prompt.
+
+    Without sharing a row fills a micro-batch alone, so a bank takes as long per run as one run.
+    """
     from tsp.peers import with_peft
 
     problems = [_long_problem(side.frozen)]
     specs = _specs(side.frozen.name, RUNS)
-    shared = side.bank(specs, problems)
-    alone = side.bank(specs[:1], problems, context_budget=0)
+    shared, alone = side.bank(specs, problems), side.bank(specs[:1], problems)
+    alone.contexts = _Unshared()  # type: ignore[assignment]
     few = RunSpec(model=side.frozen.name, method="ce", placement="prefix", epochs=2)
-    peer = with_peft(few, side.frozen, problems, check=False)
+    peft = with_peft(few, side.frozen, problems, check=False)
 
-    def ours() -> float:
+    def ours() -> Done:
         shared.advance(1)
-        return RUNS
+        return Done(RUNS)
 
     told = {"unit": "s per step and run", "precision": side.precision}
-    rows = [
-        _row(
-            "step_context_5k_vs_unshared",
-            ours,
-            lambda: alone.advance(1),
-            repeats,
-            "the same trainer, every token read again",
-        ),
-        _row(
-            "step_context_5k_vs_peft",
-            ours,
-            peer,
-            repeats,
-            PEFT,
-        ),
-    ]
-    return [row | told for row in rows]
+    mine = told | {"peer_precision": side.precision}
+    other = "the same trainer, all tokens in every pass"
+    rows = (
+        _row("step_context_5k_vs_unshared", ours, lambda: alone.advance(1), repeats, other) | mine,
+        _row("step_context_5k_vs_peft", ours, lambda: _peer(peft), repeats, PEFT) | told | THEIRS,
+    )
+    return list(rows)
+
+
+class _Unshared:
+    """Contexts of which none is kept."""
+
+    def of(self, before: tuple[int, ...]) -> None:
+        """There is none."""
 
 
 def _long_problem(frozen: models.Frozen) -> Problem:
@@ -320,43 +361,82 @@ def _long_problem(frozen: models.Frozen) -> Problem:
     return replace(problem, question=problem.question * times)
 
 
-def epoch_single(side: Side, repeats: int) -> dict[str, Any]:
-    """Whole runs on one GSM8K problem until they solve it: a bank of 8 against one with PEFT."""
-    return _epochs("epoch_single_vs_peft", side, load_problems("gsm8k"), repeats, most=100)
+def epoch_single(side: Side, repeats: int) -> list[dict[str, Any]]:
+    """Whole runs on one GSM8K problem until they solve it: a bank of 8 against one with PEFT.
+
+    The bank is also the experiment of which topology takes a share.
+    """
+    problems = load_problems("gsm8k")
+    row, results = _epochs("epoch_single_vs_peft", side, problems, repeats, most=100)
+
+    epochs = sum(len(result.epochs) for result in results)
+    prompts = [result.prompts for result in results]
+    show = [list(kept_prompts(result)) for result in results]
+    times = [_timed(lambda: analyse(prompts, show=show))[0] for _ in range(repeats)]
+    topology = {
+        "name": "topology_share",
+        "ours": statistics.median(times) / epochs,
+        "peer": row["ours"],
+        "peer_name": "training the same runs",
+    }
+    return [row, _share(row | topology)]
 
 
 def epoch_multi(side: Side, repeats: int) -> dict[str, Any]:
     """Two epochs on ten GSM8K problems and the check after them."""
     problems = load_problems("gsm8k", regime="multi")
-    return _epochs("epoch_multi_vs_peft", side, problems, repeats, most=2)
+    return _epochs("epoch_multi_vs_peft", side, problems, repeats, most=2)[0]
 
 
 def bank_gpu(side: Side, repeats: int) -> dict[str, Any]:
     """The same as `epoch_single` with a bank of 64."""
     problems = load_problems("gsm8k")
-    return _epochs("bank64_gpu_vs_peft", side, problems, repeats, most=100, runs=64)
+    return _epochs("bank64_gpu_vs_peft", side, problems, repeats, most=100, runs=64)[0]
 
 
 def _epochs(
     name: str, side: Side, problems: list[Problem], repeats: int, *, most: int, runs: int = RUNS
-) -> dict[str, Any]:
-    """Time of an epoch of a run, checks with it, in a bank and with PEFT."""
+) -> tuple[dict[str, Any], list[RunResult]]:
+    """Time of an epoch of a run, checks with it, in a bank and with PEFT; and the bank's runs."""
     from tsp.peers import with_peft
 
     regime = "single" if len(problems) == 1 else "multi"
     told: dict[str, Any] = {"regime": regime, "epochs": most, "early_stop": True}
     specs = _specs(side.frozen.name, runs, **told)
     alone = RunSpec(model=side.frozen.name, method="ce", placement="prefix", **told)
+    peft = with_peft(alone, side.frozen, problems)
+    plan = side.plan(specs, problems)
+    results: list[RunResult] = []
 
-    def ours() -> float:
-        results = train_bank(specs, side.frozen, [problems] * runs, plan=side.plan())
-        return sum(len(result.epochs) for result in results)
+    def ours() -> Done:
+        results[:] = train_bank(specs, side.frozen, [problems] * runs, plan=plan)
+        epochs = sum(len(result.epochs) for result in results)
+        solved = sum(_is_solved(result) for result in results)
+        return Done(epochs, {"runs": runs, "epochs": epochs, "solved": solved})
 
-    row = _row(name, ours, with_peft(alone, side.frozen, problems), repeats, PEFT)
-    return row | {"unit": "s per epoch and run", "precision": side.precision}
+    row = _row(name, ours, lambda: _peer(peft), repeats, PEFT)
+    told = {"unit": "s per epoch and run", "precision": side.precision}
+    return row | told | THEIRS, results
+
+
+def _is_solved(result: RunResult) -> bool:
+    """Whether all answers were right at the last check."""
+    last = result.checks[-1]["epoch"]
+    return all(row["correct"] for row in result.checks if row["epoch"] == last)
+
+
+def _peer(work: Callable[[], Any]) -> Done:
+    done = work()
+    return Done(done.epochs, {"runs": 1, "epochs": done.epochs, "solved": int(done.solved)})
+
+
+def _share(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose ratio is ours as a part of the other."""
+    return row | {"ratio": row["ours"] / row["peer"]}
 
 
 PEFT = "PEFT, Trainer and generate"
+THEIRS = {"peer_precision": "float32", "peer_placement": "prefix"}  # the only one that PEFT has
 
 
 def _specs(model: str, runs: int, **fields: Any) -> list[RunSpec]:
@@ -375,12 +455,14 @@ def _row(name: str, ours: Work, peer: Work, repeats: int, peer_name: str) -> dic
     Work that takes half a minute needs no such warming up.
     """
     times: dict[str, list[float]] = {"ours": [], "peer": []}
+    told: dict[str, float] = {}
     for repeat in range(repeats + 1):
         for side, work in (("ours", ours), ("peer", peer)):
             if len(times[side]) < repeats:
-                seconds, units = _timed(work)
+                seconds, done = _timed(work)
+                told |= {f"{side}_{name}": value for name, value in done.told.items()}
                 if repeat or seconds > WARM:
-                    times[side].append(seconds / units)
+                    times[side].append(seconds / done.units)
     mine, theirs = (statistics.median(times[side]) for side in ("ours", "peer"))
     return {
         "name": name,
@@ -390,12 +472,13 @@ def _row(name: str, ours: Work, peer: Work, repeats: int, peer_name: str) -> dic
         "unit": "s",
         "peer_name": peer_name,
         "repeats": repeats,
+        **told,
     }
 
 
-def _timed(work: Work) -> tuple[float, float]:
+def _timed(work: Work) -> tuple[float, Done]:
     begun = time.perf_counter()
-    units = work()
+    done = work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - begun, units if type(units) in (int, float) else 1
+    return time.perf_counter() - begun, done if isinstance(done, Done) else Done()

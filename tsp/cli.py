@@ -292,7 +292,8 @@ def _show_run(run: Any) -> None:
         )
     solved = outcome["solved_epoch"]
     state = "never all correct" if solved is None else f"all correct from epoch {solved}"
-    typer.echo(f"{state}; {run.record['seconds']:.0f} s on {run.record['device']}; {run.folder}")
+    made = f"{run.record['seconds']:.0f} s on {run.record['device']}, {run.precision}"
+    typer.echo(f"{state}; {made}; {run.folder}")
 
 
 def _memory(spec: Any, device: str, precision: str) -> str:

@@ -4,7 +4,6 @@ Nothing is allocated to find out: what a pass keeps for its gradient is counted 
 model on torch's ``meta`` device, where tensors have a shape and no content. All sizes are bytes.
 """
 
-import copy
 import logging
 import math
 import sys
@@ -14,14 +13,14 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from tsp import attention
 from tsp.attention import KEPT, LONG, TILE, Context, Layout
 from tsp.contexts import context_bytes
 from tsp.decoding import EXTRA_TOKENS, FED, GUESSES, batches
 from tsp.errors import InputError
-from tsp.models import Encoded, Frozen, quiet
+from tsp.models import Encoded, Frozen, hollow
 from tsp.prompts import prompt_dtype
 from tsp.reading import CHUNK, Row
 from tsp.spec import RunSpec
@@ -187,11 +186,7 @@ def outline(
     config: PreTrainedConfig, *, dtype: torch.dtype = torch.float32, name: str = ""
 ) -> Frozen:
     """Make a model of which only the shapes exist, on ``meta``; it has no tokenizer."""
-    with torch.device("meta"), quiet():
-        model = AutoModelForCausalLM.from_config(
-            copy.deepcopy(config), dtype=dtype, attn_implementation=attention.NAME
-        )
-    return Frozen(name, model.eval().requires_grad_(False), None)
+    return Frozen(name, hollow(config, dtype).eval().requires_grad_(False), None)
 
 
 class _Shapes(Layout):

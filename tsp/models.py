@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
 from tsp import attention, hub
@@ -230,7 +237,8 @@ def load(
     name
         A key of `MODELS`, a tiny model (``tiny-llama`` …), a hub id or a local folder.
     device
-        ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` ….
+        ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` …; on ``"meta"`` a model has
+        shapes alone, and its weights are not read.
     dtype
         Of the weights.
 
@@ -241,7 +249,7 @@ def load(
     """
     place = resolve_device(device)
     with quiet():
-        model, tokenizer = _parts(name, dtype)
+        model, tokenizer = _parts(name, dtype, shapes_only=place == "meta")
     model.to(place)  # type: ignore[arg-type]
     model.eval().requires_grad_(False)
     model.set_attn_implementation(attention.NAME)
@@ -293,7 +301,15 @@ def _is_alias(card: ModelCard, name: str) -> bool:
     return card.hub_id == name and card.embedded is None
 
 
-def _parts(name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, Any]:
+def hollow(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """Make a model of which only the shapes exist, on ``meta``."""
+    with torch.device("meta"), quiet():
+        return AutoModelForCausalLM.from_config(
+            copy.deepcopy(config), dtype=dtype, attn_implementation=attention.NAME
+        )
+
+
+def _parts(name: str, dtype: torch.dtype, *, shapes_only: bool) -> tuple[PreTrainedModel, Any]:
     if name in TINY:
         return tiny_model(name, dtype), tiny_tokenizer(chat=name == "tiny-llama")
     card = MODELS.get(name)
@@ -308,8 +324,11 @@ def _parts(name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, Any]:
         raise InputError("model", name, f"choose one of {', '.join(known())}, a hub id or a folder")
     try:
         local = Path(source).is_dir() or not hub.reachable()
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, local_files_only=local)
-        return model, AutoTokenizer.from_pretrained(source, local_files_only=local)
+        told: dict[str, Any] = {"local_files_only": local}
+        tokenizer = AutoTokenizer.from_pretrained(source, **told)
+        if shapes_only:
+            return hollow(AutoConfig.from_pretrained(source, **told), dtype), tokenizer
+        return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **told), tokenizer
     except (OSError, ValueError) as error:
         if Path(source).is_dir():
             raise InputError("model", name, f"the folder cannot be loaded ({error})") from error

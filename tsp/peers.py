@@ -5,6 +5,7 @@ import io
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,9 +18,17 @@ from tsp.spec import RunSpec
 from tsp.tasks import Problem, is_correct
 
 
+@dataclass(frozen=True)
+class PeerRun:
+    """How training ended: after how many epochs, and whether all answers were right then."""
+
+    epochs: int
+    solved: bool
+
+
 def with_peft(
     spec: RunSpec, frozen: Frozen, problems: list[Problem], *, check: bool = True
-) -> Callable[[], int]:
+) -> Callable[[], PeerRun]:
     """Make ready to train one prompt with PEFT's and transformers' own code, as often as called.
 
     The same model, problems, first prompt, optimiser, schedule and longest answer as
@@ -41,12 +50,12 @@ def with_peft(
     Returns
     -------
     callable
-        Trains from the first prompt and gives the number of epochs.
+        Trains from the first prompt and says how it went.
     """
     member = Member(spec, frozen, problems)  # tokens, limits and steps are the same
     wrapped = _wrapped(spec, frozen)
 
-    def work() -> int:
+    def work() -> PeerRun:
         callback = _Check(member, wrapped, frozen, check)
         with torch.no_grad():
             wrapped.prompt_encoder.default.embedding.weight.copy_(member.prompt)
@@ -58,7 +67,7 @@ def with_peft(
                 data_collator=lambda items: _padded(items, frozen),
                 callbacks=[callback],
             ).train()
-        return callback.epochs
+        return PeerRun(callback.epochs, callback.solved)
 
     return work
 
@@ -68,15 +77,15 @@ class _Check(TrainerCallback):
 
     def __init__(self, member: Member, wrapped: Any, frozen: Frozen, check: bool) -> None:
         self.member, self.wrapped, self.frozen = member, wrapped, frozen
-        self.check, self.epochs = check, 0
+        self.check, self.epochs, self.solved = check, 0, False
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         """Check after every ``check_every`` epochs."""
         self.epochs += 1
         spec = self.member.spec
         if self.check and (self.epochs % spec.check_every == 0 or self.epochs == spec.epochs):
-            right = self._right()
-            control.should_training_stop = right and spec.early_stop
+            self.solved = self._right()
+            control.should_training_stop = self.solved and spec.early_stop
         if self.epochs >= spec.epochs:
             control.should_training_stop = True
         return control

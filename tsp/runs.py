@@ -61,6 +61,11 @@ class Run:
         return RunSpec.from_dict(self.record["spec"])
 
     @property
+    def precision(self) -> str:
+        """Of the training passes: ``float32`` or ``bfloat16``."""
+        return self.record["plan"].get("precision", "float32")
+
+    @property
     def epochs(self) -> "pd.DataFrame":
         """One row an epoch: ``epoch step lr ce total``, TSLoss's terms, gradient norms."""
         return self._table("epochs")
@@ -103,7 +108,8 @@ class Run:
 
         prompts = {epoch: self.prompt(epoch) for epoch in self.prompt_epochs}
         every, last = self.spec.snapshot_every, max(prompts)
-        return analyse(prompts, show=[e for e in prompts if e % every == 0 or e == last])[part]
+        show = [epoch for epoch in prompts if epoch % every == 0 or epoch == last]
+        return analyse([prompts], show=[show])[0][part]
 
     def _prompts(self) -> dict[str, torch.Tensor]:
         return load_file(self._file("prompts.safetensors"))

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
@@ -14,6 +14,7 @@ from tsp.atomic import replace_file
 from tsp.budget import fitted
 from tsp.errors import InputError
 from tsp.members import RunResult, encode_all
+from tsp.memory import predict
 from tsp.precision import check_known, choose
 from tsp.runs import Run, Store, kept_prompts
 from tsp.spec import RunSpec
@@ -34,9 +35,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Events:
-    """Whom to tell what happens: a bank begins, goes on, is stored."""
+    """Whom to tell what happens: a bank begins (with its predicted bytes), goes on, is stored."""
 
-    begin: Callable[[Sequence[Job], int, int], None] = lambda jobs, number, banks: None
+    begin: Callable[[Sequence[Job], int, int, int], None] = lambda jobs, number, banks, peak: None
     progress: Callable[[Progress], None] = lambda progress: None
     stored: Callable[[Sequence[Job]], None] = lambda jobs: None
     left_out: Callable[[Job, str], None] = lambda job, why: None
@@ -69,8 +70,8 @@ def ensure(
 ) -> list[str]:
     """Train what the store lacks and return the ids of all the runs asked for.
 
-    The plan (banks and their order, micro-batches, threads, precision) is written before the
-    first bank trains; a sweep that was interrupted goes on with the plan it finds. A damaged run
+    Banks and their order, and for each model how it is computed (micro-batches, threads,
+    precision), are written before a bank trains; a sweep that was interrupted goes on with the plan it finds. A damaged run
     is set aside under another name and trained again.
 
     Parameters
@@ -102,20 +103,62 @@ def ensure(
         place = models.resolve_device(device)
         check_known(precision)
         # What fails here fails before a plan is written.
-        frozen = models.load(missing[0].spec.model, device=place)
+        base = _Model(place)
+        frozen = base.named(missing[0].spec.model)
         if len(missing) == 1:
             encode_all(missing[0].spec, frozen, missing[0].problems)
-        begun = _begun(store, name, jobs, missing, device=place, precision=precision)
-        if begun is None:
-            settings = _settings(missing, frozen, Plan(precision=choose(precision, frozen)))
-            if token_budget is not None:
-                settings = replace(settings, token_budget=token_budget)
-            begun = _write_plan(store, name, missing, device=place, plan=settings)
-        _train_banks(begun[1], store, begun[0], frozen, events)
+        del frozen
+        path = store.root / "plans" / f"{name}.json"
+        schedule = _begun(path, jobs, missing, device=place, precision=precision)
+        if schedule is None:
+            schedule = _Schedule(path, place, {}, _banks(missing, _bank_size(place)))
+        _train_banks(schedule, base, store, events, precision=precision, token_budget=token_budget)
     return [job.id for job in jobs if job.id in store]
 
 
-def find_or_train(store: Store, spec: RunSpec, *, events: Events | None = None) -> Run:
+class _Model:
+    """The base model of the bank that trains; the one before it is let go first."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self._held: models.Frozen | None = None
+
+    def named(self, name: str) -> models.Frozen:
+        """Load a model, if it is not the one that is held."""
+        if self._held is None or self._held.name != name:
+            self._held = None
+            self._held = models.load(name, device=self.device)
+        return self._held
+
+
+@dataclass
+class _Schedule:
+    """Banks in their order, and the plan of each model, made when its first bank's turn comes."""
+
+    path: Path
+    device: str
+    plans: dict[str, Plan]
+    banks: list[list[Job]]
+
+    def write(self) -> None:
+        """Write it where a sweep that was interrupted finds it."""
+        told = {
+            "device": self.device,
+            "plans": {model: asdict(plan) for model, plan in self.plans.items()},
+            "banks": [[job.id for job in bank] for bank in self.banks],
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(self.path, json.dumps(told, indent=1) + "\n")
+
+
+def find_or_train(
+    store: Store,
+    spec: RunSpec,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    events: Events | None = None,
+) -> Run:
     """Longest stored run of a spec, whatever its number of epochs, or a new one of as many as told.
 
     Parameters
@@ -124,85 +167,128 @@ def find_or_train(store: Store, spec: RunSpec, *, events: Events | None = None) 
         Where to look, and where a new run goes.
     spec
         What is wanted; a stored run fits if all but ``epochs`` and the problem's place agree.
+    device
+        As `tsp.models.load` takes it.
+    precision
+        As `tsp.precision.choose` takes it; with ``auto`` a stored run of any precision fits.
     events
         Whom to tell of the training.
     """
     (job,) = jobs_of([spec])
-    fitting = [run for run in store.sound()[0] if _fits(run, job)]
+    check_known(precision)
+    fitting = [run for run in store.sound()[0] if _fits(run, job, precision)]
     if fitting:
         return max(fitting, key=lambda run: run.spec.epochs)
-    (run_id,) = ensure([spec], store, events=events)
+    (run_id,) = ensure([spec], store, device=device, precision=precision, events=events)
     return store.read(run_id)
 
 
-def _fits(run: Run, job: Job) -> bool:
+def _fits(run: Run, job: Job, precision: str) -> bool:
     spec = job.spec
+    if precision not in ("auto", run.precision):
+        return False
     place = {"data": spec.data, "problem": spec.problem, "snapshot_every": spec.snapshot_every}
     alike = run.spec.but(**place, epochs=spec.epochs) == spec
     return alike and run.spec.id(job.problems, model=models.fingerprint(spec.model)) == run.id
 
 
 def _train_banks(
-    banks: list[list[Job]], store: Store, plan: Plan, frozen: models.Frozen, events: Events
+    schedule: _Schedule,
+    base: _Model,
+    store: Store,
+    events: Events,
+    *,
+    precision: str,
+    token_budget: int | None,
 ) -> None:
     failures: list[str] = []
-    for number, jobs in enumerate(banks, 1):
+    for number, jobs in enumerate(schedule.banks, 1):
         if all(job.id in store for job in jobs):
             continue
-        events.begin(jobs, number, len(banks))
-        if frozen.name != jobs[0].spec.model:
-            frozen = models.load(jobs[0].spec.model, device=str(frozen.device))
-        jobs = [job for job in jobs if _fit_window(job, frozen, events)]
-        if not jobs:
-            continue
-        results = train_bank(
-            [job.spec for job in jobs],
-            frozen,
-            [job.problems for job in jobs],
-            plan=plan,
-            on_progress=events.progress,
-        )
-        for job, result in zip(jobs, results, strict=True):
-            if not result.failure:
-                keep(result, job.id, store, plan=plan, frozen=frozen)
-        events.stored(jobs)
-        failures += [result.failure for result in results if result.failure]
+        frozen = base.named(jobs[0].spec.model)
+        if frozen.name not in schedule.plans:
+            plan = _settings(schedule.banks, frozen, Plan(precision=choose(precision, frozen)))
+            if token_budget is not None:
+                plan = replace(plan, token_budget=token_budget)
+            schedule.plans[frozen.name] = plan
+            schedule.write()
+        told = (number, len(schedule.banks))
+        failures += _train(jobs, frozen, schedule.plans[frozen.name], store, events, told)
+        del frozen  # so that another model does not stand beside it
     if failures:
         raise FloatingPointError("; ".join(failures))
 
 
-def _fit_window(job: Job, frozen: models.Frozen, events: Events) -> bool:
-    """Leave a problem out of a sweep that is longer than the model reads, and say so."""
+def _train(
+    jobs: list[Job],
+    frozen: models.Frozen,
+    plan: Plan,
+    store: Store,
+    events: Events,
+    told: tuple[int, int],
+) -> list[str]:
+    """Train and store a bank; say which of its runs could not go on."""
+    left_out = {job.id: why for job in jobs if (why := _unfit(job, frozen))}
+    for job in jobs:
+        if job.id in left_out:
+            events.left_out(job, left_out[job.id])
+    jobs = [job for job in jobs if job.id not in left_out]
+    if not jobs:
+        return []
+    events.begin(jobs, *told, _peak(jobs, frozen, plan))
+    results = train_bank(
+        [job.spec for job in jobs],
+        frozen,
+        [job.problems for job in jobs],
+        plan=plan,
+        on_progress=events.progress,
+    )
+    sound = {
+        job.id: result for job, result in zip(jobs, results, strict=True) if not result.failure
+    }
+    keep(sound, store, plan=plan, frozen=frozen)
+    events.stored(jobs)
+    return [result.failure for result in results if result.failure]
+
+
+def _unfit(job: Job, frozen: models.Frozen) -> str:
+    """Why a sweep leaves a run out: a problem is longer than the model reads."""
     try:
         encode_all(job.spec, frozen, job.problems)
     except InputError as error:
-        events.left_out(job, str(error))
-        return False
-    return True
+        return str(error)
+    return ""
+
+
+def _peak(jobs: list[Job], frozen: models.Frozen, plan: Plan) -> int:
+    encoded = [encode_all(job.spec, frozen, job.problems) for job in jobs]
+    return predict(frozen, [job.spec for job in jobs], encoded, plan).total
 
 
 def keep(
-    result: RunResult, run_id: str, store: Store, *, plan: Plan, frozen: models.Frozen
-) -> Path:
-    """Store a finished run with the topology of its prompts, where giotto-tda is installed.
+    results: Mapping[str, RunResult], store: Store, *, plan: Plan, frozen: models.Frozen
+) -> None:
+    """Store runs, by their ids, with the topology of their prompts, where giotto-tda is installed.
 
     A bare GPU host does without; the topology is then computed where the runs are brought.
     """
-    topology = diagrams = None
+    tables: Sequence[tuple[Any, Any]] = [(None, None)] * len(results)
     if find_spec("gph") and find_spec("pandas"):
         from tsp.topology import analyse
 
-        topology, diagrams = analyse(result.prompts, show=list(kept_prompts(result)))
-    return store.write(
-        result,
-        run_id=run_id,
-        plan=plan,
-        device=str(frozen.device),
-        note=frozen.note,
-        revision=frozen.revision,
-        topology=topology,
-        diagrams=diagrams,
-    )
+        prompts = [result.prompts for result in results.values()]
+        tables = analyse(prompts, show=[list(kept_prompts(it)) for it in results.values()])
+    for (run_id, result), (topology, diagrams) in zip(results.items(), tables, strict=True):
+        store.write(
+            result,
+            run_id=run_id,
+            plan=plan,
+            device=str(frozen.device),
+            note=frozen.note,
+            revision=frozen.revision,
+            topology=topology,
+            diagrams=diagrams,
+        )
 
 
 def _usable(store: Store, run_id: str, events: Events) -> bool:
@@ -214,64 +300,42 @@ def _usable(store: Store, run_id: str, events: Events) -> bool:
     return why is None
 
 
-def _settings(missing: list[Job], frozen: models.Frozen, plan: Plan) -> Plan:
-    """Fit a plan's budgets to the free memory, for the longest problems of the first model."""
-    size = BANK.get(frozen.device.type, BANK["cpu"])
+def _settings(banks: list[list[Job]], frozen: models.Frozen, plan: Plan) -> Plan:
+    """Fit a plan's budgets to the free memory, for the longest problems of a model's runs."""
     found: list[tuple[RunSpec, list[models.Encoded]]] = []
-    for job in missing:
+    for job in (job for bank in banks for job in bank):
         with suppress(InputError):  # longer than the window: left out, and told of, later
             if job.spec.model == frozen.name:
                 found.append((job.spec, encode_all(job.spec, frozen, job.problems)))
-    longest = sorted(found, key=lambda it: -max(c.length(it[0].n_tokens) for c in it[1]))[:size]
+    longest = sorted(found, key=lambda it: -max(c.length(it[0].n_tokens) for c in it[1]))
     if not longest:
         return plan
-    specs, encoded = zip(*longest, strict=True)
+    specs, encoded = zip(*longest[: _bank_size(str(frozen.device))], strict=True)
     return fitted(plan, frozen, specs, encoded)
 
 
 def _begun(
-    store: Store,
-    name: str,
-    jobs: list[Job],
-    missing: list[Job],
-    *,
-    device: str,
-    precision: str,
-) -> tuple[Plan, list[list[Job]]] | None:
-    """Read the plan of an interrupted sweep of these runs, if there is one that fits."""
-    told = _read_plan(store.root / "plans" / f"{name}.json")
-    if told is None or told["device"] != device:
-        return None
-    plan, by_id = Plan(**told["plan"]), {job.id: job for job in jobs}
-    planned = {i for bank in told["banks"] for i in bank}
-    if precision not in ("auto", plan.precision):
-        return None
-    if not {job.id for job in missing} <= planned <= set(by_id):
-        return None
-    # A bank of which some runs are stored trains whole again: fewer rows, other roundings.
-    return plan, [[by_id[i] for i in bank] for bank in told["banks"]]
-
-
-def _write_plan(
-    store: Store, name: str, missing: list[Job], *, device: str, plan: Plan
-) -> tuple[Plan, list[list[Job]]]:
-    """Make a plan and write it before anything trains."""
-    path = store.root / "plans" / f"{name}.json"
-    banks = _banks(missing, BANK.get(device.split(":")[0], BANK["cpu"]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ids = [[job.id for job in bank] for bank in banks]
-    text = json.dumps({"device": device, "plan": asdict(plan), "banks": ids}, indent=1)
-    replace_file(path, text + "\n")
-    return plan, banks
-
-
-def _read_plan(path: Path) -> dict[str, Any] | None:
+    path: Path, jobs: list[Job], missing: list[Job], *, device: str, precision: str
+) -> _Schedule | None:
+    """Read what an interrupted sweep of these runs had planned, if there is one that fits."""
     try:
         told = json.loads(path.read_text())
-        Plan(**told["plan"])
-        return told if told["banks"] and told["device"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        plans = {model: Plan(**plan) for model, plan in told["plans"].items()}
+        banks: list[list[str]] = told["banks"]
+        planned = {i for bank in banks for i in bank}
+        alike = told["device"] == device
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    by_id = {job.id: job for job in jobs}
+    alike &= {job.id for job in missing} <= planned <= set(by_id)
+    if not alike or any(precision not in ("auto", plan.precision) for plan in plans.values()):
+        return None
+    # A bank of which some runs are stored trains whole again: fewer rows, other roundings.
+    return _Schedule(path, device, plans, [[by_id[i] for i in bank] for bank in banks])
+
+
+def _bank_size(device: str) -> int:
+    return BANK.get(device.split(":")[0], BANK["cpu"])
 
 
 def _banks(jobs: list[Job], size: int) -> list[list[Job]]:

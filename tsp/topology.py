@@ -4,7 +4,7 @@ Vietoris–Rips filtration on Euclidean distances, coefficients Z/2, no cut; eve
 length of an edge (gudhi and ripser use the same convention).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -226,26 +226,42 @@ def _points(X: Any) -> np.ndarray:
     return points
 
 
-def analyse(prompts: dict[int, Any], *, show: Sequence[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Topology of one run's snapshots, as the run store keeps it.
+def analyse(
+    runs: Sequence[Mapping[int, Any]], *, show: Sequence[Sequence[int]]
+) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Topology of the snapshots of runs, as the run store keeps it; clouds of a size in one batch.
 
     Parameters
     ----------
-    prompts
-        ``(n, d)`` clouds by epoch.
+    runs
+        Of each its ``(n, d)`` clouds by epoch.
     show
-        Epochs whose diagrams are kept bar by bar.
+        Of each the epochs whose diagrams are kept bar by bar.
 
     Returns
     -------
     topology : DataFrame
-        ``epoch`` and `SUMMARY_COLUMNS`, one row an epoch.
+        Of each run ``epoch`` and `SUMMARY_COLUMNS`, one row an epoch.
     diagrams : DataFrame
-        ``epoch dimension birth death``, one row a bar; the essential class dies at infinity.
+        Of each run ``epoch dimension birth death``, one row a bar; the essential class dies at
+        infinity.
     """
-    epochs = sorted(prompts)
-    clouds = np.stack([_points(prompts[epoch]) for epoch in epochs])
-    found = _diagrams(clouds)
+    clouds = [np.stack([_points(run[epoch]) for epoch in sorted(run)]) for run in runs]
+    found: dict[int, list[Diagrams]] = {}
+    for size in {cloud.shape[1:] for cloud in clouds}:
+        chosen = [r for r, cloud in enumerate(clouds) if cloud.shape[1:] == size]
+        bars = iter(_diagrams(np.concatenate([clouds[r] for r in chosen])))
+        found |= {r: [next(bars) for _ in clouds[r]] for r in chosen}
+    return [
+        _tables(sorted(run), clouds[r], found[r], shown)
+        for r, (run, shown) in enumerate(zip(runs, show, strict=True))
+    ]
+
+
+def _tables(
+    epochs: list[int], clouds: np.ndarray, found: list[Diagrams], show: Sequence[int]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both tables of one run."""
     topology = summarize(clouds, diagrams=found)
     topology.insert(0, "epoch", epochs)
     by_epoch = dict(zip(epochs, found, strict=True))
