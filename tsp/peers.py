@@ -115,7 +115,8 @@ def _wrapped(spec: RunSpec, frozen: Frozen) -> Any:
     model = copy.deepcopy(frozen.model)
     model.set_attn_implementation("sdpa")  # what transformers gives who asks for nothing
     config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=spec.n_tokens)
-    return get_peft_model(model, config)
+    with quiet():
+        return get_peft_model(model, config)
 
 
 def _arguments(spec: RunSpec, folder: str, member: Member, *, cpu: bool) -> TrainingArguments:

@@ -20,10 +20,9 @@ class _Bars:
     def begin(self, jobs: Sequence[Job], number: int, banks: int, peak: int) -> None:
         """Open the bar of a bank, and say how many bytes it may take."""
         spec = jobs[0].spec
-        print_line = f"bank {number}/{banks}: {len(jobs)} prompts on {spec.model}, {spec.protocol}"
-        lines = [
-            print_line + f" protocol, lr {spec.lr:g}; about {peak / 2**20:.0f} MiB at its peak"
-        ]
+        first = f"bank {number}/{banks}: {len(jobs)} prompts on {spec.model}, {spec.protocol}"
+        memory = f"at most about {peak / 2**20:.0f} MiB"
+        lines = [f"{first} protocol, lr {spec.lr:g}, {memory}"]
         lines += [f"  {job.id}  {job.spec.label}" for job in jobs]
         tqdm.write("\n".join(lines), file=sys.stderr)
         self.bar = tqdm(total=max(job.spec.epochs for job in jobs), unit="epoch", ncols=96)

@@ -71,8 +71,8 @@ def ensure(
     """Train what the store lacks and return the ids of all the runs asked for.
 
     Banks and their order, and for each model how it is computed (micro-batches, threads,
-    precision), are written before a bank trains; a sweep that was interrupted goes on with the plan it finds. A damaged run
-    is set aside under another name and trained again.
+    precision), are written before a bank trains; a sweep that was interrupted goes on with the
+    plan it finds. A damaged run is set aside under another name and trained again.
 
     Parameters
     ----------
