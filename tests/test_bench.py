@@ -6,7 +6,8 @@ from transformers import Trainer
 
 from tests.conftest import PLAN, problem, spec
 from tests.test_cli import tsp
-from tsp import bench, models
+from tsp import bench, measuring, models
+from tsp.arithmetic import arithmetic, shares, traffic
 from tsp.doctor import examine
 from tsp.peers import PeerRun, with_peft
 from tsp.trainer import train_bank
@@ -76,7 +77,7 @@ def test_measurements_of_training(monkeypatch, precision):
 
 def test_both_sides_are_timed_in_turn_and_per_unit(monkeypatch):
     clock, order = [0.0], []
-    monkeypatch.setattr(bench.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: clock[0])
 
     def side(name, seconds, done):
         def work():
@@ -86,9 +87,9 @@ def test_both_sides_are_timed_in_turn_and_per_unit(monkeypatch):
 
         return work
 
-    two = bench.Done(2, {"solved": 1})
+    two = measuring.Done(2, {"solved": 1})
     ours, peer = side("ours", [9.0, 2.0, 4.0, 2.0], two), side("peer", [9.0, 6.0, 6.0, 60.0], True)
-    row = bench._row("x", ours, peer, 3, "other")
+    row = measuring.compared("x", ours, peer, 3, "other")
     assert order == ["ours", "peer"] * 4  # the first of each warms up
     assert (row["ours"], row["peer"], row["ratio"]) == (1.0, 6.0, 6.0)  # medians; True is one unit
     assert row["ours_solved"] == 1
@@ -101,8 +102,8 @@ def test_work_of_half_a_minute_is_not_repeated_to_warm_up(monkeypatch):
         calls.append(1)
         clock[0] += 31.0
 
-    monkeypatch.setattr(bench.time, "perf_counter", lambda: clock[0])
-    row = bench._row("x", slow, slow, 1, "other")
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: clock[0])
+    row = measuring.compared("x", slow, slow, 1, "other")
     assert len(calls) == 2
     assert row["ours"] == 31
 
@@ -111,7 +112,7 @@ def test_arithmetic_by_hand(tiny):
     frozen = tiny()
     one = problem("What?", "four")
     coded = frozen.encode(one.question, one.target)
-    count = bench.arithmetic(frozen, one, spec(n_tokens=5))
+    count = arithmetic(frozen, one, spec(n_tokens=5))
     weights = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32) + 32  # two layers, last norm
     own = 5 + len(coded.after) + len(coded.target) - 1
     assert count["own"] == own
@@ -127,13 +128,35 @@ def test_arithmetic_by_hand(tiny):
     assert count["saved"] == pytest.approx(count["plain"] / count["ours"])
 
 
+def test_bytes_of_a_step_by_hand(tiny):
+    frozen = tiny()
+    one = problem("What?", "four")
+    coded, told = frozen.encode(one.question, one.target), spec(n_tokens=5)
+    found = traffic(frozen, one, told, runs=3)
+    table, layer = 259 * 32, 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32
+    assert found["weights"] == 2 * 4 * (2 * layer + 32 + table)
+    assert found["contexts"] == 3 * 3 * len(coded.before) * 2 * 2 * 16 * 4
+    assert found["activations"] == 2 * traffic(frozen, one, told, runs=6)["activations"] / 4
+
+
+def test_where_the_time_of_a_step_goes(tiny):
+    told = [spec(seed=k, method="ce") for k in range(2)]
+    one = [problem("What?", "four")]
+    found = shares(bench.Side(tiny(), "float32").bank(told, one))
+    assert set(found) == {"products", "attention", "rest"}
+    assert sum(found.values()) == pytest.approx(1)
+    assert min(found.values()) > 0
+
+
 def test_every_measurement_has_an_aim_and_a_name(tiny):
     wanted = {"epoch_single_vs_peft", "step_context_5k_vs_unshared", "step_context_5k_vs_peft"}
     wanted |= {"epoch_multi_vs_peft", "gemm_fraction", "tsloss_share", "bank64_gpu_vs_peft"}
     assert wanted | {"topology_vs_gudhi_n40", "topology_vs_giotto_n40"} <= set(bench.AIMS)
     assert bench.AIMS["tsloss_share"].text == "at most 2%"
     assert bench.AIMS["step_context_5k_vs_peft"].text == "at least 30 ×"
-    assert "at least 30 × s; p, 3 repeats" in bench.render([told(1.0, 2.0) | bench.environment()])
+    assert "at least 30 × s; p, 3 repeats" in bench.render(
+        [told(1.0, 2.0) | measuring.environment()]
+    )
 
 
 def test_the_peer_trains_as_we_do(tiny):

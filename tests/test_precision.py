@@ -60,12 +60,23 @@ def test_agreement_by_hand():
         *(row("bfloat16", 0, m, e) for m, e in (("ce", 44), ("tsloss", 30))),
         *(row("bfloat16", 1, m, e) for m, e in (("ce", 24), ("tsloss", None))),
     ]
-    (found,) = agreement(rows).to_dict("records")
-    assert found["arithmetic"] == "bfloat16"
-    assert (found["runs"], found["same_epoch"]) == (4, 1)
+    plain, found = agreement(rows).to_dict("records")
+    assert (plain["arithmetic"], found["arithmetic"]) == ("float32", "bfloat16")
+    assert (plain["wins"], plain["ties"], plain["losses"]) == (1, 0, 1)
+    assert plain["median_ratio"] == pytest.approx((30 / 40 + 22 / 20) / 2)
+    assert (plain["runs"], plain["same"], plain["largest_difference"]) == (4, 4, 0)
+    assert (found["wins"], found["ties"], found["losses"]) == (1, 0, 1)
+    assert found["median_ratio"] == pytest.approx((30 / 44 + 80 / 24) / 2)  # never: at the cap
+    assert (found["same"], found["earlier"], found["later"]) == (1, 0, 3)
     assert found["median_difference"] == 4  # 4, 0, 4 and 82 - 22
     assert found["largest_difference"] == 60
-    assert (found["pairs"], found["same_sign"]) == (2, 2)
+    assert found["verdict"] == "inconclusive"
+
+
+def test_pairs_that_neither_solves_have_no_ratio():
+    rows = [row("float32", k, m, 10 if k else None) for k in (0, 1) for m in ("ce", "tsloss")]
+    (found,) = agreement(rows).to_dict("records")
+    assert (found["pairs"], found["ties"], found["runs"]) == (1, 1, 4)
 
 
 def test_the_same_runs_are_trained_under_every_plan(monkeypatch):
@@ -76,7 +87,7 @@ def test_the_same_runs_are_trained_under_every_plan(monkeypatch):
     assert rows.ce.between(0, 20).all()
     wide = rows.pivot_table(index="method", columns="arithmetic", values="ce")
     torch.testing.assert_close(
-        wide["float32"].to_numpy(), wide["float32, other batches"].to_numpy(), rtol=1e-4, atol=0
+        wide["float32"].to_numpy(), wide["float32, nothing shared"].to_numpy(), rtol=1e-4, atol=0
     )
     apart = (wide["bfloat16"] - wide["float32"]).abs() / wide["float32"]
     assert (apart > 0).all()

@@ -1,46 +1,29 @@
 """Measurements of this package beside its peers: interleaved, in one process, medians."""
 
-import os
-import platform
 import statistics
-import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from tsp import models
+from tsp.arithmetic import arithmetic, shares
 from tsp.budget import fitted
+from tsp.measuring import Done, compared, environment, timed
 from tsp.members import Member, RunResult, encode_all
 from tsp.penalties import penalties
 from tsp.precision import choose
-from tsp.provenance import commit
 from tsp.runs import kept_prompts
 from tsp.spec import RunSpec
 from tsp.tasks import Problem, load_problems
-from tsp.topology import analyse, persistence
 from tsp.trainer import Bank, Plan, train_bank
 
-
-@dataclass(frozen=True)
-class Done:
-    """What a piece of work did: how many units, and what else a table should say of it."""
-
-    units: float = 1.0
-    told: dict[str, float] = field(default_factory=dict)
-
-
-Work = Callable[[], Done | Any]  # what gives something else did one unit
-PACKAGES = ("tsp", "torch", "transformers", "accelerate", "peft", "giotto-tda", "gudhi", "ripser")
 SQUARE = {"cpu": 2048, "cuda": 8192}  # rows of the matrices of the machine's own product
 RUNS = 8  # of a bank on a CPU
-WARM = 30  # seconds after which work counts as warm
 CONTEXT = 5000  # tokens before the prompt in the measurements of a shared context
 
 
@@ -97,7 +80,9 @@ def measure(*, repeats: int = 3) -> list[dict[str, Any]]:
         Peers that are not installed are left out.
     """
     peers = {"gudhi": topology_gudhi, "gtda": topology_giotto, "ripser": topology_ripser}
-    rows = [compared(5 * repeats) for name, compared in peers.items() if find_spec(name)]
+    if not find_spec("gph"):  # a bare GPU host has no giotto-tda
+        peers = {}
+    rows = [against(5 * repeats) for name, against in peers.items() if find_spec(name)]
     if models.installed(models.DEFAULT) and find_spec("peft"):
         rows += training(Side(models.load()), repeats)
     order = list(AIMS)
@@ -163,39 +148,6 @@ def render(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def environment() -> dict[str, Any]:
-    """What the figures were measured on."""
-    cuda = torch.cuda.is_available()
-    return {
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "processor": _processor(),
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "commit": commit(),
-        **{name: _version(name) for name in PACKAGES},
-    }
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _processor() -> str:
-    """The processor as Linux names it, and its matrix unit if it has one."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    told = dict(line.split(":", 1) for line in lines if ":" in line)
-    told = {name.strip(): value.strip() for name, value in told.items()}
-    unit = ", AMX" if "amx_bf16" in told.get("flags", "") else ""
-    return told.get("model name", platform.machine()) + unit
-
-
 def topology_gudhi(repeats: int) -> dict[str, Any]:
     """Rips persistence to H1 of 20 clouds, n = 40, d = 576, against gudhi."""
     import gudhi
@@ -211,9 +163,11 @@ def topology_giotto(repeats: int) -> dict[str, Any]:
     """The same against giotto-tda's transformer, which takes all clouds at once."""
     from gtda.homology import VietorisRipsPersistence
 
+    from tsp.topology import persistence
+
     clouds = _clouds()
     transformer = VietorisRipsPersistence(homology_dimensions=(0, 1))
-    return _row(
+    return compared(
         "topology_vs_giotto_n40",
         lambda: persistence(clouds),
         lambda: transformer.fit_transform(clouds),
@@ -233,6 +187,8 @@ def _topology(
     name: str, peer: Callable[[np.ndarray], Any], repeats: int, peer_name: str
 ) -> dict[str, Any]:
     """Compare with a peer that takes one cloud after the other."""
+    from tsp.topology import persistence
+
     clouds = _clouds()
 
     def each() -> None:
@@ -240,14 +196,17 @@ def _topology(
             for cloud in clouds:
                 peer(cloud)
 
-    return _row(f"topology_vs_{name}_n40", lambda: persistence(clouds), each, repeats, peer_name)
+    def ours() -> None:
+        persistence(clouds)
+
+    return compared(f"topology_vs_{name}_n40", ours, each, repeats, peer_name)
 
 
 def tsloss_share(side: Side, repeats: int, *, runs: int = 64) -> dict[str, Any]:
     """TSLoss, its terms and gradients, as a part of one step of 64 runs with n = 100."""
     specs = _specs(side.frozen.name, runs, n_tokens=100)
     bank = side.bank(specs, load_problems("gsm8k"))
-    row = _row(
+    row = compared(
         "tsloss_share",
         lambda: penalties(specs, [run.prompt for run in bank.runs]),
         lambda: bank.advance(1),
@@ -260,64 +219,36 @@ def tsloss_share(side: Side, repeats: int, *, runs: int = 64) -> dict[str, Any]:
 def gemm_fraction(side: Side, repeats: int) -> dict[str, Any]:
     """Arithmetic of a step's products with the weights, per second, against a large product's.
 
-    Counted as in `arithmetic`: what has to be computed, not what is computed twice.
+    Counted as in `arithmetic`: what has to be computed, not what is computed twice. On a CPU the
+    row also says where the time of a step goes, as `shares` has it.
     """
     bank = side.bank(_specs(side.frozen.name, RUNS), load_problems("gsm8k"))
     size = SQUARE.get(side.frozen.device.type, SQUARE["cpu"])
     square = torch.randn(size, size).to(side.frozen.device, bank.reader.dtype)
 
+    operations = sum(
+        arithmetic(side.frozen, problem, run.spec)["ours"]
+        for run in bank.runs
+        for problem in run.problems
+    )
+
     def ours() -> Done:
         bank.advance(1)
-        return Done(_arithmetic(bank) / 1e9)
+        return Done(operations)
 
     def product() -> Done:
         torch.mm(square, square)
         return Done(2 * size**3 / 1e9)
 
-    row = _row(
+    row = compared(
         "gemm_fraction",
         ours,
         product,
         5 * repeats,
         f"a product of {size} × {size} matrices, {bank.reader.dtype}".replace("torch.", ""),
     )
-    return row | {"unit": "s per 10^9 operations", "precision": side.precision}
-
-
-def _arithmetic(bank: Bank) -> float:
-    return sum(
-        arithmetic(bank.frozen, problem, run.spec)["ours"] * 1e9
-        for run in bank.runs
-        for problem in run.problems
-    )
-
-
-def arithmetic(frozen: models.Frozen, problem: Problem, spec: RunSpec) -> dict[str, float]:
-    """Operations of one step's matrix products on a problem.
-
-    Two a weight and token, forward and backward, the vocabulary where it is projected; in
-    attention two products forward and four backward, of which two towards the context fall away.
-
-    Returns
-    -------
-    dict
-        ``all`` tokens and those that are ``own`` (behind the context) or ``target``; 10^9
-        operations of our step (``ours``) and of one over all tokens with all logits (``plain``);
-        the second over the first (``saved``).
-    """
-    coded = frozen.encode(problem.question, problem.target, placement=spec.placement)
-    table = frozen.vocabulary.numel()
-    weights = sum(weight.numel() for weight in frozen.decoder.parameters()) - table
-    every, before, target = coded.length(spec.n_tokens), len(coded.before), len(coded.target)
-    own = every - before - 1
-    config = frozen.model.config
-    width = frozen.key_width // config.num_key_value_heads * config.num_attention_heads
-    a_pair = 2 * width * config.num_hidden_layers  # operations of one product per query and key
-    near, far = 6 * own * (own + 1) / 2, 4 * own * before
-    ours = 4 * (weights * own + frozen.head.numel() * target) + a_pair * (near + far)
-    plain = 4 * (weights + frozen.head.numel()) * every + a_pair * 6 * every * (every + 1) / 2
-    told = {"all": every, "own": own, "target": target}
-    return told | {"ours": ours / 1e9, "plain": plain / 1e9, "saved": plain / ours}
+    told = {f"share_{name}": part for name, part in shares(bank).items()}
+    return row | {"unit": "s per 10^9 operations", "precision": side.precision} | told
 
 
 def step_context(side: Side, repeats: int) -> list[dict[str, Any]]:
@@ -340,12 +271,14 @@ def step_context(side: Side, repeats: int) -> list[dict[str, Any]]:
 
     told = {"unit": "s per step and run", "precision": side.precision}
     mine = told | {"peer_precision": side.precision}
-    other = "the same trainer, all tokens in every pass"
-    rows = (
-        _row("step_context_5k_vs_unshared", ours, lambda: alone.advance(1), repeats, other) | mine,
-        _row("step_context_5k_vs_peft", ours, lambda: _peer(peft), repeats, PEFT) | told | THEIRS,
-    )
-    return list(rows)
+    sides = {
+        "unshared": (lambda: alone.advance(1), "the same trainer, all tokens in every pass", mine),
+        "peft": (lambda: _peer(peft), PEFT, told | THEIRS),
+    }
+    return [
+        compared(f"step_context_5k_vs_{name}", ours, peer, repeats, peer_name) | said
+        for name, (peer, peer_name, said) in sides.items()
+    ]
 
 
 class _Unshared:
@@ -366,15 +299,19 @@ def _long_problem(frozen: models.Frozen) -> Problem:
 def epoch_single(side: Side, repeats: int) -> list[dict[str, Any]]:
     """Whole runs on one GSM8K problem until they solve it: a bank of 8 against one with PEFT.
 
-    The bank is also the experiment of which topology takes a share.
+    The bank is also the experiment of which topology takes a share, where giotto-tda is.
     """
     problems = load_problems("gsm8k")
     row, results = _epochs("epoch_single_vs_peft", side, problems, repeats, most=100)
 
+    if not find_spec("gph"):
+        return [row]
+    from tsp.topology import analyse
+
     epochs = sum(len(result.epochs) for result in results)
     prompts = [result.prompts for result in results]
     show = [list(kept_prompts(result)) for result in results]
-    times = [_timed(lambda: analyse(prompts, show=show))[0] for _ in range(repeats)]
+    times = [timed(lambda: analyse(prompts, show=show))[0] for _ in range(repeats)]
     topology = {
         "name": "topology_share",
         "ours": statistics.median(times) / epochs,
@@ -416,7 +353,7 @@ def _epochs(
         solved = sum(_is_solved(result) for result in results)
         return Done(epochs, {"runs": runs, "epochs": epochs, "solved": solved})
 
-    row = _row(name, ours, lambda: _peer(peft), repeats, PEFT)
+    row = compared(name, ours, lambda: _peer(peft), repeats, PEFT)
     told = {"unit": "s per epoch and run", "precision": side.precision}
     return row | told | THEIRS, results
 
@@ -449,38 +386,3 @@ def _specs(model: str, runs: int, **fields: Any) -> list[RunSpec]:
 
 def _clouds() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(20, 40, 576)) * 0.02
-
-
-def _row(name: str, ours: Work, peer: Work, repeats: int, peer_name: str) -> dict[str, Any]:
-    """Time two pieces of work in turn, per unit of each, after one of each that is not counted.
-
-    Work that takes half a minute needs no such warming up.
-    """
-    times: dict[str, list[float]] = {"ours": [], "peer": []}
-    told: dict[str, float] = {}
-    for repeat in range(repeats + 1):
-        for side, work in (("ours", ours), ("peer", peer)):
-            if len(times[side]) < repeats:
-                seconds, done = _timed(work)
-                told |= {f"{side}_{name}": value for name, value in done.told.items()}
-                if repeat or seconds > WARM:
-                    times[side].append(seconds / done.units)
-    mine, theirs = (statistics.median(times[side]) for side in ("ours", "peer"))
-    return {
-        "name": name,
-        "ours": mine,
-        "peer": theirs,
-        "ratio": theirs / mine,
-        "unit": "s",
-        "peer_name": peer_name,
-        "repeats": repeats,
-        **told,
-    }
-
-
-def _timed(work: Work) -> tuple[float, Done]:
-    begun = time.perf_counter()
-    done = work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - begun, done if isinstance(done, Done) else Done()
