@@ -144,7 +144,7 @@ def elsewhere(tiny, monkeypatch):
 
 
 def test_on_another_device_they_are_kept_on_the_host(elsewhere, caplog):
-    contexts = Contexts(elsewhere, 0, dtypes=[torch.float32])
+    contexts = Contexts(elsewhere, 0, dtypes=[torch.float32, torch.bfloat16])
     with caplog.at_level(logging.WARNING, logger="tsp"):
         used = contexts.of(LONG)
     assert "a context of 40 tokens takes" in caplog.text
@@ -152,10 +152,12 @@ def test_on_another_device_they_are_kept_on_the_host(elsewhere, caplog):
     assert used.length == 40
     assert {x.device.type for pair in used.layers[torch.float32] for x in pair} == {"cpu"}
     assert contexts.used == 0
-    first, none, second = placed([used, None, used], elsewhere.device)
+    first, none, second = placed([used, None, used], elsewhere)
     assert none is None
     assert first is second  # the rows of a pass share one copy of what is kept on the host
     assert {x.device.type for pair in first.layers[torch.float32] for x in pair} == {"meta"}
+    assert set(used.layers) == {torch.float32, torch.bfloat16}
+    assert set(first.layers) == {torch.float32}  # what this pass computes in
     assert len(Layout([first, second], torch.arange(4)[None]).segments) == 1
 
 
@@ -163,9 +165,9 @@ def test_a_pass_moves_no_more_than_its_own_rows_need(tiny, monkeypatch):
     """Rows of two problems, one a pass: the other's context stays on the host."""
     moved, move = [], tsp.contexts.placed
 
-    def noted(contexts, device):
+    def noted(contexts, frozen):
         moved.append(len({id(context) for context in contexts}))
-        return move(contexts, device)
+        return move(contexts, frozen)
 
     monkeypatch.setattr(tsp.reading, "placed", noted)
     monkeypatch.setattr(tsp.decoding, "placed", noted)
@@ -176,7 +178,7 @@ def test_a_pass_moves_no_more_than_its_own_rows_need(tiny, monkeypatch):
 
 def test_what_is_where_the_model_is_is_not_copied(tiny):
     context = Contexts(tiny(), 10**9, dtypes=[torch.float32]).of(LONG)
-    (used,) = placed([context], tiny().device)
+    (used,) = placed([context], tiny())
     assert used is context
 
 

@@ -10,19 +10,24 @@ from hypothesis import strategies as st
 import tsp.decoding
 from tests.conftest import problem
 from tests.test_attention import lively, made_rows
-from tsp.contexts import Contexts
+from tsp.contexts import Contexts, neighbours
 from tsp.decoding import NEAR, Wish, greedy_answers, micro_batches, settled
 from tsp.models import Encoded
-from tsp.reading import Choice, Reading, Row
+from tsp.reading import Choice, Reading, Row, read
+from tsp.tasks import load_problems
 from tsp.tiny import TINY
 
 
 def plain_greedy(frozen, row, limit):
     """The same by transformers alone: one sequence, from the question on, nothing assumed."""
     embeds = torch.cat(
-        [frozen.embed(row.encoded.before), row.prompt, frozen.embed(row.encoded.after)]
+        [
+            frozen.embed(row.encoded.before),
+            row.prompt.to(frozen.device),
+            frozen.embed(row.encoded.after),
+        ]
     )[None]
-    mask = torch.ones(embeds.shape[:2], dtype=torch.long)
+    mask = torch.ones(embeds.shape[:2], dtype=torch.long, device=frozen.device)
     with torch.no_grad():
         out = frozen.model.generate(
             inputs_embeds=embeds, attention_mask=mask, max_new_tokens=limit, do_sample=False
@@ -336,6 +341,30 @@ def test_micro_batches_hold_every_row_once_within_the_budget():
     for group in groups:
         assert len(group) == 1 or len(group) * max(lengths[i] for i in group) <= 64
     assert [1] in groups  # longer than the budget: alone
+
+
+def test_a_choice_by_a_clear_margin_is_float32s(smollm):
+    """Where bfloat16 chooses another token than float32, it does so by far less than `NEAR`."""
+    low, generator = smollm.at(torch.bfloat16), torch.Generator().manual_seed(0)
+    contexts = Contexts(smollm, 10**9, dtypes=[torch.float32, torch.bfloat16])
+    rows = []
+    for task, scale in product(("gsm8k", "mmlu_cf", "bbh"), (0.02, 0.2, 1.0)):
+        (one,) = load_problems(task)
+        coded = smollm.encode(one.question, one.target)
+        prompt = torch.randn(40, smollm.dim, generator=generator) * scale
+        rows.append(Row(prompt, coded, contexts.of(coded.before)))
+    rows = [rows[i] for i in neighbours(range(len(rows)), [row.context for row in rows])]
+    everyone = range(len(rows))
+    exact, rounded = (read(it, rows, choose=everyone).choices for it in (smollm, low))
+    pairs = [
+        (ours.ids[k] == its.ids[k], its.margins[k])
+        for ours, its in ((exact[r], rounded[r]) for r in everyone)
+        for k in range(len(its.ids))
+    ]
+    moved = [margin for same, margin in pairs if not same]
+    assert moved
+    assert max(moved) < NEAR / 2
+    assert sum(margin >= NEAR for _, margin in pairs) > len(pairs) / 2  # and most are clear
 
 
 def test_text_and_correctness_follow_the_decoded_tokens(tiny):

@@ -141,6 +141,20 @@ def test_a_local_folder_loads_and_is_known_by_its_content(tmp_path, tiny):
     assert models.fingerprint("google/gemma-3-270m") == "google/gemma-3-270m"
 
 
+def test_on_meta_the_weights_are_not_read(tmp_path, tiny):
+    frozen = tiny()
+    frozen.model.save_pretrained(tmp_path)
+    frozen.tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="the folder cannot be loaded"):
+        load(str(tmp_path), device="cpu")
+    hollow = load(str(tmp_path), device="meta")
+    assert hollow.device.type == "meta"
+    shapes = [{k: v.shape for k, v in it.model.state_dict().items()} for it in (hollow, frozen)]
+    assert shapes[0] == shapes[1]
+    assert hollow.encode(QUESTION, TARGET) == frozen.encode(QUESTION, TARGET)
+
+
 def test_only_embedded_models_install():
     with pytest.raises(InputError, match="smollm2-135m-instruct, gemma-3-270m"):
         install.install("open-llama-7b")

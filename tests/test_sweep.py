@@ -1,5 +1,7 @@
+import gc
 import json
 import sys
+import weakref
 
 import pandas as pd
 import pytest
@@ -128,6 +130,49 @@ def test_a_plan_says_the_precision_and_auto_goes_on_with_it(tmp_path):
     assert start("auto") == "bfloat16"  # the plan that was begun
     (run_id,) = ensure([small()], store, name="mine", device="cpu")
     assert store.read(run_id).record["plan"]["precision"] == "bfloat16"
+
+
+def test_each_model_has_its_own_plan_and_the_last_one_is_let_go(tmp_path, monkeypatch):
+    loaded, real = [], sweep.models.load
+
+    def load(name, **told):
+        gc.collect()
+        loaded.append((name, [ref() is not None for _, _, ref in held]))
+        frozen = real(name, **told)
+        held.append((name, frozen.dtype, weakref.ref(frozen.model)))
+        return frozen
+
+    held, peaks = [], []
+    monkeypatch.setattr(sweep.models, "load", load)
+    monkeypatch.setattr(sweep, "choose", lambda wish, frozen: PRECISIONS[frozen.name])
+    monkeypatch.setitem(sweep.BANK, "cpu", 1)
+    specs = [small(model=name, seed=seed) for name in PRECISIONS for seed in (0, 1)]
+    store = Store(tmp_path)
+    events = sweep.Events(begin=lambda jobs, number, banks, peak: peaks.append(peak))
+    ids = ensure(specs, store, name="two", device="cpu", events=events)
+    told = {run_id: store.read(run_id) for run_id in ids}
+    for run in told.values():
+        assert run.precision == PRECISIONS[run.spec.model]
+    plans = json.loads((tmp_path / "plans" / "two.json").read_text())["plans"]
+    assert {name: plan["precision"] for name, plan in plans.items()} == PRECISIONS
+    assert loaded == [("tiny-llama", []), ("tiny-qwen2", [False])]
+    assert len(peaks) == 4
+    assert min(peaks) > 10_000
+
+
+PRECISIONS = {"tiny-llama": "float32", "tiny-qwen2": "bfloat16"}
+
+
+def test_a_stored_run_of_another_precision_is_found_unless_one_is_asked_for(tmp_path):
+    store = Store(tmp_path)
+    first = find_or_train(store, small(), device="cpu", precision="bfloat16")
+    assert first.precision == "bfloat16"
+    assert find_or_train(store, small()).id == first.id
+    with pytest.raises(InputError, match="precision = 'half'"):
+        find_or_train(store, small(), precision="half")
+    with pytest.raises(InputError, match=rf"precision = 'float32': run {first.id} was trained in"):
+        find_or_train(store, small(), precision="float32")
+    assert find_or_train(store, small(seed=1), precision="float32").precision == "float32"
 
 
 def test_a_precision_that_does_not_exist_is_refused_before_anything(tmp_path):

@@ -50,7 +50,7 @@ class Contexts:
             return None
         log.warning("%s on %s: it is kept on the host", told, self.frozen.device)
         context = read_context(self.frozen, before, dtypes=self.dtypes)
-        return _moved(context, torch.device("cpu"))
+        return _moved(context, torch.device("cpu"), self.dtypes)
 
 
 @torch.no_grad()
@@ -95,18 +95,18 @@ def neighbours(rows: Sequence[int], contexts: Sequence[Context | None]) -> list[
     return sorted(rows, key=lambda row: first[id(contexts[row])])
 
 
-def placed(contexts: Sequence[Context | None], device: torch.device) -> list[Context | None]:
+def placed(contexts: Sequence[Context | None], frozen: Frozen) -> list[Context | None]:
     """The contexts of a pass where the model is; one kept on the host is copied once, for all."""
-    copies = {id(it): _moved(it, device) for it in contexts if it is not None}
+    copies = {id(it): _moved(it, frozen.device, [frozen.dtype]) for it in contexts if it}
     return [None if it is None else copies[id(it)] for it in contexts]
 
 
-def _moved(context: Context, device: torch.device) -> Context:
+def _moved(context: Context, device: torch.device, dtypes: Sequence[torch.dtype]) -> Context:
     some = next(iter(context.layers.values()))
     if some[0][0].device == device:
         return context
     layers = {
-        dtype: [(key.to(device), value.to(device)) for key, value in pairs]
-        for dtype, pairs in context.layers.items()
+        dtype: [(key.to(device), value.to(device)) for key, value in context.layers[dtype]]
+        for dtype in dtypes
     }
     return Context(context.length, layers)

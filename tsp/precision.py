@@ -13,6 +13,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 SMALL = 10_000_000  # weights below which a pass is over before precision matters
 GAIN = 0.9  # bfloat16 is chosen where it takes at most this part of float32's time
 REPEATS = 3
+ROWS = {"cpu": 2, "cuda": 64}  # fewer would measure how fast a GPU is asked, not how it computes
 
 
 def choose(wish: str, frozen: Frozen) -> str:
@@ -61,10 +62,10 @@ def check_known(wish: str) -> None:
 
 
 def _rows(frozen: Frozen) -> list[Row]:
-    """Rows of the usual size: two prompts of 40 among a hundred tokens."""
+    """Rows of the usual size, prompts of 40 among a hundred tokens, as many as a bank has."""
     coded = Encoded((), tuple(range(10)), tuple(range(60)))
     prompt = torch.zeros(40, frozen.dim, device=frozen.device).normal_(0, 0.02)
-    return [Row(prompt.requires_grad_(), coded)] * 2
+    return [Row(prompt.requires_grad_(), coded)] * ROWS.get(frozen.device.type, ROWS["cpu"])
 
 
 def _timed(frozen: Frozen, rows: list[Row]) -> float:

@@ -97,7 +97,7 @@ def run(
     embeds = torch.nn.utils.rnn.pad_sequence([embed(frozen, row) for row in rows], True)
     own = torch.arange(embeds.shape[1], device=frozen.device)[None]
     starts = torch.tensor([row.start for row in rows], device=frozen.device)[:, None]
-    contexts = placed([row.context for row in rows], frozen.device)
+    contexts = placed([row.context for row in rows], frozen)
     layout = Layout(contexts, own, recorded={} if keep else None)
     hidden = frozen.decoder(
         inputs_embeds=embeds, position_ids=starts + own, use_cache=False, layout=layout

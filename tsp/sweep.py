@@ -173,20 +173,27 @@ def find_or_train(
         As `tsp.precision.choose` takes it; with ``auto`` a stored run of any precision fits.
     events
         Whom to tell of the training.
+
+    Raises
+    ------
+    InputError
+        If the very run is stored in another precision than the one asked for.
     """
     (job,) = jobs_of([spec])
     check_known(precision)
-    fitting = [run for run in store.sound()[0] if _fits(run, job, precision)]
-    if fitting:
-        return max(fitting, key=lambda run: run.spec.epochs)
+    fitting = [run for run in store.sound()[0] if _fits(run, job)]
+    alike = [run for run in fitting if precision in ("auto", run.precision)]
+    if alike:
+        return max(alike, key=lambda run: run.spec.epochs)
+    if job.id in {run.id for run in fitting}:
+        remedy = f"run {job.id} was trained in another; take it (auto) or name another store"
+        raise InputError("precision", precision, remedy)
     (run_id,) = ensure([spec], store, device=device, precision=precision, events=events)
     return store.read(run_id)
 
 
-def _fits(run: Run, job: Job, precision: str) -> bool:
+def _fits(run: Run, job: Job) -> bool:
     spec = job.spec
-    if precision not in ("auto", run.precision):
-        return False
     place = {"data": spec.data, "problem": spec.problem, "snapshot_every": spec.snapshot_every}
     alike = run.spec.but(**place, epochs=spec.epochs) == spec
     return alike and run.spec.id(job.problems, model=models.fingerprint(spec.model)) == run.id
