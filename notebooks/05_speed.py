@@ -215,7 +215,11 @@ for label, name in (("again", "float32, nothing shared"), ("low", "bfloat16")):
     glue(f"{label}-median", float(way.median_difference), display=False)
     glue(f"{label}-largest", float(way.largest_difference), display=False)
 verdicts = close.verdict.unique()
-glue("roundings-verdicts", "the same under all three" if len(verdicts) == 1 else "not the same", display=False)
+glue(
+    "roundings-verdicts",
+    "the same under all three" if len(verdicts) == 1 else "not the same",
+    display=False,
+)
 table(
     pd.DataFrame(
         {
@@ -224,7 +228,8 @@ table(
             "as early": close.ties,
             "later": close.losses,
             "median ratio of epochs": [
-                f"{way.median_ratio:.2f} [{way.low:.2f}, {way.high:.2f}]" for way in close.itertuples()
+                f"{way.median_ratio:.2f} [{way.low:.2f}, {way.high:.2f}]"
+                for way in close.itertuples()
             ],
             "verdict on “fewer iterations”": close.verdict,
         }
@@ -238,9 +243,17 @@ wide = wide.pivot(index=["task", "problem", "method"], columns="arithmetic", val
 fig, ax = plt.subplots(figsize=(0.6 * WIDTH, 0.55 * WIDTH))
 limit = float(wide.max(axis=None)) + 4
 ax.plot([0, limit], [0, limit], color="0.6", lw=1)
-for name, marker, color in (("float32, nothing shared", "o", "#0173B2"), ("bfloat16", "x", "#D55E00")):
+for name, marker, color in (
+    ("float32, nothing shared", "o", "#0173B2"),
+    ("bfloat16", "x", "#D55E00"),
+):
     ax.plot(wide["float32"], wide[name], marker, color=color, label=name, fillstyle="none")
-ax.set(xlabel="epoch solved, float32", ylabel="epoch solved, otherwise", xlim=(0, limit), ylim=(0, limit))
+ax.set(
+    xlabel="epoch solved, float32",
+    ylabel="epoch solved, otherwise",
+    xlim=(0, limit),
+    ylim=(0, limit),
+)
 ax.legend()
 plt.show()
 

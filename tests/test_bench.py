@@ -9,6 +9,7 @@ from tests.test_cli import tsp
 from tsp import bench, measuring, models
 from tsp.arithmetic import arithmetic, shares, traffic
 from tsp.doctor import examine
+from tsp.memory import per_position
 from tsp.peers import PeerRun, with_peft
 from tsp.trainer import train_bank
 
@@ -48,12 +49,17 @@ def test_a_peer_that_is_not_installed_is_left_out(monkeypatch):
     assert [row["name"] for row in rows] == ["topology_vs_gudhi_n40", "topology_vs_giotto_n40"]
 
 
+ENDED = {"regime": "single", "epochs": 100, "early_stop": True, "max_new_tokens": 34}
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_measurements_of_training(monkeypatch, precision):
     """The measuring itself, on a tiny model that solves its problem at once."""
     frozen = models.load("tiny-llama")
     one = problem("Which letter?", "B", metric="choice")
-    monkeypatch.setattr(bench, "load_problems", lambda task, regime="single": [one])
+    two = [one, problem("Which of the letters is it?", "A", metric="choice")]
+    shipped = {"single": [one], "multi": two}
+    monkeypatch.setattr(bench, "load_problems", lambda task, regime="single": shipped[regime])
     monkeypatch.setattr(bench, "_long_problem", lambda frozen: one)
     monkeypatch.setitem(bench.SQUARE, "cpu", 64)
     rows = {row["name"]: row for row in bench.training(bench.Side(frozen, precision), 1)}
@@ -68,9 +74,15 @@ def test_measurements_of_training(monkeypatch, precision):
             "float32" if "float32" in name or name == "gemm_fraction" else precision
         )
     single = rows["epoch_single_vs_peft"]
-    assert single["ours_runs"] == 8
-    assert 8 <= single["ours_epochs"] <= 800
-    assert single["peer_runs"] == 1
+    assert (single["ours_runs"], single["peer_runs"]) == (8, 1)
+    results = train_bank(bench._specs("tiny-llama", 8, **ENDED), frozen, [[one]] * 8, plan=PLAN)
+    if precision == "float32":
+        assert single["ours_epochs"] == sum(len(result.epochs) for result in results)
+        assert single["ours_solved"] == sum(result.checks[-1]["correct"] for result in results)
+    assert single["ours_seconds_per_run"] == pytest.approx(
+        single["ours"] * single["ours_epochs"] / 8
+    )
+    assert single["model"] == "tiny-llama"
     assert (single["peer_precision"], single["peer_placement"]) == ("float32", "prefix")
     assert rows["topology_share"]["peer"] == single["ours"]
 
@@ -128,6 +140,26 @@ def test_arithmetic_by_hand(tiny):
     assert count["saved"] == pytest.approx(count["plain"] / count["ours"])
 
 
+def test_a_window_meets_few_keys(tiny):
+    """Gemma 3: of the layers with a window of 8, each query meets itself and seven before it."""
+    frozen = tiny("tiny-gemma3")
+    one = problem("What is it, and why? " * 3, "four of them")
+    count, coded = (
+        arithmetic(frozen, one, spec(n_tokens=5)),
+        frozen.encode(one.question, one.target),
+    )
+    before, own = len(coded.before), count["own"]
+    met = 0
+    for layer in range(frozen.model.config.num_hidden_layers):
+        window = frozen.window_of(layer) or 10**9
+        for k in range(before, before + own):
+            for key in range(k + 1):
+                met += (k - key < window) * (6 if key >= before else 4)
+    config = frozen.model.config
+    width = config.head_dim * config.num_attention_heads
+    assert count["ours"] - count["linear"] == pytest.approx(2 * width * met / 1e9)
+
+
 def test_bytes_of_a_step_by_hand(tiny):
     frozen = tiny()
     one = problem("What?", "four")
@@ -135,8 +167,9 @@ def test_bytes_of_a_step_by_hand(tiny):
     found = traffic(frozen, one, told, runs=3)
     table, layer = 259 * 32, 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32
     assert found["weights"] == 2 * 4 * (2 * layer + 32 + table)
-    assert found["contexts"] == 3 * 3 * len(coded.before) * 2 * 2 * 16 * 4
-    assert found["activations"] == 2 * traffic(frozen, one, told, runs=6)["activations"] / 4
+    assert found["context"] == 2 * len(coded.before) * 2 * 2 * 16 * 4
+    own = 5 + len(coded.after) + len(coded.target) - 1
+    assert found["activations"] == 2 * 3 * own * per_position(frozen, torch.float32)
 
 
 def test_where_the_time_of_a_step_goes(tiny):

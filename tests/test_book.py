@@ -172,14 +172,19 @@ def test_a_fingerprint_covers_the_package_and_the_papers_tables(source, tmp_path
     for name in ("PACKAGE", "ROOT"):
         monkeypatch.setattr(notebooks, name, tmp_path)
     seen = {notebooks.fingerprint(source, parameters={})}
-    for name in ("loss.py", "data/paper/table3.csv"):
+    for name in ("loss.py", "data/paper/table3.csv", "data/measurements/bench.json"):
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("1")
         seen.add(notebooks.fingerprint(source, parameters={}))
         file.write_text("2")
         seen.add(notebooks.fingerprint(source, parameters={}))
-    assert len(seen) == 5
+    assert len(seen) == 7
+    (tmp_path / "mine").mkdir()
+    mine = {"measurements": "mine"}
+    before = notebooks.fingerprint(source, parameters=mine)
+    (tmp_path / "mine" / "bench.json").write_text("1")
+    assert notebooks.fingerprint(source, parameters=mine) != before
 
 
 @pytest.mark.parametrize(

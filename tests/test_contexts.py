@@ -144,7 +144,7 @@ def elsewhere(tiny, monkeypatch):
 
 
 def test_on_another_device_they_are_kept_on_the_host(elsewhere, caplog):
-    contexts = Contexts(elsewhere, 0, dtypes=[torch.float32, torch.bfloat16])
+    contexts = Contexts(elsewhere, 1, dtypes=[torch.float32, torch.bfloat16])
     with caplog.at_level(logging.WARNING, logger="tsp"):
         used = contexts.of(LONG)
     assert "a context of 40 tokens takes" in caplog.text

@@ -1,6 +1,7 @@
 import random
 from dataclasses import replace
 from functools import cache
+from itertools import product
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Training on a GPU is training: the same properties as on a CPU, with contexts kept on the host."""
+"""On a GPU the properties are a CPU's, also with contexts that are kept on the host."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def frozen(request):
     return load(request.param, device="cuda", dtype=torch.float64)
 
 
-@pytest.mark.parametrize("budget", [2**32, 0])
+@pytest.mark.parametrize("budget", [2**32, 1, 0])
 def test_a_bank_equals_its_runs_wherever_contexts_are_kept(frozen, budget):
     specs, problems = zip(*mixed(), strict=True)
     specs = [told.but(model=frozen.name) for told in specs]

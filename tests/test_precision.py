@@ -49,6 +49,7 @@ def row(arithmetic, problem, method, solved):
         "problem": problem,
         "method": method,
         "solved_epoch": solved,
+        "known": problem == 9,
         "epochs": 80,
     }
 
@@ -59,17 +60,18 @@ def test_agreement_by_hand():
         *(row("float32", 1, m, e) for m, e in (("ce", 20), ("tsloss", 22))),
         *(row("bfloat16", 0, m, e) for m, e in (("ce", 44), ("tsloss", 30))),
         *(row("bfloat16", 1, m, e) for m, e in (("ce", 24), ("tsloss", None))),
+        *(row(way, 9, m, 2) for way in ("float32", "bfloat16") for m in ("ce", "tsloss")),
     ]
     plain, found = agreement(rows).to_dict("records")
     assert (plain["arithmetic"], found["arithmetic"]) == ("float32", "bfloat16")
     assert (plain["wins"], plain["ties"], plain["losses"]) == (1, 0, 1)
     assert plain["median_ratio"] == pytest.approx((30 / 40 + 22 / 20) / 2)
-    assert (plain["runs"], plain["same"], plain["largest_difference"]) == (4, 4, 0)
+    assert (plain["runs"], plain["same"], plain["largest_change"]) == (4, 4, 0)
     assert (found["wins"], found["ties"], found["losses"]) == (1, 0, 1)
     assert found["median_ratio"] == pytest.approx((30 / 44 + 80 / 24) / 2)  # never: at the cap
     assert (found["same"], found["earlier"], found["later"]) == (1, 0, 3)
-    assert found["median_difference"] == 4  # 4, 0, 4 and 82 - 22
-    assert found["largest_difference"] == 60
+    assert found["median_change"] == 4  # 4, 4 and 82 - 22: those that moved
+    assert found["largest_change"] == 60
     assert found["verdict"] == "inconclusive"
 
 

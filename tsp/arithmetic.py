@@ -24,8 +24,9 @@ def arithmetic(frozen: Frozen, problem: Problem, spec: RunSpec) -> dict[str, flo
     -------
     dict
         ``all`` tokens and those that are ``own`` (behind the context) or ``target``; 10^9
-        operations of our step (``ours``) and of one over all tokens with all logits (``plain``);
-        the second over the first (``saved``).
+        operations of our step (``ours``), those with weights and vocabulary of it (``linear``),
+        and of a step over all tokens with all logits (``plain``); ``plain`` over ``ours``
+        (``saved``).
     """
     coded = frozen.encode(problem.question, problem.target, placement=spec.placement)
     table = frozen.vocabulary.numel()
@@ -34,12 +35,23 @@ def arithmetic(frozen: Frozen, problem: Problem, spec: RunSpec) -> dict[str, flo
     own = every - before - 1
     config = frozen.model.config
     width = frozen.key_width // config.num_key_value_heads * config.num_attention_heads
-    a_pair = 2 * width * config.num_hidden_layers  # operations of one product per query and key
-    near, far = 6 * own * (own + 1) / 2, 4 * own * before
-    ours = 4 * (weights * own + frozen.head.numel() * target) + a_pair * (near + far)
-    plain = 4 * (weights + frozen.head.numel()) * every + a_pair * 6 * every * (every + 1) / 2
-    told = {"all": every, "own": own, "target": target}
+    windows = [frozen.window_of(layer) for layer in range(config.num_hidden_layers)]
+    met = {window: _pairs(before, own, window) for window in set(windows)}
+    near, far = (sum(met[window][k] for window in windows) for k in (0, 1))
+    whole = sum(sum(_pairs(0, every, window)) for window in windows)
+    a_pair = 2 * width  # operations of one product for a query and a key
+    linear = 4 * (weights * own + frozen.head.numel() * target)
+    ours = linear + a_pair * (6 * near + 4 * far)
+    plain = 4 * (weights + frozen.head.numel()) * every + a_pair * 6 * whole
+    told = {"all": every, "own": own, "target": target, "linear": linear / 1e9}
     return told | {"ours": ours / 1e9, "plain": plain / 1e9, "saved": plain / ours}
+
+
+def _pairs(before: int, own: int, window: int | None) -> tuple[int, int]:
+    """Own keys and context's keys that the own queries meet in a layer, counted together."""
+    reach = [min(before + k + 1, window or before + own) for k in range(own)]
+    near = [min(k + 1, seen) for k, seen in enumerate(reach)]
+    return sum(near), sum(reach) - sum(near)
 
 
 def traffic(frozen: Frozen, problem: Problem, spec: RunSpec, runs: int) -> dict[str, float]:
@@ -48,8 +60,8 @@ def traffic(frozen: Frozen, problem: Problem, spec: RunSpec, runs: int) -> dict[
     Returns
     -------
     dict
-        ``weights``, read once forward and once backward; ``activations``, written once and read
-        once, and ``contexts``, read once forward and twice backward, of all runs.
+        ``weights``, read once forward and once backward; ``activations`` of all runs, written once
+        and read once; and the ``context``, one for all runs, read once forward and once backward.
     """
     coded = frozen.encode(problem.question, problem.target, placement=spec.placement)
     own = coded.length(spec.n_tokens) - len(coded.before) - 1
@@ -58,7 +70,7 @@ def traffic(frozen: Frozen, problem: Problem, spec: RunSpec, runs: int) -> dict[
     return {
         "weights": 2.0 * weight_bytes(frozen, frozen.dtype),
         "activations": 2.0 * runs * kept,
-        "contexts": 3.0 * runs * len(coded.before) * keys,
+        "context": 2.0 * len(coded.before) * keys,
     }
 
 
@@ -71,7 +83,7 @@ def shares(bank: Bank) -> dict[str, float]:
     -------
     dict
         ``products`` with weights and vocabulary, ``attention``, and the ``rest``: what stands
-        between the products element by element, optimisers, checks.
+        between the products element by element, the loss, optimisers, Python.
     """
     if bank.frozen.device.type != "cpu":
         return {}

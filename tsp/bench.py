@@ -13,6 +13,8 @@ import torch
 from tsp import models
 from tsp.arithmetic import arithmetic, shares
 from tsp.budget import fitted
+from tsp.decoding import EXTRA_TOKENS
+from tsp.errors import InputError
 from tsp.measuring import Done, compared, environment, timed
 from tsp.members import Member, RunResult, encode_all
 from tsp.penalties import penalties
@@ -45,19 +47,19 @@ class Aim:
 
 
 AIMS = {
-    "epoch_single_vs_peft": Aim("a run on a GSM8K problem until it is solved, per epoch", 6),
-    "epoch_single_vs_peft_float32": Aim("its first ten epochs with both sides in float32", 6),
-    "epoch_multi_vs_peft": Aim("an epoch on ten GSM8K problems", 5),
+    "epoch_single_vs_peft": Aim("an epoch of a run on one problem, trained until it is solved", 6),
+    "epoch_single_vs_peft_float32": Aim("an epoch on one problem, both sides in float32", 6),
+    "epoch_multi_vs_peft": Aim("an epoch of a run on ten problems", 5),
     "step_context_5k_vs_unshared": Aim("a step behind 5,000 tokens, against no sharing", 25),
-    "step_context_5k_vs_peft": Aim("a step behind 5,000 tokens", 30),
-    "bank64_gpu_vs_peft": Aim("64 runs on a GPU until they are solved, per epoch", 40),
-    "gemm_fraction": Aim("rate of matrix products while training, float32", 0.6, share=True),
-    "gemm_fraction_bfloat16": Aim("the same in bfloat16", 0.6, share=True),
+    "step_context_5k_vs_peft": Aim("a step behind 5,000 tokens, against PEFT", 30),
+    "bank64_gpu_vs_peft": Aim("an epoch of a run of 64 on a GPU, trained until solved", 40),
+    "gemm_fraction": Aim("rate of a training step's products, float32", 0.6, share=True),
+    "gemm_fraction_bfloat16": Aim("rate of a training step's products, bfloat16", 0.6, share=True),
     "tsloss_share": Aim("TSLoss's part of a step, n = 100, R = 64", 0.02, share=True, most=True),
     "topology_share": Aim("topology's part of an experiment", 0.01, share=True, most=True),
-    "topology_vs_gudhi_n40": Aim("persistence of 20 clouds, n = 40, d = 576", 3),
-    "topology_vs_giotto_n40": Aim("the same against giotto-tda", 1),
-    "topology_vs_ripser_n40": Aim("the same against ripser", 1),
+    "topology_vs_gudhi_n40": Aim("persistence of 20 clouds, against gudhi", 3),
+    "topology_vs_giotto_n40": Aim("persistence of 20 clouds, against giotto-tda", 1),
+    "topology_vs_ripser_n40": Aim("persistence of 20 clouds, against ripser", 1),
 }
 
 
@@ -72,12 +74,18 @@ def measure(*, repeats: int = 3) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``name, ours, peer, ratio, unit, peer_name, repeats`` and the environment; of measurements
-        of training also the ``precision`` of both sides and, of whole runs, how many were trained
-        and solved and their epochs. ``ratio`` is the peer's time over ours; where an aim is a
+        ``name, ours, peer, ratio, unit, peer_name, repeats``, all ``times`` of both sides, and the
+        environment; of measurements of training also ``model``, ``n_tokens`` and the ``precision``
+        of both sides; of whole runs how many were trained and solved, their epochs, and the
+        seconds of a run until it ended. ``ratio`` is the peer's time over ours; where an aim is a
         share it is ours over the peer's: TSLoss's part of a training step, topology's part of an
         experiment; and for ``gemm_fraction`` the part of the machine's own rate of products.
         Peers that are not installed are left out.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to measure with.
     """
     peers = {"gudhi": topology_gudhi, "gtda": topology_giotto, "ripser": topology_ripser}
     if not find_spec("gph"):  # a bare GPU host has no giotto-tda
@@ -85,6 +93,9 @@ def measure(*, repeats: int = 3) -> list[dict[str, Any]]:
     rows = [against(5 * repeats) for name, against in peers.items() if find_spec(name)]
     if models.installed(models.DEFAULT) and find_spec("peft"):
         rows += training(Side(models.load()), repeats)
+    if not rows:
+        wanted = f"install giotto-tda, or peft and `tsp model install {models.DEFAULT}`"
+        raise InputError("bench", "nothing to measure", wanted)
     order = list(AIMS)
     told = environment()
     return [row | told for row in sorted(rows, key=lambda row: order.index(row["name"]))]
@@ -105,10 +116,16 @@ class Side:
         encoded = [encode_all(spec, self.frozen, problems) for spec in specs]
         return fitted(Plan(precision=self.precision), self.frozen, specs, encoded)
 
-    def bank(self, specs: list[RunSpec], problems: list[Problem]) -> Bank:
+    def bank(self, specs: list[RunSpec], problems: list[Problem], **changes: Any) -> Bank:
         """A bank of runs that train on the same problems."""
         members = [Member(spec, self.frozen, problems) for spec in specs]
-        return Bank(members, self.frozen, self.plan(specs, problems))
+        plan = replace(self.plan(specs, problems), **changes)
+        return Bank(members, self.frozen, plan)
+
+    def said(self, spec: RunSpec) -> dict[str, Any]:
+        """What a row says of it."""
+        told = {"model": self.frozen.name, "n_tokens": spec.n_tokens, "data": spec.data}
+        return told | {"precision": self.precision}
 
 
 def training(side: Side, repeats: int) -> list[dict[str, Any]]:
@@ -213,24 +230,23 @@ def tsloss_share(side: Side, repeats: int, *, runs: int = 64) -> dict[str, Any]:
         repeats,
         f"a whole step, R = {runs}",
     )
-    return _share(row) | {"precision": side.precision}
+    return _share(row) | side.said(specs[0])
 
 
 def gemm_fraction(side: Side, repeats: int) -> dict[str, Any]:
-    """Arithmetic of a step's products with the weights, per second, against a large product's.
+    """Arithmetic of a training step's products, per second, against a large product's.
 
     Counted as in `arithmetic`: what has to be computed, not what is computed twice. On a CPU the
-    row also says where the time of a step goes, as `shares` has it.
+    row also says where the time of a step goes (`shares`), which part of the machine's rate its
+    products with weights alone reach, and how many bytes a second a plain copy moves.
     """
-    bank = side.bank(_specs(side.frozen.name, RUNS), load_problems("gsm8k"))
+    specs = _specs(side.frozen.name, RUNS)
+    bank = side.bank(specs, load_problems("gsm8k"))
     size = SQUARE.get(side.frozen.device.type, SQUARE["cpu"])
     square = torch.randn(size, size).to(side.frozen.device, bank.reader.dtype)
 
-    operations = sum(
-        arithmetic(side.frozen, problem, run.spec)["ours"]
-        for run in bank.runs
-        for problem in run.problems
-    )
+    counts = [arithmetic(side.frozen, run.problems[0], run.spec) for run in bank.runs]
+    operations, linear = (sum(count[name] for count in counts) for name in ("ours", "linear"))
 
     def ours() -> Done:
         bank.advance(1)
@@ -247,45 +263,58 @@ def gemm_fraction(side: Side, repeats: int) -> dict[str, Any]:
         5 * repeats,
         f"a product of {size} × {size} matrices, {bank.reader.dtype}".replace("torch.", ""),
     )
-    told = {f"share_{name}": part for name, part in shares(bank).items()}
-    return row | {"unit": "s per 10^9 operations", "precision": side.precision} | told
+    told: dict[str, Any] = {f"share_{name}": part for name, part in shares(bank).items()}
+    if told:
+        told["rate_products"] = row["ratio"] * linear / operations / told["share_products"]
+        told["bandwidth"] = _bandwidth()
+    told["step_seconds"] = row["ours"] * operations
+    return row | {"unit": "s per 10^9 operations"} | side.said(specs[0]) | told
+
+
+def _bandwidth() -> float:
+    """Bytes a second that a plain copy reads and writes, the best of five."""
+    block = torch.ones(2**26)
+    there = torch.empty_like(block)
+    return 2 * block.nbytes / min(timed(lambda: there.copy_(block))[0] for _ in range(5))
 
 
 def step_context(side: Side, repeats: int) -> list[dict[str, Any]]:
     """One step of runs whose problem has about 5,000 tokens before the prompt.
 
-    Without sharing a row fills a micro-batch alone, so a bank takes as long per run as one run.
+    What is read once, the context, is read before. On a CPU, whose micro-batches hold no two such
+    rows, a bank without sharing takes as long per run as one run, and one stands for it.
     """
     from tsp.peers import with_peft
 
     problems = [_long_problem(side.frozen)]
     specs = _specs(side.frozen.name, RUNS)
-    shared, alone = side.bank(specs, problems), side.bank(specs[:1], problems)
-    alone.contexts = _Unshared()  # type: ignore[assignment]
-    few = RunSpec(model=side.frozen.name, method="ce", placement="prefix", epochs=2)
+    cuda = side.frozen.device.type == "cuda"
+    many = RUNS if cuda else 1
+    shared = side.bank(specs, problems)
+    alone = side.bank(specs[:many], problems, context_budget=0)
+    epochs = 50 if cuda else 2  # many short steps, so that a Trainer's beginning does not count
+    few = RunSpec(model=side.frozen.name, method="ce", placement="prefix", epochs=epochs)
     peft = with_peft(few, side.frozen, problems, check=False)
 
     def ours() -> Done:
         shared.advance(1)
         return Done(RUNS)
 
-    told = {"unit": "s per step and run", "precision": side.precision}
+    def unshared() -> Done:
+        alone.advance(1)
+        return Done(many)
+
+    told = {"unit": "s per step and run"} | side.said(specs[0])
+    told["context"] = len(shared.runs[0].encoded[0].before)
     mine = told | {"peer_precision": side.precision}
     sides = {
-        "unshared": (lambda: alone.advance(1), "the same trainer, all tokens in every pass", mine),
-        "peft": (lambda: _peer(peft), PEFT, told | THEIRS),
+        "unshared": (unshared, "the same trainer, all tokens in every pass", mine),
+        "peft": (lambda: _peer(peft), "PEFT and Trainer", told | THEIRS),
     }
     return [
         compared(f"step_context_5k_vs_{name}", ours, peer, repeats, peer_name) | said
         for name, (peer, peer_name, said) in sides.items()
     ]
-
-
-class _Unshared:
-    """Contexts of which none is kept."""
-
-    def of(self, before: tuple[int, ...]) -> None:
-        """There is none."""
 
 
 def _long_problem(frozen: models.Frozen) -> Problem:
@@ -297,7 +326,7 @@ def _long_problem(frozen: models.Frozen) -> Problem:
 
 
 def epoch_single(side: Side, repeats: int) -> list[dict[str, Any]]:
-    """Whole runs on one GSM8K problem until they solve it: a bank of 8 against one with PEFT.
+    """Whole runs on one problem until they solve it: a bank of 8 against one with PEFT.
 
     The bank is also the experiment of which topology takes a share, where giotto-tda is.
     """
@@ -317,12 +346,14 @@ def epoch_single(side: Side, repeats: int) -> list[dict[str, Any]]:
         "ours": statistics.median(times) / epochs,
         "peer": row["ours"],
         "peer_name": "training the same runs",
+        "unit": row["unit"],
+        "repeats": repeats,
     }
-    return [row, _share(row | topology)]
+    return [row, _share(topology) | side.said(results[0].spec)]
 
 
 def epoch_multi(side: Side, repeats: int) -> dict[str, Any]:
-    """Two epochs on ten GSM8K problems and the check after them."""
+    """Two epochs on ten problems and the check after them."""
     problems = load_problems("gsm8k", regime="multi")
     return _epochs("epoch_multi_vs_peft", side, problems, repeats, most=2)[0]
 
@@ -336,11 +367,17 @@ def bank_gpu(side: Side, repeats: int) -> dict[str, Any]:
 def _epochs(
     name: str, side: Side, problems: list[Problem], repeats: int, *, most: int, runs: int = RUNS
 ) -> tuple[dict[str, Any], list[RunResult]]:
-    """Time of an epoch of a run, checks with it, in a bank and with PEFT; and the bank's runs."""
+    """Time of an epoch of a run, checks with it, in a bank and with PEFT; and the bank's runs.
+
+    Answers may be as long as the longest problem's on both sides. Ours are also checked before the
+    first epoch.
+    """
     from tsp.peers import with_peft
 
     regime = "single" if len(problems) == 1 else "multi"
     told: dict[str, Any] = {"regime": regime, "epochs": most, "early_stop": True}
+    coded = encode_all(RunSpec(model=side.frozen.name), side.frozen, problems)
+    told["max_new_tokens"] = max(len(one.target) for one in coded) + EXTRA_TOKENS
     specs = _specs(side.frozen.name, runs, **told)
     alone = RunSpec(model=side.frozen.name, method="ce", placement="prefix", **told)
     peft = with_peft(alone, side.frozen, problems)
@@ -354,8 +391,10 @@ def _epochs(
         return Done(epochs, {"runs": runs, "epochs": epochs, "solved": solved})
 
     row = compared(name, ours, lambda: _peer(peft), repeats, PEFT)
-    told = {"unit": "s per epoch and run", "precision": side.precision}
-    return row | told | THEIRS, results
+    for who in ("ours", "peer"):
+        row[f"{who}_seconds_per_run"] = row[who] * row[f"{who}_epochs"] / row[f"{who}_runs"]
+    row |= {"unit": "s per epoch and run", "epochs": most} | side.said(specs[0]) | THEIRS
+    return row, results
 
 
 def _is_solved(result: RunResult) -> bool:

@@ -146,10 +146,19 @@ def bench(
     ] = None,
 ) -> None:
     """Measure this package beside its peers, interleaved in one process."""
-    from tsp.bench import measure, render
-    from tsp.roundings import agreement, compare
+    import logging
 
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler would say when it begins
+    from tsp.bench import measure, render
+
+    told = logging.getLogger("tsp.measuring")
+    told.addHandler(logging.StreamHandler())
+    told.setLevel(logging.INFO)
+    if roundings and out:
+        raise InputError("json", str(out), "give it alone: with --roundings no speed is measured")
     if roundings:
+        from tsp.roundings import agreement, compare
+
         rows = compare(tell=lambda name: typer.echo(name, err=True))
         typer.echo(agreement(rows).to_string(index=False), err=True)
         _write_rows(roundings, rows)

@@ -15,7 +15,7 @@ class Contexts:
     """Contexts of a bank's problems, within a budget of memory.
 
     What does not fit is kept on the host where the model is elsewhere, and read again with every
-    pass where it is not; the log says which.
+    pass where it is not; the log says which. With a budget of 0 all is read with every pass.
 
     Parameters
     ----------
@@ -40,6 +40,8 @@ class Contexts:
 
     def _fit(self, before: tuple[int, ...]) -> Context | None:
         size = context_bytes(self.frozen, len(before), dtypes=self.dtypes)
+        if not self.budget:
+            return None
         if self.used + size <= self.budget:
             self.used += size
             return read_context(self.frozen, before, dtypes=self.dtypes)

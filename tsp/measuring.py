@@ -1,5 +1,6 @@
 """Time two pieces of work in turn, and say on what machine."""
 
+import logging
 import os
 import platform
 import statistics
@@ -14,7 +15,12 @@ import torch
 
 from tsp.provenance import commit
 
-PACKAGES = ("tsp", "torch", "transformers", "accelerate", "peft", "giotto-tda", "gudhi", "ripser")
+log = logging.getLogger(__name__)
+
+PACKAGES = [
+    *("tsp", "torch", "transformers", "accelerate", "peft"),
+    *("giotto-tda", "giotto-ph", "gudhi", "ripser"),
+]
 WARM = 30  # seconds after which work counts as warm
 
 
@@ -44,6 +50,7 @@ def compared(name: str, ours: Work, peer: Work, repeats: int, peer_name: str) ->
                 if repeat or seconds > WARM:
                     times[side].append(seconds / done.units)
     mine, theirs = (statistics.median(times[side]) for side in ("ours", "peer"))
+    log.info("%s: %.3g s against %.3g s", name, mine, theirs)
     return {
         "name": name,
         "ours": mine,
@@ -52,6 +59,7 @@ def compared(name: str, ours: Work, peer: Work, repeats: int, peer_name: str) ->
         "unit": "s",
         "peer_name": peer_name,
         "repeats": repeats,
+        **{f"{side}_times": times for side, times in times.items()},
         **told,
     }
 

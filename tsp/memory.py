@@ -274,7 +274,7 @@ def _contexts(
     for before in (problem.before for run in encoded for problem in run):
         if before not in found:
             size = context_bytes(frozen, len(before), dtypes=dtypes)
-            fits = kind != "cpu" or used + size <= plan.context_budget
+            fits = used + size <= plan.context_budget or (kind != "cpu" and plan.context_budget > 0)
             found[before] = Context(len(before), {}) if fits else None
             used += size if fits else 0
     return found, used

@@ -123,8 +123,9 @@ def executed_path(source: Path, *, out: Path = EXECUTED) -> Path:
 def fingerprint(source: Path, *, parameters: Parameters) -> str:
     """Hash what an executed notebook depends on.
 
-    Its source, this package, the paper's tables, its parameters, and, if ``runs`` is one of them,
-    every run's record in that store, which carries the checksum of the run's files.
+    Its source, this package, the paper's tables, the measurements of speed, its parameters, and,
+    if ``runs`` is one of them, every run's record in that store, which carries the checksum of the
+    run's files.
 
     Parameters
     ----------
@@ -138,7 +139,11 @@ def fingerprint(source: Path, *, parameters: Parameters) -> str:
     str
         64 hexadecimal digits.
     """
-    files = [source, *sorted(PACKAGE.glob("*.py")), *sorted((ROOT / "data" / "paper").glob("*"))]
+    told = [ROOT / "data" / "paper", ROOT / "data" / "measurements"]
+    if parameters.get("measurements"):
+        told.append(ROOT / str(parameters["measurements"]))
+    files = [source, *sorted(PACKAGE.glob("*.py"))]
+    files += [file for folder in told for file in sorted(folder.glob("*"))]
     if "runs" in parameters:
         files += sorted((ROOT / str(parameters["runs"])).glob(RECORDS))
     shown = json.dumps(dict(parameters), sort_keys=True, default=str)

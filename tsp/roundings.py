@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from tsp import models
+from tsp.measuring import environment
 from tsp.members import RunResult
 from tsp.spec import RunSpec
 from tsp.stats import paired_ratio
@@ -39,7 +40,8 @@ def compare(
     -------
     list of dict
         One row a run: ``arithmetic task problem method solved_epoch`` (None: not within the
-        epochs), ``ce`` after 20 epochs, ``h1_count`` of the prompt then, and the model.
+        epochs), whether it was right at check 0 already (``known``), ``ce`` after 20 epochs, the
+        number of ``epochs``, the model, and the environment.
     """
     specs = [
         RunSpec(model=model, task=task, problem=k, method=method, epochs=EPOCHS, early_stop=True)
@@ -52,24 +54,21 @@ def compare(
     for name, plan in PLANS.items():
         tell(f"{len(specs)} runs: {name}")
         results = train_bank(specs, frozen, problems, plan=plan)
-        rows += [_row(name, result) for result in results]
+        rows += [_row(name, result) | environment() for result in results]
     return rows
 
 
 def _row(arithmetic: str, result: RunResult) -> dict[str, Any]:
-    from tsp.topology import summarize
-
-    correct = [row["epoch"] for row in result.checks if row["correct"] and row["epoch"] > 0]
-    last = result.prompts[max(epoch for epoch in result.prompts if epoch <= 20)]
+    correct = [row["epoch"] for row in result.checks if row["correct"]]
     spec = result.spec
     return {
         "arithmetic": arithmetic,
         "task": spec.task,
         "problem": spec.problem,
         "method": spec.method,
-        "solved_epoch": min(correct, default=None),
+        "solved_epoch": min((epoch for epoch in correct if epoch > 0), default=None),
+        "known": 0 in correct,
         "ce": result.epochs[min(20, len(result.epochs)) - 1]["ce"],
-        "h1_count": int(summarize(last).h1_count[0]),
         "epochs": spec.epochs,
         "model": spec.model,
     }
@@ -85,10 +84,12 @@ def agreement(rows: list[dict[str, Any]]) -> pd.DataFrame:
         and later (``wins ties losses``), the median ratio of epochs with its 95 % interval, and
         the verdict, by `tsp.stats.paired_ratio` and `tsp.verdicts.judge_signs`; pairs that
         neither solves are apart. Of the runs, how many were solved at the epoch of float32,
-        ``earlier`` and ``later``, and the median and largest ``difference`` in epochs (a run
-        that is not solved counts as solved after the last epoch).
+        ``earlier`` and ``later``, and the median and largest ``change`` in epochs of those that
+        moved (a run that is not solved counts as solved after the last epoch). Problems that the
+        untrained prompt answers are left out.
     """
     frame = pd.DataFrame(rows)
+    frame = frame[~frame.groupby(["task", "problem"]).known.transform("any")]
     epochs = float(frame.epochs.max())
     frame["never"] = frame.solved_epoch.fillna(epochs + 2).astype(float)
     wide = frame.pivot(
@@ -99,6 +100,7 @@ def agreement(rows: list[dict[str, Any]]) -> pd.DataFrame:
         solved = wide[name].where(wide[name] <= epochs).unstack("method").dropna(how="all")
         pairs = paired_ratio(solved["ce"], solved["tsloss"], cap=epochs)
         change = wide[name] - wide["float32"]
+        moved = change[change != 0].abs()
         found.append(
             {
                 "arithmetic": name,
@@ -114,8 +116,8 @@ def agreement(rows: list[dict[str, Any]]) -> pd.DataFrame:
                 "same": int((change == 0).sum()),
                 "earlier": int((change < 0).sum()),
                 "later": int((change > 0).sum()),
-                "median_difference": float(change.abs().median()),
-                "largest_difference": float(change.abs().max()),
+                "median_change": float(moved.median()) if len(moved) else 0.0,
+                "largest_change": float(moved.max()) if len(moved) else 0.0,
             }
         )
     return pd.DataFrame(found)

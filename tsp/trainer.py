@@ -38,7 +38,7 @@ class Plan:
         of it. Two plans of different precision train alike, not the same.
     context_budget
         Bytes for keys and values of the tokens before the prompts; what does not fit is read with
-        every pass, or kept on the host where the model is on another device.
+        every pass, or kept on the host where the model is on another device. 0 shares nothing.
     """
 
     token_budget: int = 2048
