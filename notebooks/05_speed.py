@@ -22,17 +22,27 @@
 #
 # The times on this page are read from `data/measurements/`, which `tsp bench` wrote: both sides run in
 # one process, in turn, and the median counts. The other side runs its own code as it is published: PEFT's
-# prompt tuning {cite}`lester2021power` in transformers' `Trainer`, with answers from `generate`; gudhi,
-# giotto-tda and ripser for topology. Model, problems, first prompt, optimiser, schedule, checks and
-# longest answer are the same on both sides, and a test shows that where the prompts also stand at the
-# same place, PEFT ends with our prompt. Two things differ here: PEFT can only put its prompt before
-# everything, ours stands after the question; and PEFT computes in the model's float32, ours in the
-# precision that the table names. One row compares the two in float32.
+# prompt tuning {cite}`mangrulkar2022peft,lester2021power` in transformers' `Trainer`, with answers from
+# `generate` {cite}`wolf2020transformers`; gudhi {cite}`maria2014gudhi`, giotto-tda {cite}`tauzin2021giotto` and
+# ripser.py {cite}`tralie2018ripser` for topology, which here rests on giotto-ph {cite}`perez2021giottoph`, as
+# giotto-tda does.
+#
+# In training, model, problems, optimiser, schedule, the epochs of checks and the longest answer are the same
+# on both sides. What is not:
+#
+# * Ours trains a bank of runs, half of them with TSLoss, each from a first prompt of its own; PEFT one run
+#   without. A test trains the two from one prompt at one place, and PEFT ends with our prompt.
+# * PEFT can only put its prompt before everything; ours stands after the question, as in the paper.
+# * PEFT computes in the model's float32, ours in the precision that the table names, the one that a short
+#   measurement found faster on this machine.
+# * Ours also checks the answers before the first epoch.
+#
+# The problems are this project's own, in the schema of GSM8K {cite}`cobbe2021training`; a long context is
+# one of their questions, repeated.
 
 # %% tags=["parameters"]
 measurements = ""  # folder of bench.json and roundings.json; empty: the published ones
-model = "smollm2-135m-instruct"  # whose arithmetic is counted
-task = "gsm8k"
+task = "gsm8k"  # of the problem whose operations are counted
 problem = 0
 
 # %% tags=["hide-input"]
@@ -55,12 +65,18 @@ from tsp.tasks import load_problems
 
 style()
 folder = Path(measurements or data_dir("measurements"))
-rows = pd.DataFrame(json.loads((folder / "bench.json").read_text())).set_index("name")
+rows = (
+    pd.DataFrame(json.loads((folder / "bench.json").read_text()))
+    .drop_duplicates("name")
+    .set_index("name")
+)
 told = rows.iloc[0]
-for name in ("machine", "processor", "device", "threads", "torch", "transformers", "peft"):
+for name in ("machine", "processor", "threads", "torch", "transformers", "peft"):
     glue(f"bench-{name}", str(told[name]), display=False)
-for name in rows.index:
-    glue(f"ratio-{name}", float(rows.ratio[name]), display=False)
+model = rows.model.dropna().iloc[0]
+glue("bench-model", model, display=False)
+glue("bench-device", ", ".join(rows.device.unique()), display=False)
+glue("bench-data", ", ".join(rows.data.dropna().unique()), display=False)
 
 
 def reached(name):
@@ -68,26 +84,11 @@ def reached(name):
     return ratio <= aim.aim if aim.most else ratio >= aim.aim
 
 
-def enumerated(names):
-    said = [f"{AIMS[n].what} ({shown(n)}, {AIMS[n].text} wanted)" for n in names]
-    return "; ".join(said) or "none"
-
-
 def shown(name):
-    return f"{rows.ratio[name]:.1%}" if AIMS[name].share else f"{rows.ratio[name]:.1f} ×"
-
-
-def trained(name, side):
-    told = {what: int(rows.loc[name, f"{side}_{what}"]) for what in ("runs", "epochs", "solved")}
-    return "{runs} of which {solved} solved, {epochs} epochs in all".format(**told)
-
-
-missed = [name for name in rows.index if not reached(name)]
-glue("bench-missed", enumerated(missed), display=False)
-glue("bench-reached", len(rows) - len(missed), display=False)
-glue("bench-rows", len(rows), display=False)
-glue("bench-ours", trained("epoch_single_vs_peft", "ours"), display=False)
-glue("bench-peer", trained("epoch_single_vs_peft", "peer"), display=False)
+    ratio = rows.ratio[name]
+    if AIMS[name].share:
+        return f"{ratio:.2%}" if ratio < 0.1 else f"{ratio:.1%}"
+    return f"{ratio:.2f} ×" if ratio < 10 else f"{ratio:.1f} ×"
 
 
 def table(frame, **formats):
@@ -96,9 +97,17 @@ def table(frame, **formats):
     return made.set_table_styles([cells])
 
 
+missed = [name for name in rows.index if not reached(name)]
+said = "; ".join(
+    f"{AIMS[name].what}, {shown(name)} where {AIMS[name].text} was wanted" for name in missed
+)
+glue("bench-missed", f"Missed: {said}." if missed else "None is missed.", display=False)
+glue("bench-reached", len(rows) - len(missed), display=False)
+glue("bench-rows", len(rows), display=False)
+
 # %% [markdown]
-# Measured on {glue:text}`bench-machine` ({glue:text}`bench-processor`), device {glue:text}`bench-device`,
-# {glue:text}`bench-threads` threads, torch {glue:text}`bench-torch`, transformers
+# Measured with {glue:text}`bench-model` on {glue:text}`bench-machine` ({glue:text}`bench-processor`), device
+# {glue:text}`bench-device`, {glue:text}`bench-threads` threads, torch {glue:text}`bench-torch`, transformers
 # {glue:text}`bench-transformers`, PEFT {glue:text}`bench-peft`. A laptop gives other seconds; the ratios
 # travel better.
 
@@ -120,11 +129,35 @@ table(
 )
 
 # %% [markdown]
-# A ratio says how many times as long the other side takes; a percentage is ours as a part of the other.
-# {glue:text}`bench-reached` of {glue:text}`bench-rows` aims are reached. Missed: {glue:text}`bench-missed`.
-# Of whole runs the table gives the time of one epoch of one run, checks with it, because a bank and PEFT
-# do not stop at the same epoch; ours was a bank of {glue:text}`bench-ours`, PEFT's
-# {glue:text}`bench-peer`.
+# A ratio says how many times as long the other side takes. A percentage is a part: TSLoss's of a step,
+# topology's of an experiment, and of the rate of one large product of matrices what a training step
+# reaches. {glue:text}`bench-reached` of {glue:text}`bench-rows` aims are reached.
+# {glue:text}`bench-missed`
+#
+# Of whole runs the table gives the time of one epoch of one run, checks with it, because where a run ends
+# depends on where its prompt stands and how it is rounded. What was trained, and until when:
+
+# %% tags=["hide-input"]
+whole = rows[rows.index.str.startswith(("epoch_", "bank64_"))]
+columns = {
+    "runs": "runs",
+    "epochs": "epochs in all",
+    "solved": "solved",
+    "seconds_per_run": "s per run",
+}
+sides = {"ours": "ours", "peer": "PEFT"}
+runs = pd.DataFrame(
+    {
+        (AIMS[name].what, label): [whole.loc[name, f"{side}_{what}"] for what in columns]
+        + [f"{1e3 * min(times):.0f} to {1e3 * max(times):.0f}"]
+        for name in whole.index
+        for side, label in sides.items()
+        for times in [whole.loc[name, f"{side}_times"]]
+    },
+    index=[*columns.values(), "ms per epoch and run, all repeats"],
+).T
+runs.insert(1, "at most, epochs", [int(whole.epochs[name]) for name in whole.index for _ in sides])
+table(runs)
 
 # %% mystnb={"image": {"alt": "Horizontal bars on a logarithmic axis, one for each comparison: how many times as long the other side takes; a tick on each marks the aim."}, "figure": {"caption": "How many times as long the other side takes (bars), and what was aimed at (ticks). A bar left of its tick misses its aim.", "name": "fig-speed"}} tags=["hide-input"]
 speeds = [name for name in rows.index if not AIMS[name].share]
@@ -147,19 +180,21 @@ plt.show()
 # * The vocabulary projection is needed where the loss looks: at the answer.
 # * Whether the answer is right is mostly known from the training pass itself: greedy decoding
 #   reproduces the reference up to the first token where the most likely token is another one. From there
-#   tokens are generated, for many runs and checks at once, with guesses taken from the last answer.
+#   tokens are generated, for many runs and checks at once, with guesses taken from the last answer and the
+#   reference, which change the time and not the answer.
 
 # %% tags=["hide-input"]
 frozen = models.load(model)
 (chosen,) = load_problems(task, problem=problem)
 spec = RunSpec(model=model, task=task, problem=problem)
 count = arithmetic(frozen, chosen, spec)
-bytes_ = traffic(frozen, chosen, spec, RUNS)
+moved = traffic(frozen, chosen, spec, RUNS)
 for name, value in count.items():
     glue(f"count-{name}", value, display=False)
-for name, value in bytes_.items():
+for name, value in moved.items():
     glue(f"bytes-{name}", value / 2**20, display=False)
 glue("bench-runs", RUNS, display=False)
+glue("bytes-all", sum(moved.values()) / 2**30, display=False)
 table(
     pd.DataFrame(
         {
@@ -173,26 +208,33 @@ table(
 
 # %% [markdown]
 # For this problem that is {glue:text}`count-plain:.0f` against {glue:text}`count-ours:.0f` thousand million
-# operations a step and run, a factor of {glue:text}`count-saved:.1f`; with a context of thousands of tokens
-# the factor is what the table above shows. In float32 a step of {glue:text}`bench-runs` runs cannot move less than
-# {glue:text}`bytes-weights:.0f` MiB of weights, {glue:text}`bytes-activations:.0f` MiB of activations that
-# the backward pass needs, and {glue:text}`bytes-contexts:.0f` MiB of keys and values of contexts.
-#
-# The machine's own rate is that of one large product of matrices. Of it the trainer reaches
-# {glue:text}`ratio-gemm_fraction:.0%` in float32, counting only what has to be computed. The rest, from torch's
-# profiler:
+# operations a step and run, a factor of {glue:text}`count-saved:.1f`; a longer context makes it larger. In
+# float32 a step of {glue:text}`bench-runs` runs has to move at least {glue:text}`bytes-weights:.0f` MiB of weights,
+# {glue:text}`bytes-activations:.0f` MiB of activations that the backward pass needs, and
+# {glue:text}`bytes-context:.0f` MiB of the context's keys and values, together
+# {glue:text}`bytes-all:.1f` GiB. Where a step's time goes, by torch's profiler, and what its products with
+# weights reach of the machine's own rate:
 
 # %% tags=["hide-input"]
 parts = {"products": "products with weights", "attention": "attention", "rest": "everything else"}
-profiled = rows[rows.index.str.startswith("gemm_fraction")].set_index("precision")
-profiled = profiled[[f"share_{name}" for name in parts]].dropna()
-table(profiled.set_axis(list(parts.values()), axis=1).rename_axis(None).map("{:.0%}".format))
+profiled = rows[rows.index.str.startswith("gemm_fraction")].set_index("precision").rename_axis(None)
+parts = {f"share_{name}": title for name, title in parts.items()} | {
+    "rate_products": "rate of the products with weights",
+    "ratio": "rate of the whole step",
+}
+profiled = profiled.reindex(columns=[*parts, "bandwidth", "step_seconds"]).dropna()
+copied = [
+    f"{sum(moved.values()) / way.bandwidth / way.step_seconds:.0%}" for way in profiled.itertuples()
+]
+shares = profiled[list(parts)].rename(columns=parts).map("{:.0%}".format)
+table(shares.assign(**{"bytes alone, at the speed of a copy (float32)": copied}))
 
 # %% [markdown]
-# Products with weights run near the machine's rate; attention works on few numbers at a time, and everything
-# else (norms, the rotation of keys, activations of the feed-forward layers, the softmax over the vocabulary)
-# does little arithmetic for each byte that it moves. The faster the products are, the more the rest weighs:
-# that is why a lower precision wins time and yet stays further below the machine's rate.
+# Products with weights are large and come near to what the machine can do. Attention works on smaller pieces,
+# with a softmax between its products; everything else (norms, the rotation of keys, activations of the
+# feed-forward layers, the softmax over the vocabulary, the optimisers) does little arithmetic for each byte that
+# it moves. Where the products get faster, as in a lower precision on a machine that has units for it, the rest
+# keeps its time and weighs more.
 #
 # ## Does precision change what comes out?
 #
@@ -200,26 +242,54 @@ table(profiled.set_axis(list(parts.values()), axis=1).rename_axis(None).map("{:.
 # an answer is then decided by the float32 model, unless a training pass chooses the whole reference by clear
 # margins. To see what that changes, the same pairs of runs, with and without TSLoss, were trained three times
 # until they were solved: in float32; in float32 without sharing contexts, which is the same
-# mathematics with some sums rounded in another order; and in bfloat16.
+# mathematics with the sums of attention rounded in another order; and in bfloat16.
 
 # %% tags=["hide-input"]
 outcomes = json.loads((folder / "roundings.json").read_text())
 close = agreement(outcomes).set_index("arithmetic").rename_axis(None)
-glue("roundings-runs", int(close.runs.iloc[0]), display=False)
+problems = pd.DataFrame(outcomes).drop_duplicates(["task", "problem"])
 glue("roundings-model", str(outcomes[0]["model"]), display=False)
-for label, name in (("again", "float32, nothing shared"), ("low", "bfloat16")):
-    way = close.loc[name]
-    glue(f"{label}-moved", int(way.runs - way.same), display=False)
-    glue(f"{label}-later", int(way.later), display=False)
-    glue(f"{label}-earlier", int(way.earlier), display=False)
-    glue(f"{label}-median", float(way.median_difference), display=False)
-    glue(f"{label}-largest", float(way.largest_difference), display=False)
-verdicts = close.verdict.unique()
 glue(
-    "roundings-verdicts",
-    "the same under all three" if len(verdicts) == 1 else "not the same",
+    "roundings-tasks",
+    ", ".join(f"{n} of {t}" for t, n in problems.task.value_counts().items()),
     display=False,
 )
+glue("roundings-known", int(problems.known.sum()), display=False)
+glue("roundings-epochs", int(outcomes[0]["epochs"]), display=False)
+glue("roundings-runs", int(close.runs.iloc[0]), display=False)
+
+
+def changed(name):
+    way = close.loc[name]
+    told = f"{way.runs - way.same} of {way.runs} runs"
+    if way.same < way.runs:
+        told += f" ({way.earlier} earlier, {way.later} later, by {way.median_change:g} epochs at the median of these"
+        told += f" and {way.largest_change:g} at most)"
+    return told
+
+
+glue("moved-again", changed("float32, nothing shared"), display=False)
+glue("moved-low", changed("bfloat16"), display=False)
+if close.verdict.nunique() > 1:
+    verdict = "is not the same under all three: " + ", ".join(
+        f"{v} ({k})" for k, v in close.verdict.items()
+    )
+elif close.verdict.iloc[0] == "inconclusive":
+    verdict = (
+        "is “inconclusive” under all three: so few pairs decide nothing, in whatever precision"
+    )
+else:
+    verdict = f"is “{close.verdict.iloc[0]}” under all three"
+glue("roundings-verdict", verdict, display=False)
+hinges = (close.same < close.runs).any()
+lesson = (
+    "A count is the first check at which one answer comes out right, and training amplifies any difference until "
+    "then: the number of one run hinges on how it was rounded. So runs that are compared should share a precision, "
+    "and a verdict needs many pairs."
+    if hinges
+    else "No count moved; that need not hold for other problems, so runs that are compared should share a precision."
+)
+glue("roundings-lesson", lesson, display=False)
 table(
     pd.DataFrame(
         {
@@ -236,8 +306,9 @@ table(
     )
 )
 
-# %% mystnb={"image": {"alt": "Scatter plot: for each run the epoch at which it was solved in float32 across, and under another arithmetic upwards, around the diagonal; circles for float32 with nothing shared, crosses for bfloat16."}, "figure": {"caption": "The epoch at which each run was solved, in float32 (across) and computed otherwise (upwards). On the diagonal nothing has changed.", "name": "fig-roundings"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Scatter plot: for each run the epoch at which it was solved in float32 across, and under another arithmetic upwards, around the diagonal; circles for float32 with nothing shared, crosses for bfloat16."}, "figure": {"caption": "The epoch at which each run was solved, in float32 (across) and computed otherwise (upwards). On the diagonal nothing has changed; runs that were not solved stand beyond the last epoch.", "name": "fig-roundings"}} tags=["hide-input"]
 wide = pd.DataFrame(outcomes)
+wide = wide[~wide.known]
 wide["solved"] = wide.solved_epoch.fillna(wide.epochs + 2).astype(float)
 wide = wide.pivot(index=["task", "problem", "method"], columns="arithmetic", values="solved")
 fig, ax = plt.subplots(figsize=(0.6 * WIDTH, 0.55 * WIDTH))
@@ -258,15 +329,14 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# On {glue:text}`roundings-model` the verdict is {glue:text}`roundings-verdicts`. Single counts are another
-# matter. Of {glue:text}`roundings-runs` runs, {glue:text}`again-moved` were solved at another epoch when only
-# the order of float32 sums changed ({glue:text}`again-earlier` earlier, {glue:text}`again-later` later, by
-# {glue:text}`again-median:.0f` epochs at the median and {glue:text}`again-largest:.0f` at most), and
-# {glue:text}`low-moved` in bfloat16 ({glue:text}`low-earlier` earlier, {glue:text}`low-later` later, by
-# {glue:text}`low-median:.0f` and {glue:text}`low-largest:.0f`). A count is the first check at which one answer
-# comes out right, and training amplifies any difference until then: the number of one run hinges
-# on how it was rounded. So runs that are compared share a precision, the store says which
-# (`tsp runs show`), `--precision float32` fixes it, and a verdict needs many pairs.
+# These are pairs on {glue:text}`roundings-tasks`, with {glue:text}`roundings-model`, trained for at most
+# {glue:text}`roundings-epochs` epochs; {glue:text}`roundings-known` of the problems the untrained prompt answers
+# already, and they are left out. Pairs that neither run solves have no ratio. The verdict
+# {glue:text}`roundings-verdict`. Where only the order of float32 sums changed, {glue:text}`moved-again` were solved
+# at another epoch; in bfloat16 {glue:text}`moved-low`. {glue:text}`roundings-lesson`
+#
+# The store says which precision a run had (`tsp runs show`), a sweep goes on in that of the runs that are there,
+# and `--precision float32` asks for one.
 #
 # ## What fits where
 #
@@ -283,15 +353,15 @@ table(cards.rename(columns=sizes))
 # %% [markdown]
 # Below each card: how many runs on a problem of 300 tokens train at once, 0 where not even one fits. Weights are
 # counted in each precision that is used: with bfloat16 passes the float32 model stays, because it decides the
-# answers, so that a weight takes six bytes. These are predictions: a test holds them against the memory that
-# a bank takes on a CPU, within a quarter; on a GPU they have not been measured here.
+# answers, so that a weight takes six bytes. These are predictions; a test holds such predictions against the
+# memory that a bank takes on a CPU, within a quarter.
 
 # %% [markdown]
 # ## Measure it yourself
 #
 # ```bash
 # mkdir mine
-# tsp bench --json mine/bench.json            # about three quarters of an hour on two cores
-# tsp bench --roundings mine/roundings.json   # about a quarter of an hour
+# tsp bench --json mine/bench.json            # takes a while: whole runs, three times on each side
+# tsp bench --roundings mine/roundings.json
 # papermill notebooks/05_speed.ipynb mine/05_speed.ipynb -p measurements mine
 # ```

@@ -407,6 +407,24 @@ def test_the_loaded_model_is_still_a_plain_one(name):
         assert torch.equal(mine, its)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_torchs_kernel_is_asked_for_what_it_can_do_without_keeping_scores(device, monkeypatch):
+    """On a GPU in float32 it takes as many key heads as heads; the values are the same."""
+    generator, asked = torch.Generator().manual_seed(0), []
+    query, key, value = (torch.randn(2, h, 5, 8, generator=generator) for h in (6, 2, 2))
+    kernel = torch.nn.functional.scaled_dot_product_attention
+
+    def noted(query, key, value, **told):
+        asked.append((key.shape[1], told["enable_gqa"]))
+        return kernel(query, key, value, **told)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", noted)
+    plain = attention._causal(query, key, value, 0.3)
+    monkeypatch.setattr(attention, "SHARES_HEADS", {"cpu": ()} if device == "cuda" else {})
+    torch.testing.assert_close(attention._causal(query, key, value, 0.3), plain)
+    assert asked == [(2, True), (6, False) if device == "cuda" else (2, True)]
+
+
 @pytest.mark.parametrize("variant", [{"softcap": 50.0}, {"s_aux": torch.zeros(2)}])
 def test_a_variant_of_attention_that_is_not_computed_is_refused(variant):
     x = torch.ones(1, 2, 3, 4)

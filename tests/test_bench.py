@@ -62,7 +62,9 @@ def test_measurements_of_training(monkeypatch, precision):
     monkeypatch.setattr(bench, "load_problems", lambda task, regime="single": shipped[regime])
     monkeypatch.setattr(bench, "_long_problem", lambda frozen: one)
     monkeypatch.setitem(bench.SQUARE, "cpu", 64)
-    rows = {row["name"]: row for row in bench.training(bench.Side(frozen, precision), 1)}
+    works = bench.training(bench.Side(frozen, precision), 1)
+    rows = {row["name"]: row for name, work in works.items() for row in work()}
+    assert all(name.startswith(tuple(works)) or name == "topology_share" for name in rows)
     low = {"gemm_fraction_bfloat16", "epoch_single_vs_peft_float32"}
     wanted = {name for name in bench.AIMS if not name.startswith(("topology_vs", "bank64"))}
     assert set(rows) == (wanted if precision == "bfloat16" else wanted - low)
@@ -245,6 +247,22 @@ def test_the_command_writes_a_list(monkeypatch, tmp_path):
     assert isinstance(rows, list)
     assert "topology_vs_gudhi_n40" in done.stderr
     assert done.stdout == ""
+
+
+def test_some_measurements_replace_their_rows_in_a_file(monkeypatch, tmp_path):
+    monkeypatch.setattr(models, "installed", lambda name: False)
+    file, other = tmp_path / "bench.json", {"name": "epoch_multi_vs_peft", "ratio": 1.0}
+    file.write_text(json.dumps([other, {"name": "topology_vs_gudhi_n40", "ratio": 0.0}]))
+    words = ("bench", "--json", file, "--repeats", "1", "--only")
+    done = tsp(*words, "topology_vs_gudhi")
+    assert done.returncode == 0, done.stderr
+    kept, measured = json.loads(file.read_text())
+    assert kept == other
+    assert measured["name"] == "topology_vs_gudhi_n40"
+    assert measured["ratio"] > 0
+    done = tsp(*words, "speed")
+    assert done.returncode == 2
+    assert "only = 'speed': begin as one of topology_vs_gudhi_n40" in done.stderr
 
 
 def test_the_doctor_knows_what_is_here(monkeypatch, tmp_path):

@@ -3,6 +3,7 @@
 import copy
 import logging
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from tests.conftest import PLAN, problem, spec
 from tests.test_attention import WINDOW, plain
 from tsp import attention
 from tsp.attention import Context, Layout
-from tsp.contexts import Contexts, context_bytes, neighbours, placed, read_context
+from tsp.contexts import Contexts, context_bytes, neighbours, placed, read_context, visits
 from tsp.tiny import TINY, tiny_config
 from tsp.trainer import train_bank
 
@@ -174,6 +175,23 @@ def test_a_pass_moves_no_more_than_its_own_rows_need(tiny, monkeypatch):
     specs = [spec(epochs=1, seed=k) for k in range(2)]
     train_bank(specs, tiny(), TWO, plan=replace(PLAN, token_budget=1))
     assert set(moved) == {1}
+
+
+def test_visiting_contexts_take_no_more_than_their_room():
+    """Rows of five contexts of 10 bytes that visit, one that does not, and none at all."""
+    visiting = [Context(3, {}, visits=10) for _ in range(5)]
+    contexts = [visiting[0], visiting[0], visiting[1], None, Context(3, {}), *visiting[2:]]
+    cut = partial(visits, range(8), contexts)
+    assert list(cut(1000)) == [[0, 1, 2, 3, 4, 5, 6, 7]]
+    assert list(cut(20)) == [[0, 1, 2, 3, 4], [5, 6], [7]]
+    assert list(cut(19)) == [[0, 1], [2, 3, 4], [5], [6], [7]]
+    assert list(cut(1)) == list(cut(19))  # one at a time at least
+    assert list(visits([], [], 9)) == []
+
+
+def test_a_context_on_the_host_says_what_its_copy_takes(elsewhere):
+    contexts = Contexts(elsewhere, 1, dtypes=[torch.float32, torch.bfloat16])
+    assert contexts.of(LONG).visits == context_bytes(elsewhere, 40, dtypes=[torch.float32])
 
 
 def test_what_is_where_the_model_is_is_not_copied(tiny):

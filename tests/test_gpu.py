@@ -33,17 +33,22 @@ def test_a_bank_equals_its_runs_wherever_contexts_are_kept(frozen, budget):
         assert_equal_results(result, alone, rtol=1e-9)
 
 
-def test_checks_are_what_plain_generate_says(frozen):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_checks_are_what_plain_generate_says(name, precision):
+    frozen = load(name, device="cuda")
     problems = [[problem("two and two?", "four")], [problem("Which letter?", "B")]]
     specs = [spec(model=frozen.name, seed=k, max_new_tokens=9, check_every=1) for k in range(2)]
-    for result in train_bank(specs, frozen, problems, plan=PLAN):
+    plan = replace(PLAN, precision=precision)
+    for result in train_bank(specs, frozen, problems, plan=plan):
         assert_checks_are_those_of_generate(frozen, result)
 
 
-def test_a_bank_takes_about_what_was_predicted():
+@pytest.mark.parametrize("words", [100, 600])  # Llama's heads share keys: no scores may be kept
+def test_a_bank_takes_about_what_was_predicted(words):
     frozen = load("tiny-llama", device="cuda")
     specs = [spec(seed=k, n_tokens=100) for k in range(64)]
-    problems = [problem("why? " * 100, "because " * 20)]
+    problems = [problem("why? " * words, "because " * 20)]
     encoded = [encode_all(told, frozen, problems) for told in specs]
     plan = fitted(PLAN, frozen, specs, encoded)
     torch.cuda.reset_peak_memory_stats()

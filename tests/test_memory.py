@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from tsp import budget, cards, memory, models
 from tsp.attention import KEPT
 from tsp.budget import fitted
 from tsp.cards import fits
-from tsp.contexts import Contexts, read_context
+from tsp.contexts import Contexts, context_bytes, read_context
 from tsp.errors import InputError
 from tsp.members import encode_all
 from tsp.memory import outline, predict, saved_bytes
@@ -79,6 +80,20 @@ def test_a_context_beyond_the_budget_is_read_with_every_pass(tiny):
     kept = [saved_bytes(tiny(), rows=1, own=own, context=59 - own) for own in rows]
     assert [without.activations_per_run, found.activations_per_run] == kept
     assert bank(tiny(), 1, none, device="cuda").contexts == found.contexts  # they come and go
+
+
+def test_contexts_on_the_host_visit_within_the_budget(tiny):
+    """Ten of them in two precisions: as many as fit are held, of the others a budget visits."""
+    size = context_bytes(tiny(), 30, dtypes=[torch.float32])
+    others = [[replace(coded(), before=(9 + k,) * 30)] for k in range(10)]
+    low = Plan(precision="bfloat16", context_budget=int(3.5 * size))
+    assert predict(tiny(), [spec()] * 10, others, low, device="cuda").contexts == (3 + 3) * size + (
+        size // 2
+    )
+    few = replace(low, context_budget=size // 2)  # one at a time all the same
+    assert predict(tiny(), [spec()] * 10, others, few, device="cuda").contexts == size
+    none = replace(low, context_budget=0)
+    assert predict(tiny(), [spec()] * 10, others, none, device="cuda").contexts == 0
 
 
 def test_prompts_with_gradients_optimiser_and_those_of_the_checks(tiny):

@@ -8,7 +8,7 @@ from tests.conftest import problem
 from tsp import attention, install, models
 from tsp.errors import InputError
 from tsp.models import load
-from tsp.tiny import TINY, tiny_tokenizer
+from tsp.tiny import TINY, tiny_config, tiny_tokenizer
 
 QUESTION, TARGET = "How many apples are left?", "12 apples"
 
@@ -229,6 +229,33 @@ def test_soft_caps_in_attention_or_logits_are_noticed():
         assert not attention.faithful(
             built(Gemma2Config(**wide, **caps | {"final_logit_softcapping": 3.0}))
         )
+
+
+@pytest.mark.parametrize(
+    ("told", "fits"),
+    [
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, True),
+        ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}, True),
+        ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, False),
+        ({"layer_types": ["chunked_attention", "full_attention"]}, False),
+    ],
+)
+def test_what_begins_with_many_tokens_is_refused_by_name(told, fits):
+    """Eleven tokens do not show a rotation that changes with the length, or chunks."""
+    config = tiny_config("tiny-llama")
+    model = built(config)
+    for name, value in told.items():
+        setattr(model.config, name, value)
+    assert attention.faithful(model) is fits
+
+
+def test_a_card_that_is_too_small_is_no_unfit_model(tiny, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(tiny().model.base_model, "forward", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        attention.faithful(tiny().model)
 
 
 def test_a_model_that_scales_its_logits_is_refused(tmp_path):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
@@ -38,8 +40,20 @@ def test_nothing_is_measured_for_a_small_model_or_another_dtype(tiny, monkeypatc
 
 
 def test_a_measurement_is_of_a_pass_and_its_gradient(tiny):
-    rows = precision._rows(tiny())
+    rows = precision._rows(tiny(), 100)
+    assert len(rows) == precision.ROWS["cpu"]
+    assert {row.own for row in rows} == {precision.LENGTH}
+    assert len(precision._rows(tiny(), 1)) == 1
     assert precision._timed(tiny(), rows) > 0
+
+
+def test_without_room_for_a_copy_nothing_is_measured(tiny, monkeypatch):
+    monkeypatch.setattr(precision, "SMALL", 0)
+    monkeypatch.setattr(precision, "_timed", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(precision, "free_memory", lambda device: 60_000)
+    frozen = replace(tiny(), copies={})
+    assert choose("auto", frozen) == "float32"
+    assert not frozen.copies
 
 
 def row(arithmetic, problem, method, solved):

@@ -170,9 +170,34 @@ def test_a_stored_run_of_another_precision_is_found_unless_one_is_asked_for(tmp_
     assert find_or_train(store, small()).id == first.id
     with pytest.raises(InputError, match="precision = 'half'"):
         find_or_train(store, small(), precision="half")
-    with pytest.raises(InputError, match=rf"precision = 'float32': run {first.id} was trained in"):
+    with pytest.raises(InputError, match=f"'float32': run {first.id} was trained in bf"):
         find_or_train(store, small(), precision="float32")
+    with pytest.raises(InputError, match="say auto"):
+        ensure([small(seed=2), small()], store, precision="float32")
+    assert first.id in store
+    assert len(store.ids()) == 1  # nothing was trained
+    beside = ensure([small(), small(seed=2)], store, name="mine", device="cpu")
+    assert {store.read(run_id).precision for run_id in beside} == {"bfloat16"}  # as what is there
     assert find_or_train(store, small(seed=1), precision="float32").precision == "float32"
+
+
+def test_of_a_sweep_with_a_problem_that_is_too_long_the_rest_is_not_trained_again(tmp_path):
+    write = tmp_path / "bbh.jsonl"
+    rows = [BBH, BBH | {"input": "why? " * 3000}]
+    write.write_text("\n".join(map(json.dumps, rows)))
+    told = spec(task="bbh", data=str(tmp_path), epochs=1, n_tokens=4)
+    specs = [told, told.but(problem=1)]
+    begun, left = [], []
+    events = sweep.Events(
+        begin=lambda jobs, number, banks, peak: begun.append(len(jobs)),
+        left_out=lambda job, why: left.append(job.spec.problem),
+    )
+    store = Store(tmp_path / "runs")
+    first = ensure(specs, store, name="x", device="cpu", events=events)
+    assert ensure(specs, store, name="x", device="cpu", events=events) == first
+    assert len(first) == 1
+    assert begun == [1]
+    assert left == [1, 1]  # said again, not trained again
 
 
 def test_a_precision_that_does_not_exist_is_refused_before_anything(tmp_path):

@@ -19,6 +19,9 @@ TILE = {"cpu": 12 * 2**20, "cuda": 2**29}  # bytes of scores held at once; few s
 KEPT = 512  # keys up to which the weights are kept for the backward pass
 LONG = 512  # tokens from which torch's own kernel is faster for rows without a context
 CLOSE = 0.02  # relative: roundings of lower precision stay below, another formula does not
+SHARES_HEADS = {"cuda": (torch.float16, torch.bfloat16)}  # others on a GPU keep all scores
+# Layers that see all or a window, and rotations that depend on the position alone.
+KINDS = {"full_attention", "sliding_attention", "default", "linear", "llama3", "yarn"}
 UNKNOWN = ("softcap", "s_aux", "sinks")  # variants of attention this module does not compute
 
 KeyValues = tuple[Tensor, Tensor]  # each (heads, tokens, head dimension)
@@ -33,6 +36,7 @@ class Context:
 
     length: int
     layers: Mapping[torch.dtype, Sequence[KeyValues]]  # the same keys and values, rounded or not
+    visits: int = 0  # bytes of the copy that a pass needs, if it is kept on the host
 
     def of(self, layer: int, dtype: torch.dtype) -> KeyValues:
         """What a layer holds, in the precision of a pass."""
@@ -123,14 +127,22 @@ def attend(
     keys, values = layout.keys_and_values(module.layer_idx, key, value)
     alone = layout.own is None and all(context is None for _, context in layout.segments)
     if alone and LONG <= size <= (sliding_window or size):
-        out = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=scaling, enable_gqa=True
-        )
-        return out.transpose(1, 2), None
+        return _causal(query, key, value, scaling).transpose(1, 2), None
     told = (layout, module.layer_idx, scaling, sliding_window)
     if torch.is_grad_enabled() and layout.own is None:
         return _Attention.apply(query, keys, values, *told), None
     return _forward(query, keys, values, *told), None
+
+
+def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    """Torch's own kernel, which keeps no scores where it takes as many key heads as there are."""
+    shares = query.dtype in SHARES_HEADS.get(query.device.type, (query.dtype,))
+    if not shares:
+        group = query.shape[1] // key.shape[1]
+        key, value = (x.repeat_interleave(group, 1) for x in (key, value))
+    return torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, is_causal=True, scale=scaling, enable_gqa=shares
+    )
 
 
 AttentionInterface.register(NAME, attend)
@@ -141,8 +153,11 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 def faithful(model: Any) -> bool:
     """Say whether a model gives the same with a shared context, and its head alone the logits.
 
-    Architectures differ in more than their attention function shows; a few tokens tell.
+    Architectures differ in more than their attention function shows; a few tokens tell, but not of
+    what begins with many.
     """
+    if _kinds(model.config) - KINDS:
+        return False
     embed, decoder = model.get_input_embeddings(), model.base_model
     tokens = torch.arange(11, device=model.device)[None] % embed.weight.shape[0]
     x, places = embed(tokens), torch.arange(11, device=model.device)[None]
@@ -156,11 +171,21 @@ def faithful(model: Any) -> bool:
         ]
         rest = Layout([Context(6, {x.dtype: pairs})], places[:, :5])
         ours = decoder(inputs_embeds=x[:, 6:], position_ids=places[:, 6:], layout=rest, **told)
+    except torch.OutOfMemoryError:
+        raise
     except (NotImplementedError, IndexError, TypeError, ValueError, AttributeError, RuntimeError):
         return False
     logits = torch.nn.functional.linear(plain, model.get_output_embeddings().weight)
     whole = model(inputs_embeds=x, use_cache=False).logits
     return _near(ours.last_hidden_state, plain[:, 6:]) and _near(logits, whole)
+
+
+def _kinds(config: Any) -> set[str]:
+    """Kinds of layers and of rotary positions that a configuration names."""
+    told = getattr(config, "rope_parameters", None) or {}
+    nested = [part for part in told.values() if isinstance(part, dict)] or [told]
+    ropes = {part["rope_type"] for part in nested if part.get("rope_type")}
+    return ropes | set(getattr(config, "layer_types", None) or ())
 
 
 def _near(found: Tensor, told: Tensor) -> bool:
@@ -284,26 +309,26 @@ class _Side:
         return self.before + self.own.shape[2]
 
     def met(self, part: Tensor) -> Tensor:
-        """Products of (heads, b, m, D) with all of them, (heads, b, m, c + t)."""
-        if self.shared is None:
-            return _product(part, self.own.transpose(2, 3))
+        """Products of (heads, b, m, D) with all of them, (heads, b, m, c + t).
+
+        Head by head, each to where it belongs: no key is copied, and no score.
+        """
         found = part.new_empty(*part.shape[:3], self.length)
-        # Products that write to where they belong spare a copy of all the scores.
-        far, near = found.flatten(1, 2)[..., : self.before], found.flatten(0, 1)[..., self.before :]
-        torch.bmm(part.flatten(1, 2), self.shared.transpose(1, 2), out=far)
-        torch.bmm(part.flatten(0, 1), self.own.flatten(0, 1).transpose(1, 2), out=near)
+        for h, (query, there) in enumerate(zip(part, found, strict=True)):
+            if self.shared is not None:
+                far = there.flatten(0, 1)[:, : self.before]
+                torch.mm(query.flatten(0, 1), self.shared[h].T, out=far)
+            torch.bmm(query, self.own[h].transpose(1, 2), out=there[..., self.before :])
         return found
 
     def mixed(self, weights: Tensor) -> Tensor:
         """Sum of all of them by weights (heads, b, m, c + t), (heads, b, m, D)."""
-        if self.shared is None:
-            return _product(weights, self.own)
         found = weights.new_empty(*weights.shape[:3], self.own.shape[3])
-        far, near = weights.split([self.before, self.own.shape[2]], -1)
-        # Head by head: a batched product of a part of a tensor takes half as long again.
-        for head, values, there in zip(far.flatten(1, 2), self.shared, found, strict=True):
-            torch.mm(head, values, out=there.flatten(0, 1))
-        found.flatten(0, 1).baddbmm_(near.flatten(0, 1), self.own.flatten(0, 1))
+        for h, (given, there) in enumerate(zip(weights, found, strict=True)):
+            if self.shared is not None:
+                far = given.flatten(0, 1)[:, : self.before]
+                torch.mm(far, self.shared[h], out=there.flatten(0, 1))
+            there.baddbmm_(given[..., self.before :], self.own[h], beta=int(self.before > 0))
         return found
 
 

@@ -2,8 +2,9 @@
 
 import statistics
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -26,6 +27,7 @@ from tsp.trainer import Bank, Plan, train_bank
 
 SQUARE = {"cpu": 2048, "cuda": 8192}  # rows of the matrices of the machine's own product
 RUNS = 8  # of a bank on a CPU
+Work = Callable[[], list[dict[str, Any]]]  # gives rows
 CONTEXT = 5000  # tokens before the prompt in the measurements of a shared context
 
 
@@ -63,13 +65,15 @@ AIMS = {
 }
 
 
-def measure(*, repeats: int = 3) -> list[dict[str, Any]]:
+def measure(*, repeats: int = 3, only: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Run every measurement that this machine allows.
 
     Parameters
     ----------
     repeats
         Of each side, in turn: ours, peer's, ours ….
+    only
+        What the names begin with of the measurements that are wanted; nothing: all.
 
     Returns
     -------
@@ -90,9 +94,17 @@ def measure(*, repeats: int = 3) -> list[dict[str, Any]]:
     peers = {"gudhi": topology_gudhi, "gtda": topology_giotto, "ripser": topology_ripser}
     if not find_spec("gph"):  # a bare GPU host has no giotto-tda
         peers = {}
-    rows = [against(5 * repeats) for name, against in peers.items() if find_spec(name)]
+    works: dict[str, Work] = {
+        f"topology_vs_{name.replace('gtda', 'giotto')}_n40": partial(against, 5 * repeats)
+        for name, against in peers.items()
+        if find_spec(name)
+    }
     if models.installed(models.DEFAULT) and find_spec("peft"):
-        rows += training(Side(models.load()), repeats)
+        works |= training(Side(models.load()), repeats)
+    asked = {name: work for name, work in works.items() if name.startswith(tuple(only) or "")}
+    if only and not asked:
+        raise InputError("only", ", ".join(only), f"begin as one of {', '.join(works)}")
+    rows = [row for work in asked.values() for row in work()]
     if not rows:
         wanted = f"install giotto-tda, or peft and `tsp model install {models.DEFAULT}`"
         raise InputError("bench", "nothing to measure", wanted)
@@ -128,24 +140,21 @@ class Side:
         return told | {"precision": self.precision}
 
 
-def training(side: Side, repeats: int) -> list[dict[str, Any]]:
-    """Measurements of training, those of the other precision last."""
-    rows = [
-        tsloss_share(side, repeats),
-        gemm_fraction(Side(side.frozen, "float32"), repeats),
-        *step_context(side, repeats),
-        epoch_multi(side, repeats),
-        *epoch_single(side, repeats),
-    ]
+def training(side: Side, repeats: int) -> dict[str, Work]:
+    """Measurements of training by what their names begin with, those in other precision last."""
+    works: dict[str, Work] = {
+        "tsloss_share": partial(tsloss_share, side, repeats),
+        "gemm_fraction": partial(gemm_fraction, Side(side.frozen, "float32"), repeats),
+        "step_context_5k": partial(step_context, side, repeats),
+        "epoch_multi_vs_peft": partial(epoch_multi, side, repeats),
+        "epoch_single_vs_peft": partial(epoch_single, side, repeats),
+    }
     if side.frozen.device.type == "cuda":
-        rows.append(bank_gpu(side, repeats))
+        works["bank64_gpu_vs_peft"] = partial(bank_gpu, side, repeats)
     if side.precision != "float32":
-        low = gemm_fraction(side, repeats)
-        low["name"] += f"_{side.precision}"
-        problems, plain = load_problems("gsm8k"), Side(side.frozen, "float32")
-        name = "epoch_single_vs_peft_float32"
-        rows += [low, _epochs(name, plain, problems, repeats, most=10)[0]]
-    return rows
+        works["gemm_fraction_bfloat16"] = partial(gemm_fraction, side, repeats)
+        works["epoch_single_vs_peft_float32"] = partial(epoch_float32, side, repeats)
+    return works
 
 
 def render(rows: list[dict[str, Any]]) -> str:
@@ -165,7 +174,7 @@ def render(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def topology_gudhi(repeats: int) -> dict[str, Any]:
+def topology_gudhi(repeats: int) -> list[dict[str, Any]]:
     """Rips persistence to H1 of 20 clouds, n = 40, d = 576, against gudhi."""
     import gudhi
 
@@ -176,7 +185,7 @@ def topology_gudhi(repeats: int) -> dict[str, Any]:
     return _topology("gudhi", peer, repeats, "gudhi RipsComplex")
 
 
-def topology_giotto(repeats: int) -> dict[str, Any]:
+def topology_giotto(repeats: int) -> list[dict[str, Any]]:
     """The same against giotto-tda's transformer, which takes all clouds at once."""
     from gtda.homology import VietorisRipsPersistence
 
@@ -184,16 +193,16 @@ def topology_giotto(repeats: int) -> dict[str, Any]:
 
     clouds = _clouds()
     transformer = VietorisRipsPersistence(homology_dimensions=(0, 1))
-    return compared(
-        "topology_vs_giotto_n40",
-        lambda: persistence(clouds),
-        lambda: transformer.fit_transform(clouds),
-        repeats,
-        "giotto-tda VietorisRipsPersistence",
-    )
+
+    def peer() -> None:
+        transformer.fit_transform(clouds)
+
+    said = "giotto-tda VietorisRipsPersistence"
+    name = "topology_vs_giotto_n40"
+    return [compared(name, lambda: persistence(clouds), peer, repeats, said)]
 
 
-def topology_ripser(repeats: int) -> dict[str, Any]:
+def topology_ripser(repeats: int) -> list[dict[str, Any]]:
     """The same against ripser.py."""
     from ripser import ripser
 
@@ -202,7 +211,7 @@ def topology_ripser(repeats: int) -> dict[str, Any]:
 
 def _topology(
     name: str, peer: Callable[[np.ndarray], Any], repeats: int, peer_name: str
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     """Compare with a peer that takes one cloud after the other."""
     from tsp.topology import persistence
 
@@ -216,10 +225,10 @@ def _topology(
     def ours() -> None:
         persistence(clouds)
 
-    return compared(f"topology_vs_{name}_n40", ours, each, repeats, peer_name)
+    return [compared(f"topology_vs_{name}_n40", ours, each, repeats, peer_name)]
 
 
-def tsloss_share(side: Side, repeats: int, *, runs: int = 64) -> dict[str, Any]:
+def tsloss_share(side: Side, repeats: int, *, runs: int = 64) -> list[dict[str, Any]]:
     """TSLoss, its terms and gradients, as a part of one step of 64 runs with n = 100."""
     specs = _specs(side.frozen.name, runs, n_tokens=100)
     bank = side.bank(specs, load_problems("gsm8k"))
@@ -230,10 +239,10 @@ def tsloss_share(side: Side, repeats: int, *, runs: int = 64) -> dict[str, Any]:
         repeats,
         f"a whole step, R = {runs}",
     )
-    return _share(row) | side.said(specs[0])
+    return [_share(row) | side.said(specs[0])]
 
 
-def gemm_fraction(side: Side, repeats: int) -> dict[str, Any]:
+def gemm_fraction(side: Side, repeats: int) -> list[dict[str, Any]]:
     """Arithmetic of a training step's products, per second, against a large product's.
 
     Counted as in `arithmetic`: what has to be computed, not what is computed twice. On a CPU the
@@ -256,8 +265,9 @@ def gemm_fraction(side: Side, repeats: int) -> dict[str, Any]:
         torch.mm(square, square)
         return Done(2 * size**3 / 1e9)
 
+    low = "" if side.precision == "float32" else f"_{side.precision}"
     row = compared(
-        "gemm_fraction",
+        f"gemm_fraction{low}",
         ours,
         product,
         5 * repeats,
@@ -268,7 +278,7 @@ def gemm_fraction(side: Side, repeats: int) -> dict[str, Any]:
         told["rate_products"] = row["ratio"] * linear / operations / told["share_products"]
         told["bandwidth"] = _bandwidth()
     told["step_seconds"] = row["ours"] * operations
-    return row | {"unit": "s per 10^9 operations"} | side.said(specs[0]) | told
+    return [row | {"unit": "s per 10^9 operations"} | side.said(specs[0]) | told]
 
 
 def _bandwidth() -> float:
@@ -352,16 +362,22 @@ def epoch_single(side: Side, repeats: int) -> list[dict[str, Any]]:
     return [row, _share(topology) | side.said(results[0].spec)]
 
 
-def epoch_multi(side: Side, repeats: int) -> dict[str, Any]:
+def epoch_multi(side: Side, repeats: int) -> list[dict[str, Any]]:
     """Two epochs on ten problems and the check after them."""
     problems = load_problems("gsm8k", regime="multi")
-    return _epochs("epoch_multi_vs_peft", side, problems, repeats, most=2)[0]
+    return [_epochs("epoch_multi_vs_peft", side, problems, repeats, most=2)[0]]
 
 
-def bank_gpu(side: Side, repeats: int) -> dict[str, Any]:
+def epoch_float32(side: Side, repeats: int) -> list[dict[str, Any]]:
+    """The first ten epochs on one problem with both sides in float32."""
+    plain, name = Side(side.frozen, "float32"), "epoch_single_vs_peft_float32"
+    return [_epochs(name, plain, load_problems("gsm8k"), repeats, most=10)[0]]
+
+
+def bank_gpu(side: Side, repeats: int) -> list[dict[str, Any]]:
     """The same as `epoch_single` with a bank of 64."""
     problems = load_problems("gsm8k")
-    return _epochs("bank64_gpu_vs_peft", side, problems, repeats, most=100, runs=64)[0]
+    return [_epochs("bank64_gpu_vs_peft", side, problems, repeats, most=100, runs=64)[0]]
 
 
 def _epochs(

@@ -140,6 +140,10 @@ def bench(
         Path | None, typer.Option("--json", help="Also write the rows to FILE.", metavar="FILE")
     ] = None,
     repeats: Annotated[int, typer.Option(help="Repeats; medians are reported.", min=1)] = 3,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Begin of names to measure; other rows of FILE stay.", metavar="NAME"),
+    ] = None,
     roundings: Annotated[
         Path | None,
         typer.Option(help="Compare precisions instead; write to FILE.", metavar="FILE"),
@@ -163,10 +167,21 @@ def bench(
         typer.echo(agreement(rows).to_string(index=False), err=True)
         _write_rows(roundings, rows)
         return
-    rows = measure(repeats=repeats)
+    rows = measure(repeats=repeats, only=only or ())
     typer.echo(render(rows), err=out is not None)
     if out:
-        _write_rows(out, rows)
+        _write_rows(out, _others(out, rows) + rows if only else rows)
+
+
+def _others(out: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that a file holds already of other measurements."""
+    if not out.is_file():
+        return []
+    measured = {row["name"] for row in rows}
+    try:
+        return [row for row in json.loads(out.read_text()) if row["name"] not in measured]
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError("json", str(out), "it holds no rows of `tsp bench`") from error
 
 
 def _write_rows(out: Path, rows: list[dict[str, Any]]) -> None:

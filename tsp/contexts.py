@@ -1,7 +1,8 @@
 """What stands before the prompts, read once a problem: keys and values that all runs share."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -14,8 +15,9 @@ log = logging.getLogger(__name__)
 class Contexts:
     """Contexts of a bank's problems, within a budget of memory.
 
-    What does not fit is kept on the host where the model is elsewhere, and read again with every
-    pass where it is not; the log says which. With a budget of 0 all is read with every pass.
+    What does not fit is kept on the host where the model is elsewhere, and visits in passes that
+    need it, no more of it at a time than the budget; where the model is on the host itself it is
+    read again with every pass. The log says which. With a budget of 0 all is read with every pass.
 
     Parameters
     ----------
@@ -52,7 +54,8 @@ class Contexts:
             return None
         log.warning("%s on %s: it is kept on the host", told, self.frozen.device)
         context = read_context(self.frozen, before, dtypes=self.dtypes)
-        return _moved(context, torch.device("cpu"), self.dtypes)
+        moved = _moved(context, torch.device("cpu"), self.dtypes)
+        return replace(moved, visits=visit_bytes(self.frozen, len(before), dtypes=self.dtypes))
 
 
 @torch.no_grad()
@@ -87,6 +90,32 @@ def context_bytes(frozen: Frozen, tokens: int, *, dtypes: Sequence[torch.dtype])
     windows = map(frozen.window_of, range(frozen.model.config.num_hidden_layers))
     held = sum(tokens if window is None else min(window - 1, tokens) for window in windows)
     return 2 * held * frozen.key_width * sum(dtype.itemsize for dtype in dtypes)
+
+
+def visit_bytes(frozen: Frozen, tokens: int, *, dtypes: Sequence[torch.dtype]) -> int:
+    """Bytes of the copy that a pass needs of a context on the host, in its own precision."""
+    return max(context_bytes(frozen, tokens, dtypes=[dtype]) for dtype in dtypes)
+
+
+def visits(
+    rows: Sequence[int], contexts: Sequence[Context | None], room: int
+) -> Iterator[list[int]]:
+    """Cut rows so that what the contexts of each part take while they visit fits the room.
+
+    A single context may be larger.
+    """
+    part: list[int] = []
+    seen: dict[int, int] = {}
+    for row in rows:
+        context = contexts[row]
+        if context and context.visits and id(context) not in seen:
+            if part and sum(seen.values()) + context.visits > room:
+                yield part
+                part, seen = [], {}
+            seen[id(context)] = context.visits
+        part.append(row)
+    if part:
+        yield part
 
 
 def neighbours(rows: Sequence[int], contexts: Sequence[Context | None]) -> list[int]:

@@ -1,12 +1,13 @@
 """Does greedy decoding with a prompt solve the problem?"""
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from tsp.attention import KeyValues, Layout
-from tsp.contexts import neighbours, placed
+from tsp.contexts import neighbours, placed, visits
 from tsp.models import Frozen
 from tsp.reading import Reading, Row, read
 
@@ -53,15 +54,26 @@ def micro_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[in
         yield group
 
 
-def batches(rows: Sequence[Row], token_budget: int) -> Iterator[list[int]]:
-    """`micro_batches` of rows, those that share a context side by side in each."""
+def batches(
+    rows: Sequence[Row], token_budget: int, context_budget: int = sys.maxsize
+) -> Iterator[list[int]]:
+    """`micro_batches` of rows, those that share a context side by side in each.
+
+    Contexts that are on the host and visit take no more than their budget at a time.
+    """
+    contexts = [row.context for row in rows]
     for group in micro_batches([row.own for row in rows], token_budget):
-        yield neighbours(group, [row.context for row in rows])
+        yield from visits(neighbours(group, contexts), contexts, context_budget)
 
 
 @torch.no_grad()
 def greedy_answers(
-    frozen: Frozen, rows: Sequence[Row], *, wishes: Sequence[Wish], token_budget: int
+    frozen: Frozen,
+    rows: Sequence[Row],
+    *,
+    wishes: Sequence[Wish],
+    token_budget: int,
+    context_budget: int = sys.maxsize,
 ) -> list[Answer]:
     """Decode every row greedily, as ``model.generate(do_sample=False)`` on the bare question would.
 
@@ -75,9 +87,11 @@ def greedy_answers(
         How far each may go.
     token_budget
         Positions of one forward pass.
+    context_budget
+        Bytes that contexts kept on the host may take while they visit.
     """
     answers: dict[int, Answer] = {}
-    for group in batches(rows, token_budget):
+    for group in batches(rows, token_budget, context_budget):
         everyone = range(len(group))
         reading = read(frozen, [rows[i] for i in group], choose=everyone, keep=True)
         found = finish(frozen, reading, {r: wishes[i] for r, i in enumerate(group)})

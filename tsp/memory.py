@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from tsp import attention
 from tsp.attention import KEPT, LONG, TILE, Context, Layout
-from tsp.contexts import context_bytes
+from tsp.contexts import context_bytes, visit_bytes
 from tsp.decoding import EXTRA_TOKENS, FED, GUESSES, batches
 from tsp.errors import InputError
 from tsp.models import Encoded, Frozen, hollow
@@ -132,8 +132,8 @@ def predict(
     contexts, held = _contexts(frozen, encoded, plan, dtypes=dtypes, kind=kind)
     runs = [_rows(frozen, spec, own, contexts) for spec, own in zip(specs, encoded, strict=True)]
     training = [_batch(spec, rows) for spec, rows in zip(specs, runs, strict=True)]
-    group = _largest([row for rows in training for row in rows], plan.token_budget)
-    decoded = _largest(_waiting(specs, runs), UNTRAINED * plan.token_budget)
+    group = _largest([row for rows in training for row in rows], plan)
+    decoded = _largest(_waiting(specs, runs), plan, UNTRAINED)
     room = max(spec.max_new_tokens or EXTRA_TOKENS for spec in specs) + GUESSES
     return Prediction(
         weights=sum(weight_bytes(frozen, dtype) for dtype in dtypes),
@@ -267,17 +267,21 @@ def _contexts(
 ) -> tuple[Contexts, int]:
     """Contexts that `tsp.contexts` would keep, in name only, and their bytes.
 
-    Elsewhere than on a CPU those beyond the budget are kept on the host, but visit in every pass.
+    Elsewhere than on a CPU those beyond the budget are kept on the host and visit, as many at a
+    time as the budget allows, or one that is larger.
     """
     found: Contexts = {(): None}
-    used = 0
+    held, visiting, budget = 0, [0], plan.context_budget
     for before in (problem.before for run in encoded for problem in run):
         if before not in found:
             size = context_bytes(frozen, len(before), dtypes=dtypes)
-            fits = used + size <= plan.context_budget or (kind != "cpu" and plan.context_budget > 0)
-            found[before] = Context(len(before), {}) if fits else None
-            used += size if fits else 0
-    return found, used
+            fits, visit = held + size <= budget, 0
+            if not fits and kind != "cpu" and budget:
+                visit = visit_bytes(frozen, len(before), dtypes=dtypes)
+            found[before] = Context(len(before), {}, visit) if fits or visit else None
+            held += size if fits else 0
+            visiting.append(visit)
+    return found, held + min(sum(visiting), max(budget, *visiting))
 
 
 def _rows(
@@ -292,10 +296,10 @@ def _batch(spec: RunSpec, rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: row.own, reverse=True)[: spec.settings.batch_size]
 
 
-def _largest(rows: Sequence[Row], token_budget: int) -> list[Row]:
-    """Rows of the micro-batch that computes most positions."""
-    groups = ([rows[i] for i in group] for group in batches(rows, token_budget))
-    return max(groups, key=_positions)
+def _largest(rows: Sequence[Row], plan: Plan, times: int = 1) -> list[Row]:
+    """Rows of the micro-batch that computes most positions, of some times the token budget."""
+    groups = batches(rows, times * plan.token_budget, plan.context_budget)
+    return max(([rows[i] for i in group] for group in groups), key=_positions)
 
 
 def _waiting(specs: Sequence[RunSpec], runs: Sequence[Sequence[Row]]) -> list[Row]:

@@ -5,7 +5,9 @@ import time
 
 import torch
 
+from tsp.budget import SHARE, free_memory
 from tsp.errors import InputError
+from tsp.memory import per_position, weight_bytes
 from tsp.models import Encoded, Frozen
 from tsp.reading import Row, read
 
@@ -13,6 +15,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 SMALL = 10_000_000  # weights below which a pass is over before precision matters
 GAIN = 0.9  # bfloat16 is chosen where it takes at most this part of float32's time
 REPEATS = 3
+LENGTH = 40 + 10 + 60 - 1  # positions of a row that is measured
 ROWS = {"cpu": 2, "cuda": 64}  # fewer would measure how fast a GPU is asked, not how it computes
 
 
@@ -32,7 +35,11 @@ def choose(wish: str, frozen: Frozen) -> str:
         return wish
     if most_likely(wish, frozen) == "float32":
         return "float32"
-    rows = _rows(frozen)
+    left = SHARE * free_memory(str(frozen.device)) - weight_bytes(frozen, torch.bfloat16)
+    many = int(left // (LENGTH * per_position(frozen, frozen.dtype)))
+    if many < 1:  # no room for a copy of the weights
+        return "float32"
+    rows = _rows(frozen, many)
     wide, low = (frozen, frozen.at(torch.bfloat16))
     times: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     for repeat in range(REPEATS + 1):
@@ -61,11 +68,12 @@ def check_known(wish: str) -> None:
         raise InputError("precision", wish, f"choose one of {', '.join(PRECISIONS)}")
 
 
-def _rows(frozen: Frozen) -> list[Row]:
-    """Rows of the usual size, prompts of 40 among a hundred tokens, as many as a bank has."""
+def _rows(frozen: Frozen, most: int) -> list[Row]:
+    """Rows of the usual size, a prompt of 40 among 70 tokens, as many as a bank has or as fit."""
     coded = Encoded((), tuple(range(10)), tuple(range(60)))
     prompt = torch.zeros(40, frozen.dim, device=frozen.device).normal_(0, 0.02)
-    return [Row(prompt.requires_grad_(), coded)] * ROWS.get(frozen.device.type, ROWS["cpu"])
+    many = min(most, ROWS.get(frozen.device.type, ROWS["cpu"]))
+    return [Row(prompt.requires_grad_(), coded)] * many
 
 
 def _timed(frozen: Frozen, rows: list[Row]) -> float:

@@ -82,7 +82,8 @@ def read(
     places = [(r, place) for r, row in enumerate(rows) for place in _asked(row)]
     line, column = torch.tensor(places, device=frozen.device).T
     tokens = [token for row in rows for token in row.encoded.target]
-    wanted = torch.tensor([r in set(choose) for r, _ in places], device=frozen.device)
+    chosen = set(choose)
+    wanted = torch.tensor([r in chosen for r, _ in places], device=frozen.device)
     each, ids, margins = _AnswerLoss.apply(
         hidden[line, column], frozen.head, torch.tensor(tokens, device=frozen.device), wanted
     )

@@ -85,7 +85,8 @@ def ensure(
     device
         As `tsp.models.load` takes it.
     precision
-        As `tsp.precision.choose` takes it; ``auto`` keeps what a plan to go on with says.
+        As `tsp.precision.choose` takes it; ``auto`` keeps what a plan to go on with says, or what
+        the runs of these that are stored have.
     token_budget
         Positions of one forward pass; None: the plan's own.
     events
@@ -95,25 +96,46 @@ def ensure(
     -------
     list[str]
         One id a run, in the order of ``specs``, each once.
+
+    Raises
+    ------
+    InputError
+        If there is no such model, device or precision, or if a run is stored in another precision
+        than the one asked for.
     """
     events = events or Events()
     jobs = jobs_of(specs)
+    check_known(precision)
     missing = [job for job in jobs if not _usable(store, job.id, events)]
+    wishes = _wishes(jobs, store, precision)
     if missing:
         place = models.resolve_device(device)
-        check_known(precision)
         # What fails here fails before a plan is written.
         base = _Model(place)
         frozen = base.named(missing[0].spec.model)
-        if len(missing) == 1:
+        if len(jobs) == 1:
             encode_all(missing[0].spec, frozen, missing[0].problems)
         del frozen
         path = store.root / "plans" / f"{name}.json"
         schedule = _begun(path, jobs, missing, device=place, precision=precision)
         if schedule is None:
             schedule = _Schedule(path, place, {}, _banks(missing, _bank_size(place)))
-        _train_banks(schedule, base, store, events, precision=precision, token_budget=token_budget)
+        _train_banks(schedule, base, store, events, wishes=wishes, token_budget=token_budget)
     return [job.id for job in jobs if job.id in store]
+
+
+def _wishes(jobs: list[Job], store: Store, precision: str) -> dict[str, str]:
+    """Precision asked for, for each model; ``auto`` goes on with what its stored runs have."""
+    stored: dict[str, set[str]] = defaultdict(set)
+    for job in jobs:
+        if job.id in store:
+            found = store.read(job.id).precision
+            stored[job.spec.model].add(found)
+            if precision not in ("auto", found):
+                remedy = f"run {job.id} was trained in {found}; say auto or name another store"
+                raise InputError("precision", precision, remedy)
+    alike = {model: next(iter(found)) for model, found in stored.items() if len(found) == 1}
+    return {job.spec.model: alike.get(job.spec.model, precision) for job in jobs}
 
 
 class _Model:
@@ -185,9 +207,6 @@ def find_or_train(
     alike = [run for run in fitting if precision in ("auto", run.precision)]
     if alike:
         return max(alike, key=lambda run: run.spec.epochs)
-    if job.id in {run.id for run in fitting}:
-        remedy = f"run {job.id} was trained in another; take it (auto) or name another store"
-        raise InputError("precision", precision, remedy)
     (run_id,) = ensure([spec], store, device=device, precision=precision, events=events)
     return store.read(run_id)
 
@@ -205,7 +224,7 @@ def _train_banks(
     store: Store,
     events: Events,
     *,
-    precision: str,
+    wishes: Mapping[str, str],
     token_budget: int | None,
 ) -> None:
     failures: list[str] = []
@@ -214,7 +233,8 @@ def _train_banks(
             continue
         frozen = base.named(jobs[0].spec.model)
         if frozen.name not in schedule.plans:
-            plan = _settings(schedule.banks, frozen, Plan(precision=choose(precision, frozen)))
+            precision = choose(wishes[frozen.name], frozen)
+            plan = _settings(schedule.banks, frozen, Plan(precision=precision))
             if token_budget is not None:
                 plan = replace(plan, token_budget=token_budget)
             schedule.plans[frozen.name] = plan
@@ -240,7 +260,7 @@ def _train(
         if job.id in left_out:
             events.left_out(job, left_out[job.id])
     jobs = [job for job in jobs if job.id not in left_out]
-    if not jobs:
+    if all(job.id in store for job in jobs):
         return []
     events.begin(jobs, *told, _peak(jobs, frozen, plan))
     results = train_bank(

@@ -205,6 +205,7 @@ class Bank:
             [question.row for question in self.waiting],
             wishes=[question.run.wish(question.problem) for question in self.waiting],
             token_budget=UNTRAINED * self.plan.token_budget,
+            context_budget=self.plan.context_budget,
         )
         for question, answer in zip(self.waiting, answers, strict=True):
             question.run.record(question.epoch, question.problem, answer)
@@ -222,7 +223,8 @@ class Bank:
         rows = [self._row(entry) for entry in entries]
         trained = [i for i, entry in enumerate(entries) if entry.train]
         open_ = [i for i, entry in enumerate(entries) if not entry.train]
-        for group in batches([rows[i] for i in trained], self.plan.token_budget):
+        budgets = (self.plan.token_budget, self.plan.context_budget)
+        for group in batches([rows[i] for i in trained], *budgets):
             chosen = [trained[k] for k in group]
             members = [entries[i] for i in chosen]
             check = [r for r, entry in enumerate(members) if entry.check]
