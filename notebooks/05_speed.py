@@ -161,10 +161,15 @@ table(
 
 # %% mystnb={"image": {"alt": "Horizontal bars on a logarithmic axis, one for each comparison: how many times as long the other side takes; a tick on each marks the aim."}, "figure": {"caption": "How many times as long the other side takes (bars), and what was aimed at (ticks). A bar left of its tick misses its aim.", "name": "fig-speed"}} tags=["hide-input"]
 speeds = [name for name in rows.index if not AIMS[name].share]
+ratios = rows.ratio[speeds].astype(float)
 fig, ax = plt.subplots(figsize=(WIDTH, 0.42 * len(speeds) + 0.8))
-ax.barh([AIMS[name].what for name in speeds], rows.ratio[speeds], color=METHOD_COLORS["tsloss"])
+ax.barh([AIMS[name].what for name in speeds], ratios - 1, left=1, color=METHOD_COLORS["tsloss"])
 ax.plot([AIMS[name].aim for name in speeds], range(len(speeds)), "|", color="black", ms=14, mew=2)
 ax.set(xscale="log", xlabel="times as long")
+ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if tick < 1.3 * ratios.max()]
+ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+ax.set_xlim(min(0.8, 0.9 * ratios.min()), 1.3 * ratios.max())
+ax.minorticks_off()
 ax.axvline(1, color="0.4", lw=1)
 ax.invert_yaxis()
 plt.show()
