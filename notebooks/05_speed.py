@@ -117,14 +117,13 @@ table(
     pd.DataFrame(
         {
             "what": [AIMS[name].what for name in rows.index],
-            "ours": [f"{value:.3g}" for value in rows.ours],
-            "the other": [f"{value:.3g}" for value in rows.peer],
-            "unit": rows.unit.to_list(),
             "ratio": [shown(name) for name in rows.index],
             "aim": [AIMS[name].text for name in rows.index],
-            "compared with": rows.peer_name.to_list(),
-            "our precision": rows.precision.fillna("").to_list(),
-            "repeats": rows.repeats.to_list(),
+            "ours": [
+                f"{way.ours:.3g} {way.unit}" + (f", {way.precision}" if way.precision else "")
+                for way in rows.fillna({"precision": ""}).itertuples()
+            ],
+            "the other": [f"{way.peer:.3g}: {way.peer_name}" for way in rows.itertuples()],
         }
     ).set_index("what")
 )
