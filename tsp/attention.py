@@ -309,26 +309,26 @@ class _Side:
         return self.before + self.own.shape[2]
 
     def met(self, part: Tensor) -> Tensor:
-        """Products of (heads, b, m, D) with all of them, (heads, b, m, c + t).
-
-        Head by head, each to where it belongs: no key is copied, and no score.
-        """
+        """Products of (heads, b, m, D) with all of them, (heads, b, m, c + t)."""
+        if self.shared is None:
+            return _product(part, self.own.transpose(2, 3))
         found = part.new_empty(*part.shape[:3], self.length)
-        for h, (query, there) in enumerate(zip(part, found, strict=True)):
-            if self.shared is not None:
-                far = there.flatten(0, 1)[:, : self.before]
-                torch.mm(query.flatten(0, 1), self.shared[h].T, out=far)
-            torch.bmm(query, self.own[h].transpose(1, 2), out=there[..., self.before :])
+        # Products that write to where they belong spare a copy of all the scores.
+        far, near = found.flatten(1, 2)[..., : self.before], found.flatten(0, 1)[..., self.before :]
+        torch.bmm(part.flatten(1, 2), self.shared.transpose(1, 2), out=far)
+        torch.bmm(part.flatten(0, 1), self.own.flatten(0, 1).transpose(1, 2), out=near)
         return found
 
     def mixed(self, weights: Tensor) -> Tensor:
         """Sum of all of them by weights (heads, b, m, c + t), (heads, b, m, D)."""
+        if self.shared is None:
+            return _product(weights, self.own)
         found = weights.new_empty(*weights.shape[:3], self.own.shape[3])
-        for h, (given, there) in enumerate(zip(weights, found, strict=True)):
-            if self.shared is not None:
-                far = given.flatten(0, 1)[:, : self.before]
-                torch.mm(far, self.shared[h], out=there.flatten(0, 1))
-            there.baddbmm_(given[..., self.before :], self.own[h], beta=int(self.before > 0))
+        far, near = weights.split([self.before, self.own.shape[2]], -1)
+        # Head by head: a batched product of a part of a tensor takes half as long again.
+        for head, values, there in zip(far.flatten(1, 2), self.shared, found, strict=True):
+            torch.mm(head, values, out=there.flatten(0, 1))
+        found.flatten(0, 1).baddbmm_(near.flatten(0, 1), self.own.flatten(0, 1))
         return found
 
 
