@@ -65,7 +65,7 @@ class Layout:
     own: list[KeyValues] | None = None
     recorded: dict[int, KeyValues] | None = None
     segments: list[tuple[slice, Context | None]] = field(init=False)
-    _hidden: dict[tuple[int | None, int, int, int], Tensor] = field(
+    _hidden: dict[tuple[int | None, int, int, int, int], Tensor] = field(
         init=False, default_factory=dict
     )
 
@@ -86,15 +86,23 @@ class Layout:
             slots[:, rows, self.places] = new
         return held[0][:, :, : self._used], held[1][:, :, : self._used]
 
-    def hidden(self, rows: slice, first: int, keys: int, window: int | None) -> Tensor:
-        """Which of the keys from place ``first`` on a query may not see, (1 or B, q, keys)."""
-        known = (window, rows.start, first, keys)
+    def hidden(self, rows: slice, before: int, own: int, window: int | None) -> Tensor:
+        """Which of the last keys a query may not see, (1 or b, q, keys).
+
+        They are ``before`` places of the rows' contexts, fewer where these are shorter, and ``own``
+        ones.
+        """
+        known = (window, rows.start, rows.stop, before, own)
         if known not in self._hidden:
             places = self.places if len(self.places) == 1 else self.places[rows]
-            here, there = places[..., None], torch.arange(first, first + keys, device=places.device)
+            here, there = places[..., None], torch.arange(-before, own, device=places.device)
             hidden = there > here
             if window:
                 hidden |= there <= here - window
+            lengths = [context.length if context else 0 for context in self.contexts[rows]]
+            if min(lengths) < before:
+                starts = -torch.tensor(lengths, device=places.device)[:, None, None]
+                hidden = hidden | (there < starts)
             self._hidden[known] = hidden
         return self._hidden[known]
 
@@ -129,7 +137,9 @@ def attend(
     if alone and LONG <= size <= (sliding_window or size):
         return _causal(query, key, value, scaling).transpose(1, 2), None
     told = (layout, module.layer_idx, scaling, sliding_window)
-    if torch.is_grad_enabled() and layout.own is None:
+    if layout.own is not None:
+        return _decoded(query, keys, values, *told), None
+    if torch.is_grad_enabled():
         return _Attention.apply(query, keys, values, *told), None
     return _forward(query, keys, values, *told), None
 
@@ -232,6 +242,40 @@ def _forward(
         tile.put(tile.forward(weights), out.transpose(1, 2))
         if kept is not None and tile.keeps:
             kept.append(weights)
+    return out
+
+
+def _decoded(query: Tensor, key: Tensor, value: Tensor, *told: Any) -> Tensor:
+    """What a decoding step sees: few queries a row, so rows of many contexts are met at once.
+
+    Contexts are set flush with the own keys behind them.
+    """
+    layout, layer, scaling, window = told
+    B, H, q, _ = query.shape
+    heads, own = len(key), key.shape[2]
+    pairs = [it.of(layer, query.dtype) if it else None for _, it in layout.segments]
+    longest = max(pair[0].shape[1] if pair else 0 for pair in pairs)
+    out = query.new_empty(B, q, *query.shape[1::2])
+    for rows in _pieces(slice(0, B), _room(query) // (H * q * (longest + own))):
+        part = _by_head(query[rows], heads).mul_(scaling)  # (heads, b, G * q, D)
+        scores = part.new_empty(*part.shape[:3], longest + own)
+        scores[..., longest:] = _product(part, key[:, rows].transpose(2, 3))
+        shared = []  # rows of this piece, the places of their context, and its keys and values
+        for (segment, _), pair in zip(layout.segments, pairs, strict=True):
+            first, last = max(segment.start, rows.start), min(segment.stop, rows.stop)
+            if pair and first < last:
+                those = slice(first - rows.start, last - rows.start)
+                shared.append((those, slice(longest - pair[0].shape[1], longest), pair))
+        for those, places, (keys, _) in shared:
+            far = scores[:, those].flatten(1, 2)[..., places]
+            torch.bmm(part[:, those].flatten(1, 2), keys.transpose(1, 2), out=far)
+        hidden = layout.hidden(rows, longest, own, window).repeat(1, H // heads, 1)
+        weights = scores.masked_fill_(hidden, -torch.inf).softmax(-1)
+        seen = _product(weights[..., longest:], value[:, rows])
+        for those, places, (_, values) in shared:
+            far = weights[:, those].flatten(1, 2)[..., places]
+            seen[:, those].flatten(1, 2).baddbmm_(far, values)
+        _place(seen, out.transpose(1, 2)[rows])
     return out
 
 
@@ -339,8 +383,8 @@ def _tiles(query: Tensor, key: Tensor, value: Tensor, *told: Any) -> Iterator[_T
     for segment, context in layout.segments:
         keys, values = context.of(layer, query.dtype) if context else (None, None)
         before = keys.shape[1] if keys is not None else 0
-        first = -before if window else 0  # without a window all of a context is seen
-        hidden = layout.hidden(segment, first, own - first, window)
+        # Without a window all of a context is seen.
+        hidden = layout.hidden(segment, before if window else 0, own, window)
         a_query = query.shape[1] * (before + own)  # scores of one query position of one row
         many = _room(query) // (a_query * query.shape[2])
         few = query.shape[2] if many else _room(query) // a_query

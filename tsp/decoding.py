@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -11,6 +11,7 @@ from tsp.contexts import neighbours, placed, visits
 from tsp.models import Frozen
 from tsp.reading import Reading, Row, read
 
+READINGS = 4  # whose answers are generated together: a step keeps no activations
 EXTRA_TOKENS = 32  # an answer may be this much longer than the reference
 GUESSES = 6  # tokens guessed ahead in generation: a wrong guess costs little, a right one a step
 FED = {"cpu": 96, "cuda": 1024}  # tokens a step takes about as fast as one
@@ -33,10 +34,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Wish:
-    """How far an answer may go, and earlier texts that it may resemble."""
+    """How far an answer may go, and what is guessed of it: no guess changes an answer."""
 
     limit: int
-    hints: tuple[Ids, ...] = ()
+    hints: tuple[Ids, ...] = ()  # texts that it may resemble
+    agreed: int | None = None  # tokens of the reference that it begins with; None: who knows
 
 
 def micro_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
@@ -77,6 +79,10 @@ def greedy_answers(
 ) -> list[Answer]:
     """Decode every row greedily, as ``model.generate(do_sample=False)`` on the bare question would.
 
+    Reading a row with its reference tells the first reference token that greedy decoding would not
+    choose; up to there both agree, so generation starts from it, and a row whose whole reference is
+    chosen needs none.
+
     Parameters
     ----------
     frozen
@@ -90,38 +96,23 @@ def greedy_answers(
     context_budget
         Bytes that contexts kept on the host may take while they visit.
     """
-    answers: dict[int, Answer] = {}
-    for group in batches(rows, token_budget, context_budget):
-        everyone = range(len(group))
-        reading = read(frozen, [rows[i] for i in group], choose=everyone, keep=True)
-        found = finish(frozen, reading, {r: wishes[i] for r, i in enumerate(group)})
-        answers |= {group[r]: answer for r, answer in found.items()}
-    return [answers[i] for i in range(len(rows))]
+    said: dict[int, Ids] = {}
+    for group in batches(rows, READINGS * token_budget, context_budget):
+        known, short = [wishes[i] for i in group], [_cut_row(rows[i], wishes[i]) for i in group]
+        going = _Generation(frozen, short, known)
+        for part in batches(short, token_budget, context_budget):
+            chosen = [short[i] for i in part]
+            going.begin(read(frozen, chosen, choose=range(len(part)), keep=True), part)
+        said |= dict(zip(group, going.run(), strict=True))
+    return [_answer(frozen, row, said[i]) for i, row in enumerate(rows)]
 
 
-@torch.no_grad()
-def finish(frozen: Frozen, reading: Reading, wishes: dict[int, Wish]) -> dict[int, Answer]:
-    """Answers of some rows of a reading: what it tells of them, and generation from there on.
-
-    The reading tells the first reference token that greedy decoding would not choose; up to there
-    both agree, so generation starts from it, and a row whose whole reference is chosen needs none.
-
-    Parameters
-    ----------
-    frozen
-        The model that read.
-    reading
-        With choices and own keys and values; the latter are taken out of it.
-    wishes
-        By row number, for the rows whose answers are wanted.
-    """
-    drafts = {r: _draft(frozen, reading, r, wish) for r, wish in wishes.items()}
-    open_ = [r for r, draft in drafts.items() if not _ended(frozen, draft, wishes[r].limit)]
-    if open_:
-        begun, told = [drafts[r] for r in open_], [wishes[r] for r in open_]
-        going = _Generation(frozen, reading, open_, begun, told)
-        drafts |= dict(zip(open_, going.run(), strict=True))
-    return {r: _answer(frozen, reading.rows[r], draft) for r, draft in drafts.items()}
+def _cut_row(row: Row, wish: Wish) -> Row:
+    """A row without what is probably read in vain: the reference behind the first difference."""
+    coded = row.encoded
+    if wish.agreed is None:
+        return row
+    return replace(row, encoded=replace(coded, target=coded.target[: wish.agreed + 1]))
 
 
 @torch.no_grad()
@@ -151,8 +142,12 @@ def settled(
 
 def _draft(frozen: Frozen, reading: Reading, r: int, wish: Wish) -> Ids:
     """Tokens greedy decoding is known to choose: the agreed ones and the first that differs."""
-    chosen = reading.choices[r].ids
-    return _cut(frozen, chosen[: _shared(chosen, reading.rows[r].encoded.target) + 1], wish.limit)
+    return _cut(frozen, reading.choices[r].ids[: agreed(reading, r) + 1], wish.limit)
+
+
+def agreed(reading: Reading, r: int) -> int:
+    """Tokens of a row's reference up to the first that greedy decoding would not choose."""
+    return _shared(reading.choices[r].ids, reading.rows[r].encoded.target)
 
 
 def _shared(ids: Sequence[int], others: Sequence[int]) -> int:
@@ -179,30 +174,43 @@ class _Generation:
     token at a time would give.
     """
 
-    def __init__(
-        self,
-        frozen: Frozen,
-        reading: Reading,
-        lines: Sequence[int],
-        begun: Sequence[Ids],
-        wishes: Sequence[Wish],
-    ) -> None:
-        self.frozen, self.wishes = frozen, wishes
-        self.rows = [reading.rows[line] for line in lines]
-        self.contexts = placed([row.context for row in self.rows], frozen)
-        self.said = list(begun)
-        self.fixed = [_behind_context(row) for row in self.rows]
-        ends = [a + wish.limit for a, wish in zip(self.fixed, wishes, strict=True)]
-        self.held = list(range(len(lines)))  # rows that the buffers hold
+    def __init__(self, frozen: Frozen, rows: Sequence[Row], wishes: Sequence[Wish]) -> None:
+        self.frozen, self.rows, self.wishes = frozen, rows, wishes
+        self.contexts = placed([row.context for row in rows], frozen)
+        self.said: list[Ids] = [()] * len(rows)
+        self.fixed = [_behind_context(row) for row in rows]
+        self.held: list[int] = []  # rows that the buffers hold
         self.own: list[KeyValues] = []
+        self._read: list[tuple[list[KeyValues], Sequence[int]]] = []
+
+    def begin(self, reading: Reading, part: Sequence[int]) -> None:
+        """Take what a reading tells of some rows; their keys and values are taken out of it."""
+        for line, r in enumerate(part):
+            self.said[r] = _draft(self.frozen, reading, line, self.wishes[r])
         assert reading.own is not None
-        while reading.own:  # a layer's keys are let go of once they are in their buffer
-            key, value = reading.own.pop(0)
-            slots = max(*ends, key.shape[2]) + GUESSES
-            self.own.append((_room(key, lines, slots), _room(value, lines, slots)))
+        if not all(map(self._ended, part)):
+            self._read.append((reading.own, part))
+
+    def _fill(self) -> None:
+        """Move keys and values of the rows that go on into buffers with room for the rest."""
+        self.held = [r for r in range(len(self.rows)) if not self._ended(r)]
+        places = ((self.rows[r].own, self.fixed[r] + self.wishes[r].limit) for r in self.held)
+        slots = max(map(max, places)) + GUESSES
+        lines = {r: line for line, r in enumerate(self.held)}
+        moves = []
+        for own, part in self._read:
+            going = [k for k, r in enumerate(part) if r in lines]
+            moves.append((own, going, [lines[part[k]] for k in going]))
+        while moves[0][0]:  # a layer's keys are let go of once they are in their buffer
+            layer = [(own.pop(0), chosen, to) for own, chosen, to in moves]
+            keys, values = ([(pair[k], chosen, to) for pair, chosen, to in layer] for k in (0, 1))
+            many = len(self.held)
+            self.own.append((_room(keys, many, slots), _room(values, many, slots)))
 
     def run(self) -> list[Ids]:
         """Go on until every row has ended or is as long as it may be."""
+        if self._read:
+            self._fill()
         while going := [r for r in self.held if not self._ended(r)]:
             if len(going) <= 0.75 * len(self.held):  # making room anew costs a copy of the buffers
                 lines = [self.held.index(r) for r in going]
@@ -257,11 +265,15 @@ def _behind_context(row: Row) -> int:
     return row.own - len(row.encoded.target) + 1
 
 
-def _room(held: torch.Tensor, lines: Sequence[int], slots: int) -> torch.Tensor:
-    """Copy keys or values of some rows of (heads, B, q, D) into buffers with more slots."""
-    heads, _, q, D = held.shape
-    buffer = held.new_zeros(heads, len(lines), slots, D)
-    buffer[:, :, :q] = held[:, lines]
+def _room(
+    parts: Sequence[tuple[torch.Tensor, Sequence[int], Sequence[int]]], rows: int, slots: int
+) -> torch.Tensor:
+    """Copy rows of keys or values, (heads, b, q, D) each, to their lines of a buffer with slots."""
+    heads, _, _, D = parts[0][0].shape
+    buffer = parts[0][0].new_zeros(heads, rows, slots, D)
+    for held, chosen, lines in parts:
+        known = held[:, chosen, :slots]
+        buffer[:, lines, : known.shape[2]] = known
     return buffer
 
 

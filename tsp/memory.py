@@ -18,13 +18,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from tsp import attention
 from tsp.attention import KEPT, LONG, TILE, Context, Layout
 from tsp.contexts import context_bytes, visit_bytes
-from tsp.decoding import EXTRA_TOKENS, FED, GUESSES, batches
+from tsp.decoding import EXTRA_TOKENS, FED, GUESSES, READINGS, batches
 from tsp.errors import InputError
 from tsp.models import Encoded, Frozen, hollow
 from tsp.prompts import prompt_dtype
 from tsp.reading import CHUNK, Row
 from tsp.spec import RunSpec
-from tsp.trainer import UNTRAINED, WAITING_ROUNDS, WAITING_ROWS, Plan
+from tsp.trainer import WAITING_ROUNDS, WAITING_ROWS, Plan
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ def predict(
     runs = [_rows(frozen, spec, own, contexts) for spec, own in zip(specs, encoded, strict=True)]
     training = [_batch(spec, rows) for spec, rows in zip(specs, runs, strict=True)]
     group = _largest([row for rows in training for row in rows], plan)
-    decoded = _largest(_waiting(specs, runs), plan, UNTRAINED)
+    decoded = _largest(_waiting(specs, runs), plan, READINGS)
     room = max(spec.max_new_tokens or EXTRA_TOKENS for spec in specs) + GUESSES
     return Prediction(
         weights=sum(weight_bytes(frozen, dtype) for dtype in dtypes),
@@ -142,7 +142,9 @@ def predict(
         activations=_activations(frozen, group, dtype=low, kind=kind),
         activations_per_run=max(_kept_bytes(frozen, rows, low) for rows in training),
         vocabulary=_vocabulary_bytes(frozen, group, low),
-        generation=_generation_bytes(frozen, decoded, room=room, kind=kind),
+        generation=_generation_bytes(
+            frozen, decoded, token_budget=plan.token_budget, room=room, kind=kind
+        ),
         reading=_reading_bytes(frozen, [before for before, held in contexts.items() if held]),
         spread=SPREAD.get(kind, 1.0),
     )
@@ -364,9 +366,13 @@ def _vocabulary_bytes(frozen: Frozen, group: Sequence[Row], dtype: torch.dtype) 
     return min(asked, CHUNK) * len(frozen.vocabulary) * a_logit + hidden
 
 
-def _generation_bytes(frozen: Frozen, group: Sequence[Row], *, room: int, kind: str) -> int:
-    """Of the pass that reads what is decoded, or of the steps behind it, whichever is more."""
-    reading = _positions(group) * (_key_bytes(frozen) + _layer_bytes(frozen, frozen.dtype))
+def _generation_bytes(
+    frozen: Frozen, group: Sequence[Row], *, token_budget: int, room: int, kind: str
+) -> int:
+    """Of the passes that read what is decoded, or of the steps behind them, whichever is more."""
+    part = max(token_budget, *(row.own for row in group))  # what one of these passes reads
+    reading = _positions(group) * _key_bytes(frozen)
+    reading += min(part, _positions(group)) * _layer_bytes(frozen, frozen.dtype)
     longest, rows = max(row.own for row in group), len(group)
     slots = longest + room  # keys as read move into their buffers layer by layer
     fed = min(rows * (GUESSES + 1), max(rows, FED.get(kind, FED["cpu"])))

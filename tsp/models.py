@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 from tsp import attention, hub
 from tsp.atomic import sha256_of
 from tsp.errors import InputError
+from tsp.norms import with_own_norms
 from tsp.paths import cache_dir
 from tsp.tiny import TINY, tiny_model, tiny_tokenizer
 
@@ -142,10 +144,13 @@ class Frozen:
         """Input embedding of every token, shape (V, d), as the weights have it."""
         return cast(torch.Tensor, self.model.get_input_embeddings().weight)
 
-    @property
+    @cached_property
     def decoder(self) -> torch.nn.Module:
-        """The model without its vocabulary projection: hidden states at every position."""
-        return cast(torch.nn.Module, self.model.base_model)
+        """The model without its vocabulary projection: hidden states at every position.
+
+        Its weights are the model's; its norms are computed faster (`tsp.norms`).
+        """
+        return with_own_norms(self.model.base_model)
 
     @property
     def head(self) -> torch.Tensor:

@@ -15,7 +15,8 @@ from tsp.attention import Context, KeyValues, Layout
 from tsp.contexts import placed
 from tsp.models import Encoded, Frozen
 
-CHUNK = 128  # positions projected to the vocabulary at once: their logits stay in a cache
+CHUNK = 128  # positions projected to the vocabulary at once
+LANE = 16  # of them worked on at once: their logits stay in a cache
 
 
 @dataclass(frozen=True)
@@ -151,20 +152,27 @@ class _AnswerLoss(torch.autograd.Function):
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         head = head.to(hidden.dtype)
         room = hidden.new_empty(min(CHUNK, len(hidden)), len(head))  # the same for every chunk
+        lane = room.new_empty(min(LANE, len(room)), len(head), dtype=wide)
         for start in range(0, len(hidden), CHUNK):
-            part = slice(start, min(start + CHUNK, len(hidden)))
-            logits = torch.mm(hidden[part], head.T, out=room[: part.stop - start]).to(wide)
-            if wanted[part].any():
-                ids[part], margins[part] = first_choice(logits)
-            at = targets[part, None]
-            logits -= logits.amax(-1, keepdim=True)
-            own = logits.gather(1, at)
-            total = logits.exp_().sum(-1, keepdim=True)
-            losses[part] = (total.log() - own).squeeze(1)
+            chunk = hidden[start : start + CHUNK]
+            logits = torch.mm(chunk, head.T, out=room[: len(chunk)])
+            for low in logits.split(LANE):
+                part = slice(start, start + len(low))
+                start = part.stop
+                high = low if low.dtype == wide else lane[: len(low)].copy_(low)
+                if wanted[part].any():
+                    ids[part], margins[part] = first_choice(high)
+                at = targets[part, None]
+                high -= high.amax(-1, keepdim=True)
+                own = high.gather(1, at)
+                total = high.exp_().sum(-1, keepdim=True)
+                losses[part] = (total.log() - own).squeeze(1)
+                if gradient is not None:
+                    high /= total
+                    high.scatter_add_(1, at, high.new_full(at.shape, -1.0))
+                    low.copy_(high)
             if gradient is not None:
-                logits /= total
-                logits.scatter_add_(1, at, logits.new_full(at.shape, -1.0))
-                gradient[part] = logits.to(hidden.dtype) @ head
+                torch.mm(logits, head, out=gradient[start - len(chunk) : start])
         ctx.gradient = gradient
         ctx.mark_non_differentiable(ids, margins)
         return losses, ids, margins

@@ -5,12 +5,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tsp.contexts import Contexts
-from tsp.decoding import Wish, batches, greedy_answers, settled
+from tsp.decoding import Wish, agreed, batches, greedy_answers, settled
 from tsp.members import Member, RunResult
 from tsp.models import Frozen
 from tsp.penalties import penalties
@@ -20,7 +21,6 @@ from tsp.tasks import Problem
 
 WAITING_ROWS = 48  # answers that are generated together, but for
 WAITING_ROUNDS = 6  # checks at most: a run that is solved trains on until they are decided
-UNTRAINED = 4  # a pass without gradient keeps no activations and takes that many more positions
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,17 @@ class Question:
     problem: int
     epoch: int
     row: Row
+    agreed: int | None  # what a training pass says of `Wish.agreed`
+
+    @property
+    def wish(self) -> Wish:
+        """How far its answer may go."""
+        return replace(self.run.wish(self.problem), agreed=self.agreed)
+
+    @property
+    def asked(self) -> tuple[Any, ...]:
+        """All that the answer depends on."""
+        return (self.row.prompt.cpu().numpy().tobytes(), self.row.encoded, self.wish.limit)
 
 
 @dataclass
@@ -200,15 +211,20 @@ class Bank:
 
     def answer(self) -> None:
         """Decode the answers that wait, those of several epochs together, and close the checks."""
+        alike: dict[tuple[Any, ...], list[Question]] = defaultdict(list)
+        for question in self.waiting:  # runs of one seed begin with the same prompt
+            alike[question.asked].append(question)
+        first = [questions[0] for questions in alike.values()]
         answers = greedy_answers(
             self.frozen,
-            [question.row for question in self.waiting],
-            wishes=[question.run.wish(question.problem) for question in self.waiting],
-            token_budget=UNTRAINED * self.plan.token_budget,
+            [question.row for question in first],
+            wishes=[question.wish for question in first],
+            token_budget=self.plan.token_budget,
             context_budget=self.plan.context_budget,
         )
-        for question, answer in zip(self.waiting, answers, strict=True):
-            question.run.record(question.epoch, question.problem, answer)
+        for questions, answer in zip(alike.values(), answers, strict=True):
+            for question in questions:
+                question.run.record(question.epoch, question.problem, answer)
         self.waiting = []
         for run in self.runs:
             run.close_checks()
@@ -222,7 +238,9 @@ class Bank:
         losses = {id(run): Loss(0.0, torch.zeros_like(run.prompt)) for run, _ in training}
         rows = [self._row(entry) for entry in entries]
         trained = [i for i, entry in enumerate(entries) if entry.train]
-        open_ = [i for i, entry in enumerate(entries) if not entry.train]
+        open_: dict[int, int | None] = {
+            i: None for i, entry in enumerate(entries) if not entry.train
+        }
         budgets = (self.plan.token_budget, self.plan.context_budget)
         for group in batches([rows[i] for i in trained], *budgets):
             chosen = [trained[k] for k in group]
@@ -234,10 +252,10 @@ class Bank:
             known = settled(self.reader, reading, wishes, exact=self.reader is self.frozen)
             for r, answer in known.items():
                 members[r].run.record(epoch, members[r].problem, answer)
-            open_ += [chosen[r] for r in check if r not in known]
-        for i in sorted(open_):
+            open_ |= {chosen[r]: agreed(reading, r) for r in check if r not in known}
+        for i, begins in sorted(open_.items()):
             entry, row = entries[i], replace(rows[i], prompt=rows[i].prompt.detach())
-            self.waiting.append(Question(entry.run, entry.problem, epoch, row))
+            self.waiting.append(Question(entry.run, entry.problem, epoch, row, begins))
         return losses
 
     def _row(self, entry: Entry) -> Row:
