@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import tsp.decoding
 from tests.conftest import problem
-from tests.test_attention import lively, made_rows
+from tests.test_attention import limits, lively, made_rows
 from tsp.contexts import Contexts, neighbours
 from tsp.decoding import NEAR, Wish, greedy_answers, micro_batches, settled
 from tsp.models import Encoded
@@ -79,6 +79,47 @@ def test_answers_that_agree_with_the_reference_for_a_while(name):
     assert part.ids == said
     assert not part.exact
     assert part.matched == 5
+
+
+@pytest.mark.parametrize("agreed", [0, 3, 5, 7, 99])
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_where_a_difference_is_looked_for_changes_no_answer(name, agreed, monkeypatch):
+    """The reference is read up to there alone, whether they agree for longer or not as long."""
+    frozen = lively(name)
+    (row,) = random_rows(frozen, ["?"], scale=0.3)
+    said = plain_greedy(frozen, row, 12)
+    targets = [said[:8], (*said[:5], (said[5] + 1) % 256, *said[6:8]), (3, 4)]
+    rows = [with_target(row, target) for target in targets]
+    read_, short = tsp.decoding.read, [min(len(target), agreed + 1) for target in targets]
+
+    def noted(frozen, rows, **told):
+        sizes.extend(len(it.encoded.target) for it in rows)
+        return read_(frozen, rows, **told)
+
+    sizes = []
+    monkeypatch.setattr(tsp.decoding, "read", noted)
+    found, wanted = (
+        greedy_answers(frozen, rows, wishes=[Wish(12, agreed=it)] * 3, token_budget=99)
+        for it in (agreed, None)
+    )
+    assert sorted(sizes) == sorted([*short, *map(len, targets)])
+    assert found == wanted
+    assert {answer.ids for answer in found} == {said}
+
+
+@pytest.mark.parametrize("tile", [1, 3000])
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_rows_that_do_not_fit_one_tile_are_decoded_alike(name, tile):
+    frozen = lively(name)
+    rows = made_rows(frozen, [(40, 4, 3, 1)] * 4 + [(9, 2, 3, 1)] * 3 + [(0, 5, 4, 1)] * 2)
+    wishes = [Wish(limit) for limit in range(6, 15)]
+    whole = greedy_answers(frozen, rows, wishes=wishes, token_budget=9999)
+    with limits(tile=tile):
+        cut = greedy_answers(frozen, rows, wishes=wishes, token_budget=9999)
+    assert cut == whole
+    assert [answer.ids for answer in whole] == [
+        plain_greedy(frozen, row, wish.limit) for row, wish in zip(rows, wishes, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(TINY))

@@ -107,6 +107,8 @@ def test_every_other_field_changes_the_id():
         "snapshot_every": 7,
         "max_new_tokens": 9,
         "embed_scale": 2.0,
+        "wrong_answers": True,
+        "weighting": "gradient",
         "self_pairs": True,
         "detach_thresholds": True,
     } | {name: 3.0 for name in LOSS_FIELDS if name not in ("self_pairs", "detach_thresholds")}

@@ -72,7 +72,7 @@ def test_table4_has_the_papers_weights_and_baselines_every_method():
 def test_unknown_experiments_and_profiles_are_refused():
     with pytest.raises(
         InputError,
-        match=r"experiment = 'table9'.*phenomenon, table3.*, baselines, all",
+        match=r"experiment = 'table9'.*phenomenon, table3.*, embed-scale, all",
     ):
         experiment_specs("table9", "quick")
     with pytest.raises(InputError, match=r"profile = 'huge'.*smoke, quick, full, paper"):

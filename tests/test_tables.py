@@ -371,7 +371,9 @@ def test_a_protocol_without_runs_gives_empty_tables(store):
 
 
 def test_tables_of_runs_that_were_really_trained(smoke):
-    assert len(pairs(smoke)) == 4
+    both = pairs(smoke)
+    assert (both.setting == "").sum() == 4
+    assert {"init repeated", "placement prefix", "wrong_answers True"} <= set(both.setting)
     assert len(pairs(smoke, protocol="paper")) == 1
     table = table3(smoke)
     assert table.loc[("here", "tiny-llama", "n")].tolist()[:2] == ["1", "2"]

@@ -21,7 +21,7 @@ from tsp.reading import Row
 from tsp.spec import METHODS, RunSpec
 from tsp.tasks import is_correct, load_problems
 from tsp.tiny import TINY
-from tsp.trainer import Plan, train_bank
+from tsp.trainer import Bank, Plan, train_bank
 
 ONE = [problem("What is two and two?", "four")]
 TEN = load_problems("mmlu_cf", regime="multi")
@@ -335,6 +335,32 @@ def test_checks_of_solved_runs_are_what_plain_generate_says(precision, monkeypat
         assert any(row["correct"] for row in result.checks)
     assert {dtype for _, _, dtype in known} == {getattr(torch, precision)}
     assert 0 < sum(found for found, _, _ in known) < sum(wished for _, wished, _ in known)
+
+
+def test_runs_that_begin_alike_are_answered_once(monkeypatch):
+    """Before training, methods of one seed have one prompt; other seeds and limits do not."""
+    frozen, asked, answers = lively("tiny-llama"), [], tsp.trainer.greedy_answers
+
+    def noted(frozen, rows, **told):
+        asked.append(len(rows))
+        return answers(frozen, rows, **told)
+
+    monkeypatch.setattr(tsp.trainer, "greedy_answers", noted)
+    arms = [{"method": "ce"}, {}, {"method": "l2"}, {"max_new_tokens": 5}, {"seed": 1}]
+    specs = [spec(**{"max_new_tokens": 7, "epochs": 2, "lr": 0.5} | arm) for arm in arms]
+    bank = Bank([Member(it, frozen, TEN[:2]) for it in specs], frozen, PLAN)
+    bank.advance(0)
+    bank.answer()
+    assert asked == [2 * 3]
+    for run in bank.runs:
+        assert_checks_are_those_of_generate(frozen, run.result)
+        assert [row["problem"] for row in run.result.checks] == [0, 1]
+    bank.advance(1)
+    bank.advance(2)
+    bank.answer()
+    assert sum(asked) == 2 * 3 + 2 * 5
+    for run in bank.runs:
+        assert_checks_are_those_of_generate(frozen, run.result)
 
 
 @pytest.mark.parametrize("fails", [False, True])

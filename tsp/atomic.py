@@ -28,15 +28,23 @@ def new_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write a text file whole, or leave the one that was there."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a hidden file that takes another's name when it is on the disk, or leaves it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     work = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        work.write_text(text)
+        yield work
         _to_disk(work)
         work.replace(path)
     finally:
         work.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a text file whole, or leave the one that was there."""
+    with replacing(path) as work:
+        work.write_text(text)
 
 
 def _to_disk(path: Path) -> None:

@@ -363,9 +363,9 @@ def epoch_single(side: Side, repeats: int) -> list[dict[str, Any]]:
 
 
 def epoch_multi(side: Side, repeats: int) -> list[dict[str, Any]]:
-    """Runs of 40 epochs on ten problems, or until they are solved; once for three repeats."""
+    """Whole runs on ten problems until they solve them; once for three repeats of the others."""
     problems = load_problems("gsm8k", regime="multi")
-    return [_epochs("epoch_multi_vs_peft", side, problems, -(-repeats // 3), most=40)[0]]
+    return [_epochs("epoch_multi_vs_peft", side, problems, -(-repeats // 3), most=100)[0]]
 
 
 def epoch_float32(side: Side, repeats: int) -> list[dict[str, Any]]:

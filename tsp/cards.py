@@ -80,6 +80,13 @@ def _fit(name: str, precision: str, cards: Sequence[int]) -> dict[str, Any]:
     }
 
 
+def memory(name: str) -> int:
+    """Bytes on a GPU that one run of a model of the paper takes, passes in bfloat16, predicted."""
+    frozen = outline(AutoConfig.for_model(**SHAPES[name]), name=name)
+    plan = Plan(precision="bfloat16")
+    return predict(frozen, [RunSpec()], [[EXAMPLE]], plan, device="cuda").total
+
+
 def most_runs(frozen: Frozen, plan: Plan, *, room: float) -> int:
     """Count the runs on `EXAMPLE` that train in one pass on a GPU within some bytes."""
     spec = RunSpec()

@@ -76,12 +76,14 @@ app.command(name="run")(with_spec_options(_run))
 @app.command()
 def sweep(
     experiment: Annotated[
-        str, typer.Argument(help="phenomenon, table3, figure5, table4, baselines, all.")
+        str, typer.Argument(help="phenomenon, table3, table4, figure5, baselines, null … or all.")
     ],
     profile: Annotated[str, typer.Option(help="smoke, quick, full or paper.")] = "quick",
     engine: Annotated[Engine, typer.Option(help="Where the banks are trained.")] = Engine.local,
     model: Annotated[str | None, typer.Option(help="Instead of the profile's model.")] = None,
     data: Annotated[str | None, typer.Option(help="shipped, hub or a folder.")] = None,
+    seed: Annotated[int | None, typer.Option(help="This one instead of the profile's.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Stop every run after so many.")] = None,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
@@ -92,7 +94,8 @@ def sweep(
     from tsp.sweep import ensure
 
     store = Store(runs)
-    specs = experiment_specs(experiment, profile, model=model, data=data)
+    changes = {"model": model, "data": data, "seed": seed, "epochs": epochs}
+    specs = experiment_specs(experiment, profile, **changes)
     name = f"{experiment}-{profile}"
     ids = ensure(specs, store, name=name, device=device, precision=precision, events=_bars())
     typer.echo(f"{len(ids)} runs of '{experiment}' ({profile}, engine {engine}) in {store.root}")
@@ -107,6 +110,10 @@ def report(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     _warn_damaged(store)
     table = claims(store)
     if as_json:
+        known = table.low.notna() & table.high.notna()
+        ends = zip(table.low, table.high, known, strict=True)
+        table = table.drop(columns=["low", "high"])
+        table["interval"] = [[low, high] if known else None for low, high, known in ends]
         typer.echo(table.to_json(orient="records", force_ascii=False))
         return
     for row in table.to_dict("records"):
@@ -277,7 +284,7 @@ def show_run(run: str, runs: RunsOption = None, as_json: JsonOption = False) -> 
 def verify_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Check every file of every run against its checksum; exit 1 if one is damaged."""
     store = _readable_store(runs)
-    problems = {run_id: store.verify(run_id) for run_id in store.ids()}
+    problems = {run_id: store.verify(run_id) for run_id in store.ids()} | store.damaged_packs()
     if as_json:
         rows = [{"id": i, "sound": not why, "problem": why} for i, why in problems.items()]
         typer.echo(json.dumps(rows, indent=1))
@@ -287,6 +294,70 @@ def verify_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
         damaged = sum(why is not None for why in problems.values())
         typer.echo(f"{len(problems) - damaged} runs are sound, {damaged} damaged")
     if any(problems.values()):
+        raise typer.Exit(1)
+
+
+@runs_app.command("pack")
+def pack_runs(
+    file: Annotated[Path, typer.Argument(help="The Parquet file to write.", dir_okay=False)],
+    runs: RunsOption = None,
+    run: Annotated[
+        list[str] | None, typer.Option(help="An id; again for more. Default all.")
+    ] = None,
+    publish: Annotated[
+        bool,
+        typer.Option("--publish", help="Small, and without texts that are not this project's."),
+    ] = False,
+    prompts: Annotated[
+        int, typer.Option(help="With --publish: of so many runs the prompts are kept.", min=0)
+    ] = 0,
+) -> None:
+    """Write runs into one file: to bring them to another host, or to publish them.
+
+    With --publish, runs that another pack in the file's folder holds are left out.
+    """
+    from tsp.packs import DamagedPack, pack_ids, write_pack
+    from tsp.runs import Store
+
+    store = _readable_store(runs)
+    others = set(Store(file.parent).ids()) if publish and file.parent != store.root else set()
+    try:
+        before = pack_ids(file) if file.exists() else []
+    except DamagedPack as error:
+        raise InputError("file", str(file), "is something else than runs; name another") from error
+    ids = [it for it in run or store.ids() if it not in others.difference(before)]
+    if lost := set(before).difference(ids):
+        remedy = f"holds {len(lost)} runs that are not among these; name another file"
+        raise InputError("file", str(file), remedy)
+    chosen = [store.read(it) for it in ids]
+    parts = [it.apart(analysed=publish) for it in chosen]
+    if publish:
+        parts = [it.published(prompts=k < prompts) for k, it in enumerate(parts)]
+    many = write_pack(parts, file)
+    typer.echo(f"{many} runs in {file}, {file.stat().st_size / 2**20:.1f} MiB")
+
+
+@runs_app.command("unpack")
+def unpack_runs(
+    files: Annotated[list[Path], typer.Argument(help="Packs.", exists=True, dir_okay=False)],
+    runs: RunsOption = None,
+) -> None:
+    """Verify the runs in packs and add those that the store lacks; nothing is overwritten."""
+    from tsp.packs import DamagedPack
+    from tsp.runs import Store
+
+    store, damaged = Store(runs), False
+    for file in files:
+        try:
+            added, present, wrong = store.unpack(file)
+        except DamagedPack as error:
+            raise InputError("pack", str(file), str(error)) from error
+        for why in wrong.values():
+            typer.secho(why, err=True)
+        told = f"{file.name}: {len(added)} runs added to {store.root}"
+        typer.echo(f"{told}, {len(present)} were there, {len(wrong)} damaged")
+        damaged = damaged or bool(wrong)
+    if damaged:
         raise typer.Exit(1)
 
 

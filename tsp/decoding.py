@@ -99,6 +99,9 @@ def greedy_answers(
     said: dict[int, Ids] = {}
     for group in batches(rows, READINGS * token_budget, context_budget):
         known, short = [wishes[i] for i in group], [_cut_row(rows[i], wishes[i]) for i in group]
+        # Contexts that are on the host visit once for all passes of a group.
+        here = placed([row.context for row in short], frozen)
+        short = [replace(row, context=it) for row, it in zip(short, here, strict=True)]
         going = _Generation(frozen, short, known)
         for part in batches(short, token_budget, context_budget):
             chosen = [short[i] for i in part]
@@ -176,7 +179,6 @@ class _Generation:
 
     def __init__(self, frozen: Frozen, rows: Sequence[Row], wishes: Sequence[Wish]) -> None:
         self.frozen, self.rows, self.wishes = frozen, rows, wishes
-        self.contexts = placed([row.context for row in rows], frozen)
         self.said: list[Ids] = [()] * len(rows)
         self.fixed = [_behind_context(row) for row in rows]
         self.held: list[int] = []  # rows that the buffers hold
@@ -249,7 +251,7 @@ class _Generation:
         places = torch.tensor(filled, device=device)[:, None]
         places = places + torch.arange(tokens.shape[1], device=device)
         starts = torch.tensor([self.rows[r].start for r in self.held], device=device)[:, None]
-        layout = Layout([self.contexts[r] for r in self.held], places, own=self.own)
+        layout = Layout([self.rows[r].context for r in self.held], places, own=self.own)
         hidden = frozen.decoder(
             inputs_embeds=frozen.model.get_input_embeddings()(tokens),
             position_ids=starts + places,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tsp.spec import LOSS_FIELDS, RunSpec
+from tsp.spec import METHOD_FIELDS, RunSpec
 
 UNIT = ["model", "task", "regime", "source", "problem"]
 STRATUM = ["model", "task", "regime"]
@@ -18,7 +18,8 @@ ARM = (
     "check_every",
     "early_stop",
     "max_new_tokens",
-    *LOSS_FIELDS,
+    "wrong_answers",
+    *METHOD_FIELDS,
 )
 
 

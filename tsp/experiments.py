@@ -6,11 +6,13 @@ from typing import Any
 from tsp import models
 from tsp.errors import InputError
 from tsp.paper import MAIN_TASKS, SEEDS, SYSTEMS
-from tsp.spec import METHODS, RunSpec
+from tsp.spec import INITS, METHODS, PLACEMENTS, RunSpec
 from tsp.tasks import TASKS
 
 PROFILES = ("smoke", "quick", "full", "paper")
-BOTH = ({"method": "ce"}, {"method": "tsloss", "lambda_ts": 1.0})
+CE, TS = {"method": "ce"}, {"method": "tsloss", "lambda_ts": 1.0}
+BOTH = (CE, TS)
+SETS = {"longbench": (0,)}  # first rows of the sets of ten, where there are not twenty problems
 
 
 def experiment_specs(experiment: str, profile: str, **changes: Any) -> list[RunSpec]:
@@ -61,26 +63,32 @@ def _smoke() -> list[RunSpec]:
 
 
 def _of_size(profile: str, tasks: Sequence[str]) -> list[RunSpec]:
-    """Profiles `full` and `paper`: both regimes, three seeds."""
+    """Profiles `full` and `paper`: both regimes, three seeds, all problems before another seed."""
     if profile == "full":
-        systems = [{"model": models.DEFAULT, "protocol": "tuned"}]
+        systems = [{"model": models.DEFAULT}]
+        if set(tasks) == set(MAIN_TASKS):
+            systems.append({"model": "gemma-3-270m"})
     else:
         names = [system.name for system in SYSTEMS if system.table3]
         systems = [{"model": name, "protocol": "paper", "data": "hub"} for name in names]
     return [
         spec
         for system in systems
-        for task in tasks
         for seed in range(SEEDS)
-        for spec in (
-            *_pairs(task, range(8), seed=seed, **system),
-            *_pairs(task, (0,), regime="multi", seed=seed, **system),
-        )
+        for task in tasks
+        for spec in _cell(task, seed=seed, **system)
     ]
 
 
+def _cell(task: str, **fields: Any) -> list[RunSpec]:
+    """Pairs on single problems of a task and on its sets of ten."""
+    many = 8 if task in MAIN_TASKS else 5
+    sets = SETS.get(task, (0, 10))
+    return _pairs(task, range(many), **fields) + _pairs(task, sets, regime="multi", **fields)
+
+
 def _phenomenon(profile: str) -> list[RunSpec]:
-    """Figures 2 and 3, Table 2: how a prompt's topology moves while it is trained."""
+    """Figures 2 and 3, Table 2, appendix: how a prompt's topology moves while it is trained."""
     if profile == "quick":
         return [
             *_pairs("gsm8k", (0,), epochs=70),
@@ -98,28 +106,93 @@ def _table3(profile: str) -> list[RunSpec]:
             *_pairs("mmlu_cf", (0, 1), epochs=36),
             *_pairs("mmlu_cf", (0,), regime="multi", epochs=10),
         ]
-    return _smoke() if profile == "smoke" else _of_size(profile, MAIN_TASKS)
+    if profile == "smoke":
+        return _smoke()
+    specs = _of_size(profile, MAIN_TASKS)
+    if profile == "full":  # what the paper's learning rate does
+        specs += [it for task in MAIN_TASKS for it in _pairs(task, (0, 1), protocol="paper")]
+    return specs
 
 
 def _table4(profile: str) -> list[RunSpec]:
     """Table 4 and Figure 4: the weight of TSLoss."""
-    arms = [{"method": "tsloss", "lambda_ts": weight} for weight in (0.0, 0.1, 0.5, 1.0, 10.0)]
-    return _arms(arms, profile)
+    weights = (0.0, 0.1, 0.5, 1.0, 10.0)
+    return _study([{"method": "tsloss", "lambda_ts": weight} for weight in weights], profile)
 
 
 def _baselines(profile: str) -> list[RunSpec]:
     """The published version's comparison: no regulariser, L2, pairwise, TSLoss; and persistence."""
-    return _arms([{"method": method} for method in METHODS], profile)
+    return _study([{"method": method, "lambda_ts": 1.0} for method in METHODS], profile)
 
 
-def _arms(arms: list[dict[str, Any]], profile: str) -> list[RunSpec]:
-    """GSM8K's single-sample cells of Table 3 with several methods in place of the two."""
-    cells = [
-        spec
-        for spec in _table3(profile)
-        if spec.task == "gsm8k" and spec.regime == "single" and spec.method == "ce"
+def _init(profile: str) -> list[RunSpec]:
+    """What the first prompt is."""
+    return _study([method | {"init": init} for init in INITS for method in BOTH], profile)
+
+
+def _placement(profile: str) -> list[RunSpec]:
+    """Where the prompt goes."""
+    arms = [method | {"placement": place} for place in PLACEMENTS for method in BOTH]
+    return _study(arms, profile)
+
+
+def _length(profile: str) -> list[RunSpec]:
+    """How many vectors n a prompt has."""
+    sizes = (5, 10, 20, 40, 80)
+    return _study([method | {"n_tokens": size} for size in sizes for method in BOTH], profile)
+
+
+def _loss_variants(profile: str) -> list[RunSpec]:
+    """TSLoss as printed, with other constants, term by term, and weighted by gradients."""
+    changes: list[dict[str, Any]] = [
+        {},
+        {"self_pairs": True},
+        {"detach_thresholds": True},
+        {"tau": 0.01},
+        {"tau": 1.0},
+        {"alpha": 1.0},
+        {"alpha": 100.0},
+        {"beta_h1": 0.0},
+        {"beta_h0": 0.0},
+        {"beta_h0": 0.0, "lambda_attract": 0.0},
+        {"beta_h0": 0.0, "lambda_repel": 0.0},
+        {"weighting": "gradient"},
     ]
-    return [spec.but(**{"lambda_ts": 1.0} | arm) for spec in cells for arm in arms]
+    return _study([CE, *(TS | change for change in changes)], profile)
+
+
+def _weight(profile: str) -> list[RunSpec]:
+    """How large lambda_ts must be before TSLoss's gradient matters."""
+    weights = (0.0, 1.0, 10.0, 100.0, 1e3, 1e4)
+    return _study([{"method": "tsloss", "lambda_ts": weight} for weight in weights], profile)
+
+
+def _embed_scale(profile: str) -> list[RunSpec]:
+    """The factor that older Gemma models had on their embeddings: the square root of d = 576."""
+    return _study([method | {"embed_scale": it} for it in (1.0, 24.0) for method in BOTH], profile)
+
+
+def _null(profile: str) -> list[RunSpec]:
+    """The right answers, and those of other problems; `tsp.nulls` walks at random besides."""
+    arms = [method | {"wrong_answers": wrong} for wrong in (False, True) for method in BOTH]
+    return _study(arms, profile)
+
+
+def _study(arms: Sequence[dict[str, Any]], profile: str) -> list[RunSpec]:
+    """Arms of a comparison on single problems of GSM8K, all problems before another seed."""
+    sizes: dict[str, dict[str, Any]] = {
+        "smoke": {"model": "tiny-llama", "epochs": 6, "snapshot_every": 2},
+        "quick": {"epochs": 70},
+        "full": {},
+        "paper": {"model": "gemma-2b-it", "protocol": "paper", "data": "hub"},
+    }
+    problems, seeds = (4, 2) if profile in ("full", "paper") else (1, 1)
+    return [
+        RunSpec(task="gsm8k", problem=problem, seed=seed, **sizes[profile] | arm)
+        for seed in range(seeds)
+        for problem in range(problems)
+        for arm in arms
+    ]
 
 
 EXPERIMENTS: dict[str, Callable[[str], list[RunSpec]]] = {
@@ -128,4 +201,11 @@ EXPERIMENTS: dict[str, Callable[[str], list[RunSpec]]] = {
     "figure5": _table3,  # loss curves of the same runs
     "table4": _table4,
     "baselines": _baselines,
+    "null": _null,
+    "weight": _weight,
+    "loss-variants": _loss_variants,
+    "init": _init,
+    "placement": _placement,
+    "length": _length,
+    "embed-scale": _embed_scale,
 }

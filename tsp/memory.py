@@ -133,8 +133,8 @@ def predict(
     runs = [_rows(frozen, spec, own, contexts) for spec, own in zip(specs, encoded, strict=True)]
     training = [_batch(spec, rows) for spec, rows in zip(specs, runs, strict=True)]
     group = _largest([row for rows in training for row in rows], plan)
-    decoded = _largest(_waiting(specs, runs), plan, READINGS)
-    room = max(spec.max_new_tokens or EXTRA_TOKENS for spec in specs) + GUESSES
+    room = max(spec.max_new_tokens or EXTRA_TOKENS for spec in specs) + GUESSES + 1
+    decoded = _largest(_waiting(specs, runs), plan, READINGS, room=room)
     return Prediction(
         weights=sum(weight_bytes(frozen, dtype) for dtype in dtypes),
         contexts=held,
@@ -298,10 +298,14 @@ def _batch(spec: RunSpec, rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: row.own, reverse=True)[: spec.settings.batch_size]
 
 
-def _largest(rows: Sequence[Row], plan: Plan, times: int = 1) -> list[Row]:
-    """Rows of the micro-batch that computes most positions, of some times the token budget."""
+def _largest(rows: Sequence[Row], plan: Plan, times: int = 1, room: int = 0) -> list[Row]:
+    """Rows of the micro-batch that holds most positions, of some times the token budget.
+
+    Each row has room for some more.
+    """
     groups = batches(rows, times * plan.token_budget, plan.context_budget)
-    return max(([rows[i] for i in group] for group in groups), key=_positions)
+    chosen = ([rows[i] for i in group] for group in groups)
+    return max(chosen, key=lambda group: _positions(group) + len(group) * room)
 
 
 def _waiting(specs: Sequence[RunSpec], runs: Sequence[Sequence[Row]]) -> list[Row]:
@@ -346,11 +350,16 @@ def _kept_bytes(frozen: Frozen, rows: Sequence[Row], dtype: torch.dtype) -> int:
 
 
 def _activations(frozen: Frozen, group: Sequence[Row], *, dtype: torch.dtype, kind: str) -> int:
-    own = max(row.own for row in group)
-    scores = frozen.model.config.num_attention_heads * own * sum(row.start + own for row in group)
-    tile = SCORES * min(scores * dtype.itemsize, _tile(kind))
+    tile = _tile_bytes(frozen, group, dtype, kind)
     layer = _positions(group) * _layer_bytes(frozen, dtype)
     return _kept_bytes(frozen, group, dtype) + max(layer, tile)
+
+
+def _tile_bytes(frozen: Frozen, group: Sequence[Row], dtype: torch.dtype, kind: str) -> int:
+    """Scores at work in a pass over rows that are padded to one length."""
+    own = max(row.own for row in group)
+    scores = frozen.model.config.num_attention_heads * own * sum(row.start + own for row in group)
+    return SCORES * min(scores * dtype.itemsize, _tile(kind))
 
 
 def _tile(kind: str) -> int:
@@ -372,14 +381,16 @@ def _generation_bytes(
     """Of the passes that read what is decoded, or of the steps behind them, whichever is more."""
     part = max(token_budget, *(row.own for row in group))  # what one of these passes reads
     reading = _positions(group) * _key_bytes(frozen)
-    reading += min(part, _positions(group)) * _layer_bytes(frozen, frozen.dtype)
+    layer = min(part, _positions(group)) * _layer_bytes(frozen, frozen.dtype)
+    reading += max(layer, _tile_bytes(frozen, group, frozen.dtype, kind))
     longest, rows = max(row.own for row in group), len(group)
     slots = longest + room  # keys as read move into their buffers layer by layer
     fed = min(rows * (GUESSES + 1), max(rows, FED.get(kind, FED["cpu"])))
     logits = fed * len(frozen.vocabulary) * frozen.dtype.itemsize
     keys = slots + max(row.start for row in group)
     scores = fed * frozen.model.config.num_attention_heads * keys * frozen.dtype.itemsize
-    step = max(logits, DECODED * min(scores, _tile(kind)))
+    # One row is never cut, however long its context.
+    step = max(logits, DECODED * min(scores, max(_tile(kind), -(-scores // rows))))
     reading += _vocabulary_bytes(frozen, group, frozen.dtype)
     return max(reading, rows * slots * _key_bytes(frozen) + step)
 

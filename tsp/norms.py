@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 # Classes of transformers by what they add to their weight, which Gemma keeps as a difference to 1.
 OFFSETS = {
@@ -27,7 +28,8 @@ def with_own_norms(decoder: torch.nn.Module) -> torch.nn.Module:
     """
     twin = copy.deepcopy(decoder, {id(weight): weight for weight in decoder.parameters()})
     for name, module in list(twin.named_modules()):
-        offset = OFFSETS.get(type(module).__name__)
+        known = type(module).__module__.startswith("transformers.")
+        offset = OFFSETS.get(type(module).__name__) if known else None
         if offset is not None and module.weight.dtype != torch.float64:
             eps = getattr(module, "variance_epsilon", None) or module.eps
             twin.set_submodule(name, Norm(module.weight, float(eps), offset))
@@ -46,7 +48,9 @@ class Norm(torch.nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Norm of (..., d), of the same shape and precision."""
-        scale = self.weight + self.offset if self.offset else self.weight
+        # Gemma adds 1 in float32, where small weights keep their digits.
+        wide = torch.promote_types(self.weight.dtype, torch.float32)
+        scale = self.weight.to(wide) + self.offset if self.offset else self.weight
         return _Norm.apply(x, scale, self.eps)
 
 
@@ -60,9 +64,10 @@ class _Norm(torch.autograd.Function):
         return _over_root(x, squares).mul_(scale)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         x, squares = ctx.saved_tensors
-        gradient = gradients[0] * ctx.scale
+        gradient = (gradients[0] * ctx.scale).to(x.dtype)
         along = torch.linalg.vecdot(gradient, x) / (squares * x.shape[-1])
         moved = torch.addcmul(gradient, x, along[..., None].to(x.dtype), value=-1)
         return _over_root(moved, squares), None, None

@@ -31,6 +31,7 @@ RUN_HELP = {
     "snapshot_every": "Epochs between two stored prompts.  [default: the protocol's]",
     "max_new_tokens": "Longest answer at a check; 0: the reference's length plus 32.",
     "embed_scale": "Factor on the prompt at the model's input.",
+    "wrong_answers": "Train on the answer of another problem.",
     "tau": "TSLoss: temperature of the soft nearest neighbour.",
     "alpha": "TSLoss: sharpness of delta and zeta.",
     "beta_h0": "TSLoss: weight of the H0 term.",
@@ -39,6 +40,7 @@ RUN_HELP = {
     "lambda_attract": "TSLoss: weight of attraction.",
     "self_pairs": "TSLoss: keep i = j in every sum, as printed.",
     "detach_thresholds": "TSLoss: no gradient through delta and zeta.",
+    "weighting": "TSLoss: fixed, or gradient: its terms as long as the cross-entropy's gradient.",
 }
 
 

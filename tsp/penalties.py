@@ -30,12 +30,14 @@ def penalties(specs: Sequence[RunSpec], prompts: Sequence[Tensor]) -> list[tuple
     list of (dict, Tensor)
         For each run: ``h0 h1 repel attract delta zeta ts`` (`TSLoss.terms`), ``reg`` (the
         method's own regulariser, 0 for ``ce``), ``grad_*`` (Euclidean norms of their gradients,
-        without lambda_ts); and the gradient of ``reg``, shape (n, d).
+        without lambda_ts); and the gradient of ``reg``, shape (n, d). With the weighting
+        ``gradient`` that is in units of the cross-entropy's gradient: the sum of the H0 and the H1
+        term's gradients, each first made as long as beta_h0 or beta_h1.
     """
     groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for i, spec in enumerate(specs):
         options = tuple(spec.loss_options.values())
-        groups[(spec.method, spec.n_tokens, *options)].append(i)
+        groups[(spec.method, spec.weighting, spec.n_tokens, *options)].append(i)
     found: dict[int, tuple[Row, Tensor]] = {}
     for members in groups.values():
         together = torch.stack([prompts[i].detach() for i in members]).requires_grad_()
@@ -55,11 +57,19 @@ def _together(spec: RunSpec, prompts: Tensor) -> tuple[list[Row], Tensor]:
     h1 = loss.lambda_repel * parts["repel"] + loss.lambda_attract * parts["attract"]
     ts = loss.beta_h0 * parts["h0"] + loss.beta_h1 * h1  # (R, n, d)
     value, gradient = terms.total, ts
+    if spec.weighting == "gradient":
+        gradient = loss.beta_h0 * _unit(parts["h0"]) + loss.beta_h1 * _unit(h1)
     if spec.method != "tsloss":
         value = regularizer(spec.method, loss=loss)(prompts)
         gradient = torch.autograd.grad(value.sum(), prompts)[0]
     norms = {f"grad_{name}": part for name, part in {**parts, "ts": ts, "reg": gradient}.items()}
     return _rows(terms, value, norms), gradient
+
+
+def _unit(gradients: Tensor) -> Tensor:
+    """Each of (R, n, d) divided by its norm; a term that has no gradient keeps none."""
+    norms = gradients.flatten(1).norm(dim=1)[:, None, None]
+    return torch.where(norms > 0, gradients / norms, 0.0)
 
 
 def _rows(terms: Terms, value: Tensor, gradients: dict[str, Tensor]) -> list[Row]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from tsp.evidence import ARM
 from tsp.runs import Run, Store, summary, summary_columns
-from tsp.spec import LOSS_FIELDS, REGIMES, RunSpec
+from tsp.spec import METHOD_FIELDS, REGIMES, RunSpec
 from tsp.topology import SUMMARY_COLUMNS
 
 TASK_NAMES = {
@@ -29,7 +29,7 @@ CELL_COLUMNS = (
     *("model", "setting", "regime", "task", "method"),
     *("median", "censored", "n", "n_at_start"),
 )
-ALIKE = [name for name in ARM if name not in LOSS_FIELDS]  # a run without TSLoss has no others
+ALIKE = [name for name in ARM if name not in METHOD_FIELDS]  # a run without TSLoss has no others
 SAME = ["model", "task", "regime", "content", "seed", "protocol", *ALIKE]
 
 
@@ -97,7 +97,7 @@ def _setting(spec: RunSpec) -> str:
 
 def longest(runs: pd.DataFrame) -> pd.DataFrame:
     """Of runs that differ in their length alone, which share their first epochs, the longest."""
-    kind = [*SAME, "method", "lambda_ts", *LOSS_FIELDS]
+    kind = [*SAME, "method", "lambda_ts", *METHOD_FIELDS]
     return runs.sort_values("epochs", kind="stable").drop_duplicates(kind, keep="last")
 
 

@@ -1,7 +1,7 @@
 """The run store: one folder a run, written whole or not at all, verified when read.
 
 A run's folder is readable without this package: ``run.json``, Parquet tables and safetensors,
-never pickle.
+never pickle. Many runs may also lie in one Parquet file of the store (`tsp.packs`).
 
 ==========================  ==================================================================
 ``run.json``                spec, problems, versions, device, commit, time, checksums
@@ -13,11 +13,11 @@ never pickle.
 ==========================  ==================================================================
 """
 
-import hashlib
 import json
 import os
 import platform
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +32,15 @@ from safetensors.torch import load_file, save_file
 from tsp.atomic import new_folder, sha256_of
 from tsp.errors import InputError
 from tsp.members import RunResult
+from tsp.packs import (
+    PROMPTS,
+    TABLES,
+    DamagedPack,
+    Parts,
+    checksum,
+    pack_ids,
+    read_packed,
+)
 from tsp.provenance import commit, versions
 from tsp.spec import RunSpec
 from tsp.trainer import Plan
@@ -52,8 +61,9 @@ class Run:
     """A stored run; its tables are read when they are asked for."""
 
     id: str
-    folder: Path
+    folder: Path  # or the pack it is in
     record: dict[str, Any]
+    parts: Parts | None = None  # of a run in a pack
 
     @property
     def spec(self) -> RunSpec:
@@ -92,16 +102,30 @@ class Run:
 
     @property
     def prompt_epochs(self) -> list[int]:
-        """Epochs whose prompt is stored."""
+        """Epochs whose prompt is stored; none where prompts were left out."""
+        if PROMPTS not in self.record["files"]:
+            return []
         return sorted(int(name.removeprefix("epoch_")) for name in self._prompts())
 
     def prompt(self, epoch: int) -> torch.Tensor:
-        """Return the prompt after ``epoch`` epochs, shape (n, d)."""
-        prompts = self._prompts()
-        name = f"epoch_{epoch:04d}"
-        if name not in prompts:
-            raise InputError("epoch", epoch, f"run {self.id} keeps {self.prompt_epochs}")
-        return prompts[name]
+        """Return the prompt after ``epoch`` epochs, shape (n, d); float16 as float32."""
+        if epoch not in self.prompt_epochs:
+            kept = f"keeps {self.prompt_epochs}" if self.prompt_epochs else "keeps no prompts"
+            raise InputError("epoch", epoch, f"run {self.id} {kept}")
+        found = self._prompts()[f"epoch_{epoch:04d}"]
+        return found.float() if found.dtype == torch.float16 else found
+
+    def apart(self, *, analysed: bool = False) -> Parts:
+        """All of it, as a pack takes it; ``analysed``: with topology, computed if it is missing."""
+        if self.parts:
+            return self.parts
+        names = [name for name in TABLES if f"{name}.parquet" in self.record["files"]]
+        tables = {name: pq.read_table(self._file(f"{name}.parquet")) for name in names}
+        if analysed and self.unanalysed:
+            for name, frame in (("topology", self.topology), ("diagrams", self.diagrams)):
+                tables[name] = pa.Table.from_pandas(frame, preserve_index=False)
+        prompts = {epoch: self.prompt(epoch) for epoch in self.prompt_epochs}
+        return Parts(self.record, tables, prompts)
 
     def _analysed(self, part: int) -> "pd.DataFrame":
         from tsp.topology import analyse
@@ -112,9 +136,13 @@ class Run:
         return analyse([prompts], show=[show])[0][part]
 
     def _prompts(self) -> dict[str, torch.Tensor]:
-        return load_file(self._file("prompts.safetensors"))
+        if self.parts:
+            return {f"epoch_{epoch:04d}": it for epoch, it in self.parts.prompts.items()}
+        return load_file(self._file(PROMPTS))
 
     def _table(self, name: str) -> "pd.DataFrame":
+        if self.parts and name in self.parts.tables:
+            return self.parts.tables[name].to_pandas()
         return pq.read_table(self._file(f"{name}.parquet")).to_pandas()
 
     def _file(self, name: str) -> Path:
@@ -140,10 +168,35 @@ class Store:
     def ids(self) -> list[str]:
         """Ids of the runs, sound or damaged; what is still being written does not show."""
         folders = self.root.iterdir() if self.root.is_dir() else ()
-        return sorted(it.name for it in folders if RUN_ID.fullmatch(it.name))
+        return sorted(
+            {it.name for it in folders if RUN_ID.fullmatch(it.name)} | set(self._packed())
+        )
 
     def __contains__(self, run_id: str) -> bool:
-        return bool(RUN_ID.fullmatch(run_id)) and (self.root / run_id).is_dir()
+        return bool(RUN_ID.fullmatch(run_id)) and (
+            (self.root / run_id).is_dir() or run_id in self._packed()
+        )
+
+    def _packs(self) -> list[Path]:
+        return sorted(self.root.glob("*.parquet")) if self.root.is_dir() else []
+
+    def _packed(self) -> dict[str, Path]:
+        """The pack that each run without a folder of its own is in."""
+        found: dict[str, Path] = {}
+        for pack in self._packs():
+            with suppress(DamagedPack):
+                found = {run_id: pack for run_id in pack_ids(pack)} | found
+        return found
+
+    def damaged_packs(self) -> dict[str, str]:
+        """Packs that cannot be read, and why."""
+        found = {}
+        for pack in self._packs():
+            try:
+                pack_ids(pack)
+            except DamagedPack as error:
+                found[pack.name] = str(error)
+        return found
 
     def read(self, run_id: str) -> Run:
         """Read one run, every file checked against its checksum.
@@ -158,6 +211,13 @@ class Store:
         if run_id not in self:
             raise InputError("run", run_id, f"not in {self.root}; `tsp runs list` shows what is")
         folder = self.root / run_id
+        if not folder.is_dir():
+            pack = self._packed()[run_id]
+            try:
+                parts = read_packed(pack, run_id)
+            except DamagedPack as error:
+                raise DamagedRun(str(error)) from error
+            return Run(run_id, pack, parts.record, parts)
         record = _read_record(folder)
         for name, digest in record["files"].items():
             try:
@@ -177,7 +237,12 @@ class Store:
         return None
 
     def set_aside(self, run_id: str) -> Path:
-        """Rename a damaged run's folder, so that it can be looked at and trained anew."""
+        """Rename a damaged run's folder, so that it can be looked at and trained anew.
+
+        One in a pack stays: a folder of the same name comes before it.
+        """
+        if not (self.root / run_id).is_dir():
+            return self._packed()[run_id]
         number = 1
         while (aside := self.root / f"damaged-{run_id}-{number}").exists():
             number += 1
@@ -186,7 +251,8 @@ class Store:
 
     def sound(self) -> tuple[list[Run], dict[str, str]]:
         """Read all runs: those that verify, and for each of the others what is wrong with it."""
-        runs, damaged = [], {}
+        runs: list[Run] = []
+        damaged = self.damaged_packs()
         for run_id in self.ids():
             try:
                 runs.append(self.read(run_id))
@@ -228,7 +294,7 @@ class Store:
             computed elsewhere.
         """
         target = self.root / run_id
-        if run_id in self:
+        if target.is_dir():
             return target
         keep = result.prompts if topology is None else kept_prompts(result)
         with suppress(FileExistsError), new_folder(target) as folder:  # another process was first
@@ -238,15 +304,54 @@ class Store:
                 if frame is not None:
                     table = pa.Table.from_pandas(frame, preserve_index=False)
                     _write_table(folder / f"{name}.parquet", table.replace_schema_metadata())
-            save_file(
-                {f"epoch_{epoch:04d}": prompt for epoch, prompt in keep.items()},
-                folder / "prompts.safetensors",
-            )
+            _save_prompts(folder, keep)
             record = _record(result, run_id) | {"device": device, "model_note": note}
             record |= {"model_revision": revision}
             record |= {"plan": vars(plan) | {"bank": result.bank}}
             _write_record(folder, record)
         return target
+
+    def unpack(self, pack: Path) -> tuple[list[str], list[str], dict[str, str]]:
+        """Give each run of a pack a folder here; one that is here already stays as it is.
+
+        Returns
+        -------
+        added, present, damaged
+            Ids of the runs that are new and of those that were here; and, by id, what is wrong
+            with those that do not verify.
+
+        Raises
+        ------
+        DamagedPack
+            If the file is no pack.
+        """
+        added, present, damaged = [], [], {}
+        for run_id in pack_ids(pack):
+            if not RUN_ID.fullmatch(run_id):
+                damaged[run_id] = f"{pack.name}: {run_id!r} is no id of a run"
+            elif run_id in self:
+                present.append(run_id)
+            else:
+                try:
+                    parts = read_packed(pack, run_id)
+                except DamagedPack as error:
+                    damaged[run_id] = str(error)
+                    continue
+                with new_folder(self.root / run_id) as folder:
+                    for name, table in parts.tables.items():
+                        _write_table(folder / f"{name}.parquet", table)
+                    if parts.prompts:
+                        _save_prompts(folder, parts.prompts)
+                    sealed = ("files", "checksum")
+                    record = {k: v for k, v in parts.record.items() if k not in sealed}
+                    _write_record(folder, record)
+                added.append(run_id)
+        return added, present, damaged
+
+
+def _save_prompts(folder: Path, prompts: Mapping[int, torch.Tensor]) -> None:
+    named = {f"epoch_{epoch:04d}": prompt for epoch, prompt in prompts.items()}
+    save_file(named, folder / PROMPTS)
 
 
 def summary_columns() -> tuple[str, ...]:
@@ -331,7 +436,7 @@ def _write_table(path: Path, table: pa.Table) -> None:
 def _write_record(folder: Path, record: dict[str, Any]) -> None:
     files = sorted(path for path in folder.iterdir())
     record |= {"files": {path.name: sha256_of(path) for path in files}}
-    record |= {"checksum": _checksum(record)}
+    record |= {"checksum": checksum(record)}
     (folder / "run.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -339,14 +444,10 @@ def _read_record(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads((folder / "run.json").read_text())
         told = record["checksum"]
-        sound = told == _checksum({k: v for k, v in record.items() if k != "checksum"})
+        sound = told == checksum(record)
         sound = sound and record["id"] == folder.name
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedRun(f"run {folder.name}: run.json cannot be read ({error})") from error
     if not sound:
         raise DamagedRun(f"run {folder.name}: run.json was changed after it was written")
     return record
-
-
-def _checksum(record: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -15,6 +15,7 @@ REGIMES = ("single", "multi")
 METHODS = ("ce", "tsloss", "l2", "pairwise", "persistence")
 PLACEMENTS = ("after_question", "prefix")
 INITS = ("gaussian", "repeated", "vocabulary")
+WEIGHTINGS = ("fixed", "gradient")
 LOSS_FIELDS = (
     "tau",
     "alpha",
@@ -25,6 +26,7 @@ LOSS_FIELDS = (
     "self_pairs",
     "detach_thresholds",
 )
+METHOD_FIELDS = (*LOSS_FIELDS, "weighting")  # all that a run without TSLoss does not have
 
 
 class Content(Interface):
@@ -93,8 +95,14 @@ class RunSpec:
     embed_scale
         Factor on the prompt where it meets the token embeddings (Gemma before transformers
         5.5: the square root of d).
+    wrong_answers
+        Train on the answer of another problem: does the topology follow what is learned, or that
+        something is?
     tau, alpha, beta_h0, beta_h1, lambda_repel, lambda_attract, self_pairs, detach_thresholds
         Of `tsp.TSLoss`.
+    weighting
+        ``"fixed"``: as equation 8 has it; ``"gradient"``: at every step the gradients of TSLoss's
+        H0 and H1 terms are first scaled to the norm of the cross-entropy's gradient.
 
     Raises
     ------
@@ -127,6 +135,7 @@ class RunSpec:
     snapshot_every: int = _of_protocol()
     max_new_tokens: int = 0
     embed_scale: float = 1.0
+    wrong_answers: bool = False
     tau: float = 0.1
     alpha: float = 10.0
     beta_h0: float = 1.0
@@ -135,6 +144,7 @@ class RunSpec:
     lambda_attract: float = 1.0
     self_pairs: bool = False
     detach_thresholds: bool = False
+    weighting: str = "fixed"
 
     def __post_init__(self) -> None:
         _one_of("protocol", self.protocol, tuple(PROTOCOLS))
@@ -162,10 +172,10 @@ class RunSpec:
         if self.method == "ce" or self.lambda_ts == 0:
             self._set("method", "ce")
             self._set("lambda_ts", 0.0)
-        if self.method not in ("tsloss", "persistence"):
-            for item in fields(self):
-                if item.name in LOSS_FIELDS:
-                    self._set(item.name, item.default)
+        unused = {"tsloss": (), "persistence": ("weighting",)}.get(self.method, METHOD_FIELDS)
+        for item in fields(self):
+            if item.name in unused:
+                self._set(item.name, item.default)
 
     @property
     def settings(self) -> Protocol:
@@ -288,10 +298,12 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "method": _choice(*METHODS),
     "placement": _choice(*PLACEMENTS),
     "init": _choice(*INITS),
+    "weighting": _choice(*WEIGHTINGS),
     **{name: _whole(1) for name in ("n_tokens", "epochs", "check_every", "snapshot_every")},
     **{name: _whole(0) for name in ("problem", "seed", "max_new_tokens")},
     **{name: _Number(positive=True) for name in ("lr", "embed_scale", "tau", "alpha")},
     **{name: _Number(positive=False) for name in ("lambda_ts", "beta_h0", "beta_h1")},
     **{name: _Number(positive=False) for name in ("lambda_repel", "lambda_attract")},
-    **{name: _flag for name in ("early_stop", "self_pairs", "detach_thresholds")},
+    **{name: _flag for name in ("early_stop", "wrong_answers", "self_pairs")},
+    "detach_thresholds": _flag,
 }

@@ -252,6 +252,93 @@ def paired_ratio(standard: Any, treated: Any, *, cap: Any) -> PairedResult:
     return PairedResult(len(ratio), wins, ties, losses, median, low, high, float(p))
 
 
+def signed_rank(standard: Any, treated: Any, *, cap: Any) -> RankTest:
+    """Wilcoxon's signed-rank test of log(treated / standard), pair by pair.
+
+    Parameters
+    ----------
+    standard, treated, cap
+        As for `paired_ratio`.
+
+    Returns
+    -------
+    RankTest
+        W, the smaller sum of ranks; its two-sided p-value by flipping signs, exact up to 13 pairs
+        that differ; and how many pairs differ. nan and 1 for none.
+
+    Notes
+    -----
+    A pair of which one run was never solved has a known sign, and its size is at least what the
+    cap makes it: it takes the rank of that. A pair of two such runs, like one of equal counts,
+    is a tie and is left out.
+
+    Examples
+    --------
+    >>> signed_rank([154, 118, 16, 104, 12, 8], [88, 62, 14, 58, 8, 6], cap=300)
+    RankTest(statistic=0.0, p=0.03125, n=6)
+    """
+    limit, standard, treated = _pairs(standard, treated, cap)
+    size = [np.where(np.isnan(side), limit, side) for side in (standard, treated)]
+    never = [np.nan_to_num(side, nan=np.inf) for side in (standard, treated)]
+    change = np.log(size[1] / size[0])
+    sign = 1.0 * (never[1] > never[0]) - (never[1] < never[0])
+    # Solved at the cap against never solved has a sign and no size: the smallest rank.
+    change = np.where(change == 0, 1e-12 * sign, change)
+    change = change[change != 0]
+    if len(change) == 0:
+        return RankTest(math.nan, 1.0, 0)
+    flips = stats.PermutationMethod(n_resamples=2**13 + 1, rng=np.random.default_rng(0))
+    found = stats.wilcoxon(change, method=flips)
+    return RankTest(float(found.statistic), float(found.pvalue), len(change))
+
+
+def holm(p: Any) -> np.ndarray:
+    """Holm's adjusted p-values of a family of tests; nan, a test not made, does not count.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    values = _numbers("p", p)
+    made = np.flatnonzero(~np.isnan(values))
+    order = made[np.argsort(values[made], kind="stable")]
+    found = np.full(len(values), math.nan)
+    factors = np.arange(len(order), 0, -1)
+    found[order] = np.minimum(1.0, np.maximum.accumulate(factors * values[order]))
+    return found
+
+
+def detectable_share(n: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Smallest share of wins that a two-sided sign test over n pairs finds with some power.
+
+    Parameters
+    ----------
+    n
+        Pairs that are no ties.
+    alpha
+        Level of the test.
+    power
+        Probability with which it is to reject.
+
+    Returns
+    -------
+    float
+        To 0.001; nan where not even n wins of n are significant.
+
+    Examples
+    --------
+    >>> detectable_share(8), detectable_share(24), detectable_share(5)
+    (0.973, 0.797, nan)
+    """
+    wins = range(n // 2 + 1, n + 1)
+    least = next((k for k in wins if stats.binomtest(k, n).pvalue <= alpha), None)
+    if least is None:
+        return math.nan
+    shares = np.arange(500, 1001) / 1000
+    return float(shares[np.argmax(stats.binom.sf(least - 1, n, shares) >= power)])
+
+
 def _median_interval(values: np.ndarray) -> tuple[float, float]:
     """95 % percentile bootstrap interval of the median."""
     if len(values) < 2:

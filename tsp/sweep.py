@@ -49,9 +49,8 @@ def jobs_of(specs: Iterable[RunSpec]) -> list[Job]:
     jobs: dict[str, Job] = {}
     names: dict[str, str] = {}
     for spec in specs:
-        problems = load_problems(
-            spec.task, data=spec.data, regime=spec.regime, problem=spec.problem
-        )
+        told = ("data", "regime", "problem", "wrong_answers")
+        problems = load_problems(spec.task, **{name: getattr(spec, name) for name in told})
         model = names.setdefault(spec.model, models.fingerprint(spec.model))
         run_id = spec.id(problems, model=model)
         jobs.setdefault(run_id, Job(spec, problems, run_id))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from tsp.paths import data_dir
 
 TASKS: tuple[str, ...] = tuple(CATALOGUE)
 REGIMES = {"single": 1, "multi": 10}  # problems in each of the paper's regimes (section 4.2)
+POOL = 20  # problems, at least, among which a wrong answer is looked for
 KINDS: dict[type, str] = {str: "a text", list: "a list", dict: "an object"}
 
 
@@ -70,7 +71,12 @@ class Found(NamedTuple):
 
 
 def load_problems(
-    task: str, *, data: str | Path = "shipped", regime: str = "single", problem: int = 0
+    task: str,
+    *,
+    data: str | Path = "shipped",
+    regime: str = "single",
+    problem: int = 0,
+    wrong_answers: bool = False,
 ) -> list[Problem]:
     """The problems of one run, with their template applied.
 
@@ -84,6 +90,9 @@ def load_problems(
         ``"single"`` for one problem, ``"multi"`` for ten.
     problem
         The first problem's place in the file, from 0.
+    wrong_answers
+        Put another problem's reference in the place of each one's: of the next problem in the
+        file (after the last comes the first) whose reference is wrong here.
 
     Returns
     -------
@@ -108,7 +117,22 @@ def load_problems(
     source = data if data in ("shipped", "hub") else "local"
     found = _hub_records(task) if source == "hub" else _file_records(_file(task, data))
     chosen = _select(found, start=problem, count=REGIMES[regime], task=task)
-    return [_problem(task, item, source=str(source)) for item in chosen]
+    own = [_problem(task, item, source=str(source)) for item in chosen]
+    if not wrong_answers:
+        return own
+    again = _hub_records(task) if source == "hub" else _file_records(_file(task, data))
+    pool = [_problem(task, it, source=str(source)) for it in islice(again, problem + 2 * POOL)]
+    return [_with_wrong_answer(one, pool, problem + k + 1) for k, one in enumerate(own)]
+
+
+def _with_wrong_answer(problem: Problem, pool: list[Problem], start: int) -> Problem:
+    """Give a problem the reference and scorer of the next in the pool that is wrong for it."""
+    for k in range(len(pool)):
+        other = pool[(start + k) % len(pool)]
+        if not is_correct(problem, other.target):
+            told = ("target", "answers", "metric", "classes")
+            return replace(problem, **{name: getattr(other, name) for name in told})
+    raise InputError("wrong_answers", True, "all problems of the file have the same answer")
 
 
 def score(problem: Problem, text: str) -> float:

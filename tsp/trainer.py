@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Any
 
 import torch
@@ -147,7 +148,8 @@ class Question:
     @property
     def asked(self) -> tuple[Any, ...]:
         """All that the answer depends on."""
-        return (self.row.prompt.cpu().numpy().tobytes(), self.row.encoded, self.wish.limit)
+        told = blake2b(self.row.prompt.cpu().numpy().tobytes()).digest()
+        return (told, self.row.encoded, self.wish.limit)
 
 
 @dataclass
@@ -197,6 +199,7 @@ class Bank:
             self.answer()
         going = [run for run in active if run.wants(epoch + 1)]  # not those solved just now
         logs: dict[int, list[dict[str, float]]] = defaultdict(list)
+        before = {id(run): run.prompt.detach().clone() for run in going}
         for step in range(max((len(steps[id(run)]) for run in going), default=0)):
             work = [run for run in going if not run.result.failure and step < len(steps[id(run)])]
             if step:
@@ -204,7 +207,9 @@ class Bank:
             for run, row in zip(work, step_together(work, losses), strict=True):
                 logs[id(run)].append(row)
         for run in going:
-            run.result.epochs.append(_epoch_row(epoch + 1, run.steps, logs[id(run)]))
+            moved = (run.prompt.detach() - before[id(run)]).norm().item()
+            row = _epoch_row(epoch + 1, run.steps, logs[id(run)])
+            run.result.epochs.append(row | {"moved": moved})
         if not going:
             self.answer()
         return bool(going)
@@ -274,6 +279,8 @@ def step_together(work: list[Member], losses: dict[int, Loss]) -> list[dict[str,
         weight, own = run.spec.lambda_ts, losses[id(run)]
         row |= {"ce": own.value, "grad_ce": norm}
         row |= {"total": own.value + weight * row["reg"] if weight else own.value}
+        if run.spec.weighting == "gradient":
+            weight *= norm
         row |= {"lr": run.step(own.gradient + weight * gradient if weight else own.gradient)}
         run.watch(row)
         rows.append(row)

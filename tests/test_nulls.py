@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from tsp.errors import InputError
+from tsp.nulls import walk
+from tsp.topology import summarize
+
+
+@pytest.mark.parametrize("straight", [False, True])
+def test_steps_are_as_long_as_asked_for(straight):
+    first = np.random.default_rng(1).normal(size=(5, 7))
+    lengths = [0.5, 0.0, 2.0, 1e-3]
+    found = walk(first, lengths, seed=3, straight=straight)
+    assert found.shape == (5, 5, 7)
+    assert (found[0] == first).all()
+    moved = np.sqrt((np.diff(found, axis=0) ** 2).sum(axis=(1, 2)))
+    np.testing.assert_allclose(moved, lengths, atol=1e-12)
+    end = np.linalg.norm(found[-1] - first)
+    assert end == pytest.approx(sum(lengths)) if straight else end < sum(lengths)
+
+
+def test_a_walk_is_its_seeds():
+    first, lengths = np.zeros((3, 4)), [1.0, 1.0]
+    assert (walk(first, lengths, seed=1) == walk(first, lengths, seed=1)).all()
+    assert (walk(first, lengths, seed=1) != walk(first, lengths, seed=2)).any()
+    assert walk(first, [], seed=1).shape == (1, 3, 4)
+    assert walk(first, [], seed=1, straight=True).shape == (1, 3, 4)
+
+
+def test_directions_favour_no_coordinate():
+    """Mean 0 and variance 1/(n d) in every coordinate, within five standard errors."""
+    steps = np.diff(walk(np.zeros((2, 3)), [1.0] * 4000, seed=0), axis=0).reshape(4000, 6)
+    assert (np.abs(steps.mean(axis=0)) < 5 * np.sqrt(1 / 6 / 4000)).all()
+    assert (np.abs(steps.var(axis=0) * 6 - 1) < 5 * np.sqrt(2 / 4000)).all()
+
+
+def test_a_walk_grows_the_cloud_and_keeps_its_shape():
+    """Notes of `walk`: the scale-free summaries stay, the lifespans grow."""
+    n, d, spread, length, many = 30, 200, 0.02, 0.4, 50
+    first = np.random.default_rng(0).normal(size=(n, d)) * spread
+    last = walk(first, [length] * many, seed=1)[-1]
+    assert last.std() == pytest.approx(np.sqrt(spread**2 + many * length**2 / (n * d)), rel=0.03)
+    before, after = summarize(np.stack([first, last])).to_dict("records")
+    assert after["h0_mean_lifespan"] > 1.5 * before["h0_mean_lifespan"]
+    scaled = "h0_mean_lifespan_scaled"
+    assert after[scaled] == pytest.approx(before[scaled], rel=0.03)
+
+
+@pytest.mark.parametrize("lengths", [[-1.0], [np.nan], [np.inf]])
+def test_lengths_that_are_none_are_refused(lengths):
+    with pytest.raises(InputError, match="lengths"):
+        walk(np.zeros((2, 2)), lengths, seed=0)
+
+
+def test_a_bank_is_not_one_prompt():
+    with pytest.raises(InputError, match="first"):
+        walk(np.zeros((2, 2, 2)), [1.0], seed=0)

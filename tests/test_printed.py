@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from tsp import printed
+from tsp.errors import InputError
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.integers(2, 40))
+def test_p_values_are_scipys(seed, a, b):
+    """Random values without ties in two groups: the closed formulas against the library."""
+    rng = np.random.default_rng(seed)
+    values = rng.permutation(a + b).astype(float)
+    groups = np.repeat([0, 1], [a, b])
+    u = stats.mannwhitneyu(values[:a], values[a:], method="asymptotic")
+    rho = stats.spearmanr(values, groups)
+    assert printed.u_p(u.statistic, (a, b)) == pytest.approx(u.pvalue)
+    if abs(rho.statistic) < 1:
+        assert printed.rho_p(rho.statistic, a + b) == pytest.approx(rho.pvalue)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (3, 5), (73, 73), (10, 136)])
+def test_no_rho_with_two_groups_is_above_the_ceiling(sizes):
+    a, b = sizes
+    ordered = stats.spearmanr(np.arange(a + b), np.repeat([0, 1], [a, b])).statistic
+    assert printed.ceiling(sizes) == pytest.approx(ordered)
+    assert a + b < 10 or printed.ceiling(sizes) == pytest.approx(
+        np.sqrt(3 * a * b) / (a + b), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize(("rho", "n"), [(1.0, 9), (-1.0, 9), (0.5, 2)])
+def test_a_correlation_without_a_t_is_refused(rho, n):
+    with pytest.raises(InputError, match="rho, n"):
+        printed.rho_p(rho, n)
+
+
+def test_table_2_says_everything_twice():
+    """Its p-values fit 146 snapshots in two halves, and each rho is its U."""
+    table = printed.table2_again().set_index("feature")
+    assert (table.n_low <= 146).all()
+    assert (table.n_high >= 146).all()
+    assert table.rho_of_u.drop("h1_count").round(3).equals(table.rho.drop("h1_count"))
+    ties = table.rho["h1_count"] / table.rho_of_u["h1_count"]  # ties shrink the spread of both
+    assert ties == pytest.approx(1.065, abs=2e-3)
+    untied = table.drop("h1_count")
+    assert untied.u_p_73.to_numpy() == pytest.approx(untied.u_p.to_numpy(), rel=0.03)
+
+
+def test_only_two_halves_fit_the_printed_u():
+    assert (73, 73) in printed.splits(0.0, 1.9e-25, 146)
+    assert printed.splits(5153.0, 2.1e-22, 146)[-1] == (73, 73)
+    assert printed.splits(5153.0, 0.5, 146) == []
+
+
+def test_the_tables_of_iterations():
+    both = printed.tables_3_and_4()
+    assert both["table 3"].tolist() == both["table 4"].tolist()
+    table = printed.savings()
+    assert len(table) == 18
+    assert table.ratio.min() == 0.5
+    assert table[table.model == "gemma-2b-it"].ratio.min() == pytest.approx(62 / 118)
+    even = printed.evenness()
+    assert (even.counts, even.even) == (36, 36)
+    assert even.chance == pytest.approx(3.0**-36)
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=3, max_size=3))
+def test_when_three_even_numbers_have_an_even_mean(halves):
+    mean = sum(2 * half for half in halves) / 3
+    assert (mean % 2 == 0) == (sum(halves) % 3 == 0)
+
+
+def test_what_the_constants_come_to():
+    seen = printed.scaled_embeddings()
+    assert seen["factor"] == pytest.approx(45.25, abs=0.01)
+    assert seen["init_std"] == pytest.approx(0.905, abs=1e-3)
+    assert seen["lr"] == pytest.approx(2.26e-3, abs=1e-5)
+    assert printed.effective_weight(0.1) == pytest.approx(0.01)
+    assert printed.smallest_p() == 0.25
+    assert printed.smallest_p(6) == pytest.approx(2 / 64)

@@ -1,0 +1,210 @@
+"""What a topologist asks of a prompt's bars: which force moves them, what noise explains them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.spatial.distance import cdist, pdist, squareform
+from torch import Tensor
+
+from tsp.errors import InputError
+from tsp.loss import TSLoss, as_cloud
+from tsp.regularizers import RipsEdges, rips_edges
+from tsp.topology import Diagrams, summarize
+
+TERMS = ("h0", "repel", "attract")
+
+
+def bar_rates(points: Tensor, velocity: Tensor) -> pd.DataFrame:
+    """How fast each finite bar is born, dies and grows when the points move.
+
+    Every finite birth and death is the length of one edge (i, j), and as long as the order of
+    the edges stays that length changes by <x_i - x_j, v_i - v_j> / D_ij.
+
+    Parameters
+    ----------
+    points, velocity
+        Shape (n, d): where the points are and how they move.
+
+    Returns
+    -------
+    DataFrame
+        One row a bar: ``dimension``, ``birth``, ``death``, and the rates ``birth_rate``,
+        ``death_rate``, ``lifespan_rate`` (distance per unit of time).
+
+    Raises
+    ------
+    InputError
+        If the shapes differ.
+    """
+    X, V = as_cloud(points).detach().double(), velocity.detach().double()
+    if X.shape != V.shape or X.ndim != 2:
+        raise InputError("velocity", tuple(V.shape), f"give the points' shape {tuple(X.shape)}")
+    edges = rips_edges(squareform(pdist(X.numpy())))
+    dies0, rate0 = _moving(X, V, edges.h0_death)
+    born1, rate_born1 = _moving(X, V, edges.h1_birth)
+    dies1, rate1 = _moving(X, V, edges.h1_death)
+    zeros = np.zeros_like(dies0)
+    frame = pd.DataFrame(
+        {
+            "dimension": np.repeat([0, 1], [len(dies0), len(dies1)]),
+            "birth": np.concatenate([zeros, born1]),
+            "death": np.concatenate([dies0, dies1]),
+            "birth_rate": np.concatenate([zeros, rate_born1]),
+            "death_rate": np.concatenate([rate0, rate1]),
+        }
+    )
+    return frame.assign(lifespan_rate=frame.death_rate - frame.birth_rate)
+
+
+def _moving(X: Tensor, V: Tensor, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths of some edges and how fast they change."""
+    i, j = torch.as_tensor(edges).unbind(1)
+    across = X[i] - X[j]
+    lengths = across.norm(dim=1)
+    return lengths.numpy(), ((across * (V[i] - V[j])).sum(1) / lengths).numpy()
+
+
+def forces(points: Tensor, loss: TSLoss | None = None) -> pd.DataFrame:
+    """How each term of TSLoss moves each bar: gradient descent on that term alone.
+
+    Parameters
+    ----------
+    points
+        Shape (n, d).
+    loss
+        Default: with its default constants.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `bar_rates` and ``term``: ``h0``, ``repel`` or ``attract``; a positive
+        ``lifespan_rate`` makes the bar longer.
+    """
+    loss = loss or TSLoss()
+    P = as_cloud(points).detach().double().requires_grad_()
+    terms = loss.terms(P)
+    frames = []
+    for name in TERMS:
+        (gradient,) = torch.autograd.grad(getattr(terms, name), P, retain_graph=True)
+        frames.append(bar_rates(P, -gradient).assign(term=name))
+    return pd.concat(frames, ignore_index=True)
+
+
+def edges_of(points: Any) -> RipsEdges:
+    """The edges whose lengths are a cloud's finite births and deaths (`tsp.regularizers`)."""
+    return rips_edges(squareform(pdist(np.asarray(points, dtype=float))))
+
+
+def surrogate(clouds: Sequence[Any], *, tau: float = 0.1) -> pd.DataFrame:
+    """Equation 13 put to the test: what TSLoss varies beside what it stands for.
+
+    Parameters
+    ----------
+    clouds
+        Each (n, d).
+    tau
+        Of the soft nearest neighbour (equation 1).
+
+    Returns
+    -------
+    DataFrame
+        One row a cloud: ``soft_variance``, the variance of s_i (equation 2);
+        ``death_variance``, that of the n - 1 finite H0 deaths, which equation 13 equates with it;
+        ``nearest_variance``, that of the true nearest-neighbour distances, between the two.
+    """
+    loss, rows = TSLoss(tau=tau), []
+    for cloud in clouds:
+        points = np.asarray(cloud, dtype=float)
+        D = squareform(pdist(points))
+        deaths = D[tuple(rips_edges(D).h0_death.T)]
+        deaths = np.concatenate([deaths, np.zeros(len(points) - 1 - len(deaths))])
+        nearest = (D + np.diag(np.full(len(D), np.inf))).min(axis=1)
+        rows.append(
+            {
+                "soft_variance": loss.terms(torch.from_numpy(points)).h0.item(),
+                "death_variance": float(deaths.var()),
+                "nearest_variance": float(nearest.var()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def two_pairs(near: float = 1.0, far: float = 10.0) -> np.ndarray:
+    """Four points on a line for which equation 13 fails: two tight pairs, far apart.
+
+    Every point's nearest neighbour is as near as every other's, so Var(s_i) is all but zero; the
+    deaths are near, near and the gap between the pairs.
+    """
+    return np.array([[0.0], [near], [near + far], [2 * near + far]])
+
+
+def gaussian_counts(n: int, d: int, *, clouds: int = 200, seed: int = 0) -> np.ndarray:
+    """Numbers of H1 bars of clouds N(0, I) of n points in d dimensions, (clouds,).
+
+    The count does not depend on a cloud's scale, so this is the baseline for any isotropic one.
+    """
+    rng = np.random.default_rng(seed)
+    return summarize(rng.normal(size=(clouds, n, d))).h1_count.to_numpy()
+
+
+def hausdorff(X: Any, Y: Any) -> float:
+    """Hausdorff distance of two clouds (n, d) and (m, d)."""
+    D = cdist(np.asarray(X, dtype=float), np.asarray(Y, dtype=float))
+    return float(max(D.min(axis=0).max(), D.min(axis=1).max()))
+
+
+def confidence_band(X: Any, *, level: float = 0.95, draws: int = 500, seed: int = 0) -> float:
+    """Half-width c of a band about a diagram: bars no longer than 2 c may be noise.
+
+    Parameters
+    ----------
+    X
+        The cloud, (n, d), taken for a sample of some set.
+    level
+        Asymptotic probability that the diagram of the set is within the band.
+    draws
+        Subsamples.
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    float
+        In units of a Rips filtration by edge lengths, whose diagrams move by at most twice the
+        Hausdorff distance.
+
+    Notes
+    -----
+    The subsampling method of Fasy et al. (2014), "Confidence sets for persistence diagrams",
+    Annals of Statistics 42, section 4.1: the 1 - level quantile of the distances from subsamples
+    of b = n / log n points to all of them, doubled. It is made for samples of a manifold with
+    many points; for a prompt, tens of points in hundreds of dimensions, it is as wide as the
+    distances themselves.
+    """
+    points = np.asarray(X, dtype=float)
+    n = len(points)
+    size = max(1, round(n / np.log(n))) if n > 1 else 1
+    rng = np.random.default_rng(seed)
+    found = [hausdorff(points[rng.choice(n, size, replace=False)], points) for _ in range(draws)]
+    return 2 * 2 * float(np.quantile(found, level))
+
+
+def bottleneck(one: Diagrams, other: Diagrams, dimension: int) -> float:
+    """Bottleneck distance of two diagrams' finite bars in a dimension (giotto-tda's, exact)."""
+    from gtda.externals.modules.gtda_bottleneck import bottleneck_distance
+
+    bars = (it[dimension][np.isfinite(it[dimension][:, 1])] for it in (one, other))
+    return float(bottleneck_distance(*bars, 0.0))
+
+
+def stability_bound(X: Any, Y: Any) -> float:
+    """Largest change of a pairwise distance between two snapshots of one prompt, (n, d) each.
+
+    Rips diagrams by edge lengths are no further apart in bottleneck distance (Chazal, de Silva and
+    Oudot 2014, "Persistence stability for geometric complexes", with the correspondence that
+    keeps each row): no bar can have moved by more.
+    """
+    return float(np.abs(pdist(np.asarray(X, float)) - pdist(np.asarray(Y, float))).max())

@@ -1,0 +1,52 @@
+"""What a cloud's topology does when nothing is learned: walks as long as training's, without it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tsp.errors import InputError
+
+
+def walk(first: Any, lengths: Sequence[float], *, seed: int, straight: bool = False) -> np.ndarray:
+    """Move a prompt as far as training moved it, in directions that know nothing of a task.
+
+    Parameters
+    ----------
+    first
+        The prompt it starts from, (n, d): array or tensor.
+    lengths
+        Length of each step in the Frobenius norm, such as the column ``moved`` of a run's epochs.
+    seed
+        Of the directions.
+    straight
+        Keep the first direction, instead of drawing one for every step: all movement adds up.
+
+    Returns
+    -------
+    ndarray
+        The prompt before and after every step, (len(lengths) + 1, n, d), float64.
+
+    Raises
+    ------
+    InputError
+        If the first prompt is no matrix or a length is not a finite number of at least 0.
+
+    Notes
+    -----
+    A direction is uniform on the sphere of all n d coordinates. Coordinates then behave like
+    independent Gaussian ones, so a random walk of E equal steps of length l turns a prompt
+    N(0, s² I) into about N(0, (s² + E l²/(n d)) I): the cloud grows and keeps its shape.
+    """
+    start = np.asarray(first, dtype=np.float64)
+    if start.ndim != 2:
+        raise InputError("first", start.shape, "give one prompt, (n, d)")
+    steps = np.asarray(lengths, dtype=np.float64)
+    if not (np.isfinite(steps).all() and (steps >= 0).all()):
+        raise InputError("lengths", steps.tolist(), "give finite numbers of at least 0")
+    rng = np.random.default_rng(seed)
+    many = min(1, len(steps)) if straight else len(steps)
+    directions = rng.normal(size=(many, *start.shape))
+    directions /= np.sqrt((directions**2).sum(axis=(1, 2), keepdims=True))
+    moves = steps[:, None, None] * directions  # one direction serves all steps of a straight walk
+    return np.concatenate([start[None], start + moves.cumsum(axis=0)])

@@ -1,0 +1,264 @@
+"""Many runs in one Parquet file: to publish them, or to bring them from another host.
+
+One row a run, readable without this package:
+
+===========================================  ==================================================
+``id``                                       the run's id
+``record``                                   its ``run.json``; ``files`` are hashes of content
+``epochs``, ``checks``, ``topology``,        its tables, each a list of structs; null where the
+``diagrams``                                 run has none
+``prompts``                                  epoch, shape, type and little-endian numbers of each
+===========================================  ==================================================
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from tsp.atomic import replacing
+from tsp.errors import InputError
+
+TABLES = ("epochs", "checks", "topology", "diagrams")
+PROMPTS = "prompts.safetensors"
+PROMPT = pa.struct(
+    [
+        ("epoch", pa.int64()),
+        ("shape", pa.list_(pa.int64())),
+        ("dtype", pa.string()),
+        ("values", pa.binary()),
+    ]
+)
+
+
+class DamagedPack(RuntimeError):
+    """A file that is no pack of runs, or one whose content is not what was written."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A run taken apart.
+
+    Attributes
+    ----------
+    record
+        Its ``run.json``.
+    tables
+        Those of `TABLES` that it has.
+    prompts
+        By epoch, (n, d).
+    """
+
+    record: dict[str, Any]
+    tables: Mapping[str, pa.Table]
+    prompts: Mapping[int, torch.Tensor] = field(default_factory=dict)
+
+    def published(self, *, prompts: bool) -> "Parts":
+        """What may be published, and small.
+
+        Texts of problems that are not shipped are left out, answers to them too; numbers of the
+        tables are rounded to float32, prompts to float16 or left out.
+        """
+        record, tables = dict(self.record), dict(self.tables)
+        own = all(problem["source"] == "shipped" for problem in record["problems"])
+        omitted = list(record["omitted"])
+        if not own:
+            texts = ("question", "target")
+            record["problems"] = [
+                {name: value for name, value in problem.items() if name not in texts}
+                for problem in record["problems"]
+            ]
+            tables["checks"] = tables["checks"].drop_columns(["answer"])
+            omitted += ["texts of the problems", "decoded answers"]
+        kept = {epoch: it.to(torch.float16) for epoch, it in self.prompts.items() if prompts}
+        if not kept:
+            omitted.append("prompts")
+        record["omitted"] = list(dict.fromkeys(omitted))
+        return Parts(record, {name: _single(it) for name, it in tables.items()}, kept)
+
+
+def write_pack(runs: Iterable[Parts], path: Path) -> int:
+    """Write runs into a Parquet file that appears whole or not at all; say how many.
+
+    Raises
+    ------
+    InputError
+        If there is no run to write.
+    """
+    listed = [_sealed(parts) for parts in runs]
+    if not listed:
+        raise InputError("runs", 0, "there is nothing to pack")
+    columns: dict[str, pa.Array] = {
+        "id": pa.array([parts.record["id"] for parts in listed]),
+        "record": pa.array([json.dumps(it.record, ensure_ascii=False) for it in listed]),
+    }
+    columns |= {name: _nested([it.tables.get(name) for it in listed]) for name in TABLES}
+    columns["prompts"] = pa.array([_rows(it.prompts) for it in listed], pa.list_(PROMPT))
+    with replacing(path) as work:
+        pq.write_table(pa.table(columns), work, compression="zstd", compression_level=9)
+    return len(listed)
+
+
+def pack_ids(path: Path) -> list[str]:
+    """Ids of the runs in a pack.
+
+    Raises
+    ------
+    DamagedPack
+        If the file is no pack.
+    """
+    return list(_rows_of(path))
+
+
+def read_packed(path: Path, run_id: str) -> Parts:
+    """Take one run out of a pack, its content checked against the hashes of its record.
+
+    Raises
+    ------
+    DamagedPack
+        If the file is no pack or the run is not what was written.
+    """
+    rows = _rows_of(path)
+    if run_id not in rows:
+        raise DamagedPack(f"{path.name} holds no run {run_id}")
+    return _opened(path, _state(path), run_id)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Tell a file from what it was before."""
+    try:
+        told = path.stat()
+    except OSError as error:
+        raise DamagedPack(f"{path.name} cannot be read ({error.strerror})") from error
+    return told.st_mtime_ns, told.st_size
+
+
+def _rows_of(path: Path) -> dict[str, int]:
+    return _loaded(path, _state(path))[1]
+
+
+@lru_cache(maxsize=32)
+def _loaded(path: Path, state: tuple[int, int]) -> tuple[pa.Table, dict[str, int]]:
+    try:
+        table = pq.read_table(path)
+        rows = {run_id: row for row, run_id in enumerate(table["id"].to_pylist())}
+        if set(table.column_names) != {"id", "record", *TABLES, "prompts"}:
+            raise DamagedPack(f"{path.name} is no pack of runs")
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise DamagedPack(f"{path.name} cannot be read ({error})") from error
+    return table, rows
+
+
+@lru_cache(maxsize=4096)
+def _opened(path: Path, state: tuple[int, int], run_id: str) -> Parts:
+    table, rows = _loaded(path, state)
+    row = rows[run_id]
+    try:
+        record = json.loads(table["record"][row].as_py())
+        tables = {
+            name: pa.Table.from_struct_array(table[name][row].values)
+            for name in TABLES
+            if table[name][row].is_valid
+        }
+        tables = {name: _without_nulls(it) for name, it in tables.items()}
+        prompts = {
+            it["epoch"]: _tensor(it["values"], it["dtype"], it["shape"])
+            for it in table["prompts"][row].as_py() or ()
+        }
+        parts = Parts(record, tables, prompts)
+        sound = record == _sealed(parts).record
+    except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+        raise DamagedPack(f"{path.name}: run {run_id} cannot be read ({error})") from error
+    if not sound or record["id"] != run_id:
+        raise DamagedPack(f"{path.name}: run {run_id} was changed after it was written")
+    return parts
+
+
+def checksum(record: Mapping[str, Any]) -> str:
+    """Hash of a run's record, its own checksum left out."""
+    content = {name: value for name, value in record.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _sealed(parts: Parts) -> Parts:
+    """The same with a record that holds the hashes of the content and its own."""
+    files = {f"{name}.parquet": _digest(table) for name, table in parts.tables.items()}
+    if parts.prompts:
+        files[PROMPTS] = _prompts_digest(parts.prompts)
+    record = parts.record | {"files": files}
+    return Parts(record | {"checksum": checksum(record)}, parts.tables, parts.prompts)
+
+
+def _digest(table: pa.Table) -> str:
+    """Hash of a table's content: column by column in the order of names, however it is stored."""
+    found = hashlib.sha256()
+    for name in sorted(table.column_names):
+        column = table[name]
+        found.update(f"{name}\0{len(column)}\0".encode())
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            found.update(json.dumps(column.to_pylist()).encode())
+        else:
+            kind = "<f8" if pa.types.is_floating(column.type) else "<i8"
+            found.update(np.ascontiguousarray(column.to_numpy()).astype(kind).tobytes())
+    return found.hexdigest()
+
+
+def _prompts_digest(prompts: Mapping[int, torch.Tensor]) -> str:
+    found = hashlib.sha256()
+    for row in _rows(prompts):
+        found.update(f"{row['epoch']} {row['dtype']} {row['shape']}\0".encode() + row["values"])
+    return found.hexdigest()
+
+
+def _rows(prompts: Mapping[int, torch.Tensor]) -> list[dict[str, Any]]:
+    arrays = {epoch: prompts[epoch].numpy() for epoch in sorted(prompts)}
+    return [
+        {
+            "epoch": epoch,
+            "shape": list(it.shape),
+            "dtype": it.dtype.name,
+            "values": it.astype(it.dtype.newbyteorder("<")).tobytes(),
+        }
+        for epoch, it in arrays.items()
+    ]
+
+
+def _tensor(values: bytes, dtype: str, shape: Sequence[int]) -> torch.Tensor:
+    if dtype not in ("float16", "float32", "float64"):
+        raise ValueError(f"prompts of {dtype}")
+    kind = np.dtype(dtype).newbyteorder("<")
+    return torch.from_numpy(np.frombuffer(values, kind).astype(dtype).reshape(shape))
+
+
+def _nested(tables: Sequence[pa.Table | None]) -> pa.Array:
+    """Tables one under the other as a list of structs each; columns that one lacks are null."""
+    there = [table for table in tables if table is not None]
+    if not there:
+        return pa.nulls(len(tables), pa.list_(pa.struct([("epoch", pa.int64())])))
+    rows = pa.concat_tables(there, promote_options="permissive").combine_chunks()
+    ends = np.cumsum([0, *(0 if it is None else len(it) for it in tables)])
+    chunks = rows.to_struct_array()
+    values = chunks.combine_chunks() if isinstance(chunks, pa.ChunkedArray) else chunks
+    mask = pa.array([it is None for it in tables])
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values, mask=mask)
+
+
+def _without_nulls(table: pa.Table) -> pa.Table:
+    """Leave out columns that are there for other runs alone."""
+    gone = [it for it in table.column_names if table[it].null_count == len(table) > 0]
+    return table.drop_columns(gone)
+
+
+def _single(table: pa.Table) -> pa.Table:
+    """The same with float32 in place of float64."""
+    names = table.schema
+    kinds = [pa.float32() if it.type == pa.float64() else it.type for it in names]
+    return table.cast(pa.schema(list(zip(names.names, kinds, strict=True))))

@@ -1,0 +1,76 @@
+"""Every model, data set and method of the paper, and what has become of it here."""
+
+from itertools import product
+
+import pandas as pd
+
+from tsp import models
+from tsp.cards import memory
+from tsp.paper import APPENDIX_TASKS, MAIN_TASKS, SYSTEMS
+from tsp.records import load_runs
+from tsp.runs import Store
+from tsp.spec import REGIMES
+
+OURS = (models.DEFAULT, "gemma-3-270m")
+RELATIVES = {  # the tiny random model that tests run in the architecture of each
+    "open-llama-7b": "tiny-llama",
+    "deepseek-7b-chat": "tiny-llama",
+    "gemma-2b-it": "tiny-gemma",
+    "qwen1.5-14b-chat": "tiny-qwen2",
+    models.DEFAULT: "tiny-llama",
+    "gemma-3-270m": "tiny-gemma3",
+}
+METHODS = {False: ("ce", "tsloss"), True: ("ce", "tsloss", "l2", "pairwise")}  # published version
+COLUMNS = ("model", "task", "regime", "method", "state", "problems", "runs", "command", "GiB")
+
+
+def systems(store: Store) -> pd.DataFrame:
+    """The paper's systems and ours, one row a model, data set, regime and method.
+
+    Parameters
+    ----------
+    store
+        Whose runs count.
+
+    Returns
+    -------
+    DataFrame
+        `COLUMNS`. ``state``: ``"run"`` (with how many ``problems`` or sets of ten and ``runs``);
+        ``"in tests only"``: no run, but a tiny random model of its architecture is trained by the
+        tests; ``"not run"``. ``command`` trains one run and takes ``GiB`` of memory on a GPU in
+        bfloat16, predicted, for the paper's models.
+    """
+    runs = load_runs(store)
+    keys = ["model", "task", "regime", "method"]
+    found = runs.groupby(keys).agg(problems=("content", "nunique"), runs=("id", "size"))
+    needed = {name: memory(name) / 2**30 for name in (it.name for it in SYSTEMS)}
+    rows = []
+    for model, task, regime, method in _cells():
+        there = (model, task, regime, method) in found.index
+        problems, many = found.loc[(model, task, regime, method)] if there else (0, 0)
+        state = "run" if there else "in tests only" if model in RELATIVES else "not run"
+        counts = (int(problems), int(many))
+        told = (_command(model, task, regime, method), needed.get(model, float("nan")))
+        rows.append([model, task, regime, method, state, *counts, *told])
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _cells() -> list[tuple[str, str, str, str]]:
+    cells = [
+        cell
+        for system in SYSTEMS
+        for cell in product(
+            [system.name],
+            (*MAIN_TASKS, *APPENDIX_TASKS) if system.topology else MAIN_TASKS,
+            REGIMES,
+            METHODS[system.name == "gemma-2b-it"],
+        )
+    ]
+    cells += product([OURS[0]], (*MAIN_TASKS, *APPENDIX_TASKS), REGIMES, METHODS[True])
+    return [*cells, *product([OURS[1]], MAIN_TASKS, REGIMES, METHODS[False])]
+
+
+def _command(model: str, task: str, regime: str, method: str) -> str:
+    source = "" if model in OURS else " --data hub --protocol paper"
+    ten = " --regime multi" if regime == "multi" else ""
+    return f"tsp run --model {model} --task {task}{ten} --method {method}{source}"
