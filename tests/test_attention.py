@@ -20,7 +20,7 @@ from tsp.tiny import TINY
 
 WINDOW = 8  # of the tiny Gemma 3
 EXACT = {torch.float64: 1e-10, torch.float32: 1e-4}
-LOADED = (attention.TILE["cpu"] // 4, attention.LONG, attention.KEPT)
+LOADED = (attention.TILE["cpu"] // 4, attention.LONG, attention.KEPT["cpu"])
 
 
 @contextmanager
@@ -39,11 +39,12 @@ def limits(*, tile=LOADED[0], long=LOADED[1], kept=LOADED[2]):
 
     A tile is told in float32 scores.
     """
-    attention.TILE["cpu"], attention.LONG, attention.KEPT = 4 * tile, long, kept
+    attention.TILE["cpu"], attention.LONG, attention.KEPT["cpu"] = 4 * tile, long, kept
     try:
         yield
     finally:
-        attention.TILE["cpu"], attention.LONG, attention.KEPT = 4 * LOADED[0], *LOADED[1:]
+        attention.TILE["cpu"], attention.LONG = 4 * LOADED[0], LOADED[1]
+        attention.KEPT["cpu"] = LOADED[2]
 
 
 @cache

@@ -112,14 +112,14 @@ def test_logits_of_a_chunk(tiny):
 
 
 @pytest.mark.parametrize("name", TINY)
-@pytest.mark.parametrize(("own", "before"), [(40, 0), (40, 30), (40, KEPT), (600, 0)])
+@pytest.mark.parametrize(("own", "before"), [(40, 0), (40, 30), (40, KEPT["cpu"]), (600, 0)])
 def test_what_autograd_keeps_is_what_was_predicted(tiny, name, own, before):
     frozen = tiny(name)
     ids = tuple(k % 250 for k in range(before))
     context = read_context(frozen, ids, dtypes=[torch.float32]) if before else None
     encoded = Encoded(ids, tuple(range(5)), (1,) * (own - 9))
     rows = [Row(torch.zeros(5, 32, requires_grad=True), encoded, context) for _ in range(3)]
-    kept = memory._kept_bytes(frozen, rows, torch.float32)
+    kept = memory._kept_bytes(frozen, rows, torch.float32, "cpu")
     assert really_kept(frozen, rows) == pytest.approx(kept, rel=0.01)
     if own < 512:
         assert saved_bytes(frozen, rows=3, own=own, context=before) == pytest.approx(kept, rel=0.01)

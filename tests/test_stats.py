@@ -13,7 +13,16 @@ from scipy import stats
 
 import tsp.stats
 from tsp.errors import InputError
-from tsp.stats import feature_tests, mann_whitney, paired_ratio, rho_from_u, spearman
+from tsp.stats import (
+    detectable_share,
+    feature_tests,
+    holm,
+    mann_whitney,
+    paired_ratio,
+    rho_from_u,
+    signed_rank,
+    spearman,
+)
 
 PROPERTY = settings(max_examples=40, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
@@ -257,6 +266,66 @@ def test_few_pairs():
     assert (one.median_ratio, one.p) == (0.5, 1)
     assert np.isnan([one.low, one.high]).all()
     assert paired_ratio([3, NAN], [3, NAN], cap=10).p == 1
+
+
+def test_signed_rank_by_hand():
+    # log ratios -log 2, -log 4, +log 3: ranks 1, 3, 2; the positive ranks sum to 2. Of the eight
+    # choices of signs, those with a smaller sum of 2 or less: sums 0, 1, 2 and 6, 5, 4: 6 of 8.
+    result = signed_rank([20, 40, 10], [10, 10, 30], cap=100)
+    assert (result.statistic, result.n) == (2, 3)
+    assert result.p == pytest.approx(6 / 8)
+
+
+def test_signed_rank_counts_censored_pairs_by_their_sign():
+    """Both never solved: left out; one: its sign, with the size that the cap gives at least."""
+    result = signed_rank([20, NAN, NAN, 50], [10, 80, NAN, NAN], cap=100)
+    assert result.n == 3
+    assert result.statistic == 2.5  # log(100/50) is as large as the first: ranks 2.5, 1, 2.5
+    at_cap = signed_rank([100, 100], [NAN, NAN], cap=100)
+    assert at_cap.n == 2
+    assert at_cap.p == pytest.approx(0.5)
+    assert signed_rank([5, NAN], [5, NAN], cap=9)[1:] == (1.0, 0)
+
+
+@given(seed=seeds)
+@PROPERTY
+def test_signed_rank_is_scipys_where_nothing_is_censored(seed):
+    rng = np.random.default_rng(seed)
+    left, right = rng.integers(1, 10**6, size=(2, 11)).astype(float)
+    wanted = stats.wilcoxon(np.log(right / left), method="exact")
+    found = signed_rank(left, right, cap=10**6)
+    assert found.statistic == wanted.statistic
+    assert found.p == pytest.approx(wanted.pvalue)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_rejects_what_the_procedure_rejects(p):
+    """Step down by the definition: compare the k-th smallest of m with alpha / (m - k)."""
+    adjusted, alpha = holm(p), 0.05
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    rejected = set()
+    for k, i in enumerate(order):
+        if p[i] > alpha / (len(p) - k):
+            break
+        rejected.add(i)
+    assert {i for i, x in enumerate(adjusted) if x <= alpha} == rejected
+    assert (adjusted >= np.array(p) - 1e-15).all()
+
+
+def test_tests_that_were_not_made_do_not_count_for_holm():
+    assert holm([0.02, NAN, 0.03])[[0, 2]].tolist() == [0.04, 0.04]
+    assert np.isnan(holm([0.02, NAN])[1])
+    assert len(holm([])) == 0
+
+
+@pytest.mark.parametrize("n", [9, 12, 30])
+def test_what_a_sign_test_detects(n):
+    share = detectable_share(n)
+    wins = np.arange(n + 1)
+    found = [stats.binomtest(int(k), n).pvalue <= 0.05 and k > n / 2 for k in wins]
+    power = stats.binom.pmf(wins, n, share)[found].sum()
+    assert 0.8 <= power < 0.82
+    assert detectable_share(n, power=0.5) < share < detectable_share(n, alpha=0.01)
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,13 @@ from tests.conftest import spec
 from tsp import budget, sweep
 from tsp.errors import InputError
 from tsp.experiments import EXPERIMENTS, PROFILES, experiment_specs
-from tsp.paper import CLAIMS
+from tsp.models import DEFAULT
+from tsp.paper import CLAIMS, MAIN_TASKS
 from tsp.paths import data_dir
 from tsp.runs import Store
 from tsp.spec import METHODS
 from tsp.sweep import ensure, find_or_train, jobs_of
+from tsp.tasks import TASKS
 
 BBH = {"input": "not True is", "target": "False", "task": "boolean_expressions"}
 
@@ -67,6 +69,44 @@ def test_table4_has_the_papers_weights_and_baselines_every_method():
         specs = experiment_specs("table4", profile)
         assert {told.lambda_ts for told in specs} == {0, 0.1, 0.5, 1, 10}
         assert {told.method for told in experiment_specs("baselines", profile)} == set(METHODS)
+
+
+def test_the_full_profile_is_what_is_published():
+    """All six data sets, eight problems of each main one, five of the others, two sets of ten."""
+    specs = experiment_specs("all", "full")
+    tuned = [it for it in specs if it.protocol == "tuned" and it.model == DEFAULT]
+    for task in TASKS:
+        mine = [it for it in tuned if it.task == task and it.seed == 0 and it.method == "ce"]
+        single = {it.problem for it in mine if it.regime == "single"}
+        multi = {it.problem for it in mine if it.regime == "multi"}
+        assert len(single) >= (8 if task in MAIN_TASKS else 5)
+        assert len(multi) >= (1 if task == "longbench" else 2)
+    assert {it.task for it in specs if it.model == "gemma-3-270m"} == set(MAIN_TASKS)
+    assert {it.seed for it in tuned} == {0, 1, 2}
+    assert {it.protocol for it in specs} == {"tuned", "paper"}
+    seeds = [it.seed for it in experiment_specs("table4", "full")]
+    assert seeds == sorted(seeds)  # problems before seeds
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in ("phenomenon",)])
+def test_every_arm_has_the_same_problems_and_seeds(name):
+    """In pairs, and in the studies of at least four problems and two seeds, nothing is missing."""
+    specs = [it for it in experiment_specs(name, "full") if it.task == "gsm8k"]
+    specs = [it for it in specs if it.protocol == "tuned" and it.model == DEFAULT]
+    arms = {}
+    for it in specs:
+        where = (it.regime, it.problem, it.seed)
+        arms.setdefault(it.but(problem=0, seed=0, regime="single"), set()).add(where)
+    assert len({frozenset(places) for places in arms.values()}) == 1
+    places = next(iter(arms.values()))
+    assert len({problem for regime, problem, _ in places if regime == "single"}) >= 4
+    assert len({seed for _, _, seed in places}) >= 2
+
+
+def test_fields_of_every_run_can_be_set():
+    specs = experiment_specs("table3", "full", seed=0, epochs=50, data="some/folder")
+    assert {(it.seed, it.epochs, it.data) for it in specs} == {(0, 50, "some/folder")}
+    assert len(specs) == len(set(specs)) < len(experiment_specs("table3", "full")) / 2
 
 
 def test_unknown_experiments_and_profiles_are_refused():

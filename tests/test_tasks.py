@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,40 @@ def test_single_and_multi() -> None:
     assert [p.row for p in ten] == list(range(2, 12))
     assert load_problems("gsm8k", problem=5) == ten[3:4]
     assert {p.source for p in ten} == {"shipped"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("regime", ["single", "multi"])
+def test_wrong_answers_are_those_of_other_problems(task: str, regime: str) -> None:
+    """The question stays, the reference is another problem's, and it would be wrong here."""
+    right = load_problems(task, regime=regime, problem=2)
+    wrong = load_problems(task, regime=regime, problem=2, wrong_answers=True)
+    references = {one.target for k in range(14) for one in load_problems(task, problem=k)}
+    for one, other in zip(right, wrong, strict=True):
+        assert (one.question, one.sha256, one.row) == (other.question, other.sha256, other.row)
+        assert other.target in references
+        assert not is_correct(one, other.target)
+        assert is_correct(other, other.target)
+
+
+def test_a_wrong_answer_is_that_of_the_next_problem_or_the_first() -> None:
+    last = next(k for k in count() if not _there("gsm8k", k + 1))
+    first, second = (load_problems("gsm8k", problem=k)[0].target for k in (0, 1))
+    assert load_problems("gsm8k", problem=0, wrong_answers=True)[0].target == second
+    assert load_problems("gsm8k", problem=last, wrong_answers=True)[0].target == first
+
+
+def _there(task: str, k: int) -> bool:
+    try:
+        return bool(load_problems(task, problem=k))
+    except InputError:
+        return False
+
+
+def test_where_all_answers_are_the_same_there_is_no_wrong_one(tmp_path: Path) -> None:
+    write(tmp_path, GOOD, GOOD | {"question": "again?"})
+    with pytest.raises(InputError, match="wrong_answers = True: all problems of the file"):
+        load_problems("gsm8k", data=tmp_path, wrong_answers=True)
 
 
 def test_a_folder(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import copy
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -335,6 +336,36 @@ def test_checks_of_solved_runs_are_what_plain_generate_says(precision, monkeypat
         assert any(row["correct"] for row in result.checks)
     assert {dtype for _, _, dtype in known} == {getattr(torch, precision)}
     assert 0 < sum(found for found, _, _ in known) < sum(wished for _, wished, _ in known)
+
+
+def test_how_far_a_prompt_moved_is_told():
+    """Net, epoch by epoch: from one check to the next where every epoch is checked."""
+    told = spec(epochs=5, check_every=1, lr=0.1, regime="multi", max_new_tokens=1)
+    (result,) = train_bank([told], load(told.model, device="cpu"), [TEN], plan=PLAN)
+    prompts = [result.prompts[epoch] for epoch in range(6)]
+    moved = [(b - a).norm().item() for a, b in pairwise(prompts)]
+    assert [row["moved"] for row in result.epochs] == pytest.approx(moved)
+    assert min(moved) > 0
+
+
+def test_terms_as_long_as_the_cross_entropys_gradient(monkeypatch):
+    """Weighting `gradient`: each term is made as long, then weighted; the zero term stays zero."""
+    frozen, taken = lively("tiny-llama"), []
+    monkeypatch.setattr(Member, "step", lambda run, gradient: taken.append(gradient) or 0.1)
+    arms = [{}, {"beta_h0": 0.5, "lambda_ts": 3.0}, {"n_tokens": 1}]
+    specs = [spec(weighting="gradient", **arm) for arm in arms]
+    for told in specs:
+        run = Member(told, frozen, ONE)
+        own = torch.randn(run.prompt.shape, generator=torch.Generator().manual_seed(1))
+        tsp.trainer.step_together([run], {id(run): tsp.trainer.Loss(1.0, own)})
+        P = run.prompt.detach().clone().requires_grad_()
+        loss = TSLoss(**told.loss_options)
+        h0, h1 = (torch.autograd.grad(getattr(loss.terms(P), it), P)[0] for it in ("h0", "h1"))
+        wanted = own.clone()
+        for part, beta in ((h0, told.beta_h0), (h1, told.beta_h1)):
+            if part.norm() > 0:
+                wanted += told.lambda_ts * beta * own.norm() * part / part.norm()
+        torch.testing.assert_close(taken.pop(), wanted)
 
 
 def test_runs_that_begin_alike_are_answered_once(monkeypatch):

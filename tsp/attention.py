@@ -16,7 +16,9 @@ from transformers.masking_utils import sdpa_mask
 
 NAME = "tsp"
 TILE = {"cpu": 12 * 2**20, "cuda": 2**29}  # bytes of scores held at once; few stay in cache
-KEPT = 512  # keys up to which the weights are kept for the backward pass
+# Keys up to which the weights are kept for the backward pass: a CPU takes as long for a softmax as
+# for the products around it, and has more memory.
+KEPT = {"cpu": 2**13, "cuda": 512}
 LONG = 512  # tokens from which torch's own kernel is faster for rows without a context
 CLOSE = 0.02  # relative: roundings of lower precision stay below, another formula does not
 SHARES_HEADS = {"cuda": (torch.float16, torch.bfloat16)}  # others on a GPU keep all scores
@@ -305,7 +307,7 @@ class _Tile:
     @property
     def keeps(self) -> bool:
         """Whether the weights are few enough to be kept."""
-        return self.keys.length <= KEPT
+        return self.keys.length <= KEPT.get(self.query.device.type, KEPT["cpu"])
 
     def weights(self) -> Tensor:
         """Softmax over context and own keys, (heads, b, G * m, c + t)."""

@@ -186,7 +186,7 @@ def confidence_band(X: Any, *, level: float = 0.95, draws: int = 500, seed: int 
     """
     points = np.asarray(X, dtype=float)
     n = len(points)
-    size = max(1, round(n / np.log(n))) if n > 1 else 1
+    size = min(n, round(n / np.log(n))) if n > 1 else 1
     rng = np.random.default_rng(seed)
     found = [hausdorff(points[rng.choice(n, size, replace=False)], points) for _ in range(draws)]
     return 2 * 2 * float(np.quantile(found, level))

@@ -140,7 +140,7 @@ def predict(
         contexts=held,
         prompts=sum(_prompt_bytes(frozen, spec, kind) for spec in specs),
         activations=_activations(frozen, group, dtype=low, kind=kind),
-        activations_per_run=max(_kept_bytes(frozen, rows, low) for rows in training),
+        activations_per_run=max(_kept_bytes(frozen, rows, low, kind) for rows in training),
         vocabulary=_vocabulary_bytes(frozen, group, low),
         generation=_generation_bytes(
             frozen, decoded, token_budget=plan.token_budget, room=room, kind=kind
@@ -232,12 +232,20 @@ def per_position(frozen: Frozen, dtype: torch.dtype) -> int:
     known = _PER_POSITION.setdefault(frozen.model, {})
     if dtype not in known:
         kept = saved_bytes(frozen, rows=1, own=MEASURED, dtype=dtype)
-        known[dtype] = (kept - _attention_bytes(frozen, MEASURED, 0, dtype=dtype)) // MEASURED
+        known[dtype] = (
+            kept - _attention_bytes(frozen, MEASURED, 0, dtype=dtype, kind="meta")
+        ) // MEASURED
     return known[dtype]
 
 
 def _attention_bytes(
-    frozen: Frozen, own: int, context: int, *, dtype: torch.dtype, alone: bool = False
+    frozen: Frozen,
+    own: int,
+    context: int,
+    *,
+    dtype: torch.dtype,
+    kind: str,
+    alone: bool = False,
 ) -> int:
     """Bytes that attention keeps of one row: its weights, where keys are few, or its output."""
     heads, kept = frozen.model.config.num_attention_heads, 0
@@ -246,7 +254,7 @@ def _attention_bytes(
         keys = own + min(context, (window or sys.maxsize) - 1)
         if alone and LONG <= own <= (window or own):  # torch's own kernel, and its log-sum-exp
             kept += heads * own * (width + 1)
-        elif keys <= KEPT:
+        elif keys <= KEPT.get(kind, KEPT["cpu"]):
             kept += heads * own * keys
     return kept * dtype.itemsize
 
@@ -337,13 +345,13 @@ def _prompt_bytes(frozen: Frozen, spec: RunSpec, kind: str) -> int:
     return (COPIES + kept) * spec.n_tokens * frozen.dim * prompt_dtype(frozen).itemsize
 
 
-def _kept_bytes(frozen: Frozen, rows: Sequence[Row], dtype: torch.dtype) -> int:
+def _kept_bytes(frozen: Frozen, rows: Sequence[Row], dtype: torch.dtype, kind: str) -> int:
     """Bytes that autograd keeps of rows that are padded to one length."""
     own = max(row.own for row in rows)
     alone = all(row.context is None for row in rows)
     starts = Counter(row.start for row in rows).items()
     kept = sum(
-        many * _attention_bytes(frozen, own, start, dtype=dtype, alone=alone)
+        many * _attention_bytes(frozen, own, start, dtype=dtype, kind=kind, alone=alone)
         for start, many in starts
     )
     return kept + len(rows) * own * per_position(frozen, dtype)
@@ -352,7 +360,7 @@ def _kept_bytes(frozen: Frozen, rows: Sequence[Row], dtype: torch.dtype) -> int:
 def _activations(frozen: Frozen, group: Sequence[Row], *, dtype: torch.dtype, kind: str) -> int:
     tile = _tile_bytes(frozen, group, dtype, kind)
     layer = _positions(group) * _layer_bytes(frozen, dtype)
-    return _kept_bytes(frozen, group, dtype) + max(layer, tile)
+    return _kept_bytes(frozen, group, dtype, kind) + max(layer, tile)
 
 
 def _tile_bytes(frozen: Frozen, group: Sequence[Row], dtype: torch.dtype, kind: str) -> int:

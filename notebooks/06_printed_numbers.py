@@ -1,0 +1,192 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: -jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The paper's own numbers
+#
+# Before training anything one can ask what the printed numbers say about each other. Every computation on
+# this page starts from the tables as printed ([data/paper](https://arxiv.org/abs/2602.16500)) and from the text;
+# none uses a run of ours. The functions are in `tsp.printed`, with tests.
+
+# %% tags=["hide-input"]
+import numpy as np
+import pandas as pd
+from myst_nb import glue
+
+from tsp import printed
+from tsp.paper import PROTOCOLS, SEEDS, reported
+
+
+def table(frame, formats=None, **more):
+    made = frame.style.format(formats, **more).set_table_attributes('class="dataframe"')
+    cells = {"selector": "th, td", "props": "padding: 0.3em 0.5em; text-align: right"}
+    return made.set_table_styles([cells])
+
+
+# %% [markdown]
+# ## Table 2 is one test, printed twice
+#
+# Table 2 gives for each feature Spearman's $\rho$ with accuracy, its p-value, and a "convergence test": a
+# statistic $U$ and a p-value. It does not say how many snapshots there are, nor what two groups $U$ compares.
+# The numbers do:
+#
+# * A rank correlation over $N$ pairs has the p-value of $t = \rho \sqrt{(N - 2) / (1 - \rho^2)}$ with $N - 2$
+#   degrees of freedom. Each printed pair of $\rho$ and p therefore leaves only some $N$ possible.
+# * Mann–Whitney's $U$ of groups of $a$ and $b$ is normal with mean $ab/2$ and variance $ab(a + b + 1)/12$ where
+#   nothing distinguishes them, so $U$ and its p leave only some $a$ and $b$.
+# * If the quantity that $\rho$ correlates with takes only two values, in the same two groups, both tests are
+#   one: $\rho = \sqrt{3ab/(N^2 - 1)}\,(1 - 2U/(ab))$, exactly where there are no ties.
+
+# %% tags=["hide-input"]
+again = printed.table2_again().set_index("feature").rename_axis(None)
+low, high = int(again.n_low.max()), int(again.n_high.min())
+glue("printed-n-range", f"{low} alone" if low == high else f"{low} to {high}", display=False)
+glue("printed-n", printed.TRAJECTORY, display=False)
+glue("printed-half", printed.TRAJECTORY // 2, display=False)
+half = (printed.TRAJECTORY // 2,) * 2
+glue("printed-ceiling", f"{printed.ceiling(half):.3f}", display=False)
+ties = again.rho["h1_count"] / again.rho_of_u["h1_count"]
+glue("printed-ties", f"{ties:.3f}", display=False)
+table(
+    pd.DataFrame(
+        {
+            "ρ printed": again.rho,
+            "ρ from U": again.rho_of_u,
+            "p of ρ printed": again.rho_p,
+            f"p of ρ, N = {printed.TRAJECTORY}": again.rho_p_146,
+            "N that fit": [
+                f"{a:.0f} to {b:.0f}" for a, b in zip(again.n_low, again.n_high, strict=True)
+            ],
+            "p of U printed": again.u_p,
+            "p of U, two halves": again.u_p_73,
+        }
+    ),
+    {
+        "ρ printed": "{:.3f}",
+        "ρ from U": "{:.3f}",
+        "p of ρ printed": "{:.1e}",
+        f"p of ρ, N = {printed.TRAJECTORY}": "{:.1e}",
+        "p of U printed": "{:.1e}",
+        "p of U, two halves": "{:.1e}",
+    },
+)
+
+# %% [markdown]
+# All rows together leave an $N$ of {glue:text}`printed-n-range`, and
+# {glue:text}`printed-n` snapshots in two groups of {glue:text}`printed-half` reproduce every $U$'s p-value and,
+# through the identity, every $\rho$. The H1 count is off by a factor of {glue:text}`printed-ties`: counts have
+# ties, which make $\rho$ larger by just such a factor.
+#
+# So "accuracy" took two values, and its two groups are those of the $U$ test: the two columns hold the
+# same evidence. The largest correlation that such groups allow is {glue:text}`printed-ceiling`, which is what is
+# printed for the mean H0 lifespan, with $U = 0$: not one snapshot of one half overlaps with the other. Any
+# quantity that only grows during training does that. Snapshots of one run are not independent
+# observations, so the p-values, down to $10^{-45}$, say how long the series is and not how sure the finding.
+
+# %% [markdown]
+# ## Counts that are all even
+#
+# Correctness was apparently checked at every second epoch: all counts of Table 3 are even. The paper also
+# states that every reported number averages three independent runs. The mean of three even numbers is even only
+# when the sum of their halves is a multiple of three.
+
+# %% tags=["hide-input"]
+even = printed.evenness()
+glue("printed-counts", even.counts, display=False)
+glue("printed-even", even.even, display=False)
+exponent = int(np.floor(np.log10(even.chance)))
+glue("printed-chance", f"one in 10^{-exponent}", display=False)
+glue("printed-seeds", SEEDS, display=False)
+glue("printed-smallest-p", f"{printed.smallest_p():.2f}", display=False)
+
+# %% [markdown]
+# {glue:text}`printed-even` of {glue:text}`printed-counts` printed counts are even. Were they plain means of three
+# runs whose counts vary, about a third of them would be, and all of them by chance less often than
+# {glue:text}`printed-chance`. They were rounded to even numbers, are medians, or the three runs agreed to the
+# epoch. No spread is printed, and with {glue:text}`printed-seeds` pairs of runs the smallest p-value that a
+# sign test can reach is {glue:text}`printed-smallest-p`.
+
+# %% [markdown]
+# ## Table 3 beside Table 4 and the summaries
+#
+# Table 4 varies $\lambda_\text{ts}$ on one cell of Table 3. Its rows for 0 and 1 must be that cell's, and they are:
+
+# %% tags=["hide-input"]
+cell = printed.tables_3_and_4()
+table(cell.assign(lambda_ts=cell.lambda_ts.map("{:g}".format)).set_index("lambda_ts"), precision=0)
+
+# %% tags=["hide-input"]
+savings = printed.savings()
+gemma = savings[savings.model == "gemma-2b-it"]
+glue("printed-best", f"{1 - savings.ratio.min():.0%}", display=False)
+glue("printed-best-cells", int((savings.ratio == savings.ratio.min()).sum()), display=False)
+best = savings[savings.ratio == savings.ratio.min()]
+glue(
+    "printed-best-counts",
+    ", ".join(f"{a} to {b}" for a, b in zip(best.ce, best.tsloss, strict=True)),
+    display=False,
+)
+glue("printed-gemma", f"{1 - gemma.ratio.min():.0%}", display=False)
+glue("printed-unchanged", int((savings.ratio == 1).sum()), display=False)
+medians = savings.groupby("model").ratio.median()
+table(
+    savings.pivot(index="model", columns=["regime", "task"], values="ratio").assign(median=medians),
+    precision=2,
+)
+
+# %% [markdown]
+# The ratio of iterations with TSLoss to those without, cell by cell. The largest saving is
+# {glue:text}`printed-best`, in {glue:text}`printed-best-cells` cells whose counts are small ({glue:text}`printed-best-counts`):
+# one check sooner is then half of the time. The summary of the published version
+# names up to one half on Gemma-2B-IT; the largest saving that Table 3 prints for it is {glue:text}`printed-gemma`.
+# {glue:text}`printed-unchanged` cell does not change.
+
+# %% [markdown]
+# ## One weight or two
+#
+# Equation 8 puts $\lambda_\text{ts}$ inside $\mathcal L_\text{ts}$; the objective of section 4.2 multiplies
+# $\mathcal L_\text{ts}$ by it once more. Taken together the weight is squared:
+
+# %% tags=["hide-input"]
+weights = reported("table4").lambda_ts
+table(
+    pd.DataFrame(
+        {"as printed in Table 4": weights, "squared": weights.map(printed.effective_weight)}
+    ).T,
+    precision=2,
+)
+
+# %% [markdown]
+# This book multiplies once. For 0 and 1 it makes no difference, for 10 it is a factor of ten.
+#
+# ## A learning rate seen through a scale
+#
+# The paper initialises with a standard deviation of 0.02 and trains with a learning rate of
+# $5 \cdot 10^{-5}$. Until version 5.4, transformers multiplied the input embeddings of a Gemma model, given ones
+# included, by $\sqrt d$.
+
+# %% tags=["hide-input"]
+seen = printed.scaled_embeddings()
+glue("printed-factor", f"{seen['factor']:.1f}", display=False)
+glue("printed-std", f"{seen['init_std']:.2f}", display=False)
+glue("printed-lr", f"{seen['lr']:.1e}", display=False)
+glue("printed-paper-lr", f"{PROTOCOLS['paper'].lr:.0e}", display=False)
+
+# %% [markdown]
+# For Gemma-2B that is {glue:text}`printed-factor`. AdamW moves each coordinate by about its learning rate a step,
+# whatever the gradient's size, so what the model saw started with a standard deviation of
+# {glue:text}`printed-std` and moved by about {glue:text}`printed-lr` a step, not {glue:text}`printed-paper-lr`. The
+# Llama models of the paper have no such factor. It may be why Gemma-2B-IT could be trained at this rate at all; whoever
+# repeats it with a current version has to multiply (`--embed-scale`) or to raise the rate.

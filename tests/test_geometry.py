@@ -1,0 +1,157 @@
+"""Bars that move, noise that explains them: against finite differences, theorems and gudhi."""
+
+import gudhi
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import pdist
+
+from tsp.errors import InputError
+from tsp.geometry import (
+    bar_rates,
+    bottleneck,
+    confidence_band,
+    forces,
+    gaussian_counts,
+    hausdorff,
+    stability_bound,
+    surrogate,
+    two_pairs,
+)
+from tsp.loss import TSLoss
+from tsp.topology import persistence
+
+PROPERTY = settings(max_examples=25, deadline=None, derandomize=True)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def cloud(seed, n=9, d=3):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@given(seed=seeds)
+@PROPERTY
+def test_rates_are_finite_differences(seed):
+    """Bars before and after a tiny step, in the same order; no pair of edges changes places."""
+    X, V, step = cloud(seed), cloud(seed + 1), 1e-7
+    rates = bar_rates(X, V)
+    for dimension in (0, 1):
+        before, after = (persistence(P)[dimension] for P in (X, X + step * V))
+        before, after = (it[np.isfinite(it[:, 1])] for it in (before, after))
+        mine = rates[rates.dimension == dimension].sort_values(["birth", "death"])
+        moved = (after - before) / step
+        np.testing.assert_allclose(mine.birth_rate, moved[:, 0], atol=1e-5)
+        np.testing.assert_allclose(mine.death_rate, moved[:, 1], atol=1e-5)
+    assert rates.lifespan_rate.equals(rates.death_rate - rates.birth_rate)
+
+
+def test_growing_and_drifting():
+    """A cloud that grows by a factor lengthens every bar by it; one that drifts none."""
+    X = cloud(0)
+    grows, drifts = bar_rates(X, X), bar_rates(X, torch.ones_like(X))
+    np.testing.assert_allclose(grows.lifespan_rate, grows.death - grows.birth)
+    np.testing.assert_allclose(drifts.lifespan_rate, 0, atol=1e-15)
+    with pytest.raises(InputError, match="velocity"):
+        bar_rates(X, X[:3])
+
+
+@pytest.mark.parametrize("term", ["h0", "repel", "attract"])
+def test_forces_are_descents_of_one_term(term):
+    """A step along the force lowers the term, and the bars move as they are told to."""
+    X, step, loss = cloud(3), 1e-6, TSLoss(alpha=1.0)
+    P = X.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(getattr(loss.terms(P), term), P)
+    mine = forces(X, loss).query("term == @term and dimension == 0").sort_values("death")
+    moved = X - step * gradient
+    before, after = (persistence(it)[0][:-1, 1] for it in (X, moved))
+    np.testing.assert_allclose(mine.lifespan_rate, (after - before) / step, atol=1e-4)
+    lowered = getattr(loss.terms(moved), term) - getattr(loss.terms(X), term)
+    assert lowered.item() == pytest.approx(-step * gradient.square().sum().item(), rel=1e-3)
+
+
+def test_attraction_shortens_and_repulsion_lengthens():
+    """With fixed thresholds: the bar of a far point, and that of two close ones."""
+    X = torch.tensor([[0.0, 0], [0.1, 0], [2, 0], [0, 2], [9, 9]], dtype=torch.float64)
+    told = forces(X, TSLoss(alpha=1.0, detach_thresholds=True)).query("dimension == 0")
+    attract, repel = (told[told.term == it].sort_values("death") for it in ("attract", "repel"))
+    assert attract.lifespan_rate.iloc[-1] < 0
+    assert repel.lifespan_rate.iloc[0] > 0
+
+
+def test_equation_13_fails_for_two_pairs():
+    row = surrogate([two_pairs()], tau=0.01).iloc[0]
+    assert row.soft_variance == pytest.approx(0, abs=1e-12)
+    assert row.nearest_variance == 0
+    assert row.death_variance == pytest.approx(np.var([1, 1, 10]))
+
+
+@given(seed=seeds)
+@PROPERTY
+def test_a_low_temperature_gives_the_nearest_neighbours(seed):
+    row = surrogate([cloud(seed).numpy()], tau=1e-4).iloc[0]
+    assert row.soft_variance == pytest.approx(row.nearest_variance, abs=1e-3)
+
+
+def test_deaths_of_coincident_points_count_as_zero():
+    row = surrogate([np.array([[0.0], [0.0], [1.0]])]).iloc[0]
+    assert row.death_variance == pytest.approx(np.var([0, 1]))
+
+
+def test_counts_of_gaussian_clouds():
+    counts = gaussian_counts(20, 10, clouds=40, seed=1)
+    assert counts.shape == (40,)
+    assert (counts == gaussian_counts(20, 10, clouds=40, seed=1)).all()
+    rng = np.random.default_rng(1)
+    again = [len(persistence(3 * rng.normal(size=(20, 10)))[1]) for _ in range(40)]
+    assert counts.tolist() == again  # no matter how large
+
+
+def test_hausdorff_by_hand():
+    assert hausdorff([[0.0], [1.0]], [[0.0], [4.0]]) == 3
+    assert hausdorff([[0.0]], [[0.0]]) == 0
+
+
+def test_the_band_is_the_quantile_of_subsamples():
+    """Written down again; and a denser sample of a circle has a narrower band."""
+    rng, bands = np.random.default_rng(7), []
+    for many in (50, 200):
+        angles = np.linspace(0, 2 * np.pi, many, endpoint=False)
+        circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        bands.append(confidence_band(circle, draws=300))
+        size = round(many / np.log(many))
+        away = [hausdorff(rng.permutation(circle)[:size], circle) for _ in range(300)]
+        assert bands[-1] == pytest.approx(4 * np.quantile(away, 0.95), rel=0.15)
+        assert bands[-1] == confidence_band(circle, draws=300)
+    assert bands[1] < 0.8 * bands[0]
+    assert confidence_band([[0.0], [1.0]]) == 0
+
+
+def test_the_band_of_a_prompt_is_as_wide_as_its_distances():
+    prompt = np.random.default_rng(0).normal(size=(40, 576)) * 0.02
+    band = confidence_band(prompt, draws=100)
+    deaths = persistence(prompt)[0][:-1, 1]
+    assert 2 * band > deaths.max()
+
+
+@given(seed=seeds, noise=st.floats(0, 0.3))
+@PROPERTY
+def test_the_stability_theorem(seed, noise):
+    """No diagram moves by more than the largest change of a distance."""
+    X = cloud(seed).numpy()
+    Y = X + noise * np.random.default_rng(seed).normal(size=X.shape)
+    bound = stability_bound(X, Y)
+    assert bound == pytest.approx(np.abs(pdist(X) - pdist(Y)).max())
+    for dimension in (0, 1):
+        assert bottleneck(persistence(X), persistence(Y), dimension) <= bound + 1e-9
+
+
+@given(seed=seeds)
+@PROPERTY
+def test_the_bottleneck_distance_is_gudhis(seed):
+    one, other = persistence(cloud(seed)), persistence(cloud(seed + 1))
+    for dimension in (0, 1):
+        bars = [it[dimension][np.isfinite(it[dimension][:, 1])] for it in (one, other)]
+        wanted = gudhi.bottleneck_distance(*bars)
+        assert bottleneck(one, other, dimension) == pytest.approx(wanted, abs=1e-9)

@@ -1,0 +1,83 @@
+"""Held-out answers: what generate says, kept beside the runs."""
+
+import pandas as pd
+import pytest
+import torch
+
+from tests.conftest import problem, spec
+from tests.test_attention import lively
+from tests.test_decoding import plain_greedy
+from tsp.decoding import EXTRA_TOKENS
+from tsp.heldout import COLUMNS, NONE, evaluate, remember, remembered, unseen
+from tsp.prompts import as_input
+from tsp.reading import Row
+from tsp.runs import Store
+from tsp.tasks import load_problems
+from tsp.tiny import TINY
+
+ASKED = [problem("2+2=?", "4"), problem("3+3=?", "six", row=1), problem("Who?", "me", row=2)]
+
+
+def given(frozen, seed, **fields):
+    generator = torch.Generator().manual_seed(seed)
+    told = spec(model=frozen.name, **fields)
+    return told, torch.randn(told.n_tokens, frozen.dim, generator=generator)
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_answers_are_those_of_generate(name, monkeypatch):
+    frozen, texts = lively(name), []
+    prompts = {
+        NONE: None,
+        "a": given(frozen, 1),
+        "b": given(frozen, 2, placement="prefix", embed_scale=2.0),
+        "c": given(frozen, 3, protocol="released", n_tokens=3),
+    }
+    said = {}
+    for label, it in prompts.items():
+        for k, one in enumerate(ASKED):
+            told, vectors = it or (spec(), torch.zeros(0, frozen.dim))
+            coded = frozen.encode(
+                one.question, one.target, placement=told.placement, end=told.settings.end_token
+            )
+            row = Row(as_input(vectors, told) if it else vectors, coded)
+            ids = plain_greedy(frozen, row, len(coded.target) + EXTRA_TOKENS)
+            said[label, k] = frozen.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    monkeypatch.setattr(
+        "tsp.heldout.is_correct", lambda one, text: texts.append(text) or "s" in text
+    )
+    found = evaluate(frozen, prompts, ASKED)
+    assert list(found.columns) == list(COLUMNS)
+    assert list(zip(found.id, found.row, strict=True)) == [
+        (name, k) for k in range(len(ASKED)) for name in prompts
+    ]
+    assert texts == [said[name, k] for name, k in zip(found.id, found.row, strict=True)]
+    assert found.correct.tolist() == ["s" in text for text in texts]
+
+
+def test_what_a_prompt_has_seen_is_not_asked(smoke):
+    run = smoke.read(smoke.ids()[0])
+    new, old = problem("new", "x"), load_problems(run.spec.task, problem=run.spec.problem)[0]
+    assert unseen(run, [new, old]) == [new]
+
+
+def rows(*correct, name="a"):
+    told = [
+        {"id": name, "task": "bbh", "source": "local", "row": k, "sha256": f"h{k}"}
+        | {"score": float(it), "correct": bool(it)}
+        for k, it in enumerate(correct)
+    ]
+    return pd.DataFrame(told, columns=list(COLUMNS))
+
+
+def test_answers_are_kept_and_replaced_by_newer_ones(tmp_path):
+    store = Store(tmp_path)
+    assert remembered(store).empty
+    assert list(remembered(store).columns) == list(COLUMNS)
+    remember(store, rows(1, 0))
+    remember(store, rows(0, name="b"))
+    remember(store, rows(1, 1))
+    found = remembered(store).set_index(["id", "row"]).correct.to_dict()
+    assert found == {("a", 0): True, ("a", 1): True, ("b", 0): False}
+    assert store.ids() == []
+    assert store.sound() == ([], {})

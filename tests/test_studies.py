@@ -1,0 +1,108 @@
+"""Arms of a study from runs written by hand, against values computed by hand."""
+
+import numpy as np
+import pytest
+
+from tests.handmade import stored
+from tsp.errors import InputError
+from tsp.runs import Store
+from tsp.studies import COLUMNS, study
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "runs")
+
+
+def arm(store, field, value, counts, method="ce", **more):
+    """One run a problem with a field set; ``counts`` are the epochs of the first right check."""
+    for k, solved in enumerate(counts):
+        told = {"method": method, "problem": k, "contents": (f"p{k}",), "solved": solved}
+        stored(store, **told | {field: value} | more)
+
+
+def test_each_arm_is_compared_with_the_base_of_its_method(store):
+    arm(store, "init", "gaussian", [4, 6, 8])
+    arm(store, "init", "vocabulary", [2, 6, None])
+    arm(store, "init", "vocabulary", [2, 2, 2], method="tsloss")
+    arm(store, "init", "gaussian", [4, 4, 8], method="tsloss")
+    table = study(store, ["init"], base={"init": "gaussian"}).set_index("arm")
+    assert list(study(store, ["init"], base={"init": "gaussian"}).columns) == list(COLUMNS)
+    assert list(table.index) == [
+        "ce",
+        "ce, init vocabulary",
+        "tsloss λ=1",
+        "tsloss λ=1, init vocabulary",
+    ]
+    plain, words = table.loc["ce"], table.loc["ce, init vocabulary"]
+    assert (plain.n, plain.iterations, plain.censored, plain.pairs) == (3, 6, False, 0)
+    assert np.isnan(plain.p)
+    # 2 before 4, 6 as 6, never against 8: one win, one tie, one loss; ratios 1/2, 1, 8/8.
+    assert (words.wins, words.ties, words.losses, words.pairs) == (1, 1, 1, 3)
+    assert words.ratio == 1
+    assert words.p == 1
+    ours = table.loc["tsloss λ=1, init vocabulary"]
+    assert (ours.wins, ours.ties, ours.losses) == (3, 0, 0)
+    assert ours.ratio == pytest.approx(0.5)
+    assert ours.p == pytest.approx(2 / 8)
+    assert ours.p_holm == pytest.approx(2 * 2 / 8)  # two tests were made
+    assert words.p_holm == 1
+
+
+def test_methods_may_be_the_arms(store):
+    arm(store, "seed", 0, [6, 6, 6, 6, 6, 6])
+    arm(store, "seed", 0, [4, 4, 4, 4, 4, 4], method="tsloss")
+    (plain, treated) = study(store, [], base={"method": "ce", "lambda_ts": 0.0}).itertuples()
+    assert (plain.arm, plain.pairs) == ("ce", 0)
+    assert (treated.arm, treated.wins, treated.p) == ("tsloss λ=1", 6, pytest.approx(2 / 64))
+    assert treated.p_rank == pytest.approx(2 / 64)
+
+
+def test_seeds_are_no_independent_units(store):
+    """Two problems with three seeds each are two pairs of medians."""
+    for seed, counts in enumerate(([2, 8], [4, 8], [8, 8])):
+        arm(store, "n_tokens", 40, counts, seed=seed)
+        arm(store, "n_tokens", 5, [8, 6], seed=seed)
+    base = {"n_tokens": 40}
+    table = study(store, ["n_tokens"], base=base).set_index("arm")
+    short = table.loc["ce, n_tokens 5"]
+    assert (short.pairs, short.wins, short.losses) == (2, 1, 1)
+    assert table.loc["ce, n_tokens 40" if "ce, n_tokens 40" in table.index else "ce"].n == 2
+
+
+def test_never_solved_is_a_bound(store):
+    arm(store, "embed_scale", 1.0, [None, None, 4], epochs=8)
+    (row,) = study(store, ["embed_scale"], base={"embed_scale": 1.0}).itertuples()
+    assert (row.iterations, row.censored) == (8, True)
+
+
+def test_what_the_untrained_prompt_solves_says_nothing(store):
+    arm(store, "init", "gaussian", [0, 0, 6])
+    (row,) = study(store, ["init"], base={"init": "gaussian"}).itertuples()
+    assert (row.n, row.iterations) == (1, 6)
+    arm(store, "init", "repeated", [0, 0, 0])
+    table = study(store, ["init"], base={"init": "gaussian"}).set_index("arm")
+    assert table.loc["ce, init repeated"].n == 0
+
+
+def test_other_differences_keep_a_run_out(store):
+    arm(store, "init", "gaussian", [4])
+    arm(store, "init", "repeated", [4], placement="prefix")
+    arm(store, "init", "repeated", [4], protocol="paper")
+    assert len(study(store, ["init"], base={"init": "gaussian"})) == 1
+    assert len(study(store, ["init", "placement"], base={"init": "gaussian"})) == 2
+
+
+def test_the_last_check_gives_the_topology(store):
+    told = {"epochs": 4, "topology": {"h1_count": [9, 5, 3]}}
+    arm(store, "init", "gaussian", [2], **told)
+    (row,) = study(store, ["init"], base={"init": "gaussian"}).itertuples()
+    assert row.h1_count == 3
+
+
+def test_no_runs_no_rows(store):
+    table = study(store, ["init"], base={"init": "gaussian"})
+    assert table.empty
+    assert list(table.columns) == list(COLUMNS)
+    with pytest.raises(InputError, match="fields = 'colour'"):
+        study(store, ["colour"], base={})

@@ -1,0 +1,72 @@
+"""The table of systems: all of the paper's models stay in it, and what was run is counted."""
+
+import pytest
+
+from tsp import models
+from tsp.paper import MAIN_TASKS, SYSTEMS, reported
+from tsp.runs import Store
+from tsp.spec import RunSpec
+from tsp.systems import COLUMNS, RELATIVES, systems
+from tsp.tiny import TINY
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    return systems(Store(tmp_path_factory.mktemp("none")))
+
+
+def test_every_cell_of_the_papers_tables_is_there(empty):
+    assert list(empty.columns) == list(COLUMNS)
+    cells = set(zip(empty.model, empty.task, empty.regime, empty.method, strict=True))
+    printed = reported("table3")
+    assert cells >= set(
+        zip(printed.model, printed.task, printed.regime, printed.method, strict=True)
+    )
+    assert {it.name for it in SYSTEMS} <= set(empty.model)
+    topology = {it.name for it in SYSTEMS if it.topology}
+    six = empty[empty.model.isin(topology)].groupby("model").task.nunique()
+    assert (six == 6).all()
+    assert len(cells) == len(empty)
+
+
+def test_without_runs_nothing_was_run(empty):
+    assert set(empty.state) == {"in tests only"}
+    assert (empty.runs == 0).all()
+    assert set(RELATIVES) == set(empty.model)
+    assert set(RELATIVES.values()) <= set(TINY)
+
+
+def test_the_papers_models_say_what_memory_they_need(empty):
+    needed = empty.groupby("model").GiB.first()
+    for it in SYSTEMS:
+        assert needed[it.name] > 4  # billions of weights, two bytes each at the least
+    assert needed["qwen1.5-14b-chat"] > needed["open-llama-7b"] > needed["gemma-2b-it"]
+
+
+def test_commands_are_specs_of_their_row(empty):
+    """What the command says, read back as options of a run, is the row's cell."""
+    for row in empty.to_dict("records"):
+        words = row["command"].split()
+        assert words[:2] == ["tsp", "run"]
+        told = {
+            name.removeprefix("--"): value
+            for name, value in zip(words[2::2], words[3::2], strict=True)
+        }
+        spec = RunSpec(**told)
+        assert (spec.model, spec.task, spec.regime, spec.method) == tuple(
+            row[name] for name in ("model", "task", "regime", "method")
+        )
+
+
+def test_runs_are_counted(smoke, monkeypatch):
+    monkeypatch.setattr("tsp.systems.OURS", ("tiny-llama", "gemma-3-270m"))
+    monkeypatch.setitem(RELATIVES, "tiny-llama", "tiny-llama")
+    table = systems(smoke).set_index(["model", "task", "regime", "method"])
+    runs = smoke.frame()
+    for (task, regime, method), rows in runs.groupby(["task", "regime", "method"]):
+        if ("tiny-llama", task, regime, method) in table.index:
+            row = table.loc[("tiny-llama", task, regime, method)]
+            assert (row.state, row.runs) == ("run", len(rows))
+    assert table.loc["gemma-2b-it"].runs.sum() == 0
+    assert models.DEFAULT not in table.index
+    assert set(MAIN_TASKS) <= set(table.loc["tiny-llama"].index.get_level_values("task"))
