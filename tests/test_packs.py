@@ -173,6 +173,10 @@ def test_an_id_cannot_lead_out_of_the_store(smoke, packed, tmp_path):
     path, _ = packed
     first = smoke.ids()[0]
     changed(path, first, "id", lambda _: "../../outside")
+    store = packed[1]
+    assert store.ids() == smoke.ids()[1:]
+    assert "../../outside" not in store
+    assert store.sound()[1] == {path.name: f"{path.name}: '../../outside' is no id of a run"}
     added, _, damaged = Store(tmp_path / "deep" / "here").unpack(path)
     assert list(damaged) == ["../../outside"]
     assert len(added) == len(smoke.ids()) - 1

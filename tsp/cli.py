@@ -160,7 +160,7 @@ def bench(
     import logging
 
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler would say when it begins
-    from tsp.bench import measure, render
+    from tsp.bench import AIMS, measure, render
 
     told = logging.getLogger("tsp.measuring")
     told.addHandler(logging.StreamHandler())
@@ -177,7 +177,9 @@ def bench(
     rows = measure(repeats=repeats, only=only or ())
     typer.echo(render(rows), err=out is not None)
     if out:
-        _write_rows(out, _others(out, rows) + rows if only else rows)
+        rows = [*_others(out, rows), *rows] if only else rows
+        place = {name: number for number, name in enumerate(AIMS)}
+        _write_rows(out, sorted(rows, key=lambda row: place.get(row["name"], len(place))))
 
 
 def _others(out: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The runs that may decide claims, and one value of each for every independent unit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,15 +53,20 @@ def comparable(runs: pd.DataFrame, *, protocol: str) -> pd.DataFrame:
     runs = runs[(runs.protocol == protocol) & ~runs.model.str.startswith("tiny-")]
     if "content" in runs:  # folders number their problems alike; what they hold tells them apart
         runs = runs.assign(problem=runs.content)
-    columns = [column for column in ARM if column in runs.columns]
+    kind = [*UNIT, "seed", "method", "lambda_ts"]
+    shortest_first = at_defaults(runs, protocol=protocol).sort_values("epochs", kind="stable")
+    return shortest_first.drop_duplicates(kind, keep="last")
+
+
+def at_defaults(runs: pd.DataFrame, *, protocol: str, but: Sequence[str] = ()) -> pd.DataFrame:
+    """Runs whose fields of `ARM`, but for some, are what their model has under a protocol."""
+    columns = [column for column in ARM if column in runs.columns and column not in but]
     usual = pd.Series(True, index=runs.index)
     for model, rows in runs.groupby("model"):
         default = RunSpec(model=str(model), protocol=protocol)
         for column in columns:
             usual[rows.index] &= rows[column] == getattr(default, column)
-    kind = [*UNIT, "seed", "method", "lambda_ts"]
-    shortest_first = runs[usual].sort_values("epochs", kind="stable")
-    return shortest_first.drop_duplicates(kind, keep="last")
+    return runs[usual]
 
 
 def plain_checks(evidence: Evidence) -> pd.DataFrame:

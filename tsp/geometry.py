@@ -11,10 +11,9 @@ from torch import Tensor
 
 from tsp.errors import InputError
 from tsp.loss import TSLoss, as_cloud
-from tsp.regularizers import RipsEdges, rips_edges
+from tsp.penalties import TERMS
+from tsp.regularizers import rips_edges
 from tsp.topology import Diagrams, summarize
-
-TERMS = ("h0", "repel", "attract")
 
 
 def bar_rates(points: Tensor, velocity: Tensor) -> pd.DataFrame:
@@ -91,11 +90,6 @@ def forces(points: Tensor, loss: TSLoss | None = None) -> pd.DataFrame:
         (gradient,) = torch.autograd.grad(getattr(terms, name), P, retain_graph=True)
         frames.append(bar_rates(P, -gradient).assign(term=name))
     return pd.concat(frames, ignore_index=True)
-
-
-def edges_of(points: Any) -> RipsEdges:
-    """The edges whose lengths are a cloud's finite births and deaths (`tsp.regularizers`)."""
-    return rips_edges(squareform(pdist(np.asarray(points, dtype=float))))
 
 
 def surrogate(clouds: Sequence[Any], *, tau: float = 0.1) -> pd.DataFrame:

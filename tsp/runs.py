@@ -177,26 +177,28 @@ class Store:
             (self.root / run_id).is_dir() or run_id in self._packed()
         )
 
-    def _packs(self) -> list[Path]:
-        return sorted(self.root.glob("*.parquet")) if self.root.is_dir() else []
-
     def _packed(self) -> dict[str, Path]:
         """The pack that each run without a folder of its own is in."""
-        found: dict[str, Path] = {}
-        for pack in self._packs():
-            with suppress(DamagedPack):
-                found = {run_id: pack for run_id in pack_ids(pack)} | found
-        return found
+        return self._packs()[0]
 
     def damaged_packs(self) -> dict[str, str]:
-        """Packs that cannot be read, and why."""
-        found = {}
-        for pack in self._packs():
+        """Packs that cannot be read or hold what is no run, and why."""
+        return self._packs()[1]
+
+    def _packs(self) -> tuple[dict[str, Path], dict[str, str]]:
+        """The first pack that each run is in, and what is wrong with some packs."""
+        found: dict[str, Path] = {}
+        damaged: dict[str, str] = {}
+        for pack in sorted(self.root.glob("*.parquet")) if self.root.is_dir() else ():
             try:
-                pack_ids(pack)
+                ids = pack_ids(pack)
             except DamagedPack as error:
-                found[pack.name] = str(error)
-        return found
+                damaged[pack.name] = str(error)
+                continue
+            found = {it: pack for it in ids if RUN_ID.fullmatch(it)} | found
+            for odd in (it for it in ids if not RUN_ID.fullmatch(it)):
+                damaged[pack.name] = f"{pack.name}: {odd!r} is no id of a run"
+        return found, damaged
 
     def read(self, run_id: str) -> Run:
         """Read one run, every file checked against its checksum.

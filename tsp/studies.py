@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from tsp.errors import InputError
-from tsp.evidence import ARM
-from tsp.records import load_runs, load_topology
+from tsp.evidence import ARM, at_defaults
+from tsp.records import load_runs, load_topology, longest
 from tsp.runs import Store
 from tsp.spec import RunSpec
 from tsp.stats import holm, paired_ratio, signed_rank
@@ -64,8 +64,11 @@ def study(
     for name in fields:
         if name not in ARM:
             raise InputError("fields", name, f"choose from {', '.join(ARM)}")
-    runs = _alike(load_runs(store), fields, protocol)
-    runs = runs[runs.method.isin(methods) & runs.lambda_ts.isin(weights)]
+    runs = load_runs(store)
+    runs = runs[
+        runs.protocol.eq(protocol) & runs.method.isin(methods) & runs.lambda_ts.isin(weights)
+    ]
+    runs = longest(at_defaults(runs, protocol=protocol, but=fields))
     if runs.empty:
         return pd.DataFrame(columns=list(COLUMNS))
     runs = runs.assign(arm=[_label(row, fields) for row in runs.to_dict("records")])
@@ -79,19 +82,6 @@ def study(
         rows.append(_row(arm, units, other if other != arm else ""))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return table.assign(p_holm=holm(table.p))
-
-
-def _alike(runs: pd.DataFrame, fields: Sequence[str], protocol: str) -> pd.DataFrame:
-    """Runs under a protocol whose other fields have their defaults, the longest of each kind."""
-    runs = runs[(runs.protocol == protocol)]
-    usual = pd.Series(True, index=runs.index)
-    for model, rows in runs.groupby("model"):
-        default = RunSpec(model=str(model), protocol=protocol)
-        for name in ARM:
-            if name not in fields:
-                usual[rows.index] &= rows[name] == getattr(default, name)
-    kind = [*UNIT, "seed", "method", "lambda_ts", *fields]
-    return runs[usual].sort_values("epochs", kind="stable").drop_duplicates(kind, keep="last")
 
 
 def _label(row: Mapping[Any, Any], fields: Sequence[str]) -> str:
