@@ -17,7 +17,7 @@
 # # The paper's own numbers
 #
 # Before training anything one can ask what the printed numbers say about each other. Every computation on
-# this page starts from the tables as printed ([data/paper](https://arxiv.org/abs/2602.16500)) and from the text;
+# this page starts from the tables as printed (`data/paper`) and from the text;
 # none uses a run of ours. The functions are in `tsp.printed`, with tests.
 
 # %% tags=["hide-input"]
@@ -67,7 +67,8 @@ table(
             "p of ρ printed": again.rho_p,
             f"p of ρ, N = {printed.TRAJECTORY}": again.rho_p_146,
             "N that fit": [
-                f"{a:.0f} to {b:.0f}" for a, b in zip(again.n_low, again.n_high, strict=True)
+                f"{a:.0f}" if a == b else f"{a:.0f}–{b:.0f}"
+                for a, b in zip(again.n_low, again.n_high, strict=True)
             ],
             "p of U printed": again.u_p,
             "p of U, two halves": again.u_p_73,
@@ -85,8 +86,8 @@ table(
 
 # %% [markdown]
 # All rows together leave an $N$ of {glue:text}`printed-n-range`, and
-# {glue:text}`printed-n` snapshots in two groups of {glue:text}`printed-half` reproduce every $U$'s p-value and,
-# through the identity, every $\rho$. The H1 count is off by a factor of {glue:text}`printed-ties`: counts have
+# {glue:text}`printed-n` snapshots in two groups of {glue:text}`printed-half` reproduce the p-value of every $U$ and,
+# through the identity, every $\rho$, but for the H1 count's, whose $\rho$ is off by a factor of {glue:text}`printed-ties`: counts have
 # ties, which make $\rho$ larger by just such a factor.
 #
 # So "accuracy" took two values, and its two groups are those of the $U$ test: the two columns hold the
@@ -107,7 +108,11 @@ even = printed.evenness()
 glue("printed-counts", even.counts, display=False)
 glue("printed-even", even.even, display=False)
 exponent = int(np.floor(np.log10(even.chance)))
-glue("printed-chance", f"one in 10^{-exponent}", display=False)
+glue(
+    "printed-chance",
+    f"one in 10{str(-exponent).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}",
+    display=False,
+)
 glue("printed-seeds", SEEDS, display=False)
 glue("printed-smallest-p", f"{printed.smallest_p():.2f}", display=False)
 
