@@ -46,6 +46,7 @@ from myst_nb import glue
 
 from tsp import figures, tables
 from tsp.figures import METHOD_COLORS, METHOD_NAMES
+from tsp.pages import interval, missing, table
 from tsp.paper import CLAIMS, reported
 from tsp.protocols import PAPER
 from tsp.runs import Store
@@ -151,6 +152,34 @@ glue("paper-half-most", int(halved.ce.max()), display=False)
 # from a count of {glue:text}`paper-half-most:d` or less. And the cells are not independent: one set of
 # problems, three models, one initialisation scheme. (Ours share an initial prompt per seed.)
 #
+# Is the difference more than chance, cell by cell? A unit is a problem or a set, the median over its seeds; *never*
+# counts those that neither run solves, which are ties; those that an untrained prompt answers are left out (*start*).
+# The ratio of epochs comes with a bootstrap interval over problems; p is the exact sign test's, then Wilcoxon's
+# signed-rank test's {cite}`wilcoxon1945individual` on log ratios, then the first after Holm over the cells
+# {cite}`holm1979simple`. The last column is the share of wins that as many pairs that differ would have shown with a
+# power of 80 %: a cell with a dash could not have shown anything.
+
+# %% tags=["hide-input"]
+tested = tables.table3_tests(store, protocol=protocol)
+cells = {
+    "n": tested.n,
+    "sooner": tested.wins,
+    "same": tested.ties,
+    "later": tested.losses,
+    "never": tested.never,
+    "start": tested.at_start,
+    "ratio": [interval(*it) for it in zip(tested.ratio, tested.low, tested.high, strict=True)],
+    "p": tested.p,
+    "p (ranks)": tested.p_rank,
+    "p (Holm)": tested.p_holm,
+    "shows": tested.shows,
+}
+names = tested.model + ", " + tested.task.replace(TASK_NAMES) + " " + tested.regime
+shown = pd.DataFrame(cells).set_axis(names.str.strip(", "))
+small = dict.fromkeys(("p", "p (ranks)", "p (Holm)"), "{:.2g}")
+table(shown, small | {"shows": "{:.0%}"}) if len(shown) else missing("tsp sweep table3")
+
+# %% [markdown]
 # ## Pair by pair
 #
 # Our pairs start from the same initial prompt and see the problems in the same order; they differ in

@@ -295,7 +295,7 @@ def test_a_window_of_one_token_sees_nothing_of_the_context():
     torch.testing.assert_close(case.bank(), case.one_by_one())
 
 
-# Shared: no copy per run, nothing as long as a context kept for backward.
+# Shared: no copy per run, and of the context no keys or values kept for backward.
 
 
 def saved_bytes(frozen, rows):
@@ -325,9 +325,10 @@ def test_what_is_kept_for_backward_does_not_grow_with_the_context(name, kept, ti
             context = rows[0].context.layers[frozen.dtype]
             assert storages.isdisjoint(x.untyped_storage().data_ptr() for x in sum(context, ()))
         assert sizes[0] == sizes[1] > 0
-        few, _ = saved_bytes(frozen, made_rows(frozen, [(max(0, kept - 20), 4, 3, 5)] * 3))
+        few, _ = saved_bytes(frozen, made_rows(frozen, [(max(1, kept - 20), 4, 3, 5)] * 3))
     weights = 2 * 4 * 3 * rows[0].own * kept * 4  # layers, heads, rows, queries, keys, bytes
     assert few <= sizes[0] + weights
+    assert (few > sizes[0]) == (kept > 0)
 
 
 def test_rows_of_one_problem_hold_one_context(tiny):

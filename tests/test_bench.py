@@ -2,15 +2,16 @@ import json
 
 import pytest
 import torch
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 
 from tests.conftest import PLAN, problem, spec
 from tests.test_cli import tsp
-from tsp import bench, measuring, models
+from tsp import bench, measuring, models, peers
 from tsp.arithmetic import arithmetic, shares, traffic
 from tsp.doctor import examine
+from tsp.loss import TSLoss
 from tsp.memory import per_position
-from tsp.peers import PeerRun, with_peft
+from tsp.peers import KINDS, PeerRun, TSLossTrainer, with_peft
 from tsp.trainer import train_bank
 
 
@@ -274,3 +275,47 @@ def test_the_doctor_knows_what_is_here(monkeypatch, tmp_path):
     assert found["models"]["tiny-llama"].startswith("ready")
     assert found["problems"]["gsm8k"].split()[0].isdigit()
     assert "(0 runs)" in found["places"]["run store"]
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_tsloss_is_added_to_the_trainers_loss(tiny, kind, tmp_path):
+    """Its gradient too: what PEFT trains gets the sum of both."""
+    frozen = tiny("tiny-llama")
+    run = spec(placement="prefix", n_tokens=6)
+    model = peers._wrapped(run, frozen, kind)
+    one = {"input_ids": torch.tensor([[5, 6, 7]]), "labels": torch.tensor([[-100, 6, 7]])}
+    vectors = peers.prompt_vectors(model)
+    assert vectors.shape[0] == 6
+    assert vectors.requires_grad
+    weights = [it for it in model.parameters() if it.requires_grad]
+
+    quiet_arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True)
+
+    def loss_and_gradient(weight):
+        with models.quiet():
+            trainer = TSLossTrainer(model=model, lambda_ts=weight, args=quiet_arguments)
+        value = trainer.compute_loss(model, dict(one))
+        return value, torch.autograd.grad(value, weights, allow_unused=True)
+
+    plain, own = loss_and_gradient(0.0)
+    both, together = loss_and_gradient(100.0)
+    ts = TSLoss()(peers.prompt_vectors(model))
+    assert both.item() == pytest.approx((plain + 100 * ts).item(), rel=1e-5)
+    alone = torch.autograd.grad(100 * ts, weights, allow_unused=True)
+    for a, b, c in zip(own, alone, together, strict=True):
+        if c is not None:
+            wanted = sum(it for it in (a, b) if it is not None)
+            torch.testing.assert_close(c, wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_tsloss_in_a_real_peft_training_run_changes_the_prompt(tiny):
+    frozen = tiny("tiny-llama")
+    one = [problem("Which letter?", "B", metric="choice")]
+    run = spec(placement="prefix", epochs=3, lr=0.01)
+    plain = with_peft(run.but(method="ce", lambda_ts=0.0), frozen, one, check=False)()
+    ours = with_peft(run.but(method="tsloss", lambda_ts=1.0), frozen, one, check=False)()
+    assert torch.equal(plain.vectors[0], ours.vectors[0])
+    assert not torch.equal(plain.vectors[1], ours.vectors[1])
+    bank = train_bank([run.but(method="tsloss", lambda_ts=1.0)], frozen, [one], plan=PLAN)[0]
+    last = bank.prompts[max(bank.prompts)]
+    torch.testing.assert_close(ours.vectors[1], last, rtol=1e-3, atol=1e-4)

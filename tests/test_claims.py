@@ -119,8 +119,16 @@ def test_signs(wins, ties, losses, verdict):
 
 
 def test_too_few_units_are_told():
-    assert judge_signs(5, 0, 0)[1].endswith("fewer than 6 changed")
+    assert "fewer than 6 changed" in judge_signs(5, 0, 0)[1]
     assert "fewer" not in judge_signs(7, 0, 5)[1]
+
+
+def test_what_a_sign_test_could_have_found_is_told():
+    """P(at least 10 of 12) = 0.8 at a share of 0.867 or so: ten is where p falls below 0.05."""
+    told = judge_signs(7, 3, 5)[1]
+    assert stats.binomtest(10, 12).pvalue < 0.05 <= stats.binomtest(9, 12).pvalue
+    share = float(told.split("show a share of ")[1].split("%")[0]) / 100
+    assert stats.binom.sf(9, 12, share + 0.005) > 0.8 > stats.binom.sf(9, 12, share - 0.01)
 
 
 @pytest.mark.parametrize(
@@ -524,6 +532,80 @@ def test_ten_never_converges():
     assert weighted(6, {0.0: NEVER, 10.0: NEVER}).verdict(claim) == "not tested here"
 
 
+# The family --------------------------------------------------------------------------------
+
+
+def test_holm_over_the_claims_takes_back_what_one_test_alone_would_give():
+    """H1 falls in six of six problems, p = 1/32; the other tests that are made cost it that."""
+    runs = Runs()
+    for problem in range(6):
+        runs.add(problem, features={"h1_count": (10, 5), "persistence_entropy": (3.0, 3.0)})
+    frames = [pd.DataFrame(runs.runs), pd.DataFrame(runs.topology)]
+    table = evaluate(*frames).set_index("id")
+    falls = table.loc["h1-count-falls"]
+    assert falls.p == pytest.approx(2 / 64)
+    made = table.p.dropna()
+    assert len(made) > 1
+    assert falls.p_holm == pytest.approx(min(1, falls.p * len(made)))
+    assert falls.verdict == "inconclusive"
+    assert runs.verdict("h1-count-falls") == "reproduced"  # alone
+
+
+def test_holm_keeps_what_is_strong_enough():
+    runs = Runs()
+    for problem in range(20):
+        runs.add(problem, features={"h1_count": (10, 5)})
+    table = evaluate(pd.DataFrame(runs.runs), pd.DataFrame(runs.topology)).set_index("id")
+    assert table.verdict["h1-count-falls"] == "reproduced"
+    assert table.p_holm["h1-count-falls"] < 0.05
+    assert set(table.protocol) == {"tuned", "paper"}
+
+
+# Problems that no prompt was trained on ------------------------------------------------------
+
+
+def asked(shares, *, many=50):
+    """Prompts of each method on each problem, and how many of 50 they answer right."""
+    runs, answers = Runs(), [{"id": "no prompt", "correct": k < 5} for k in range(many)]
+    for problem, by_method in enumerate(shares):
+        for method, right in zip(("ce", "tsloss", "l2", "pairwise"), by_method, strict=True):
+            runs.add(problem, method=method, lambda_ts=float(method != "ce"))
+            told = runs.runs[-1]["id"]
+            answers += [{"id": told, "correct": k < right} for k in range(many)]
+    return runs, pd.DataFrame(answers)
+
+
+def downstream(shares):
+    runs, answers = asked(shares)
+    [claim] = [one for one in CLAIMS if one.id == "better-downstream"]
+    frames = map(pd.DataFrame, (runs.runs, runs.topology, runs.losses))
+    chosen, topology, losses = frames
+    known = Evidence(comparable(chosen, protocol="tuned"), topology, losses, answers)
+    return decide(claim, known)
+
+
+def test_better_downstream_is_decided_by_problems():
+    better, worse = (10, 13, 11, 12), (10, 9, 11, 12)
+    row = downstream([better] * 7)
+    assert (row.verdict, row.n) == ("reproduced", 7)
+    assert row.estimate == pytest.approx((13 - 11) / 50)
+    assert "tsloss 26.0%, ce 20.0%" in row.why
+    assert "no prompt 10.0%" in row.why
+    assert downstream([worse] * 7).verdict == "not reproduced"
+    assert downstream([better] * 5).verdict == "inconclusive"
+
+
+def test_a_problem_without_all_four_methods_does_not_count():
+    runs, answers = asked([(10, 13, 11, 12)] * 7)
+    gone = answers.id.eq(runs.runs[2]["id"])  # L2 on the first problem was not asked
+    from tsp.evidence import unseen_shares
+
+    frames = map(pd.DataFrame, (runs.runs, runs.topology, runs.losses))
+    chosen, topology, losses = frames
+    known = Evidence(comparable(chosen, protocol="tuned"), topology, losses, answers[~gone])
+    assert len(unseen_shares(known)) == 6
+
+
 # Which runs decide ---------------------------------------------------------------------------
 
 
@@ -543,7 +625,7 @@ def test_every_verdict_is_one_of_the_words():
 
 def test_the_protocol_chooses_the_runs():
     runs = Runs()
-    for problem in range(6):
+    for problem in range(20):
         runs.add(problem, protocol="paper", features={"h1_count": (10, 0)})
     frames = [pd.DataFrame(runs.runs), pd.DataFrame(runs.topology)]
     decided = [

@@ -8,9 +8,12 @@ from tests.conftest import problem, spec
 from tests.test_attention import lively
 from tests.test_decoding import plain_greedy
 from tsp.decoding import EXTRA_TOKENS
-from tsp.heldout import COLUMNS, NONE, evaluate, remember, remembered, unseen
+from tsp.heldout import evaluate, remember, unseen
 from tsp.prompts import as_input
 from tsp.reading import Row
+from tsp.records import ANSWER_COLUMNS as COLUMNS
+from tsp.records import NO_PROMPT as NONE
+from tsp.records import load_answers as remembered
 from tsp.runs import Store
 from tsp.tasks import load_problems
 from tsp.tiny import TINY
@@ -81,3 +84,32 @@ def test_answers_are_kept_and_replaced_by_newer_ones(tmp_path):
     assert found == {("a", 0): True, ("a", 1): True, ("b", 0): False}
     assert store.ids() == []
     assert store.sound() == ([], {})
+
+
+def test_the_command_asks_what_no_prompt_has_seen(tmp_path):
+    """Each method's last prompts and no prompt, on ten problems; asked again nothing doubles."""
+    from tests.test_packs import call
+    from tsp.spec import METHODS
+
+    runs = tmp_path / "runs"
+    out = call("sweep", "baselines", "--profile", "smoke", "--runs", runs, "--epochs", "2")
+    assert out.exit_code == 0, out.output
+    told = ["--model", "tiny-llama", "--first", "5", "--many", "10", "--runs", runs]
+    for _ in range(2):
+        out = call("heldout", *told)
+        assert out.exit_code == 0, out.output
+        store = Store(runs)
+        found = remembered(store)
+        assert set(found.id) == {NONE, *store.ids()}
+        assert len(store.ids()) == len(METHODS)
+        assert found.groupby("id").size().unique().tolist() == [10]
+    assert out.stdout.startswith(NONE)
+    seen = {it["sha256"] for run in store.sound()[0] for it in run.record["problems"]}
+    assert not seen & set(found.sha256)
+
+
+def test_the_command_wants_prompts(tmp_path):
+    from tests.test_packs import call
+
+    out = call("heldout", "--runs", tmp_path)
+    assert "tsp sweep baselines" in str(out.exception)

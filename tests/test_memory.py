@@ -112,7 +112,9 @@ def test_logits_of_a_chunk(tiny):
 
 
 @pytest.mark.parametrize("name", TINY)
-@pytest.mark.parametrize(("own", "before"), [(40, 0), (40, 30), (40, KEPT["cpu"]), (600, 0)])
+@pytest.mark.parametrize(
+    ("own", "before"), [(40, 0), (40, 30), (40, 1000), (40, KEPT["cpu"]), (600, 0)]
+)
 def test_what_autograd_keeps_is_what_was_predicted(tiny, name, own, before):
     frozen = tiny(name)
     ids = tuple(k % 250 for k in range(before))
@@ -123,6 +125,35 @@ def test_what_autograd_keeps_is_what_was_predicted(tiny, name, own, before):
     assert really_kept(frozen, rows) == pytest.approx(kept, rel=0.01)
     if own < 512:
         assert saved_bytes(frozen, rows=3, own=own, context=before) == pytest.approx(kept, rel=0.01)
+
+
+@pytest.mark.parametrize(("own", "before"), [(40, 460), (40, 480), (40, 1000)])
+def test_a_device_keeps_the_weights_of_so_many_keys(tiny, monkeypatch, own, before):
+    """Other limits than a CPU's: as many bytes as a pass keeps with that limit on the CPU."""
+    frozen, ids = tiny(), tuple(k % 250 for k in range(before))
+    encoded = Encoded(ids, tuple(range(5)), (1,) * (own - 9))
+    context = read_context(frozen, ids, dtypes=[torch.float32])
+    rows = [Row(torch.zeros(5, 32, requires_grad=True), encoded, context) for _ in range(2)]
+    cpu, card = (memory._kept_bytes(frozen, rows, torch.float32, kind) for kind in ("cpu", "cuda"))
+    weights = 2 * 2 * 4 * own * (own + before) * 4  # rows, layers, heads, queries, keys, bytes
+    assert cpu - card == (weights if own + before > KEPT["cuda"] else 0)
+    monkeypatch.setitem(KEPT, "cpu", KEPT["cuda"])
+    assert really_kept(frozen, rows) == pytest.approx(card, rel=0.01)
+
+
+def test_a_short_row_behind_a_long_context_may_keep_most(tiny):
+    """What counts is not how many positions a micro-batch has, but what each of them keeps."""
+    short, long = coded(before=10, target=60), coded(before=3000, target=50)
+    plan = Plan(token_budget=8 * 69, threads=1)
+    of = [bank(tiny(), 8, plan, encoded=[it]) for it in (short, long)]
+    both = predict(tiny(), [spec()] * 16, [[short]] * 8 + [[long]] * 8, plan)
+    assert of[1].activations > 2 * of[0].activations
+    assert both.activations >= of[1].activations
+    ten = [replace(short, target=short.target + (1,) * k) for k in range(9)] + [long]
+    assert (
+        bank(tiny(), 1, plan, encoded=ten).activations
+        >= bank(tiny(), 1, plan, encoded=[long]).activations
+    )
 
 
 def really_kept(frozen, rows):
@@ -195,6 +226,20 @@ def test_the_tensors_of_a_bank_take_what_was_predicted(tiny, longest, answer, la
     needed = found.weights + found.contexts + found.prompts + found.passing
     assert live.peak == pytest.approx(needed, rel=0.15)
     assert found.total == needed + round(0.4 * found.passing)
+
+
+def test_tensors_behind_long_contexts_of_two_lengths_take_what_was_predicted(tiny):
+    frozen = tiny()
+    each = [problem("2+2=" * 9, "4" * 60), problem("3+3=" * 500, "6" * 40)]
+    told = [spec(seed=k, epochs=2, max_new_tokens=1) for k in range(16)]
+    problems = [[each[k % 2]] for k in range(16)]
+    encoded = [encode_all(told[0], frozen, it) for it in problems]
+    found = predict(frozen, told, encoded, PLAN)
+    with Live() as live:
+        train_bank(told, frozen, problems, plan=PLAN)
+    assert found.activations > 0.9 * found.passing
+    needed = found.weights + found.contexts + found.prompts + found.passing
+    assert live.peak == pytest.approx(needed, rel=0.2)
 
 
 CHILD = """

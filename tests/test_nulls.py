@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from tests.handmade import stored
 from tsp.errors import InputError
-from tsp.nulls import walk
+from tsp.nulls import KINDS, displaced, nulls, walk
+from tsp.runs import Store
 from tsp.topology import summarize
 
 
@@ -55,3 +57,37 @@ def test_lengths_that_are_none_are_refused(lengths):
 def test_a_bank_is_not_one_prompt():
     with pytest.raises(InputError, match="first"):
         walk(np.zeros((2, 2, 2)), [1.0], seed=0)
+
+
+def test_every_row_moves_as_far_as_it_did_and_elsewhere():
+    rng = np.random.default_rng(0)
+    first, last = rng.normal(size=(2, 6, 50))
+    found = displaced(first, last, seed=1)
+    far = np.linalg.norm(last - first, axis=1)
+    np.testing.assert_allclose(np.linalg.norm(found - first, axis=1), far)
+    turned = ((found - first) * (last - first)).sum(1) / far**2
+    assert np.abs(turned).max() < 0.6  # cosines of random directions in 50 dimensions
+    with pytest.raises(InputError, match="last"):
+        displaced(first, last[:3], seed=1)
+
+
+def test_nulls_of_a_trained_run(smoke):
+    run = smoke.read(smoke.ids()[0])
+    found = nulls(run, seed=3)
+    assert found.kind.tolist() == [kind for kind in ("training", *KINDS) for _ in range(2)]
+    checks = run.topology.sort_values("epoch")
+    own = found[found.kind == "training"]
+    assert own.h1_count.tolist() == [checks.h1_count.iloc[0], checks.h1_count.iloc[-1]]
+    start = found[~found.end].mean_distance
+    np.testing.assert_allclose(start, start.iloc[0])
+    lengths = run.epochs.moved.to_numpy()
+    walked = walk(run.prompt(0), lengths, seed=3)[-1]
+    last = found[(found.kind == "random walk") & found.end].mean_distance.iloc[0]
+    assert last == pytest.approx(summarize(walked).mean_distance.iloc[0])
+
+
+def test_a_run_without_steps_is_told(tmp_path):
+    store = Store(tmp_path)
+    run = store.read(stored(store))
+    with pytest.raises(InputError, match="train it again"):
+        nulls(run)

@@ -210,3 +210,27 @@ def test_a_store_is_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"runs = .*is a file"):
         Store(tmp_path / "file")
+
+
+def test_published_runs_belong_to_the_checkouts_own_store(smoke, tmp_path, monkeypatch):
+    """`runs` reads `data/runs` beside itself; another folder does not, and nothing goes there."""
+    from tsp import runs as module
+    from tsp.packs import write_pack
+
+    published = tmp_path / "data" / "runs"
+    published.mkdir(parents=True)
+    first, second = smoke.ids()[:2]
+    write_pack([smoke.read(first).apart()], published / "some.parquet")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "data_dir", lambda name: tmp_path / "data" / name)
+    own = Store(tmp_path / "runs")
+    assert own.ids() == [first]
+    assert own.read(first).epochs.equals(smoke.read(first).epochs)
+    assert [file.name for file in own.files()] == ["some.parquet"]
+    assert Store(tmp_path / "elsewhere").ids() == []
+    pack = tmp_path / "more.parquet"
+    write_pack([smoke.read(it).apart() for it in (first, second)], pack)
+    added, present, _ = own.unpack(pack)
+    assert (added, present) == ([second], [first])
+    assert own.ids() == sorted([first, second])
+    assert [it.name for it in (tmp_path / "runs").iterdir()] == [second]

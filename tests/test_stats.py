@@ -14,6 +14,8 @@ from scipy import stats
 import tsp.stats
 from tsp.errors import InputError
 from tsp.stats import (
+    block_rho,
+    detectable_rho,
     detectable_share,
     feature_tests,
     holm,
@@ -347,3 +349,71 @@ def test_examples_in_the_docstrings():
     result = doctest.testmod(tsp.stats)
     assert result.attempted >= 8
     assert result.failed == 0
+
+
+# Runs as blocks ------------------------------------------------------------------------------
+
+
+def trained(rng, *, tied, runs=10, checks=20):
+    """Runs that start wrong and end right at an epoch of their own; the feature follows the clock,
+    and, where tied, that epoch."""
+    frames = []
+    for run in range(runs):
+        solved = rng.integers(4, checks - 4)
+        time = np.arange(checks)
+        feature = time - (solved if tied else 0) + rng.normal(scale=0.5, size=checks)
+        frames.append(pd.DataFrame({"run": run, "x": feature, "y": (time >= solved) * 1.0}))
+    return pd.concat(frames)
+
+
+def test_exchanged_runs_keep_the_clock_and_lose_the_tie():
+    rng = np.random.default_rng(0)
+    for tied in (True, False):
+        found = trained(rng, tied=tied)
+        test = block_rho(found.x, found.y, runs=found.run, strata=np.zeros(len(found)))
+        assert test.rho == pytest.approx(spearman(found.x, found.y).statistic)
+        assert test.runs == 10
+        assert test.low > 0.3  # the clock alone correlates
+        assert (test.p < 0.01) == tied
+        assert (test.low < test.rho < test.high) != tied
+
+
+def test_blocks_are_exact_under_exchange():
+    """Features that know nothing of their own run: p below 0.1 about as often as that."""
+    rng = np.random.default_rng(1)
+    p = []
+    for _ in range(200):
+        found = trained(rng, tied=False, runs=6, checks=12)
+        strata = np.zeros(len(found))
+        p.append(block_rho(found.x, found.y, runs=found.run, strata=strata, shuffles=199).p)
+    assert 0.03 < np.mean(np.array(p) < 0.1) < 0.18
+
+
+def test_only_runs_of_a_stratum_and_length_are_exchanged():
+    rng = np.random.default_rng(0)
+    found = trained(rng, tied=True, runs=3)
+    alone = block_rho(found.x, found.y, runs=found.run, strata=found.run)
+    assert alone.runs == 0
+    assert np.isnan(alone.p)
+    short = found[(found.run > 0) | (found.index < 15)]
+    assert block_rho(short.x, short.y, runs=short.run, strata=np.zeros(len(short))).runs == 2
+
+
+def test_a_constant_feature_has_no_rho():
+    found = trained(np.random.default_rng(0), tied=True)
+    test = block_rho(np.ones(len(found)), found.y, runs=found.run, strata=np.zeros(len(found)))
+    assert np.isnan(test.rho)
+
+
+@pytest.mark.parametrize("n", [12, 60])
+def test_detectable_rho_has_the_power_it_promises(n):
+    """By simulation from a normal pair, whose Spearman rho is 6/pi asin(r/2)."""
+    rho = detectable_rho(n)
+    r = 2 * np.sin(np.pi * rho / 6)
+    rng = np.random.default_rng(0)
+    x, noise = rng.normal(size=(2, 2000, n))
+    y = r * x + np.sqrt(1 - r**2) * noise
+    p = [stats.spearmanr(a, b).pvalue for a, b in zip(x, y, strict=True)]
+    found = np.mean(np.array(p) < 0.05)
+    assert 0.74 < found < 0.86
+    assert np.isnan(detectable_rho(3))

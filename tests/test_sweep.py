@@ -247,11 +247,11 @@ def test_a_precision_that_does_not_exist_is_refused_before_anything(tmp_path):
 
 
 def test_budgets_fit_the_memory_that_is_free(tmp_path, monkeypatch):
-    monkeypatch.setattr(budget, "free_memory", lambda device: 2**26)
+    monkeypatch.setattr(budget, "free_memory", lambda device: 2**27)
     store = Store(tmp_path)
     (run_id,) = ensure([small()], store, name="mine", device="cpu")
     plan = store.read(run_id).record["plan"]
-    assert plan["context_budget"] == 2**24  # a quarter
+    assert plan["context_budget"] == 2**25  # a quarter
     assert plan["token_budget"] == 4096
 
 

@@ -23,7 +23,10 @@ from tsp.tables import (
     load_topology,
     pairs,
     table2,
+    table2_runs,
     table3,
+    table3_tests,
+    table4,
     trained,
 )
 
@@ -208,6 +211,35 @@ def test_pairs_of_another_weight_or_parameter_are_told_apart(store):
     assert pairs(store, lambda_ts=0.1).tsloss.tolist() == [4]
 
 
+# Table 2 with runs as what is independent ----------------------------------------------------
+
+
+def test_table2_over_runs_has_both_tests_beside_the_snapshots(store):
+    """Eight problems: those solved early are those whose cloud spreads early."""
+    for k in range(8):
+        early = k < 4
+        rising = [1, 5, 6, 7, 8] if early else [1, 2, 3, 4, 5]
+        topology = {"h0_mean_lifespan": [it + 0.1 * k for it in rising]}
+        told = {"solved": 2 if early else None, "contents": (f"p{k}",), "problem": k}
+        stored(store, topology=topology, **told)
+    table = table2_runs(store).set_index("feature")
+    row = table.loc["h0_mean_lifespan"]
+    assert (row.n, row.runs, row.units) == (40, 8, 8)
+    assert row.rho > row.rho_high > row.rho_low
+    assert row.p_blocks < 0.06  # 2 of 70 ways to choose four of eight, two-sided
+    assert row.rho_units == pytest.approx(0.873, abs=1e-3)
+    assert row.low < row.rho_units < row.high
+    assert row.p_units < 0.05
+    pooled = table2(store).set_index("feature").rho["h0_mean_lifespan"]
+    assert row.rho == pytest.approx(pooled)
+    assert {"h0_mean_lifespan_scaled", "h1_mean_lifespan_scaled"} <= set(table.index)
+    assert math.isnan(table.rho["h0_count"])
+
+
+def test_table2_over_runs_without_runs(store):
+    assert table2_runs(store).empty
+
+
 # Table 3 -------------------------------------------------------------------------------------
 
 
@@ -297,6 +329,56 @@ def test_table3_does_not_mix_settings(store):
     assert table["here", "smollm2-135m-instruct (n_tokens 8)", "Standard"] == "8"
 
 
+def test_table3_is_tested_cell_by_cell(store):
+    problems(store, [(8, 4)] * 6)
+    problems(store, [(4, 4), (None, None), (0, 0), (4, 8)], task="mmlu_cf")
+    table = table3_tests(store).set_index("task")
+    easy = table.loc["gsm8k"]
+    assert (easy.n, easy.wins, easy.ties, easy.losses, easy.never) == (6, 6, 0, 0, 0)
+    assert easy.ratio == 0.5
+    assert easy.p == pytest.approx(2 / 64)
+    assert easy.p_rank == pytest.approx(2 / 64)
+    assert easy.p_holm == pytest.approx(4 / 64)
+    assert easy.shows == pytest.approx(0.8 ** (1 / 6), abs=0.001)  # all six have to be wins
+    other = table.loc["mmlu_cf"]
+    assert (other.n, other.wins, other.ties, other.losses, other.never) == (3, 0, 2, 1, 1)
+    assert other.at_start == 1
+    assert math.isnan(other.shows)
+    every = table.iloc[-1]
+    assert (every.model, every.n, every.wins, every.losses) == ("all", 9, 6, 1)
+    assert math.isnan(every.p_holm)  # no cell of the family
+
+
+def test_table3_without_pairs_has_no_tests(store):
+    stored(store)
+    assert table3_tests(store).empty
+
+
+# Table 4 -------------------------------------------------------------------------------------
+
+
+def test_table4_has_the_paper_beside_each_weight(store):
+    for k in range(6):
+        told = {"contents": (f"p{k}",), "problem": k}
+        pair(store, standard=6, tsloss=2, **told)
+        for weight, solved in ((0.1, 6), (0.5, 4), (10.0, None)):
+            stored(store, method="tsloss", lambda_ts=weight, solved=solved, **told)
+    stored(store, contents=("apart",), problem=9, solved=2)  # without the other weights
+    table = table4(store).set_index("lambda_ts")
+    assert table.paper.tolist()[:4] == [154, 130, 112, 88]
+    assert table.n.tolist() == [6] * 5
+    assert table.iterations.tolist() == [6, 6, 4, 2, 8]
+    assert table.censored.tolist() == [False, False, False, False, True]
+    assert table.wins.tolist()[1:] == [0, 6, 6, 0]
+    assert table.p[1.0] == pytest.approx(2 / 64)
+
+
+def test_table4_without_weights_still_shows_the_paper(store):
+    table = table4(store)
+    assert table.paper.tolist()[:4] == [154, 130, 112, 88]
+    assert table.n.isna().all()
+
+
 # Claims and overview -------------------------------------------------------------------------
 
 
@@ -305,20 +387,20 @@ def verdict(store, claim):
 
 
 def test_claims_are_decided_by_the_runs_in_the_store(store):
-    problems(store, [(8, 4)] * 6)
+    problems(store, [(8, 4)] * 20)
     assert verdict(store, "tsloss-fewer-iterations") == "reproduced"
     assert len(claims(store)) == len(CLAIMS)
 
 
 def test_a_chapter_shows_its_claims_in_its_order(store):
-    problems(store, [(8, 4)] * 6)
+    problems(store, [(8, 4)] * 20)
     ids = ["lambda-monotone", "tsloss-fewer-iterations"]
     table = chapter_claims(store, ids)
     assert table.index.tolist() == ids
     assert table.columns.tolist() == ["claimed", "measured", "verdict", "units", "rule"]
     assert "<code>tsp sweep table4 --profile full</code>" in table.measured.iloc[0]
     assert table.verdict.iloc[1] == "reproduced"
-    assert table.units.iloc[1] == 6
+    assert table.units.iloc[1] == 20
 
 
 def test_runs_with_other_parameters_of_tsloss_decide_nothing(store):

@@ -10,16 +10,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "tsp"
-TILE = {"cpu": 12 * 2**20, "cuda": 2**29}  # bytes of scores held at once; few stay in cache
-# Keys up to which the weights are kept for the backward pass: a CPU takes as long for a softmax as
-# for the products around it, and has more memory.
+TILE = {"cpu": 12 * 2**20, "cuda": 2**29}  # bytes of scores of one piece; few stay in cache
+# Keys up to which weights towards a context are kept for the backward pass, heads x layers x keys
+# numbers a position: a CPU takes as long for a softmax as for the products around it.
 KEPT = {"cpu": 2**13, "cuda": 512}
-LONG = 512  # tokens from which torch's own kernel is faster for rows without a context
+# Tokens from which torch's own kernel is faster for rows without a context, and to which their
+# weights are kept.
+LONG = 512
 CLOSE = 0.02  # relative: roundings of lower precision stay below, another formula does not
 SHARES_HEADS = {"cuda": (torch.float16, torch.bfloat16)}  # others on a GPU keep all scores
 # Layers that see all or a window, and rotations that depend on the position alone.
@@ -204,13 +207,11 @@ def _near(found: Tensor, told: Tensor) -> bool:
     return bool((found - told).norm() <= CLOSE * told.norm())
 
 
-Told = tuple[Layout, int, float, int | None]  # layer, scaling, window
-
-
 class _Attention(torch.autograd.Function):
     """Softmax over context and own keys together; the context is a constant that all rows share.
 
-    Backward the weights of many keys are computed again: nothing as long as a context is kept.
+    Keys and values of a context are never kept for the backward pass; the weights are where
+    `keeps` says so, and else computed again.
     """
 
     @staticmethod
@@ -222,16 +223,18 @@ class _Attention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *kept = ctx.saved_tensors
         dq, dk, dv = (torch.zeros_like(x) for x in (query, key, value))
         gradient, scaling = gradients[0].transpose(1, 2), ctx.told[2]  # (B, H, q, D)
-        weights = iter(kept)
+        stored = iter(kept)
         for tile in _tiles(query, key, value, *ctx.told):
-            seen = next(weights) if tile.keeps else tile.weights()
-            moved = tile.backward(seen, tile.part(gradient), dk, dv)
+            weights = next(stored) if tile.keeps else tile.weights()
+            moved = tile.backward(weights, tile.part(gradient), dk, dv)
             tile.put(moved.mul_(scaling), dq)
-        return dq, dk, dv, None, None, None, None
+            del weights  # or the next piece's would stand beside them
+        return dq, dk, dv, *[None] * len(ctx.told)
 
 
 def _forward(
@@ -244,7 +247,17 @@ def _forward(
         tile.put(tile.forward(weights), out.transpose(1, 2))
         if kept is not None and tile.keeps:
             kept.append(weights)
+        del weights
     return out
+
+
+def keeps(keys: int, *, shared: bool, kind: str) -> bool:
+    """Whether the weights of so many keys are kept for the backward pass.
+
+    ``shared`` says that some of the keys are a context's. Without one a row's own tokens are the
+    keys, and the weights would grow with their square.
+    """
+    return keys <= (KEPT.get(kind, KEPT["cpu"]) if shared else LONG)
 
 
 def _decoded(query: Tensor, key: Tensor, value: Tensor, *told: Any) -> Tensor:
@@ -306,8 +319,9 @@ class _Tile:
 
     @property
     def keeps(self) -> bool:
-        """Whether the weights are few enough to be kept."""
-        return self.keys.length <= KEPT.get(self.query.device.type, KEPT["cpu"])
+        """Whether the weights are kept for the backward pass."""
+        shared = self.keys.before > 0
+        return keeps(self.keys.length, shared=shared, kind=self.query.device.type)
 
     def weights(self) -> Tensor:
         """Softmax over context and own keys, (heads, b, G * m, c + t)."""

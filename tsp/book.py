@@ -14,7 +14,6 @@ from tsp.errors import InputError
 from tsp.notebooks import (
     EXECUTED,
     NOTEBOOKS,
-    RECORDS,
     SOURCES,
     BookError,
     Parameters,
@@ -29,6 +28,7 @@ from tsp.notebooks import (
     sync_pairs,
 )
 from tsp.paths import ROOT
+from tsp.runs import Store
 
 __all__ = ["BookError", "build", "check_pairs", "execute_notebook", "sync_pairs"]
 
@@ -73,7 +73,7 @@ def build(
         raise InputError("book", NOTEBOOKS, "run this in a clone of the repository")
     if out.name != "_build":
         raise InputError("out", out, "give a folder called _build")
-    if not any(runs.glob(RECORDS)):
+    if not Store(runs).ids():
         raise InputError("runs", runs, "give a folder with runs in it; `tsp sweep` makes one")
     sources = sorted(NOTEBOOKS.glob(SOURCES))
     chosen = set(sources) if notebooks is None else {_named(name) for name in notebooks}

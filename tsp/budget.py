@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from tsp.memory import pass_dtype, per_position, predict, weight_bytes
+from tsp.memory import pass_dtype, predict, weight_bytes
 from tsp.models import Encoded, Frozen
 from tsp.spec import RunSpec
 from tsp.trainer import Plan
@@ -79,12 +79,12 @@ def token_budget(
     place = torch.device(device or frozen.device)
     room = SHARE * (free_memory(str(place)) if free is None else free) + loaded_bytes(frozen)
     low, most = BUDGETS.get(place.type, BUDGETS["cpu"])
-    a_position = per_position(frozen, pass_dtype(frozen, plan))
 
     def needed(budget: int) -> int:
         asked = replace(plan, token_budget=budget)
         found = predict(frozen, specs, encoded, asked, device=str(place))
-        return replace(found, activations=max(found.activations, budget * a_position)).total
+        full = max(1.0, budget / found.positions)
+        return replace(found, activations=round(found.activations * full)).total
 
     if needed(low) > room:
         told = "a bank of %d runs needs %.0f MiB even in its smallest micro-batches, of %.0f"

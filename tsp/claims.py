@@ -17,10 +17,12 @@ from tsp.evidence import (
     pairs,
     plain_checks,
     side_by_side,
+    unseen_shares,
 )
 from tsp.paper import ALPHA, CLAIMS, Claim, reported
+from tsp.records import NO_PROMPT
 from tsp.spec import REGIMES
-from tsp.stats import PairedResult, mann_whitney, paired_ratio
+from tsp.stats import PairedResult, holm, mann_whitney, paired_ratio, signed_rank
 from tsp.verdicts import (
     FEWEST,
     Verdict,
@@ -29,8 +31,10 @@ from tsp.verdicts import (
     judge_share,
     judge_signs,
     share_interval,
+    undecided,
 )
 
+OTHERS = ("ce", "l2", "pairwise")  # what the published version sets TSLoss against
 LITTLE = 0.1  # of its first value: the largest fall of entropy that is a little
 
 Rule = Callable[[Evidence], Verdict | None]
@@ -40,6 +44,7 @@ def evaluate(
     runs: pd.DataFrame,
     topology: pd.DataFrame,
     losses: pd.DataFrame | None = None,
+    answers: pd.DataFrame | None = None,
     *,
     protocol: str | None = None,
 ) -> pd.DataFrame:
@@ -47,26 +52,38 @@ def evaluate(
 
     Parameters
     ----------
-    runs, topology, losses
-        As in `Evidence`, of any protocol; without `losses` the claim about them is not tested.
+    runs, topology, losses, answers
+        As in `Evidence`, of any protocol; without ``losses`` or ``answers`` the claims about them
+        are not tested.
     protocol
         Judge all claims under this protocol instead of the one each names.
 
     Returns
     -------
     pandas.DataFrame
-        One row a claim, in the paper's order: id, source, statement, rule, verdict, n, estimate,
-        low, high, why.
+        One row a claim, in the paper's order: id, source, statement, rule, protocol (under which
+        the deciding runs were trained), verdict, n, estimate, low, high, why, p, p_holm.
+
+    Notes
+    -----
+    The claims whose tests were made are one family. Holm's procedure decides what each p must be
+    below, which is the same as to compare ``p_holm`` with `ALPHA`.
     """
     losses = pd.DataFrame(columns=["id", "epoch", "ce"]) if losses is None else losses
     named = {protocol or claim.protocol for claim in CLAIMS}
     chosen = {name: comparable(runs, protocol=name) for name in named}
+    asked = pd.DataFrame() if answers is None else answers
+    evidence = [
+        Evidence(chosen[protocol or claim.protocol], topology, losses, asked) for claim in CLAIMS
+    ]
+    alone = [decide(*it).p for it in zip(CLAIMS, evidence, strict=True)]
     rows = []
-    for claim in CLAIMS:
-        deciding = chosen[protocol or claim.protocol]
-        verdict = decide(claim, Evidence(deciding, topology, losses))
+    for claim, known, p, together in zip(CLAIMS, evidence, alone, holm(alone), strict=True):
         about = {key: getattr(claim, key) for key in ("id", "source", "statement", "rule")}
-        rows.append(about | asdict(verdict))
+        about["protocol"] = protocol or claim.protocol
+        share = ALPHA * p / together if p else ALPHA
+        verdict = decide(claim, replace(known, alpha=share if np.isfinite(share) else ALPHA))
+        rows.append(about | asdict(verdict) | {"p_holm": together})
     return pd.DataFrame(rows)
 
 
@@ -97,7 +114,7 @@ def _h0_count_constant(evidence: Evidence) -> Verdict:
 def _falls(feature: str) -> Rule:
     def rule(evidence: Evidence) -> Verdict | None:
         ends = first_and_last(evidence, feature)
-        return None if ends.empty else judge_changes(ends.change, claimed=-1)
+        return None if ends.empty else judge_changes(ends.change, claimed=-1, alpha=evidence.alpha)
 
     return rule
 
@@ -106,8 +123,9 @@ def _h0_lifespan_grows(evidence: Evidence) -> Verdict | None:
     ends = first_and_last(evidence, "h0_mean_lifespan")
     if ends.empty:
         return None
-    raw = judge_changes(ends.change, claimed=1)
-    scaled = judge_changes(first_and_last(evidence, "h0_mean_lifespan_scaled").change, claimed=1)
+    raw = judge_changes(ends.change, claimed=1, alpha=evidence.alpha)
+    scaled = first_and_last(evidence, "h0_mean_lifespan_scaled").change
+    scaled = judge_changes(scaled, claimed=1, alpha=evidence.alpha)
     why = f"{raw.why}; divided by the mean distance: {scaled.why}"
     partly = raw.verdict == "reproduced" and scaled.verdict != "reproduced"
     return replace(raw, verdict="partly" if partly else raw.verdict, why=why)
@@ -117,7 +135,7 @@ def _entropy_falls(evidence: Evidence) -> Verdict | None:
     ends = first_and_last(evidence, "persistence_entropy")
     if ends.empty:
         return None
-    verdict = judge_changes(ends.change, claimed=-1)
+    verdict = judge_changes(ends.change, claimed=-1, alpha=evidence.alpha)
     fall = float(-(ends.change / ends["first"]).median())
     partly = verdict.verdict == "reproduced" and fall > LITTLE
     why = f"{verdict.why}; median fall {fall:.1%} of the first value"
@@ -136,10 +154,10 @@ def _falls_faster_multi(evidence: Evidence) -> Verdict | None:
     single, multi = (units.share[both & (units.regime == regime)] for regime in REGIMES)
     if not len(single) or not len(multi):
         return None
-    return _compare(multi, single)
+    return _compare(multi, single, evidence.alpha)
 
 
-def _compare(multi: pd.Series, single: pd.Series) -> Verdict:
+def _compare(multi: pd.Series, single: pd.Series, alpha: float) -> Verdict:
     test = mann_whitney(multi, single)
     faster = 1 - test.statistic / (len(multi) * len(single))
     why = (
@@ -147,8 +165,10 @@ def _compare(multi: pd.Series, single: pd.Series) -> Verdict:
         f"{len(single)} comparisons; Mann-Whitney p = {test.p:.3g}"
     )
     decided = "reproduced" if faster > 0.5 else "not reproduced"
-    verdict = decided if test.p < ALPHA else "inconclusive"
-    return Verdict(verdict, test.n, faster, np.nan, np.nan, why)
+    least = 0.5 + 2.8 * np.sqrt((test.n + 1) / (12 * len(multi) * len(single)))
+    why += f"; so many show {min(least, 1):.0%} or more with power 80 %, or less than its reverse"
+    verdict = decided if test.p < alpha else "inconclusive"
+    return Verdict(verdict, test.n, faster, np.nan, np.nan, why, test.p)
 
 
 # Topology and accuracy -----------------------------------------------------------------------
@@ -158,19 +178,20 @@ def _correlates(feature: str) -> Rule:
     def rule(evidence: Evidence) -> Verdict | None:
         units = at_balanced_check(evidence, feature)
         if units.empty:
-            return None if plain_checks(evidence).empty else _nothing_varies()
+            if plain_checks(evidence).empty:
+                return None
+            return undecided("at no check are some units of a stratum solved and others not")
         strata = units.groupby(STRATUM).ngroup().to_numpy()
         printed = float(reported("table2").set_index("feature").rho[feature])
         return judge_correlation(
-            units[feature].to_numpy(), units.accuracy.to_numpy(), strata=strata, printed=printed
+            units[feature].to_numpy(),
+            units.accuracy.to_numpy(),
+            strata=strata,
+            printed=printed,
+            alpha=evidence.alpha,
         )
 
     return rule
-
-
-def _nothing_varies() -> Verdict:
-    why = "at no check are some units of a stratum solved and others not"
-    return Verdict("inconclusive", 0, np.nan, np.nan, np.nan, why)
 
 
 # With and without TSLoss ---------------------------------------------------------------------
@@ -188,11 +209,14 @@ def _fewer_iterations(evidence: Evidence) -> Verdict | None:
     told = units[np.isfinite(units[["ce", "ts"]]).any(axis=1)]
     neither = f"{len(units) - len(told)} units that neither solves are apart"
     if told.empty:
-        return Verdict("inconclusive", 0, np.nan, np.nan, np.nan, neither)
+        return undecided(neither)
     result = _ratio(told)
-    verdict, why = judge_signs(result.wins, result.ties, result.losses)
-    estimate = (result.median_ratio, result.low, result.high)
-    return Verdict(verdict, result.n, *estimate, f"{why}; {neither}")
+    counts = (result.wins, result.ties, result.losses)
+    verdict, why, p = judge_signs(*counts, alpha=evidence.alpha)
+    never = told.replace(np.inf, np.nan)
+    rank = signed_rank(never.ce, never.ts, cap=told.limit).p
+    why = f"{why}; signed-rank p = {rank:.3g}; {neither}"
+    return Verdict(verdict, result.n, result.median_ratio, result.low, result.high, why, p)
 
 
 def _halves_iterations(evidence: Evidence) -> Verdict | None:
@@ -203,15 +227,18 @@ def _halves_iterations(evidence: Evidence) -> Verdict | None:
     cells = {name: _ratio(rows) for name, rows in told.groupby(STRATUM) if len(rows) >= FEWEST}
     if not cells:
         why = f"no model, task and regime has {FEWEST} units that either run solves"
-        return Verdict("inconclusive", len(told), np.nan, np.nan, np.nan, why)
+        return undecided(why, len(told))
     name, best = min(cells.items(), key=lambda cell: cell[1].median_ratio)
-    why = f"best of {len(cells)} cells: {', '.join(name)}; sign test p = {best.p:.3g}"
-    verdict = _judge_half(best, list(cells.values()))
-    return Verdict(verdict, best.n, best.median_ratio, best.low, best.high, why)
+    p = min(1.0, best.p * len(cells))
+    why = f"best of {len(cells)} cells: {', '.join(name)}; sign test p = {best.p:.3g}, times "
+    why += f"{len(cells)} cells; medians of all: "
+    why += ", ".join(f"{cell.median_ratio:.2f}" for cell in cells.values())
+    verdict = _judge_half(best, p < evidence.alpha, list(cells.values()))
+    return Verdict(verdict, best.n, best.median_ratio, best.low, best.high, why, p)
 
 
-def _judge_half(best: PairedResult, cells: list[PairedResult]) -> str:
-    if best.median_ratio <= 0.5 and best.p < ALPHA / len(cells):
+def _judge_half(best: PairedResult, differs: bool, cells: list[PairedResult]) -> str:
+    if best.median_ratio <= 0.5 and differs:
         return "reproduced"
     return "not reproduced" if all(cell.low > 0.5 for cell in cells) else "inconclusive"
 
@@ -223,7 +250,7 @@ def _simpler_topology(evidence: Evidence) -> Verdict | None:
     counts = evidence.topology[["id", "epoch", "h1_count"]]
     common = side_by_side(both, counts).sort_values("epoch").groupby([*UNIT, "seed"]).last()
     change = (common.h1_count_ts - common.h1_count_ce)[common.epoch > 0].groupby(UNIT).median()
-    return None if change.empty else judge_changes(change, claimed=-1)
+    return None if change.empty else judge_changes(change, claimed=-1, alpha=evidence.alpha)
 
 
 def _lower_loss(evidence: Evidence) -> Verdict | None:
@@ -233,7 +260,7 @@ def _lower_loss(evidence: Evidence) -> Verdict | None:
     common = side_by_side(both, evidence.losses[["id", "epoch", "ce"]])
     mean = common.groupby([*UNIT, "seed"])[["ce_ce", "ce_ts"]].mean()
     change = (mean.ce_ts - mean.ce_ce).groupby(UNIT).median()
-    return None if change.empty else judge_changes(change, claimed=-1)
+    return None if change.empty else judge_changes(change, claimed=-1, alpha=evidence.alpha)
 
 
 # The weight of TSLoss ------------------------------------------------------------------------
@@ -247,7 +274,8 @@ def _monotone(evidence: Evidence) -> Verdict | None:
     table = table[np.isfinite(table).any(axis=1)]
     if table.empty:
         return None
-    return judge_changes([_kendall(row) for row in table.to_numpy()], claimed=-1)
+    trends = [_kendall(row) for row in table.to_numpy()]
+    return judge_changes(trends, claimed=-1, alpha=evidence.alpha)
 
 
 def _kendall(values: np.ndarray) -> float:
@@ -269,6 +297,22 @@ def _ten_fails(evidence: Evidence) -> Verdict | None:
     return Verdict(judge_share(failed, len(units)), len(units), failed / len(units), *interval, why)
 
 
+# Problems that no prompt was trained on ------------------------------------------------------
+
+
+def _better_downstream(evidence: Evidence) -> Verdict | None:
+    shares = unseen_shares(evidence)
+    if not {"tsloss", *OTHERS} <= set(shares.columns):
+        return None
+    change = shares.tsloss - shares[list(OTHERS)].mean(axis=1)
+    verdict = judge_changes(change, claimed=1, alpha=evidence.alpha)
+    asked = evidence.answers.groupby("id").size().max()
+    floor = evidence.answers[evidence.answers.id == NO_PROMPT].correct.mean()
+    means = ", ".join(f"{name} {shares[name].mean():.1%}" for name in ("tsloss", *OTHERS))
+    why = f"{verdict.why}; right of {asked} unseen problems: {means}; no prompt {floor:.1%}"
+    return replace(verdict, why=why)
+
+
 RULES: dict[str, Rule] = {
     "h0-count-constant": _h0_count_constant,
     "h1-count-falls": _falls("h1_count"),
@@ -284,5 +328,6 @@ RULES: dict[str, Rule] = {
     "tsloss-lower-loss": _lower_loss,
     "lambda-monotone": _monotone,
     "lambda-ten-fails": _ten_fails,
+    "better-downstream": _better_downstream,
 }
 """The rule of each claim as code; a claim without one is not tested here."""

@@ -87,18 +87,61 @@ def sweep(
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Print what it would train and what that takes, and stop."),
+    ] = False,
 ) -> None:
     """Train every run of an experiment that the store lacks; go on where it was interrupted."""
+    from tsp import models
     from tsp.experiments import experiment_specs
+    from tsp.outlook import outlook, render
     from tsp.runs import Store
     from tsp.sweep import ensure
 
     store = Store(runs)
     changes = {"model": model, "data": data, "seed": seed, "epochs": epochs}
     specs = experiment_specs(experiment, profile, **changes)
+    ahead = outlook(specs, store, device=models.resolve_device(device))
+    if plan or any(row["runs"] > row["stored"] for row in ahead):
+        typer.echo(render(ahead), err=not plan)
+    if plan:
+        return
     name = f"{experiment}-{profile}"
     ids = ensure(specs, store, name=name, device=device, precision=precision, events=_bars())
     typer.echo(f"{len(ids)} runs of '{experiment}' ({profile}, engine {engine}) in {store.root}")
+
+
+@app.command()
+def heldout(
+    task: Annotated[str, typer.Option(help="Of the prompts and of the problems.")] = "gsm8k",
+    model: Annotated[str | None, typer.Option(help="Default: the embedded one.")] = None,
+    data: Annotated[str, typer.Option(help="shipped, hub or a folder.")] = "shipped",
+    first: Annotated[int, typer.Option(help="Row of the first problem.", min=0)] = 100,
+    many: Annotated[int, typer.Option(help="Problems, in tens.", min=10)] = 50,
+    protocol: Annotated[str, typer.Option(help="Of the prompts' training.")] = "tuned",
+    runs: RunsOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Ask problems that no prompt was trained on: with each regulariser's prompts, and without."""
+    from tsp.heldout import ask
+    from tsp.models import DEFAULT
+    from tsp.runs import Store
+
+    found = ask(
+        Store(runs),
+        task=task,
+        model=model or DEFAULT,
+        data=data,
+        rows=range(first, first + many),
+        protocol=protocol,
+        device=device,
+        precision=precision,
+    )
+    shares = found.groupby("method", sort=False).correct.agg(["mean", "size"])
+    for method, (share, size) in shares.iterrows():
+        typer.echo(f"{method!s:<12} {share:6.1%} of {size:.0f} answers right")
 
 
 @app.command()
@@ -119,7 +162,7 @@ def report(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     for row in table.to_dict("records"):
         typer.secho(f"{row['verdict']:<20}", bold=True, nl=False)
         typer.echo(f"{row['id']} ({row['source']}): {row['statement']}")
-        typer.echo(f"{'':<20}n = {row['n']}. {row['why']}")
+        typer.echo(f"{'':<20}protocol {row['protocol']}, n = {row['n']}. {row['why']}")
 
 
 @app.command()
@@ -155,6 +198,14 @@ def bench(
         Path | None,
         typer.Option(help="Compare precisions instead; write to FILE.", metavar="FILE"),
     ] = None,
+    growth: Annotated[
+        Path | None,
+        typer.Option(help="Time growing clouds instead; write to FILE.", metavar="FILE"),
+    ] = None,
+    paradigms: Annotated[
+        Path | None,
+        typer.Option(help="Train PEFT's other prompts instead; write to FILE.", metavar="FILE"),
+    ] = None,
 ) -> None:
     """Measure this package beside its peers, interleaved in one process."""
     import logging
@@ -165,14 +216,13 @@ def bench(
     told = logging.getLogger("tsp.measuring")
     told.addHandler(logging.StreamHandler())
     told.setLevel(logging.INFO)
-    if roundings and out:
-        raise InputError("json", str(out), "give it alone: with --roundings no speed is measured")
-    if roundings:
-        from tsp.roundings import agreement, compare
-
-        rows = compare(tell=lambda name: typer.echo(name, err=True))
-        typer.echo(agreement(rows).to_string(index=False), err=True)
-        _write_rows(roundings, rows)
+    instead = {"roundings": roundings, "growth": growth, "paradigms": paradigms}
+    asked = {name: file for name, file in instead.items() if file}
+    if asked and (out or len(asked) > 1):
+        other = f"--{list(asked)[-1]} measures something else"
+        raise InputError("json" if out else "bench", str(out or ""), f"one at a time: {other}")
+    for name, file in asked.items():
+        _write_rows(file, _instead(name))
         return
     rows = measure(repeats=repeats, only=only or ())
     typer.echo(render(rows), err=out is not None)
@@ -180,6 +230,22 @@ def bench(
         rows = [*_others(out, rows), *rows] if only else rows
         place = {name: number for number, name in enumerate(AIMS)}
         _write_rows(out, sorted(rows, key=lambda row: place.get(row["name"], len(place))))
+
+
+def _instead(name: str) -> list[dict[str, Any]]:
+    """Rows of a measurement that is not one of speed against a peer."""
+    from tsp import growth, paradigms, roundings
+
+    def tell(what: str) -> None:
+        typer.echo(what, err=True)
+
+    if name == "growth":
+        return growth.grow(tell=tell)
+    if name == "paradigms":
+        return paradigms.compare(tell=tell)
+    rows = roundings.compare(tell=tell)
+    typer.echo(roundings.agreement(rows).to_string(index=False), err=True)
+    return rows
 
 
 def _others(out: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -363,6 +429,39 @@ def unpack_runs(
         raise typer.Exit(1)
 
 
+@runs_app.command("repeat")
+def repeat_runs(
+    run: Annotated[
+        list[str] | None, typer.Argument(help="Ids; default: some, drawn at random.")
+    ] = None,
+    runs: RunsOption = None,
+    data: Annotated[
+        str, typer.Option(help="Folder of the problems that are not shipped here.")
+    ] = "",
+    many: Annotated[int, typer.Option(help="How many to draw.", min=1)] = 3,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train stored runs again, as they were trained, and compare; exit 1 if one differs."""
+    from tsp.repeat import repeat, sample
+
+    store = _readable_store(runs)
+    ids = run or sample(store, many, seed=seed)
+    if not ids:
+        raise InputError("runs", str(store.root), "holds no run that was made on a CPU in a bank")
+    rows = repeat(store, ids, data=data, tell=lambda text: typer.echo(text, err=True))
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+    for row in rows if not as_json else ():
+        told = [row[name] or "never" for name in ("solved_epoch", "again")]
+        word = "the same" if row["same"] else "DIFFERENT"
+        typer.echo(
+            f"{row['id']}  right at {told[0]}, again at {told[1]}: {word}; ce {row['ce']:.1g}"
+        )
+    if not all(row["same"] for row in rows):
+        raise typer.Exit(1)
+
+
 def _readable_store(runs: Path | None) -> Any:
     from tsp.runs import Store
 
@@ -382,7 +481,7 @@ def _show_run(run: Any) -> None:
     typer.echo(f"run {run.id}: {spec.label}, {spec.model}, {outcome['epochs_trained']} epochs")
     for row in run.checks.to_dict("records"):
         mark = "correct" if row["correct"] else "       "
-        answer = " ".join(row["answer"].split())
+        answer = " ".join(row.get("answer", "").split())  # published runs have none of others
         typer.echo(
             f"  epoch {row['epoch']:>3}  {mark}  {row['matched_tokens']:>3}/"
             f"{row['target_tokens']} tokens  {answer[:90]}"

@@ -1,11 +1,12 @@
 """The runs that may decide claims, and one value of each for every independent unit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
+from tsp.paper import ALPHA
 from tsp.spec import METHOD_FIELDS, RunSpec
 
 UNIT = ["model", "task", "regime", "source", "problem"]
@@ -36,11 +37,18 @@ class Evidence:
         One row a check of a run: ``id``, ``epoch``, columns of `tsp.topology.summarize`.
     losses
         One row an epoch of a run: ``id``, ``epoch``, ``ce``.
+    answers
+        One row a held-out problem and prompt: ``id`` of the run, ``correct``
+        (`tsp.heldout.evaluate`).
+    alpha
+        What the p of a claim's test must be below: Holm's share of `ALPHA`.
     """
 
     runs: pd.DataFrame
     topology: pd.DataFrame
     losses: pd.DataFrame
+    answers: pd.DataFrame = field(default_factory=pd.DataFrame)
+    alpha: float = ALPHA
 
 
 def comparable(runs: pd.DataFrame, *, protocol: str) -> pd.DataFrame:
@@ -145,6 +153,19 @@ def iterations(evidence: Evidence, *, lambda_ts: float) -> pd.DataFrame:
     both = both[~(both.solved_at_start_ce.astype(bool) | both.solved_at_start_ts.astype(bool))]
     units = both.groupby(UNIT)[["iterations_ce", "iterations_ts", "limit"]].median()
     return units.set_axis(["ce", "ts", "limit"], axis=1)
+
+
+def unseen_shares(evidence: Evidence) -> pd.DataFrame:
+    """Share of held-out problems answered right: one row a unit, a column a method at weight 1.
+
+    Medians over seeds; only units that were trained with every method that is there.
+    """
+    runs, answers = evidence.runs, evidence.answers
+    if runs.empty or answers.empty:
+        return pd.DataFrame()
+    share = answers.groupby("id").correct.mean().rename("share")
+    runs = runs[runs.lambda_ts == (runs.method != "ce")].join(share, on="id", how="inner")
+    return runs.groupby([*UNIT, "method"]).share.median().unstack("method").dropna()
 
 
 def side_by_side(both: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import Any
 from tsp import models
 from tsp.errors import InputError
 from tsp.paper import MAIN_TASKS, SEEDS, SYSTEMS
-from tsp.spec import INITS, METHODS, PLACEMENTS, RunSpec
+from tsp.spec import INITS, METHODS, PLACEMENTS, REGIMES, RunSpec
 from tsp.tasks import TASKS
 
 PROFILES = ("smoke", "quick", "full", "paper")
@@ -63,7 +63,10 @@ def _smoke() -> list[RunSpec]:
 
 
 def _of_size(profile: str, tasks: Sequence[str]) -> list[RunSpec]:
-    """Profiles `full` and `paper`: both regimes, three seeds, all problems before another seed."""
+    """Profiles `full` and `paper`: both regimes, three seeds, all problems before another seed.
+
+    Single problems come first: a set of ten costs as much as all of them.
+    """
     if profile == "full":
         systems = [{"model": models.DEFAULT}]
         if set(tasks) == set(MAIN_TASKS):
@@ -75,16 +78,17 @@ def _of_size(profile: str, tasks: Sequence[str]) -> list[RunSpec]:
         spec
         for system in systems
         for seed in range(SEEDS)
+        for regime in REGIMES
         for task in tasks
-        for spec in _cell(task, seed=seed, **system)
+        for spec in _pairs(task, _problems(task, regime), regime=regime, seed=seed, **system)
     ]
 
 
-def _cell(task: str, **fields: Any) -> list[RunSpec]:
-    """Pairs on single problems of a task and on its sets of ten."""
-    many = 8 if task in MAIN_TASKS else 5
-    sets = SETS.get(task, (0, 10))
-    return _pairs(task, range(many), **fields) + _pairs(task, sets, regime="multi", **fields)
+def _problems(task: str, regime: str) -> Sequence[int]:
+    """Rows of the single problems of a task, or the first of each of its sets of ten."""
+    if regime == "multi":
+        return SETS.get(task, (0, 10))
+    return range(8 if task in MAIN_TASKS else 5)
 
 
 def _phenomenon(profile: str) -> list[RunSpec]:

@@ -1,4 +1,4 @@
-"""Figures 2, 3 and 5 of the paper drawn from stored runs, and the pictures that explain them.
+"""Figures 2 to 5 of the paper drawn from stored runs, and the pictures that explain them.
 
 Every function that makes a figure returns it closed: a notebook shows it once, as the value of
 a cell, and a loop over many of them keeps none open.
@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence, Sized
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
@@ -25,9 +27,10 @@ from tsp.drawing import (
     style,
 )
 from tsp.errors import InputError
+from tsp.geometry import gaussian_counts
 from tsp.records import TASK_NAMES, pairs
 from tsp.runs import Run, Store
-from tsp.tables import METHOD_NAMES
+from tsp.tables import METHOD_NAMES, weighted
 from tsp.topology import Diagrams
 
 __all__ = [
@@ -39,7 +42,9 @@ __all__ = [
     "draw_diagram",
     "figure2",
     "figure3",
+    "figure4",
     "figure5",
+    "noise_band",
     "style",
 ]
 
@@ -67,8 +72,8 @@ def figure2(store: Store, *, single: str, multi: str) -> Figure:
     -------
     Figure
         (a) mean lifespan, in the embedding space's distance, and (c) number of bars at every
-        check; (b) persistence diagrams, hollow at the first stored epoch and filled at the last;
-        (d) barcodes of the same two epochs.
+        check, on the `noise_band`; (b) persistence diagrams, hollow at the first stored epoch and
+        filled at the last; (d) barcodes of the same two epochs.
 
     Raises
     ------
@@ -82,19 +87,20 @@ def figure2(store: Store, *, single: str, multi: str) -> Figure:
     line that stands for infinity, and with an arrowhead.
     """
     runs = {"single": _read(store, single, "single"), "multi": _read(store, multi, "multi")}
-    fig = _figure(11)
+    fig = empty(11)
     rows: list[list[Any]] = [["a", "c"]]
     rows += ([f"{part} single", f"{part} multi"] for part in ("b", "first", "last"))
     panels = fig.subplot_mosaic(rows, height_ratios=[1.1, 1.5, 1.2, 1.2])
     _draw_curves(panels["a"], runs, "h{}_mean_lifespan")
     panels["a"].set(title="(a) mean lifespan", ylabel="distance")
+    noise_band(panels["c"], list(runs.values()))
     _draw_curves(panels["c"], runs, "h{}_count")
     panels["c"].set(title="(c) number of bars", ylabel="bars")
     fig.legend(*panels["a"].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    limit = beyond(*(bars for run in runs.values() for _, bars in _ends(run)))
+    limit = beyond(*(bars for run in runs.values() for _, bars in first_and_last(run)))
     for regime, run in runs.items():
         _draw_ends(panels[f"b {regime}"], run, limit)
-        for part, (epoch, bars) in zip(("first", "last"), _ends(run), strict=True):
+        for part, (epoch, bars) in zip(("first", "last"), first_and_last(run), strict=True):
             ax = panels[f"{part} {regime}"]
             draw_barcode(bars, ax, limit=limit)
             ax.set(title=f"(d) barcode, {PROBLEMS[regime]}, epoch {epoch}")
@@ -118,8 +124,8 @@ def figure3(store: Store, *, ids: Sequence[str]) -> Figure:
     Returns
     -------
     Figure
-        (a) the density n / mean pairwise distance and, below it, the H1 density, H1 count / n;
-        (b) persistence entropy (equation 12).
+        (a) the density n / mean pairwise distance and, below it, the H1 density, H1 count / n, on
+        the `noise_band`; (b) persistence entropy (equation 12).
 
     Raises
     ------
@@ -134,11 +140,12 @@ def figure3(store: Store, *, ids: Sequence[str]) -> Figure:
     if not len(ids):
         raise InputError("ids", "", "give at least one run; `tsp runs list` shows them")
     groups = _by_kind([store.read(run_id) for run_id in dict.fromkeys(ids)])
-    fig = _figure(4.6)
+    fig = empty(4.6)
     panels = fig.subplot_mosaic([["density", "entropy"], ["h1", "entropy"]])
+    noise_band(panels["h1"], [run for runs in groups.values() for run in runs], share=True)
     for (method, regime), runs in groups.items():
         look = {"color": METHOD_COLORS[method], "ls": REGIME_LINES[regime]}
-        label = f"{METHOD_NAMES[method]}, {PROBLEMS[regime]} (n = {_many(runs, 'run')})"
+        label = f"{METHOD_NAMES[method]}, {PROBLEMS[regime]} (n = {many(runs, 'run')})"
         for name, curve in COMPLEXITY.items():
             curves = pd.DataFrame({run.id: curve(_checks(run)) for run in runs})
             _draw_median(panels[name], curves, label=label, **look)
@@ -148,6 +155,54 @@ def figure3(store: Store, *, ids: Sequence[str]) -> Figure:
     panels["density"].tick_params(labelbottom=False)
     handles, labels = panels["entropy"].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside upper center", ncols=1 + (len(groups) > 1))
+    return fig
+
+
+def figure4(store: Store, *, protocol: str = "tuned") -> Figure:
+    """Figure 4: the training loss at each weight of TSLoss in Table 4.
+
+    Parameters
+    ----------
+    store
+        Where the runs are.
+    protocol
+        Of the runs drawn: those of the problems and seeds that have every weight stored.
+
+    Returns
+    -------
+    Figure
+        Medians over runs by epoch, logarithmic, one colour a weight: L_total = L_ce +
+        lambda_ts L_ts (section 4.2), and of it the cross-entropy.
+
+    Raises
+    ------
+    InputError
+        If the store has no such runs.
+    """
+    runs = weighted(store, protocol=protocol)
+    if runs.empty:
+        remedy = f"{store.root} has runs at one weight only; `tsp sweep table4` trains more"
+        raise InputError("protocol", protocol, remedy)
+    fig = empty(3.6)
+    panels = fig.subplots(1, 2, sharey=True)
+    weights = sorted(runs.lambda_ts.unique())
+    colors = sns.color_palette("viridis_r", len(weights))
+    for weight, color in zip(weights, colors, strict=True):
+        found = [
+            store.read(it).epochs.set_index("epoch") for it in runs.id[runs.lambda_ts == weight]
+        ]
+        for ax, name in zip(panels, ("total", "ce"), strict=True):
+            curves = pd.concat([it[name] for it in found], axis=1)
+            ax.plot(curves.dropna().median(axis=1), color=color, label=f"{weight:g}")
+    panels[0].set(title="$L_{total}$", ylabel="median over runs")
+    panels[1].set(title="its cross-entropy")
+    for ax in panels:
+        ax.set(yscale="log", xlabel="epoch")
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(LogFormatter())
+    told = f"$\\lambda_{{ts}}$ (n = {many(runs.content.unique(), 'problem')})"
+    handles, labels = panels[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper center", ncols=len(weights), title=told)
     return fig
 
 
@@ -184,12 +239,12 @@ def figure5(store: Store, *, protocol: str = "tuned") -> Figure:
     cells = list(both.groupby(["model", "setting", "regime", "task"], sort=False))
     columns = min(2, len(cells))
     rows = -(-len(cells) // columns)
-    fig = _figure(0.7 + 2.5 * rows)
+    fig = empty(0.7 + 2.5 * rows)
     panels = fig.subplots(rows, columns, squeeze=False, sharey="row")
     for ax, ((model, setting, regime, task), cell) in zip(panels.flat, cells, strict=False):
         _draw_losses(ax, store, cell)
         label = f"{model} ({setting})" if setting else model
-        told = f"{TASK_NAMES.get(task, task)}, {PROBLEMS[regime]} (n = {_many(cell, 'pair')})"
+        told = f"{TASK_NAMES.get(task, task)}, {PROBLEMS[regime]} (n = {many(cell, 'pair')})"
         ax.set(title=f"{label}\n{told}", yscale="log", xlabel="epoch")
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter(LogFormatter())
@@ -201,7 +256,29 @@ def figure5(store: Store, *, protocol: str = "tuned") -> Figure:
     return fig
 
 
-def _figure(height: float) -> Figure:
+def noise_band(ax: Axes, runs: Sequence[Run], *, share: bool = False) -> None:
+    """Shade how many H1 bars random clouds have: what a count is to be compared with.
+
+    Parameters
+    ----------
+    ax
+        Whose ordinate is a number of bars.
+    runs
+        Whose n and d the clouds N(0, I) have; their scale does not matter to a count. Nothing is
+        drawn for runs of several shapes, or of none that is stored.
+    share
+        The ordinate is the number over n.
+    """
+    shapes = {tuple(run.record.get("shape", ())) for run in runs}
+    if len(shapes) != 1 or not (shape := shapes.pop()):
+        return
+    counts = gaussian_counts(*shape) / (shape[0] if share else 1)
+    low, high = np.quantile(counts, [0.025, 0.975])
+    label = f"$H_1$ of Gaussian clouds, n = {shape[0]}, d = {shape[1]}: 95 %"
+    ax.axhspan(low, high, color="0.88", lw=0, zorder=0, label=label)
+
+
+def empty(height: float) -> Figure:
     """An empty figure of the book's width."""
     style()
     fig = plt.figure(figsize=(WIDTH, height), layout="constrained")
@@ -231,7 +308,7 @@ def _checks(run: Run) -> pd.DataFrame:
     return run.topology.set_index("epoch").assign(n=run.spec.n_tokens)
 
 
-def _ends(run: Run) -> list[tuple[int, Diagrams]]:
+def first_and_last(run: Run) -> list[tuple[int, Diagrams]]:
     """First and last epoch with diagrams, and the diagrams."""
     bars = run.diagrams
     return [
@@ -261,7 +338,7 @@ def _draw_curves(ax: Axes, runs: dict[str, Run], feature: str) -> None:
 
 def _draw_ends(ax: Axes, run: Run, limit: float) -> None:
     """Panel (b) of Figure 2 for one run."""
-    (first, before), (last, after) = _ends(run)
+    (first, before), (last, after) = first_and_last(run)
     draw_diagram(before, ax, limit=limit, filled=False)
     draw_diagram(after, ax, limit=limit)
     ax.set(title=f"(b) diagrams, {PROBLEMS[run.spec.regime]}")
@@ -293,5 +370,6 @@ def _draw_median(ax: Axes, curves: pd.DataFrame, *, label: str, **look: Any) -> 
     ax.plot(curves.dropna().median(axis=1), lw=2, label=label, **look)
 
 
-def _many(things: Sized, name: str) -> str:
+def many(things: Sized, name: str) -> str:
+    """How many things there are, with their name in singular or plural."""
     return f"{len(things)} {name}{'s' * (len(things) != 1)}"

@@ -1,6 +1,7 @@
 """What a topologist asks of a prompt's bars: which force moves them, what noise explains them."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -135,10 +136,12 @@ def two_pairs(near: float = 1.0, far: float = 10.0) -> np.ndarray:
     return np.array([[0.0], [near], [near + far], [2 * near + far]])
 
 
+@cache
 def gaussian_counts(n: int, d: int, *, clouds: int = 200, seed: int = 0) -> np.ndarray:
     """Numbers of H1 bars of clouds N(0, I) of n points in d dimensions, (clouds,).
 
     The count does not depend on a cloud's scale, so this is the baseline for any isotropic one.
+    Computed once in a process.
     """
     rng = np.random.default_rng(seed)
     return summarize(rng.normal(size=(clouds, n, d))).h1_count.to_numpy()

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -10,16 +9,17 @@ import torch
 from tsp.atomic import replacing
 from tsp.contexts import Contexts
 from tsp.decoding import EXTRA_TOKENS, Wish, greedy_answers
-from tsp.models import Frozen
+from tsp.errors import InputError
+from tsp.evidence import at_defaults
+from tsp.models import Frozen, load
+from tsp.precision import choose
 from tsp.prompts import as_input
 from tsp.reading import Row
+from tsp.records import ANSWER_COLUMNS, ANSWERS, NO_PROMPT, load_answers, load_runs, longest
 from tsp.runs import Run, Store
 from tsp.spec import RunSpec
-from tsp.tasks import Problem, is_correct, score
+from tsp.tasks import Problem, is_correct, load_problems, score
 from tsp.trainer import Plan
-
-NONE = "no prompt"
-COLUMNS = ("id", "task", "source", "row", "sha256", "score", "correct")
 
 
 def evaluate(
@@ -46,8 +46,8 @@ def evaluate(
     Returns
     -------
     DataFrame
-        `COLUMNS`, one row a prompt and problem; ``id`` is the prompt's name. An answer may be
-        `EXTRA_TOKENS` longer than the reference.
+        `tsp.records.ANSWER_COLUMNS`, one row a prompt and problem; ``id`` is the prompt's name.
+        An answer may be `EXTRA_TOKENS` longer than the reference.
     """
     plan = plan or Plan()
     contexts = Contexts(frozen, plan.context_budget, dtypes=[frozen.dtype])
@@ -84,7 +84,28 @@ def evaluate(
         }
         for (name, problem), answer in zip(asked, answers, strict=True)
     ]
-    return pd.DataFrame(found, columns=list(COLUMNS))
+    return pd.DataFrame(found, columns=list(ANSWER_COLUMNS))
+
+
+def compared(store: Store, *, task: str, model: str, protocol: str = "tuned") -> list[Run]:
+    """Runs whose prompts are to be asked: each regulariser at weight 1 on the same problems.
+
+    Returns
+    -------
+    list of Run
+        Of single problems and with stored prompts, at the protocol's defaults; only those
+        problems and seeds that were trained with the most methods.
+    """
+    runs = load_runs(store)
+    told = {"task": task, "model": model, "protocol": protocol, "regime": "single"}
+    for name, value in told.items():
+        runs = runs[runs[name] == value]
+    runs = longest(at_defaults(runs[runs.lambda_ts.isin([0.0, 1.0])], protocol=protocol))
+    found = [run for run in map(store.read, runs.id) if run.prompt_epochs]
+    runs = runs[runs.id.isin([run.id for run in found])]
+    many = runs.groupby(["content", "seed"]).method.transform("nunique")
+    chosen = set(runs.id[many == many.max()])
+    return [run for run in found if run.id in chosen]
 
 
 def unseen(run: Run, problems: Sequence[Problem]) -> list[Problem]:
@@ -95,18 +116,64 @@ def unseen(run: Run, problems: Sequence[Problem]) -> list[Problem]:
 
 def remember(store: Store, found: pd.DataFrame) -> Path:
     """Keep answers beside a store's runs, ``heldout/answers.parquet``; asked again, they change."""
-    path = store.root / "heldout" / "answers.parquet"
-    both = pd.concat([remembered(store), found], ignore_index=True)
+    path = store.root / ANSWERS
+    both = pd.concat([load_answers(store), found], ignore_index=True)
     both = both.drop_duplicates(["id", "task", "sha256"], keep="last")
     with replacing(path) as work:
         both.sort_values(["task", "id", "row"]).to_parquet(work, index=False)
     return path
 
 
-def remembered(store: Store) -> pd.DataFrame:
-    """What `remember` kept, `COLUMNS`; no rows if nothing."""
-    path = store.root / "heldout" / "answers.parquet"
-    if not path.is_file():
-        empty: dict[str, Any] = {name: [] for name in COLUMNS}
-        return pd.DataFrame(empty)
-    return pd.read_parquet(path)
+def ask(
+    store: Store,
+    *,
+    task: str,
+    model: str,
+    data: str | Path,
+    rows: range,
+    protocol: str = "tuned",
+    device: str = "auto",
+    precision: str = "auto",
+) -> pd.DataFrame:
+    """Ask problems with the last prompt of each compared run and without any; keep the answers.
+
+    Parameters
+    ----------
+    store
+        Where the runs are, and where the answers go (`remember`).
+    task, model, protocol
+        Which runs (`compared`).
+    data, rows
+        Problems, as `tsp.tasks.load_problems` takes them, in tens. One that some prompt was
+        trained on is left out.
+    device, precision
+        As `tsp.models.load` and `tsp.precision.choose` take them.
+
+    Returns
+    -------
+    DataFrame
+        The answers, `tsp.records.ANSWER_COLUMNS`, and the ``method`` of each prompt.
+
+    Raises
+    ------
+    InputError
+        If there are no runs to compare, or no problem is left.
+    """
+    runs = compared(store, task=task, model=model, protocol=protocol)
+    if not runs:
+        remedy = f"{store.root} has no prompts of it; `tsp sweep baselines` trains some"
+        raise InputError("task", task, remedy)
+    tens = (load_problems(task, data=data, regime="multi", problem=row) for row in rows[::10])
+    problems = [problem for ten in tens for problem in ten][: len(rows)]
+    for run in runs:
+        problems = unseen(run, problems)
+    if not problems:
+        raise InputError("rows", f"{rows[0]} to {rows[-1]}", "all are trained on; give others")
+    frozen = load(model, device=device)
+    plan = Plan(precision=choose(precision, frozen))
+    prompts: dict[str, tuple[RunSpec, torch.Tensor] | None] = {NO_PROMPT: None}
+    prompts |= {run.id: (run.spec, run.prompt(run.prompt_epochs[-1])) for run in runs}
+    found = evaluate(frozen, prompts, problems, plan=plan)
+    remember(store, found)
+    methods = {run.id: run.spec.method for run in runs} | {NO_PROMPT: NO_PROMPT}
+    return found.assign(method=found.id.map(methods))

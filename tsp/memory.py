@@ -8,7 +8,7 @@ import logging
 import math
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -16,7 +16,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tsp import attention
-from tsp.attention import KEPT, LONG, TILE, Context, Layout
+from tsp.attention import LONG, TILE, Context, Layout, keeps
 from tsp.contexts import context_bytes, visit_bytes
 from tsp.decoding import EXTRA_TOKENS, FED, GUESSES, READINGS, batches
 from tsp.errors import InputError
@@ -29,7 +29,8 @@ from tsp.trainer import WAITING_ROUNDS, WAITING_ROWS, Plan
 log = logging.getLogger(__name__)
 
 MEASURED = 64  # positions of the row on which activations are counted
-SCORES = 2  # copies of a tile's scores while its softmax, or the gradient of it, is computed
+SCORES = 2  # copies of a piece's scores while its softmax, or the gradient of it, is computed
+AGAIN = 3  # the same in a backward pass that computes the weights again
 DECODED = 4  # the same in a decoding step: with the mask and copies of its own keys
 WIDE = 3  # tensors as wide as the feed-forward layer while one layer is computed
 # Memory that an allocator takes for each byte in use while tensors come and go: glibc's heap was
@@ -60,6 +61,8 @@ class Prediction:
         Keys and values of the answers that are decoded on; the activations are gone by then.
     reading
         Reading the longest context, before any pass.
+    positions
+        Of that micro-batch, padding included.
     spread
         Memory that the allocator takes for each byte of what comes and goes.
     """
@@ -72,6 +75,7 @@ class Prediction:
     vocabulary: int
     generation: int
     reading: int
+    positions: int
     spread: float = 1.0
 
     @property
@@ -117,7 +121,7 @@ def predict(
     Returns
     -------
     Prediction
-        For the longest problems in the largest micro-batch, whatever their order will be.
+        For batches of the problems that keep most, and of their micro-batches the one that does.
 
     Raises
     ------
@@ -131,8 +135,16 @@ def predict(
     dtypes = list(dict.fromkeys([frozen.dtype, low]))
     contexts, held = _contexts(frozen, encoded, plan, dtypes=dtypes, kind=kind)
     runs = [_rows(frozen, spec, own, contexts) for spec, own in zip(specs, encoded, strict=True)]
-    training = [_batch(spec, rows) for spec, rows in zip(specs, runs, strict=True)]
-    group = _largest([row for rows in training for row in rows], plan)
+    training = [
+        _batch(spec, rows, lambda row: _kept_bytes(frozen, [row], low, kind))
+        for spec, rows in zip(specs, runs, strict=True)
+    ]
+    group = max(
+        _groups([row for rows in training for row in rows], plan),
+        key=lambda rows: (
+            _activations(frozen, rows, dtype=low, kind=kind) + _vocabulary_bytes(frozen, rows, low)
+        ),
+    )
     room = max(spec.max_new_tokens or EXTRA_TOKENS for spec in specs) + GUESSES + 1
     decoded = _largest(_waiting(specs, runs), plan, READINGS, room=room)
     return Prediction(
@@ -146,6 +158,7 @@ def predict(
             frozen, decoded, token_budget=plan.token_budget, room=room, kind=kind
         ),
         reading=_reading_bytes(frozen, [before for before, held in contexts.items() if held]),
+        positions=_positions(group),
         spread=SPREAD.get(kind, 1.0),
     )
 
@@ -247,15 +260,15 @@ def _attention_bytes(
     kind: str,
     alone: bool = False,
 ) -> int:
-    """Bytes that attention keeps of one row: its weights, where keys are few, or its output."""
+    """Bytes that attention keeps of one row: its weights, where it does, or its output."""
     heads, kept = frozen.model.config.num_attention_heads, 0
     width = frozen.key_width // frozen.model.config.num_key_value_heads
     for window in _windows(frozen):
-        keys = own + min(context, (window or sys.maxsize) - 1)
+        before = min(context, (window or sys.maxsize) - 1)
         if alone and LONG <= own <= (window or own):  # torch's own kernel, and its log-sum-exp
             kept += heads * own * (width + 1)
-        elif keys <= KEPT.get(kind, KEPT["cpu"]):
-            kept += heads * own * keys
+        elif keeps(own + before, shared=before > 0, kind=kind):
+            kept += heads * own * (own + before)
     return kept * dtype.itemsize
 
 
@@ -301,19 +314,24 @@ def _rows(
     return [Row(prompt, problem, contexts[problem.before]) for problem in encoded]
 
 
-def _batch(spec: RunSpec, rows: Sequence[Row]) -> list[Row]:
+def _batch(spec: RunSpec, rows: Sequence[Row], size: Callable[[Row], int]) -> list[Row]:
     """Rows of the largest batch that a run may draw."""
-    return sorted(rows, key=lambda row: row.own, reverse=True)[: spec.settings.batch_size]
+    return sorted(rows, key=size, reverse=True)[: spec.settings.batch_size]
 
 
-def _largest(rows: Sequence[Row], plan: Plan, times: int = 1, room: int = 0) -> list[Row]:
+def _groups(rows: Sequence[Row], plan: Plan, times: int = 1) -> list[list[Row]]:
+    """Rows of each micro-batch of some times the token budget."""
+    groups = batches(rows, times * plan.token_budget, plan.context_budget)
+    return [[rows[i] for i in group] for group in groups]
+
+
+def _largest(rows: Sequence[Row], plan: Plan, times: int, room: int) -> list[Row]:
     """Rows of the micro-batch that holds most positions, of some times the token budget.
 
     Each row has room for some more.
     """
-    groups = batches(rows, times * plan.token_budget, plan.context_budget)
-    chosen = ([rows[i] for i in group] for group in groups)
-    return max(chosen, key=lambda group: _positions(group) + len(group) * room)
+    groups = _groups(rows, plan, times)
+    return max(groups, key=lambda group: _positions(group) + len(group) * room)
 
 
 def _waiting(specs: Sequence[RunSpec], runs: Sequence[Sequence[Row]]) -> list[Row]:
@@ -366,8 +384,12 @@ def _activations(frozen: Frozen, group: Sequence[Row], *, dtype: torch.dtype, ki
 def _tile_bytes(frozen: Frozen, group: Sequence[Row], dtype: torch.dtype, kind: str) -> int:
     """Scores at work in a pass over rows that are padded to one length."""
     own = max(row.own for row in group)
-    scores = frozen.model.config.num_attention_heads * own * sum(row.start + own for row in group)
-    return SCORES * min(scores * dtype.itemsize, _tile(kind))
+    keys = [row.start + own for row in group]
+    scores = frozen.model.config.num_attention_heads * own * sum(keys)
+    kept = all(
+        keeps(many, shared=row.start > 0, kind=kind) for many, row in zip(keys, group, strict=True)
+    )
+    return (SCORES if kept else AGAIN) * min(scores * dtype.itemsize, _tile(kind))
 
 
 def _tile(kind: str) -> int:

@@ -22,12 +22,11 @@ from tqdm import tqdm
 
 from tsp.errors import InputError
 from tsp.paths import PACKAGE, ROOT
+from tsp.runs import Store
 
 NOTEBOOKS = ROOT / "notebooks"
 EXECUTED = ROOT / "book" / "_executed"
 SOURCES = "[0-9][0-9]_*.py"
-RECORDS = "[0-9a-f]*/run.json"
-"""Not ``*``, which also finds the hidden folder of a run that is being written."""
 WORKERS = 2
 """Notebooks executed at a time: most of a notebook's time is its imports, on one core."""
 
@@ -124,8 +123,8 @@ def fingerprint(source: Path, *, parameters: Parameters) -> str:
     """Hash what an executed notebook depends on.
 
     Its source, this package, the paper's tables, the measurements of speed, its parameters, and,
-    if ``runs`` is one of them, every run's record in that store, which carries the checksum of the
-    run's files.
+    if ``runs`` is one of them, every pack of that store and every run's record, which carries the
+    checksum of the run's files.
 
     Parameters
     ----------
@@ -145,7 +144,7 @@ def fingerprint(source: Path, *, parameters: Parameters) -> str:
     files = [source, *sorted(PACKAGE.glob("*.py"))]
     files += [file for folder in told for file in sorted(folder.glob("*"))]
     if "runs" in parameters:
-        files += sorted((ROOT / str(parameters["runs"])).glob(RECORDS))
+        files += Store(ROOT / str(parameters["runs"])).files()
     shown = json.dumps(dict(parameters), sort_keys=True, default=str)
     return hashlib.sha256(shown.encode() + hash_files(files)).hexdigest()
 

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from tsp.errors import InputError
+from tsp.runs import Run
+from tsp.topology import SUMMARY_COLUMNS, summarize
 
 
 def walk(first: Any, lengths: Sequence[float], *, seed: int, straight: bool = False) -> np.ndarray:
@@ -50,3 +53,79 @@ def walk(first: Any, lengths: Sequence[float], *, seed: int, straight: bool = Fa
     directions /= np.sqrt((directions**2).sum(axis=(1, 2), keepdims=True))
     moves = steps[:, None, None] * directions  # one direction serves all steps of a straight walk
     return np.concatenate([start[None], start + moves.cumsum(axis=0)])
+
+
+KINDS = ("random walk", "straight walk", "rows as far")
+"""Nulls of a run: `walk`, `walk` with ``straight``, and `displaced`."""
+
+
+def displaced(first: Any, last: Any, *, seed: int) -> np.ndarray:
+    """Move every vector of a prompt as far as training moved it, each in a random direction.
+
+    Parameters
+    ----------
+    first, last
+        The prompt before and after training, (n, d): array or tensor.
+    seed
+        Of the directions.
+
+    Returns
+    -------
+    ndarray
+        (n, d), float64. Vectors move by unequal lengths, as trained ones do, and know nothing of
+        each other.
+    """
+    start, end = (np.asarray(it, dtype=np.float64) for it in (first, last))
+    if start.shape != end.shape or start.ndim != 2:
+        raise InputError("last", end.shape, f"give a prompt like the first, {start.shape}")
+    directions = np.random.default_rng(seed).normal(size=start.shape)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return start + np.linalg.norm(end - start, axis=1, keepdims=True) * directions
+
+
+def nulls(run: Run, *, seed: int = 0) -> pd.DataFrame:
+    """Topology of a run's nulls at its first and last check, beside its own.
+
+    Parameters
+    ----------
+    run
+        With ``moved`` in its epochs; the kind ``"rows as far"`` takes stored prompts.
+    seed
+        Of the directions.
+
+    Returns
+    -------
+    DataFrame
+        Columns of `tsp.topology.summarize`, ``kind`` (``"training"`` and `KINDS`) and ``end``:
+        False at the first check, True at the last. A prompt that is not stored is replaced, as
+        the start of the walks, by a Gaussian one of its shape and initial scale.
+
+    Raises
+    ------
+    InputError
+        If the run does not say how far its prompt moved.
+    """
+    epochs = run.epochs
+    if "moved" not in epochs:
+        raise InputError("run", run.id, "was trained before steps were measured; train it again")
+    checks = run.topology.sort_values("epoch")
+    own = checks.iloc[[0, -1]][list(SUMMARY_COLUMNS)].assign(kind="training", end=[False, True])
+    stored = run.prompt_epochs
+    if stored:
+        first = np.asarray(run.prompt(stored[0]), dtype=np.float64)
+    else:
+        spread = run.spec.settings.init_std
+        first = np.random.default_rng(seed).normal(scale=spread, size=run.record["shape"])
+    lengths = epochs.sort_values("epoch").moved.to_numpy()
+    clouds = {
+        kind: walk(first, lengths, seed=seed, straight=k == 1)[[0, -1]]
+        for k, kind in enumerate(KINDS[:2])
+    }
+    if len(stored) > 1:
+        last = run.prompt(stored[-1])
+        clouds[KINDS[2]] = np.stack([first, displaced(first, last, seed=seed)])
+    found = summarize(np.concatenate(list(clouds.values())))
+    kinds = [kind for kind in clouds for _ in range(2)]
+    return pd.concat(
+        [own, found.assign(kind=kinds, end=[False, True] * len(clouds))], ignore_index=True
+    )

@@ -1,40 +1,112 @@
-"""What a user would pick instead: PEFT's prompt tuning, transformers' Trainer and generate."""
+"""What a user would pick instead: PEFT's prompt tuning, transformers' Trainer and generate.
+
+`TSLossTrainer` is that Trainer with TSLoss added, for whatever of PEFT's has prompt vectors.
+"""
 
 import copy
 import io
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
-from peft import PromptTuningConfig, TaskType, get_peft_model
+from peft import (
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    TaskType,
+    get_peft_model,
+)
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from tsp.loss import TSLoss
 from tsp.members import Member
 from tsp.models import Frozen, quiet
-from tsp.spec import RunSpec
+from tsp.spec import LOSS_FIELDS, RunSpec
 from tsp.tasks import Problem, is_correct
+
+KINDS: dict[str, Any] = {
+    "prompt tuning": PromptTuningConfig,
+    "p-tuning": PromptEncoderConfig,
+    "prefix tuning": PrefixTuningConfig,
+}
+"""PEFT's prompt paradigms: trained vectors; vectors that a small network makes; keys and values
+of every layer."""
 
 
 @dataclass(frozen=True)
 class PeerRun:
-    """How training ended: after how many epochs, and whether all answers were right then."""
+    """How training ended: after how many epochs, and whether all answers were right then.
+
+    ``vectors`` are those that TSLoss sees, before and after, (2, n, D).
+    """
 
     epochs: int
     solved: bool
+    vectors: torch.Tensor = field(default_factory=lambda: torch.zeros(2, 0, 0), compare=False)
+
+
+class TSLossTrainer(Trainer):
+    """`transformers.Trainer` that adds lambda_ts * TSLoss of a PEFT model's prompt vectors.
+
+    Parameters
+    ----------
+    ts_loss
+        Default: TSLoss with its default constants.
+    lambda_ts
+        Its weight.
+    more
+        As for `transformers.Trainer`; ``model`` is a PEFT model of `KINDS`.
+    """
+
+    def __init__(
+        self, *args: Any, ts_loss: TSLoss | None = None, lambda_ts: float = 1.0, **more: Any
+    ) -> None:
+        super().__init__(*args, **more)
+        self.ts_loss = ts_loss or TSLoss()
+        self.lambda_ts = lambda_ts
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, **more: Any
+    ) -> Any:
+        """Cross-entropy as the Trainer has it, plus the weighted TSLoss."""
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **more)
+        loss = loss + self.lambda_ts * self.ts_loss(prompt_vectors(model)).to(loss.dtype)
+        return (loss, outputs) if return_outputs else loss
+
+
+def prompt_vectors(model: Any) -> torch.Tensor:
+    """What a PEFT model of `KINDS` trains, as a cloud with a gradient.
+
+    Returns
+    -------
+    Tensor
+        (n, D): D = d, but for prefix tuning, whose vectors are the keys and values of all layers.
+    """
+    name = model.active_adapter
+    encoder = model.prompt_encoder[name]
+    device = next(encoder.parameters()).device
+    made: torch.Tensor = encoder(model.prompt_tokens[name].to(device)[None])
+    return made[0]
 
 
 def with_peft(
-    spec: RunSpec, frozen: Frozen, problems: list[Problem], *, check: bool = True
+    spec: RunSpec,
+    frozen: Frozen,
+    problems: list[Problem],
+    *,
+    check: bool = True,
+    kind: str = "prompt tuning",
 ) -> Callable[[], PeerRun]:
     """Make ready to train one prompt with PEFT's and transformers' own code, as often as called.
 
     The same model, problems, first prompt, optimiser, schedule and longest answer as
-    `tsp.trainer.train_bank` has for ``spec``; every ``check_every`` epochs the answers are
-    generated, ten problems in one padded batch, and with ``early_stop`` training ends at the
-    first check that is all correct.
+    `tsp.trainer.train_bank` has for ``spec``; the method is ``ce`` or ``tsloss``. Every
+    ``check_every`` epochs the answers are generated, ten problems in one padded batch, and with
+    ``early_stop`` training ends at the first check that is all correct.
 
     Parameters
     ----------
@@ -46,6 +118,9 @@ def with_peft(
         What to train on.
     check
         Generate answers at all.
+    kind
+        One of `KINDS`; only prompt tuning starts from the first prompt of ``spec``, the others
+        as PEFT starts them.
 
     Returns
     -------
@@ -53,21 +128,28 @@ def with_peft(
         Trains from the first prompt and says how it went.
     """
     member = Member(spec, frozen, problems)  # tokens, limits and steps are the same
-    wrapped = _wrapped(spec, frozen)
+    wrapped = _wrapped(spec, frozen, kind)
+    trainer: Callable[..., Trainer] = Trainer
+    if spec.method == "tsloss":
+        ts_loss = TSLoss(**{name: getattr(spec, name) for name in LOSS_FIELDS})
+        trainer = partial(TSLossTrainer, ts_loss=ts_loss, lambda_ts=spec.lambda_ts)
 
     def work() -> PeerRun:
         callback = _Check(member, wrapped, frozen, check)
-        with torch.no_grad():
-            wrapped.prompt_encoder.default.embedding.weight.copy_(member.prompt)
+        if kind == "prompt tuning":
+            with torch.no_grad():
+                wrapped.prompt_encoder.default.embedding.weight.copy_(member.prompt)
+        first = prompt_vectors(wrapped).detach().clone()
         with quiet(), redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
-            Trainer(
+            trainer(
                 model=wrapped,
                 args=_arguments(spec, folder, member, cpu=frozen.device.type == "cpu"),
                 train_dataset=[_example(coded) for coded in member.encoded],
                 data_collator=lambda items: _padded(items, frozen),
                 callbacks=[callback],
             ).train()
-        return PeerRun(callback.epochs, callback.solved)
+        last = prompt_vectors(wrapped).detach()
+        return PeerRun(callback.epochs, callback.solved, torch.stack([first, last]).cpu())
 
     return work
 
@@ -111,10 +193,11 @@ class _Check(TrainerCallback):
         return all(is_correct(problem, text.strip()) for problem, text in pairs)
 
 
-def _wrapped(spec: RunSpec, frozen: Frozen) -> Any:
+def _wrapped(spec: RunSpec, frozen: Frozen, kind: str) -> Any:
     model = copy.deepcopy(frozen.model)
     model.set_attn_implementation("sdpa")  # what transformers gives who asks for nothing
-    config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=spec.n_tokens)
+    config = KINDS[kind](task_type=TaskType.CAUSAL_LM, num_virtual_tokens=spec.n_tokens)
+    torch.manual_seed(spec.seed)
     with quiet():
         return get_peft_model(model, config)
 

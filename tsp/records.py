@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,10 @@ CELL_COLUMNS = (
     *("model", "setting", "regime", "task", "method"),
     *("median", "censored", "n", "n_at_start"),
 )
+ANSWER_COLUMNS = ("id", "task", "source", "row", "sha256", "score", "correct")
+ANSWERS = Path("heldout") / "answers.parquet"
+NO_PROMPT = "no prompt"
+"""In place of a run's id: the model was asked without a prompt."""
 ALIKE = [name for name in ARM if name not in METHOD_FIELDS]  # a run without TSLoss has no others
 SAME = ["model", "task", "regime", "content", "seed", "protocol", *ALIKE]
 
@@ -71,6 +76,22 @@ def load_accuracy(store: Store) -> pd.DataFrame:
         return run.checks.groupby("epoch").correct.mean().rename("accuracy").reset_index()
 
     return _load(store, accuracy, ["epoch", "accuracy"])
+
+
+def load_answers(store: Store) -> pd.DataFrame:
+    """One row a prompt and held-out problem, as `tsp.heldout.evaluate` gave them and kept them.
+
+    Returns
+    -------
+    DataFrame
+        `ANSWER_COLUMNS`; no rows if nothing was asked. Own answers come before published ones.
+    """
+    files = [folder / ANSWERS for folder in store.folders()]
+    found = [pd.read_parquet(file) for file in files if file.is_file()]
+    if not found:
+        return pd.DataFrame({name: [] for name in ANSWER_COLUMNS})
+    both = pd.concat(found, ignore_index=True)
+    return both.drop_duplicates(["id", "task", "sha256"], ignore_index=True)
 
 
 def _load(store: Store, read: Callable[[Run], pd.DataFrame], columns: list[str]) -> pd.DataFrame:

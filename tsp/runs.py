@@ -17,7 +17,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,6 +41,7 @@ from tsp.packs import (
     pack_ids,
     read_packed,
 )
+from tsp.paths import ROOT, data_dir
 from tsp.provenance import commit, versions
 from tsp.spec import RunSpec
 from tsp.trainer import Plan
@@ -154,6 +155,9 @@ class Run:
 class Store:
     """The runs in a folder: ``$TSP_RUNS``, else ``runs``, unless another is named.
 
+    A folder holds a run as a folder of its own or in a pack, ``*.parquet``. To a checkout's own
+    ``runs`` belong the published runs in ``data/runs``, which are only read.
+
     Parameters
     ----------
     root
@@ -164,6 +168,18 @@ class Store:
         self.root = Path(root or os.environ.get("TSP_RUNS") or "runs")
         if self.root.exists() and not self.root.is_dir():
             raise InputError("runs", str(self.root), "is a file; name a folder")
+
+    def files(self) -> list[Path]:
+        """Records of runs and packs: one of them is new or changes when a run does."""
+        return [*sorted(self.root.glob("[0-9a-f]*/run.json")), *self._pack_files()]
+
+    def folders(self) -> list[Path]:
+        """Where its runs are: its own folder, and that of the published runs if they belong."""
+        own = self.root.resolve() == (ROOT / "runs").resolve()
+        return [self.root, data_dir("runs")] if own else [self.root]
+
+    def _pack_files(self) -> list[Path]:
+        return [pack for folder in self.folders() for pack in sorted(folder.glob("*.parquet"))]
 
     def ids(self) -> list[str]:
         """Ids of the runs, sound or damaged; what is still being written does not show."""
@@ -189,7 +205,7 @@ class Store:
         """The first pack that each run is in, and what is wrong with some packs."""
         found: dict[str, Path] = {}
         damaged: dict[str, str] = {}
-        for pack in sorted(self.root.glob("*.parquet")) if self.root.is_dir() else ():
+        for pack in self._pack_files():
             try:
                 ids = pack_ids(pack)
             except DamagedPack as error:
@@ -278,6 +294,7 @@ class Store:
         device: str,
         note: str = "",
         revision: str = "",
+        together: Sequence[str] = (),
         topology: "pd.DataFrame | None" = None,
         diagrams: "pd.DataFrame | None" = None,
     ) -> Path:
@@ -291,6 +308,8 @@ class Store:
             `RunSpec.id` of its content.
         plan, device, note, revision
             How and where it was computed, what to know of the model's weights, and their commit.
+        together
+            Ids of its bank's runs, in their order: with the same plan they give the same run.
         topology, diagrams
             From `tsp.topology`; without them every check's prompt is kept, so that they can be
             computed elsewhere.
@@ -309,7 +328,7 @@ class Store:
             _save_prompts(folder, keep)
             record = _record(result, run_id) | {"device": device, "model_note": note}
             record |= {"model_revision": revision}
-            record |= {"plan": vars(plan) | {"bank": result.bank}}
+            record |= {"plan": vars(plan) | {"bank": result.bank}, "together": list(together)}
             _write_record(folder, record)
         return target
 
@@ -404,6 +423,7 @@ def _record(result: RunResult, run_id: str) -> dict[str, Any]:
             }
             for problem, lengths in problems
         ],
+        "shape": list(next(iter(result.prompts.values())).shape),
         "outcome": _outcome(result),
         "versions": versions(),
         "python": platform.python_version(),

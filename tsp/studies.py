@@ -28,6 +28,7 @@ def study(
     protocol: str = "tuned",
     methods: Sequence[str] = ("ce", "tsloss"),
     weights: Sequence[float] = (0.0, 1.0),
+    model: str = "",
 ) -> pd.DataFrame:
     """Compare runs that differ in some fields of their specs and in nothing else.
 
@@ -44,6 +45,10 @@ def study(
         Of all runs.
     methods, weights
         Those whose runs take part.
+    model
+        Only runs on this one.
+
+    Only problems and seeds that were trained in the most arms take part.
 
     Returns
     -------
@@ -68,10 +73,14 @@ def study(
     runs = runs[
         runs.protocol.eq(protocol) & runs.method.isin(methods) & runs.lambda_ts.isin(weights)
     ]
+    runs = runs[runs.model.eq(model) if model else runs.model.notna()]
     runs = longest(at_defaults(runs, protocol=protocol, but=fields))
     if runs.empty:
         return pd.DataFrame(columns=list(COLUMNS))
     runs = runs.assign(arm=[_label(row, fields) for row in runs.to_dict("records")])
+    # Problems and seeds that only some arms have would make their medians another quantity's.
+    arms = runs.groupby([*UNIT, "seed"]).arm.transform("nunique")
+    runs = runs[arms == arms.max()]
     units = _units(runs, load_topology(store))
     order = list(dict.fromkeys(runs.sort_values(["method", "lambda_ts", *fields]).arm))
     first = runs.drop_duplicates("arm").set_index("arm")

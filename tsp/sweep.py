@@ -272,7 +272,7 @@ def _train(
     sound = {
         job.id: result for job, result in zip(jobs, results, strict=True) if not result.failure
     }
-    keep(sound, store, plan=plan, frozen=frozen)
+    keep(sound, store, plan=plan, frozen=frozen, together=[job.id for job in jobs])
     events.stored(jobs)
     return [result.failure for result in results if result.failure]
 
@@ -292,7 +292,12 @@ def _peak(jobs: list[Job], frozen: models.Frozen, plan: Plan) -> int:
 
 
 def keep(
-    results: Mapping[str, RunResult], store: Store, *, plan: Plan, frozen: models.Frozen
+    results: Mapping[str, RunResult],
+    store: Store,
+    *,
+    plan: Plan,
+    frozen: models.Frozen,
+    together: Sequence[str] = (),
 ) -> None:
     """Store runs, by their ids, with the topology of their prompts, where giotto-tda is installed.
 
@@ -312,6 +317,7 @@ def keep(
             device=str(frozen.device),
             note=frozen.note,
             revision=frozen.revision,
+            together=together,
             topology=topology,
             diagrams=diagrams,
         )

@@ -1,4 +1,4 @@
-"""Tables 2 and 3, the claims and a summary, each computed from the runs in a store."""
+"""Tables 2, 3 and 4, the claims and a summary, each computed from the runs in a store."""
 
 import re
 import textwrap
@@ -6,16 +6,28 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tsp import claims as rules
 from tsp.errors import InputError
+from tsp.evidence import (
+    STRATUM,
+    Evidence,
+    at_balanced_check,
+    at_defaults,
+    comparable,
+    iterations,
+    plain_checks,
+)
+from tsp.evidence import pairs as pairs_of
 from tsp.paper import APPENDIX_TASKS, MAIN_TASKS, SYSTEMS, VERDICTS, reported
 from tsp.records import (
     TASK_NAMES,
     convergence,
     in_order,
     load_accuracy,
+    load_answers,
     load_losses,
     load_runs,
     load_topology,
@@ -24,7 +36,17 @@ from tsp.records import (
 )
 from tsp.runs import Store
 from tsp.spec import REGIMES
-from tsp.stats import feature_tests
+from tsp.stats import (
+    block_rho,
+    detectable_share,
+    feature_tests,
+    holm,
+    paired_ratio,
+    signed_rank,
+    spearman,
+)
+from tsp.studies import study
+from tsp.verdicts import rho_interval, stratified_rho
 
 __all__ = [
     "METHOD_NAMES",
@@ -36,8 +58,12 @@ __all__ = [
     "load_topology",
     "pairs",
     "table2",
+    "table2_runs",
     "table3",
+    "table3_tests",
+    "table4",
     "trained",
+    "weighted",
 ]
 
 METHOD_NAMES = {
@@ -122,6 +148,61 @@ def table2(
     ).assign(n_runs=checks.id.nunique())
     both = printed.merge(ours, on="feature", suffixes=("_paper", ""))
     return both[list(TABLE2_COLUMNS)]
+
+
+TABLE2_RUNS_COLUMNS = (
+    *("feature", "rho", "n", "rho_low", "rho_high", "p_blocks", "runs"),
+    *("rho_units", "low", "high", "p_units", "units"),
+)
+SCALE_FREE = ("h0_mean_lifespan_scaled", "h1_mean_lifespan_scaled", "normalized_entropy")
+
+
+def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
+    """Table 2 once more, with runs and problems instead of snapshots as what is independent.
+
+    Parameters
+    ----------
+    store
+        Where the runs are.
+    protocol
+        Of the runs without TSLoss, those otherwise at its defaults.
+
+    Returns
+    -------
+    DataFrame
+        `TABLE2_RUNS_COLUMNS`, one row a feature of Table 2 and of `SCALE_FREE`. ``rho`` is over
+        ``n`` snapshots, as in `table2`; between ``rho_low`` and ``rho_high`` lie 95 % of those of
+        runs whose answers were exchanged (`tsp.stats.block_rho`, which also gives ``p_blocks``
+        and ``runs``; strata are model, task and regime). ``rho_units`` with interval and
+        ``p_units`` is over ``units``, problems or sets, each read once: the test that decides the
+        claims (`tsp.verdicts.stratified_rho`). nan where a statistic does not exist.
+    """
+    runs, topology = load_runs(store), load_topology(store)
+    usual = comparable(runs, protocol=protocol)
+    evidence = Evidence(usual, topology, load_losses(store))
+    plain = plain_checks(evidence)
+    features = [*reported("table2").feature, *SCALE_FREE]
+    if plain.empty:
+        return pd.DataFrame(columns=list(TABLE2_RUNS_COLUMNS))
+    plain = plain.merge(load_accuracy(store), on=["id", "epoch"])
+    strata = plain.groupby(STRATUM).ngroup()
+    rows = []
+    for feature in features:
+        blocks = block_rho(plain[feature], plain.accuracy, runs=plain.id, strata=strata)
+        pooled = spearman(plain[feature], plain.accuracy)
+        told = [feature, pooled.statistic, pooled.n, *blocks[1:]]
+        rows.append([*told, *_over_units(evidence, feature)])
+    return pd.DataFrame(rows, columns=list(TABLE2_RUNS_COLUMNS))
+
+
+def _over_units(evidence: Evidence, feature: str) -> list[float]:
+    """Last columns of `table2_runs`."""
+    units = at_balanced_check(evidence, feature)
+    if len(units) < 3:
+        return [*[float("nan")] * 4, len(units)]
+    strata = units.groupby(STRATUM).ngroup().to_numpy()
+    rho, p = stratified_rho(units[feature].to_numpy(), units.accuracy.to_numpy(), strata)
+    return [rho, *rho_interval(rho, len(units)), p, len(units)]
 
 
 def _chosen(runs: pd.DataFrame, protocol: str, ids: Sequence[str] | None) -> set[str]:
@@ -219,12 +300,111 @@ def _count(cell: Any) -> str:
     return f"{cell.n} +{cell.n_at_start} at start" if cell.n_at_start else str(cell.n)
 
 
+TESTS_COLUMNS = (
+    *("model", "regime", "task", "n", "wins", "ties", "losses", "never", "at_start"),
+    *("ratio", "low", "high", "p", "p_rank", "p_holm", "shows"),
+)
+
+
+def table3_tests(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
+    """Table 3 cell by cell: is a problem solved sooner with TSLoss, and what could be seen?
+
+    Parameters
+    ----------
+    store
+        Where the runs are.
+    protocol
+        Of the pairs of runs, otherwise at its defaults.
+
+    Returns
+    -------
+    DataFrame
+        `TESTS_COLUMNS`, one row a model, regime and task and, last, one of all together.
+        Over ``n`` problems or sets (medians over seeds): in how many TSLoss ``wins``, ``ties``,
+        ``losses``; of the ties, ``never`` that neither run solved; ``at_start`` are apart. The
+        median ``ratio`` of iterations with its bootstrap interval, the sign test's ``p``
+        (`paired_ratio`), the signed-rank test's (`signed_rank`), the sign test's over the cells
+        by Holm, and the share of wins that as many pairs that differ ``shows`` with power 80 %.
+    """
+    evidence = Evidence(
+        comparable(load_runs(store), protocol=protocol), load_topology(store), load_losses(store)
+    )
+    both = pairs_of(evidence, lambda_ts=1.0)
+    if both.empty:
+        return pd.DataFrame(columns=list(TESTS_COLUMNS))
+    started = both.solved_at_start_ce.astype(bool) | both.solved_at_start_ts.astype(bool)
+    apart = both[started].groupby(STRATUM).problem.nunique()
+    units = iterations(evidence, lambda_ts=1.0).reset_index()
+    rows = [
+        [model, regime, task, *_tested(cell, int(apart.get((model, task, regime), 0)))]
+        for (model, regime, task), cell in units.groupby(["model", "regime", "task"])
+    ]
+    table = pd.DataFrame(rows, columns=list(TESTS_COLUMNS))
+    table = in_order(table.assign(p_holm=holm(table.p)), ["model", "regime", "task"])
+    if len(table) > 1:
+        every = pd.Series(["all", "", "", *_tested(units, int(apart.sum()))], TESTS_COLUMNS)
+        table.loc[len(table)] = every
+    return table
+
+
+def _tested(cell: pd.DataFrame, at_start: int) -> list[Any]:
+    """Last columns of `table3_tests` for the units of a cell."""
+    never = cell.replace(np.inf, np.nan)
+    found = paired_ratio(never.ce, never.ts, cap=cell.limit)
+    rank = signed_rank(never.ce, never.ts, cap=cell.limit).p
+    neither = int(never[["ce", "ts"]].isna().all(axis=1).sum())
+    counts = [found.n, found.wins, found.ties, found.losses, neither, at_start]
+    tests = [found.median_ratio, found.low, found.high, found.p, rank, np.nan]
+    return [*counts, *tests, detectable_share(found.wins + found.losses)]
+
+
+# Table 4 -------------------------------------------------------------------------------------
+
+
+def table4(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
+    """Table 4: iterations at each weight of TSLoss, the paper's and ours.
+
+    Returns
+    -------
+    DataFrame
+        ``lambda_ts``, ``paper`` (nan: never) and the columns of `tsp.studies.study` for the
+        problems that were trained at every weight, against weight 0.
+    """
+    printed = reported("table4").rename(columns={"iterations": "paper"})
+    ours = study(
+        store,
+        [],
+        base={"method": "ce", "lambda_ts": 0.0},
+        protocol=protocol,
+        weights=printed.lambda_ts.tolist(),
+    )
+    weight = ours.arm.str.extract(r"λ=(.*)")[0].astype(float).fillna(0.0)
+    return printed.merge(ours.assign(lambda_ts=weight), on="lambda_ts", how="left")
+
+
+def weighted(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
+    """Runs at the weights of Table 4, of the problems and seeds that have all that are stored.
+
+    Returns
+    -------
+    DataFrame
+        Rows of `tsp.records.load_runs`, none if all runs have one weight.
+    """
+    runs = load_runs(store)
+    weights = reported("table4").lambda_ts.tolist()
+    runs = runs[runs.protocol.eq(protocol) & runs.lambda_ts.isin(weights)]
+    runs = longest(at_defaults(runs[runs.method.isin(["ce", "tsloss"])], protocol=protocol))
+    known = runs.groupby([*STRATUM, "content", "seed"]).lambda_ts.transform("nunique")
+    return runs[known == known.max()] if runs.lambda_ts.nunique() > 1 else runs.iloc[:0]
+
+
 # Everything else ------------------------------------------------------------------------------
 
 
 def claims(store: Store) -> pd.DataFrame:
     """Every claim of the paper with the verdict of the stored runs (`tsp.claims.evaluate`)."""
-    return rules.evaluate(load_runs(store), load_topology(store), load_losses(store))
+    frames = [load_runs(store), load_topology(store), load_losses(store)]
+    return rules.evaluate(*frames, load_answers(store))
 
 
 def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:

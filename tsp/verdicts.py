@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats as distributions
 
 from tsp.paper import ALPHA
+from tsp.stats import detectable_rho, detectable_share
 
 FEWEST = int(np.ceil(1 + np.log2(1 / ALPHA)))  # equal signs needed for p < ALPHA: six
 SHUFFLES = 9_999
@@ -29,7 +30,9 @@ class Verdict:
     estimate, low, high
         The quantity that the rule names and its 95 % interval; nan where there is none.
     why
-        The numbers that the rule was applied to, in words.
+        The numbers that the rule was applied to, in words, and what they could have shown.
+    p
+        Of the test that the rule names; nan where none was made.
     """
 
     verdict: str
@@ -38,36 +41,56 @@ class Verdict:
     low: float
     high: float
     why: str
+    p: float = np.nan
 
 
-def judge_signs(wins: int, ties: int, losses: int) -> tuple[str, str]:
+def undecided(why: str, n: int = 0) -> Verdict:
+    """What cannot be judged, and why."""
+    return Verdict("inconclusive", n, np.nan, np.nan, np.nan, why)
+
+
+def judge_signs(
+    wins: int, ties: int, losses: int, *, alpha: float = ALPHA
+) -> tuple[str, str, float]:
     """Verdict on "it happens in most units", from how often it does, and why.
 
     Parameters
     ----------
     wins, ties, losses
         Units in which it happens, in which nothing changes, in which the reverse happens.
+    alpha
+        What p must be below.
 
     Returns
     -------
     verdict, why : str
+    p : float
 
     Examples
     --------
-    >>> judge_signs(6, 0, 0)
-    ('reproduced', '6 of 6 units as claimed, 0 unchanged, 0 the reverse; sign test p = 0.0312')
+    >>> verdict, why, p = judge_signs(6, 0, 0)
+    >>> verdict, why.partition(";")[0], p
+    ('reproduced', '6 of 6 units as claimed, 0 unchanged, 0 the reverse', 0.03125)
     >>> judge_signs(5, 0, 0)[0]
     'inconclusive'
     """
     n, moved = wins + ties + losses, wins + losses
-    p = distributions.binomtest(wins, moved).pvalue if moved else 1.0
+    p = float(distributions.binomtest(wins, moved).pvalue) if moved else 1.0
     why = f"{wins} of {n} units as claimed, {ties} unchanged, {losses} the reverse; "
-    why += f"sign test p = {p:.3g}"
-    if p < ALPHA and wins > losses:
-        return ("reproduced" if 2 * wins >= n else "partly"), why
+    why += f"sign test p = {p:.3g}; {_power(moved)}"
+    if p < alpha and wins > losses:
+        return ("reproduced" if 2 * wins >= n else "partly"), why, p
     if share_interval(wins, n)[1] < 0.5:
-        return "not reproduced", why
-    return "inconclusive", why + (f"; fewer than {FEWEST} changed" if moved < FEWEST else "")
+        return "not reproduced", why, p
+    return "inconclusive", why, p
+
+
+def _power(moved: int) -> str:
+    """What a sign test over so many units that changed could have found."""
+    share = detectable_share(moved, alpha=ALPHA)
+    if np.isnan(share):
+        return f"fewer than {FEWEST} changed, too few for any p < {ALPHA}"
+    return f"{moved} changed units show a share of {share:.0%} or more with power 80 %"
 
 
 def judge_share(wins: int, n: int) -> str:
@@ -76,15 +99,15 @@ def judge_share(wins: int, n: int) -> str:
     return "reproduced" if low > 0.5 else "not reproduced" if high < 0.5 else "inconclusive"
 
 
-def judge_changes(changes: Sequence[float], *, claimed: Direction) -> Verdict:
+def judge_changes(changes: Sequence[float], *, claimed: Direction, alpha: float = ALPHA) -> Verdict:
     """Verdict on the direction in which a quantity changes, one value a unit.
 
     The estimate is the median change, its interval from order statistics (nan below six units).
     """
     x = np.asarray(changes, dtype=float)
     wins, losses = int((x * claimed > 0).sum()), int((x * claimed < 0).sum())
-    verdict, why = judge_signs(wins, len(x) - wins - losses, losses)
-    return Verdict(verdict, len(x), float(np.median(x)), *median_interval(x), why)
+    verdict, why, p = judge_signs(wins, len(x) - wins - losses, losses, alpha=alpha)
+    return Verdict(verdict, len(x), float(np.median(x)), *median_interval(x), why, p)
 
 
 def median_interval(values: Sequence[float] | np.ndarray) -> Interval:
@@ -134,24 +157,24 @@ def stratified_rho(x: np.ndarray, y: np.ndarray, strata: np.ndarray) -> tuple[fl
 
 
 def judge_correlation(
-    x: np.ndarray, y: np.ndarray, *, strata: np.ndarray, printed: float
+    x: np.ndarray, y: np.ndarray, *, strata: np.ndarray, printed: float, alpha: float = ALPHA
 ) -> Verdict:
     """Verdict on a correlation of the sign, and at least half the size, that the paper prints.
 
     The interval is Bonett and Wright's for Spearman's rho.
     """
     if len(x) < FEWEST:
-        why = f"{len(x)} units are too few for a correlation, it takes {FEWEST}"
-        return Verdict("inconclusive", len(x), np.nan, np.nan, np.nan, why)
+        return undecided(f"{len(x)} units are too few for a correlation, it takes {FEWEST}", len(x))
     claimed = float(np.sign(printed))
     rho, p = stratified_rho(x, y, strata)
-    low, high = _rho_interval(rho, len(x))
+    low, high = rho_interval(rho, len(x))
     furthest = high if claimed > 0 else -low
     why = f"rho = {rho:.3f} over {len(x)} units (printed: {printed}), p = {p:.3g} by shuffling"
-    if p < ALPHA and rho * claimed > 0:
-        return Verdict("reproduced", len(x), rho, low, high, why)
-    verdict = "not reproduced" if p < ALPHA or furthest < abs(printed) / 2 else "inconclusive"
-    return Verdict(verdict, len(x), rho, low, high, why)
+    why += f"; so many show a rho of {detectable_rho(len(x)):.2f} or more with power 80 %"
+    if p < alpha and rho * claimed > 0:
+        return Verdict("reproduced", len(x), rho, low, high, why, p)
+    verdict = "not reproduced" if p < alpha or furthest < abs(printed) / 2 else "inconclusive"
+    return Verdict(verdict, len(x), rho, low, high, why, p)
 
 
 def _centred_ranks(values: np.ndarray, strata: np.ndarray) -> np.ndarray:
@@ -163,7 +186,8 @@ def _centred_ranks(values: np.ndarray, strata: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def _rho_interval(rho: float, n: int) -> Interval:
+def rho_interval(rho: float, n: int) -> Interval:
+    """95 % interval of Spearman's rho over n pairs (Bonett and Wright's); nan below four."""
     if n < 4:
         return np.nan, np.nan
     z = np.arctanh(np.clip(rho, -0.999, 0.999))

@@ -1,0 +1,160 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: -jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What the paper leaves open
+#
+# The paper {cite}`anonymous-topology` does not say where the prompt goes, how many vectors it has, which first
+# prompt, which $\tau$ and $\alpha$, or whether a point is its own neighbour in equations 1 to 7. Each is a field of
+# a run here ({doc}`../paper`), with a default, and each default is varied on this page: what hinges on
+# it, and what does not?
+#
+# All tables read alike. An arm differs from the first in what is named and nothing else: same problems, same
+# seeds. *Epochs* is the median over problems (medians over seeds) of the first check with all answers right, with
+# `>` where it is a lower bound; *sooner*, *same* and *later* count problems against the arm's base, which each section
+# names; the *ratio* of epochs comes with a bootstrap interval; p is the sign test's, then the signed-rank test's, then the
+# first after Holm over the table. H1 bars and the mean $H_0$ lifespan over the mean distance D are those of the last
+# check.
+
+# %% tags=["parameters"]
+runs = ""  # the run store; empty: $TSP_RUNS, else runs
+protocol = "tuned"
+
+# %% tags=["hide-input"]
+import pandas as pd
+from myst_nb import glue
+
+from tsp.pages import FORMATS, comparison, missing, table
+from tsp.runs import Store
+from tsp.stats import detectable_share
+from tsp.studies import study
+
+store = Store(runs)
+found = {}
+
+
+def show(experiment, fields, base, **more):
+    """The table of an experiment, or what trains it."""
+    arms = study(store, fields, base=base, protocol=protocol, **more)
+    plain = arms.arm.str.contains(",") | (len(fields) == 0)
+    found[experiment] = arms
+    for key, value in (("arms", len(arms)), ("problems", int(arms.n.max()) if len(arms) else 0)):
+        glue(f"{experiment}-{key}", value, display=False)
+    return table(comparison(arms), FORMATS) if plain.any() else missing(f"tsp sweep {experiment}")
+
+
+# %% [markdown]
+# ## The first prompt
+#
+# Gaussian noise of standard deviation 0.02 (the paper's, and our default), the embedding of one token repeated
+# with a little noise (what the authors' public code does), or embeddings of tokens drawn from the vocabulary (the
+# default of PEFT {cite}`mangrulkar2022peft`). Base: Gaussian.
+
+# %% tags=["hide-input"]
+show("init", ["init"], {"init": "gaussian"})
+
+# %% [markdown]
+# Topology depends on it from the first check: embeddings of real tokens lie on no sphere of noise.
+#
+# ## Where the prompt goes
+#
+# At the end of the user's turn, after the question (our default, as in the public code), or before everything, as
+# prompt tuning {cite}`lester2021power` has it. Base: after the question.
+
+# %% tags=["hide-input"]
+show("placement", ["placement"], {"placement": "after_question"})
+
+# %% [markdown]
+# ## How many vectors
+#
+# The public code has n = 40. Base: 40. Counts of bars can only be compared at equal n.
+
+# %% tags=["hide-input"]
+show("length", ["n_tokens"], {"n_tokens": 40})
+
+# %% [markdown]
+# ## The loss itself
+#
+# One table for what equations 1 to 7 leave open: `self_pairs` takes them as printed, i = j in every sum;
+# `detach_thresholds` holds $\delta$ and $\zeta$ in the gradient; $\tau$ and $\alpha$ have no printed values;
+# `beta_h1 0` is the $H_0$ term alone, `beta_h0 0` the $H_1$ term, and with `lambda_attract 0` or
+# `lambda_repel 0` one half of that. `weighting gradient` is ours: each term's gradient is
+# scaled to the length of the cross-entropy's ({doc}`14_beyond`). Base: TSLoss at weight 1 with its defaults.
+
+# %% tags=["hide-input"]
+LOSS = [
+    "self_pairs",
+    "detach_thresholds",
+    "tau",
+    "alpha",
+    "beta_h0",
+    "beta_h1",
+    "lambda_repel",
+    "lambda_attract",
+    "weighting",
+]
+defaults = {
+    "self_pairs": False,
+    "detach_thresholds": False,
+    "tau": 0.1,
+    "alpha": 10.0,
+    "beta_h0": 1.0,
+    "beta_h1": 1.0,
+    "lambda_repel": 1.0,
+    "lambda_attract": 1.0,
+    "weighting": "fixed",
+}
+show("loss-variants", LOSS, {"method": "tsloss", "lambda_ts": 1.0} | defaults)
+
+# %% [markdown]
+# ## The scale of the embeddings
+#
+# Until version 5.4, transformers multiplied what a Gemma model is given by $\sqrt d$, so the paper's prompts were
+# probably that much larger in effect, and so was every step ({doc}`06_printed_numbers`). Here the same
+# factor is put before another model. Base: 1.
+
+# %% tags=["hide-input"]
+show("embed-scale", ["embed_scale"], {"embed_scale": 1.0})
+
+# %% [markdown]
+# ## What these tables can show
+
+# %% tags=["hide-input"]
+rows = {
+    name: {
+        "arms": len(arms),
+        "problems": int(arms.n.max()),
+        "a sign test shows a share of": detectable_share(int(arms.n.max())),
+        "arms that differ (Holm)": int((arms.p_holm < 0.05).sum()),
+    }
+    for name, arms in found.items()
+    if len(arms)
+}
+power = pd.DataFrame(rows).T
+table(
+    power,
+    {
+        "arms": "{:.0f}",
+        "problems": "{:.0f}",
+        "arms that differ (Holm)": "{:.0f}",
+        "a sign test shows a share of": "{:.0%}",
+    },
+    na_rep="none",
+)
+
+# %% [markdown]
+# With fewer than six problems that differ no sign test reaches 0.05, and so no arm here can be called different by
+# test; ratios and their intervals say in which direction to look. What is visible without a test is large:
+# arms that never arrive, or a topology that is another from the first check.

@@ -1,0 +1,172 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: -jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What a prompt's rows mean
+#
+# The paper {cite}`anonymous-topology` calls bars inference paths. A more direct question is what the vectors of a prompt are to the
+# model: which tokens of its vocabulary are they near to, and how far do they travel? Prompts have been read so before, and
+# the nearest tokens need not say what the prompt does {cite}`khashabi2021waywardness`.
+
+# %% tags=["parameters"]
+runs = ""  # the run store; empty: $TSP_RUNS, else runs
+model = "smollm2-135m-instruct"
+task = "gsm8k"
+problem = 0
+protocol = "tuned"
+data = "shipped"  # or hub, or a folder with TASK.jsonl
+epochs = 30  # of a run that the store lacks: it is trained now
+
+# %% tags=["hide-input"]
+from html import escape
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from myst_nb import glue
+
+from tsp import figures, models
+from tsp.pages import table
+from tsp.runs import Store
+from tsp.spec import RunSpec
+from tsp.sweep import find_or_train
+from tsp.tables import METHOD_NAMES
+
+figures.style()
+store = Store(runs)
+common = {
+    "model": model,
+    "task": task,
+    "problem": problem,
+    "protocol": protocol,
+    "data": data,
+    "epochs": epochs,
+}
+pair = {
+    "ce": find_or_train(store, RunSpec(**common, method="ce", lambda_ts=0.0)),
+    "tsloss": find_or_train(store, RunSpec(**common, method="tsloss", lambda_ts=1.0)),
+}
+frozen = models.load(model, device="cpu")
+words = frozen.vocabulary.detach().float()  # (vocabulary, d)
+directions = torch.nn.functional.normalize(words, dim=1)
+
+
+def nearest(rows):
+    """Cosine with the nearest token of the vocabulary, and the token."""
+    cosine = torch.nn.functional.normalize(rows.float(), dim=1) @ directions.T
+    best = cosine.max(dim=1)
+    return best.values.numpy(), [frozen.tokenizer.decode([int(k)]) for k in best.indices]
+
+
+def shown(token):
+    """A token as text: no markup in it counts."""
+    return f"<code>{escape(repr(token)[1:-1])}</code>"
+
+
+# %% [markdown]
+# ## Nearest tokens
+#
+# By cosine, for the first eight vectors of the run without TSLoss, at three of its snapshots:
+
+# %% tags=["hide-input"]
+run = pair["ce"]
+kept = run.prompt_epochs
+chosen = [kept[0], kept[len(kept) // 2], kept[-1]]
+columns = {}
+for epoch in dict.fromkeys(chosen):
+    cosine, tokens = nearest(run.prompt(epoch))
+    columns[f"epoch {epoch}"] = [
+        f"{shown(token)} {value:.2f}" for token, value in zip(tokens[:8], cosine[:8], strict=True)
+    ]
+table(pd.DataFrame(columns, index=[f"x{k}" for k in range(1, 9)]))
+
+# %% tags=["remove-cell"]
+rng = torch.Generator().manual_seed(0)
+random = torch.randn(2000, words.shape[1], generator=rng)
+by_chance, _ = nearest(random)
+low, high = np.quantile(by_chance, [0.025, 0.975])
+glue("chance-low", f"{low:.2f}", display=False)
+glue("chance-high", f"{high:.2f}", display=False)
+rows = []
+for method, one in pair.items():
+    first = one.prompt(one.prompt_epochs[0]).float()
+    for epoch in one.prompt_epochs:
+        now = one.prompt(epoch).float()
+        cosine, tokens = nearest(now)
+        turned = torch.nn.functional.cosine_similarity(now, first, dim=1).numpy()
+        far = (now - first).norm(dim=1) / first.norm(dim=1)
+        for k in range(len(now)):
+            rows.append(
+                {
+                    "method": method,
+                    "epoch": epoch,
+                    "row": k,
+                    "cosine": cosine[k],
+                    "token": tokens[k],
+                    "turned": turned[k],
+                    "far": float(far[k]),
+                    "length": float(now[k].norm()),
+                }
+            )
+drift = pd.DataFrame(rows)
+ends = drift[drift.epoch == drift.groupby("method").epoch.transform("max")]
+glue("words-above", int((ends[ends.method == "ce"].cosine > high).sum()), display=False)
+glue("rows", int((ends.method == "ce").sum()), display=False)
+glue("word-length", f"{words.norm(dim=1).median():.2f}", display=False)
+glue("row-first", f"{drift[drift.epoch == 0].length.median():.2f}", display=False)
+glue("row-last", f"{ends[ends.method == 'ce'].length.median():.2f}", display=False)
+same = ends[ends.method == "ce"].set_index("row").token
+start = drift[(drift.method == "ce") & (drift.epoch == 0)].set_index("row").token
+glue("tokens-kept", int((same == start).sum()), display=False)
+
+# %% [markdown]
+# A random vector's nearest token has a cosine between {glue:text}`chance-low` and {glue:text}`chance-high` (95 % of 2,000): that
+# is what the first column is. At the end {glue:text}`words-above:d` of {glue:text}`rows:d` vectors are nearer to a token than
+# chance, and {glue:text}`tokens-kept:d` have the nearest token they began with. Their median length has gone from
+# {glue:text}`row-first` to {glue:text}`row-last`, where the vocabulary's is {glue:text}`word-length`.
+#
+# ## Drift
+
+# %% mystnb={"image": {"alt": "Three panels over epochs, a thin line for each vector and a thick median, without and with TSLoss: cosine with the nearest token, cosine with the vector's own start, distance from the start over the start's length."}, "figure": {"caption": "Each vector of the prompt over the stored snapshots: nearness to the vocabulary (grey band: random vectors), direction kept, distance travelled in units of the start's length.", "name": "fig-drift"}} tags=["hide-input"]
+panels = (
+    ("cosine", "nearest token, cosine"),
+    ("turned", "with its start, cosine"),
+    ("far", "distance / start"),
+)
+fig, axes = plt.subplots(1, 3, figsize=(7.2, 2.8), layout="constrained")
+for ax, (column, label) in zip(axes, panels, strict=True):
+    for method, mine in drift.groupby("method"):
+        color = figures.METHOD_COLORS[method]
+        wide = mine.pivot(index="epoch", columns="row", values=column)
+        ax.plot(wide, color=color, lw=0.5, alpha=0.25)
+        ax.plot(wide.median(axis=1), color=color, lw=2, label=METHOD_NAMES[method])
+    ax.set(xlabel="epoch", title=label)
+axes[0].axhspan(low, high, color="0.88", lw=0, zorder=0)
+axes[2].legend()
+sns.despine(fig)
+
+# %% tags=["remove-cell"]
+for method, mine in ends.groupby("method"):
+    glue(f"turned-{method}", f"{mine.turned.median():.2f}", display=False)
+    glue(f"far-least-{method}", f"{mine.far.min():.1f}", display=False)
+    glue(f"far-most-{method}", f"{mine.far.max():.1f}", display=False)
+
+# %% [markdown]
+# At the end the median vector still has a cosine of {glue:text}`turned-ce` with its start ({glue:text}`turned-tsloss` with
+# TSLoss); they have travelled {glue:text}`far-least-ce` to {glue:text}`far-most-ce` times their first length
+# ({glue:text}`far-least-tsloss` to {glue:text}`far-most-tsloss`). That inequality is what takes loops away in
+# {doc}`09_training_or_movement`.

@@ -1,0 +1,85 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: -jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Every system of the paper
+#
+# Each model, data set, regime and method that the paper {cite}`anonymous-topology` or its published version
+# {cite}`huang2026structural` reports, and what has become of it here: trained and stored, or trained in tests only
+# (a tiny random model of the same architecture goes through every line of the code), with the command that
+# trains it and the memory that takes.
+
+# %% tags=["parameters"]
+runs = ""  # the run store; empty: $TSP_RUNS, else runs
+
+# %% tags=["hide-input"]
+import pandas as pd
+from myst_nb import glue
+
+from tsp import models
+from tsp.pages import table
+from tsp.paper import SYSTEMS
+from tsp.records import TASK_NAMES
+from tsp.runs import Store
+from tsp.systems import systems
+from tsp.tables import METHOD_NAMES
+
+found = systems(Store(runs))
+titles = {system.name: system.title for system in SYSTEMS}
+counts = found.state.value_counts()
+for state in ("run", "in tests only", "not run"):
+    glue(f"systems-{state.replace(' ', '-')}", int(counts.get(state, 0)), display=False)
+glue("systems", len(found), display=False)
+
+# %% [markdown]
+# Of {glue:text}`systems:d` cells {glue:text}`systems-run:d` are run, {glue:text}`systems-in-tests-only:d` are run in tests only
+# and {glue:text}`systems-not-run:d` not at all. In a cell below: problems or sets of ten with runs / number of runs; a
+# dot where the architecture is trained in tests only; nothing where the paper reports nothing.
+
+# %% tags=["hide-input"]
+cells = found.problems.astype(str) + " / " + found.runs.astype(str)
+cells = cells.where(
+    found.state == "run", found.state.map({"in tests only": "·", "not run": "not run"})
+)
+shown = found.assign(
+    cell=cells,
+    system=found.model.replace(titles) + ", " + found.method.map(METHOD_NAMES),
+    column=found.task.map(TASK_NAMES) + " " + found.regime,
+)
+wide = shown.pivot(index="system", columns="column", values="cell").fillna("")
+order = [f"{name} {regime}" for name in TASK_NAMES.values() for regime in ("single", "multi")]
+table(wide.loc[shown.system.unique(), [name for name in order if name in wide]])
+
+# %% [markdown]
+# ## Commands
+#
+# One run of each model and method; `--task` and `--regime multi` choose the cell, `tsp sweep table3 --profile paper`
+# trains all of them. Memory is predicted for one run in bfloat16 ({doc}`05_speed` has what fits on which GPU).
+
+# %% tags=["hide-input"]
+first = found[(found.task == "gsm8k") & (found.regime == "single")]
+rows = {
+    f"{titles.get(row.model, row.model)}, {METHOD_NAMES[row.method]}": {
+        "command": row.command.replace(" --task gsm8k", ""),
+        "GiB": row.GiB,
+        "licence of the model": models.MODELS[row.model].license,
+    }
+    for row in first.itertuples()
+}
+commands = pd.DataFrame(rows).T
+table(commands, {"GiB": "{:.1f}"})
+
+# %% [markdown]
+# The paper's models are not published here in any form; their licences are those of their pages on the hub.

@@ -1,0 +1,120 @@
+"""Figures of the appendix, from runs written by hand."""
+
+import numpy as np
+import pytest
+
+from tests.handmade import stored
+from tests.test_figures import panel
+from tsp.appendix import (
+    FIGURES,
+    average_bars,
+    figure6,
+    figure19,
+    figure_task,
+    lifespans_of,
+    plain_runs,
+)
+from tsp.drawing import DIMENSION_COLORS
+from tsp.errors import InputError
+from tsp.geometry import gaussian_counts
+from tsp.runs import Store
+from tsp.topology import lifespans, persistence
+
+MODEL = {"model": "smollm2-135m-instruct"}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "runs")
+
+
+def test_every_figure_of_the_appendix_has_its_data_set():
+    """The list in appendix A.2."""
+    assert sorted(FIGURES.values()) == list(range(7, 19))
+    assert FIGURES["gsm8k", "single"] == 7
+    assert FIGURES["math", "multi"] == 10
+    assert FIGURES["bbh", "single"] == 11
+    assert FIGURES["mmlu_cf", "multi"] == 14
+    assert FIGURES["hotpotqa", "single"] == 15
+    assert FIGURES["longbench", "multi"] == 18
+
+
+def test_only_plain_runs_at_the_defaults(store):
+    first = stored(store, contents=("a",))
+    second = stored(store, contents=("b",), seed=1)
+    stored(store, method="tsloss")
+    stored(store, n_tokens=8)
+    stored(store, protocol="paper")
+    stored(store, contents=("c",), task="math")
+    runs = plain_runs(store, task="gsm8k")
+    assert {run.id for run in runs} == {first, second}
+    assert len(plain_runs(store)) == 3
+    assert plain_runs(store, task="bbh") == []
+
+
+def test_average_bars_by_hand(store):
+    """Two data sets weigh the same, however many runs they have."""
+    runs = [
+        store.read(stored(store, task=task, seed=seed, n_tokens=5, epochs=2))
+        for task, seed in (("gsm8k", 0), ("gsm8k", 1), ("math", 2))
+    ]
+    sorted_deaths = []
+    for run in runs:
+        deaths = lifespans(persistence(run.prompt(2))[0])
+        sorted_deaths.append(np.sort(deaths)[::-1])
+    wanted = (sum(sorted_deaths[:2]) / 2 + sorted_deaths[2]) / 2
+    np.testing.assert_allclose(average_bars(runs, dimension=0, end=True), wanted)
+
+
+def test_a_run_with_fewer_bars_counts_as_zero_there(store):
+    short = store.read(stored(store, n_tokens=3, epochs=2))
+    long = store.read(stored(store, n_tokens=5, epochs=2, seed=1))
+    found = average_bars([short, long], dimension=0, end=False)
+    assert len(found) == 4
+    deaths = np.sort(lifespans(persistence(long.prompt(0))[0]))[::-1]
+    np.testing.assert_allclose(found[2:], deaths[2:] / 2)
+
+
+def test_lifespans_are_the_finite_bars_of_both_ends(store):
+    run = store.read(stored(store, n_tokens=6, epochs=4))
+    found = lifespans_of([run])
+    first = found[(found.dimension == 0) & (found.when == "start")]
+    assert sorted(first.lifespan) == pytest.approx(sorted(lifespans(persistence(run.prompt(0))[0])))
+    assert np.isfinite(found.lifespan).all()
+
+
+def test_a_data_set_has_barcodes_and_lifespans(store):
+    for seed in range(2):
+        stored(store, seed=seed, epochs=4)
+    fig = figure_task(store, task="gsm8k", regime="single", **MODEL)
+    assert fig.get_suptitle() == "GSM8K, one problem: 2 runs, 1 problem"
+    assert {"one run, epoch 0", "one run, epoch 4"} <= {ax.get_title() for ax in fig.axes}
+    with pytest.raises(InputError, match="tsp sweep phenomenon"):
+        figure_task(store, task="bbh", regime="single", **MODEL)
+
+
+def test_figure19_averages_data_sets(store):
+    """Thin lines: means over runs; thick: the mean over data sets, to the last common check."""
+    stored(store, task="gsm8k", epochs=4, topology={"h1_count": [9, 8, 7]})
+    stored(store, task="gsm8k", epochs=4, seed=1, topology={"h1_count": [7, 6, 5]})
+    stored(store, task="math", epochs=2, topology={"h1_count": [4, 1]})
+    fig = figure19(store, **MODEL)
+    ax = panel(fig, "one problem")
+    thick = [it for it in ax.lines if it.get_linewidth() == 2 and it.get_label() == "$H_1$"]
+    assert thick[0].get_ydata().tolist() == [(8 + 4) / 2, (7 + 1) / 2]
+    thin = [it.get_ydata().tolist() for it in ax.lines if it.get_color() == DIMENSION_COLORS[1]]
+    assert [8, 7, 6] in thin
+    shown = [patch for patch in ax.patches]
+    low, high = np.quantile(gaussian_counts(40, 3), [0.025, 0.975])
+    assert shown[0].get_y() == pytest.approx(low)
+    assert shown[0].get_height() == pytest.approx(high - low)
+
+
+def test_figure6_has_a_row_for_each_regime(store):
+    stored(store, epochs=4)
+    stored(store, regime="multi", contents=tuple("abcdefghij"), epochs=4)
+    titles = [ax.get_title() for ax in figure6(store, **MODEL).axes]
+    assert "one problem: 1 run, 1 data set" in titles
+    assert any(title.startswith("ten problems") for title in titles)
+    with pytest.raises(InputError, match="model = 'x'"):
+        figure6(store, model="x")

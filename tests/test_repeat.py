@@ -1,0 +1,57 @@
+"""Stored runs come out the same when they are trained as they were."""
+
+import shutil
+
+import pytest
+
+from tests.test_packs import call
+from tsp import repeat as module
+from tsp.errors import InputError
+from tsp.repeat import repeat, sample
+from tsp.runs import Store
+
+
+def test_runs_come_out_the_same(smoke):
+    ids = sample(smoke, 2, seed=1)
+    assert len(ids) == 2
+    for row in repeat(smoke, ids):
+        assert row["same"]
+        assert row["again"] == smoke.read(row["id"]).record["outcome"]["solved_epoch"]
+        assert row["ce"] == 0
+
+
+def test_a_difference_is_found(smoke, monkeypatch):
+    """Another learning rate is another run."""
+    trained = module.train_bank
+
+    def other(specs, *rest, **more):
+        return trained([spec.but(lr=spec.lr * 3) for spec in specs], *rest, **more)
+
+    monkeypatch.setattr(module, "train_bank", other)
+    assert all(row["ce"] > 0 for row in repeat(smoke, sample(smoke, 1)))
+
+
+def test_what_it_was_banked_with_must_be_there(smoke, tmp_path):
+    banked = next(run for run in smoke.sound()[0] if len(run.record["together"]) > 1)
+    shutil.copytree(smoke.root / banked.id, tmp_path / banked.id)
+    with pytest.raises(InputError, match="not stored whole"):
+        repeat(Store(tmp_path), [banked.id])
+
+
+def test_other_problems_are_refused(smoke, tmp_path, monkeypatch):
+    run = smoke.read(smoke.ids()[0])
+    (tmp_path / f"{run.spec.task}.jsonl").write_text("")
+    monkeypatch.setattr(
+        module, "jobs_of", lambda specs: [type("Job", (), {"id": "0" * 16})() for _ in specs]
+    )
+    with pytest.raises(InputError, match="other problems"):
+        repeat(smoke, [run.id])
+
+
+def test_the_command_draws_and_tells(smoke):
+    out = call("runs", "repeat", "--runs", smoke.root, "--many", "1")
+    assert out.exit_code == 0, out.output
+    assert "the same" in out.stdout
+    assert call("runs", "repeat", "--runs", smoke.root, "--many", "1", "--json").stdout.startswith(
+        "["
+    )

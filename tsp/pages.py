@@ -1,0 +1,79 @@
+"""How chapters show tables, and what they say where the store lacks the runs of one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+from pandas.io.formats.style import Styler
+
+from tsp.tables import METHOD_NAMES
+
+CELLS = {"selector": "th, td", "props": "padding: 0.3em 0.5em; text-align: right"}
+MISSING = "–"
+
+
+def table(frame: pd.DataFrame, formats: Mapping[Any, str] | None = None, **more: Any) -> Styler:
+    """A table of results: numbers to the right, missing ones as a dash, the index shown.
+
+    Parameters
+    ----------
+    frame
+        What to show; the index' name is left out.
+    formats
+        By column, as `pandas.io.formats.style.Styler.format` takes them.
+    more
+        Further arguments of that.
+    """
+    made = frame.rename_axis(index=None, columns=None).style
+    made = made.format(formats, **{"na_rep": MISSING} | more)
+    return made.set_table_attributes('class="dataframe"').set_table_styles([CELLS])
+
+
+def missing(command: str) -> Markdown:
+    """Say that the store has no such runs, and what trains them."""
+    return Markdown(f"*The store has no such runs; `{command}` trains them.*")
+
+
+def interval(middle: Any, low: Any, high: Any, digits: int = 2) -> str:
+    """An estimate and its interval in one cell: ``0.98 (0.90–1.10)``; a dash if there is none."""
+    if pd.isna(middle):
+        return MISSING
+    known = not (pd.isna(low) or pd.isna(high))
+    return f"{middle:.{digits}f}" + (f" ({low:.{digits}f}–{high:.{digits}f})" if known else "")
+
+
+def comparison(found: pd.DataFrame) -> pd.DataFrame:
+    """A table of `tsp.studies.study` for display: one row an arm.
+
+    Columns: problems; median epochs until right, ``>E`` where that is a lower bound; against the
+    base arm how many problems were right sooner, as soon, later; the median ratio of epochs with
+    its 95 % interval; p of the sign test, of the signed-rank test, and of the first after Holm;
+    H1 bars and H0 lifespan over mean distance at the last check.
+    """
+    names = {f"{method} ": f"{name} " for method, name in METHOD_NAMES.items()}
+    arms = (found.arm + " ").replace(names)
+    for short, name in METHOD_NAMES.items():
+        arms = arms.str.replace(rf"^{short}(?=[ ,])", name, regex=True)
+    epochs = np.where(found.censored.eq(True), ">", "") + found.iterations.map("{:g}".format)
+    shown = {
+        "problems": found.n,
+        "epochs": np.where(found.n > 0, epochs, MISSING),
+        "sooner": found.wins,
+        "same": found.ties,
+        "later": found.losses,
+        "ratio": [interval(*it) for it in zip(found.ratio, found.low, found.high, strict=True)],
+        "p": found.p,
+        "p (ranks)": found.p_rank,
+        "p (Holm)": found.p_holm,
+        "H1 bars": found.h1_count,
+        "H0 / D": found.h0_mean_lifespan_scaled,
+    }
+    return pd.DataFrame(shown).set_axis(arms.str.strip(), axis=0)
+
+
+FORMATS = {name: "{:.0f}" for name in ("problems", "sooner", "same", "later")}
+FORMATS |= {name: "{:.2g}" for name in ("p", "p (ranks)", "p (Holm)")}
+FORMATS |= {"H1 bars": "{:.1f}", "H0 / D": "{:.3f}"}
+"""Of the columns of `comparison`."""
