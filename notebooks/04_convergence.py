@@ -161,7 +161,7 @@ glue("paper-half-most", int(halved.ce.max()), display=False)
 
 # %% tags=["hide-input"]
 tested = tables.table3_tests(store, protocol=protocol)
-cells = {
+shown = {
     "n": tested.n,
     "sooner": tested.wins,
     "same": tested.ties,
@@ -175,7 +175,7 @@ cells = {
     "shows": tested.shows,
 }
 names = tested.model + ", " + tested.task.replace(TASK_NAMES) + " " + tested.regime
-shown = pd.DataFrame(cells).set_axis(names.str.strip(", "))
+shown = pd.DataFrame(shown).set_axis(names.str.strip(", "))
 small = dict.fromkeys(("p", "p (ranks)", "p (Holm)"), "{:.2g}")
 table(shown, small | {"shows": "{:.0%}"}) if len(shown) else missing("tsp sweep table3")
 

@@ -84,7 +84,7 @@ features = {
     "persistence_entropy": "entropy",
 }
 columns = {}
-for feature, name in features.items():
+for feature, name in features.items() if there else ():
     ends = first_and_last(known, feature).reset_index()
     cells = ends.groupby(["task", "regime"])
     digits = 1 if feature == "h1_count" else 3
@@ -98,7 +98,7 @@ for feature, name in features.items():
     )
 shown = pd.DataFrame(columns).reindex([cell for cell in FIGURES if cell in there])
 shown.index = [f"{TASK_NAMES[task]}, {regime}" for task, regime in shown.index]
-table(shown)
+table(shown) if there else missing("tsp sweep phenomenon")
 
 # %% tags=["remove-cell"]
 shapes = {

@@ -254,7 +254,7 @@ def _draw_histogram(
     if lives.empty:
         ax.text(0.5, 0.5, "no bars", ha="center", transform=ax.transAxes)
         return
-    bins = np.linspace(0, float(lives.lifespan.max()) * 1.02 or 1.0, 41)
+    bins = np.linspace(0, float(lives.lifespan.max()) * 1.02 or 1.0, 41).tolist()
     look: dict[str, Any] = {
         "element": "step",
         "alpha": 0.3,
