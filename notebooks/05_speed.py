@@ -132,7 +132,9 @@ table(
 # A ratio says how many times as long the other side takes. A percentage is a part: TSLoss's of a step,
 # topology's of an experiment, and of the rate of one large product of matrices what a training step
 # reaches. {glue:text}`bench-reached` of {glue:text}`bench-rows` aims are reached.
-# {glue:text}`bench-missed`
+# {glue:text}`bench-missed` With ten problems at once nearly every answer is wrong at nearly every check,
+# and a wrong answer is decoded to its limit, in float32 as the answers of a check have to be: there decoding, which
+# shares less than training does, takes most of the time.
 #
 # Of whole runs the table gives the time of one epoch of one run, checks with it, because where a run ends
 # depends on where its prompt stands and how it is rounded. What was trained, and until when:

@@ -265,7 +265,7 @@ def _draw_histogram(
     sns.histplot(shown, x="lifespan", hue=hue, weights="weight", bins=bins, ax=ax, **look)
     ax.set(xlabel="lifespan", ylabel="bars per run")
     if (legend := ax.get_legend()) is not None:
-        legend.set_title(None)
+        legend.set_title("")
 
 
 def _draw_average(ax: Axes, runs: Sequence[Run], feature: str, *, color: Any, label: str) -> None:

@@ -70,10 +70,16 @@ class TSLossTrainer(Trainer):
         self.lambda_ts = lambda_ts
 
     def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, **more: Any
+        self,
+        model: Any,
+        inputs: Any,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> Any:
         """Cross-entropy as the Trainer has it, plus the weighted TSLoss."""
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **more)
+        loss, outputs = super().compute_loss(
+            model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
+        )
         loss = loss + self.lambda_ts * self.ts_loss(prompt_vectors(model)).to(loss.dtype)
         return (loss, outputs) if return_outputs else loss
 

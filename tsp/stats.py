@@ -178,10 +178,10 @@ def block_rho(
     groups = [rows for _, rows in frame.groupby(["stratum", "size"]) if rows.run.nunique() > 1]
     many = sum(rows.run.nunique() for rows in groups)
     if not groups:
-        return BlockTest(*[math.nan] * 4, 0)
+        return BlockTest(math.nan, math.nan, math.nan, math.nan, 0)
     kept = pd.concat(groups)
     if np.ptp(kept.x) == 0 or np.ptp(kept.y) == 0:
-        return BlockTest(*[math.nan] * 4, many)
+        return BlockTest(math.nan, math.nan, math.nan, math.nan, many)
     ranks = [stats.rankdata(kept[name]) - (len(kept) + 1) / 2 for name in ("x", "y")]
     scale = math.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
     shape = [(rows.run.nunique(), int(rows["size"].iloc[0])) for rows in groups]

@@ -403,8 +403,9 @@ def weighted(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
 
 def claims(store: Store) -> pd.DataFrame:
     """Every claim of the paper with the verdict of the stored runs (`tsp.claims.evaluate`)."""
-    frames = [load_runs(store), load_topology(store), load_losses(store)]
-    return rules.evaluate(*frames, load_answers(store))
+    return rules.evaluate(
+        load_runs(store), load_topology(store), load_losses(store), load_answers(store)
+    )
 
 
 def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:
