@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # What the paper leaves open
+# # What hinges on the choices
 #
 # The paper {cite}`anonymous-topology` does not say where the prompt goes, how many vectors it has, which first
 # prompt, which $\tau$ and $\alpha$, or whether a point is its own neighbour in equations 1 to 7. Each is a field of
