@@ -561,6 +561,17 @@ def test_holm_keeps_what_is_strong_enough():
     assert set(table.protocol) == {"tuned", "paper"}
 
 
+def test_one_of_two_seeds_that_arrives_is_an_arrival():
+    """A mean of 60 and never would be never, and only for the arm with more such seeds."""
+    runs = Runs()
+    for problem in range(8):
+        for seed, treated in enumerate((40.0, NEVER)):
+            runs.add(problem, seed=seed, solved=60.0)
+            runs.add(problem, seed=seed, solved=treated, method="tsloss", lambda_ts=10.0)
+    row = runs.row("lambda-ten-fails")
+    assert (row.verdict, row.estimate) == ("not reproduced", 0)
+
+
 # Problems that no prompt was trained on ------------------------------------------------------
 
 

@@ -91,3 +91,25 @@ def test_a_run_without_steps_is_told(tmp_path):
     run = store.read(stored(store))
     with pytest.raises(InputError, match="train it again"):
         nulls(run)
+
+
+def test_a_start_that_is_not_stored_is_drawn_apart_from_the_directions(smoke, monkeypatch):
+    """Else the straight walk would scale the cloud, and no distance would change its ratio."""
+    from tsp import nulls as module
+    from tsp.runs import Run
+
+    run = smoke.read(smoke.ids()[0])
+    monkeypatch.setattr(Run, "prompt_epochs", property(lambda self: []))
+    walks = []
+
+    def noted(*given, **more):
+        walks.append(walk(*given, **more))
+        return walks[-1]
+
+    monkeypatch.setattr(module, "walk", noted)
+    found = nulls(run, seed=3)
+    assert "rows as far" not in set(found.kind)
+    for path in walks:
+        first, moved = path[0], path[-1] - path[0]
+        cosine = (first * moved).sum() / np.linalg.norm(first) / np.linalg.norm(moved)
+        assert abs(cosine) < 5 / np.sqrt(first.size)

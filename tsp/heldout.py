@@ -15,8 +15,8 @@ from tsp.models import Frozen, load
 from tsp.precision import choose
 from tsp.prompts import as_input
 from tsp.reading import Row
-from tsp.records import ANSWER_COLUMNS, ANSWERS, NO_PROMPT, load_answers, load_runs, longest
-from tsp.runs import Run, Store
+from tsp.records import ANSWER_COLUMNS, NO_PROMPT, load_answers, load_runs, longest
+from tsp.runs import ANSWERS, Run, Store
 from tsp.spec import RunSpec
 from tsp.tasks import Problem, is_correct, load_problems, score
 from tsp.trainer import Plan

@@ -109,13 +109,14 @@ def nulls(run: Run, *, seed: int = 0) -> pd.DataFrame:
     if "moved" not in epochs:
         raise InputError("run", run.id, "was trained before steps were measured; train it again")
     checks = run.topology.sort_values("epoch")
-    own = checks.iloc[[0, -1]][list(SUMMARY_COLUMNS)].assign(kind="training", end=[False, True])
+    trained = checks.iloc[[0, -1]][list(SUMMARY_COLUMNS)].assign(kind="training", end=[False, True])
     stored = run.prompt_epochs
     if stored:
         first = np.asarray(run.prompt(stored[0]), dtype=np.float64)
     else:
         spread = run.spec.settings.init_std
-        first = np.random.default_rng(seed).normal(scale=spread, size=run.record["shape"])
+        own = np.random.default_rng([seed, 1])  # a stream that no direction is drawn from
+        first = own.normal(scale=spread, size=run.record["shape"])
     lengths = epochs.sort_values("epoch").moved.to_numpy()
     clouds = {
         kind: walk(first, lengths, seed=seed, straight=k == 1)[[0, -1]]
@@ -127,5 +128,5 @@ def nulls(run: Run, *, seed: int = 0) -> pd.DataFrame:
     found = summarize(np.concatenate(list(clouds.values())))
     kinds = [kind for kind in clouds for _ in range(2)]
     return pd.concat(
-        [own, found.assign(kind=kinds, end=[False, True] * len(clouds))], ignore_index=True
+        [trained, found.assign(kind=kinds, end=[False, True] * len(clouds))], ignore_index=True
     )

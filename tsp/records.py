@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import fields
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from tsp.evidence import ARM
-from tsp.runs import Run, Store, summary, summary_columns
+from tsp.runs import ANSWERS, Run, Store, summary, summary_columns
 from tsp.spec import METHOD_FIELDS, REGIMES, RunSpec
 from tsp.topology import SUMMARY_COLUMNS
 
@@ -31,7 +30,6 @@ CELL_COLUMNS = (
     *("median", "censored", "n", "n_at_start"),
 )
 ANSWER_COLUMNS = ("id", "task", "source", "row", "sha256", "score", "correct")
-ANSWERS = Path("heldout") / "answers.parquet"
 NO_PROMPT = "no prompt"
 """In place of a run's id: the model was asked without a prompt."""
 ALIKE = [name for name in ARM if name not in METHOD_FIELDS]  # a run without TSLoss has no others

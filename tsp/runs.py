@@ -57,6 +57,10 @@ class DamagedRun(RuntimeError):
     """A run whose files are missing or are not what was written."""
 
 
+ANSWERS = Path("heldout") / "answers.parquet"
+"""Held-out answers, in a store's folder (`tsp.records.load_answers`)."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A stored run; its tables are read when they are asked for."""
@@ -170,8 +174,9 @@ class Store:
             raise InputError("runs", str(self.root), "is a file; name a folder")
 
     def files(self) -> list[Path]:
-        """Records of runs and packs: one of them is new or changes when a run does."""
-        return [*sorted(self.root.glob("[0-9a-f]*/run.json")), *self._pack_files()]
+        """Records of runs, packs, held-out answers: one of them changes when the store does."""
+        answers = [file for it in self.folders() if (file := it / ANSWERS).is_file()]
+        return [*sorted(self.root.glob("[0-9a-f]*/run.json")), *self._pack_files(), *answers]
 
     def folders(self) -> list[Path]:
         """Where its runs are: its own folder, and that of the published runs if they belong."""
