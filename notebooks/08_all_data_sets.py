@@ -139,15 +139,20 @@ for task, regime in there:
         },
     )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 lacking = [
-    f"{TASK_NAMES[task]}, {regime} (Figure {FIGURES[task, regime]})"
+    f"{FIGURES[task, regime]} ({TASK_NAMES[task]}, {regime})"
     for task, regime in FIGURES
     if (task, regime) not in there
 ]
-missing("tsp sweep phenomenon --profile full") if lacking else None
+told = (
+    f"The store has no runs for Figure {', '.join(lacking)}" if lacking else "No figure is missing"
+)
+glue("lacking", told, display=False)
 
 # %% [markdown]
+# {glue:text}`lacking:s`. The experiment `phenomenon` trains them all.
+#
 # ```{seealso}
 # {doc}`02_phenomenon` takes one run apart, {doc}`06_printed_numbers` the paper's own numbers.
 # ```

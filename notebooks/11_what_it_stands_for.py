@@ -217,7 +217,6 @@ table(shown, percent | {"prompts": "{:.0f}", "answers": "{:.0f}"}) if rows else 
 # %% tags=["remove-cell"]
 floor = float(asked.correct[asked.id == NO_PROMPT].mean()) if len(asked) else np.nan
 size = int(asked[asked.id == NO_PROMPT].shape[0])
-half = 1.96 * np.sqrt(max(floor * (1 - floor), 0) / size) if size else np.nan
 glue("floor", "–" if np.isnan(floor) else f"{floor:.0%}", display=False)
 glue("floor-size", size, display=False)
 shows = 2.8 * np.sqrt(2 * max(floor * (1 - floor), 1 / max(size, 1)) / size) if size else np.nan

@@ -244,7 +244,7 @@ def _forward(
     out = query.new_empty(B, q, H, D)
     for tile in _tiles(query, key, value, *told):
         weights = tile.weights()
-        tile.put(tile.forward(weights), out.transpose(1, 2))
+        tile.put(tile.values.mixed(weights), out.transpose(1, 2))
         if kept is not None and tile.keeps:
             kept.append(weights)
         del weights
@@ -299,13 +299,6 @@ def _room(query: Tensor) -> int:
     return TILE.get(query.device.type, TILE["cpu"]) // query.element_size()
 
 
-def _mask(hidden: Tensor, rows: slice, segment: slice, group: int) -> Tensor:
-    """Mask of some rows, repeated for queries that share a key head, (1 or b, G * q, keys)."""
-    if len(hidden) > 1:
-        hidden = hidden[rows.start - segment.start : rows.stop - segment.start]
-    return hidden.repeat(1, group, 1)
-
-
 @dataclass
 class _Tile:
     """Some rows with one context, and some of their queries, laid out by key head."""
@@ -315,7 +308,7 @@ class _Tile:
     query: Tensor  # (heads, b, G * m, D), scaled
     keys: "_Side"
     values: "_Side"
-    hidden: Tensor  # (1 or b, G * m, t or c + t): the last keys of those
+    hidden: Tensor  # (1, G * m, t or c + t): the last keys of those
 
     @property
     def keeps(self) -> bool:
@@ -328,10 +321,6 @@ class _Tile:
         scores = self.keys.met(self.query)
         scores[..., -self.hidden.shape[-1] :].masked_fill_(self.hidden, -torch.inf)
         return scores.softmax(-1)
-
-    def forward(self, weights: Tensor) -> Tensor:
-        """What the queries see, laid out as they are."""
-        return self.values.mixed(weights)
 
     def backward(self, weights: Tensor, gradient: Tensor, dk: Tensor, dv: Tensor) -> Tensor:
         """Add the gradients in own keys and values; give the one in the scaled queries."""
@@ -408,7 +397,7 @@ def _tiles(query: Tensor, key: Tensor, value: Tensor, *told: Any) -> Iterator[_T
             sides = _Side(keys, key[:, rows]), _Side(values, value[:, rows])
             for queries in _pieces(slice(0, query.shape[2]), few):
                 part = _by_head(query[rows, :, queries], heads).mul_(scaling)
-                mask = _mask(hidden[:, queries], rows, segment, group)
+                mask = hidden[:, queries].repeat(1, group, 1)  # for queries that share a head
                 yield _Tile(rows, queries, part, *sides, mask)
 
 
