@@ -69,13 +69,13 @@ def render(plan: Sequence[dict[str, Any]]) -> str:
     for row in plan:
         sums.update({name: row[name] or 0 for name in COLUMNS[len(KEY) :]})
     told = f"{sums['runs']} runs, {sums['stored']} of them stored, {sums['left_out']} left out; "
-    told += f"{sums['steps']} steps, {sums['operations']:.1f} x 10^15 operations without checks"
-    known = f"; {sums['hours']:.1f} hours where the like is stored" if sums["hours"] else ""
+    told += f"{sums['steps']} steps, {sums['operations']:.2g} x 10^15 operations without checks"
+    known = f"; {sums['hours']:.2g} hours where the like is stored" if sums["hours"] else ""
     return f"{text}\n{told}{known}"
 
 
 def _shown(value: Any) -> str:
-    return "?" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
+    return "?" if value is None else f"{value:.2g}" if isinstance(value, float) else str(value)
 
 
 def _effort(
