@@ -131,8 +131,8 @@ glue("balance-late", f"{late:.2g}", display=False)
 # %% [markdown]
 # In the table is the weight at which both forces would be equal, over all epochs and runs of a kind. For
 # {glue:text}`model` on single problems its median is {glue:text}`balance-early` in the first tenth of training and
-# {glue:text}`balance-late` in the second half: there the cross-entropy is solved, and what is left of its
-# gradient no longer leads. Where a problem is solved in the first part, weight 1 is decided by that part.
+# {glue:text}`balance-late` in the second half. At a smaller weight the cross-entropy leads; a number that falls
+# says that TSLoss gains on it as the cross-entropy is solved.
 
 # %% mystnb={"image": {"alt": "The weight at which both gradients would be equally long, over epochs, on a logarithmic axis: a line for the median over runs and a band for the middle half, for runs without and with TSLoss; dotted lines at the weights of Table 4."}, "figure": {"caption": "The weight at which TSLoss would pull as hard as the cross-entropy, by epoch: median and middle half of the runs on single problems. Dotted: the weights of Table 4.", "name": "fig-balance"}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
