@@ -668,7 +668,8 @@ for claim in judged.itertuples():
     first, *more = claim.why.split("; ")
     glue(f"verdict-{claim.id}", claim.verdict, display=False)
     glue(f"found-{claim.id}", first, display=False)
-    scaled = [it.split(": ")[1] for it in more if it.startswith("divided by the mean distance: ")]
+    start = "divided by the mean distance it is "
+    scaled = [it.removeprefix(start) for it in more if it.startswith(start)]
     glue(f"scaled-{claim.id}", (scaled or [first])[0], display=False)
 glue("runs-in-store", len(store.ids()), display=False)
 glue(

@@ -48,6 +48,7 @@ from myst_nb import glue
 
 from tsp import TSLoss, tables
 from tsp.drawing import DIMENSION_COLORS, METHOD_COLORS, POINT_COLOR, style
+from tsp.geometry import gaussian_counts
 from tsp.loss import (
     attract_loss,
     distance_matrix,
@@ -502,7 +503,7 @@ glue("ratio-trained", float((ratio.deaths / ratio.s).median()), display=False)
 # What does TSLoss do when nothing opposes it? Eight random clouds, of the prompt's size and initial
 # scale, follow its gradient (Adam) for a few seconds.
 
-# %% mystnb={"image": {"alt": "Three panels against gradient steps, eight clouds each. The variance of H0 deaths falls by orders of magnitude, so does the summed length of the H1 bars; the number of H1 bars falls far less."}, "figure": {"caption": "TSLoss minimised alone, mean over eight clouds and their range. Deaths even out and loops shorten by orders of magnitude; their number tells little of it.", "name": "fig-alone"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Three panels against gradient steps, eight clouds each. The variance of H0 deaths falls by orders of magnitude, so does the summed length of the H1 bars; the number of H1 bars falls far less."}, "figure": {"caption": "TSLoss minimised alone, mean over eight clouds and their range. Deaths even out and loops shorten by orders of magnitude; their number tells little of it. Grey band: 95 % of Gaussian clouds.", "name": "fig-alone"}} tags=["hide-input"]
 bank = (start.std() * torch.randn(8, n, d, dtype=torch.float64)).requires_grad_()
 optimiser = torch.optim.Adam([bank], lr=1e-3)
 seen = []
@@ -541,6 +542,7 @@ for ax, (column, label, k) in zip(axes, panels, strict=True):
     ax.set(xlabel="step", ylabel="")
     if column != "h1_count":
         ax.set_yscale("log")
+axes[2].axhspan(*np.quantile(gaussian_counts(n, d), [0.025, 0.975]), color="0.88", lw=0, zorder=0)
 axes[2].set_ylim(0, None)
 sns.despine(fig)
 

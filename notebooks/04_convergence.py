@@ -170,13 +170,14 @@ shown = {
     "start": tested.at_start,
     "ratio": [interval(*it) for it in zip(tested.ratio, tested.low, tested.high, strict=True)],
     "p": tested.p,
-    "p (ranks)": tested.p_rank,
     "p (Holm)": tested.p_holm,
+    "p (ranks)": tested.p_rank,
+    "ranks (Holm)": tested.p_rank_holm,
     "shows": tested.shows,
 }
 names = tested.model + ", " + tested.task.replace(TASK_NAMES) + " " + tested.regime
 shown = pd.DataFrame(shown).set_axis(names.str.strip(", "))
-small = dict.fromkeys(("p", "p (ranks)", "p (Holm)"), "{:.2g}")
+small = dict.fromkeys(("p", "p (Holm)", "p (ranks)", "ranks (Holm)"), "{:.2g}")
 table(shown, small | {"shows": "{:.0%}"}) if len(shown) else missing("tsp sweep table3")
 
 # %% [markdown]

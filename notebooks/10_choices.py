@@ -66,7 +66,7 @@ def show(experiment, fields, base, **more):
 show("init", ["init"], {"init": "gaussian"})
 
 # %% [markdown]
-# Topology depends on it from the first check: embeddings of real tokens lie on no sphere of noise.
+# Embeddings of tokens are no Gaussian noise, so these clouds differ before anything is trained.
 #
 # ## Where the prompt goes
 #
@@ -155,6 +155,6 @@ table(
 )
 
 # %% [markdown]
-# With fewer than six problems that differ no sign test reaches 0.05, and so no arm here can be called different by
-# test; ratios and their intervals say in which direction to look. What is visible without a test is large:
-# arms that never arrive, or a topology that is another from the first check.
+# "None" means that not even the same sign in all problems would be below 0.05: a sign test takes six. There, ratios and
+# their intervals say in which direction to look, no more. What shows without a test is large: arms that never
+# arrive, or a topology that is another from the first check.

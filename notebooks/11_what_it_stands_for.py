@@ -16,8 +16,8 @@
 # %% [markdown]
 # # TSLoss and what it stands for
 #
-# TSLoss is made from soft nearest neighbours and two hinges because those have a gradient, and persistent homology,
-# the paper suggests, has none that is convenient. But a bar's end is the length of an edge, and a length has a
+# TSLoss is made from soft nearest neighbours because, says the paper (section 3), the true nearest-neighbour distance is not smooth,
+# and from two hinges. But it has a gradient wherever no two distances are equal, and so has persistence: a bar's end is the length of an edge, and a length has a
 # gradient {cite}`bruel2020topology`. So the thing itself can be minimised: the variance of the $n - 1$ finite $H_0$ deaths plus the sum
 # of the $H_1$ lifespans. This chapter asks how well the surrogate follows it, which of the regularisers trains sooner,
 # and which answers problems that nobody trained it on.
@@ -59,7 +59,7 @@ everything = load_runs(store)
 # %% [markdown]
 # ## Does Var(s) follow the variance of the deaths?
 #
-# Equation 13 says that it is the same. Three families of clouds: Gaussian noise, clumps (Gaussian noise around
+# Equation 13 says that the two are about equal. Three families of clouds: Gaussian noise, clumps (Gaussian noise around
 # four centres that move apart), and the stored snapshots of trained prompts.
 
 # %% tags=["hide-input"]
@@ -123,9 +123,11 @@ rows = {}
 for family, these in found.groupby("family", sort=False):
     ratio = these.soft_variance / these.death_variance
     low, middle, high = np.quantile(ratio, [0.025, 0.5, 0.975])
+    true = np.quantile(these.nearest_variance / these.death_variance, [0.5, 0.025, 0.975])
     rows[family] = {
         "clouds": len(these),
         "Var(s) / Var(deaths), median (95 %)": interval(middle, low, high, 3),
+        "Var(nearest) / Var(deaths)": interval(*true, 3),
         "rank correlation": spearman(these.soft_variance, these.death_variance).statistic,
     }
 table(pd.DataFrame(rows).T, {"clouds": "{:.0f}", "rank correlation": "{:.2f}"})
@@ -141,9 +143,9 @@ glue("clumps-largest", f"{(clumps.death_variance / clumps.soft_variance).max():.
 # If equation 13 held, all points would be on the dotted line. Between clumps it fails by its nature: a death is an edge of
 # the minimum spanning tree, and the edges that join clumps are no one's nearest neighbour. Two tight pairs of points on a
 # line already have Var(s) = {glue:text}`pairs-soft` and a variance of deaths of {glue:text}`pairs-deaths`; among
-# the clumps the second is up to {glue:text}`clumps-largest` times the first. Where there are no clumps, nearest
-# distances and deaths are nearly the same lengths (right), and what is left of the difference (left) is the soft minimum: at
-# $\tau = 0.1$ it sees many neighbours when the cloud is small, and its variance is then not a distance's at all.
+# the clumps the second is up to {glue:text}`clumps-largest` times the first. The second ratio of
+# the table puts the true nearest distance in the place of the soft one (right panel): what it repairs was the soft minimum's
+# doing, which at $\tau = 0.1$ sees many neighbours when the cloud is small; what it leaves is equation 13's own.
 #
 # ## Which trains sooner?
 #
@@ -211,7 +213,7 @@ for method, mine in asked.groupby("method"):
 shown = pd.DataFrame(rows).T
 percent = {name: "{:.1%}" for name in ("right", "of a prompt: least", "most")}
 table(shown, percent | {"prompts": "{:.0f}", "answers": "{:.0f}"}) if rows else missing(
-    "tsp heldout"
+    "tsp heldout --data DIR"
 )
 
 # %% tags=["remove-cell"]
@@ -223,8 +225,7 @@ shows = 2.8 * np.sqrt(2 * max(floor * (1 - floor), 1 / max(size, 1)) / size) if 
 glue("floor-shows", "–" if np.isnan(shows) else f"{100 * shows:.0f}", display=False)
 
 # %% [markdown]
-# A model this small is near the floor on such problems: without a prompt it answers {glue:text}`floor` of
-# {glue:text}`floor-size:d` right. Two shares of that size over as many problems differ visibly (power 80 %, level 0.05, one prompt
+# Without a prompt the model answers {glue:text}`floor` of {glue:text}`floor-size:d` right: that is the floor. Two shares of that size over as many problems differ visibly (power 80 %, level 0.05, one prompt
 # against one) from {glue:text}`floor-shows` percentage points on. A prompt that was trained on one problem has learnt that
 # problem's answer; what it does to others is a side effect.
 #

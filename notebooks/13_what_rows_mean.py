@@ -168,5 +168,5 @@ for method, mine in ends.groupby("method"):
 # %% [markdown]
 # At the end the median vector still has a cosine of {glue:text}`turned-ce` with its start ({glue:text}`turned-tsloss` with
 # TSLoss); they have travelled {glue:text}`far-least-ce` to {glue:text}`far-most-ce` times their first length
-# ({glue:text}`far-least-tsloss` to {glue:text}`far-most-tsloss`). That inequality is what takes loops away in
+# ({glue:text}`far-least-tsloss` to {glue:text}`far-most-tsloss`). What such unequal ways do to loops is asked in
 # {doc}`09_training_or_movement`.

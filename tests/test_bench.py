@@ -308,6 +308,51 @@ def test_tsloss_is_added_to_the_trainers_loss(tiny, kind, tmp_path):
             torch.testing.assert_close(c, wanted, rtol=1e-3, atol=1e-5)
 
 
+def test_micro_batches_do_not_multiply_tsloss(tiny, tmp_path):
+    """One step of a batch of two, at once and in two parts: the prompt ends in the same place."""
+    frozen, ends = tiny("tiny-llama"), []
+    rows = [{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}] * 2
+    for size, parts in ((2, 1), (1, 2)):
+        model = peers._wrapped(spec(placement="prefix", n_tokens=6), frozen, "prompt tuning")
+        told = {"per_device_train_batch_size": size, "gradient_accumulation_steps": parts}
+        arguments = TrainingArguments(
+            output_dir=str(tmp_path),
+            report_to=[],
+            use_cpu=True,
+            max_steps=1,
+            optim="sgd",
+            lr_scheduler_type="constant",
+            learning_rate=1.0,
+            max_grad_norm=0.0,
+            save_strategy="no",
+            disable_tqdm=True,
+            **told,
+        )
+        first = peers.prompt_vectors(model).detach().clone()
+        with models.quiet():
+            trainer = TSLossTrainer(
+                model=model,
+                lambda_ts=100.0,
+                args=arguments,
+                train_dataset=rows,
+                data_collator=lambda items: peers._padded(items, frozen),
+            )
+            trainer.train()
+        ends.append(peers.prompt_vectors(model).detach() - first)
+    assert ends[0].norm() > 1e-3
+    torch.testing.assert_close(ends[1], ends[0], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_call_trains_from_the_same_start(tiny, kind):
+    run = spec(placement="prefix", epochs=2, lr=0.01)
+    work = with_peft(run, tiny("tiny-llama"), [problem("Which?", "B")], check=False, kind=kind)
+    one, other = work(), work()
+    assert torch.equal(one.vectors[0], other.vectors[0])
+    torch.testing.assert_close(one.vectors[1], other.vectors[1])
+    assert not torch.equal(one.vectors[0], one.vectors[1])
+
+
 def test_tsloss_in_a_real_peft_training_run_changes_the_prompt(tiny):
     frozen = tiny("tiny-llama")
     one = [problem("Which letter?", "B", metric="choice")]

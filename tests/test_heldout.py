@@ -36,15 +36,18 @@ def test_answers_are_those_of_generate(name, monkeypatch):
         "b": given(frozen, 2, placement="prefix", embed_scale=2.0),
         "c": given(frozen, 3, protocol="released", n_tokens=3),
     }
-    said = {}
+    said, codes = {}, {}
     for label, it in prompts.items():
         for k, one in enumerate(ASKED):
             told, vectors = it or (spec(), torch.zeros(0, frozen.dim))
             coded = frozen.encode(
                 one.question, one.target, placement=told.placement, end=told.settings.end_token
             )
-            row = Row(as_input(vectors, told) if it else vectors, coded)
-            ids = plain_greedy(frozen, row, len(coded.target) + EXTRA_TOKENS)
+            codes[label, k] = coded, Row(as_input(vectors, told) if it else vectors, coded)
+    longest = max(len(coded.target) for coded, _ in codes.values())
+    for label in prompts:
+        for k in range(len(ASKED)):
+            ids = plain_greedy(frozen, codes[label, k][1], longest + EXTRA_TOKENS)
             said[label, k] = frozen.tokenizer.decode(ids, skip_special_tokens=True).strip()
     monkeypatch.setattr(
         "tsp.heldout.is_correct", lambda one, text: texts.append(text) or "s" in text
@@ -66,7 +69,7 @@ def test_what_a_prompt_has_seen_is_not_asked(smoke):
 
 def rows(*correct, name="a"):
     told = [
-        {"id": name, "task": "bbh", "source": "local", "row": k, "sha256": f"h{k}"}
+        {"id": name, "model": "m", "task": "bbh", "source": "local", "row": k, "sha256": f"h{k}"}
         | {"score": float(it), "correct": bool(it)}
         for k, it in enumerate(correct)
     ]
@@ -82,6 +85,9 @@ def test_answers_are_kept_and_replaced_by_newer_ones(tmp_path):
     remember(store, rows(1, 1))
     found = remembered(store).set_index(["id", "row"]).correct.to_dict()
     assert found == {("a", 0): True, ("a", 1): True, ("b", 0): False}
+    remember(store, rows(0, name="a").assign(model="another"))
+    found = remembered(store).set_index(["model", "id", "row"]).correct.to_dict()
+    assert (found["m", "a", 0], found["another", "a", 0]) == (True, False)
     assert store.ids() == []
     assert store.sound() == ([], {})
 

@@ -1,9 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.handmade import stored
 from tsp.errors import InputError
-from tsp.nulls import KINDS, displaced, nulls, walk
+from tsp.nulls import KINDS, _stream, displaced, nulls, walk
 from tsp.runs import Store
 from tsp.topology import summarize
 
@@ -73,17 +74,42 @@ def test_every_row_moves_as_far_as_it_did_and_elsewhere():
 
 def test_nulls_of_a_trained_run(smoke):
     run = smoke.read(smoke.ids()[0])
-    found = nulls(run, seed=3)
-    assert found.kind.tolist() == [kind for kind in ("training", *KINDS) for _ in range(2)]
+    found = nulls(run, draws=3)
+    each = [kind for kind in KINDS for _ in range(3)]
+    assert found.kind.tolist() == [kind for kind in ("training", *each) for _ in range(2)]
+    assert found[found.kind == KINDS[0]].draw.tolist() == [0, 0, 1, 1, 2, 2]
     checks = run.topology.sort_values("epoch")
     own = found[found.kind == "training"]
     assert own.h1_count.tolist() == [checks.h1_count.iloc[0], checks.h1_count.iloc[-1]]
     start = found[~found.end].mean_distance
     np.testing.assert_allclose(start, start.iloc[0])
+    last = found[found.end & (found.kind != "training")].mean_distance
+    assert last.nunique() == len(last) == 9  # no two draws and no two kinds share directions
+    pd.testing.assert_frame_equal(found, nulls(run, draws=3))
+    fewer = nulls(run, draws=1)
+    assert fewer.mean_distance.tolist() == found[found.draw == 0].mean_distance.tolist()
+
+
+def test_two_runs_of_a_seed_move_in_directions_of_their_own(smoke):
+    both = [smoke.read(it) for it in smoke.ids()[:2]]
+    assert both[0].spec.seed == both[1].spec.seed
+    drawn = [_stream(run, "random walk", 0).normal(size=400) for run in both]
+    assert abs(np.corrcoef(drawn)[0, 1]) < 0.2
+
+
+def test_nulls_are_as_far_from_the_start_as_training_took_the_prompt(smoke, monkeypatch):
+    from tsp import nulls as module
+
+    run, walks = smoke.read(smoke.ids()[0]), []
+    monkeypatch.setattr(
+        module, "walk", lambda *given, **more: walks.append(walk(*given, **more)) or walks[-1]
+    )
+    nulls(run, draws=1)
     lengths = run.epochs.moved.to_numpy()
-    walked = walk(run.prompt(0), lengths, seed=3)[-1]
-    last = found[(found.kind == "random walk") & found.end].mean_distance.iloc[0]
-    assert last == pytest.approx(summarize(walked).mean_distance.iloc[0])
+    for path in walks:
+        np.testing.assert_allclose(path[0], run.prompt(0).double().numpy())
+        steps = np.linalg.norm(np.diff(path, axis=0), axis=(1, 2))
+        np.testing.assert_allclose(steps, lengths)
 
 
 def test_a_run_without_steps_is_told(tmp_path):
@@ -107,7 +133,7 @@ def test_a_start_that_is_not_stored_is_drawn_apart_from_the_directions(smoke, mo
         return walks[-1]
 
     monkeypatch.setattr(module, "walk", noted)
-    found = nulls(run, seed=3)
+    found = nulls(run, draws=2)
     assert "rows as far" not in set(found.kind)
     for path in walks:
         first, moved = path[0], path[-1] - path[0]

@@ -19,6 +19,7 @@ from tsp.stats import (
     detectable_share,
     feature_tests,
     holm,
+    holm_levels,
     mann_whitney,
     paired_ratio,
     rho_from_u,
@@ -351,6 +352,22 @@ def test_examples_in_the_docstrings():
     assert result.failed == 0
 
 
+def test_holm_levels_are_what_each_p_must_be_below():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        p = np.round(rng.uniform(size=8) ** 4, 3)
+        p[rng.uniform(size=8) < 0.2] = np.nan
+        levels = holm_levels(p, alpha=0.05)
+        assert ((p < levels) == (holm(p) < 0.05)).all()
+        made = p[~np.isnan(p)]
+        assert np.isnan(levels).tolist() == np.isnan(p).tolist()
+        kept = levels[~(holm(p) < 0.05) & ~np.isnan(p)]
+        if len(kept):  # all that are not rejected face the step at which it stopped
+            assert np.allclose(kept, 0.05 / len(kept))
+        if len(made):
+            assert levels[np.nanargmin(p)] == pytest.approx(0.05 / len(made))
+
+
 # Runs as blocks ------------------------------------------------------------------------------
 
 
@@ -370,12 +387,14 @@ def test_exchanged_runs_keep_the_clock_and_lose_the_tie():
     rng = np.random.default_rng(0)
     for tied in (True, False):
         found = trained(rng, tied=tied)
-        test = block_rho(found.x, found.y, runs=found.run, strata=np.zeros(len(found)))
+        test = block_rho(found.x, found.y, blocks=found.run, strata=np.zeros(len(found)))
         assert test.rho == pytest.approx(spearman(found.x, found.y).statistic)
-        assert test.runs == 10
+        assert test.blocks == 10
         assert test.low > 0.3  # the clock alone correlates
         assert (test.p < 0.01) == tied
         assert (test.low < test.rho < test.high) != tied
+        assert test.low < test.mean < test.high
+        assert abs(test.mean - test.rho) < 0.1 or tied
 
 
 def test_blocks_are_exact_under_exchange():
@@ -385,23 +404,48 @@ def test_blocks_are_exact_under_exchange():
     for _ in range(200):
         found = trained(rng, tied=False, runs=6, checks=12)
         strata = np.zeros(len(found))
-        p.append(block_rho(found.x, found.y, runs=found.run, strata=strata, shuffles=199).p)
+        p.append(block_rho(found.x, found.y, blocks=found.run, strata=strata, shuffles=199).p)
     assert 0.03 < np.mean(np.array(p) < 0.1) < 0.18
+
+
+def test_seeds_of_a_problem_are_one_block():
+    """Problems differ in difficulty and in the start's loops, by chance; seeds repeat a problem.
+
+    Exchanging runs would take five seeds for five problems and find what is not there.
+    """
+    rng = np.random.default_rng(2)
+    p = {"blocks": [], "runs": []}
+    for _ in range(120):
+        time, frames = np.arange(10), []
+        for problem in range(6):
+            level, solved = rng.normal(scale=3), rng.integers(2, 8)
+            for seed in range(5):
+                x = time + level + rng.normal(scale=0.3, size=10)
+                y = (time >= solved) * 1.0
+                told = {"problem": problem, "run": f"{problem} {seed}", "x": x, "y": y}
+                frames.append(pd.DataFrame(told))
+        found, strata = pd.concat(frames), np.zeros(300)
+        for name, column in (("blocks", "problem"), ("runs", "run")):
+            told = block_rho(found.x, found.y, blocks=found[column], strata=strata, shuffles=199)
+            p[name].append(told.p)
+    share = {name: np.mean(np.array(values) < 0.1) for name, values in p.items()}
+    assert 0.02 < share["blocks"] < 0.2
+    assert share["runs"] > 0.3
 
 
 def test_only_runs_of_a_stratum_and_length_are_exchanged():
     rng = np.random.default_rng(0)
     found = trained(rng, tied=True, runs=3)
-    alone = block_rho(found.x, found.y, runs=found.run, strata=found.run)
-    assert alone.runs == 0
+    alone = block_rho(found.x, found.y, blocks=found.run, strata=found.run)
+    assert alone.blocks == 0
     assert np.isnan(alone.p)
     short = found[(found.run > 0) | (found.index < 15)]
-    assert block_rho(short.x, short.y, runs=short.run, strata=np.zeros(len(short))).runs == 2
+    assert block_rho(short.x, short.y, blocks=short.run, strata=np.zeros(len(short))).blocks == 2
 
 
 def test_a_constant_feature_has_no_rho():
     found = trained(np.random.default_rng(0), tied=True)
-    test = block_rho(np.ones(len(found)), found.y, runs=found.run, strata=np.zeros(len(found)))
+    test = block_rho(np.ones(len(found)), found.y, blocks=found.run, strata=np.zeros(len(found)))
     assert np.isnan(test.rho)
 
 

@@ -2,8 +2,10 @@
 
 import pytest
 
+from tests.handmade import stored
 from tsp import models
 from tsp.paper import MAIN_TASKS, SYSTEMS, reported
+from tsp.records import load_runs
 from tsp.runs import Store
 from tsp.spec import RunSpec
 from tsp.systems import COLUMNS, RELATIVES, systems
@@ -30,7 +32,7 @@ def test_every_cell_of_the_papers_tables_is_there(empty):
 
 
 def test_without_runs_nothing_was_run(empty):
-    assert set(empty.state) == {"in tests only"}
+    assert set(empty.state) == {"not run"}
     assert (empty.runs == 0).all()
     assert set(RELATIVES) == set(empty.model)
     assert set(RELATIVES.values()) <= set(TINY)
@@ -58,15 +60,30 @@ def test_commands_are_specs_of_their_row(empty):
         )
 
 
+def test_wrong_answers_and_other_weights_are_no_cell_of_the_paper(tmp_path):
+    store = Store(tmp_path)
+    stored(store, contents=("a",))
+    stored(store, contents=("a",), wrong_answers=True)
+    stored(store, contents=("a",), method="tsloss", lambda_ts=10.0)
+    stored(store, contents=("b",), n_tokens=5)
+    table = systems(store)
+    assert table.runs.sum() == 1
+    assert table[table.runs == 1].method.tolist() == ["ce"]
+
+
 def test_runs_are_counted(smoke, monkeypatch):
     monkeypatch.setattr("tsp.systems.OURS", ("tiny-llama", "gemma-3-270m"))
     monkeypatch.setitem(RELATIVES, "tiny-llama", "tiny-llama")
     table = systems(smoke).set_index(["model", "task", "regime", "method"])
-    runs = smoke.frame()
+    runs = load_runs(smoke)
+    runs = runs[runs.setting == ""]
     for (task, regime, method), rows in runs.groupby(["task", "regime", "method"]):
         if ("tiny-llama", task, regime, method) in table.index:
             row = table.loc[("tiny-llama", task, regime, method)]
-            assert (row.state, row.runs) == ("run", len(rows))
+            alike = rows[rows.lambda_ts == (rows.method != "ce")]
+            assert (row.state, row.runs) == ("run", len(alike))
     assert table.loc["gemma-2b-it"].runs.sum() == 0
     assert models.DEFAULT not in table.index
+    monkeypatch.setattr("tsp.systems.data_dir", lambda name: smoke.root)
+    assert set(systems(smoke).query("runs > 0").state) == {"published"}
     assert set(MAIN_TASKS) <= set(table.loc["tiny-llama"].index.get_level_values("task"))

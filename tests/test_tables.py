@@ -224,8 +224,8 @@ def test_table2_over_runs_has_both_tests_beside_the_snapshots(store):
         stored(store, topology=topology, **told)
     table = table2_runs(store).set_index("feature")
     row = table.loc["h0_mean_lifespan"]
-    assert (row.n, row.runs, row.units) == (40, 8, 8)
-    assert row.rho > row.rho_high > row.rho_low
+    assert (row.n, row.blocks, row.units) == (40, 8, 8)
+    assert row.rho == row.rho_blocks > row.rho_high > row.shuffled > row.rho_low
     assert row.p_blocks < 0.06  # 2 of 70 ways to choose four of eight, two-sided
     assert row.rho_units == pytest.approx(0.873, abs=1e-3)
     assert row.low < row.rho_units < row.high
@@ -233,6 +233,10 @@ def test_table2_over_runs_has_both_tests_beside_the_snapshots(store):
     pooled = table2(store).set_index("feature").rho["h0_mean_lifespan"]
     assert row.rho == pytest.approx(pooled)
     assert {"h0_mean_lifespan_scaled", "h1_mean_lifespan_scaled"} <= set(table.index)
+    stored(store, topology=topology, solved=2, contents=("alone",), task="mmlu_cf")
+    again = table2_runs(store).set_index("feature").loc["h0_mean_lifespan"]
+    assert (again.n, again.blocks, again.rho_blocks) == (45, 8, row.rho_blocks)
+    assert again.rho != again.rho_blocks  # it has none to exchange with
     assert math.isnan(table.rho["h0_count"])
 
 
@@ -339,6 +343,7 @@ def test_table3_is_tested_cell_by_cell(store):
     assert easy.p == pytest.approx(2 / 64)
     assert easy.p_rank == pytest.approx(2 / 64)
     assert easy.p_holm == pytest.approx(4 / 64)
+    assert easy.p_rank_holm == pytest.approx(4 / 64)
     assert easy.shows == pytest.approx(0.8 ** (1 / 6), abs=0.001)  # all six have to be wins
     other = table.loc["mmlu_cf"]
     assert (other.n, other.wins, other.ties, other.losses, other.never) == (3, 0, 2, 1, 1)
@@ -347,6 +352,13 @@ def test_table3_is_tested_cell_by_cell(store):
     every = table.iloc[-1]
     assert (every.model, every.n, every.wins, every.losses) == ("all", 9, 6, 1)
     assert math.isnan(every.p_holm)  # no cell of the family
+
+
+def test_a_problem_that_one_seed_solves_at_the_start_counts_once(store):
+    problems(store, [(8, 4)] * 2)
+    pair(store, standard=0, tsloss=0, contents=("p0",), problem=0, seed=1)
+    [row] = table3_tests(store).itertuples()
+    assert (row.n, row.at_start) == (2, 0)
 
 
 def test_table3_without_pairs_has_no_tests(store):
@@ -364,6 +376,7 @@ def test_table4_has_the_paper_beside_each_weight(store):
         for weight, solved in ((0.1, 6), (0.5, 4), (10.0, None)):
             stored(store, method="tsloss", lambda_ts=weight, solved=solved, **told)
     stored(store, contents=("apart",), problem=9, solved=2)  # without the other weights
+    assert table4(store, model="another").n.isna().all()
     table = table4(store).set_index("lambda_ts")
     assert table.paper.tolist()[:4] == [154, 130, 112, 88]
     assert table.n.tolist() == [6] * 5
@@ -398,7 +411,7 @@ def test_a_chapter_shows_its_claims_in_its_order(store):
     table = chapter_claims(store, ids)
     assert table.index.tolist() == ids
     assert table.columns.tolist() == ["claimed", "measured", "verdict", "units", "rule"]
-    assert "<code>tsp sweep table4 --profile full</code>" in table.measured.iloc[0]
+    assert "<code>tsp sweep table4 --profile full --data DIR</code>" in table.measured.iloc[0]
     assert table.verdict.iloc[1] == "reproduced"
     assert table.units.iloc[1] == 20
 
@@ -441,7 +454,8 @@ def test_an_empty_store_gives_empty_tables_with_their_columns(store):
     assert len(load_losses(store)) == len(load_topology(store)) == len(trained(store)) == 0
     assert table3(store).empty
     assert table3(store).columns[0] == ("single", "GSM8K")
-    assert claims(store).verdict.isin(["not tested here", "true by definition"]).all()
+    told = claims(store).set_index("id").verdict.drop("variances-equal")
+    assert told.isin(["not tested here", "true by definition"]).all()
     assert "tsp sweep" in headline(store)
 
 

@@ -13,6 +13,7 @@ from tsp.drawing import DIMENSION_COLORS, DIMENSION_NAMES, beyond, draw_barcode
 from tsp.errors import InputError
 from tsp.evidence import comparable
 from tsp.figures import PROBLEMS, empty, first_and_last, many, noise_band
+from tsp.geometry import CLOUDS, gaussian_bars
 from tsp.records import TASK_NAMES, load_runs
 from tsp.runs import Run, Store
 from tsp.spec import REGIMES
@@ -238,12 +239,13 @@ def _by_regime(store: Store, model: str, protocol: str) -> dict[str, list[Run]]:
 
 
 def _draw_lifespans(row: Sequence[Axes], runs: Sequence[Run]) -> None:
-    """How the lifespans of all runs are distributed, a panel a dimension."""
+    """How the lifespans of all runs are distributed, a panel a dimension, beside random clouds."""
     lives = lifespans_of(runs)
     for ax, (dimension, name) in zip(row, DIMENSION_NAMES.items(), strict=True):
         mine = lives[lives.dimension == dimension]
         palette = {"start": "0.6", "end": DIMENSION_COLORS[dimension]}
         _draw_histogram(ax, mine, runs, hue="when", palette=palette)
+        _draw_noise(ax, mine, runs, dimension)
         ax.set(title=f"lifespans in {name}, all runs")
 
 
@@ -254,7 +256,6 @@ def _draw_histogram(
     if lives.empty:
         ax.text(0.5, 0.5, "no bars", ha="center", transform=ax.transAxes)
         return
-    bins = np.linspace(0, float(lives.lifespan.max()) * 1.02 or 1.0, 41).tolist()
     look: dict[str, Any] = {
         "element": "step",
         "alpha": 0.3,
@@ -262,10 +263,31 @@ def _draw_histogram(
         "hue_order": palette,
     }
     shown = lives.assign(weight=1 / len(runs))
-    sns.histplot(shown, x="lifespan", hue=hue, weights="weight", bins=bins, ax=ax, **look)
+    sns.histplot(shown, x="lifespan", hue=hue, weights="weight", bins=_bins(lives), ax=ax, **look)
     ax.set(xlabel="lifespan", ylabel="bars per run")
     if (legend := ax.get_legend()) is not None:
         legend.set_title("")
+
+
+def _draw_noise(ax: Axes, lives: pd.DataFrame, runs: Sequence[Run], dimension: int) -> None:
+    """The same of Gaussian clouds with the runs' n, d and mean distance at the end, dotted."""
+    shapes = {tuple(run.record.get("shape", ())) for run in runs}
+    if lives.empty or len(shapes) != 1 or not (shape := shapes.pop()):
+        return
+    sizes = [run.topology.sort_values("epoch").mean_distance.iloc[-1] for run in runs]
+    lengths = np.outer(sizes, gaussian_bars(*shape)[dimension]).ravel()
+    count = len(lengths) / len(sizes) / CLOUDS  # bars of one cloud
+    bins = _bins(lives)
+    weights = np.full(len(lengths), count / len(lengths))
+    ax.hist(lengths, bins=bins, weights=weights, histtype="step", color="0.2", ls=":", lw=1.2)
+    ax.plot([], [], color="0.2", ls=":", label="Gaussian clouds of its size")
+    handles = [*ax.get_legend().legend_handles, *ax.get_legend_handles_labels()[0]]
+    names = [it.get_text() for it in ax.get_legend().get_texts()]
+    ax.legend(handles, [*names, "Gaussian clouds"], fontsize=8)
+
+
+def _bins(lives: pd.DataFrame) -> list[float]:
+    return np.linspace(0, float(lives.lifespan.max()) * 1.02 or 1.0, 41).tolist()
 
 
 def _draw_average(ax: Axes, runs: Sequence[Run], feature: str, *, color: Any, label: str) -> None:

@@ -109,7 +109,12 @@ def draw_barcode(diagrams: Diagrams, ax: Axes, *, limit: float | None = None) ->
 
 
 def draw_diagram(
-    diagrams: Diagrams, ax: Axes, *, limit: float | None = None, filled: bool = True
+    diagrams: Diagrams,
+    ax: Axes,
+    *,
+    limit: float | None = None,
+    filled: bool = True,
+    band: float = 0.0,
 ) -> None:
     """Draw both persistence diagrams as points (birth, death) above the diagonal.
 
@@ -124,8 +129,14 @@ def draw_diagram(
         essential class lies on a dotted line there, which stands for infinity.
     filled
         Whether the markers are filled; hollow ones leave room for another diagram on top.
+    band
+        Shade what is less than so far above the diagonal: twice the half-width of a confidence
+        band (`tsp.geometry.confidence_band`).
     """
     top = limit or beyond(diagrams)
+    if band > 0:
+        told = {"color": "0.88", "lw": 0, "zorder": 0, "label": "may be noise"}
+        ax.fill_between([0, top], [0, top], [band, top + band], **told)
     ax.plot([0, top], [0, top], color="0.6", lw=1, zorder=1)
     ax.axhline(top, color="0.6", lw=1, ls=":", zorder=1)
     for dimension, bars in diagrams.items():

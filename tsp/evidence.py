@@ -36,10 +36,10 @@ class Evidence:
     topology
         One row a check of a run: ``id``, ``epoch``, columns of `tsp.topology.summarize`.
     losses
-        One row an epoch of a run: ``id``, ``epoch``, ``ce``.
+        One row an epoch of a run: ``id``, ``epoch``, ``ce``, ``total``.
     answers
-        One row a held-out problem and prompt: ``id`` of the run, ``correct``
-        (`tsp.heldout.evaluate`).
+        One row a held-out problem and prompt: ``id`` of the run, ``model``, ``task``, ``sha256``
+        of the problem, ``correct`` (`tsp.heldout.evaluate`).
     alpha
         What the p of a claim's test must be below: Holm's share of `ALPHA`.
     """
@@ -78,11 +78,11 @@ def at_defaults(runs: pd.DataFrame, *, protocol: str, but: Sequence[str] = ()) -
 
 
 def plain_checks(evidence: Evidence) -> pd.DataFrame:
-    """Checks of the runs without TSLoss, with what identifies their unit."""
+    """Checks of the runs without TSLoss, with their seed and what identifies their unit."""
     runs = evidence.runs
     if runs.empty:
         return pd.DataFrame()
-    plain = runs.loc[runs.method == "ce", ["id", "solved_epoch", "solved_at_start", *UNIT]]
+    plain = runs.loc[runs.method == "ce", ["id", "seed", "solved_epoch", "solved_at_start", *UNIT]]
     return plain.merge(evidence.topology, on="id").sort_values(["id", "epoch"])
 
 
@@ -157,17 +157,23 @@ def iterations(evidence: Evidence, *, lambda_ts: float) -> pd.DataFrame:
     return units.set_axis(["ce", "ts", "limit"], axis=1)
 
 
-def unseen_shares(evidence: Evidence) -> pd.DataFrame:
+def unseen_shares(evidence: Evidence, *, fewest: int) -> pd.DataFrame:
     """Share of held-out problems answered right: one row a unit, a column a method at weight 1.
 
-    Medians over seeds; only units that were trained with every method that is there.
+    Medians over seeds; only units that were trained with every method that is there, and, of their
+    model and task, only problems that all prompts were asked, at least so many.
     """
     runs, answers = evidence.runs, evidence.answers
     if runs.empty or answers.empty:
         return pd.DataFrame()
-    share = answers.groupby("id").correct.mean().rename("share")
-    runs = runs[runs.lambda_ts == (runs.method != "ce")].join(share, on="id", how="inner")
-    return runs.groupby([*UNIT, "method"]).share.median().unstack("method").dropna()
+    runs = runs[runs.lambda_ts == (runs.method != "ce")]
+    told = runs[["id", *UNIT, "method"]].merge(answers[["id", "sha256", "correct"]], on="id")
+    of_task = told.groupby(["model", "task"])
+    by_all = told.groupby(["model", "task", "sha256"]).id.transform("nunique")
+    told = told[by_all == of_task.id.transform("nunique")]
+    told = told[told.groupby("id").sha256.transform("nunique") >= fewest]
+    share = told.groupby(["id", *UNIT, "method"]).correct.mean().reset_index(name="share")
+    return share.groupby([*UNIT, "method"]).share.median().unstack("method").dropna()
 
 
 def side_by_side(both: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:

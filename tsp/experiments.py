@@ -88,7 +88,7 @@ def _problems(task: str, regime: str) -> Sequence[int]:
     """Rows of the single problems of a task, or the first of each of its sets of ten."""
     if regime == "multi":
         return SETS.get(task, (0, 10))
-    return range(8 if task in MAIN_TASKS else 5)
+    return range(12 if task in MAIN_TASKS else 5)
 
 
 def _phenomenon(profile: str) -> list[RunSpec]:
@@ -190,7 +190,7 @@ def _study(arms: Sequence[dict[str, Any]], profile: str) -> list[RunSpec]:
         "full": {},
         "paper": {"model": "gemma-2b-it", "protocol": "paper", "data": "hub"},
     }
-    problems, seeds = (4, 2) if profile in ("full", "paper") else (1, 1)
+    problems, seeds = (10, 2) if profile in ("full", "paper") else (1, 1)
     return [
         RunSpec(task="gsm8k", problem=problem, seed=seed, **sizes[profile] | arm)
         for seed in range(seeds)

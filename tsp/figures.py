@@ -158,15 +158,16 @@ def figure3(store: Store, *, ids: Sequence[str]) -> Figure:
     return fig
 
 
-def figure4(store: Store, *, protocol: str = "tuned") -> Figure:
+def figure4(store: Store, *, protocol: str = "tuned", model: str = "") -> Figure:
     """Figure 4: the training loss at each weight of TSLoss in Table 4.
 
     Parameters
     ----------
     store
         Where the runs are.
-    protocol
-        Of the runs drawn: those of the problems and seeds that have every weight stored.
+    protocol, model
+        Of the runs drawn: those of the problems and seeds that have every weight stored; the
+        default model if none is named.
 
     Returns
     -------
@@ -179,9 +180,9 @@ def figure4(store: Store, *, protocol: str = "tuned") -> Figure:
     InputError
         If the store has no such runs.
     """
-    runs = weighted(store, protocol=protocol)
+    runs = weighted(store, protocol=protocol, model=model)
     if runs.empty:
-        remedy = f"{store.root} has runs at one weight only; `tsp sweep table4` trains more"
+        remedy = f"{store.root} has no runs at two weights; `tsp sweep table4` trains them"
         raise InputError("protocol", protocol, remedy)
     fig = empty(3.6)
     panels = fig.subplots(1, 2, sharey=True)

@@ -15,7 +15,7 @@ from tsp.models import Frozen, load
 from tsp.precision import choose
 from tsp.prompts import as_input
 from tsp.reading import Row
-from tsp.records import ANSWER_COLUMNS, NO_PROMPT, load_answers, load_runs, longest
+from tsp.records import ANSWER_COLUMNS, ANSWER_KEY, NO_PROMPT, load_answers, load_runs, longest
 from tsp.runs import ANSWERS, Run, Store
 from tsp.spec import RunSpec
 from tsp.tasks import Problem, is_correct, load_problems, score
@@ -47,11 +47,12 @@ def evaluate(
     -------
     DataFrame
         `tsp.records.ANSWER_COLUMNS`, one row a prompt and problem; ``id`` is the prompt's name.
-        An answer may be `EXTRA_TOKENS` longer than the reference.
+        An answer may be `EXTRA_TOKENS` longer than the longest of all references: a problem's own
+        would tell something of it.
     """
     plan = plan or Plan()
     contexts = Contexts(frozen, plan.context_budget, dtypes=[frozen.dtype])
-    rows, wishes, asked = [], [], []
+    rows, targets, asked = [], [], []
     for problem in problems:  # those that share a context side by side
         for name, given in prompts.items():
             spec, vectors = given or (RunSpec(), torch.zeros(0, frozen.dim))
@@ -63,8 +64,10 @@ def evaluate(
             )
             received = as_input(vectors.float(), spec) if len(vectors) else vectors
             rows.append(Row(received.to(frozen.device), coded, contexts.of(coded.before)))
-            wishes.append(Wish(len(coded.target) + EXTRA_TOKENS, (coded.target,), agreed=0))
+            targets.append(coded.target)
             asked.append((name, problem))
+    limit = max(map(len, targets)) + EXTRA_TOKENS
+    wishes = [Wish(limit, (target,), agreed=0) for target in targets]
     answers = greedy_answers(
         frozen,
         rows,
@@ -75,6 +78,7 @@ def evaluate(
     found = [
         {
             "id": name,
+            "model": frozen.name,
             "task": problem.task,
             "source": problem.source,
             "row": problem.row,
@@ -118,9 +122,9 @@ def remember(store: Store, found: pd.DataFrame) -> Path:
     """Keep answers beside a store's runs, ``heldout/answers.parquet``; asked again, they change."""
     path = store.root / ANSWERS
     both = pd.concat([load_answers(store), found], ignore_index=True)
-    both = both.drop_duplicates(["id", "task", "sha256"], keep="last")
+    both = both.drop_duplicates(ANSWER_KEY, keep="last")
     with replacing(path) as work:
-        both.sort_values(["task", "id", "row"]).to_parquet(work, index=False)
+        both.sort_values(["model", "task", "id", "row"]).to_parquet(work, index=False)
     return path
 
 

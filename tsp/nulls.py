@@ -83,22 +83,24 @@ def displaced(first: Any, last: Any, *, seed: int) -> np.ndarray:
     return start + np.linalg.norm(end - start, axis=1, keepdims=True) * directions
 
 
-def nulls(run: Run, *, seed: int = 0) -> pd.DataFrame:
+def nulls(run: Run, *, draws: int = 5) -> pd.DataFrame:
     """Topology of a run's nulls at its first and last check, beside its own.
 
     Parameters
     ----------
     run
         With ``moved`` in its epochs; the kind ``"rows as far"`` takes stored prompts.
-    seed
-        Of the directions.
+    draws
+        Independent copies of each kind. Their directions depend on the run's id, so those of two
+        runs are independent too.
 
     Returns
     -------
     DataFrame
-        Columns of `tsp.topology.summarize`, ``kind`` (``"training"`` and `KINDS`) and ``end``:
-        False at the first check, True at the last. A prompt that is not stored is replaced, as
-        the start of the walks, by a Gaussian one of its shape and initial scale.
+        Columns of `tsp.topology.summarize`, ``kind`` (``"training"`` and `KINDS`), ``draw`` (0 for
+        training) and ``end``: False at the first check, True at the last. A prompt that is not
+        stored is replaced, as the start of the walks, by a Gaussian one of its shape and initial
+        scale.
 
     Raises
     ------
@@ -109,24 +111,32 @@ def nulls(run: Run, *, seed: int = 0) -> pd.DataFrame:
     if "moved" not in epochs:
         raise InputError("run", run.id, "was trained before steps were measured; train it again")
     checks = run.topology.sort_values("epoch")
-    trained = checks.iloc[[0, -1]][list(SUMMARY_COLUMNS)].assign(kind="training", end=[False, True])
+    trained = checks.iloc[[0, -1]][list(SUMMARY_COLUMNS)]
     stored = run.prompt_epochs
     if stored:
         first = np.asarray(run.prompt(stored[0]), dtype=np.float64)
     else:
         spread = run.spec.settings.init_std
-        own = np.random.default_rng([seed, 1])  # a stream that no direction is drawn from
-        first = own.normal(scale=spread, size=run.record["shape"])
+        first = _stream(run, "start").normal(scale=spread, size=run.record["shape"])
     lengths = epochs.sort_values("epoch").moved.to_numpy()
-    clouds = {
-        kind: walk(first, lengths, seed=seed, straight=k == 1)[[0, -1]]
-        for k, kind in enumerate(KINDS[:2])
-    }
-    if len(stored) > 1:
-        last = run.prompt(stored[-1])
-        clouds[KINDS[2]] = np.stack([first, displaced(first, last, seed=seed)])
-    found = summarize(np.concatenate(list(clouds.values())))
-    kinds = [kind for kind in clouds for _ in range(2)]
-    return pd.concat(
-        [trained, found.assign(kind=kinds, end=[False, True] * len(clouds))], ignore_index=True
-    )
+    kinds = KINDS if len(stored) > 1 else KINDS[:2]
+    last = run.prompt(stored[-1]) if len(stored) > 1 else first
+    clouds, labels = [], [("training", 0)]
+    for kind in kinds:
+        for draw in range(draws):
+            seed = int(_stream(run, kind, draw).integers(2**63))
+            if kind == KINDS[2]:
+                end = displaced(first, last, seed=seed)
+            else:
+                end = walk(first, lengths, seed=seed, straight=kind == KINDS[1])[-1]
+            clouds += [first, end]
+            labels.append((kind, draw))
+    found = pd.concat([trained, summarize(np.stack(clouds))], ignore_index=True)
+    kind, draw = zip(*(it for it in labels for _ in range(2)), strict=True)
+    return found.assign(kind=kind, draw=draw, end=[False, True] * len(labels))
+
+
+def _stream(run: Run, *names: Any) -> np.random.Generator:
+    """A random stream of a run's own, for each purpose another."""
+    words = [int(run.id, 16), *("/".join(map(str, names))).encode()]
+    return np.random.default_rng(np.random.SeedSequence(words))

@@ -41,7 +41,9 @@ def interval(middle: Any, low: Any, high: Any, digits: int = 2) -> str:
     if pd.isna(middle):
         return MISSING
     known = not (pd.isna(low) or pd.isna(high))
-    return f"{middle:.{digits}f}" + (f" ({low:.{digits}f}–{high:.{digits}f})" if known else "")
+    to = "–" if not known or low >= 0 else " to "
+    shown = f"{middle:.{digits}f}" + (f" ({low:.{digits}f}{to}{high:.{digits}f})" if known else "")
+    return shown.replace("-", "−")
 
 
 def comparison(found: pd.DataFrame) -> pd.DataFrame:
@@ -49,8 +51,8 @@ def comparison(found: pd.DataFrame) -> pd.DataFrame:
 
     Columns: problems; median epochs until right, ``>E`` where that is a lower bound; against the
     base arm how many problems were right sooner, as soon, later; the median ratio of epochs with
-    its 95 % interval; p of the sign test, of the signed-rank test, and of the first after Holm;
-    H1 bars and H0 lifespan over mean distance at the last check.
+    its 95 % interval; p of the sign test and of the signed-rank test, each also after Holm; H1 bars
+    and H0 lifespan over mean distance at the last check.
     """
     names = {f"{method} ": f"{name} " for method, name in METHOD_NAMES.items()}
     arms = (found.arm + " ").replace(names)
@@ -65,8 +67,9 @@ def comparison(found: pd.DataFrame) -> pd.DataFrame:
         "later": found.losses,
         "ratio": [interval(*it) for it in zip(found.ratio, found.low, found.high, strict=True)],
         "p": found.p,
-        "p (ranks)": found.p_rank,
         "p (Holm)": found.p_holm,
+        "p (ranks)": found.p_rank,
+        "ranks (Holm)": found.p_rank_holm,
         "H1 bars": found.h1_count,
         "H0 / D": found.h0_mean_lifespan_scaled,
     }
@@ -74,6 +77,6 @@ def comparison(found: pd.DataFrame) -> pd.DataFrame:
 
 
 FORMATS = {name: "{:.0f}" for name in ("problems", "sooner", "same", "later")}
-FORMATS |= {name: "{:.2g}" for name in ("p", "p (ranks)", "p (Holm)")}
+FORMATS |= {name: "{:.2g}" for name in ("p", "p (Holm)", "p (ranks)", "ranks (Holm)")}
 FORMATS |= {"H1 bars": "{:.1f}", "H0 / D": "{:.3f}"}
 """Of the columns of `comparison`."""

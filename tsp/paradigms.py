@@ -13,7 +13,7 @@ from tsp.topology import summarize
 PROBLEMS = {"mmlu_cf": range(4)}
 SHOWN = ("h1_count", "h0_mean_lifespan", "h0_mean_lifespan_scaled", "persistence_entropy")
 RATES = {"prompt tuning": 1e-2, "p-tuning": 1e-3, "prefix tuning": 1e-2}
-"""Learning rates at which each arrives on problems that are not used here."""
+"""Learning rates, chosen by hand; rows say which was used."""
 EPOCHS = 60
 
 

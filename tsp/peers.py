@@ -80,7 +80,11 @@ class TSLossTrainer(Trainer):
         loss, outputs = super().compute_loss(
             model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
         )
-        loss = loss + self.lambda_ts * self.ts_loss(prompt_vectors(model)).to(loss.dtype)
+        added = self.lambda_ts * self.ts_loss(prompt_vectors(model)).to(loss.dtype)
+        # A loss that is already a share of the whole batch is summed over micro-batches, undivided.
+        if num_items_in_batch is not None and self.model_accepts_loss_kwargs:
+            added = added / self.current_gradient_accumulation_steps
+        loss = loss + added
         return (loss, outputs) if return_outputs else loss
 
 
@@ -135,6 +139,7 @@ def with_peft(
     """
     member = Member(spec, frozen, problems)  # tokens, limits and steps are the same
     wrapped = _wrapped(spec, frozen, kind)
+    begun = copy.deepcopy(wrapped.prompt_encoder.state_dict())
     trainer: Callable[..., Trainer] = Trainer
     if spec.method == "tsloss":
         ts_loss = TSLoss(**{name: getattr(spec, name) for name in LOSS_FIELDS})
@@ -142,6 +147,7 @@ def with_peft(
 
     def work() -> PeerRun:
         callback = _Check(member, wrapped, frozen, check)
+        wrapped.prompt_encoder.load_state_dict(begun)
         if kind == "prompt tuning":
             with torch.no_grad():
                 wrapped.prompt_encoder.default.embedding.weight.copy_(member.prompt)

@@ -29,7 +29,8 @@ CELL_COLUMNS = (
     *("model", "setting", "regime", "task", "method"),
     *("median", "censored", "n", "n_at_start"),
 )
-ANSWER_COLUMNS = ("id", "task", "source", "row", "sha256", "score", "correct")
+ANSWER_COLUMNS = ("id", "model", "task", "source", "row", "sha256", "score", "correct")
+ANSWER_KEY = ["id", "model", "task", "sha256"]
 NO_PROMPT = "no prompt"
 """In place of a run's id: the model was asked without a prompt."""
 ALIKE = [name for name in ARM if name not in METHOD_FIELDS]  # a run without TSLoss has no others
@@ -89,7 +90,7 @@ def load_answers(store: Store) -> pd.DataFrame:
     if not found:
         return pd.DataFrame({name: [] for name in ANSWER_COLUMNS})
     both = pd.concat(found, ignore_index=True)
-    return both.drop_duplicates(["id", "task", "sha256"], ignore_index=True)
+    return both.drop_duplicates(ANSWER_KEY, ignore_index=True)
 
 
 def _load(store: Store, read: Callable[[Run], pd.DataFrame], columns: list[str]) -> pd.DataFrame:

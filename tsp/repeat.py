@@ -42,7 +42,8 @@ def repeat(
     -------
     list of dict
         One row a run: ``id``, ``solved_epoch`` as stored, ``again`` as it came out now (None:
-        never), ``same``, and ``ce``, the largest difference of a cross-entropy at any epoch.
+        never), ``same`` (also in length, and in being right before training), and ``ce``, the
+        largest difference of a cross-entropy at any epoch.
 
     Raises
     ------
@@ -102,7 +103,10 @@ def _beside(run: Run, epochs: list[dict[str, Any]], checks: list[dict[str, Any]]
     for row in checks:
         correct[row["epoch"]] = correct.get(row["epoch"], True) and row["correct"]
     again = next((epoch for epoch, right in correct.items() if right and epoch > 0), None)
-    stored = run.record["outcome"]["solved_epoch"]
+    outcome = run.record["outcome"]
+    stored = outcome["solved_epoch"]
+    same = stored == again and len(epochs) == outcome["epochs_trained"]
+    same &= bool(correct.get(0)) == bool(outcome["solved_at_start"])
     new = np.array([row["ce"] for row in epochs])
     old = run.epochs.sort_values("epoch").ce.to_numpy()
     most = min(len(new), len(old))
@@ -110,6 +114,6 @@ def _beside(run: Run, epochs: list[dict[str, Any]], checks: list[dict[str, Any]]
         "id": run.id,
         "solved_epoch": stored,
         "again": again,
-        "same": stored == again,
+        "same": same,
         "ce": float(np.abs(new[:most] - old[:most]).max()),
     }

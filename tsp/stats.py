@@ -113,40 +113,42 @@ def mann_whitney(x: Any, y: Any) -> RankTest:
 
 
 class BlockTest(NamedTuple):
-    """Rank correlation over snapshots of several runs, beside what shuffled runs give.
+    """Rank correlation over snapshots of several blocks, beside what shuffled blocks give.
 
     Attributes
     ----------
     rho
-        Spearman's, over all snapshots.
-    low, high
-        Middle 95 % of the same when the second series of whole runs are shuffled among runs.
+        Spearman's, over the snapshots of blocks that have another to be exchanged with.
+    mean, low, high
+        Mean and middle 95 % of the same when the second series of whole blocks are shuffled.
     p
         Two-sided: twice the rarer side of that distribution, at least 1 / (shuffles + 1).
-    runs
-        Runs that have another to be exchanged with.
+    blocks
+        How many have another to be exchanged with.
     """
 
     rho: float
+    mean: float
     low: float
     high: float
     p: float
-    runs: int
+    blocks: int
 
 
 def block_rho(
-    x: Any, y: Any, *, runs: Any, strata: Any, shuffles: int = 1999, seed: int = 0
+    x: Any, y: Any, *, blocks: Any, strata: Any, shuffles: int = 1999, seed: int = 0
 ) -> BlockTest:
-    """Spearman's rho of two series over pooled snapshots, tested by exchanging whole runs.
+    """Spearman's rho of two series over pooled snapshots, tested by exchanging whole blocks.
 
     Parameters
     ----------
     x, y
-        One number a snapshot, those of a run in the order of time.
-    runs
-        The run of each snapshot.
+        One number a snapshot, those of a block in the order of its runs and of time.
+    blocks
+        The block of each snapshot: all runs of one problem, since what makes a problem hard is
+        the same for its seeds.
     strata
-        Label of each snapshot's stratum; runs of a stratum with equally many snapshots may be
+        Label of each snapshot's stratum; blocks of a stratum with equally many snapshots may be
         exchanged for each other.
     shuffles
         Random exchanges.
@@ -156,38 +158,40 @@ def block_rho(
     Returns
     -------
     BlockTest
-        nan but for the number of runs where rho does not exist, or where no two runs can be
+        nan but for the number of blocks where rho does not exist, or where no two blocks can be
         exchanged.
 
     Notes
     -----
-    Snapshots of one run follow each other, so they cannot be shuffled; runs can be. Shuffled runs
-    keep what all have in common, a feature and an accuracy that both follow the epochs. What is
-    left to be found is whether the runs that are right sooner are those that changed sooner.
+    Snapshots of one run follow each other, so they cannot be shuffled; blocks can be. Shuffled
+    blocks keep what all have in common, a feature and an accuracy that both follow the epochs.
+    What is left to be found is whether the problems that are solved sooner are those whose
+    prompts changed sooner.
 
     Examples
     --------
-    >>> run, time = np.repeat(np.arange(8), 20), np.tile(np.arange(20.0), 8)
-    >>> found = block_rho(time, time > 9, runs=run, strata=np.zeros(160))
+    >>> problem, time = np.repeat(np.arange(8), 20), np.tile(np.arange(20.0), 8)
+    >>> found = block_rho(time, time > 9, blocks=problem, strata=np.zeros(160))
     >>> round(found.rho, 2), round(found.low, 2), found.p  # the clock and nothing else
     (0.87, 0.87, 1.0)
     """
     x, y = _numbers("x", x), _numbers("y", y)
-    frame = pd.DataFrame({"run": runs, "stratum": strata, "x": x, "y": y})
-    frame["size"] = frame.groupby("run").x.transform("size")
-    groups = [rows for _, rows in frame.groupby(["stratum", "size"]) if rows.run.nunique() > 1]
-    many = sum(rows.run.nunique() for rows in groups)
+    frame = pd.DataFrame({"block": blocks, "stratum": strata, "x": x, "y": y})
+    frame["size"] = frame.groupby("block").x.transform("size")
+    frame = frame.sort_values("block", kind="stable")  # a block's snapshots side by side
+    groups = [rows for _, rows in frame.groupby(["stratum", "size"]) if rows.block.nunique() > 1]
+    many = sum(rows.block.nunique() for rows in groups)
     if not groups:
-        return BlockTest(math.nan, math.nan, math.nan, math.nan, 0)
+        return BlockTest(*[math.nan] * 5, 0)
     kept = pd.concat(groups)
     if np.ptp(kept.x) == 0 or np.ptp(kept.y) == 0:
-        return BlockTest(math.nan, math.nan, math.nan, math.nan, many)
+        return BlockTest(*[math.nan] * 5, many)
     ranks = [stats.rankdata(kept[name]) - (len(kept) + 1) / 2 for name in ("x", "y")]
     scale = math.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
-    shape = [(rows.run.nunique(), int(rows["size"].iloc[0])) for rows in groups]
+    shape = [(rows.block.nunique(), int(rows["size"].iloc[0])) for rows in groups]
     ends = np.cumsum([0, *(len(rows) for rows in groups)])
     places = list(zip(shape, ends[:-1], ends[1:], strict=True))
-    # Runs of a stratum as rows: exchanging them exchanges rows of one matrix of products.
+    # Blocks of a stratum as rows: exchanging them exchanges rows of one matrix of products.
     products = [ranks[0][a:b].reshape(of) @ ranks[1][a:b].reshape(of).T for of, a, b in places]
     rng = np.random.default_rng(seed)
     found = np.zeros(shuffles)
@@ -199,7 +203,7 @@ def block_rho(
     rarer = min((found <= rho + 1e-12).sum(), (found >= rho - 1e-12).sum())
     low, high = np.quantile(found, [0.025, 0.975])
     p = min(1.0, 2 * (1 + float(rarer)) / (1 + shuffles))
-    return BlockTest(rho, float(low), float(high), p, many)
+    return BlockTest(rho, float(found.mean()), float(low), float(high), p, many)
 
 
 def rho_from_u(u: float, n1: int, n2: int) -> float:
@@ -396,6 +400,33 @@ def holm(p: Any) -> np.ndarray:
     found = np.full(len(values), math.nan)
     factors = np.arange(len(order), 0, -1)
     found[order] = np.minimum(1.0, np.maximum.accumulate(factors * values[order]))
+    return found
+
+
+def holm_levels(p: Any, *, alpha: float = 0.05) -> np.ndarray:
+    """What each p of a family must be below in Holm's procedure; nan, a test not made, has none.
+
+    Returns
+    -------
+    ndarray
+        ``alpha / (m - k)`` for the test of rank k (from 0) of m that is rejected, and for all
+        that are not the level at which the procedure stopped. ``p < level`` exactly where
+        ``holm(p) < alpha``.
+
+    Examples
+    --------
+    >>> holm_levels([0.01, 0.04, 0.03]).tolist()  # 0.03 would have to be below 0.025
+    [0.016666666666666666, 0.025, 0.025]
+    """
+    values = _numbers("p", p)
+    made = np.flatnonzero(~np.isnan(values))
+    order = made[np.argsort(values[made], kind="stable")]
+    steps = alpha / np.arange(len(order), 0, -1)
+    kept = np.flatnonzero(values[order] >= steps)
+    if len(kept):
+        steps[kept[0] :] = steps[kept[0]]
+    found = np.full(len(values), math.nan)
+    found[order] = steps
     return found
 
 

@@ -16,7 +16,8 @@ from tsp.stats import holm, paired_ratio, signed_rank
 UNIT = ["model", "task", "regime", "content"]
 COLUMNS = (
     *("arm", "n", "iterations", "censored", "pairs", "wins", "ties", "losses"),
-    *("ratio", "low", "high", "p", "p_rank", "p_holm", "h1_count", "h0_mean_lifespan_scaled"),
+    *("ratio", "low", "high", "p", "p_holm", "p_rank", "p_rank_holm"),
+    *("h1_count", "h0_mean_lifespan_scaled"),
 )
 
 
@@ -57,8 +58,8 @@ def study(
         ``n`` problems; ``iterations``: the median over problems, of medians over seeds, of the
         first epoch with all answers right, at least the number that is given where ``censored``.
         Against the base arm, over ``pairs`` problems that both have: wins, ties, losses, the
-        median ratio with its interval, the sign test's ``p`` (`paired_ratio`), the signed-rank
-        test's (`signed_rank`), and the sign test's adjusted over the arms (`holm`). Means over
+        median ratio with its interval, the sign test's ``p`` (`paired_ratio`) and the signed-rank
+        test's (`signed_rank`), each also adjusted over the arms (`holm`). Means over
         problems of topology at the last check.
 
     Raises
@@ -90,7 +91,7 @@ def study(
         other = _label(told | dict(base), fields)
         rows.append(_row(arm, units, other if other != arm else ""))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.assign(p_holm=holm(table.p))
+    return table.assign(p_holm=holm(table.p), p_rank_holm=holm(table.p_rank))
 
 
 def _label(row: Mapping[Any, Any], fields: Sequence[str]) -> str:
@@ -108,7 +109,8 @@ def _units(runs: pd.DataFrame, topology: pd.DataFrame) -> pd.DataFrame:
     runs = runs.join(last[shown], on="id")
     runs = runs[~runs.solved_at_start.astype(bool)]
     runs = runs.assign(iterations=runs.solved_epoch.fillna(np.inf), cap=runs.epochs)
-    return runs.groupby(["arm", *UNIT])[["iterations", "cap", *shown]].median()
+    columns = ["iterations", "cap", *shown]  # of two seeds the lower, as in `evidence.iterations`
+    return runs.groupby(["arm", *UNIT])[columns].quantile(0.5, interpolation="lower")
 
 
 def _row(arm: str, units: pd.DataFrame, base: str) -> list[Any]:
@@ -121,7 +123,7 @@ def _row(arm: str, units: pd.DataFrame, base: str) -> list[Any]:
     told: list[Any] = [arm, len(mine), least, bool(least < mine.iterations.median())]
     shown = [mine.h1_count.mean(), mine.h0_mean_lifespan_scaled.mean()]
     if base not in known or not base:
-        return [*told, 0, *[np.nan] * 9, *shown]
+        return [*told, 0, *[np.nan] * 10, *shown]
     both = mine.join(units.loc[base], rsuffix="_base", how="inner")
     cap = both[["cap", "cap_base"]].min(axis=1).to_numpy()
     sides = [
@@ -130,5 +132,5 @@ def _row(arm: str, units: pd.DataFrame, base: str) -> list[Any]:
     found = paired_ratio(*sides, cap=cap)
     rank = signed_rank(*sides, cap=cap)
     counts = [found.n, found.wins, found.ties, found.losses]
-    tests = [found.median_ratio, found.low, found.high, found.p, rank.p, np.nan]
+    tests = [found.median_ratio, found.low, found.high, found.p, np.nan, rank.p, np.nan]
     return [*told, *counts, *tests, *shown]

@@ -7,6 +7,7 @@ import pandas as pd
 from tsp import models
 from tsp.cards import memory
 from tsp.paper import APPENDIX_TASKS, MAIN_TASKS, SYSTEMS
+from tsp.paths import data_dir
 from tsp.records import load_runs
 from tsp.runs import Store
 from tsp.spec import REGIMES
@@ -21,7 +22,10 @@ RELATIVES = {  # the tiny random model that tests run in the architecture of eac
     "gemma-3-270m": "tiny-gemma3",
 }
 METHODS = {False: ("ce", "tsloss"), True: ("ce", "tsloss", "l2", "pairwise")}  # published version
-COLUMNS = ("model", "task", "regime", "method", "state", "problems", "runs", "command", "GiB")
+COLUMNS = (
+    *("model", "task", "regime", "method", "state", "problems", "runs"),
+    *("relative", "command", "GiB"),
+)
 
 
 def systems(store: Store) -> pd.DataFrame:
@@ -35,23 +39,30 @@ def systems(store: Store) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `COLUMNS`. ``state``: ``"run"`` (with how many ``problems`` or sets of ten and ``runs``);
-        ``"in tests only"``: no run, but a tiny random model of its architecture is trained by the
-        tests; ``"not run"``. ``command`` trains one run and takes ``GiB`` of memory on a GPU in
-        bfloat16, predicted, for the paper's models.
+        `COLUMNS`. ``state``: ``"published"`` (with how many ``problems`` or sets of ten and
+        ``runs``, all at the defaults of their protocol and on right answers, TSLoss and the other
+        regularisers at weight 1), ``"run"`` where none of these runs is published, ``"not run"``.
+        ``relative``: the tiny random model by which tests train the architecture. ``command``
+        trains one run and takes ``GiB`` of memory on a GPU in bfloat16, predicted, for the paper's
+        models.
     """
     runs = load_runs(store)
+    runs = runs[(runs.setting == "") & (runs.lambda_ts == (runs.method != "ce"))]
+    public = {it.id for it in store.sound()[0] if it.folder.parent == data_dir("runs")}
+    runs = runs.assign(public=runs.id.isin(public))
     keys = ["model", "task", "regime", "method"]
-    found = runs.groupby(keys).agg(problems=("content", "nunique"), runs=("id", "size"))
+    found = runs.groupby(keys).agg(
+        problems=("content", "nunique"), runs=("id", "size"), public=("public", "any")
+    )
     needed = {name: memory(name) / 2**30 for name in (it.name for it in SYSTEMS)}
     rows = []
     for model, task, regime, method in _cells():
         there = (model, task, regime, method) in found.index
-        problems, many = found.loc[(model, task, regime, method)] if there else (0, 0)
-        state = "run" if there else "in tests only" if model in RELATIVES else "not run"
+        problems, many, shown = found.loc[(model, task, regime, method)] if there else (0, 0, 0)
+        state = "published" if shown else "run" if there else "not run"
         counts = (int(problems), int(many))
         told = (_command(model, task, regime, method), needed.get(model, float("nan")))
-        rows.append([model, task, regime, method, state, *counts, *told])
+        rows.append([model, task, regime, method, state, *counts, RELATIVES[model], *told])
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -13,6 +13,7 @@ from tsp import claims as rules
 from tsp.errors import InputError
 from tsp.evidence import (
     STRATUM,
+    UNIT,
     Evidence,
     at_balanced_check,
     at_defaults,
@@ -21,6 +22,7 @@ from tsp.evidence import (
     plain_checks,
 )
 from tsp.evidence import pairs as pairs_of
+from tsp.models import DEFAULT
 from tsp.paper import APPENDIX_TASKS, MAIN_TASKS, SYSTEMS, VERDICTS, reported
 from tsp.records import (
     TASK_NAMES,
@@ -151,14 +153,14 @@ def table2(
 
 
 TABLE2_RUNS_COLUMNS = (
-    *("feature", "rho", "n", "rho_low", "rho_high", "p_blocks", "runs"),
+    *("feature", "rho", "n", "rho_blocks", "shuffled", "rho_low", "rho_high", "p_blocks", "blocks"),
     *("rho_units", "low", "high", "p_units", "units"),
 )
 SCALE_FREE = ("h0_mean_lifespan_scaled", "h1_mean_lifespan_scaled", "normalized_entropy")
 
 
 def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
-    """Table 2 once more, with runs and problems instead of snapshots as what is independent.
+    """Table 2 once more, with problems instead of snapshots as what is independent.
 
     Parameters
     ----------
@@ -171,9 +173,11 @@ def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     -------
     DataFrame
         `TABLE2_RUNS_COLUMNS`, one row a feature of Table 2 and of `SCALE_FREE`. ``rho`` is over
-        ``n`` snapshots, as in `table2`; between ``rho_low`` and ``rho_high`` lie 95 % of those of
-        runs whose answers were exchanged (`tsp.stats.block_rho`, which also gives ``p_blocks``
-        and ``runs``; strata are model, task and regime). ``rho_units`` with interval and
+        ``n`` snapshots, as in `table2`; ``rho_blocks`` over those of problems and sets that have
+        another to exchange answers with, all seeds of one at once, inside model, task and regime;
+        exchanged, it is ``shuffled`` on average and in 95 % between ``rho_low`` and ``rho_high``
+        (`tsp.stats.block_rho`, which also gives ``p_blocks`` and ``blocks``). ``rho_units`` with
+        interval and
         ``p_units`` is over ``units``, problems or sets, each read once: the test that decides the
         claims (`tsp.verdicts.stratified_rho`). nan where a statistic does not exist.
     """
@@ -184,13 +188,13 @@ def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     features = [*reported("table2").feature, *SCALE_FREE]
     if plain.empty:
         return pd.DataFrame(columns=list(TABLE2_RUNS_COLUMNS))
-    plain = plain.merge(load_accuracy(store), on=["id", "epoch"])
-    strata = plain.groupby(STRATUM).ngroup()
+    plain = plain.merge(load_accuracy(store), on=["id", "epoch"]).sort_values(["seed", "epoch"])
+    strata, units = (plain.groupby(keys).ngroup() for keys in (STRATUM, UNIT))
     rows = []
     for feature in features:
-        blocks = block_rho(plain[feature], plain.accuracy, runs=plain.id, strata=strata)
+        blocks = block_rho(plain[feature], plain.accuracy, blocks=units, strata=strata)
         pooled = spearman(plain[feature], plain.accuracy)
-        told = [feature, pooled.statistic, pooled.n, *blocks[1:]]
+        told = [feature, pooled.statistic, pooled.n, *blocks]
         rows.append([*told, *_over_units(evidence, feature)])
     return pd.DataFrame(rows, columns=list(TABLE2_RUNS_COLUMNS))
 
@@ -202,7 +206,8 @@ def _over_units(evidence: Evidence, feature: str) -> list[float]:
         return [*[float("nan")] * 4, len(units)]
     strata = units.groupby(STRATUM).ngroup().to_numpy()
     rho, p = stratified_rho(units[feature].to_numpy(), units.accuracy.to_numpy(), strata)
-    return [rho, *rho_interval(rho, len(units)), p, len(units)]
+    free = len(units) - len(np.unique(strata)) + 1
+    return [rho, *rho_interval(rho, free), p, len(units)]
 
 
 def _chosen(runs: pd.DataFrame, protocol: str, ids: Sequence[str] | None) -> set[str]:
@@ -302,7 +307,7 @@ def _count(cell: Any) -> str:
 
 TESTS_COLUMNS = (
     *("model", "regime", "task", "n", "wins", "ties", "losses", "never", "at_start"),
-    *("ratio", "low", "high", "p", "p_rank", "p_holm", "shows"),
+    *("ratio", "low", "high", "p", "p_holm", "p_rank", "p_rank_holm", "shows"),
 )
 
 
@@ -321,10 +326,11 @@ def table3_tests(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     DataFrame
         `TESTS_COLUMNS`, one row a model, regime and task and, last, one of all together.
         Over ``n`` problems or sets (medians over seeds): in how many TSLoss ``wins``, ``ties``,
-        ``losses``; of the ties, ``never`` that neither run solved; ``at_start`` are apart. The
-        median ``ratio`` of iterations with its bootstrap interval, the sign test's ``p``
-        (`paired_ratio`), the signed-rank test's (`signed_rank`), the sign test's over the cells
-        by Holm, and the share of wins that as many pairs that differ ``shows`` with power 80 %.
+        ``losses``; of the ties, ``never`` that neither run solved; ``at_start`` are apart, since
+        every seed's untrained prompt solved them. The median ``ratio`` of iterations with its
+        bootstrap interval, the sign test's ``p`` (`paired_ratio`) and the signed-rank test's
+        (`signed_rank`), each also by Holm over the cells, and the share of wins that as many
+        pairs that differ ``shows`` with power 80 %.
     """
     evidence = Evidence(
         comparable(load_runs(store), protocol=protocol), load_topology(store), load_losses(store)
@@ -332,18 +338,19 @@ def table3_tests(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     both = pairs_of(evidence, lambda_ts=1.0)
     if both.empty:
         return pd.DataFrame(columns=list(TESTS_COLUMNS))
-    started = both.solved_at_start_ce.astype(bool) | both.solved_at_start_ts.astype(bool)
-    apart = both[started].groupby(STRATUM).problem.nunique()
     units = iterations(evidence, lambda_ts=1.0).reset_index()
+    every = both[UNIT].drop_duplicates().groupby(STRATUM).size()
+    apart = every.sub(units.groupby(STRATUM).size(), fill_value=0)
     rows = [
         [model, regime, task, *_tested(cell, int(apart.get((model, task, regime), 0)))]
         for (model, regime, task), cell in units.groupby(["model", "regime", "task"])
     ]
     table = pd.DataFrame(rows, columns=list(TESTS_COLUMNS))
-    table = in_order(table.assign(p_holm=holm(table.p)), ["model", "regime", "task"])
+    table = table.assign(p_holm=holm(table.p), p_rank_holm=holm(table.p_rank))
+    table = in_order(table, ["model", "regime", "task"])
     if len(table) > 1:
-        every = pd.Series(["all", "", "", *_tested(units, int(apart.sum()))], TESTS_COLUMNS)
-        table.loc[len(table)] = every
+        last = ["all", "", "", *_tested(units, int(apart.sum()))]
+        table.loc[len(table)] = pd.Series(last, TESTS_COLUMNS)
     return table
 
 
@@ -354,15 +361,15 @@ def _tested(cell: pd.DataFrame, at_start: int) -> list[Any]:
     rank = signed_rank(never.ce, never.ts, cap=cell.limit).p
     neither = int(never[["ce", "ts"]].isna().all(axis=1).sum())
     counts = [found.n, found.wins, found.ties, found.losses, neither, at_start]
-    tests = [found.median_ratio, found.low, found.high, found.p, rank, np.nan]
+    tests = [found.median_ratio, found.low, found.high, found.p, np.nan, rank, np.nan]
     return [*counts, *tests, detectable_share(found.wins + found.losses)]
 
 
 # Table 4 -------------------------------------------------------------------------------------
 
 
-def table4(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
-    """Table 4: iterations at each weight of TSLoss, the paper's and ours.
+def table4(store: Store, *, protocol: str = "tuned", model: str = "") -> pd.DataFrame:
+    """Table 4: iterations at each weight of TSLoss, the paper's and those of one model here.
 
     Returns
     -------
@@ -377,13 +384,14 @@ def table4(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
         base={"method": "ce", "lambda_ts": 0.0},
         protocol=protocol,
         weights=printed.lambda_ts.tolist(),
+        model=model or DEFAULT,
     )
     weight = ours.arm.str.extract(r"λ=(.*)")[0].astype(float).fillna(0.0)
     return printed.merge(ours.assign(lambda_ts=weight), on="lambda_ts", how="left")
 
 
-def weighted(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
-    """Runs at the weights of Table 4, of the problems and seeds that have all that are stored.
+def weighted(store: Store, *, protocol: str = "tuned", model: str = "") -> pd.DataFrame:
+    """A model's runs at the weights of Table 4, of problems and seeds that have all stored ones.
 
     Returns
     -------
@@ -392,7 +400,8 @@ def weighted(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     """
     runs = load_runs(store)
     weights = reported("table4").lambda_ts.tolist()
-    runs = runs[runs.protocol.eq(protocol) & runs.lambda_ts.isin(weights)]
+    runs = runs[runs.model.eq(model or DEFAULT) & runs.protocol.eq(protocol)]
+    runs = runs[runs.lambda_ts.isin(weights)]
     runs = longest(at_defaults(runs[runs.method.isin(["ce", "tsloss"])], protocol=protocol))
     known = runs.groupby([*STRATUM, "content", "seed"]).lambda_ts.transform("nunique")
     return runs[known == known.max()] if runs.lambda_ts.nunique() > 1 else runs.iloc[:0]

@@ -1,16 +1,18 @@
 """How a verdict follows from one number for each independent unit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from scipy import stats as distributions
 
 from tsp.paper import ALPHA
-from tsp.stats import detectable_rho, detectable_share
+from tsp.stats import detectable_rho, detectable_share, holm
 
 FEWEST = int(np.ceil(1 + np.log2(1 / ALPHA)))  # equal signs needed for p < ALPHA: six
+POWER = 0.8
 SHUFFLES = 9_999
 
 Direction = Literal[1, -1]
@@ -59,7 +61,7 @@ def judge_signs(
     wins, ties, losses
         Units in which it happens, in which nothing changes, in which the reverse happens.
     alpha
-        What p must be below.
+        What p must be below; the interval of the share is at 1 - alpha.
 
     Returns
     -------
@@ -77,26 +79,53 @@ def judge_signs(
     n, moved = wins + ties + losses, wins + losses
     p = float(distributions.binomtest(wins, moved).pvalue) if moved else 1.0
     why = f"{wins} of {n} units as claimed, {ties} unchanged, {losses} the reverse; "
-    why += f"sign test p = {p:.3g}; {_power(moved)}"
+    why += f"sign test p = {p:.3g}; {_power(moved, alpha)}"
     if p < alpha and wins > losses:
         return ("reproduced" if 2 * wins >= n else "partly"), why, p
-    if share_interval(wins, n)[1] < 0.5:
+    if share_interval(wins, n, alpha)[1] < 0.5:
         return "not reproduced", why, p
     return "inconclusive", why, p
 
 
-def _power(moved: int) -> str:
+def _power(moved: int, alpha: float) -> str:
     """What a sign test over so many units that changed could have found."""
-    share = detectable_share(moved, alpha=ALPHA)
+    share = detectable_share(moved, alpha=alpha, power=POWER)
     if np.isnan(share):
-        return f"fewer than {FEWEST} changed, too few for any p < {ALPHA}"
-    return f"{moved} changed units show a share of {share:.0%} or more with power 80 %"
+        fewest = next(n for n in range(1, 99) if 2.0 ** (1 - n) < alpha)
+        return f"fewer than {fewest} changed, too few for any p < {alpha:.2g}"
+    shown = f"{moved} changed units show a share of {share:.0%} or more"
+    return f"{shown} at level {alpha:.2g} with power {POWER:.0%}"
 
 
-def judge_share(wins: int, n: int) -> str:
-    """Verdict on "it happens in most units", from the exact interval of the share alone."""
-    low, high = share_interval(wins, n)
-    return "reproduced" if low > 0.5 else "not reproduced" if high < 0.5 else "inconclusive"
+def contrasts(differences: Mapping[str, Any]) -> pd.DataFrame:
+    """Sign tests of several paired differences, one family.
+
+    Parameters
+    ----------
+    differences
+        By name, one number a unit; nan where a unit has none.
+
+    Returns
+    -------
+    DataFrame
+        One row a name: ``n`` units, of which so many lie ``above`` and ``below`` zero; the
+        ``median`` and its interval ``low`` to ``high`` (`median_interval`); ``p`` of the two-sided
+        sign test, ``p_holm`` over the names, and the share of equal signs that the smallest p of
+        the family ``shows`` with power 80 % (`tsp.stats.detectable_share` at ALPHA / names).
+    """
+    rows = []
+    for name, values in differences.items():
+        x = np.asarray(values, dtype=float)
+        x = x[~np.isnan(x)]
+        above, below = int((x > 0).sum()), int((x < 0).sum())
+        moved = above + below
+        p = float(distributions.binomtest(above, moved).pvalue) if moved else 1.0
+        middle = float(np.median(x)) if len(x) else np.nan
+        shows = detectable_share(moved, alpha=ALPHA / len(differences), power=POWER)
+        rows.append([name, len(x), above, below, middle, *median_interval(x), p, shows])
+    names = ["name", "n", "above", "below", "median", "low", "high", "p", "shows"]
+    table = pd.DataFrame(rows, columns=names)
+    return table.assign(p_holm=holm(table.p))
 
 
 def judge_changes(changes: Sequence[float], *, claimed: Direction, alpha: float = ALPHA) -> Verdict:
@@ -117,9 +146,9 @@ def median_interval(values: Sequence[float] | np.ndarray) -> Interval:
     return (float(x[k - 1]), float(x[-k])) if k else (np.nan, np.nan)
 
 
-def share_interval(wins: int, n: int) -> Interval:
-    """Exact (Clopper-Pearson) 95 % interval of the share behind ``wins`` of ``n`` units."""
-    interval = distributions.binomtest(wins, n).proportion_ci(1 - ALPHA, method="exact")
+def share_interval(wins: int, n: int, alpha: float = ALPHA) -> Interval:
+    """Exact (Clopper-Pearson) interval at 1 - alpha of the share behind ``wins`` of ``n``."""
+    interval = distributions.binomtest(wins, n).proportion_ci(1 - alpha, method="exact")
     return float(interval.low), float(interval.high)
 
 
@@ -131,12 +160,13 @@ def stratified_rho(x: np.ndarray, y: np.ndarray, strata: np.ndarray) -> tuple[fl
     x, y : array, shape (n,)
         Two quantities, one pair a unit.
     strata : array, shape (n,)
-        Label of each unit's stratum; in each, both quantities vary.
+        Label of each unit's stratum.
 
     Returns
     -------
     rho, p : float
         With one stratum, rho is Spearman's. Ranks are divided by the stratum's size and centred.
+        nan and 1 if one quantity varies in no stratum.
 
     Examples
     --------
@@ -146,6 +176,8 @@ def stratified_rho(x: np.ndarray, y: np.ndarray, strata: np.ndarray) -> tuple[fl
     """
     ranked = [_centred_ranks(values, strata) for values in (x, y)]
     scale = float(np.sqrt((ranked[0] ** 2).sum() * (ranked[1] ** 2).sum()))
+    if scale == 0:
+        return float("nan"), 1.0
     rng = np.random.default_rng(0)
     shuffled = np.tile(ranked[1], (SHUFFLES, 1))  # (shuffles, n)
     for label in np.unique(strata):
@@ -161,16 +193,21 @@ def judge_correlation(
 ) -> Verdict:
     """Verdict on a correlation of the sign, and at least half the size, that the paper prints.
 
-    The interval is Bonett and Wright's for Spearman's rho.
+    The interval is Bonett and Wright's for Spearman's rho, at 95 %; the one that speaks against
+    the claim is at 1 - alpha. Ranks within strata leave one unit less for every further stratum.
     """
     if len(x) < FEWEST:
         return undecided(f"{len(x)} units are too few for a correlation, it takes {FEWEST}", len(x))
     claimed = float(np.sign(printed))
     rho, p = stratified_rho(x, y, strata)
-    low, high = rho_interval(rho, len(x))
-    furthest = high if claimed > 0 else -low
+    free = len(x) - len(np.unique(strata)) + 1
+    low, high = rho_interval(rho, free)
+    widest = rho_interval(rho, free, alpha)
+    furthest = widest[1] if claimed > 0 else -widest[0]
     why = f"rho = {rho:.3f} over {len(x)} units (printed: {printed}), p = {p:.3g} by shuffling"
-    why += f"; so many show a rho of {detectable_rho(len(x)):.2f} or more with power 80 %"
+    shows = detectable_rho(free, alpha=alpha, power=POWER)
+    why += f"; so many show a rho of {shows:.2f} or more at level {alpha:.2g} "
+    why += f"with power {POWER:.0%}"
     if p < alpha and rho * claimed > 0:
         return Verdict("reproduced", len(x), rho, low, high, why, p)
     verdict = "not reproduced" if p < alpha or furthest < abs(printed) / 2 else "inconclusive"
@@ -186,10 +223,10 @@ def _centred_ranks(values: np.ndarray, strata: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def rho_interval(rho: float, n: int) -> Interval:
-    """95 % interval of Spearman's rho over n pairs (Bonett and Wright's); nan below four."""
+def rho_interval(rho: float, n: int, alpha: float = ALPHA) -> Interval:
+    """Interval at 1 - alpha of Spearman's rho over n pairs (Bonett and Wright's); nan below 4."""
     if n < 4:
         return np.nan, np.nan
     z = np.arctanh(np.clip(rho, -0.999, 0.999))
-    half = distributions.norm.ppf(1 - ALPHA / 2) * np.sqrt((1 + rho**2 / 2) / (n - 3))
+    half = distributions.norm.ppf(1 - alpha / 2) * np.sqrt((1 + rho**2 / 2) / (n - 3))
     return float(np.tanh(z - half)), float(np.tanh(z + half))
