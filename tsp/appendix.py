@@ -8,6 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from tsp.drawing import DIMENSION_COLORS, DIMENSION_NAMES, beyond, draw_barcode
 from tsp.errors import InputError
@@ -280,10 +281,13 @@ def _draw_noise(ax: Axes, lives: pd.DataFrame, runs: Sequence[Run], dimension: i
     bins = _bins(lives)
     weights = np.full(len(lengths), count / len(lengths))
     ax.hist(lengths, bins=bins, weights=weights, histtype="step", color="0.2", ls=":", lw=1.2)
-    ax.plot([], [], color="0.2", ls=":", label="Gaussian clouds of its size")
-    handles = [*ax.get_legend().legend_handles, *ax.get_legend_handles_labels()[0]]
-    names = [it.get_text() for it in ax.get_legend().get_texts()]
-    ax.legend(handles, [*names, "Gaussian clouds"], fontsize=8)
+    handles = [Line2D([], [], color="0.2", ls=":", label="Gaussian clouds")]
+    if (legend := ax.get_legend()) is not None:
+        for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+            if handle is not None:
+                handle.set_label(text.get_text())
+                handles.insert(-1, handle)  # type: ignore[arg-type]
+    ax.legend(handles=handles, fontsize=8)
 
 
 def _bins(lives: pd.DataFrame) -> list[float]:

@@ -423,7 +423,12 @@ def _better_downstream(evidence: Evidence) -> Verdict | None:
         verdict = "not reproduced" if against else "inconclusive"
         chosen = replace(chosen, verdict=verdict, p=min(1.0, len(OTHERS) * chosen.p))
     else:  # all three are needed, so the weakest decides
-        chosen = max(tests.values(), key=lambda it: (it.verdict != "reproduced", it.p))
+        chosen = max(tests.values(), key=lambda it: it.p)
+        told = {it.verdict for it in tests.values()}
+        worst = next(
+            it for it in ("inconclusive", "not reproduced", "partly", "reproduced") if it in told
+        )
+        chosen = replace(chosen, verdict=worst)
     floors = evidence.answers[evidence.answers.id == NO_PROMPT].groupby(["model", "task"]).correct
     why = "; ".join(f"against {name}: {it.why}" for name, it in tests.items())
     for key, mine in shares.groupby(["model", "task"]):

@@ -135,8 +135,8 @@ def draw_diagram(
     """
     top = limit or beyond(diagrams)
     if band > 0:
-        told = {"color": "0.88", "lw": 0, "zorder": 0, "label": "may be noise"}
-        ax.fill_between([0, top], [0, top], [band, top + band], **told)
+        strip = [(0, 0), (top, top), (top, top + band), (0, band)]
+        ax.add_patch(Polygon(strip, color="0.88", lw=0, zorder=0, label="may be noise"))
     ax.plot([0, top], [0, top], color="0.6", lw=1, zorder=1)
     ax.axhline(top, color="0.6", lw=1, ls=":", zorder=1)
     for dimension, bars in diagrams.items():

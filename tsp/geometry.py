@@ -154,7 +154,9 @@ def gaussian_bars(n: int, d: int, *, clouds: int = CLOUDS, seed: int = 0) -> dic
     """Lifespans of H0 and H1 of such clouds in units of their mean distance; in each, of all."""
     points = np.random.default_rng(seed).normal(size=(clouds, n, d))
     found: dict[int, list[np.ndarray]] = {0: [], 1: []}
-    for cloud, diagrams in zip(points, persistence(points), strict=True):
+    for cloud in points:
+        diagrams = persistence(cloud)
+        assert isinstance(diagrams, dict)
         for k, bars in diagrams.items():
             finite = bars[np.isfinite(bars[:, 1])]
             found[k].append((finite[:, 1] - finite[:, 0]) / pdist(cloud).mean())

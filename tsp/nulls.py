@@ -132,8 +132,9 @@ def nulls(run: Run, *, draws: int = 5) -> pd.DataFrame:
             clouds += [first, end]
             labels.append((kind, draw))
     found = pd.concat([trained, summarize(np.stack(clouds))], ignore_index=True)
-    kind, draw = zip(*(it for it in labels for _ in range(2)), strict=True)
-    return found.assign(kind=kind, draw=draw, end=[False, True] * len(labels))
+    twice = [label for label in labels for _ in range(2)]
+    found[["kind", "draw"]] = pd.DataFrame(twice)
+    return found.assign(end=[False, True] * len(labels))
 
 
 def _stream(run: Run, *names: Any) -> np.random.Generator:

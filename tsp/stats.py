@@ -181,11 +181,12 @@ def block_rho(
     frame = frame.sort_values("block", kind="stable")  # a block's snapshots side by side
     groups = [rows for _, rows in frame.groupby(["stratum", "size"]) if rows.block.nunique() > 1]
     many = sum(rows.block.nunique() for rows in groups)
+    none = BlockTest(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
     if not groups:
-        return BlockTest(*[math.nan] * 5, 0)
+        return none
     kept = pd.concat(groups)
     if np.ptp(kept.x) == 0 or np.ptp(kept.y) == 0:
-        return BlockTest(*[math.nan] * 5, many)
+        return none._replace(blocks=many)
     ranks = [stats.rankdata(kept[name]) - (len(kept) + 1) / 2 for name in ("x", "y")]
     scale = math.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
     shape = [(rows.block.nunique(), int(rows["size"].iloc[0])) for rows in groups]
