@@ -195,6 +195,24 @@ def test_published_runs_are_small_and_say_what_they_lack(smoke):
     assert ours.epoch.equals(theirs.epoch)
 
 
+def test_an_experiment_is_packed_by_its_name(tmp_path):
+    from tests.handmade import stored
+
+    store = Store(tmp_path / "runs")
+    arms = [{}, {"method": "tsloss", "lambda_ts": 0.1}, {"method": "tsloss", "lambda_ts": 0.3}]
+    ids = [stored(store, seed=5, **arm) for arm in arms]
+    out = call(
+        "runs", "pack", tmp_path / "t4.parquet", "--runs", store.root, "--experiment", "table4"
+    )
+    assert out.exit_code == 0, out.output
+    assert sorted(pack_ids(tmp_path / "t4.parquet")) == sorted(ids[:2])
+    for name, told in (("mine", "experiment = "), ("embed-scale", "nothing to pack")):
+        call_it = ["runs", "pack", tmp_path / "x.parquet", "--runs", store.root]
+        out = call(*call_it, "--experiment", name, "--run", ids[2])
+        assert told in str(out.exception)
+        assert not (tmp_path / "x.parquet").exists()
+
+
 def test_texts_of_others_are_not_published(smoke, tmp_path):
     """A problem that is not shipped keeps its source, row, hash and numbers of tokens."""
     parts = smoke.read(smoke.ids()[0]).apart()

@@ -372,6 +372,9 @@ def pack_runs(
     run: Annotated[
         list[str] | None, typer.Option(help="An id; again for more. Default all.")
     ] = None,
+    experiment: Annotated[
+        str, typer.Option(help="Only runs of this experiment, as profile full has them.")
+    ] = "",
     publish: Annotated[
         bool,
         typer.Option("--publish", help="Small, and without texts that are not this project's."),
@@ -384,16 +387,20 @@ def pack_runs(
 
     With --publish, runs that another pack in the file's folder holds are left out.
     """
+    from tsp.experiments import belongs
     from tsp.packs import DamagedPack, pack_ids, write_pack
     from tsp.runs import Store
 
     store = _readable_store(runs)
+    wanted = run or store.ids()
+    if experiment:
+        wanted = [it for it in wanted if belongs(store.read(it).spec, experiment, "full")]
     others = set(Store(file.parent).ids()) if publish and file.parent != store.root else set()
     try:
         before = pack_ids(file) if file.exists() else []
     except DamagedPack as error:
         raise InputError("file", str(file), "is something else than runs; name another") from error
-    ids = [it for it in run or store.ids() if it not in others.difference(before)]
+    ids = [it for it in wanted if it not in others.difference(before)]
     if lost := set(before).difference(ids):
         remedy = f"holds {len(lost)} runs that are not among these; name another file"
         raise InputError("file", str(file), remedy)

@@ -43,6 +43,12 @@ def experiment_specs(experiment: str, profile: str, **changes: Any) -> list[RunS
     return list(dict.fromkeys(spec.but(**given) if given else spec for spec in specs))
 
 
+def belongs(spec: RunSpec, experiment: str, profile: str) -> bool:
+    """Whether an experiment has such a run, on whatever model, data, seed and number of epochs."""
+    given = {name: getattr(spec, name) for name in ("model", "data", "seed", "epochs")}
+    return spec in experiment_specs(experiment, profile, **given)
+
+
 def _pairs(task: str, problems: Iterable[int], **fields: Any) -> list[RunSpec]:
     """Standard and +TSLoss on each problem: the rows of Table 3."""
     return [
