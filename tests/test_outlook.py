@@ -7,6 +7,7 @@ from tsp import models
 from tsp.arithmetic import arithmetic
 from tsp.experiments import experiment_specs
 from tsp.outlook import outlook, render
+from tsp.paper import SEEDS
 from tsp.runs import Store
 from tsp.spec import RunSpec
 from tsp.tasks import load_problems
@@ -63,3 +64,20 @@ def test_the_command_prints_and_stops(tmp_path):
     assert out.exit_code == 0
     assert "5 runs, 0 of them stored" in out.stdout
     assert not (tmp_path / "runs").exists()
+
+
+def test_rows_that_the_data_lack_are_left_out_by_name(tmp_path):
+    """What is shipped has one set of ten of each data set; the commands of claims still work."""
+    words = ["sweep", "table3", "--profile", "full", "--model", "tiny-llama", "--plan"]
+    out = call(*words, "--runs", tmp_path / "runs")
+    assert out.exit_code == 0, out.output
+    assert "left out, gsm8k, multi: problem = 10: there are 16 gsm8k problems" in out.stderr
+    rows = [line.split() for line in out.stdout.splitlines()]
+    counts = {tuple(row[:4]): int(row[4]) for row in rows if len(row) > 4}
+    assert counts["tiny-llama", "tuned", "gsm8k", "single"] == 2 * 12 * SEEDS
+    assert counts["tiny-llama", "tuned", "gsm8k", "multi"] == 2 * SEEDS
+    one = tmp_path / "one"
+    one.mkdir()
+    (one / "gsm8k.jsonl").write_text("")
+    out = call("sweep", "table4", "--profile", "full", "--data", one, "--plan", "--runs", one)
+    assert "has none of the experiment's problems" in str(out.exception)

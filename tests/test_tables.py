@@ -411,7 +411,7 @@ def test_a_chapter_shows_its_claims_in_its_order(store):
     table = chapter_claims(store, ids)
     assert table.index.tolist() == ids
     assert table.columns.tolist() == ["claimed", "measured", "verdict", "units", "rule"]
-    assert "<code>tsp sweep table4 --profile full --data DIR</code>" in table.measured.iloc[0]
+    assert "<code>tsp sweep table4 --profile full</code>" in table.measured.iloc[0]
     assert table.verdict.iloc[1] == "reproduced"
     assert table.units.iloc[1] == 20
 

@@ -97,11 +97,15 @@ def sweep(
     from tsp.experiments import experiment_specs
     from tsp.outlook import outlook, render
     from tsp.runs import Store
-    from tsp.sweep import ensure
+    from tsp.sweep import ensure, within_reach
 
     store = Store(runs)
     changes = {"model": model, "data": data, "seed": seed, "epochs": epochs}
-    specs = experiment_specs(experiment, profile, **changes)
+    specs, lacking = within_reach(experiment_specs(experiment, profile, **changes))
+    for why in lacking:
+        typer.echo(f"left out, {why}; `--data DIR` names a folder with more", err=True)
+    if not specs:
+        raise InputError("data", data or "shipped", "has none of the experiment's problems")
     ahead = outlook(specs, store, device=models.resolve_device(device))
     if plan or any(row["runs"] > row["stored"] for row in ahead):
         typer.echo(render(ahead), err=not plan)

@@ -158,13 +158,9 @@ class Claim:
 
     @property
     def command(self) -> str:
-        """What to type for the runs that decide the claim.
-
-        ``DIR`` holds the benchmarks' problems: the shipped ones are too few for sets of ten.
-        """
+        """What to type for the runs that decide the claim."""
         model = f" --model {self.model}" if self.model else ""
-        data = " --data DIR" if self.profile == "full" else ""
-        return f"tsp sweep {self.needs} --profile {self.profile}{model}{data}"
+        return f"tsp sweep {self.needs} --profile {self.profile}{model}"
 
 
 HOLM = f"p < {ALPHA} after Holm over the claims that are tested"

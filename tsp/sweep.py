@@ -57,6 +57,28 @@ def jobs_of(specs: Iterable[RunSpec]) -> list[Job]:
     return list(jobs.values())
 
 
+def within_reach(specs: Iterable[RunSpec]) -> tuple[list[RunSpec], list[str]]:
+    """Specs whose problems the data have, and why the others are left out, a line a reason.
+
+    An experiment names rows; a benchmark has them, what is shipped of it may have fewer.
+    """
+    asked: dict[tuple[object, ...], str] = {}
+    found = []
+    for spec in specs:
+        place = (spec.task, spec.data, spec.regime, spec.problem)
+        if place not in asked:
+            try:
+                load_problems(spec.task, data=spec.data, regime=spec.regime, problem=spec.problem)
+                asked[place] = ""
+            except InputError as error:
+                if error.field != "problem":
+                    raise
+                asked[place] = f"{spec.task}, {spec.regime}: {error}"
+        if not asked[place]:
+            found.append(spec)
+    return found, [why for why in asked.values() if why]
+
+
 def ensure(
     specs: Iterable[RunSpec],
     store: Store,
