@@ -37,6 +37,7 @@ import pandas as pd
 from myst_nb import glue
 
 from tsp.pages import FORMATS, comparison, missing, table
+from tsp.paper import ALPHA
 from tsp.runs import Store
 from tsp.stats import detectable_share
 from tsp.studies import study
@@ -48,8 +49,9 @@ found = {}
 def show(experiment, fields, base, **more):
     """The table of an experiment, or what trains it."""
     arms = study(store, fields, base=base, protocol=protocol, **more)
-    plain = arms.arm.str.contains(",") | (len(fields) == 0)
-    found[experiment] = arms
+    plain = arms.arm.str.contains(",")
+    if plain.any():
+        found[experiment] = arms
     for key, value in (("arms", len(arms)), ("problems", int(arms.n.max()) if len(arms) else 0)):
         glue(f"{experiment}-{key}", value, display=False)
     return table(comparison(arms), FORMATS) if plain.any() else missing(f"tsp sweep {experiment}")
@@ -136,13 +138,16 @@ rows = {
     name: {
         "arms": len(arms),
         "problems": int(arms.n.max()),
-        "a sign test shows a share of": detectable_share(int(arms.n.max())),
+        "a sign test shows a share of": detectable_share(
+            int((arms.wins + arms.losses).max()), alpha=ALPHA / max(1, int(arms.p.notna().sum()))
+        ),
         "arms that differ (Holm)": int((arms.p_holm < 0.05).sum()),
     }
     for name, arms in found.items()
-    if len(arms)
 }
-power = pd.DataFrame(rows).T
+power = pd.DataFrame(
+    rows, index=["arms", "problems", "a sign test shows a share of", "arms that differ (Holm)"]
+).T
 table(
     power,
     {
@@ -155,6 +160,6 @@ table(
 )
 
 # %% [markdown]
-# "None" means that not even the same sign in all problems would be below 0.05: a sign test takes six. There, ratios and
-# their intervals say in which direction to look, no more. What shows without a test is large: arms that never
+# Shares are those of problems that differ, at the level that Holm leaves the smallest p of the table, with power 80 %.
+# "None" means that not even the same sign in all problems would do. There, ratios and their intervals say in which direction to look, no more. What shows without a test is large: arms that never
 # arrive, or a topology that is another from the first check.

@@ -116,7 +116,9 @@ shown = pd.DataFrame(rows).T
 table(shown) if rows else missing("tsp bench --paradigms FILE")
 
 # %% [markdown]
-# Trained with PEFT and transformers alone (float32, the prompt before everything), epochs until the answer is right. In
+# Trained with PEFT and transformers alone (float32, the prompt before everything), epochs until the answer is right; a
+# run ends there, so "first → last" spans as many epochs as it took. Learning rates were chosen by hand for each kind and
+# are in the data. In
 # higher dimension distances concentrate, and with them $\delta$ and $\zeta$; at weight 1 the force of TSLoss is set
 # against a gradient of another size in each. What carries over is the code, not the weight.
 #

@@ -18,8 +18,8 @@
 #
 # Each model, data set, regime and method that the paper {cite}`anonymous-topology` or its published version
 # {cite}`huang2026structural` reports, and what has become of it here: trained and published, trained here, or not run,
-# with the command that trains it and the memory that takes. What is not run goes through the tests in another form: a tiny
-# random model of the same architecture is trained in both regimes and with every method.
+# with the command that trains it and the memory that takes. What is not run is in the tests in another form: they train a tiny
+# random model of the same architecture.
 
 # %% tags=["parameters"]
 runs = ""  # the run store; empty: $TSP_RUNS, else runs

@@ -19,9 +19,11 @@ from tsp.evidence import (
     pairs,
     plain_checks,
     side_by_side,
+    solved,
     unseen_shares,
 )
 from tsp.geometry import surrogate, two_pairs
+from tsp.models import MODELS
 from tsp.paper import (
     ALPHA,
     APPENDIX_TASKS,
@@ -35,9 +37,11 @@ from tsp.records import NO_PROMPT
 from tsp.stats import PairedResult, holm, holm_levels, paired_ratio, signed_rank
 from tsp.verdicts import (
     FEWEST,
+    SHUFFLES,
     Verdict,
     judge_changes,
     judge_correlation,
+    judge_no_correlation,
     judge_signs,
     median_interval,
     share_interval,
@@ -46,7 +50,11 @@ from tsp.verdicts import (
 )
 
 OTHERS = ("ce", "l2", "pairwise")  # what the published version sets TSLoss against
-LITTLE = 0.1  # of its first value: the largest fall that is a little
+LITTLE = 0.1  # of its first value: the largest fall that is a little, what is left of little
+EARLY = 0.25  # of the epochs: in which entropy is said to fall rapidly
+SMALL_RHO = 0.324  # of H1 counts: the smallest that Table 2 calls a correlation
+STEPS_OF_A_SET = 2  # optimiser steps of an epoch of ten problems in batches of eight
+FEWEST_SIZES = 3
 NEAR_ZERO = 0.1  # of its first value: the largest loss that is near zero
 FEWEST_UNSEEN = 50
 ALL_TASKS = (*MAIN_TASKS, *APPENDIX_TASKS)
@@ -170,11 +178,40 @@ def _density(evidence: Evidence) -> Verdict | None:
         return None
     fall = 1 - spread["first"] / spread["last"]  # of n / D, as a share of its first value
     claimed = (loops.change < 0) & (fall >= 0) & (fall <= LITTLE)
-    counts = (int(claimed.sum()), 0, int((~claimed).sum()))
-    verdict, why, p = judge_signs(*counts, alpha=evidence.alpha)
-    why += f"; the H1 count falls in {(loops.change < 0).sum()} units"
-    low, high = median_interval(fall)
-    return Verdict(verdict, len(fall), float(fall.median()), low, high, why, p)
+    more = f"the H1 count falls in {(loops.change < 0).sum()} units"
+    return _happens(claimed, fall, evidence.alpha, more)
+
+
+def _happens(event: pd.Series, shown: pd.Series, alpha: float, more: str = "") -> Verdict:
+    """Verdict on "it happens in most units", where not to happen is the reverse."""
+    here = int(event.sum())
+    verdict, why, p = judge_signs(here, 0, len(event) - here, alpha=alpha)
+    why = f"{why}; {more}" if more else why
+    interval = median_interval(shown)
+    return Verdict(verdict, len(event), float(shown.median()), *interval, why, p)
+
+
+def _loops_vanish(evidence: Evidence) -> Verdict | None:
+    ends = first_and_last(evidence, "h1_count")
+    ends = ends[ends["first"] > 0]
+    if ends.empty:
+        return None
+    left = ends["last"] / ends["first"]
+    return _happens(left <= LITTLE, left, evidence.alpha)
+
+
+def _entropy_early(evidence: Evidence) -> Verdict | None:
+    rows = plain_checks(evidence)
+    if rows.empty:
+        return None
+    runs = rows.groupby(["id", *UNIT])
+    falls = {}
+    for name, most in (("early", EARLY), ("all", 1.0)):
+        upto = rows[rows.epoch <= most * runs.epoch.transform("max")]
+        ends = upto.groupby(["id", *UNIT]).persistence_entropy.agg(["first", "last"])
+        falls[name] = (ends["first"] - ends["last"]).groupby(UNIT).median()
+    share = falls["early"] / falls["all"]
+    return _happens((falls["all"] > 0) & (share >= 0.5), share, evidence.alpha)
 
 
 def _everywhere(evidence: Evidence) -> Verdict | None:
@@ -199,35 +236,47 @@ def _falls_faster_multi(evidence: Evidence) -> Verdict | None:
     rows = plain_checks(evidence)
     if rows.empty:
         return None
-    strata = ["model", "task"]
-    last = rows.groupby([*strata, "id"]).epoch.max().groupby(strata).min().rename("common")
-    kept = rows.join(last, on=strata).query("epoch <= common")
-    first = kept.groupby("id").h1_count.transform("first")
-    share = (kept.h1_count / first)[first > 0].groupby([kept[key] for key in ["id", *UNIT]]).mean()
-    units = share.groupby(UNIT).median().reset_index(name="share")
-    units = units[units.groupby(strata).regime.transform("nunique") == 2]
-    if units.empty:
+    steps = rows.epoch * np.where(rows.regime == "multi", STEPS_OF_A_SET, 1)
+    by_epoch, by_step = (_loops_left(rows.assign(clock=it)) for it in (rows.epoch, steps))
+    if by_epoch.empty:
         return None
-    sets = (units.regime == "multi").to_numpy()
-    label = units.groupby(strata).ngroup().to_numpy()
-    values = units.share.to_numpy()
-    _, p = stratified_rho(values, sets, label)
-    wins = [
-        (np.sign(values[here & ~sets] - values[here & sets][:, None]) + 1).ravel() / 2
-        for here in (label == it for it in np.unique(label))
-    ]
-    faster = float(np.concatenate(wins).mean())
+    faster, at_steps = _set_faster(by_epoch), _set_faster(by_step)
+    values, sets, label = by_epoch.left.to_numpy(), by_epoch.sets.to_numpy(), by_epoch.label
+    rho, p = stratified_rho(values, sets, label.to_numpy())
+    wins = sum(int(it.sets.sum() * (~it.sets).sum()) for _, it in by_epoch.groupby("label"))
     why = f"a set loses its loops faster than a problem of its task in {faster:.0%} of "
-    why += f"{sum(map(len, wins))} comparisons ({sets.sum()} sets, {(~sets).sum()} problems); "
-    least = 1 / np.prod([comb(len(it), int(it.sum())) for it in _by(label, sets)])
-    why += f"p = {p:.3g} by shuffling within tasks, at least {2 * least:.2g} with so many"
-    decided = "reproduced" if faster > 0.5 else "not reproduced"
+    why += f"{wins} comparisons ({sets.sum()} sets, {(~sets).sum()} problems), {at_steps:.0%} at "
+    ways = np.prod([comb(len(it), int(it.sum())) for _, it in by_epoch.groupby("label").sets])
+    why += f"equal optimiser steps; p = {p:.3g} by shuffling within tasks, at least "
+    why += f"{max(2 / ways, 1 / (1 + SHUFFLES)):.2g} with so many"
+    decided = "reproduced" if rho < 0 else "not reproduced"
     verdict = decided if p < evidence.alpha else "inconclusive"
-    return Verdict(verdict, len(units), faster, np.nan, np.nan, why, p)
+    found = Verdict(verdict, len(by_epoch), faster, np.nan, np.nan, why, p)
+    return _unless(found, at_steps <= 0.5, why)
 
 
-def _by(label: np.ndarray, values: np.ndarray) -> list[np.ndarray]:
-    return [values[label == it] for it in np.unique(label)]
+def _loops_left(rows: pd.DataFrame) -> pd.DataFrame:
+    """Share of the first loops that is left, mean over the clock's common readings of a stratum.
+
+    One row a unit of the models and tasks that have both regimes: ``left``, ``sets``, ``label``.
+    """
+    strata = ["model", "task"]
+    seen = rows.groupby([*strata, "clock"]).id.transform("nunique")
+    rows = rows[seen == rows.groupby(strata).id.transform("nunique")]
+    first = rows.groupby("id").h1_count.transform("first")
+    share = (rows.h1_count / first)[first > 0].groupby([rows[key] for key in ["id", *UNIT]]).mean()
+    units = share.groupby(UNIT).median().reset_index(name="left")
+    units = units[units.groupby(strata).regime.transform("nunique") == 2]
+    return units.assign(sets=units.regime == "multi", label=units.groupby(strata).ngroup())
+
+
+def _set_faster(units: pd.DataFrame) -> float:
+    """Share of comparisons of a set with a problem of its stratum in which less is left of it."""
+    wins = [
+        np.sign(np.subtract.outer(it.left[~it.sets].to_numpy(), it.left[it.sets].to_numpy()))
+        for _, it in units.groupby("label")
+    ]
+    return float(np.mean(np.concatenate([it.ravel() for it in wins]) / 2 + 0.5)) if wins else np.nan
 
 
 # Topology and accuracy -----------------------------------------------------------------------
@@ -247,6 +296,22 @@ def _correlates(feature: str) -> Rule:
             units.accuracy.to_numpy(),
             strata=strata,
             printed=printed,
+            alpha=evidence.alpha,
+        )
+
+    return rule
+
+
+def _no_correlation(feature: str) -> Rule:
+    def rule(evidence: Evidence) -> Verdict | None:
+        units = at_balanced_check(evidence, feature)
+        if units.empty:
+            return None
+        return judge_no_correlation(
+            units[feature].to_numpy(),
+            units.accuracy.to_numpy(),
+            strata=units.groupby(STRATUM).ngroup().to_numpy(),
+            small=SMALL_RHO,
             alpha=evidence.alpha,
         )
 
@@ -291,22 +356,74 @@ def _halves_iterations(evidence: Evidence) -> Verdict | None:
     why = f"best of {len(cells)} cells: {', '.join(name)}; medians of all: "
     why += ", ".join(f"{cell.median_ratio:.2f}" for cell in cells.values())
     if best.median_ratio <= 0.5:
-        p, decided = min(1.0, best.p * len(cells)), "reproduced"
-        why += f"; sign test p = {best.p:.3g}, times {len(cells)} cells"
+        one = _share_of(told.loc[name], 0.5, below=True)
+        p, decided = min(1.0, one * len(cells)), "reproduced"
+        why += f"; at most one half by a sign test, p = {one:.3g}, times {len(cells)} cells"
     else:
-        p, decided = max(_over_half(told.loc[cell]) for cell in cells), "not reproduced"
+        p = max(_share_of(told.loc[cell], 0.5, below=False) for cell in cells)
+        decided = "not reproduced"
         why += f"; over one half in every cell by sign tests of p = {p:.3g} at most"
     verdict = decided if p < evidence.alpha else "inconclusive"
     return Verdict(verdict, best.n, best.median_ratio, best.low, best.high, why, p)
 
 
-def _over_half(units: pd.DataFrame) -> float:
-    """p of a sign test that a unit takes more than half the iterations with TSLoss.
+def _share_of(units: pd.DataFrame, share: float, *, below: bool) -> float:
+    """p of a one-sided sign test that units take at most, or over, a share of the iterations.
 
-    One that only TSLoss solves may have taken any share, so it counts as at most half.
+    A unit that only TSLoss solves took at most ``ts / limit`` of them, maybe less: below a larger
+    share it speaks for neither side.
     """
-    over = int((units.ts > units.ce / 2).sum())
-    return float(binomtest(over, len(units), alternative="greater").pvalue)
+    least = units.ce.replace(np.inf, np.nan).fillna(units.limit)
+    here = units.ts <= share * least if below else units.ts > share * units.ce
+    return float(binomtest(int(here.sum()), len(units), alternative="greater").pvalue)
+
+
+def _fourfold(evidence: Evidence) -> Verdict | None:
+    units = iterations(
+        replace(evidence, runs=_on(evidence.runs, "qwen1.5-14b-chat")), lambda_ts=1.0
+    )
+    told = units[np.isfinite(units[["ce", "ts"]]).any(axis=1)]
+    if told.empty:
+        return None
+    result = _ratio(told)
+    below = result.median_ratio <= 0.25
+    p = _share_of(told, 0.25, below=below)
+    word = "at most" if below else "over"
+    why = f"{word} one quarter by a sign test over {len(told)} units, p = {p:.3g}"
+    decided = "reproduced" if below else "not reproduced"
+    verdict = decided if p < evidence.alpha else "inconclusive"
+    return Verdict(verdict, result.n, result.median_ratio, result.low, result.high, why, p)
+
+
+def _on(runs: pd.DataFrame, model: str) -> pd.DataFrame:
+    return runs[runs.model == model] if len(runs) else runs
+
+
+def _smaller_gain(evidence: Evidence) -> Verdict | None:
+    units = iterations(evidence, lambda_ts=1.0)
+    if units.empty:
+        return None
+    reached = units[["ce", "ts"]].min(axis=1)
+    ratio = np.minimum(units.ts, units.limit) / np.minimum(units.ce, units.limit)
+    table = ratio[np.isfinite(reached)].unstack("model")
+    table = table[sorted(set(table) & set(MODELS), key=lambda it: MODELS[it].parameters)]
+    table = table[table.notna().sum(axis=1) >= FEWEST_SIZES]
+    if table.empty:
+        return None
+    trends = [_kendall(row[~np.isnan(row)]) for row in table.to_numpy()]
+    return judge_changes(trends, claimed=1, alpha=evidence.alpha)
+
+
+def _as_effective(evidence: Evidence) -> Verdict | None:
+    units = iterations(evidence, lambda_ts=1.0)
+    units = units[np.isfinite(units.ce)]
+    if units.empty:
+        return None
+    also = np.isfinite(units.ts)
+    more = f"TSLoss solves {int(also.sum())} of the {len(units)} that are solved without it"
+    verdict = _happens(also, also.astype(float), evidence.alpha, more)
+    low, high = share_interval(int(also.sum()), len(units))
+    return replace(verdict, estimate=float(also.mean()), low=low, high=high)
 
 
 def _simpler_topology(evidence: Evidence) -> Verdict | None:
@@ -334,9 +451,7 @@ def _lower_loss(evidence: Evidence) -> Verdict | None:
 
 def _monotone(evidence: Evidence) -> Verdict | None:
     weights = [weight for weight in reported("table4").lambda_ts if weight <= 1]
-    columns = {0: iterations(evidence, lambda_ts=1.0).ce}
-    columns |= {w: iterations(evidence, lambda_ts=w).ts for w in weights if w > 0}
-    table = pd.DataFrame(columns).dropna()
+    table = solved(evidence, weights=weights)[weights]
     table = table[np.isfinite(table).any(axis=1)]
     if table.empty:
         return None
@@ -361,54 +476,60 @@ def _ten_fails(evidence: Evidence) -> Verdict | None:
     units = units[np.isfinite(units.ce)]
     if units.empty:
         return None
-    failed = int(np.isinf(units.ts).sum())
-    verdict, why, p = judge_signs(failed, 0, len(units) - failed, alpha=evidence.alpha)
-    interval = share_interval(failed, len(units))
-    return Verdict(verdict, len(units), failed / len(units), *interval, why, p)
+    failed = np.isinf(units.ts)
+    verdict = _happens(failed, failed.astype(float), evidence.alpha)
+    low, high = share_interval(int(failed.sum()), len(units))
+    return replace(verdict, estimate=float(failed.mean()), low=low, high=high)
 
 
-def _totals(evidence: Evidence, weights: Sequence[float]) -> pd.DataFrame:
-    """Total loss by epoch: one row a run and epoch; only units and seeds with all the weights."""
+def _totals(evidence: Evidence, weights: Sequence[float], *, epochs: int = 1) -> pd.DataFrame:
+    """Total loss by epoch: one row a run and epoch, up to the shortest run of a unit and seed.
+
+    Only units and seeds with all the weights, each trained for so many epochs.
+    """
     runs = evidence.runs
     if runs.empty or "total" not in evidence.losses:
         return pd.DataFrame()
     runs = runs[runs.method.isin(["ce", "tsloss"]) & runs.lambda_ts.isin(weights)]
-    many = runs.groupby([*UNIT, "seed"]).lambda_ts.transform("nunique")
-    runs = runs[many == len(weights)]
-    rows = runs[["id", "lambda_ts", "seed", *UNIT]].merge(evidence.losses, on="id")
-    return rows.sort_values(["id", "epoch"])
+    seeds = runs.groupby([*UNIT, "seed"])
+    runs = runs.assign(common=seeds.epochs.transform("min"))
+    runs = runs[(seeds.lambda_ts.transform("nunique") == len(weights)) & (runs.common >= epochs)]
+    rows = runs[["id", "lambda_ts", "seed", "common", *UNIT]].merge(evidence.losses, on="id")
+    return rows[rows.epoch <= rows.common].sort_values(["id", "epoch"])
 
 
 def _weights_converge(evidence: Evidence) -> Verdict | None:
-    rows = _totals(evidence, list(reported("table4").lambda_ts))
-    if rows.empty or rows.groupby("id").epoch.max().min() < FIGURE4_EPOCHS:
+    rows = _totals(evidence, list(reported("table4").lambda_ts), epochs=FIGURE4_EPOCHS)
+    if rows.empty:
         return None
-    rows = rows[rows.epoch <= FIGURE4_EPOCHS]
-    last = rows[rows.epoch > FIGURE4_EPOCHS - 5].groupby(["id", *UNIT]).total.mean()
-    share = (last / rows.groupby(["id", *UNIT]).total.first()).groupby(UNIT).max()
-    near = int((share < NEAR_ZERO).sum())
-    verdict, why, p = judge_signs(near, 0, len(share) - near, alpha=evidence.alpha)
-    low, high = median_interval(share)
-    return Verdict(verdict, len(share), float(share.median()), low, high, why, p)
+    of_run = rows[rows.epoch <= FIGURE4_EPOCHS].groupby(["id", "seed", *UNIT])
+    first, last = (
+        of_run.total.first(),
+        of_run.total.apply(lambda it: it.iloc[-5:].mean(skipna=False)),
+    )
+    share = (last / first).fillna(np.inf)  # a loss that is no number has not converged
+    share = share.groupby([*UNIT, "seed"]).max().groupby(UNIT).median()
+    return _happens(share < NEAR_ZERO, share, evidence.alpha)
 
 
 def _ten_oscillates(evidence: Evidence) -> Verdict | None:
     rows = _totals(evidence, (1.0, 10.0))
     if rows.empty:
         return None
-    rises = rows.groupby("id").total.diff().clip(lower=0) / rows.groupby("id").total.transform(
-        "first"
-    )
-    units = rises.groupby([rows[key] for key in [*UNIT, "lambda_ts"]]).sum().unstack("lambda_ts")
-    return judge_changes(units[10.0] - units[1.0], claimed=1, alpha=evidence.alpha)
+    of_run = rows.groupby("id").total
+    rises = of_run.diff().clip(lower=0) / of_run.transform("first")
+    keys = [rows[key] for key in [*UNIT, "seed", "lambda_ts"]]
+    total = rises.groupby(keys).sum().unstack("lambda_ts")
+    change = (total[10.0] - total[1.0]).groupby(UNIT).median()
+    return judge_changes(change, claimed=1, alpha=evidence.alpha)
 
 
 # Problems that no prompt was trained on ------------------------------------------------------
 
 
 def _better_downstream(evidence: Evidence) -> Verdict | None:
-    shares = unseen_shares(evidence, fewest=FEWEST_UNSEEN)
-    if not {"tsloss", *OTHERS} <= set(shares.columns):
+    shares = unseen_shares(evidence, methods=("tsloss", *OTHERS), fewest=FEWEST_UNSEEN)
+    if shares.empty:
         return None
     changes = {name: shares.tsloss - shares[name] for name in OTHERS}
     tests = {
@@ -452,16 +573,20 @@ def _variances(evidence: Evidence) -> Verdict:
 RULES: dict[str, Rule] = {
     "h0-count-constant": _h0_count_constant,
     "h1-count-falls": _falls("h1_count"),
+    "loops-vanish": _loops_vanish,
     "h0-lifespan-grows": _h0_lifespan_grows,
     "entropy-falls": _entropy_falls,
+    "entropy-early": _entropy_early,
     "density-minimal": _density,
     "h1-falls-faster-multi": _falls_faster_multi,
     "h0-lifespan-accuracy": _correlates("h0_mean_lifespan"),
     "h1-count-accuracy": _correlates("h1_count"),
     "entropy-accuracy": _correlates("persistence_entropy"),
+    "h1-lifespan-accuracy": _no_correlation("h1_mean_lifespan"),
     "same-everywhere": _everywhere,
     "tsloss-fewer-iterations": _fewer_iterations,
     "tsloss-halves-iterations": _halves_iterations,
+    "tsloss-as-effective": _as_effective,
     "tsloss-simpler-topology": _simpler_topology,
     "tsloss-lower-loss": _lower_loss,
     "lambda-monotone": _monotone,
@@ -469,6 +594,8 @@ RULES: dict[str, Rule] = {
     "all-weights-converge": _weights_converge,
     "lambda-ten-oscillates": _ten_oscillates,
     "variances-equal": _variances,
+    "small-models-gain-more": _smaller_gain,
+    "qwen-fourfold": _fourfold,
     "better-downstream": _better_downstream,
 }
 """The rule of each claim as code; a claim without one is not tested here."""

@@ -124,49 +124,59 @@ def _balanced(rows: pd.DataFrame, feature: str) -> pd.DataFrame:
 
 
 def pairs(evidence: Evidence, *, lambda_ts: float) -> pd.DataFrame:
-    """Runs that differ in TSLoss alone, one row a pair; columns of each run end in _ce and _ts.
-
-    ``iterations_*`` is the first solved epoch within the shorter run's length, else infinite.
-    """
+    """Runs that differ in TSLoss alone, one row a pair; ``id_ce`` and ``id_ts`` name them."""
     runs = evidence.runs
     if runs.empty:
         return pd.DataFrame()
-    columns = ["id", "epochs", "solved_epoch", "solved_at_start"]
     arms = (runs.method == "ce", (runs.method == "tsloss") & (runs.lambda_ts == lambda_ts))
-    ce, ts = (runs.loc[arm, [*UNIT, "seed", *columns]] for arm in arms)
+    ce, ts = (runs.loc[arm, [*UNIT, "seed", "id"]] for arm in arms)
     both = ce.merge(ts, on=[*UNIT, "seed"], suffixes=("_ce", "_ts"))
-    limit = both[["epochs_ce", "epochs_ts"]].min(axis=1)
-    for arm in ("ce", "ts"):
-        solved = both[f"solved_epoch_{arm}"]
-        both[f"iterations_{arm}"] = solved.where(solved <= limit, np.inf)
-    return both.assign(limit=limit)
+    return both
+
+
+def solved(evidence: Evidence, *, weights: Sequence[float]) -> pd.DataFrame:
+    """Iterations at several weights of TSLoss: one row a unit, a column a weight, and ``limit``.
+
+    Only seeds with all the weights count, and of a problem that no untrained prompt of theirs
+    solves. All runs of a unit are read up to the shortest one's length, ``limit``; what is not
+    solved by then is infinite. Medians over seeds; of an even number of them the lower of the two
+    in the middle, since a mean with a run that never arrived would be infinite.
+    """
+    runs = evidence.runs
+    names = [*weights, "limit"]
+    if runs.empty:
+        return pd.DataFrame(columns=names, dtype=float)
+    runs = runs[runs.method.isin(["ce", "tsloss"]) & runs.lambda_ts.isin(weights)]
+    seeds = runs.groupby([*UNIT, "seed"])
+    whole = seeds.lambda_ts.transform("nunique") == len(weights)
+    started = runs.solved_at_start.astype(bool).groupby([runs[it] for it in [*UNIT, "seed"]])
+    runs = runs[whole & ~started.transform("any")]
+    limit = runs.groupby(UNIT).epochs.transform("min")
+    runs = runs.assign(limit=limit, first=runs.solved_epoch.where(runs.solved_epoch <= limit))
+    runs["first"] = runs["first"].fillna(np.inf)
+    table = runs.groupby([*UNIT, "lambda_ts"])["first"].quantile(0.5, interpolation="lower")
+    units = table.unstack("lambda_ts").reindex(columns=list(weights))
+    return units.join(runs.groupby(UNIT).limit.first())[names]
 
 
 def iterations(evidence: Evidence, *, lambda_ts: float) -> pd.DataFrame:
-    """Median iterations of each unit without (``ce``) and with TSLoss (``ts``), and ``limit``.
-
-    Units already solved by the untrained prompt are left out. Of an even number of seeds it is
-    the lower of the two in the middle: a mean with a run that never arrived would be infinite.
-    """
-    both = pairs(evidence, lambda_ts=lambda_ts)
-    if both.empty:
-        return pd.DataFrame(columns=["ce", "ts", "limit"], dtype=float)
-    both = both[~(both.solved_at_start_ce.astype(bool) | both.solved_at_start_ts.astype(bool))]
-    columns = ["iterations_ce", "iterations_ts", "limit"]
-    units = both.groupby(UNIT)[columns].quantile(0.5, interpolation="lower")
+    """Iterations of each unit without (``ce``) and with TSLoss (``ts``), as `solved` has them."""
+    units = solved(evidence, weights=(0.0, lambda_ts))
     return units.set_axis(["ce", "ts", "limit"], axis=1)
 
 
-def unseen_shares(evidence: Evidence, *, fewest: int) -> pd.DataFrame:
+def unseen_shares(evidence: Evidence, *, methods: Sequence[str], fewest: int) -> pd.DataFrame:
     """Share of held-out problems answered right: one row a unit, a column a method at weight 1.
 
-    Medians over seeds; only units that were trained with every method that is there, and, of their
-    model and task, only problems that all prompts were asked, at least so many.
+    Medians over the seeds that were trained with all the methods; of a model and task, only
+    problems that all these prompts were asked, at least so many.
     """
     runs, answers = evidence.runs, evidence.answers
     if runs.empty or answers.empty:
         return pd.DataFrame()
-    runs = runs[runs.lambda_ts == (runs.method != "ce")]
+    runs = runs[runs.method.isin(methods) & (runs.lambda_ts == (runs.method != "ce"))]
+    runs = runs[runs.id.isin(answers.id)]
+    runs = runs[runs.groupby([*UNIT, "seed"]).method.transform("nunique") == len(methods)]
     told = runs[["id", *UNIT, "method"]].merge(answers[["id", "sha256", "correct"]], on="id")
     of_task = told.groupby(["model", "task"])
     by_all = told.groupby(["model", "task", "sha256"]).id.transform("nunique")

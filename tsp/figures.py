@@ -5,7 +5,7 @@ a cell, and a loop over many of them keeps none open.
 """
 
 from collections.abc import Callable, Sequence, Sized
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -257,7 +257,9 @@ def figure5(store: Store, *, protocol: str = "tuned") -> Figure:
     return fig
 
 
-def noise_band(ax: Axes, runs: Sequence[Run], *, share: bool = False) -> None:
+def noise_band(
+    ax: Axes, runs: Sequence[Run], *, share: bool = False, along: Literal["x", "y"] = "y"
+) -> None:
     """Shade how many H1 bars random clouds have: what a count is to be compared with.
 
     Parameters
@@ -269,6 +271,8 @@ def noise_band(ax: Axes, runs: Sequence[Run], *, share: bool = False) -> None:
         drawn for runs of several shapes, or of none that is stored.
     share
         The ordinate is the number over n.
+    along
+        The axis that counts, if it is not the ordinate.
     """
     shapes = {tuple(run.record.get("shape", ())) for run in runs}
     if len(shapes) != 1 or not (shape := shapes.pop()):
@@ -276,7 +280,8 @@ def noise_band(ax: Axes, runs: Sequence[Run], *, share: bool = False) -> None:
     counts = gaussian_counts(*shape) / (shape[0] if share else 1)
     low, high = np.quantile(counts, [0.025, 0.975])
     label = f"$H_1$ of Gaussian clouds, n = {shape[0]}, d = {shape[1]}: 95 %"
-    ax.axhspan(low, high, color="0.88", lw=0, zorder=0, label=label)
+    span = ax.axhspan if along == "y" else ax.axvspan
+    span(low, high, color="0.88", lw=0, zorder=0, label=label)
 
 
 def empty(height: float) -> Figure:

@@ -131,7 +131,7 @@ def persistence(prompts: Tensor, *, beta_h0: float = 1.0, beta_h1: float = 1.0) 
     length: the diagram's pairing is computed without gradient and the lengths are read from the
     differentiable distance matrix. The variance is over the n - 1 finite deaths, coincident
     points counting with deaths of 0. nan propagates. The pairing runs on the CPU, one cloud
-    after another. Experiments with this method come later; the loss itself is complete.
+    after another.
 
     References
     ----------

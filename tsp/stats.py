@@ -122,7 +122,7 @@ class BlockTest(NamedTuple):
     mean, low, high
         Mean and middle 95 % of the same when the second series of whole blocks are shuffled.
     p
-        Two-sided: twice the rarer side of that distribution, at least 1 / (shuffles + 1).
+        Two-sided: twice the rarer side of that distribution, at least 2 / (shuffles + 1).
     blocks
         How many have another to be exchanged with.
     """
@@ -325,7 +325,7 @@ def paired_ratio(standard: Any, treated: Any, *, cap: Any) -> PairedResult:
     sign is known although its ratio is not; if both are, the pair is a tie. Hence the exact sign
     test, which uses signs alone: a signed-rank test would have to rank ratios that nobody
     measured. The ratio counts a censored run at the cap, which draws the median towards 1. The
-    interval is the percentile bootstrap over pairs with a fixed seed; nan for fewer than two.
+    interval is the percentile bootstrap over pairs with a fixed seed; nan for fewer than six.
 
     Examples
     --------
@@ -482,8 +482,8 @@ def detectable_rho(n: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
 
 
 def _median_interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the median."""
-    if len(values) < 2:
+    """95 % percentile bootstrap interval of the median; fewer than six values cannot hold it so."""
+    if len(values) < 6:
         return math.nan, math.nan
     found = stats.bootstrap(
         (values,), np.median, method="percentile", n_resamples=RESAMPLES, rng=0

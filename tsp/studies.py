@@ -55,12 +55,12 @@ def study(
     -------
     DataFrame
         `COLUMNS`, one row an arm. ``arm``: how it differs from the protocol's defaults, in words.
-        ``n`` problems; ``iterations``: the median over problems, of medians over seeds, of the
-        first epoch with all answers right, at least the number that is given where ``censored``.
-        Against the base arm, over ``pairs`` problems that both have: wins, ties, losses, the
-        median ratio with its interval, the sign test's ``p`` (`paired_ratio`) and the signed-rank
-        test's (`signed_rank`), each also adjusted over the arms (`holm`). Means over
-        problems of topology at the last check.
+        ``n`` problems; ``iterations``: the median over problems, of medians over seeds (of two
+        the sooner), of the first epoch with all answers right, at least the number that is given
+        where ``censored``. Against the base arm, over ``pairs`` problems that both have: wins,
+        ties, losses, the median ratio with its interval, the sign test's ``p`` (`paired_ratio`)
+        and the signed-rank test's (`signed_rank`), each also adjusted over the arms (`holm`). Means
+        over problems of topology at the last check.
 
     Raises
     ------
@@ -109,8 +109,10 @@ def _units(runs: pd.DataFrame, topology: pd.DataFrame) -> pd.DataFrame:
     runs = runs.join(last[shown], on="id")
     runs = runs[~runs.solved_at_start.astype(bool)]
     runs = runs.assign(iterations=runs.solved_epoch.fillna(np.inf), cap=runs.epochs)
-    columns = ["iterations", "cap", *shown]  # of two seeds the lower, as in `evidence.iterations`
-    return runs.groupby(["arm", *UNIT])[columns].quantile(0.5, interpolation="lower")
+    seeds = runs.groupby(["arm", *UNIT])
+    # Of two seeds the sooner, as in `evidence.solved`.
+    count = seeds[["iterations", "cap"]].quantile(0.5, interpolation="lower")
+    return count.join(seeds[shown].median())
 
 
 def _row(arm: str, units: pd.DataFrame, base: str) -> list[Any]:

@@ -188,6 +188,32 @@ def stratified_rho(x: np.ndarray, y: np.ndarray, strata: np.ndarray) -> tuple[fl
     return rho, float((1 + extreme.sum()) / (1 + SHUFFLES))
 
 
+def attainable_rho(x: np.ndarray, y: np.ndarray, strata: np.ndarray, *, sign: float) -> float:
+    """Largest size of `stratified_rho` that the same values can have in another order.
+
+    A two-valued y has few ranks, and of unequal groups no order reaches 1.
+    """
+    order = np.lexsort((x, strata)), np.lexsort((sign * y, strata))
+    return abs(stratified_rho(x[order[0]], y[order[1]], np.sort(strata))[0])
+
+
+def judge_no_correlation(
+    x: np.ndarray, y: np.ndarray, *, strata: np.ndarray, small: float, alpha: float = ALPHA
+) -> Verdict:
+    """Verdict on "there is no correlation": the interval at 1 - alpha lies within +- small."""
+    if len(x) < FEWEST:
+        return undecided(f"{len(x)} units are too few for a correlation, it takes {FEWEST}", len(x))
+    rho, p = stratified_rho(x, y, strata)
+    free = len(x) - len(np.unique(strata)) + 1
+    low, high = rho_interval(rho, free, alpha)
+    why = f"rho = {rho:.3f} over {len(x)} units, p = {p:.3g} by shuffling; interval at level "
+    why += f"{alpha:.2g}: {low:.2f} to {high:.2f}"
+    verdict = "not reproduced" if p < alpha else "inconclusive"
+    if -small < low and high < small:
+        verdict = "reproduced"
+    return Verdict(verdict, len(x), rho, *rho_interval(rho, free), why, p)
+
+
 def judge_correlation(
     x: np.ndarray, y: np.ndarray, *, strata: np.ndarray, printed: float, alpha: float = ALPHA
 ) -> Verdict:
@@ -204,13 +230,16 @@ def judge_correlation(
     low, high = rho_interval(rho, free)
     widest = rho_interval(rho, free, alpha)
     furthest = widest[1] if claimed > 0 else -widest[0]
-    why = f"rho = {rho:.3f} over {len(x)} units (printed: {printed}), p = {p:.3g} by shuffling"
+    most = attainable_rho(x, y, strata, sign=claimed)
+    why = f"rho = {rho:.3f} over {len(x)} units (printed: {printed}; attainable with so many "
+    why += f"solved: {most:.2f}), p = {p:.3g} by shuffling"
     shows = detectable_rho(free, alpha=alpha, power=POWER)
     why += f"; so many show a rho of {shows:.2f} or more at level {alpha:.2g} "
     why += f"with power {POWER:.0%}"
     if p < alpha and rho * claimed > 0:
         return Verdict("reproduced", len(x), rho, low, high, why, p)
-    verdict = "not reproduced" if p < alpha or furthest < abs(printed) / 2 else "inconclusive"
+    against = furthest < min(abs(printed), most) / 2
+    verdict = "not reproduced" if p < alpha or against else "inconclusive"
     return Verdict(verdict, len(x), rho, low, high, why, p)
 
 
