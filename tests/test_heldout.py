@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from tests.conftest import problem, spec
+from tests.handmade import stored
 from tests.test_attention import lively
 from tests.test_decoding import plain_greedy
 from tsp.decoding import EXTRA_TOKENS
-from tsp.heldout import evaluate, remember, unseen
+from tsp.heldout import compared, evaluate, remember, unseen
 from tsp.prompts import as_input
 from tsp.reading import Row
 from tsp.records import ANSWER_COLUMNS as COLUMNS
@@ -112,6 +113,24 @@ def test_the_command_asks_what_no_prompt_has_seen(tmp_path):
     assert out.stdout.startswith(NONE)
     seen = {it["sha256"] for run in store.sound()[0] for it in run.record["problems"]}
     assert not seen & set(found.sha256)
+
+
+def test_only_comparable_runs_are_asked(tmp_path):
+    """Problems and seeds with the most methods, weight 1, defaults, one task and protocol."""
+    store = Store(tmp_path)
+    arms = [{"method": "ce"}, *({"method": it, "lambda_ts": 1.0} for it in ("tsloss", "l2"))]
+    told = {"contents": ("a",), "problem": 0}
+    wanted = {stored(store, **arm, **told) for arm in arms}
+    for arm in arms[:2]:  # without L2
+        stored(store, **arm, contents=("b",), problem=1)
+    stored(store, method="tsloss", lambda_ts=10.0, **told)
+    for other in ({"protocol": "paper"}, {"tau": 1.0}, {"task": "mmlu_cf"}, {"regime": "multi"}):
+        stored(store, method="tsloss", lambda_ts=1.0, contents=("c",) * 10, **other)
+    found = compared(store, task="gsm8k", model="smollm2-135m-instruct")
+    assert {run.id for run in found} == wanted
+    assert {
+        run.spec.task for run in compared(store, task="mmlu_cf", model=found[0].spec.model)
+    } == {"mmlu_cf"}
 
 
 def test_the_command_wants_prompts(tmp_path):

@@ -97,7 +97,7 @@ def test_two_runs_of_a_seed_move_in_directions_of_their_own(smoke):
     assert abs(np.corrcoef(drawn)[0, 1]) < 0.2
 
 
-def test_nulls_are_as_far_from_the_start_as_training_took_the_prompt(smoke, monkeypatch):
+def test_walks_start_where_the_prompt_did_and_take_its_steps(smoke, monkeypatch):
     from tsp import nulls as module
 
     run, walks = smoke.read(smoke.ids()[0]), []

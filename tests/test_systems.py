@@ -4,8 +4,7 @@ import pytest
 
 from tests.handmade import stored
 from tsp import models
-from tsp.paper import MAIN_TASKS, SYSTEMS, reported
-from tsp.records import load_runs
+from tsp.paper import SYSTEMS, reported
 from tsp.runs import Store
 from tsp.spec import RunSpec
 from tsp.systems import COLUMNS, RELATIVES, systems
@@ -71,19 +70,21 @@ def test_wrong_answers_and_other_weights_are_no_cell_of_the_paper(tmp_path):
     assert table[table.runs == 1].method.tolist() == ["ce"]
 
 
-def test_runs_are_counted(smoke, monkeypatch):
-    monkeypatch.setattr("tsp.systems.OURS", ("tiny-llama", "gemma-3-270m"))
-    monkeypatch.setitem(RELATIVES, "tiny-llama", "tiny-llama")
-    table = systems(smoke).set_index(["model", "task", "regime", "method"])
-    runs = load_runs(smoke)
-    runs = runs[runs.setting == ""]
-    for (task, regime, method), rows in runs.groupby(["task", "regime", "method"]):
-        if ("tiny-llama", task, regime, method) in table.index:
-            row = table.loc[("tiny-llama", task, regime, method)]
-            alike = rows[rows.lambda_ts == (rows.method != "ce")]
-            assert (row.state, row.runs) == ("run", len(alike))
-    assert table.loc["gemma-2b-it"].runs.sum() == 0
-    assert models.DEFAULT not in table.index
-    monkeypatch.setattr("tsp.systems.data_dir", lambda name: smoke.root)
-    assert set(systems(smoke).query("runs > 0").state) == {"published"}
-    assert set(MAIN_TASKS) <= set(table.loc["tiny-llama"].index.get_level_values("task"))
+def test_runs_are_counted(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    for content in ("a", "b"):
+        for seed in (0, 1):
+            stored(store, contents=(content,), seed=seed)
+    stored(store, contents=("a",), method="tsloss", lambda_ts=1.0)
+    stored(store, contents=tuple("abcdefghij"), regime="multi", task="math")
+    cells = systems(store).query("runs > 0").set_index(["model", "task", "regime", "method"])
+    name = models.DEFAULT
+    counts = {key: (row.problems, row.runs) for key, row in cells.iterrows()}
+    assert counts == {
+        (name, "gsm8k", "single", "ce"): (2, 4),
+        (name, "gsm8k", "single", "tsloss"): (1, 1),
+        (name, "math", "multi", "ce"): (1, 1),
+    }
+    assert set(cells.state) == {"run"}
+    monkeypatch.setattr("tsp.systems.data_dir", lambda name: store.root)
+    assert set(systems(store).query("runs > 0").state) == {"published"}
