@@ -384,7 +384,11 @@ def pack_runs(
         typer.Option("--publish", help="Small, and without texts that are not this project's."),
     ] = False,
     prompts: Annotated[
-        int, typer.Option(help="With --publish: of so many runs the prompts are kept.", min=0)
+        int,
+        typer.Option(
+            help="With --publish: so many runs keep prompts, first those without a regulariser.",
+            min=0,
+        ),
     ] = 0,
 ) -> None:
     """Write runs into one file: to bring them to another host, or to publish them.
@@ -408,7 +412,7 @@ def pack_runs(
     if lost := set(before).difference(ids):
         remedy = f"holds {len(lost)} runs that are not among these; name another file"
         raise InputError("file", str(file), remedy)
-    chosen = [store.read(it) for it in ids]
+    chosen = sorted(map(store.read, ids), key=lambda it: it.spec.method != "ce")
     parts = [it.apart(analysed=publish) for it in chosen]
     if publish:
         parts = [it.published(prompts=k < prompts) for k, it in enumerate(parts)]
