@@ -360,7 +360,7 @@ CLAIMS = (
     Claim(
         "tsloss-as-effective",
         "abstract; section 4.3",
-        "TSLoss is faster while the problems are still solved.",
+        "With TSLoss prompts still come to solve their problems.",
         "table3",
         _share(
             "the run with TSLoss is solved too",
