@@ -473,7 +473,7 @@ for problems in (1, 10):
 #
 # ## Claimed, measured, verdict
 #
-# The rules were written before the runs were made. Units are problems or sets of ten, not runs.
+# Units are problems or sets of ten, not runs. When the rules were written is said in {doc}`02_phenomenon`.
 
 # %% tags=["hide-input"]
 of_chapter = [claim.id for claim in CLAIMS if claim.needs in ("table3", "figure5")]
@@ -490,6 +490,6 @@ rules.set_table_attributes('class="table stacked"')
 
 # %% [markdown]
 # What these runs can show: whether TSLoss makes a visible difference for one small model
-# ({glue:text}`model`: {glue:text}`model-note`) on problems written for this project. What they can not:
+# ({glue:text}`model`: {glue:text}`model-note`) on the problems counted above. What they can not:
 # the paper's own cells, which need its models (`tsp sweep table3 --profile paper`), and a small effect,
 # which needs more problems (`--profile full`).

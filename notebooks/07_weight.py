@@ -106,6 +106,7 @@ shown
 
 # %% tags=["hide-input"]
 losses = load_losses(store)
+losses = losses.reindex(columns=list(dict.fromkeys([*losses, "grad_ts", "grad_ce"])))
 plain = everything[everything.protocol.eq(protocol) & everything.method.isin(["ce", "tsloss"])]
 plain = plain[plain.setting.eq("") & plain.lambda_ts.isin([0.0, 1.0])]
 force = losses[losses.id.isin(plain.id)].merge(

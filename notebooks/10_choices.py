@@ -50,7 +50,7 @@ def show(experiment, fields, base, **more):
     """The table of an experiment, or what trains it."""
     arms = study(store, fields, base=base, protocol=protocol, **more)
     plain = arms.arm.str.contains(",")
-    if plain.any():
+    if plain.any() and arms.pairs.max() > 0:
         found[experiment] = arms
     for key, value in (("arms", len(arms)), ("problems", int(arms.n.max()) if len(arms) else 0)):
         glue(f"{experiment}-{key}", value, display=False)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from math import comb
+from math import comb, prod
 
 import numpy as np
 import pandas as pd
@@ -55,6 +55,7 @@ EARLY = 0.25  # of the epochs: in which entropy is said to fall rapidly
 SMALL_RHO = 0.324  # of H1 counts: the smallest that Table 2 calls a correlation
 STEPS_OF_A_SET = 2  # optimiser steps of an epoch of ten problems in batches of eight
 FEWEST_SIZES = 3
+NO_CHECK = "at no check are some units of a stratum solved and others not"
 NEAR_ZERO = 0.1  # of its first value: the largest loss that is near zero
 FEWEST_UNSEEN = 50
 ALL_TASKS = (*MAIN_TASKS, *APPENDIX_TASKS)
@@ -204,6 +205,11 @@ def _entropy_early(evidence: Evidence) -> Verdict | None:
     rows = plain_checks(evidence)
     if rows.empty:
         return None
+    last = rows.groupby("id").epoch.transform("max")
+    seen = ((rows.epoch > 0) & (rows.epoch <= EARLY * last)).groupby(rows.id).transform("any")
+    rows = rows[seen]
+    if rows.empty:
+        return None
     runs = rows.groupby(["id", *UNIT])
     falls = {}
     for name, most in (("early", EARLY), ("all", 1.0)):
@@ -246,7 +252,7 @@ def _falls_faster_multi(evidence: Evidence) -> Verdict | None:
     wins = sum(int(it.sets.sum() * (~it.sets).sum()) for _, it in by_epoch.groupby("label"))
     why = f"a set loses its loops faster than a problem of its task in {faster:.0%} of "
     why += f"{wins} comparisons ({sets.sum()} sets, {(~sets).sum()} problems), {at_steps:.0%} at "
-    ways = np.prod([comb(len(it), int(it.sum())) for _, it in by_epoch.groupby("label").sets])
+    ways = prod(comb(len(it), int(it.sum())) for _, it in by_epoch.groupby("label").sets)
     why += f"equal optimiser steps; p = {p:.3g} by shuffling within tasks, at least "
     why += f"{max(2 / ways, 1 / (1 + SHUFFLES)):.2g} with so many"
     decided = "reproduced" if rho < 0 else "not reproduced"
@@ -286,9 +292,7 @@ def _correlates(feature: str) -> Rule:
     def rule(evidence: Evidence) -> Verdict | None:
         units = at_balanced_check(evidence, feature)
         if units.empty:
-            if plain_checks(evidence).empty:
-                return None
-            return undecided("at no check are some units of a stratum solved and others not")
+            return None if plain_checks(evidence).empty else undecided(NO_CHECK)
         strata = units.groupby(STRATUM).ngroup().to_numpy()
         printed = float(reported("table2").set_index("feature").rho[feature])
         return judge_correlation(
@@ -306,7 +310,7 @@ def _no_correlation(feature: str) -> Rule:
     def rule(evidence: Evidence) -> Verdict | None:
         units = at_balanced_check(evidence, feature)
         if units.empty:
-            return None
+            return None if plain_checks(evidence).empty else undecided(NO_CHECK)
         return judge_no_correlation(
             units[feature].to_numpy(),
             units.accuracy.to_numpy(),
@@ -331,7 +335,9 @@ def _fewer_iterations(evidence: Evidence) -> Verdict | None:
     if units.empty:
         return None
     told = units[np.isfinite(units[["ce", "ts"]]).any(axis=1)]
-    neither = f"{len(units) - len(told)} units that neither solves are apart"
+    many = len(pairs(evidence, lambda_ts=1.0)[UNIT].drop_duplicates())
+    neither = f"{len(units) - len(told)} units that neither solves and {many - len(units)} that "
+    neither += "the untrained prompt solves are apart"
     if told.empty:
         return undecided(neither)
     result = _ratio(told)
@@ -368,14 +374,15 @@ def _halves_iterations(evidence: Evidence) -> Verdict | None:
 
 
 def _share_of(units: pd.DataFrame, share: float, *, below: bool) -> float:
-    """p of a one-sided sign test that units take at most, or over, a share of the iterations.
+    """Two-sided p of a sign test that units take at most, or over, a share of the iterations.
 
     A unit that only TSLoss solves took at most ``ts / limit`` of them, maybe less: below a larger
     share it speaks for neither side.
     """
     least = units.ce.replace(np.inf, np.nan).fillna(units.limit)
     here = units.ts <= share * least if below else units.ts > share * units.ce
-    return float(binomtest(int(here.sum()), len(units), alternative="greater").pvalue)
+    one = binomtest(int(here.sum()), len(units), alternative="greater").pvalue
+    return min(1.0, 2 * float(one))
 
 
 def _fourfold(evidence: Evidence) -> Verdict | None:
@@ -460,7 +467,8 @@ def _monotone(evidence: Evidence) -> Verdict | None:
     medians = table.median()
     why = f"{verdict.why}; medians "
     why += ", ".join(f"{value:g} at {weight:g}" for weight, value in medians.items())
-    return _unless(verdict, not (medians.diff().dropna() < 0).all(), why)
+    falls = (medians.to_numpy()[1:] < medians.to_numpy()[:-1]).all()
+    return _unless(verdict, not falls, why)
 
 
 def _kendall(values: np.ndarray) -> float:
@@ -536,7 +544,7 @@ def _better_downstream(evidence: Evidence) -> Verdict | None:
         name: judge_changes(change, claimed=1, alpha=evidence.alpha)
         for name, change in changes.items()
     }
-    behind = [name for name, it in tests.items() if it.estimate <= 0]
+    behind = [name for name, it in changes.items() if (it < 0).sum() >= (it > 0).sum()]
     if behind:  # one is enough to speak against the claim, so it answers for having three
         first = min(behind, key=lambda name: tests[name].p)
         chosen = judge_changes(changes[first], claimed=1, alpha=evidence.alpha / len(OTHERS))

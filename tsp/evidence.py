@@ -59,8 +59,8 @@ def comparable(runs: pd.DataFrame, *, protocol: str) -> pd.DataFrame:
     if runs.empty:
         return runs
     runs = runs[(runs.protocol == protocol) & ~runs.model.str.startswith("tiny-")]
-    if "content" in runs:  # folders number their problems alike; what they hold tells them apart
-        runs = runs.assign(problem=runs.content)
+    if "content" in runs:  # a problem is what it holds, wherever it was read and by what number
+        runs = runs.assign(problem=runs.content, source="")
     kind = [*UNIT, "seed", "method", "lambda_ts"]
     shortest_first = at_defaults(runs, protocol=protocol).sort_values("epochs", kind="stable")
     return shortest_first.drop_duplicates(kind, keep="last")
@@ -100,12 +100,15 @@ def at_balanced_check(evidence: Evidence, feature: str) -> pd.DataFrame:
     """One row a unit: its stratum, the summary and the share of its runs solved by then.
 
     Each stratum is read at the check, among those that all its runs have, at which the share of
-    solved runs is nearest one half; strata that do not vary then are left out.
+    solved runs is nearest one half; strata that do not vary then are left out. Runs of less than
+    half the longest one's length do not count: they would move the check of all.
     """
     rows = plain_checks(evidence)
     if rows.empty:
         return pd.DataFrame()
     rows = rows[~rows.solved_at_start.astype(bool)]
+    last = rows.groupby("id").epoch.transform("max")
+    rows = rows[last >= last.groupby([rows[key] for key in STRATUM]).transform("max") / 2]
     rows = rows.assign(accuracy=(rows.solved_epoch <= rows.epoch).astype(float))
     chosen = [_balanced(stratum, feature) for _, stratum in rows.groupby(STRATUM)]
     return pd.concat(chosen) if chosen else pd.DataFrame()

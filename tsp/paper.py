@@ -195,8 +195,10 @@ def _share(event: str, unit: str, *, estimate: str) -> str:
 
 RHO = (
     "Unit: one problem (or set of ten) on one model, the mean of its runs without TSLoss. Each "
-    "model, task and regime is a stratum, read at the check at which the share of its units "
-    "solved so far is nearest one half; strata where all or none are solved say nothing. rho "
+    "model, task and regime is a stratum, read at the check, of those that all its runs have, at "
+    "which the share of its units solved so far is nearest one half; runs that need no training, "
+    "or of less than half the longest's length, are apart; strata where all or none are solved say "
+    "nothing. rho "
     "is Spearman's over ranks taken within strata, p is from shuffling within strata. "
     "At least six units are needed. "
 )
@@ -234,7 +236,7 @@ CLAIMS = (
         "phenomenon",
         _share(
             "at the last check at most a tenth of the first loops are left",
-            PLAIN,
+            f"{PLAIN}; those that begin without loops are apart",
             estimate="the median share that is left",
         ),
     ),
@@ -352,7 +354,7 @@ CLAIMS = (
         "table3",
         f"Unit: {PAIR}. Each model, task and regime with at least six units that either run "
         "solves is a cell, as in Table 3. Reproduced when in the cell with the smallest median "
-        "ratio of iterations more units need at most half of them than more, by a one-sided sign "
+        "ratio of iterations more units need at most half of them than more, by a two-sided sign "
         f"test whose p, times the number of cells, has {HOLM}; not reproduced when in every cell "
         "more units need over half, by such a test with so small a p in each; inconclusive "
         "otherwise. Estimate: that smallest ratio.",
@@ -399,7 +401,7 @@ CLAIMS = (
         _signs(
             "iterations go down with lambda_ts (0, 0.1, 0.5, 1; Kendall's tau below 0)",
             "one problem (or set of ten) on one model with all four weights, the median over the "
-            "seeds that have them (of two, the sooner)",
+            "seeds that have them (of two, the sooner); what no weight solves is apart",
             estimate="the median tau",
         )
         + " Reproduced so, but the median of the iterations does not fall at every one of the "
@@ -456,7 +458,7 @@ CLAIMS = (
         "table3",
         _signs(
             "the ratio of iterations rises with the model's size (Kendall's tau above 0)",
-            "one problem (or set of ten) trained on at least three models",
+            "one problem (or set of ten) trained on at least three models, pairs that are solved",
             estimate="the median tau",
         ),
         protocol="paper",
@@ -468,7 +470,7 @@ CLAIMS = (
         "On Qwen1.5-14B TSLoss shortens training four times.",
         "table3",
         f"Unit: {PAIR}, of those that either run solves. Reproduced when more units need at most "
-        f"a quarter of the iterations than more, by a one-sided sign test ({HOLM}); not reproduced "
+        f"a quarter of the iterations than more, by a two-sided sign test ({HOLM}); not reproduced "
         "when more need over a quarter, likewise; inconclusive otherwise. Estimate: the median "
         "ratio.",
         protocol="paper",
@@ -487,8 +489,8 @@ CLAIMS = (
             estimate="the median difference",
         )
         + " Three such tests, against no regulariser, L2 and the pairwise loss, must all agree, "
-        "and the weakest is given; where TSLoss is not ahead of all, the strongest of those "
-        "against it, its p times three. `tsp heldout --data DIR` asks.",
+        "and the weakest is given; where TSLoss is not ahead in more units than behind of each, "
+        "the strongest of those against it, its p times three. `tsp heldout --data DIR` asks.",
     ),
 )
 """What the paper claims, in its order."""

@@ -185,7 +185,7 @@ def block_rho(
     if not groups:
         return none
     kept = pd.concat(groups)
-    if np.ptp(kept.x) == 0 or np.ptp(kept.y) == 0:
+    if not (np.ptp(kept.x) > 0 and np.ptp(kept.y) > 0):  # constant, or not a number
         return none._replace(blocks=many)
     ranks = [stats.rankdata(kept[name]) - (len(kept) + 1) / 2 for name in ("x", "y")]
     scale = math.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())

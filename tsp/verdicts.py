@@ -176,7 +176,7 @@ def stratified_rho(x: np.ndarray, y: np.ndarray, strata: np.ndarray) -> tuple[fl
     """
     ranked = [_centred_ranks(values, strata) for values in (x, y)]
     scale = float(np.sqrt((ranked[0] ** 2).sum() * (ranked[1] ** 2).sum()))
-    if scale == 0:
+    if not scale > 0:  # constant, or not a number
         return float("nan"), 1.0
     rng = np.random.default_rng(0)
     shuffled = np.tile(ranked[1], (SHUFFLES, 1))  # (shuffles, n)
