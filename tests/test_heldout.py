@@ -71,6 +71,7 @@ def test_what_a_prompt_has_seen_is_not_asked(smoke):
 def rows(*correct, name="a"):
     told = [
         {"id": name, "model": "m", "task": "bbh", "source": "local", "row": k, "sha256": f"h{k}"}
+        | {"longest": 40}
         | {"score": float(it), "correct": bool(it)}
         for k, it in enumerate(correct)
     ]
@@ -112,8 +113,39 @@ def test_the_command_asks_what_no_prompt_has_seen(tmp_path):
         assert sorted(asked.method) == sorted(METHODS)
         assert found.groupby("id").size().unique().tolist() == [10]
     assert out.stdout.startswith(NONE)
+    assert "0 of 10 problems asked" in out.stderr
     seen = {it["sha256"] for run in store.sound()[0] for it in run.record["problems"]}
     assert not seen & set(found.sha256)
+
+
+def test_an_interrupted_evening_is_not_asked_again(tmp_path, monkeypatch):
+    from tests.test_packs import call
+    from tsp import heldout
+
+    runs = tmp_path / "runs"
+    call("sweep", "baselines", "--profile", "smoke", "--runs", runs, "--epochs", "2")
+    told = {"task": "gsm8k", "model": "tiny-llama", "data": "shipped", "rows": range(5, 15)}
+    whole = heldout.ask(Store(runs), **told)
+    (runs / "heldout" / "answers.parquet").unlink()
+    asked, evaluate_ = [], heldout.evaluate
+
+    def failing(frozen, prompts, problems, **more):
+        if len(asked) == 1:
+            asked.append("stopped")
+            raise KeyboardInterrupt
+        asked.append((len(prompts), len(problems)))
+        return evaluate_(frozen, prompts, problems, **more)
+
+    monkeypatch.setattr(heldout, "evaluate", failing)
+    with pytest.raises(KeyboardInterrupt):
+        heldout.ask(Store(runs), **told)
+    again = heldout.ask(Store(runs), **told)
+    every = whole.id.nunique()
+    assert asked == [(every, 5), "stopped", (every, 5)]  # the first five only once
+    key = ["id", "row"]
+    pd.testing.assert_frame_equal(
+        again.sort_values(key, ignore_index=True), whole.sort_values(key, ignore_index=True)
+    )
 
 
 def test_only_comparable_runs_are_asked(tmp_path):

@@ -74,7 +74,7 @@ def test_rows_that_the_data_lack_are_left_out_by_name(tmp_path):
     assert "left out, gsm8k, multi: problem = 10: there are 16 gsm8k problems" in out.stderr
     rows = [line.split() for line in out.stdout.splitlines()]
     counts = {tuple(row[:4]): int(row[4]) for row in rows if row[4:5] and row[4].isdigit()}
-    assert counts["tiny-llama", "tuned", "gsm8k", "single"] == 2 * 12 * SEEDS
+    assert counts["tiny-llama", "tuned", "gsm8k", "single"] == 2 * 14 * SEEDS
     assert counts["tiny-llama", "tuned", "gsm8k", "multi"] == 2 * SEEDS
     one = tmp_path / "one"
     one.mkdir()

@@ -142,6 +142,7 @@ def heldout(
         protocol=protocol,
         device=device,
         precision=precision,
+        tell=lambda done, of: typer.echo(f"{done} of {of} problems asked", err=True),
     )
     shares = found.groupby("method", sort=False).correct.agg(["mean", "size"])
     for method, (share, size) in shares.iterrows():

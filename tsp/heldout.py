@@ -1,6 +1,6 @@
 """Answers of trained prompts to problems that they were not trained on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -21,12 +21,15 @@ from tsp.spec import RunSpec
 from tsp.tasks import Problem, is_correct, load_problems, score
 from tsp.trainer import Plan
 
+AT_ONCE = 5  # problems that are asked before the answers are kept
+
 
 def evaluate(
     frozen: Frozen,
     prompts: Mapping[str, tuple[RunSpec, torch.Tensor] | None],
     problems: Sequence[Problem],
     *,
+    limit: int = 0,
     plan: Plan | None = None,
 ) -> pd.DataFrame:
     """Ask every problem with every prompt, decoding greedily.
@@ -40,6 +43,8 @@ def evaluate(
         (n, d); None asks without a prompt, the floor.
     problems
         What to ask; no prompt should have been trained on them.
+    limit
+        Tokens of the longest answer; 0: `longest_answer` of these problems.
     plan
         How to compute it.
 
@@ -47,8 +52,6 @@ def evaluate(
     -------
     DataFrame
         `tsp.records.ANSWER_COLUMNS`, one row a prompt and problem; ``id`` is the prompt's name.
-        An answer may be `EXTRA_TOKENS` longer than the longest of all references: a problem's own
-        would tell something of it.
     """
     plan = plan or Plan()
     contexts = Contexts(frozen, plan.context_budget, dtypes=[frozen.dtype])
@@ -66,7 +69,7 @@ def evaluate(
             rows.append(Row(received.to(frozen.device), coded, contexts.of(coded.before)))
             targets.append(coded.target)
             asked.append((name, problem))
-    limit = max(map(len, targets)) + EXTRA_TOKENS
+    limit = limit or longest_answer(frozen, problems)
     wishes = [Wish(limit, (target,), agreed=0) for target in targets]
     answers = greedy_answers(
         frozen,
@@ -83,12 +86,26 @@ def evaluate(
             "source": problem.source,
             "row": problem.row,
             "sha256": problem.sha256,
+            "longest": limit,
             "score": float(score(problem, answer.text)),
             "correct": bool(is_correct(problem, answer.text)),
         }
         for (name, problem), answer in zip(asked, answers, strict=True)
     ]
     return pd.DataFrame(found, columns=list(ANSWER_COLUMNS))
+
+
+def longest_answer(frozen: Frozen, problems: Sequence[Problem]) -> int:
+    """Tokens that every answer may have: `EXTRA_TOKENS` more than the longest of all references.
+
+    The length of a problem's own reference would tell something of it.
+    """
+    end = RunSpec().settings.end_token
+    coded = [
+        frozen.encode(it.question, it.target, placement=RunSpec().placement, end=end)
+        for it in problems
+    ]
+    return max(len(it.target) for it in coded) + EXTRA_TOKENS
 
 
 def compared(store: Store, *, task: str, model: str, protocol: str = "tuned") -> list[Run]:
@@ -138,8 +155,12 @@ def ask(
     protocol: str = "tuned",
     device: str = "auto",
     precision: str = "auto",
+    tell: Callable[[int, int], None] = lambda done, all: None,
 ) -> pd.DataFrame:
     """Ask problems with the last prompt of each compared run and without any; keep the answers.
+
+    They are kept after every few problems, and what was asked before with as long answers is not
+    asked again: it can be interrupted.
 
     Parameters
     ----------
@@ -152,6 +173,8 @@ def ask(
         trained on is left out.
     device, precision
         As `tsp.models.load` and `tsp.precision.choose` take them.
+    tell
+        Called with the number of problems that are done, and of all.
 
     Returns
     -------
@@ -177,7 +200,24 @@ def ask(
     plan = Plan(precision=choose(precision, frozen))
     prompts: dict[str, tuple[RunSpec, torch.Tensor] | None] = {NO_PROMPT: None}
     prompts |= {run.id: (run.spec, run.prompt(run.prompt_epochs[-1])) for run in runs}
-    found = evaluate(frozen, prompts, problems, plan=plan)
-    remember(store, found)
+    limit, asked = longest_answer(frozen, problems), {it.sha256 for it in problems}
+
+    def answered() -> pd.DataFrame:
+        known = load_answers(store)
+        alike = (known.model == frozen.name) & (known.longest == limit)
+        return known[alike & known.id.isin(prompts) & known.sha256.isin(asked)]
+
+    for done in range(0, len(problems), AT_ONCE):
+        tell(done, len(problems))
+        few, known = problems[done : done + AT_ONCE], answered()
+        there = set(zip(known.id, known.sha256, strict=True))
+        lacking = {
+            name: given
+            for name, given in prompts.items()
+            if any((name, problem.sha256) not in there for problem in few)
+        }
+        if lacking:
+            remember(store, evaluate(frozen, lacking, few, limit=limit, plan=plan))
+    found = answered()
     methods = {run.id: run.spec.method for run in runs} | {NO_PROMPT: NO_PROMPT}
     return found.assign(method=found.id.map(methods))
