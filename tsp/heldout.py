@@ -218,6 +218,7 @@ def ask(
         }
         if lacking:
             remember(store, evaluate(frozen, lacking, few, limit=limit, plan=plan))
-    found = answered()
+    places = {name: place for place, name in enumerate(prompts)}  # the floor first
+    found = answered().sort_values("id", key=lambda it: it.map(places), kind="stable")
     methods = {run.id: run.spec.method for run in runs} | {NO_PROMPT: NO_PROMPT}
     return found.assign(method=found.id.map(methods))
