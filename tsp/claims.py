@@ -192,6 +192,13 @@ def _happens(event: pd.Series, shown: pd.Series, alpha: float, more: str = "") -
     return Verdict(verdict, len(event), float(shown.median()), *interval, why, p)
 
 
+def _share_of_units(event: pd.Series, alpha: float, more: str = "") -> Verdict:
+    """`_happens`, with the share of units in which it does as the estimate."""
+    low, high = share_interval(int(event.sum()), len(event))
+    verdict = _happens(event, event.astype(float), alpha, more)
+    return replace(verdict, estimate=float(event.mean()), low=low, high=high)
+
+
 def _loops_vanish(evidence: Evidence) -> Verdict | None:
     ends = first_and_last(evidence, "h1_count")
     ends = ends[ends["first"] > 0]
@@ -428,9 +435,7 @@ def _as_effective(evidence: Evidence) -> Verdict | None:
         return None
     also = np.isfinite(units.ts)
     more = f"TSLoss solves {int(also.sum())} of the {len(units)} that are solved without it"
-    verdict = _happens(also, also.astype(float), evidence.alpha, more)
-    low, high = share_interval(int(also.sum()), len(units))
-    return replace(verdict, estimate=float(also.mean()), low=low, high=high)
+    return _share_of_units(also, evidence.alpha, more)
 
 
 def _simpler_topology(evidence: Evidence) -> Verdict | None:
@@ -485,9 +490,7 @@ def _ten_fails(evidence: Evidence) -> Verdict | None:
     if units.empty:
         return None
     failed = np.isinf(units.ts)
-    verdict = _happens(failed, failed.astype(float), evidence.alpha)
-    low, high = share_interval(int(failed.sum()), len(units))
-    return replace(verdict, estimate=float(failed.mean()), low=low, high=high)
+    return _share_of_units(failed, evidence.alpha)
 
 
 def _totals(evidence: Evidence, weights: Sequence[float], *, epochs: int = 1) -> pd.DataFrame:
