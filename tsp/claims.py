@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from math import comb, prod
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,7 +57,6 @@ EARLY = 0.25  # of the epochs: in which entropy is said to fall rapidly
 SMALL_RHO = 0.324  # of H1 counts: the smallest that Table 2 calls a correlation
 STEPS_OF_A_SET = 2  # optimiser steps of an epoch of ten problems in batches of eight
 FEWEST_SIZES = 3
-NO_CHECK = "at no check are some units of a stratum solved and others not"
 NEAR_ZERO = 0.1  # of its first value: the largest loss that is near zero
 FEWEST_UNSEEN = 50
 ALL_TASKS = (*MAIN_TASKS, *APPENDIX_TASKS)
@@ -296,33 +297,24 @@ def _set_faster(units: pd.DataFrame) -> float:
 
 
 def _correlates(feature: str) -> Rule:
-    def rule(evidence: Evidence) -> Verdict | None:
-        units = at_balanced_check(evidence, feature)
-        if units.empty:
-            return None if plain_checks(evidence).empty else undecided(NO_CHECK)
-        strata = units.groupby(STRATUM).ngroup().to_numpy()
+    def judge(*units: np.ndarray, **more: Any) -> Verdict:
         printed = float(reported("table2").set_index("feature").rho[feature])
-        return judge_correlation(
-            units[feature].to_numpy(),
-            units.accuracy.to_numpy(),
-            strata=strata,
-            printed=printed,
-            alpha=evidence.alpha,
-        )
+        return judge_correlation(*units, printed=printed, **more)
 
-    return rule
+    return _correlation(feature, judge)
 
 
-def _no_correlation(feature: str) -> Rule:
+def _correlation(feature: str, judge: Callable[..., Verdict]) -> Rule:
     def rule(evidence: Evidence) -> Verdict | None:
         units = at_balanced_check(evidence, feature)
         if units.empty:
-            return None if plain_checks(evidence).empty else undecided(NO_CHECK)
-        return judge_no_correlation(
+            none = plain_checks(evidence).empty
+            why = "at no check are some units of a stratum solved and others not"
+            return None if none else undecided(why)
+        return judge(
             units[feature].to_numpy(),
             units.accuracy.to_numpy(),
             strata=units.groupby(STRATUM).ngroup().to_numpy(),
-            small=SMALL_RHO,
             alpha=evidence.alpha,
         )
 
@@ -593,7 +585,9 @@ RULES: dict[str, Rule] = {
     "h0-lifespan-accuracy": _correlates("h0_mean_lifespan"),
     "h1-count-accuracy": _correlates("h1_count"),
     "entropy-accuracy": _correlates("persistence_entropy"),
-    "h1-lifespan-accuracy": _no_correlation("h1_mean_lifespan"),
+    "h1-lifespan-accuracy": _correlation(
+        "h1_mean_lifespan", partial(judge_no_correlation, small=SMALL_RHO)
+    ),
     "same-everywhere": _everywhere,
     "tsloss-fewer-iterations": _fewer_iterations,
     "tsloss-halves-iterations": _halves_iterations,
