@@ -71,7 +71,7 @@ def test_what_a_prompt_has_seen_is_not_asked(smoke):
 def rows(*correct, name="a"):
     told = [
         {"id": name, "model": "m", "task": "bbh", "source": "local", "row": k, "sha256": f"h{k}"}
-        | {"longest": 40}
+        | {"longest": 40, "precision": "float32"}
         | {"score": float(it), "correct": bool(it)}
         for k, it in enumerate(correct)
     ]
@@ -114,6 +114,9 @@ def test_the_command_asks_what_no_prompt_has_seen(tmp_path):
         assert found.groupby("id").size().unique().tolist() == [10]
     assert out.stdout.startswith(NONE)
     assert "0 of 10 problems asked" in out.stderr
+    assert set(found.precision) == {"float32"}
+    assert call("heldout", *told, "--precision", "bfloat16").exit_code == 0
+    assert set(remembered(store).precision) == {"bfloat16"}
     seen = {it["sha256"] for run in store.sound()[0] for it in run.record["problems"]}
     assert not seen & set(found.sha256)
 

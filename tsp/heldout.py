@@ -37,7 +37,7 @@ def evaluate(
     Parameters
     ----------
     frozen
-        The model.
+        The model, in the precision that is to answer.
     prompts
         By name, such as a run's id: the spec that says where the prompt goes, and the prompt,
         (n, d); None asks without a prompt, the floor.
@@ -46,7 +46,7 @@ def evaluate(
     limit
         Tokens of the longest answer; 0: `longest_answer` of these problems.
     plan
-        How to compute it.
+        How many positions a pass has, and how much contexts may take.
 
     Returns
     -------
@@ -87,12 +87,17 @@ def evaluate(
             "row": problem.row,
             "sha256": problem.sha256,
             "longest": limit,
+            "precision": _precision(frozen),
             "score": float(score(problem, answer.text)),
             "correct": bool(is_correct(problem, answer.text)),
         }
         for (name, problem), answer in zip(asked, answers, strict=True)
     ]
     return pd.DataFrame(found, columns=list(ANSWER_COLUMNS))
+
+
+def _precision(frozen: Frozen) -> str:
+    return str(frozen.dtype).removeprefix("torch.")
 
 
 def longest_answer(frozen: Frozen, problems: Sequence[Problem]) -> int:
@@ -172,7 +177,8 @@ def ask(
         Problems, as `tsp.tasks.load_problems` takes them, in tens. One that some prompt was
         trained on is left out.
     device, precision
-        As `tsp.models.load` and `tsp.precision.choose` take them.
+        As `tsp.models.load` and `tsp.precision.choose` take them. Unlike a check of a run, which
+        float32 decides, an answer is that of the model in this precision.
     tell
         Called with the number of problems that are done, and of all.
 
@@ -197,7 +203,8 @@ def ask(
     if not problems:
         raise InputError("rows", f"{rows[0]} to {rows[-1]}", "all are trained on; give others")
     frozen = load(model, device=device)
-    plan = Plan(precision=choose(precision, frozen))
+    if choose(precision, frozen) == "bfloat16":
+        frozen = frozen.at(torch.bfloat16)
     prompts: dict[str, tuple[RunSpec, torch.Tensor] | None] = {NO_PROMPT: None}
     prompts |= {run.id: (run.spec, run.prompt(run.prompt_epochs[-1])) for run in runs}
     limit, asked = longest_answer(frozen, problems), {it.sha256 for it in problems}
@@ -205,6 +212,7 @@ def ask(
     def answered() -> pd.DataFrame:
         known = load_answers(store)
         alike = (known.model == frozen.name) & (known.longest == limit)
+        alike &= known.precision == _precision(frozen)
         return known[alike & known.id.isin(prompts) & known.sha256.isin(asked)]
 
     for done in range(0, len(problems), AT_ONCE):
@@ -217,7 +225,7 @@ def ask(
             if any((name, problem.sha256) not in there for problem in few)
         }
         if lacking:
-            remember(store, evaluate(frozen, lacking, few, limit=limit, plan=plan))
+            remember(store, evaluate(frozen, lacking, few, limit=limit))
     places = {name: place for place, name in enumerate(prompts)}  # the floor first
     found = answered().sort_values("id", key=lambda it: it.map(places), kind="stable")
     methods = {run.id: run.spec.method for run in runs} | {NO_PROMPT: NO_PROMPT}

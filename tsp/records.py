@@ -29,7 +29,10 @@ CELL_COLUMNS = (
     *("model", "setting", "regime", "task", "method"),
     *("median", "censored", "n", "n_at_start"),
 )
-ANSWER_COLUMNS = ("id", "model", "task", "source", "row", "sha256", "longest", "score", "correct")
+ANSWER_COLUMNS = (
+    *("id", "model", "task", "source", "row", "sha256"),
+    *("longest", "precision", "score", "correct"),
+)
 ANSWER_KEY = ["id", "model", "task", "sha256"]
 NO_PROMPT = "no prompt"
 """In place of a run's id: the model was asked without a prompt."""
