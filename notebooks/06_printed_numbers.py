@@ -26,14 +26,9 @@ import pandas as pd
 from myst_nb import glue
 
 from tsp import printed
+from tsp.pages import table
 from tsp.paper import PROTOCOLS, SEEDS, reported
-
-
-def table(frame, formats=None, **more):
-    made = frame.style.format(formats, **more).set_table_attributes('class="dataframe"')
-    cells = {"selector": "th, td", "props": "padding: 0.3em 0.5em; text-align: right"}
-    return made.set_table_styles([cells])
-
+from tsp.tables import TASK_NAMES
 
 # %% [markdown]
 # ## Table 2 is one test, printed twice
@@ -146,10 +141,9 @@ glue(
 glue("printed-gemma", f"{1 - gemma.ratio.min():.0%}", display=False)
 glue("printed-unchanged", int((savings.ratio == 1).sum()), display=False)
 medians = savings.groupby("model").ratio.median()
-table(
-    savings.pivot(index="model", columns=["regime", "task"], values="ratio").assign(median=medians),
-    precision=2,
-)
+ratios = savings.pivot(index="model", columns=["regime", "task"], values="ratio")
+ratios.columns = [f"{TASK_NAMES[task]}, {regime}" for regime, task in ratios]
+table(ratios.assign(median=medians), precision=2)
 
 # %% [markdown]
 # The ratio of iterations with TSLoss to those without, cell by cell. The largest saving is
@@ -169,7 +163,7 @@ weights = reported("table4").lambda_ts
 table(
     pd.DataFrame(
         {"as printed in Table 4": weights, "squared": weights.map(printed.effective_weight)}
-    ).T,
+    ).T.set_axis([f"row {k}" for k in range(1, len(weights) + 1)], axis=1),
     precision=2,
 )
 

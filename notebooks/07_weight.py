@@ -120,13 +120,23 @@ force["part"] = pd.cut(
 quartiles = force.groupby(["model", "regime", "method", "part"], observed=True).balance.quantile(
     [0.25, 0.5, 0.75]
 )
-shown = quartiles.unstack()
-shown.columns = ["lower quartile", "median", "upper quartile"]
+
+
+def short(weight):
+    return f"{weight:,.0f}" if weight >= 100 else f"{weight:.2g}"
+
+
+cells = quartiles.unstack().apply(
+    lambda row: f"{short(row[0.5])} ({short(row[0.25])}–{short(row[0.75])})", axis=1
+)
+shown = cells.unstack("part") if len(cells) else pd.DataFrame()
+shown.columns = list(shown.columns)
+several = force.model.nunique() > 1
 shown.index = [
-    ", ".join([name, regime, tables.METHOD_NAMES[method], part])
-    for name, regime, method, part in shown.index
+    ", ".join([name] * several + [regime, tables.METHOD_NAMES[method]])
+    for name, regime, method in shown.index
 ]
-table(shown, "{:.3g}")
+table(shown) if len(shown) else missing("tsp sweep table3")
 
 # %% tags=["remove-cell"]
 mine = force[(force.model == model) & (force.regime == "single") & (force.method == "ce")]
@@ -136,7 +146,8 @@ glue("balance-early", f"{early:.2g}", display=False)
 glue("balance-late", f"{late:.2g}", display=False)
 
 # %% [markdown]
-# In the table is the weight at which both forces would be equal, over all epochs and runs of a kind. For
+# In the table is the weight at which both forces would be equal: the median over epochs and runs of a kind,
+# and the quartiles. For
 # {glue:text}`model` on single problems its median is {glue:text}`balance-early` in the first tenth of training and
 # {glue:text}`balance-late` in the second half. At a smaller weight the cross-entropy leads; a number that falls
 # says that TSLoss gains on it as the cross-entropy is solved.

@@ -138,6 +138,8 @@ if len(growth):
     ax.set(xscale="log", yscale="log", xlabel="points n", ylabel="seconds a cloud")
     ax.xaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_major_formatter("{x:g}")
+else:
+    ax.set_title("not measured: tsp bench --growth data/measurements/growth.json")
 sns.despine(fig)
 
 # %% tags=["remove-cell"]

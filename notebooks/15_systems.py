@@ -78,7 +78,8 @@ rows = {
     for row in first.itertuples()
 }
 commands = pd.DataFrame(rows).T
-table(commands, {"GiB": "{:.1f}"})
+told = {"text-align": "left", "white-space": "normal", "min-width": "16em"}
+table(commands, {"GiB": "{:.1f}"}).set_properties(subset=["command"], **told)
 
 # %% [markdown]
 # The paper's models are not published here in any form; their licences are those of their pages on the hub.

@@ -10,7 +10,11 @@ from pandas.io.formats.style import Styler
 
 from tsp.tables import METHOD_NAMES
 
-CELLS = {"selector": "th, td", "props": "padding: 0.3em 0.5em; text-align: right"}
+CELLS = [
+    {"selector": "th, td", "props": "padding: 0.3em 0.5em; text-align: right"},
+    {"selector": "tbody td", "props": "white-space: nowrap"},
+    {"selector": "tbody th", "props": "text-align: left; font-weight: 400"},
+]
 MISSING = "–"
 
 
@@ -28,7 +32,7 @@ def table(frame: pd.DataFrame, formats: Mapping[Any, str] | None = None, **more:
     """
     made = frame.rename_axis(index=None, columns=None).style
     made = made.format(formats, **{"na_rep": MISSING} | more)
-    return made.set_table_attributes('class="dataframe"').set_table_styles([CELLS])
+    return made.set_table_attributes('class="dataframe"').set_table_styles(CELLS)
 
 
 def missing(command: str) -> Markdown:
