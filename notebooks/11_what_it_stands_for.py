@@ -243,12 +243,14 @@ floor = float(asked.correct[asked.id == NO_PROMPT].mean()) if len(asked) else np
 size = int(asked[asked.id == NO_PROMPT].shape[0])
 glue("floor", "–" if np.isnan(floor) else f"{floor:.0%}", display=False)
 glue("floor-size", size, display=False)
+glue("floor-precision", ", ".join(sorted(set(asked.precision))) or "–", display=False)
 shows = 2.8 * np.sqrt(2 * max(floor * (1 - floor), 1 / max(size, 1)) / size) if size else np.nan
 glue("floor-shows", "–" if np.isnan(shows) else f"{100 * shows:.0f}", display=False)
 
 # %% [markdown]
-# Without a prompt the model answers {glue:text}`floor` of {glue:text}`floor-size:d` right: that is the floor. Two shares of that size over as many problems differ visibly (power 80 %, level 0.05, one prompt
-# against one) from {glue:text}`floor-shows` percentage points on. A prompt that was trained on one problem has learnt that
+# Without a prompt the model answers {glue:text}`floor` of {glue:text}`floor-size:d` right: that is the floor. All decode
+# greedily in {glue:text}`floor-precision`. Two shares of that size over as many problems differ visibly (power 80 %,
+# level 0.05, one prompt against one) from {glue:text}`floor-shows` percentage points on. A prompt that was trained on one problem has learnt that
 # problem's answer; what it does to others is a side effect.
 #
 # ## Claimed, measured, verdict
