@@ -672,6 +672,7 @@ for claim in judged.itertuples():
     scaled = [it.removeprefix(start) for it in more if it.startswith(start)]
     glue(f"scaled-{claim.id}", (scaled or [first])[0], display=False)
 glue("runs-in-store", len(store.ids()), display=False)
+glue("models", " and ".join(sorted(set(store.frame().model))), display=False)
 glue(
     "claims-decided",
     int(judged.verdict.isin(["reproduced", "partly", "not reproduced"]).sum()),

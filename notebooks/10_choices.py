@@ -18,19 +18,21 @@
 #
 # The paper {cite}`anonymous-topology` does not say where the prompt goes, how many vectors it has, which first
 # prompt, which $\tau$ and $\alpha$, or whether a point is its own neighbour in equations 1 to 7. Each is a field of
-# a run here ({doc}`../paper`), with a default, and each default is varied on this page: what hinges on
+# a run here ({doc}`../paper`), with a default; the experiments of this page vary it. What hinges on
 # it, and what does not?
 #
-# All tables read alike. An arm differs from the first in what is named and nothing else: same problems, same
+# All tables read alike. An arm differs from its base in what is named and nothing else: same problems, same
 # seeds. *Epochs* is the median over problems (medians over seeds) of the first check with all answers right, with
-# `>` where it is a lower bound; *sooner*, *same* and *later* count problems against the arm's base, which each section
-# names; the *ratio* of epochs comes with a bootstrap interval; p is the sign test's, then the signed-rank test's, then the
-# first after Holm over the table. H1 bars and the mean $H_0$ lifespan over the mean distance D are those of the last
+# `>` where it is a lower bound; *sooner*, *same* and *later* count problems against that base, which each section
+# names. From six problems on, the fewest that a two-sided sign test at 0.05 can tell from chance, the *ratio* of epochs
+# comes with a bootstrap interval, and with p of the sign test and of the signed-rank test, each also after Holm over
+# the table. H1 bars and the mean $H_0$ lifespan over the mean distance D are those of the last
 # check.
 
 # %% tags=["parameters"]
 runs = ""  # the run store; empty: $TSP_RUNS, else runs
 protocol = "tuned"
+model = "smollm2-135m-instruct"
 
 # %% tags=["hide-input"]
 import pandas as pd
@@ -48,7 +50,7 @@ found = {}
 
 def show(experiment, fields, base, **more):
     """The table of an experiment, or what trains it."""
-    arms = study(store, fields, base=base, protocol=protocol, **more)
+    arms = study(store, fields, base=base, protocol=protocol, model=model, **more)
     plain = arms.arm.str.contains(",")
     if plain.any() and arms.pairs.max() > 0:
         found[experiment] = arms
@@ -148,18 +150,10 @@ rows = {
 power = pd.DataFrame(
     rows, index=["arms", "problems", "a sign test shows a share of", "arms that differ (Holm)"]
 ).T
-table(
-    power,
-    {
-        "arms": "{:.0f}",
-        "problems": "{:.0f}",
-        "arms that differ (Holm)": "{:.0f}",
-        "a sign test shows a share of": "{:.0%}",
-    },
-    na_rep="none",
-)
+formats = dict.fromkeys(power, "{:.0f}") | {"a sign test shows a share of": "{:.0%}"}
+table(power, formats, na_rep="none") if found else missing("tsp sweep all --profile full")
 
 # %% [markdown]
 # Shares are those of problems that differ, at the level that Holm leaves the smallest p of the table, with power 80 %.
-# "None" means that not even the same sign in all problems would do. There, ratios and their intervals say in which direction to look, no more. What shows without a test is large: arms that never
-# arrive, or a topology that is another from the first check.
+# "None" means that not even the same sign in all problems would do: such a table describes a few problems and decides
+# nothing.

@@ -44,7 +44,7 @@ from tsp.pages import table
 from tsp.runs import Store
 from tsp.spec import RunSpec
 from tsp.sweep import find_or_train
-from tsp.tables import METHOD_NAMES
+from tsp.tables import METHOD_NAMES, TASK_NAMES
 
 figures.style()
 store = Store(runs)
@@ -60,6 +60,10 @@ pair = {
     "ce": find_or_train(store, RunSpec(**common, method="ce", lambda_ts=0.0)),
     "tsloss": find_or_train(store, RunSpec(**common, method="tsloss", lambda_ts=1.0)),
 }
+solved = pair["ce"].record["outcome"]["solved_epoch"]
+told = f"{TASK_NAMES.get(task, task)} {problem}, {max(pair['ce'].prompt_epochs)} epochs, "
+told += f"right from epoch {solved} on" if solved else "not solved"
+glue("run-told", told, display=False)
 frozen = models.load(model, device="cpu")
 words = frozen.vocabulary.detach().float()  # (vocabulary, d)
 directions = torch.nn.functional.normalize(words, dim=1)
@@ -80,7 +84,8 @@ def shown(token):
 # %% [markdown]
 # ## Nearest tokens
 #
-# By cosine, for the first eight vectors of the run without TSLoss, at three of its snapshots:
+# One problem, one seed ({glue:text}`run-told`): an example. By cosine, for the first eight vectors of the run without
+# TSLoss, at three of its snapshots:
 
 # %% tags=["hide-input"]
 run = pair["ce"]

@@ -63,8 +63,8 @@ table(wide.loc[shown.system.unique(), [name for name in order if name in wide]])
 # %% [markdown]
 # ## Commands
 #
-# One run of each model and method; `--task` and `--regime multi` choose the cell, `tsp sweep table3 --profile paper`
-# trains all of them. Memory is predicted for one run in bfloat16 ({doc}`05_speed` has what fits on which GPU).
+# One run of each model and method; `--task` and `--regime multi` choose the cell. `tsp sweep table3 --profile paper`
+# trains all of the paper's Table 3 ({doc}`04_convergence`). Memory is predicted for one run in bfloat16 ({doc}`05_speed` has what fits on which GPU).
 
 # %% tags=["hide-input"]
 first = found[(found.task == "gsm8k") & (found.regime == "single")]

@@ -9,6 +9,7 @@ from tests.handmade import stored
 from tests.test_attention import lively
 from tests.test_decoding import plain_greedy
 from tsp.decoding import EXTRA_TOKENS
+from tsp.evidence import same_conditions
 from tsp.heldout import compared, evaluate, remember, unseen
 from tsp.prompts import as_input
 from tsp.reading import Row
@@ -60,6 +61,18 @@ def test_answers_are_those_of_generate(name, monkeypatch):
     ]
     assert texts == [said[name, k] for name, k in zip(found.id, found.row, strict=True)]
     assert found.correct.tolist() == ["s" in text for text in texts]
+
+
+def test_answers_under_other_conditions_are_not_pooled():
+    short = rows(1, 1, 1).assign(longest=20)
+    low = rows(1, 0).assign(precision="bfloat16")
+    other = rows(1).assign(model="another", precision="bfloat16")
+    kept = same_conditions(pd.concat([low, short, rows(0), other]))
+    assert kept.groupby(["model", "longest", "precision"]).size().to_dict() == {
+        ("m", 20, "float32"): 3,
+        ("another", 40, "bfloat16"): 1,
+    }
+    assert same_conditions(rows()).empty
 
 
 def test_what_a_prompt_has_seen_is_not_asked(smoke):
@@ -116,7 +129,12 @@ def test_the_command_asks_what_no_prompt_has_seen(tmp_path):
     assert "0 of 10 problems asked" in out.stderr
     assert set(found.precision) == {"float32"}
     assert call("heldout", *told, "--precision", "bfloat16").exit_code == 0
-    assert set(remembered(store).precision) == {"bfloat16"}
+    both = remembered(store)
+    assert both.groupby("precision").size().to_dict() == {
+        "bfloat16": len(found),
+        "float32": len(found),
+    }
+    assert both.dtypes.to_dict() | {"correct": bool} == found.dtypes.to_dict() | {"correct": bool}
     seen = {it["sha256"] for run in store.sound()[0] for it in run.record["problems"]}
     assert not seen & set(found.sha256)
 

@@ -22,10 +22,10 @@ def arm(store, field, value, counts, method="ce", **more):
 
 
 def test_each_arm_is_compared_with_the_base_of_its_method(store):
-    arm(store, "init", "gaussian", [4, 6, 8])
-    arm(store, "init", "vocabulary", [2, 6, None])
-    arm(store, "init", "vocabulary", [2, 2, 2], method="tsloss")
-    arm(store, "init", "gaussian", [4, 4, 8], method="tsloss")
+    arm(store, "init", "gaussian", [4, 6, 8] * 2)
+    arm(store, "init", "vocabulary", [2, 6, None] * 2)
+    arm(store, "init", "vocabulary", [2, 2, 2] * 2, method="tsloss")
+    arm(store, "init", "gaussian", [4, 4, 8] * 2, method="tsloss")
     table = study(store, ["init"], base={"init": "gaussian"}).set_index("arm")
     assert list(study(store, ["init"], base={"init": "gaussian"}).columns) == list(COLUMNS)
     assert list(table.index) == [
@@ -35,18 +35,27 @@ def test_each_arm_is_compared_with_the_base_of_its_method(store):
         "tsloss λ=1, init vocabulary",
     ]
     plain, words = table.loc["ce"], table.loc["ce, init vocabulary"]
-    assert (plain.n, plain.iterations, plain.censored, plain.pairs) == (3, 6, False, 0)
+    assert (plain.n, plain.iterations, plain.censored, plain.pairs) == (6, 6, False, 0)
     assert np.isnan(plain.p)
-    # 2 before 4, 6 as 6, never against 8: one win, one tie, one loss; ratios 1/2, 1, 8/8.
-    assert (words.wins, words.ties, words.losses, words.pairs) == (1, 1, 1, 3)
+    # Twice: 2 before 4, 6 as 6, never against 8: a win, a tie, a loss; ratios 1/2, 1, 8/8.
+    assert (words.wins, words.ties, words.losses, words.pairs) == (2, 2, 2, 6)
     assert words.ratio == 1
     assert words.p == 1
     ours = table.loc["tsloss λ=1, init vocabulary"]
-    assert (ours.wins, ours.ties, ours.losses) == (3, 0, 0)
+    assert (ours.wins, ours.ties, ours.losses) == (6, 0, 0)
     assert ours.ratio == pytest.approx(0.5)
-    assert ours.p == pytest.approx(2 / 8)
-    assert ours.p_holm == pytest.approx(2 * 2 / 8)  # two tests were made
+    assert ours.p == pytest.approx(2 / 64)
+    assert ours.p_holm == pytest.approx(2 * 2 / 64)  # two tests were made
     assert words.p_holm == 1
+
+
+def test_few_pairs_are_no_test(store):
+    arm(store, "init", "gaussian", [8] * 5)
+    arm(store, "init", "vocabulary", [4] * 5)
+    table = study(store, ["init"], base={"init": "gaussian"}).set_index("arm")
+    row = table.loc["ce, init vocabulary"]
+    assert (row.wins, row.ratio) == (5, 0.5)
+    assert row[["p", "p_holm", "p_rank", "p_rank_holm"]].isna().all()
 
 
 def test_methods_may_be_the_arms(store):

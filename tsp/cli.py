@@ -126,7 +126,7 @@ def heldout(
     protocol: Annotated[str, typer.Option(help="Of the prompts' training.")] = "tuned",
     runs: RunsOption = None,
     device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
 ) -> None:
     """Ask problems that no prompt was trained on: with each regulariser's prompts, and without."""
     from tsp.heldout import ask

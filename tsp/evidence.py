@@ -168,13 +168,29 @@ def iterations(evidence: Evidence, *, lambda_ts: float) -> pd.DataFrame:
     return units.set_axis(["ce", "ts", "limit"], axis=1)
 
 
+def same_conditions(answers: pd.DataFrame) -> pd.DataFrame:
+    """Of each model and task, the answers of one longest length and precision: the most there are.
+
+    What a model answers depends on both, so answers under different ones are not pooled.
+    """
+    if answers.empty:
+        return answers
+    known = answers.groupby(["model", "task", "longest", "precision"]).size()
+    most = (
+        known.sort_values(kind="stable")
+        .reset_index()
+        .drop_duplicates(["model", "task"], keep="last")
+    )
+    return answers.merge(most[["model", "task", "longest", "precision"]])
+
+
 def unseen_shares(evidence: Evidence, *, methods: Sequence[str], fewest: int) -> pd.DataFrame:
     """Share of held-out problems answered right: one row a unit, a column a method at weight 1.
 
     Medians over the seeds that were trained with all the methods; of a model and task, only
     problems that all these prompts were asked, at least so many.
     """
-    runs, answers = evidence.runs, evidence.answers
+    runs, answers = evidence.runs, same_conditions(evidence.answers)
     if runs.empty or answers.empty:
         return pd.DataFrame()
     runs = runs[runs.method.isin(methods) & (runs.lambda_ts == (runs.method != "ce"))]

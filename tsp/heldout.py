@@ -143,7 +143,8 @@ def unseen(run: Run, problems: Sequence[Problem]) -> list[Problem]:
 def remember(store: Store, found: pd.DataFrame) -> Path:
     """Keep answers beside a store's runs, ``heldout/answers.parquet``; asked again, they change."""
     path = store.root / ANSWERS
-    both = pd.concat([load_answers(store), found], ignore_index=True)
+    known = load_answers(store)
+    both = pd.concat([known, found], ignore_index=True) if len(known) else found
     both = both.drop_duplicates(ANSWER_KEY, keep="last")
     with replacing(path) as work:
         both.sort_values(["model", "task", "id", "row"]).to_parquet(work, index=False)
@@ -159,7 +160,7 @@ def ask(
     rows: range,
     protocol: str = "tuned",
     device: str = "auto",
-    precision: str = "auto",
+    precision: str = "float32",
     tell: Callable[[int, int], None] = lambda done, all: None,
 ) -> pd.DataFrame:
     """Ask problems with the last prompt of each compared run and without any; keep the answers.
@@ -178,7 +179,8 @@ def ask(
         trained on is left out.
     device, precision
         As `tsp.models.load` and `tsp.precision.choose` take them. Unlike a check of a run, which
-        float32 decides, an answer is that of the model in this precision.
+        float32 decides, an answer is that of the model in this precision; the default is not
+        ``auto``, since no measurement of speed should decide what a prompt answers.
     tell
         Called with the number of problems that are done, and of all.
 

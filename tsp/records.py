@@ -33,7 +33,7 @@ ANSWER_COLUMNS = (
     *("id", "model", "task", "source", "row", "sha256"),
     *("longest", "precision", "score", "correct"),
 )
-ANSWER_KEY = ["id", "model", "task", "sha256"]
+ANSWER_KEY = ["id", "model", "task", "sha256", "longest", "precision"]
 NO_PROMPT = "no prompt"
 """In place of a run's id: the model was asked without a prompt."""
 ALIKE = [name for name in ARM if name not in METHOD_FIELDS]  # a run without TSLoss has no others

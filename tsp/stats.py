@@ -387,6 +387,10 @@ def signed_rank(standard: Any, treated: Any, *, cap: Any) -> RankTest:
     return RankTest(float(found.statistic), float(found.pvalue), len(change))
 
 
+FEWEST = 6
+"""Pairs below which no two-sided sign test can be below 0.05: 2 (1/2)^n."""
+
+
 def holm(p: Any) -> np.ndarray:
     """Holm's adjusted p-values of a family of tests; nan, a test not made, does not count.
 

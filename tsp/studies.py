@@ -11,7 +11,7 @@ from tsp.evidence import ARM, at_defaults
 from tsp.records import load_runs, load_topology, longest
 from tsp.runs import Store
 from tsp.spec import RunSpec
-from tsp.stats import holm, paired_ratio, signed_rank
+from tsp.stats import FEWEST, holm, paired_ratio, signed_rank
 
 UNIT = ["model", "task", "regime", "content"]
 COLUMNS = (
@@ -59,7 +59,8 @@ def study(
         the sooner), of the first epoch with all answers right, at least the number that is given
         where ``censored``. Against the base arm, over ``pairs`` problems that both have: wins,
         ties, losses, the median ratio with its interval, the sign test's ``p`` (`paired_ratio`)
-        and the signed-rank test's (`signed_rank`), each also adjusted over the arms (`holm`). Means
+        and the signed-rank test's (`signed_rank`), each also adjusted over the arms (`holm`), of at
+        least `tsp.stats.FEWEST` pairs; fewer are no test. Means
         over problems of topology at the last check.
 
     Raises
@@ -134,5 +135,6 @@ def _row(arm: str, units: pd.DataFrame, base: str) -> list[Any]:
     found = paired_ratio(*sides, cap=cap)
     rank = signed_rank(*sides, cap=cap)
     counts = [found.n, found.wins, found.ties, found.losses]
-    tests = [found.median_ratio, found.low, found.high, found.p, np.nan, rank.p, np.nan]
+    p, p_rank = (found.p, rank.p) if found.n >= FEWEST else (np.nan, np.nan)
+    tests = [found.median_ratio, found.low, found.high, p, np.nan, p_rank, np.nan]
     return [*told, *counts, *tests, *shown]

@@ -48,7 +48,9 @@ def systems(store: Store) -> pd.DataFrame:
     """
     runs = load_runs(store)
     runs = runs[(runs.setting == "") & (runs.lambda_ts == (runs.method != "ce"))]
-    public = {it.id for it in store.sound()[0] if it.folder.parent == data_dir("runs")}
+    public = {
+        it.id for it in store.sound()[0] if it.folder.parent.resolve() == data_dir("runs").resolve()
+    }
     runs = runs.assign(public=runs.id.isin(public))
     keys = ["model", "task", "regime", "method"]
     found = runs.groupby(keys).agg(

@@ -39,6 +39,7 @@ from tsp.records import (
 from tsp.runs import Store
 from tsp.spec import REGIMES
 from tsp.stats import (
+    FEWEST,
     block_rho,
     detectable_share,
     feature_tests,
@@ -329,7 +330,8 @@ def table3_tests(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
         ``losses``; of the ties, ``never`` that neither run solved; ``at_start`` are apart, since
         every seed's untrained prompt solved them. The median ``ratio`` of iterations, of what
         either run solves, with its bootstrap interval, the sign test's ``p`` (`paired_ratio`) and
-        the signed-rank test's (`signed_rank`), each also by Holm over the cells, and the share of
+        the signed-rank test's (`signed_rank`), of cells with at least `FEWEST` units, each also
+        by Holm over these cells, and the share of
         wins that as many pairs that differ ``shows`` with power 80 %.
     """
     evidence = Evidence(
@@ -361,7 +363,8 @@ def _tested(cell: pd.DataFrame, at_start: int) -> list[Any]:
     rank = signed_rank(told.ce, told.ts, cap=told.limit).p
     neither = len(never) - len(told)
     counts = [len(never), found.wins, found.ties + neither, found.losses, neither, at_start]
-    tests = [found.median_ratio, found.low, found.high, found.p, np.nan, rank, np.nan]
+    p, rank = (found.p, rank) if len(never) >= FEWEST else (np.nan, np.nan)
+    tests = [found.median_ratio, found.low, found.high, p, np.nan, rank, np.nan]
     return [*counts, *tests, detectable_share(found.wins + found.losses)]
 
 
