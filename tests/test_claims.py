@@ -841,7 +841,7 @@ def test_one_of_two_seeds_that_arrives_is_an_arrival():
 def asked(shares, *, many=50):
     """Prompts of each method on each problem, and how many of 50 they answer right."""
     about = {"model": "smollm2-135m-instruct", "task": "gsm8k"}
-    one = [about | {"sha256": f"h{k}"} for k in range(many)]
+    one = [about | {"sha256": f"h{k}", "longest": 40, "precision": "float32"} for k in range(many)]
     runs = Runs()
     answers = [it | {"id": "no prompt", "correct": k < 5} for k, it in enumerate(one)]
     for problem, by_method in enumerate(shares):
