@@ -50,10 +50,11 @@ from tsp.records import NO_PROMPT, load_answers, load_runs
 from tsp.regularizers import regularizer
 from tsp.runs import Store
 from tsp.spec import METHODS, RunSpec
-from tsp.stats import share_interval, spearman
+from tsp.stats import spearman
 from tsp.studies import study
 from tsp.sweep import find_or_train
 from tsp.tables import METHOD_NAMES
+from tsp.verdicts import share_interval
 
 figures.style()
 store = Store(runs)
