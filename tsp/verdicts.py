@@ -231,8 +231,8 @@ def judge_correlation(
     widest = rho_interval(rho, free, alpha)
     furthest = widest[1] if claimed > 0 else -widest[0]
     most = attainable_rho(x, y, strata, sign=claimed)
-    why = f"rho = {rho:.3f} over {len(x)} units (printed: {printed}; attainable with so many "
-    why += f"solved: {most:.2f}), p = {p:.3g} by shuffling"
+    why = f"rho = {rho:.3f} over {len(x)} units (printed: {printed}), p = {p:.3g} by "
+    why += f"shuffling; attainable with so many solved: {most:.2f}"
     shows = detectable_rho(free, alpha=alpha, power=POWER)
     why += f"; so many show a rho of {shows:.2f} or more at level {alpha:.2g} "
     why += f"with power {POWER:.0%}"
