@@ -78,8 +78,8 @@ rows = {
     for row in first.itertuples()
 }
 commands = pd.DataFrame(rows).T
-told = {"text-align": "left", "white-space": "normal", "min-width": "16em"}
-table(commands, {"GiB": "{:.1f}"}).set_properties(subset=["command"], **told)
+told = {"selector": "tbody td.col0", "props": "text-align: left; white-space: normal"}
+table(commands, {"GiB": "{:.1f}"}).set_table_styles([told], overwrite=False)
 
 # %% [markdown]
 # The paper's models are not published here in any form; their licences are those of their pages on the hub.
