@@ -118,7 +118,8 @@ shown = pd.DataFrame(rows).T
 table(shown) if rows else missing("tsp bench --paradigms FILE")
 
 # %% [markdown]
-# Such a run is trained with PEFT and transformers alone (float32, the prompt before everything), until the answer is
+# Such a run is trained on one of this project's own multiple-choice problems with PEFT and transformers alone (float32, the
+# prompt before everything), until the answer is
 # right, so "first → last" spans as many epochs as it took. Learning rates are chosen by hand for each kind
 # (`tsp.paradigms.RATES`). In higher dimension distances concentrate, and with them $\delta$ and $\zeta$; at weight 1 the
 # force of TSLoss is set against a gradient of another size in each.
