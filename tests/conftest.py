@@ -1,5 +1,6 @@
 """What the tests share: tiny models, made-up problems, one bank that was really trained."""
 
+import importlib
 import os
 
 os.environ.setdefault("TQDM_DISABLE", "1")
@@ -13,6 +14,10 @@ from tsp.runs import Store
 from tsp.spec import RunSpec
 from tsp.tasks import Problem
 from tsp.trainer import Plan
+
+if os.environ.get("TSP_BROWSER") == "required":  # what the tests of the pages else skip without
+    for module in ("axe_playwright_python", "jupyter_book", "playwright"):
+        importlib.import_module(module)
 
 torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
 PLAN = Plan(token_budget=512, threads=1)

@@ -25,6 +25,7 @@ def stored(
     total=None,
     topology=None,
     contents=("one",),
+    answer="",
     seconds=60.0,
     **fields,
 ) -> str:
@@ -42,6 +43,8 @@ def stored(
         Values of columns of `Run.topology`, one a check, instead of those of the prompts.
     contents
         What tells the run's problems apart.
+    answer
+        Of every check.
     fields
         Of the spec.
     """
@@ -52,14 +55,16 @@ def stored(
     total = ce if total is None else total
     result = RunResult(
         spec=spec,
-        problems=[_problem(spec.task, content) for content in contents],
+        problems=[_problem(spec.task, content, answer or "4") for content in contents],
         lengths=[{"target": 3}] * len(contents),
         epochs=[
             {"epoch": epoch, "step": epoch, "ce": _at(ce, epoch), "total": _at(total, epoch)}
+            | {"lr": spec.lr}
             for epoch in range(1, spec.epochs + 1)
         ],
         checks=[
-            {"epoch": epoch, "problem": k, "answer": "", "score": float(good), "correct": good}
+            {"epoch": epoch, "problem": k, "answer": answer, "score": float(good), "correct": good}
+            | {"exact": good, "matched_tokens": 3 if good else 1, "target_tokens": 3}
             for epoch, row in zip(checks, right, strict=True)
             for k, good in enumerate(row)
         ],
@@ -85,9 +90,9 @@ def pair(store: Store, *, standard, tsloss, **fields) -> list[str]:
     return [stored(store, method=method, solved=solved, **fields) for method, solved in sides]
 
 
-def _problem(task, content):
+def _problem(task, content, target):
     told = {"answers": ("4",), "metric": "exact", "source": "local", "row": 0}
-    return Problem(task=task, question="2+2=?", target="4", sha256=f"{content:>08}", **told)
+    return Problem(task=task, question="2+2=?", target=target, sha256=f"{content:>08}", **told)
 
 
 def _at(values, epoch):
