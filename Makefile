@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MODEL := smollm2-135m-instruct
 
-.PHONY: setup book test test-slow bench lint clean
+.PHONY: setup book test test-slow bench lint links clean
 
 setup: $(READY)
 
@@ -36,6 +36,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Links to other sites: needs a network, and a book that has been built.
+links: setup
+	$(BIN)/python -m tsp.links _build/html
 
 clean:
 	rm -rf _build book/_executed .pytest_cache .ruff_cache .mypy_cache .hypothesis

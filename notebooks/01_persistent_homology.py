@@ -20,10 +20,15 @@
 # model does with them: what is left is $n$ points in space, and points can lie in one clump, in
 # several, or around a hole. Persistent homology turns that remark into numbers. This chapter builds
 # it up from three points that fit on a napkin, checks each step against the library, and then looks
-# at a prompt that was trained a moment ago.
+# at a trained prompt.
 #
 # It covers equations 9 to 14 of the paper {cite}`anonymous-topology`; the equations keep the
 # paper's numbers. A longer introduction is {cite:t}`chazal2021introduction`.
+#
+# ```{admonition} After this chapter you can
+# :class: tip
+# compute by hand the bars of a few points, and say why $n$ points have $n - 1$ finite $H_0$ bars.
+# ```
 
 # %% tags=["parameters"]
 runs = ""  # the run store; empty: $TSP_RUNS, else runs
@@ -35,7 +40,7 @@ protocol = "tuned"
 seed = 0
 epoch = -1  # the prompt after this many epochs; -1 is the last that is stored
 epochs = 30  # of a run that the store lacks: it is trained now
-data = "shipped"  # or hub, or a folder with TASK.jsonl
+data = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
 
 # %% tags=["hide-input"]
 from itertools import combinations
@@ -59,14 +64,16 @@ from tsp.drawing import (
     draw_diagram,
     style,
 )
+from tsp.finding import find_together
+from tsp.live import Live
 from tsp.runs import Store
 from tsp.spec import RunSpec
-from tsp.sweep import find_or_train
 from tsp.topology import betti_curve, lifespans, persistence, persistence_entropy, summarize
 
 style()
 
 # %% [markdown]
+# (three-points)=
 # ## Three points
 #
 # Take $A = (0, 0)$, $B = (3, 0)$ and $C = (0, 4)$. Their distances are 3, 4 and 5. Choose a scale
@@ -238,6 +245,49 @@ for n in range(4, 31):
     assert np.isclose(death, 2 * sin(pi * -(-n // 3) / n))
 
 # %% [markdown]
+# (move-points)=
+# ## Move them yourself
+#
+# Everything so far, in one figure: drag a point, or move it with the arrow keys; the slider is the scale
+# $\epsilon$. Point at a vermilion bar, or touch it, and a loop that begins it is drawn. The bars are computed in the page each
+# time a point moves, by the elimination above run from the other end (cohomology: the same bars from fewer columns).
+
+# %% mystnb={"figure": {"caption": "Points to move, their Rips complex at scale ε, their barcode and persistence diagram. In print: the complex at scale 0.35 and the barcode.", "name": "live-rips"}} tags=["hide-input"]
+twelve, eight = (2 * pi * np.arange(k) / k for k in (12, 8))
+spots = {
+    "ring": ring,
+    "figure eight": np.vstack(
+        [
+            np.c_[np.cos(twelve), np.sin(twelve)],
+            np.c_[1.65 + 0.6 * np.cos(eight), 0.6 * np.sin(eight)],
+        ]
+    ),
+    "two groups": np.vstack([rng.normal(scale=0.3, size=(12, 2)) + side for side in (-1, 1)]),
+    "three points": three,
+    "at random": rng.uniform(-1, 1, size=(30, 2)),
+}
+begin = {}
+for name, points in spots.items():
+    low, high = points.min(0), points.max(0)
+    begin[name] = (0.5 + 0.8 * (points - (low + high) / 2) / (high - low).max()).round(3).tolist()
+fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 0.45 * WIDTH))
+draw_complex(np.array(begin["ring"]), 0.35, ax=left)
+draw_barcode(persistence(begin["ring"]), right)
+right.legend(loc="lower right")
+fig.tight_layout()
+plt.close(fig)
+Live(
+    "rips",
+    {"clouds": begin, "epsilon": 0.35},
+    still=fig,
+    alt="Fifteen points near a circle joined into a ring at scale 0.35, and their barcode: short blue bars and one long vermilion bar.",
+)
+
+# %% [markdown]
+# Three things to try. In the ring, move one point so that the long bar becomes as short as one point can make it: where
+# must it be? In the figure eight, make the two vermilion bars equally long. With the points at random, let two change
+# places: why does no bar change?
+#
 # ## $H_0$ is a spanning tree
 #
 # For pieces no linear algebra is needed. Go through the pairs of points from the closest to the
@@ -470,9 +520,8 @@ wanted = RunSpec(
     protocol=protocol,
     seed=seed,
     epochs=epochs,
-    data=data,
 )
-run = find_or_train(store, wanted)
+(run,) = find_together(store, [wanted], data=data)
 first, last = run.prompt_epochs[0], run.prompt_epochs[-1] if epoch < 0 else epoch
 start, trained = (run.prompt(e).double().numpy() for e in (first, last))
 n, d = trained.shape
@@ -603,6 +652,32 @@ assert np.isclose(summarize(line).persistence_entropy[0], entropy)
 corners = np.array([[np.cos(k * pi / 3), np.sin(k * pi / 3)] for k in range(6)])
 assert np.allclose(persistence(corners)[1], [[1, sqrt(3)]])
 assert len(persistence(np.vstack([corners, [0, 0]]))[1]) == 0
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Two loops
+# :label: ex-two-loops
+# Two regular twelve-gons, of radius 1 and $\tfrac12$, have their centres 10 apart and a corner each where the line between
+# the centres leaves them. Write down all bars of $H_1$, and the longest finite bar of $H_0$. Pull the two rings of the figure
+# eight in {numref}`live-rips` apart: which bar notices first?
+# ```
+#
+# ```{solution-start} ex-two-loops
+# :class: dropdown
+# ```
+# Each ring by itself: births $2 \sin(\pi/12)$ and half of it; deaths $2 \sin(\pi/3) = \sqrt 3$ and half of it. The corners that
+# face each other are $10 - 1 - \tfrac12 = 8.5$ apart, which is the last death of a piece. When the rings move,
+# that $H_0$ bar changes at once; the loops notice nothing while all edges between the rings are longer than $\sqrt 3$.
+
+# %%
+turn = 2 * pi * np.arange(12) / 12
+one = np.c_[np.cos(turn), np.sin(turn)]
+both = persistence(np.vstack([one, one / 2 + [10, 0]]))
+half, whole = (np.array([2 * sin(pi / 12), sqrt(3)]) * r for r in (0.5, 1))
+assert np.allclose(both[1][np.argsort(both[1][:, 0])], [half, whole])
+assert np.isclose(both[0][np.isfinite(both[0][:, 1]), 1].max(), 8.5)
 
 # %% [markdown]
 # ```{solution-end}

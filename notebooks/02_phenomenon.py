@@ -25,6 +25,11 @@
 # This chapter repeats the observation on prompts that were trained on this machine, draws the paper's
 # Figures 2 and 3 and Table 2 from them, and asks of each number what else could have produced it: a cloud
 # that merely grows, random points, or the passing of time.
+#
+# ```{admonition} After this chapter you can
+# :class: tip
+# tell a change of shape from a change of size, and an observation from a repetition.
+# ```
 
 # %% tags=["parameters"]
 runs = ""  # the run store; empty: $TSP_RUNS, else runs
@@ -35,7 +40,7 @@ task_multi = "mmlu_cf"  # of the set of ten problems
 protocol = "tuned"
 method = "ce"  # ce (plain), or a regulariser at weight 1: tsloss, l2, pairwise, persistence
 seed = 0
-data = "shipped"  # or hub, or a folder with TASK.jsonl
+data = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
 epochs = 30  # of runs that the store lacks: they are trained now
 
 # %% tags=["hide-input"]
@@ -50,12 +55,12 @@ from myst_nb import glue
 
 from tsp import figures, tables
 from tsp.figures import DIMENSION_COLORS
-from tsp.pages import interval, table
+from tsp.finding import find_together
+from tsp.pages import as_text, interval, table
 from tsp.paper import CLAIMS, reported
 from tsp.runs import Store
 from tsp.spec import RunSpec
 from tsp.stats import mann_whitney, rho_from_u, spearman
-from tsp.sweep import find_or_train
 from tsp.topology import (
     SUMMARY_COLUMNS,
     lifespans,
@@ -86,19 +91,19 @@ common = {
     "method": method,
     "lambda_ts": float(method != "ce"),
     "seed": seed,
-    "data": data,
     "epochs": epochs,
 }
-pair = {
-    "single": find_or_train(store, RunSpec(**common, task=task, regime="single", problem=problem)),
-    "multi": find_or_train(store, RunSpec(**common, task=task_multi, regime="multi", problem=0)),
+wanted = {
+    "single": RunSpec(**common, task=task, regime="single", problem=problem),
+    "multi": RunSpec(**common, task=task_multi, regime="multi", problem=0),
 }
+pair = {regime: find_together(store, [spec], data=data)[0] for regime, spec in wanted.items()}
 chosen = store.frame().set_index("id").loc[[run.id for run in pair.values()]]
 shown = chosen[["task", "regime", "problem", "method", "protocol"]]
 shown = shown.join(chosen[["n_tokens", "lr", "epochs", "solved_epoch"]]).rename(
     columns={"n_tokens": "n", "solved_epoch": "solved at epoch"}
 )
-nice = shown.style.hide(axis="index").set_table_attributes('class="dataframe"')
+nice = as_text(shown).style.hide(axis="index").set_table_attributes('class="dataframe"')
 nice.format({"lr": "{:g}", "solved at epoch": "{:.0f}"}, na_rep="never")
 
 # %% [markdown]

@@ -23,6 +23,11 @@
 # minimised alone, and how strong is it beside the cross-entropy?
 #
 # The equations stand in the paper's order, so that the last figure of each number is the paper's.
+#
+# ```{admonition} After this chapter you can
+# :class: tip
+# say what each term of TSLoss rewards, and name a cloud that it does not see.
+# ```
 
 # %% tags=["parameters"]
 runs = ""  # the run store; empty: $TSP_RUNS, else runs
@@ -31,7 +36,7 @@ task = "gsm8k"
 problem = 0
 protocol = "tuned"
 seed = 0
-data = "shipped"  # or hub, or a folder with TASK.jsonl
+data = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
 epochs = 30  # of runs that the store lacks: they are trained now
 tau = 0.1  # temperature of the soft nearest neighbour
 alpha = 10.0  # sharpness of the soft thresholds
@@ -47,8 +52,10 @@ import torch
 from myst_nb import glue
 
 from tsp import TSLoss, tables
-from tsp.drawing import DIMENSION_COLORS, METHOD_COLORS, POINT_COLOR, style
+from tsp.drawing import DIMENSION_COLORS, METHOD_COLORS, POINT_COLOR, draw_barcode, style
+from tsp.finding import find_together
 from tsp.geometry import gaussian_counts
+from tsp.live import Live, bars_of, closest_watched, evolution
 from tsp.loss import (
     attract_loss,
     distance_matrix,
@@ -63,7 +70,6 @@ from tsp.loss import (
 from tsp.runs import Store
 from tsp.spec import RunSpec
 from tsp.stats import spearman
-from tsp.sweep import find_or_train
 from tsp.tables import METHOD_NAMES
 from tsp.topology import lifespans, normalized_entropy, persistence, summarize
 from tsp.verdicts import judge_changes
@@ -275,6 +281,39 @@ assert longest < of_held.norm(dim=1).max()  # moving thresholds weaken the force
 # pair that is too far apart can also be put right by raising $\zeta$, that is, by lengthening other long
 # distances.
 #
+# (tsloss-by-hand)=
+# ### By hand
+#
+# The same to be moved. Vermilion lines are the pairs shorter than $\delta$, blue ones those longer than $\zeta$; arrows
+# show where gradient descent takes each point, the longest always equally long, so that directions can be read where the
+# force is tiny.
+
+# %% mystnb={"figure": {"caption": "Points to move, each term of TSLoss, and the direction of descent of the whole or of one term. In print: where the figure begins, with the arrows of the whole.", "name": "live-tsloss"}} tags=["hide-input"]
+few = torch.tensor(
+    [[0.2, 0.2], [0.3, 0.75], [0.5, 0.4], [0.8, 0.3], [0.75, 0.8], [0.55, 0.85]],
+    dtype=torch.float64,
+    requires_grad=True,
+)
+TSLoss(tau=0.1, alpha=10.0)(few).backward()
+at, way = few.detach().numpy(), -few.grad.numpy()
+fig, ax = plt.subplots(figsize=(3.6, 3.6), layout="constrained")
+ax.quiver(*at.T, *way.T, color=METHOD_COLORS["tsloss"], width=0.008)
+ax.scatter(*at.T, color=POINT_COLOR, edgecolor="0.2", s=50, zorder=3)
+ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+plt.close(fig)
+Live(
+    "hand",
+    {"points": at.tolist()},
+    still=fig,
+    alt="Six points in a square, each with an arrow that shows where the gradient of TSLoss moves it.",
+)
+
+# %% [markdown]
+# Move one point far away and watch $\zeta$ follow it, and $\mathcal{L}_\text{attract}$. Lay two points on each other and
+# the arrows of $\mathcal{L}_\text{repel}$ tell which pairs feel it. Then press *A step of descent* until nothing moves any
+# more: four or more points of the plane can not all be equally far apart, and unless they lie on each other the loss stays
+# above 0.
+#
 # ## What it does not see
 #
 # TSLoss depends on distances alone: renaming, shifting or turning the points changes nothing. Stretching
@@ -315,13 +354,14 @@ common = {
     "problem": problem,
     "protocol": protocol,
     "seed": seed,
-    "data": data,
     "epochs": epochs,
 }
-pair = {
-    "ce": find_or_train(store, RunSpec(**common, method="ce", lambda_ts=0.0)),
-    "tsloss": find_or_train(store, RunSpec(**common, method="tsloss", lambda_ts=1.0)),
+wanted = {
+    "ce": RunSpec(**common, method="ce", lambda_ts=0.0),
+    "tsloss": RunSpec(**common, method="tsloss", lambda_ts=1.0),
 }
+found = find_together(store, list(wanted.values()), data=data)
+pair = dict(zip(wanted, found, strict=True))
 run = pair["tsloss"]
 last = run.prompt_epochs[-1]
 start, trained = run.prompt(0).double(), run.prompt(last).double()
@@ -656,6 +696,30 @@ for name, column in zip(("start", "ce", "ts"), compared, strict=True):
 # {glue:text}`end-ce-spread:.3f` without and {glue:text}`end-ts-spread:.3f` with TSLoss. It is one pair;
 # the claim at the end of the chapter counts them all.
 #
+# (prompt-by-epoch)=
+# ### Epoch by epoch
+#
+# Both prompts, from one start: the points as they lie on two axes, edges and triangles of their Rips complex by their
+# true distances in all dimensions, and all bars. (The experiment `close-up` keeps a prompt every four epochs.) Of two points that look close here, most are not.
+
+# %% mystnb={"figure": {"caption": "One problem, trained without and with TSLoss: the prompt at each stored epoch, under the scale ε. Points are projected, edges and bars are not. In print: both barcodes at the last epoch.", "name": "live-prompt"}} tags=["hide-input"]
+watched = {METHOD_NAMES[name]: closest_watched(store, one) for name, one in pair.items()}
+seen = evolution(watched)
+fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), sharex=True, layout="constrained")
+for ax, (name, one) in zip(axes, watched.items(), strict=True):
+    final = seen["methods"][name][-1]["epoch"]
+    draw_barcode(persistence(one.prompt(final)), ax, limit=seen["longest"])
+    ax.set_title(f"{name}, epoch {final}")
+plt.close(fig)
+Live(
+    "prompt",
+    seen,
+    still=fig,
+    table=bars_of(seen),
+    alt="Two barcodes side by side, of the prompt trained without and of the one trained with TSLoss, at the last stored epoch.",
+)
+
+# %% [markdown]
 # The sizes in this chapter depend on the model: on how its embedding space is scaled, hence on $\tau$ and
 # $\alpha$, and on the loss it starts from. These are those of one small model ({glue:text}`model`:
 # {glue:text}`model-note`).

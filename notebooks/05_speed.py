@@ -39,6 +39,11 @@
 #
 # The problems are this project's own, in the schema of GSM8K {cite}`cobbe2021training`; a long context is
 # one of their questions, repeated.
+#
+# ```{admonition} After this chapter you can
+# :class: tip
+# tell a fair comparison of speed from an unfair one.
+# ```
 
 # %% tags=["parameters"]
 measurements = ""  # folder of bench.json and roundings.json; empty: the published ones
@@ -371,6 +376,35 @@ table(cards.rename(columns=sizes))
 # memory that a bank takes on a CPU, within a quarter.
 
 # %% [markdown]
+# ## An exercise
+#
+# ```{exercise} The slow part
+# :label: ex-amdahl
+# An experiment spends a share $p$ of its time in topology, and somebody makes topology $k$ times as fast. How much faster
+# is the whole? At which share is it worth more to make the rest twice as fast than topology infinitely fast?
+# ```
+#
+# ```{solution-start} ex-amdahl
+# :class: dropdown
+# ```
+# What took 1 takes $(1 - p) + p/k$: the whole becomes $1 / (1 - p + p/k)$ times as fast (Amdahl's law), and never more
+# than $1/(1-p)$. The rest twice as fast gives $1/(p + (1-p)/2)$. That is more where $p + (1-p)/2 < 1 - p$, for $p < 1/3$.
+
+
+# %%
+def faster(share, k):
+    return 1 / (1 - share + share / k)
+
+
+assert math.isclose(faster(0.1, 1e12), 1 / 0.9)
+assert math.isclose(faster(1 - 1 / 3, 2), faster(1 / 3, 1e12))
+assert faster(1 - 0.2, 2) > faster(0.2, 1e12)
+assert faster(1 - 0.5, 2) < faster(0.5, 1e12)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
 # ## Measure it yourself
 #
 # ```bash

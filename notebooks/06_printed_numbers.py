@@ -19,6 +19,11 @@
 # Before training anything one can ask what the printed numbers say about each other. Every computation on
 # this page starts from the tables as printed (`data/paper`) and from the text;
 # none uses a run of ours. The functions are in `tsp.printed`, with tests.
+#
+# ```{admonition} After this chapter you can
+# :class: tip
+# recover the size of a sample from a printed p-value.
+# ```
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -189,3 +194,32 @@ glue("printed-paper-lr", f"{PROTOCOLS['paper'].lr:.0e}", display=False)
 # {glue:text}`printed-std` and moved by about {glue:text}`printed-lr` a step, not {glue:text}`printed-paper-lr`. The
 # Llama models of the paper have no such factor. It may be why Gemma-2B-IT could be trained at this rate at all; whoever
 # repeats it with a current version has to multiply (`--embed-scale`) or to raise the rate.
+
+# %% [markdown]
+# ## An exercise
+#
+# ```{exercise} How many were there?
+# :label: ex-recover
+# A paper prints a rank correlation $\rho = 0.5$ with a two-sided p of 0.0010, from the t distribution. How many
+# observations did it have? And if these were twenty snapshots of each of two runs?
+# ```
+#
+# ```{solution-start} ex-recover
+# :class: dropdown
+# ```
+# $t = \rho \sqrt{(N-2)/(1-\rho^2)}$ with $N - 2$ degrees of freedom. Of all $N$ only 40 gives 0.0010. Forty snapshots of two
+# runs are two observations of what differs between runs: whatever p says, it is not about the next run.
+
+# %%
+from scipy.stats import t as student
+
+
+def p_of(rho, count):
+    return 2 * student.sf(rho * np.sqrt((count - 2) / (1 - rho**2)), count - 2)
+
+
+assert [N for N in range(5, 200) if f"{p_of(0.5, N):.4f}" == "0.0010"] == [40]
+
+# %% [markdown]
+# ```{solution-end}
+# ```

@@ -20,6 +20,11 @@
 # sets, one problem and ten (Figures 7 to 18), averages them (Figures 6 and 19), and reads from them one story
 # everywhere: $H_0$ bars grow, $H_1$ bars go. Here are the same figures from our runs without TSLoss, and
 # beneath them the same in numbers, with how many runs and problems they rest on.
+#
+# ```{admonition} After this chapter you can
+# :class: tip
+# read an average over prompts, and say what may not be averaged.
+# ```
 
 # %% tags=["parameters"]
 runs = ""  # the run store; empty: $TSP_RUNS, else runs
@@ -29,7 +34,6 @@ protocol = "tuned"
 # %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
-from IPython.display import display
 from myst_nb import glue
 
 from tsp import figures
@@ -126,18 +130,50 @@ glue("below-most", f"{max(below, default=0):.0%}", display=False)
 # One page of the appendix each: barcodes of one run before and after training on one scale, and the lifespans of
 # all runs of the data set.
 
+
 # %% tags=["hide-input"]
-for task, regime in there:
-    title = f"{TASK_NAMES[task]}, {regime}: the paper's Figure {FIGURES[task, regime]}"
-    figure = figure_task(store, task=task, regime=regime, model=model, protocol=protocol)
-    display(
-        figure,
-        metadata={
-            "image/png": {
-                "alt": f"{title}: barcodes at the start and the end, lifespans in H0 and H1"
-            }
-        },
-    )
+def appendix(task, regime):
+    """A page of the appendix, or what trains its runs."""
+    if (task, regime) not in there:
+        return missing(f"tsp sweep phenomenon --task {task}")
+    return figure_task(store, task=task, regime=regime, model=model, protocol=protocol)
+
+
+# %% mystnb={"image": {"alt": "GSM8K, one problem: barcodes of one run at the start and at the end; mean lifespans of all runs in H0 and H1 over epochs."}, "figure": {"caption": "GSM8K, one problem (the paper's Figure 7).", "name": "fig-gsm8k-single"}} tags=["hide-input"]
+appendix("gsm8k", "single")
+
+# %% mystnb={"image": {"alt": "GSM8K, ten problems: barcodes of one run at the start and at the end; mean lifespans of all runs in H0 and H1 over epochs."}, "figure": {"caption": "GSM8K, ten problems (the paper's Figure 8).", "name": "fig-gsm8k-multi"}} tags=["hide-input"]
+appendix("gsm8k", "multi")
+
+# %% mystnb={"image": {"alt": "MATH, one problem: barcodes of one run at the start and at the end; mean lifespans of all runs in H0 and H1 over epochs."}, "figure": {"caption": "MATH, one problem (the paper's Figure 9).", "name": "fig-math-single"}} tags=["hide-input"]
+appendix("math", "single")
+
+# %% mystnb={"image": {"alt": "MATH, ten problems: barcodes of one run at the start and at the end; mean lifespans of all runs in H0 and H1 over epochs."}, "figure": {"caption": "MATH, ten problems (the paper's Figure 10).", "name": "fig-math-multi"}} tags=["hide-input"]
+appendix("math", "multi")
+
+# %% mystnb={"image": {"alt": "BBH, one problem: barcodes of one run at the start and at the end; mean lifespans of all runs in H0 and H1 over epochs."}, "figure": {"caption": "BBH, one problem (the paper's Figure 11).", "name": "fig-bbh-single"}} tags=["hide-input"]
+appendix("bbh", "single")
+
+# %% mystnb={"image": {"alt": "BBH, ten problems: barcodes of one run at the start and at the end; mean lifespans of all runs in H0 and H1 over epochs."}, "figure": {"caption": "BBH, ten problems (the paper's Figure 12).", "name": "fig-bbh-multi"}} tags=["hide-input"]
+appendix("bbh", "multi")
+
+# %% mystnb={"image": {"alt": "MMLU-CF, one problem: barcodes of one run at the start and at the end; mean lifespans of all runs in H0 and H1 over epochs."}, "figure": {"caption": "MMLU-CF, one problem (the paper's Figure 13).", "name": "fig-mmlu-cf-single"}} tags=["hide-input"]
+appendix("mmlu_cf", "single")
+
+# %% mystnb={"image": {"alt": "MMLU-CF, ten problems: barcodes of one run at the start and at the end; mean lifespans of all runs in H0 and H1 over epochs."}, "figure": {"caption": "MMLU-CF, ten problems (the paper's Figure 14).", "name": "fig-mmlu-cf-multi"}} tags=["hide-input"]
+appendix("mmlu_cf", "multi")
+
+# %% mystnb={"image": {"alt": "HotpotQA, one problem: barcodes of one run at the start and at the end; mean lifespans of all runs in H0 and H1 over epochs."}, "figure": {"caption": "HotpotQA, one problem (the paper's Figure 15).", "name": "fig-hotpotqa-single"}} tags=["hide-input"]
+appendix("hotpotqa", "single")
+
+# %% mystnb={"image": {"alt": "HotpotQA, ten problems: barcodes of one run at the start and at the end; mean lifespans of all runs in H0 and H1 over epochs."}, "figure": {"caption": "HotpotQA, ten problems (the paper's Figure 16).", "name": "fig-hotpotqa-multi"}} tags=["hide-input"]
+appendix("hotpotqa", "multi")
+
+# %% mystnb={"image": {"alt": "LongBench, one problem: barcodes of one run at the start and at the end; mean lifespans of all runs in H0 and H1 over epochs."}, "figure": {"caption": "LongBench, one problem (the paper's Figure 17).", "name": "fig-longbench-single"}} tags=["hide-input"]
+appendix("longbench", "single")
+
+# %% mystnb={"image": {"alt": "LongBench, ten problems: barcodes of one run at the start and at the end; mean lifespans of all runs in H0 and H1 over epochs."}, "figure": {"caption": "LongBench, ten problems (the paper's Figure 18).", "name": "fig-longbench-multi"}} tags=["hide-input"]
+appendix("longbench", "multi")
 
 # %% tags=["remove-cell"]
 lacking = [
@@ -155,4 +191,35 @@ glue("lacking", told, display=False)
 #
 # ```{seealso}
 # {doc}`02_phenomenon` takes one run apart, {doc}`06_printed_numbers` the paper's own numbers.
+# ```
+
+# %% [markdown]
+# ## An exercise
+#
+# ```{exercise} The average cloud
+# :label: ex-average
+# The pages of this chapter average numbers over prompts: counts, lifespans. Why not average the prompts, vector by vector, and
+# look at the topology of the mean? Try it on two rings.
+# ```
+#
+# ```{solution-start} ex-average
+# :class: dropdown
+# ```
+# The order of a prompt's points means nothing to its topology, but everything to such an average. A ring and the same ring
+# run through backwards average to a segment: both have one long loop, their mean has none. And prompts that were started
+# differently have no common order at all.
+
+# %%
+import numpy as np
+
+from tsp.topology import persistence
+
+turn = 2 * np.pi * np.arange(12) / 12
+forth = np.c_[np.cos(turn), np.sin(turn)]
+back = forth[::-1]
+assert len(persistence(forth)[1]) == len(persistence(back)[1]) == 1
+assert len(persistence((forth + back) / 2 + 1e-9 * forth)[1]) == 0
+
+# %% [markdown]
+# ```{solution-end}
 # ```

@@ -21,6 +21,11 @@
 # answers and calls what it sees the refinement of inference paths. Two controls take that apart. Prompts that are
 # trained just as hard on *wrong* answers learn something, but not the task. And clouds that take steps as long as
 # training's in random directions learn nothing at all.
+#
+# ```{admonition} After this chapter you can
+# :class: tip
+# build a control for "it is training that does it".
+# ```
 
 # %% tags=["parameters"]
 runs = ""  # the run store; empty: $TSP_RUNS, else runs
@@ -273,4 +278,33 @@ glue("draws", DRAWS, display=False)
 # A feature that behaves alike under wrong answers and right ones is no mark of solving the task; one that behaves
 # alike in random movement of the same length is no mark of learning at all. "Not shown to differ" is weaker: the
 # intervals of the differences say how much room is left.
+# ```
+
+# %% [markdown]
+# ## An exercise
+#
+# ```{exercise} An interval without a formula
+# :label: ex-interval
+# Ten problems give ten differences between training and a random walk. Between which two of them, in order, does the
+# median of all problems lie with at least 95 % confidence, whatever their distribution?
+# ```
+#
+# ```{solution-start} ex-interval
+# :class: dropdown
+# ```
+# The median lies below the second smallest if at most one of ten falls below it: probability $(1 + 10)/2^{10}$. The same on the
+# other side. From the second to the ninth the confidence is $1 - 22/1024 = 97.9\,\%$; from the third to the eighth it is
+# $89.1\,\%$, too little.
+
+# %%
+from scipy.stats import binom
+
+assert np.isclose(1 - 2 * binom.cdf(1, 10, 0.5), 1 - 22 / 1024)
+assert 1 - 2 * binom.cdf(2, 10, 0.5) < 0.95 < 1 - 2 * binom.cdf(1, 10, 0.5)
+draws = np.sort(np.random.default_rng(0).exponential(size=(20_000, 10)), axis=1)
+inside = (draws[:, 1] <= np.log(2)) & (np.log(2) <= draws[:, 8])
+assert abs(inside.mean() - (1 - 22 / 1024)) < 0.005
+
+# %% [markdown]
+# ```{solution-end}
 # ```

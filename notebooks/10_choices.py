@@ -28,6 +28,11 @@
 # comes with a bootstrap interval, and with p of the sign test and of the signed-rank test, each also after Holm over
 # the table. H1 bars and the mean $H_0$ lifespan over the mean distance D are those of the last
 # check.
+#
+# ```{admonition} After this chapter you can
+# :class: tip
+# say on which of your choices a result hangs, and what too few problems can not tell.
+# ```
 
 # %% tags=["parameters"]
 runs = ""  # the run store; empty: $TSP_RUNS, else runs
@@ -122,6 +127,28 @@ defaults = {
 }
 show("loss-variants", LOSS, {"method": "tsloss", "lambda_ts": 1.0} | defaults)
 
+# %% tags=["remove-cell"]
+arms = pd.Series(dtype=float)
+if "loss-variants" in found:
+    arms = found["loss-variants"].set_index("arm").h1_count
+parts = {
+    "beta_h1 0.0": "the $H_0$ term alone",
+    "beta_h0 0.0": "the $H_1$ term alone",
+    "beta_h0 0.0, lambda_attract 0.0": "its repelling half",
+    "beta_h0 0.0, lambda_repel 0.0": "its attracting half",
+}
+loops = [
+    f"{words.replace('$', '').replace('_', '')} {arms[name]:.1f}"
+    for part, words in parts.items()
+    for name in arms.index
+    if name.partition(", ")[2] == part
+]
+glue("loops-by-part", "; ".join(loops) or "no run here has one part alone", display=False)
+
+# %% [markdown]
+# Loops at the end, by the part that is left: {glue:text}`loops-by-part`. Why evening out the distances to neighbours can add
+# loops: {prf:ref}`prop-minimum`.
+
 # %% [markdown]
 # ## The scale of the embeddings
 #
@@ -157,3 +184,29 @@ table(power, formats, na_rep="none") if found else missing("tsp sweep all --prof
 # Shares are those of problems that differ, at the level that Holm leaves the smallest p of the table, with power 80 %.
 # "None" means that not even the same sign in all problems would do: such a table describes a few problems and decides
 # nothing.
+
+# %% [markdown]
+# ## An exercise
+#
+# ```{exercise} Four problems
+# :label: ex-four
+# An arm differs from its base in the same direction on all of four problems. What is p of the two-sided sign test? How many
+# problems does it take until p could survive Holm among ten arms at 0.05?
+# ```
+#
+# ```{solution-start} ex-four
+# :class: dropdown
+# ```
+# $2 \cdot 2^{-4} = 0.125$. The smallest of ten p-values is multiplied by ten: $10 \cdot 2^{1-n} < 0.05$ from $n = 9$ on. So the
+# tables above, where they have four problems, can not decide anything about one arm, and say so.
+
+# %%
+from scipy.stats import binomtest
+
+assert binomtest(4, 4).pvalue == 0.125
+enough = [n for n in range(1, 20) if 10 * binomtest(n, n).pvalue < 0.05]
+assert enough[0] == 9
+
+# %% [markdown]
+# ```{solution-end}
+# ```

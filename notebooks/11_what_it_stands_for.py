@@ -21,6 +21,11 @@
 # gradient {cite}`bruel2020topology`. So the thing itself can be minimised: the variance of the $n - 1$ finite $H_0$ deaths plus the sum
 # of the $H_1$ lifespans. This chapter asks how well the surrogate follows it, which of the regularisers trains sooner,
 # and which answers problems that nobody trained it on.
+#
+# ```{admonition} After this chapter you can
+# :class: tip
+# differentiate a barcode.
+# ```
 
 # %% tags=["parameters"]
 runs = ""  # the run store; empty: $TSP_RUNS, else runs
@@ -28,7 +33,7 @@ model = "smollm2-135m-instruct"
 task = "gsm8k"
 problem = 0
 protocol = "tuned"
-data = "shipped"  # or hub, or a folder with TASK.jsonl
+data = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
 epochs = 30  # of a run that the store lacks: it is trained now
 
 # %% tags=["hide-input"]
@@ -42,6 +47,7 @@ from scipy.spatial.distance import pdist
 from tsp import figures, tables
 from tsp.evidence import same_conditions
 from tsp.experiments import MATCHED
+from tsp.finding import find_together
 from tsp.geometry import surrogate, two_pairs
 from tsp.loss import TSLoss
 from tsp.pages import FORMATS, comparison, interval, missing, table
@@ -52,7 +58,6 @@ from tsp.runs import Store
 from tsp.spec import METHODS, RunSpec
 from tsp.stats import spearman
 from tsp.studies import study
-from tsp.sweep import find_or_train
 from tsp.tables import METHOD_NAMES
 from tsp.verdicts import share_interval
 
@@ -72,12 +77,11 @@ wanted = RunSpec(
     task=task,
     problem=problem,
     protocol=protocol,
-    data=data,
     epochs=epochs,
     method="ce",
     lambda_ts=0.0,
 )
-find_or_train(store, wanted)
+find_together(store, [wanted], data=data)
 everything = load_runs(store)
 mine = everything[(everything.model == model) & everything.setting.eq("")]
 mine = mine[mine.protocol.eq(protocol) & mine.method.isin(["ce", "tsloss"])]
@@ -263,6 +267,35 @@ glue("floor-interval", f"{low:.1%} to {high:.0%}", display=False)
 # level 0.05, one prompt against one) from {glue:text}`floor-shows` percentage points on. Of a model so near to nothing only large gains could be seen, and the
 # test below, of one difference a trained problem, says what it could have shown. A prompt that was trained on one
 # problem has learnt that problem's answer; what it does to others is a side effect.
+
+# %% [markdown]
+# ## An exercise
+#
+# ```{exercise} The slope of a barcode
+# :label: ex-slope
+# Points lie at $(0, 0)$, $(3, 0)$ and $(0, 4)$. What is the variance of the $H_0$ deaths, and its derivative when the third
+# point moves upwards? What is it when the point moves sideways?
+# ```
+#
+# ```{solution-start} ex-slope
+# :class: dropdown
+# ```
+# The deaths are $d_1 = 3$ and $d_2 = 4$, each an edge, and their variance is $(d_2 - d_1)^2/4 = 1/4$. Upwards $d_2$ grows at
+# rate 1: the derivative is $(d_2 - d_1)/2 = 1/2$. Sideways the edge turns and does not grow: 0. A derivative of a barcode is
+# that of the edges that make it.
+
+# %%
+corners = torch.tensor(
+    [[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]], dtype=torch.float64, requires_grad=True
+)
+value = regularizer("persistence", loss=TSLoss())(corners[None])
+value.sum().backward()
+assert torch.isclose(value.squeeze(), torch.tensor(0.25, dtype=torch.float64))
+assert torch.allclose(corners.grad[2], torch.tensor([0.0, 0.5], dtype=torch.float64))
+
+# %% [markdown]
+# ```{solution-end}
+# ```
 #
 # ## Claimed, measured, verdict
 

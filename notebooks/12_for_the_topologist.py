@@ -19,6 +19,11 @@
 # What the paper {cite}`anonymous-topology` reads from barcodes leaves questions that a topologist asks first. How far
 # can a bar move between two snapshots? Which bars would survive noise? How many loops has a cloud that means nothing? And which of
 # TSLoss's forces moves which bar, in which direction?
+#
+# ```{admonition} After this chapter you can
+# :class: tip
+# bound what noise does to a diagram.
+# ```
 
 # %% tags=["parameters"]
 runs = ""  # the run store; empty: $TSP_RUNS, else runs
@@ -26,7 +31,7 @@ model = "smollm2-135m-instruct"
 task = "gsm8k"
 problem = 0
 protocol = "tuned"
-data = "shipped"  # or hub, or a folder with TASK.jsonl
+data = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
 epochs = 30  # of a run that the store lacks: it is trained now
 
 # %% tags=["hide-input"]
@@ -39,11 +44,11 @@ import seaborn as sns
 from myst_nb import glue
 
 from tsp import figures
+from tsp.finding import find_together
 from tsp.geometry import bottleneck, confidence_band, forces, gaussian_counts, stability_bound
 from tsp.pages import table
 from tsp.runs import Store
 from tsp.spec import RunSpec
-from tsp.sweep import find_or_train
 from tsp.topology import lifespans, persistence, summarize
 
 figures.style()
@@ -53,10 +58,9 @@ common = {
     "task": task,
     "problem": problem,
     "protocol": protocol,
-    "data": data,
     "epochs": epochs,
 }
-run = find_or_train(store, RunSpec(**common, method="ce", lambda_ts=0.0))
+(run,) = find_together(store, [RunSpec(**common, method="ce", lambda_ts=0.0)], data=data)
 epochs_kept = run.prompt_epochs
 clouds = {epoch: run.prompt(epoch).double().numpy() for epoch in epochs_kept}
 n, d = clouds[0].shape
@@ -258,3 +262,31 @@ for force in NAMES:
 # loops: repelling {glue:text}`repel-1-longer:d` longer and {glue:text}`repel-1-shorter:d` shorter, attracting
 # {glue:text}`attract-1-longer:d` and {glue:text}`attract-1-shorter:d`. "$H_1$ features-based", as the paper calls the two hinges, is a hope about the net effect:
 # none of their terms knows which edges bear loops ({doc}`11_what_it_stands_for` minimises those that do).
+
+# %% [markdown]
+# ## An exercise
+#
+# ```{exercise} The bound is reached
+# :label: ex-reached
+# Each of two points moves by at most $\eta$. By how much can the death of their one finite bar move, and does the bound
+# {eq}`eq-stability` leave any room?
+# ```
+#
+# ```{solution-start} ex-reached
+# :class: dropdown
+# ```
+# Away from each other by $\eta$ each: the death grows by $2\eta$, which is the change of the one distance. The bound is
+# reached. Moved together, nothing changes, and the bound says so too: it knows distances, not movements.
+
+# %%
+eta = 0.25
+two = np.array([[0.0, 0.0], [1.0, 0.0]])
+apart = two + eta * np.array([[-1.0, 0.0], [1.0, 0.0]])
+moved = persistence(apart)[0][:-1, 1] - persistence(two)[0][:-1, 1]
+assert np.allclose(moved, 2 * eta)
+assert np.isclose(stability_bound(two, apart), 2 * eta)
+assert np.isclose(stability_bound(two, two + eta), 0)
+
+# %% [markdown]
+# ```{solution-end}
+# ```

@@ -19,6 +19,11 @@
 # The paper {cite}`anonymous-topology` calls bars inference paths. A more direct question is what the vectors of a prompt are to the
 # model: which tokens of its vocabulary are they near to, and how far do they travel? Prompts have been read so before, and
 # the nearest tokens need not say what the prompt does {cite}`khashabi2021waywardness`.
+#
+# ```{admonition} After this chapter you can
+# :class: tip
+# ask what a vector of a prompt is near to, and what nearness shows.
+# ```
 
 # %% tags=["parameters"]
 runs = ""  # the run store; empty: $TSP_RUNS, else runs
@@ -26,7 +31,7 @@ model = "smollm2-135m-instruct"
 task = "gsm8k"
 problem = 0
 protocol = "tuned"
-data = "shipped"  # or hub, or a folder with TASK.jsonl
+data = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
 epochs = 30  # of a run that the store lacks: it is trained now
 
 # %% tags=["hide-input"]
@@ -40,10 +45,10 @@ import torch
 from myst_nb import glue
 
 from tsp import figures, models
+from tsp.finding import find_together
 from tsp.pages import table
 from tsp.runs import Store
 from tsp.spec import RunSpec
-from tsp.sweep import find_or_train
 from tsp.tables import METHOD_NAMES, TASK_NAMES
 
 figures.style()
@@ -53,13 +58,14 @@ common = {
     "task": task,
     "problem": problem,
     "protocol": protocol,
-    "data": data,
     "epochs": epochs,
 }
-pair = {
-    "ce": find_or_train(store, RunSpec(**common, method="ce", lambda_ts=0.0)),
-    "tsloss": find_or_train(store, RunSpec(**common, method="tsloss", lambda_ts=1.0)),
+wanted = {
+    "ce": RunSpec(**common, method="ce", lambda_ts=0.0),
+    "tsloss": RunSpec(**common, method="tsloss", lambda_ts=1.0),
 }
+found = find_together(store, list(wanted.values()), data=data)
+pair = dict(zip(wanted, found, strict=True))
 solved = pair["ce"].record["outcome"]["solved_epoch"]
 told = f"{TASK_NAMES.get(task, task)} {problem}, {max(pair['ce'].prompt_epochs)} epochs, "
 told += f"right from epoch {solved} on" if solved else "not solved"
@@ -97,7 +103,7 @@ for epoch in dict.fromkeys(chosen):
     columns[f"epoch {epoch}"] = [
         f"{shown(token)} {value:.2f}" for token, value in zip(tokens[:8], cosine[:8], strict=True)
     ]
-table(pd.DataFrame(columns, index=[f"x{k}" for k in range(1, 9)]))
+table(pd.DataFrame(columns, index=[f"x{k}" for k in range(1, 9)]), markup=True)
 
 # %% tags=["remove-cell"]
 rng = torch.Generator().manual_seed(0)
@@ -175,3 +181,41 @@ for method, mine in ends.groupby("method"):
 # TSLoss); they have travelled {glue:text}`far-least-ce` to {glue:text}`far-most-ce` times their first length
 # ({glue:text}`far-least-tsloss` to {glue:text}`far-most-tsloss`). What such unequal ways do to loops is asked in
 # {doc}`09_training_or_movement`.
+
+# %% [markdown]
+# ## An exercise
+#
+# ```{exercise} The nearest of many
+# :label: ex-nearest
+# Directions of $V$ tokens and of one vector are random in $d$ dimensions. About how large is the largest cosine? What does that
+# say of a vector whose nearest token has a cosine of 0.18, at V = 49,152 and d = 576?
+# ```
+#
+# ```{solution-start} ex-nearest
+# :class: dropdown
+# ```
+# A cosine of two random directions is about $N(0, 1/d)$, and the largest of $V$ such stays a little below
+# $\sqrt{2 \ln V / d}$, here 0.19. Exactly, a squared cosine follows a beta distribution with parameters $\tfrac12$ and
+# $(d-1)/2$, and the median of the largest is 0.17. A nearest token at 0.18 is what chance gives; it names no meaning.
+# (Vocabularies are not isotropic: the table above has the vocabulary's own noise as its yardstick.)
+
+# %%
+from scipy.stats import beta
+
+
+def median_of_largest(V, d):
+    return np.sqrt(beta.isf(2 * (1 - 0.5 ** (1 / V)), 0.5, (d - 1) / 2))
+
+
+V, dim = 5000, 576
+tokens = torch.nn.functional.normalize(torch.randn(V, dim, generator=rng), dim=1)
+drawn = torch.nn.functional.normalize(torch.randn(200, dim, generator=rng), dim=1)
+largest = (drawn @ tokens.T).amax(1).median().item()
+assert abs(largest / median_of_largest(V, dim) - 1) < 0.03
+assert largest < np.sqrt(2 * np.log(V) / dim)
+assert f"{median_of_largest(49152, 576):.2f}" == "0.17"
+assert f"{np.sqrt(2 * np.log(49152) / 576):.2f}" == "0.19"
+
+# %% [markdown]
+# ```{solution-end}
+# ```

@@ -20,6 +20,11 @@
 # {cite}`huang2026structural` reports, and what has become of it here: trained and published, trained here, or not run,
 # with the command that trains it and the memory that takes. What is not run is in the tests in another form: they train a tiny
 # random model of the same architecture.
+#
+# ```{admonition} After this chapter you can
+# :class: tip
+# estimate what an experiment of the paper takes, before starting it.
+# ```
 
 # %% tags=["parameters"]
 runs = ""  # the run store; empty: $TSP_RUNS, else runs
@@ -83,3 +88,30 @@ table(commands, {"GiB": "{:.1f}"}).set_table_styles([told], overwrite=False)
 
 # %% [markdown]
 # The paper's models are not published here in any form; their licences are those of their pages on the hub.
+
+# %% [markdown]
+# ## An exercise
+#
+# ```{exercise} A prompt beside its model
+# :label: ex-memory
+# A model has $7 \cdot 10^9$ parameters in bfloat16 and $d = 4096$. How much memory do its weights take? How much do a prompt of
+# 40 vectors, its gradient and AdamW's two averages, all in float32? And what if the whole model were trained like that?
+# ```
+#
+# ```{solution-start} ex-memory
+# :class: dropdown
+# ```
+# Two bytes a weight are 14 GB. The prompt has $40 \cdot 4096$ numbers, sixteen bytes each with what belongs to them: 2.6 MB, a
+# five-thousandth of the model. Training all weights in that way takes sixteen bytes for each: 112 GB. What a prompt's
+# training does take beside the weights is activations, which depend on the tokens, not on the prompt's size.
+
+# %%
+weights, numbers = 7e9, 40 * 4096
+assert 2 * weights == 14e9
+assert f"{16 * numbers / 1e6:.1f}" == "2.6"
+assert 2 * weights / (16 * numbers) > 5000
+assert 16 * weights == 112e9
+
+# %% [markdown]
+# ```{solution-end}
+# ```

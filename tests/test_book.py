@@ -115,6 +115,45 @@ def test_an_executed_copy_has_its_outputs_and_hides_its_parameters(source, tmp_p
     assert [f.name for f in copy.parent.iterdir()] == ["07_tiny.ipynb"]
 
 
+FIGURE = """# %% [markdown]
+# # A title
+
+# %% tags=["parameters"]
+rows = 2
+
+# %%
+import matplotlib.pyplot as plt
+
+from tsp.drawing import style
+
+style()
+
+# %% mystnb={"figure": {"caption": "One.", "name": "fig-one"}}
+fig, ax = plt.subplots()
+ax.plot(range(rows), label="line")
+"""
+
+
+def test_the_data_of_a_figure_is_taken_out_and_linked(source, tmp_path):
+    source.write_text(FIGURE)
+    copy = notebooks.execute_notebook(source, parameters={}, out=tmp_path / "out")
+    data = tmp_path / "out" / "data" / source.stem / "fig-one.csv"
+    assert data.read_text().splitlines()[1].endswith("line,line,1,0.0,0.0,")
+    cell = nbformat.read(copy, as_version=4).cells[-1]
+    caption = cell.metadata["mystnb"]["figure"]["caption"]
+    assert caption == f"One. {{download}}`Data <data/{source.stem}/fig-one.csv>`"
+    assert "text/csv" not in copy.read_text()
+
+
+def test_data_of_figures_that_are_gone_go_too(source, tmp_path):
+    source.write_text(FIGURE)
+    notebooks.execute_notebook(source, parameters={}, out=tmp_path / "out")
+    source.write_text(FIGURE.replace("fig-one", "fig-two"))
+    notebooks.execute_notebook(source, parameters={}, out=tmp_path / "out")
+    left = sorted(it.name for it in (tmp_path / "out" / "data" / source.stem).iterdir())
+    assert left == ["fig-two.csv"]
+
+
 def test_an_executed_copy_has_the_same_bytes_every_time(source, tmp_path):
     copies = [
         notebooks.execute_notebook(source, parameters={"x": 2}, out=tmp_path / name)

@@ -11,12 +11,13 @@ from tests.conftest import spec
 from tsp import budget, sweep
 from tsp.errors import InputError
 from tsp.experiments import EXPERIMENTS, PROFILES, experiment_specs
+from tsp.finding import find_or_train
 from tsp.models import DEFAULT
 from tsp.paper import CLAIMS, MAIN_TASKS
 from tsp.paths import data_dir
 from tsp.runs import Store
 from tsp.spec import METHODS
-from tsp.sweep import ensure, find_or_train, jobs_of
+from tsp.sweep import ensure, jobs_of
 from tsp.tasks import TASKS
 
 BBH = {"input": "not True is", "target": "False", "task": "boolean_expressions"}
@@ -88,7 +89,9 @@ def test_the_full_profile_is_what_is_published():
     assert seeds == sorted(seeds)  # problems before seeds
 
 
-@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in ("phenomenon",)])
+@pytest.mark.parametrize(
+    "name", [name for name in EXPERIMENTS if name not in ("phenomenon", "close-up")]
+)
 def test_every_arm_has_the_same_problems_and_seeds(name):
     """In pairs, and in the studies of at least four problems and two seeds, nothing is missing."""
     specs = [it for it in experiment_specs(name, "full") if it.task == "gsm8k"]

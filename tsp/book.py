@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tsp.errors import InputError
+from tsp.links import broken_links
 from tsp.notebooks import (
     EXECUTED,
     NOTEBOOKS,
@@ -67,7 +68,7 @@ def build(
     InputError
         No checkout, no such notebook or parameter, an empty store, or a wrong ``out``.
     BookError
-        A notebook failed, or the site has a warning.
+        A notebook failed, or the site has a warning or a link that leads nowhere.
     """
     if not NOTEBOOKS.is_dir():
         raise InputError("book", NOTEBOOKS, "run this in a clone of the repository")
@@ -103,10 +104,11 @@ def _from_root(folder: Path) -> str:
 
 
 def _forget_all_but(sources: list[Path]) -> None:
-    """Remove the executed copies of notebooks that are gone."""
+    """Remove the executed copies of notebooks that are gone, and their figures' data."""
     for copy in EXECUTED.glob("*.ipynb"):
         if copy not in {executed_path(s) for s in sources}:
             copy.unlink()
+            shutil.rmtree(EXECUTED / "data" / copy.stem, ignore_errors=True)
 
 
 def _build_site(out: Path) -> Path:
@@ -119,6 +121,8 @@ def _build_site(out: Path) -> Path:
     finished = subprocess.run(_site_command(out), capture_output=True, text=True, cwd=ROOT)
     if finished.returncode:
         raise BookError(_site_warnings(finished.stdout + finished.stderr))
+    if broken := broken_links(out / "html"):
+        raise BookError("\n".join(["links of the site that lead nowhere:", *broken]))
     stamp.write_text(assets)
     return out / "html" / "index.html"
 

@@ -1,16 +1,20 @@
 """The colours and letters of all figures, and pictures of complexes, barcodes and diagrams."""
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import seaborn as sns
+from IPython.core.getipython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PatchCollection
+from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from scipy.spatial.distance import pdist, squareform
 
 from tsp.errors import InputError
+from tsp.plotted import plotted
 from tsp.topology import Diagrams
 
 WIDTH = 7.2  # inches: the text width of a book page
@@ -30,7 +34,8 @@ def style() -> None:
     """Set seaborn's theme for everything drawn afterwards: white ground, letters of 10 points.
 
     Colours are those of seaborn's palette ``colorblind``; the ground is white even where the
-    page is dark, because lines and letters are not.
+    page is dark, because lines and letters are not. In a notebook every figure also shows what
+    is `plotted` in it, as ``text/csv``, which the book offers for download.
     """
     letters: dict[str, float] = {"font.size": 10, "axes.titlesize": 11, "axes.labelsize": 10}
     letters |= {f"{part}.labelsize": 10 for part in ("xtick", "ytick")}
@@ -43,6 +48,13 @@ def style() -> None:
     set_matplotlib_formats("retina")  # twice the pixels, for screens that have them
     lines = {"grid.color": "0.9", "axes.edgecolor": "0.6", "legend.frameon": False}
     sns.set_theme(style="whitegrid", palette="colorblind", rc=letters | ground | lines)
+    shell = get_ipython()
+    if shell and shell.display_formatter:
+        shell.display_formatter.mimebundle_formatter.for_type(Figure, _as_csv)
+
+
+def _as_csv(figure: Figure, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+    return {"text/csv": plotted(figure).to_csv(index=False)}, {}
 
 
 def draw_complex(points: np.ndarray, scale: float, *, ax: Axes) -> None:

@@ -143,6 +143,18 @@ def _baselines(profile: str) -> list[RunSpec]:
     return _study(arms, profile)
 
 
+def _close_up(profile: str) -> list[RunSpec]:
+    """One problem without and with TSLoss, its prompts kept often: to be watched epoch by epoch."""
+    sizes: dict[str, dict[str, Any]] = {
+        "smoke": {"model": "tiny-llama", "epochs": 6},
+        "quick": {"epochs": 70},
+        "full": {},
+        "paper": {"model": "gemma-2b-it", "protocol": "paper", "data": "hub"},
+    }
+    every = 1 if profile == "smoke" else 4  # a multiple of the epochs between two checks
+    return _pairs("gsm8k", (0,), snapshot_every=every, **sizes[profile])
+
+
 def _init(profile: str) -> list[RunSpec]:
     """What the first prompt is."""
     return _study([method | {"init": init} for init in INITS for method in BOTH], profile)
@@ -220,6 +232,7 @@ EXPERIMENTS: dict[str, Callable[[str], list[RunSpec]]] = {
     "table4": _table4,
     "baselines": _baselines,
     "null": _null,
+    "close-up": _close_up,
     "weight": _weight,
     "loss-variants": _loss_variants,
     "init": _init,

@@ -9,6 +9,7 @@ import ast
 import hashlib
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -111,7 +112,11 @@ def execute_notebook(
     print_of_inputs = fingerprint(path, parameters=own)  # before: a later change must be noticed
     executed = _run_papermill(path, notebook, own)
     _tidy(executed, print_of_inputs)
-    return _write_whole(executed, executed_path(path, out=out))
+    data = _offer_data(executed, f"data/{path.stem}")
+    shutil.rmtree(out / "data" / path.stem, ignore_errors=True)
+    for name, text in data.items():
+        _write_whole(text, out / name)
+    return _write_whole(nbformat.writes(executed) + "\n", executed_path(path, out=out))
 
 
 def executed_path(source: Path, *, out: Path = EXECUTED) -> Path:
@@ -276,12 +281,31 @@ def _tidy(notebook: NotebookNode, print_of_inputs: str) -> None:
     notebook.metadata["tsp"] = {"fingerprint": print_of_inputs}
 
 
-def _write_whole(notebook: NotebookNode, target: Path) -> Path:
-    """Write a notebook so that it is there whole or not at all."""
+def _offer_data(notebook: NotebookNode, folder: str) -> dict[str, str]:
+    """Take the data of figures out of a notebook, and link them in the captions: text by name."""
+    files = {}
+    for cell in notebook.cells:
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        shown = [
+            output.data
+            for output in cell.get("outputs", [])
+            if "text/csv" in output.get("data", {})
+        ]
+        found = [data.pop("text/csv") for data in shown]
+        for number, text in enumerate(found, 1):
+            if "name" in figure:
+                name = f"{folder}/{figure['name']}{f'-{number}' if len(found) > 1 else ''}.csv"
+                files[name] = text
+                figure["caption"] += f" {{download}}`Data <{name}>`"
+    return files
+
+
+def _write_whole(text: str, target: Path) -> Path:
+    """Write a file so that it is there whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.stem}.{os.getpid()}.part")
     try:
-        part.write_text(nbformat.writes(notebook) + "\n", "utf8")
+        part.write_text(text, "utf8")
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """How chapters show tables, and what they say where the store lacks the runs of one."""
 
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,13 @@ CELLS = [
 MISSING = "–"
 
 
-def table(frame: pd.DataFrame, formats: Mapping[Any, str] | None = None, **more: Any) -> Styler:
+def table(
+    frame: pd.DataFrame,
+    formats: Mapping[Any, str] | None = None,
+    *,
+    markup: bool = False,
+    **more: Any,
+) -> Styler:
     """A table of results: numbers to the right, missing ones as a dash, the index shown.
 
     Parameters
@@ -27,12 +34,30 @@ def table(frame: pd.DataFrame, formats: Mapping[Any, str] | None = None, **more:
         What to show; the index' name is left out.
     formats
         By column, as `pandas.io.formats.style.Styler.format` takes them.
+    markup
+        Whether markup in cells and names counts; else it is shown.
     more
         Further arguments of that.
     """
-    made = frame.rename_axis(index=None, columns=None).style
+    plain = frame if markup else as_text(frame)
+    made = plain.rename_axis(index=None, columns=None).style
     made = made.format(formats, **{"na_rep": MISSING} | more)
     return made.set_table_attributes('class="dataframe"').set_table_styles(CELLS)
+
+
+def as_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same table with every string as HTML that shows it, whatever markup is in it."""
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(shown(it) for it in value)
+        return escape(value, quote=False) if isinstance(value, str) else value
+
+    made = frame.map(shown)
+    made.index, made.columns = frame.index.map(shown), frame.columns.map(shown)
+    made.index.names = [shown(name) for name in frame.index.names]
+    made.columns.names = [shown(name) for name in frame.columns.names]
+    return made
 
 
 def missing(command: str) -> Markdown:

@@ -16,7 +16,7 @@ from tsp.errors import InputError
 from tsp.members import RunResult, encode_all
 from tsp.memory import predict
 from tsp.precision import check_known, choose
-from tsp.runs import Run, Store, kept_prompts
+from tsp.runs import Store, kept_prompts
 from tsp.spec import RunSpec
 from tsp.tasks import Problem, load_problems
 from tsp.trainer import Plan, Progress, train_bank
@@ -192,51 +192,6 @@ class _Schedule:
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(self.path, json.dumps(told, indent=1) + "\n")
-
-
-def find_or_train(
-    store: Store,
-    spec: RunSpec,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    events: Events | None = None,
-) -> Run:
-    """Longest stored run of a spec, whatever its number of epochs, or a new one of as many as told.
-
-    Parameters
-    ----------
-    store
-        Where to look, and where a new run goes.
-    spec
-        What is wanted; a stored run fits if all but ``epochs`` and the problem's place agree.
-    device
-        As `tsp.models.load` takes it.
-    precision
-        As `tsp.precision.choose` takes it; with ``auto`` a stored run of any precision fits.
-    events
-        Whom to tell of the training.
-
-    Raises
-    ------
-    InputError
-        If the very run is stored in another precision than the one asked for.
-    """
-    (job,) = jobs_of([spec])
-    check_known(precision)
-    fitting = [run for run in store.sound()[0] if _fits(run, job)]
-    alike = [run for run in fitting if precision in ("auto", run.precision)]
-    if alike:
-        return max(alike, key=lambda run: run.spec.epochs)
-    (run_id,) = ensure([spec], store, device=device, precision=precision, events=events)
-    return store.read(run_id)
-
-
-def _fits(run: Run, job: Job) -> bool:
-    spec = job.spec
-    place = {"data": spec.data, "problem": spec.problem, "snapshot_every": spec.snapshot_every}
-    alike = run.spec.but(**place, epochs=spec.epochs) == spec
-    return alike and run.spec.id(job.problems, model=models.fingerprint(spec.model)) == run.id
 
 
 def _train_banks(

@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Sequence
+from html import escape
 from itertools import zip_longest
 from typing import Any
 
@@ -423,9 +424,10 @@ def claims(store: Store) -> pd.DataFrame:
 def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:
     """Some claims as a chapter ends with them: claimed, measured, verdict, units, rule.
 
-    Commands in ``measured`` are marked as HTML code.
+    All texts are HTML: commands in ``measured`` are marked as code, nothing else is markup.
     """
     table = claims(store).set_index("id").loc[list(ids)]
+    table = table.map(lambda it: escape(it, quote=False) if isinstance(it, str) else it)
     table["why"] = table.why.str.replace(r"`([^`]*)`", r"<code>\1</code>", regex=True)
     names = {"statement": "claimed", "why": "measured", "verdict": "verdict", "n": "units"}
     return table[[*names, "rule"]].rename(columns=names)

@@ -1,0 +1,481 @@
+"""The site in a real browser: every page, every moving figure, the search, phone and paper."""
+
+import csv
+import io
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("jupyter_book", reason="the book's tools are not installed")
+pytest.importorskip("playwright", reason="playwright is not installed")
+pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+
+import torch
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
+
+from tests import browser
+from tsp import TSLoss, book
+from tsp.paths import ROOT
+from tsp.topology import persistence
+
+pytestmark = pytest.mark.browser
+
+PAGES = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text())
+PHONE = {"width": 390, "height": 844}
+RIPS = "book/_executed/01_persistent_homology.html"
+TSLOSS = "book/_executed/03_tsloss.html"
+GRAVE = ("serious", "critical")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    path = browser.needed()
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=path, args=browser.QUIET)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def site(chromium):
+    """Address of the book, brought up to date with what `tsp book` does."""
+    first = book.build(runs=Path(os.environ.get("TSP_RUNS") or ROOT / "runs"))
+    with browser.served(first.parent) as address:
+        yield address
+
+
+@pytest.fixture
+def visit(chromium, site):
+    """Open pages; at the end nothing may have gone wrong on them."""
+    contexts = []
+
+    def opened(path, **options):
+        contexts.append(chromium.new_context(**options))
+        made = browser.Visit(contexts[-1], site)
+        made.go(path)
+        return made
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("path", [*PAGES, "search", "genindex"])
+def test_a_page_is_whole_on_a_phone(visit, path):
+    opened = visit(f"{path}.html", viewport=PHONE)
+    page = opened.page
+    page.wait_for_function("!window.MathJax || !MathJax.startup || MathJax.startup.promise")
+    page.evaluate("window.MathJax && MathJax.startup && MathJax.startup.promise")
+    told = page.evaluate(
+        """() => ({
+            wide: document.documentElement.scrollWidth,
+            formulas: document.querySelectorAll('.math').length,
+            drawn: document.querySelectorAll('mjx-container').length,
+            wrong: document.querySelectorAll('mjx-merror, [data-mjx-error]').length,
+            images: [...document.images].filter((it) => it.complete && !it.naturalWidth).length,
+            still: [...document.querySelectorAll('.live:not(.live-on)')].length,
+            bare: [...document.querySelectorAll('article .cell_output img')]
+                .filter((it) => !it.closest('figure') || /_images|^$/.test(it.alt)).length,
+        })"""
+    )
+    assert opened.wrong == []
+    assert told["wide"] <= PHONE["width"]
+    assert told["drawn"] >= told["formulas"]
+    assert (told["wrong"], told["images"], told["still"], told["bare"]) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_is_accessible(visit, path, theme):
+    opened = visit(f"{path}.html", color_scheme=theme)
+    assert opened.page.evaluate("document.documentElement.dataset.theme") == theme
+    assert opened.wrong == []  # before axe asks for style sheets where they are not
+    found = Axe().run(opened.page).response["violations"]
+    grave = [it for it in found if it["impact"] in GRAVE]
+    told = [f"{it['id']}: {it['nodes'][0]['html'][:200]}" for it in grave]
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("minimum spanning tree", "01_persistent_homology"),
+        ("bottleneck", "12_for_the_topologist"),
+        ("Holm", "10_choices"),
+        ("Binder", "setup"),
+    ],
+)
+def test_the_search_finds(visit, words, page):
+    opened = visit(f"search.html?q={words.replace(' ', '+')}", viewport=PHONE)
+    found = opened.page.locator("#search-results li a")
+    found.first.wait_for()
+    assert any(page in (it.get_attribute("href") or "") for it in found.all()[:3])
+    assert opened.wrong == []
+
+
+def test_what_is_searched_for_in_vain_is_told(visit):
+    opened = visit("search.html?q=xylophone")
+    opened.page.get_by_text("did not match any documents").wait_for()
+
+
+@pytest.mark.parametrize("path", [it for it in PAGES if "_executed" in it])
+def test_each_figure_offers_its_data(visit, path):
+    opened = visit(f"{path}.html")
+    captions = opened.page.locator("figure:has(img, .live) figcaption").all()
+    for caption in captions:
+        link = caption.locator("a.download")
+        assert link.count() == 1, caption.inner_text()
+        address = link.evaluate("it => it.href")
+        rows = list(csv.DictReader(io.StringIO(opened.page.request.get(address).text())))
+        assert rows
+        plotted, bars = {"panel", "kind", "x", "y"}, {"epoch", "dimension", "birth", "death"}
+        assert plotted <= rows[0].keys() or bars <= rows[0].keys()
+
+
+def counts(page):
+    """Components and loops as the figure of points tells them."""
+    text = page.locator("#live-rips .live-told").inner_text()
+    return tuple(int(it) for it in re.findall(r"(\d+) (?:component|loop)", text))
+
+
+def middle(locator):
+    box = locator.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def place(point):
+    """Where a point of a figure is, as it says."""
+    return [float(x) for x in re.findall(r"\d\.\d+", point.get_attribute("aria-label"))]
+
+
+def fingered(page, *spots):
+    """A finger that goes down at the first spot and is lifted at the last."""
+    wire = page.context.new_cdp_session(page)
+    for kind, (x, y) in zip(["Start", *["Move"] * len(spots)], spots, strict=False):
+        touch = {"type": f"touch{kind}", "touchPoints": [{"x": x, "y": y}]}
+        wire.send("Input.dispatchTouchEvent", touch)
+        page.wait_for_timeout(50)
+    wire.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.wait_for_timeout(100)
+
+
+@pytest.mark.parametrize(("page", "figure"), [(RIPS, "live-rips"), (TSLOSS, "live-tsloss")])
+def test_points_obey_the_mouse(visit, page, figure):
+    opened = visit(page)
+    point = opened.page.locator(f"#{figure} g[role=button]").first
+    square = opened.page.locator(f"#{figure} .live-plane")
+    square.scroll_into_view_if_needed()
+    before = square.locator("canvas").evaluate("it => it.toDataURL()")
+    width = square.bounding_box()["width"]
+    x, y = middle(point.locator(".live-dot"))
+    was = place(point)
+    opened.page.mouse.move(x, y)
+    opened.page.mouse.down()
+    opened.page.mouse.move(x + 0.1 * width, y - 0.05 * width, steps=5)
+    opened.page.mouse.up()
+    opened.page.mouse.move(x, y)  # no longer held
+    opened.page.wait_for_timeout(100)
+    assert place(point) == pytest.approx([was[0] + 0.1, was[1] + 0.05], abs=0.015)
+    assert square.locator("canvas").evaluate("it => it.toDataURL()") != before
+    assert opened.wrong == []
+
+
+@pytest.mark.parametrize(("page", "figure"), [(RIPS, "live-rips"), (TSLOSS, "live-tsloss")])
+def test_points_obey_a_finger_that_does_not_scroll_then(visit, page, figure):
+    opened = visit(page, viewport=PHONE, has_touch=True, is_mobile=True)
+    square = opened.page.locator(f"#{figure} .live-plane")
+    square.evaluate("it => it.scrollIntoView({ block: 'center' })")
+    opened.page.wait_for_timeout(300)
+    point = square.locator("g[role=button]").first
+    was, scrolled = place(point), opened.page.evaluate("scrollY")
+    x, y = middle(point.locator(".live-dot"))
+    way = 90 if was[1] > 0.5 else -90
+    fingered(opened.page, (x, y), (x, y + way / 3), (x, y + way))
+    width = square.bounding_box()["width"]
+    assert place(point) == pytest.approx([was[0], was[1] - way / width], abs=0.02)
+    assert opened.page.evaluate("scrollY") == scrolled
+    assert opened.wrong == []
+
+
+def test_a_finger_beside_the_points_scrolls_the_page(visit):
+    page = visit(RIPS, viewport=PHONE, has_touch=True, is_mobile=True).page
+    square = page.locator("#live-rips .live-plane")
+    square.evaluate("it => it.scrollIntoView({ block: 'center' })")
+    page.wait_for_timeout(300)
+    scrolled = page.evaluate("scrollY")
+    x, y = middle(square)  # the hole of the ring
+    fingered(page, (x, y), (x, y - 40), (x, y - 90))
+    assert page.evaluate("scrollY") > scrolled
+
+
+def test_of_points_close_together_the_nearest_is_held(visit):
+    page = visit(RIPS).page
+    page.get_by_role("button", name="two groups").click()
+    square = page.locator("#live-rips .live-plane")
+    square.scroll_into_view_if_needed()
+    for k in (0, 5, 11, 17):
+        point = square.locator("g[role=button]").nth(k)
+        page.mouse.move(*middle(point.locator(".live-dot")))
+        page.mouse.down()
+        assert point.evaluate("it => it === document.activeElement")
+        page.mouse.up()
+
+
+@pytest.mark.parametrize("touch", [False, True])
+def test_sliders_obey_mouse_and_finger(visit, touch):
+    phone = {"viewport": PHONE, "has_touch": True, "is_mobile": True} if touch else {}
+    page = visit(TSLOSS, **phone).page
+    for slider in page.locator(".live input[type=range]").all():
+        slider.evaluate("it => it.scrollIntoView({ block: 'center' })")
+        page.wait_for_timeout(200)
+        box = slider.bounding_box()
+        spot = (box["x"] + 0.8 * box["width"], box["y"] + box["height"] / 2)
+        page.touchscreen.tap(*spot) if touch else page.mouse.click(*spot)
+        page.wait_for_timeout(100)
+        share = slider.evaluate("it => (it.value - it.min) / (it.max - it.min)")
+        assert share == pytest.approx(0.8, abs=0.08)
+
+
+def test_the_theme_switch_repaints_the_figures(visit):
+    page = visit(RIPS, color_scheme="light").page
+    drawn = "document.querySelector('#live-rips canvas').toDataURL()"
+    before = page.evaluate(drawn)
+    for _ in range(3):  # automatic, light, dark
+        page.locator("button.theme-switch-button").first.click()
+        page.wait_for_timeout(100)
+        if page.evaluate("document.documentElement.dataset.theme") == "dark":
+            break
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert page.evaluate(drawn) != before
+
+
+def test_the_points_and_the_scale_obey_the_keyboard(visit):
+    page = visit(RIPS).page
+    points = page.locator("#live-rips g[role=button]")
+    points.first.focus()
+    before = points.first.get_attribute("aria-label")
+    page.keyboard.press("Shift+ArrowLeft")
+    page.wait_for_timeout(100)
+    assert points.first.get_attribute("aria-label") != before
+    page.keyboard.press("Space")
+    assert points.nth(1).evaluate("it => it === document.activeElement")
+    slider = page.locator("#live-rips input[type=range]")
+    slider.focus()
+    page.keyboard.press("Home")
+    page.wait_for_timeout(100)
+    assert counts(page) == (15, 0)
+    page.keyboard.press("End")
+    page.wait_for_timeout(100)
+    assert counts(page) == (1, 0)
+
+
+def test_each_cloud_to_begin_with_has_its_bars(visit):
+    page = visit(RIPS).page
+    seen = {}
+    for button in page.locator("#live-rips .live-choice button").all():
+        button.click()
+        page.wait_for_timeout(100)
+        lines = page.locator("#live-rips .live-bars line")
+        seen[button.inner_text()] = [
+            lines.and_(page.locator(f".live-{kind}")).count() for kind in ("h0", "h1")
+        ]
+        assert button.get_attribute("aria-pressed") == "true"
+    assert seen["three points"] == [3, 0]
+    assert seen["figure eight"] == [20, 2]
+    assert seen["at random"][0] == 30
+
+
+def test_a_loop_is_drawn_while_its_bar_is_pointed_at(visit):
+    page = visit(RIPS).page
+    drawn = "document.querySelector('#live-rips canvas').toDataURL()"
+    before = page.evaluate(drawn)
+    bar = page.locator("#live-rips .live-bars g[role=button]").first
+    bar.scroll_into_view_if_needed()
+    x, y = middle(bar)
+    page.mouse.move(x, y)
+    page.wait_for_timeout(100)
+    assert page.evaluate(drawn) != before
+    assert bar.evaluate("it => it.isConnected")
+    page.mouse.move(x, y + 60)
+    page.wait_for_timeout(100)
+    assert page.evaluate(drawn) == before
+    bar.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(100)
+    assert bar.get_attribute("aria-pressed") == "true"
+    assert page.evaluate(drawn) != before
+
+
+def test_bars_of_the_page_are_those_of_giotto(visit):
+    page = visit(RIPS).page
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 31, size=200)
+    clouds = [rng.normal(size=(n, rng.integers(1, 6))).round(6) for n in sizes]
+    clouds[:5] = [np.repeat(clouds[0], 2, axis=0), np.eye(6), np.zeros((3, 2)), *clouds[3:5]]
+    found = page.evaluate(
+        """async (clouds) => {
+            const it = await import(new URL('_static/live/topology.js', document.baseURI
+                .replace(/book\\/.*/, '')).href);
+            return clouds.map((cloud) => {
+                const { h0, h1 } = it.persistence(it.distances(cloud));
+                return [h0.map((bar) => bar.death), h1.map((bar) => [bar.birth, bar.death])];
+            });
+        }""",
+        [cloud.tolist() for cloud in clouds],
+    )
+    assert len(found) == 200
+    for cloud, (deaths, loops) in zip(clouds, found, strict=True):
+        bars = persistence(cloud)
+        finite = bars[0][np.isfinite(bars[0][:, 1]), 1]
+        assert sorted(x for x in deaths if x > 0) == pytest.approx(sorted(finite), abs=1e-5)
+        long = sorted(tuple(bar) for bar in loops if bar[1] - bar[0] > 1e-5)
+        theirs = sorted(tuple(bar) for bar in bars[1].tolist() if bar[1] - bar[0] > 1e-5)
+        assert len(long) == len(theirs)
+        assert np.allclose(long, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("tau", [0.1, 0.5])
+def test_tsloss_of_the_page_is_that_of_the_package(visit, tau):
+    page = visit(TSLOSS).page
+    rng = np.random.default_rng(1)
+    clouds = [rng.uniform(size=(n, 2)) for n in (2, 3, 6, 9)]
+    found = page.evaluate(
+        """async ([clouds, tau]) => {
+            const it = await import(new URL('_static/live/tsloss.js', document.baseURI
+                .replace(/book\\/.*/, '')).href);
+            return clouds.map((cloud) => it.tsloss(cloud, { tau }));
+        }""",
+        [[cloud.tolist() for cloud in clouds], tau],
+    )
+    for cloud, mine in zip(clouds, found, strict=True):
+        points = torch.tensor(cloud, requires_grad=True)
+        terms = TSLoss(tau=tau).terms(points)
+        for name in ("delta", "zeta", "h0", "repel", "attract", "h1", "total"):
+            value = getattr(terms, name)
+            assert mine[name] == pytest.approx(value.item(), rel=1e-9, abs=1e-14)
+        assert np.allclose(mine["s"], terms.soft_nearest.detach(), atol=1e-12)
+        for name, term in (("total", terms.total), ("h0", terms.h0), ("repel", terms.repel)):
+            (grad,) = torch.autograd.grad(term, points, retain_graph=True)
+            assert np.allclose(mine["forces"][name], grad, atol=1e-10)
+
+
+def table(page):
+    cells = page.locator("#live-tsloss .live-terms td").all_inner_texts()
+    return dict(zip(("delta", "zeta", "h0", "repel", "attract", "h1", "total"), cells, strict=True))
+
+
+def test_descent_by_hand_lowers_the_loss_and_stops(visit):
+    opened = visit(TSLOSS)
+    page = opened.page
+    first = table(page)
+    labels = page.locator("#live-tsloss g[role=button]")
+    at = [
+        [float(x) for x in re.findall(r"\d\.\d+", it.get_attribute("aria-label"))]
+        for it in labels.all()
+    ]
+    terms = TSLoss(tau=0.1, alpha=10.0).terms(torch.tensor(at, dtype=torch.float64))
+    for name, shown in first.items():
+        assert float(shown) == pytest.approx(getattr(terms, name).item(), rel=0.006)
+    seen = [first]
+    for _ in range(60):
+        page.get_by_role("button", name="A step of descent").click()
+        page.wait_for_timeout(20)
+        seen.append(table(page))
+    losses = [float(it["total"]) for it in seen]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0] / 3
+    page.get_by_role("button", name="Start again").click()
+    page.wait_for_timeout(100)
+    assert table(page) == first
+    page.locator("#live-tsloss g[role=button]").first.focus()
+    page.keyboard.press("Shift+ArrowRight")
+    page.wait_for_timeout(100)
+    assert table(page) != first
+    assert opened.wrong == []
+
+
+def test_the_prompt_changes_with_the_epoch_and_the_scale(visit):
+    opened = visit(TSLOSS)
+    page = opened.page
+    figure = page.locator("#live-prompt")
+    bars, told = figure.locator(".live-bars g").first, figure.locator(".live-told")
+    first = bars.inner_html()
+    epoch, scale = figure.locator("input[type=range]").all()
+    epoch.focus()
+    page.keyboard.press("End")
+    page.wait_for_timeout(100)
+    assert bars.inner_html() != first
+    scale.focus()
+    page.keyboard.press("Home")
+    page.wait_for_timeout(100)
+    assert told.first.inner_text() == "40 components, 0 loops"
+    page.keyboard.press("End")
+    page.wait_for_timeout(100)
+    assert [it.inner_text() for it in told.all()] == ["1 component, 0 loops"] * 2
+    assert figure.locator(".live-title").all_inner_texts() == ["Standard", "+TSLoss"]
+    assert opened.wrong == []
+
+
+def test_thirty_points_move_at_thirty_frames_on_a_slow_processor(visit):
+    page = visit(RIPS, viewport=PHONE, device_scale_factor=2).page
+    page.get_by_role("button", name="at random").click()
+    page.locator("#live-rips .live-plane").scroll_into_view_if_needed()
+    wire = page.context.new_cdp_session(page)
+    wire.send("Emulation.setCPUThrottlingRate", {"rate": 4})
+    # What a move costs: the bars, and the drawing that waits for the next frame.
+    spent, moved = page.evaluate(
+        """async () => {
+            const points = document.querySelectorAll('#live-rips g[role=button]');
+            const told = () => [...points].map((it) => it.getAttribute('aria-label')).join();
+            const before = told();
+            const wait = window.requestAnimationFrame;
+            const waiting = [];
+            window.requestAnimationFrame = (draw) => waiting.push(draw);
+            const medians = [];
+            for (let round = 0; round < 3; round++) {
+                const found = [];
+                for (let k = 0; k < 21; k++) {
+                    const start = performance.now();
+                    const key = k % 2 ? 'ArrowLeft' : 'ArrowUp';
+                    points[k % 30].dispatchEvent(new KeyboardEvent('keydown', { key }));
+                    waiting.splice(0).forEach((draw) => draw(start));
+                    found.push(performance.now() - start);
+                    await new Promise((done) => wait(done));
+                }
+                medians.push(found.sort((a, b) => a - b)[10]);
+            }
+            return [Math.min(...medians), before !== told()];
+        }"""
+    )
+    assert moved
+    assert spent < 1000 / 30
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_on_paper_figures_are_pictures_and_letters_are_black(visit, theme):
+    page = visit(RIPS, color_scheme=theme).page
+    page.emulate_media(media="print")
+    assert not page.locator("#live-rips .live-stage").is_visible()
+    assert page.locator("#live-rips .live-still").is_visible()
+    told = page.evaluate(
+        """() => ({
+            letters: getComputedStyle(document.querySelector('article p')).color,
+            filter: getComputedStyle(document.querySelector('figure img')).filter,
+            split: getComputedStyle(document.querySelector('figure')).breakInside,
+        })"""
+    )
+    assert told == {"letters": "rgb(0, 0, 0)", "filter": "none", "split": "avoid"}
+
+
+def test_the_site_is_small_enough_to_carry(site):
+    files = [it for it in (ROOT / "_build" / "html").rglob("*") if it.is_file()]
+    assert sum(it.stat().st_size for it in files) < 60e6
+
+
+def test_without_scripts_the_pictures_are_there(visit):
+    page = visit(RIPS, java_script_enabled=False).page
+    assert page.locator("#live-rips .live-still").is_visible()

@@ -1,0 +1,110 @@
+"""Text from models and data sets is shown as text: markup planted in it does nothing."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("jupyter_book", reason="the book's tools are not installed")
+pytest.importorskip("playwright", reason="playwright is not installed")
+pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+
+from playwright.sync_api import sync_playwright
+
+from tests import browser
+from tests.handmade import stored
+from tsp.notebooks import NOTEBOOKS, execute_notebook
+from tsp.paths import ROOT
+from tsp.runs import Store
+
+pytestmark = pytest.mark.browser
+
+PLANTED = '</script></td><img src=x onerror="window.sown=1"><script>window.sown=1</script>'
+PAGE = """# %% [markdown]
+# # Planted
+
+# %% tags=["parameters"]
+runs = ""
+planted = ""
+
+# %%
+import matplotlib.pyplot as plt
+import pandas as pd
+from myst_nb import glue
+
+from tsp.live import Live
+from tsp.pages import as_text, missing, table
+
+frame = pd.DataFrame({planted: [planted]}, index=[planted])
+table(frame)
+
+# %%
+as_text(frame.set_index([planted, planted], drop=False)).style
+
+# %%
+frame
+
+# %%
+fig, ax = plt.subplots()
+ax.plot([1, 2], label=planted)
+ax.set(title=planted, xlabel=planted)
+plt.close(fig)
+clouds = {planted: [[0.1, 0.2], [0.8, 0.5]]}
+Live("rips", {"clouds": clouds, "epsilon": 0.3}, still=fig, alt=planted)
+
+# %% tags=["remove-cell"]
+glue("planted", planted, display=False)
+
+# %% [markdown]
+# It says {glue:text}`planted`.
+"""
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """Two pages of one site: one made for this test, and the chapter that shows answers."""
+    browser.needed()
+    root = tmp_path_factory.mktemp("planted")
+    store = Store(root / "runs")
+    hostile = {"answer": PLANTED, "solved": 4}
+    for task in ("gsm8k", "mmlu_cf"):
+        for method in ("ce", "tsloss"):
+            stored(store, task=task, method=method, **hostile)
+    stored(store, task="mmlu_cf", protocol="paper", **hostile)
+    (root / "01_planted.py").write_text(PAGE)
+    given = {"runs": str(root / "runs")}
+    told = {root / "01_planted.py": given | {"planted": PLANTED}}
+    told[NOTEBOOKS / "04_convergence.py"] = given
+    for source, parameters in told.items():
+        execute_notebook(source, parameters=parameters, out=root / "book" / "_executed")
+    for name in ("_static", "_ext", "references.bib"):
+        copy = shutil.copytree if (ROOT / "book" / name).is_dir() else shutil.copyfile
+        copy(ROOT / "book" / name, root / "book" / name)
+    shutil.copyfile(ROOT / "_config.yml", root / "_config.yml")
+    chapters = "chapters:\n  - file: book/_executed/04_convergence\n"
+    (root / "_toc.yml").write_text(
+        f"format: jb-book\nroot: book/_executed/01_planted\n{chapters}", "utf8"
+    )
+    call = "from jupyter_book.cli.main import main; main()"
+    subprocess.run(
+        [sys.executable, "-c", call, "build", str(root), "-q"], check=True, capture_output=True
+    )
+    return root / "_build" / "html" / "book" / "_executed"
+
+
+@pytest.mark.parametrize("name", ["01_planted", "04_convergence"])
+def test_planted_markup_is_text(pages, name):
+    with (
+        sync_playwright() as playwright,
+        browser.served(pages.parents[1]) as address,
+    ):
+        chromium = playwright.chromium.launch(executable_path=browser.needed(), args=browser.QUIET)
+        opened = browser.Visit(chromium.new_context(), address)
+        opened.go(f"book/_executed/{name}.html")
+        assert opened.page.evaluate("window.sown") is None
+        assert opened.page.locator("img[onerror]").count() == 0
+        shown = opened.page.locator("article").inner_text()
+        assert shown.count("onerror=") >= {"01_planted": 8, "04_convergence": 3}[name]
+        assert opened.wrong == []
+        chromium.close()
