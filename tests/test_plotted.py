@@ -152,7 +152,8 @@ def test_the_evolution_of_two_prompts(tmp_path):
 def test_the_run_with_most_prompts_is_watched(tmp_path):
     store = Store(tmp_path)
     seldom = store.read(stored(store, solved=4))
-    often = store.read(stored(store, solved=4, snapshot_every=2))
+    often = store.read(stored(store, solved=4, snapshot_every=4))
     other = stored(store, solved=4, method="tsloss", snapshot_every=1)
+    stored(store, solved=4, snapshot_every=1, contents=("another problem",))
     assert closest_watched(store, seldom).id == often.id
     assert closest_watched(store, store.read(other)).id == other

@@ -60,12 +60,14 @@ class Live:
 
 def closest_watched(store: Store, run: Run) -> Run:
     """Of the stored runs that repeat a run's training, that with the most prompts."""
-    same = [run]
-    for run_id in store.frame().query("task == @run.spec.task and method == @run.spec.method").id:
-        other = store.read(run_id)
-        if other.spec.but(snapshot_every=run.spec.snapshot_every) == run.spec:
-            same.append(other)
-    return max(same, key=lambda it: len(it.prompt_epochs))
+    same = [it for it in store.sound()[0] if _training(it) == _training(run)]
+    return max([run, *same], key=lambda it: len(it.prompt_epochs))
+
+
+def _training(run: Run) -> tuple[Any, ...]:
+    """What two runs have in common that differ in nothing but what they keep."""
+    problems = tuple(it["sha256"] for it in run.record["problems"])
+    return run.spec.but(snapshot_every=1), problems
 
 
 def evolution(runs: Mapping[str, Run]) -> dict[str, Any]:
