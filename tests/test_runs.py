@@ -11,7 +11,7 @@ from tests.conftest import PLAN, problem, spec
 from tsp.errors import InputError
 from tsp.models import load
 from tsp.runs import DamagedRun, Store, kept_prompts
-from tsp.sweep import keep
+from tsp.banks import keep
 from tsp.trainer import train_bank
 
 FILES = [

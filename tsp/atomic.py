@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 
 @contextmanager
@@ -32,11 +33,12 @@ def new_folder(target: Path) -> Iterator[Path]:
 def replacing(path: Path) -> Iterator[Path]:
     """Write a hidden file that takes another's name when it is on the disk, or leaves it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}-{os.getpid()}")
+    work = path.with_name(f".{path.name}-{uuid4().hex[:8]}")  # hosts may share a folder
     try:
         yield work
         _to_disk(work)
         work.replace(path)
+        _to_disk(path.parent)
     finally:
         work.unlink(missing_ok=True)
 

@@ -5,6 +5,8 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +35,7 @@ class Engine(StrEnum):
     """Where a sweep's banks are trained."""
 
     local = "local"
+    ray = "ray"
 
 
 RunsOption = Annotated[
@@ -44,6 +47,11 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
 PrecisionOption = Annotated[
     str, typer.Option(help="Of training: auto (what is faster here), float32 or bfloat16.")
 ]
+CheckpointOption = Annotated[
+    float,
+    typer.Option(help="Seconds between checkpoints, which a killed run goes on from.", min=0),
+]
+SECONDS = 30.0  # tsp.checkpoints has it too, behind imports that would delay `--help`
 
 
 def _run(
@@ -52,6 +60,7 @@ def _run(
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    checkpoint: CheckpointOption = SECONDS,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print the memory that it would need, and stop.")
     ] = False,
@@ -64,9 +73,9 @@ def _run(
         typer.echo(_memory(spec, device, precision))
         return
     store = Store(runs)
-    (run_id,) = ensure(
-        [spec], store, name="single", device=device, precision=precision, events=_bars()
-    )
+    told = {"device": device, "precision": precision, "events": _bars()}
+    with _stopping(checkpoint) as keeping:
+        (run_id,) = ensure([spec], store, name="single", keeping=keeping, **told)
     _show_run(store.read(run_id))
 
 
@@ -79,7 +88,12 @@ def sweep(
         str, typer.Argument(help="phenomenon, table3, table4, figure5, baselines, null … or all.")
     ],
     profile: Annotated[str, typer.Option(help="smoke, quick, full or paper.")] = "quick",
-    engine: Annotated[Engine, typer.Option(help="Where the banks are trained.")] = Engine.local,
+    engine: Annotated[
+        Engine, typer.Option(help="Where the banks are trained: here, or on a Ray cluster.")
+    ] = Engine.local,
+    address: Annotated[
+        str, typer.Option(help="Of the Ray cluster; without, $RAY_ADDRESS or this machine.")
+    ] = "",
     model: Annotated[str | None, typer.Option(help="Instead of the profile's model.")] = None,
     data: Annotated[str | None, typer.Option(help="shipped, hub or a folder.")] = None,
     seed: Annotated[int | None, typer.Option(help="This one instead of the profile's.")] = None,
@@ -87,6 +101,7 @@ def sweep(
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    checkpoint: CheckpointOption = SECONDS,
     plan: Annotated[
         bool,
         typer.Option("--plan", help="Print what it would train and what that takes, and stop."),
@@ -99,7 +114,7 @@ def sweep(
     from tsp.runs import Store
     from tsp.sweep import ensure, within_reach
 
-    store = Store(runs)
+    store, where = Store(runs), _engine(engine, address)
     changes = {"model": model, "data": data, "seed": seed, "epochs": epochs}
     specs, lacking = within_reach(experiment_specs(experiment, profile, **changes))
     for why in lacking:
@@ -112,7 +127,9 @@ def sweep(
     if plan:
         return
     name = f"{experiment}-{profile}"
-    ids = ensure(specs, store, name=name, device=device, precision=precision, events=_bars())
+    told = {"device": device, "precision": precision, "events": _bars()}
+    with _stopping(checkpoint) as keeping:
+        ids = ensure(specs, store, name=name, keeping=keeping, engine=where, **told)
     typer.echo(f"{len(ids)} runs of '{experiment}' ({profile}, engine {engine}) in {store.root}")
 
 
@@ -536,6 +553,30 @@ def _headline(store: Any) -> None:
     typer.echo(headline(store))
 
 
+def _engine(engine: Engine, address: str) -> Any:
+    """Where banks are trained."""
+    if engine is Engine.ray:
+        from tsp.cluster import Ray
+
+        return Ray(address)
+    if address:
+        raise InputError("address", address, "is of a Ray cluster; say --engine ray too")
+    return None
+
+
+@contextmanager
+def _stopping(seconds: float) -> Iterator[Any]:
+    """Checkpoints, and signals that ask for one."""
+    from tsp.banks import Keeping
+    from tsp.stopping import on_signals
+
+    def tell() -> None:
+        typer.echo("\nstopping at a checkpoint after this epoch; once more stops at once", err=True)
+
+    with on_signals(tell) as stop:
+        yield Keeping(seconds, stop)
+
+
 def _bars() -> Any:
     from tsp.progress import bars
 
@@ -559,9 +600,11 @@ def main() -> None:
     except InputError as error:
         _fail(error, 2, debug=debug)
     except (KeyboardInterrupt, typer.Abort) as error:
-        stopped = "stopped; banks that were finished are kept, the same command does the rest"
+        stopped = "stopped; what was finished is kept, the same command does the rest"
         _fail(error, 130, debug=debug, text=stopped)
     except Exception as error:
+        if asked := getattr(error, "number", 0):  # `tsp.stopping.Stopped`
+            _fail(error, 128 + asked, debug=debug, text=f"{error}; the same command goes on there")
         usage = getattr(error, "format_message", None)  # what Typer finds wrong with the words
         if usage is None:
             _fail(error, 1, debug=debug, text=_told(error))

@@ -23,3 +23,6 @@ class InputError(ValueError):
         shown = value if isinstance(value, (int, float)) else f"'{value}'"
         super().__init__(f"{field} = {shown}: {remedy}".replace("\n", " "))
         self.field, self.value, self.remedy = field, value, remedy
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.field, self.value, self.remedy)  # from another process

@@ -12,10 +12,11 @@ from tsp.trainer import Progress
 
 
 class _Bars:
-    """One bar a bank, whose unit is the epoch."""
+    """One bar a bank, whose unit is the epoch; on a cluster several are open at once."""
 
     def __init__(self) -> None:
-        self.bar: Any = None
+        self.open: dict[int, Any] = {}
+        self.numbers: dict[str, int] = {}
 
     def begin(self, jobs: Sequence[Job], number: int, banks: int, peak: int) -> None:
         """Open the bar of a bank, and say how many bytes it may take."""
@@ -24,18 +25,34 @@ class _Bars:
         memory = f"at most about {peak / 2**20:.0f} MiB"
         lines = [f"{first} protocol, lr {spec.lr:g}, {memory}"]
         lines += [f"  {job.id}  {job.spec.label}" for job in jobs]
-        tqdm.write("\n".join(lines), file=sys.stderr)
-        self.bar = tqdm(total=max(job.spec.epochs for job in jobs), unit="epoch", ncols=96)
-        self.bar.set_description(f"{spec.task} {spec.regime}")
+        self.say("\n".join(lines))
+        bar = tqdm(total=max(job.spec.epochs for job in jobs), unit="epoch", ncols=96)
+        bar.set_description(f"{number}: {spec.task} {spec.regime}")
+        self.close(number)  # of a worker that was lost
+        self.open[number] = bar
+        self.numbers |= {job.id: number for job in jobs}
 
     def progress(self, now: Progress) -> None:
         """Move the bar to the epoch that ended."""
-        self.bar.update(now.epoch - self.bar.n)
-        self.bar.set_postfix_str(f"loss {now.loss:.3f}, correct {now.solved}/{now.runs}")
+        bar = self.open[now.bank]
+        if now.epoch > bar.n + 1:
+            self.say(f"bank {now.bank} goes on after epoch {now.epoch}")
+            bar.initial = now.epoch  # so that the rate is of what is trained here
+        bar.update(now.epoch - bar.n)
+        bar.set_postfix_str(f"loss {now.loss:.3f}, correct {now.solved}/{now.runs}")
 
     def stored(self, jobs: Sequence[Job]) -> None:
         """Close the bar: the bank's runs are in the store."""
-        self.bar.close()
+        self.close(self.numbers[jobs[0].id])
+
+    def close(self, number: int) -> None:
+        """Close a bank's bar, if one is open."""
+        if number in self.open:
+            self.open.pop(number).close()
+
+    def say(self, text: str) -> None:
+        """Say a line without spoiling the bars."""
+        tqdm.write(text, file=sys.stderr)
 
     def left_out(self, job: Job, why: str) -> None:
         """Say which run is not trained, and why."""
@@ -50,4 +67,5 @@ def say_set_aside(why: str, place: Path) -> None:
 def bars() -> Events:
     """Events that draw progress bars on standard error."""
     drawn = _Bars()
-    return Events(drawn.begin, drawn.progress, drawn.stored, drawn.left_out, say_set_aside)
+    told = (drawn.begin, drawn.progress, drawn.stored, drawn.left_out)
+    return Events(*told, say_set_aside, drawn.say)

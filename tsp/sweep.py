@@ -1,47 +1,32 @@
 """Train what is missing of a set of runs: in which banks, by which plan, into which store."""
 
+import hashlib
 import json
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tsp import models
 from tsp.atomic import replace_file
+from tsp.banks import Events, Job, Keeping, train_into
 from tsp.budget import fitted
 from tsp.errors import InputError
-from tsp.members import RunResult, encode_all
-from tsp.memory import predict
+from tsp.locks import claimed, tidy
+from tsp.members import encode_all
 from tsp.precision import check_known, choose
-from tsp.runs import Store, kept_prompts
+from tsp.runs import Store
 from tsp.spec import RunSpec
-from tsp.tasks import Problem, load_problems
-from tsp.trainer import Plan, Progress, train_bank
+from tsp.stopping import Stopped
+from tsp.tasks import load_problems
+from tsp.trainer import Plan
 
+__all__ = ["Engine", "Events", "Here", "Job", "Keeping", "ensure", "jobs_of", "within_reach"]
 BANK = {"cpu": 8, "cuda": 64}  # a CPU is busy with one run already, a GPU wants many
-
-
-@dataclass(frozen=True)
-class Job:
-    """A spec with its problems and the id they give."""
-
-    spec: RunSpec
-    problems: list[Problem]
-    id: str
-
-
-@dataclass(frozen=True)
-class Events:
-    """Whom to tell what happens: a bank begins (with its predicted bytes), goes on, is stored."""
-
-    begin: Callable[[Sequence[Job], int, int, int], None] = lambda jobs, number, banks, peak: None
-    progress: Callable[[Progress], None] = lambda progress: None
-    stored: Callable[[Sequence[Job]], None] = lambda jobs: None
-    left_out: Callable[[Job, str], None] = lambda job, why: None
-    set_aside: Callable[[str, Path], None] = lambda why, place: None
+PAUSE = 1.0  # seconds between two looks at banks that another sweep trains
 
 
 def jobs_of(specs: Iterable[RunSpec]) -> list[Job]:
@@ -88,12 +73,15 @@ def ensure(
     precision: str = "auto",
     token_budget: int | None = None,
     events: Events | None = None,
+    keeping: Keeping | None = None,
+    engine: "Engine | None" = None,
 ) -> list[str]:
     """Train what the store lacks and return the ids of all the runs asked for.
 
     Banks and their order, and for each model how it is computed (micro-batches, threads,
-    precision), are written before a bank trains; a sweep that was interrupted goes on with the
-    plan it finds. A damaged run is set aside under another name and trained again.
+    precision), are written before a bank trains; a sweep that was interrupted, or killed, goes on
+    with the plan it finds and each bank with its last checkpoint. A damaged run is set aside under
+    another name and trained again. What another sweep on the store is at is waited for.
 
     Parameters
     ----------
@@ -102,7 +90,7 @@ def ensure(
     store
         Where they are, or will be.
     name
-        Of the plan, ``plans/NAME.json`` in the store.
+        Of the plan: with a hash of the runs' ids it is ``plans/NAME-HASH.json`` in the store.
     device
         As `tsp.models.load` takes it.
     precision
@@ -112,6 +100,10 @@ def ensure(
         Positions of one forward pass; None: the plan's own.
     events
         Whom to tell.
+    keeping
+        How often the state of what trains is kept, and who may ask it to stop.
+    engine
+        Where banks are trained; None: here, one after the other.
 
     Returns
     -------
@@ -123,25 +115,27 @@ def ensure(
     InputError
         If there is no such model, device or precision, or if a run is stored in another precision
         than the one asked for.
+    Stopped
+        If it was asked to stop; the same call goes on.
+    FloatingPointError
+        If runs could not go on, after all others are stored.
     """
-    events = events or Events()
+    events, keeping, engine = events or Events(), keeping or Keeping(), engine or Here()
     jobs = jobs_of(specs)
     check_known(precision)
     missing = [job for job in jobs if not _usable(store, job.id, events)]
     wishes = _wishes(jobs, store, precision)
+    path = _plan_path(store, name, jobs)
+    failures: list[str] = []
     if missing:
-        place = models.resolve_device(device)
-        # What fails here fails before a plan is written.
-        base = _Model(place)
-        frozen = base.named(missing[0].spec.model)
-        if len(jobs) == 1:
-            encode_all(missing[0].spec, frozen, missing[0].problems)
-        del frozen
-        path = store.root / "plans" / f"{name}.json"
-        schedule = _begun(path, jobs, missing, device=place, precision=precision)
-        if schedule is None:
-            schedule = _Schedule(path, place, {}, _banks(missing, _bank_size(place)))
-        _train_banks(schedule, base, store, events, wishes=wishes, token_budget=token_budget)
+        place = engine.place(device)
+        engine.check(missing[0], place, alone=len(jobs) == 1)  # fails before a plan is written
+        schedule = _schedule(path, jobs, missing, device=place, precision=precision)
+        schedule.wishes, schedule.token_budget = wishes, token_budget
+        failures = engine.train(schedule, store, events=events, keeping=keeping)
+    tidy(store.root, [path.stem, *(job.id for job in jobs if job.id in store)])
+    if failures:
+        raise FloatingPointError("; ".join(failures))
     return [job.id for job in jobs if job.id in store]
 
 
@@ -174,14 +168,91 @@ class _Model:
         return self._held
 
 
+class Engine(Protocol):
+    """Where the banks of a sweep are trained."""
+
+    def place(self, device: str) -> str:
+        """Device that ``device`` means there."""
+        ...
+
+    def check(self, job: Job, place: str, *, alone: bool) -> None:
+        """Raise what is wrong with a job's model; if it is alone, with its problems too."""
+        ...
+
+    def train(
+        self, schedule: "Schedule", store: Store, *, events: Events, keeping: Keeping
+    ) -> list[str]:
+        """Train what the store lacks of a schedule; say why some runs could not go on."""
+        ...
+
+
+class Here:
+    """Banks one after the other, in this process."""
+
+    def place(self, device: str) -> str:
+        """As `tsp.models.load` takes it."""
+        return models.resolve_device(device)
+
+    def check(self, job: Job, place: str, *, alone: bool) -> None:
+        """Load the model."""
+        self.base = _Model(place)
+        frozen = self.base.named(job.spec.model)
+        if alone:
+            encode_all(job.spec, frozen, job.problems)
+
+    def train(
+        self, schedule: "Schedule", store: Store, *, events: Events, keeping: Keeping
+    ) -> list[str]:
+        """Train the banks in their order; those that another sweep is at come last."""
+        failures: list[str] = []
+        waiting = schedule.missing(store)
+        while waiting:
+            held = []
+            for number, jobs in waiting:
+                if asked := keeping.stop():
+                    raise Stopped(asked, f"stopped before bank {number}")
+                frozen = self.base.named(jobs[0].spec.model)
+                plan = schedule.plan(frozen.name, lambda: schedule.planned(frozen))  # noqa: B023
+                told = {"number": number, "banks": len(schedule.banks)}
+                found = train_into(
+                    store, jobs, frozen, plan, events=events, keeping=keeping, **told
+                )
+                failures += found or []
+                held += [(number, jobs)] if found is None else []
+                del frozen  # so that another model does not stand beside it
+            if len(held) == len(waiting):
+                events.say(f"waiting for {len(held)} banks that another sweep trains")
+                time.sleep(PAUSE)
+            waiting = [(k, jobs) for k, jobs in held if not _whole(jobs, store)]
+        return failures
+
+
 @dataclass
-class _Schedule:
-    """Banks in their order, and the plan of each model, made when its first bank's turn comes."""
+class Schedule:
+    """Banks in their order, and the plan of each model, made when its first bank's turn comes.
+
+    Parameters
+    ----------
+    path
+        Where a sweep that was interrupted finds it.
+    device
+        Of the training.
+    plans
+        By model.
+    banks
+        Runs that train together.
+    wishes
+        Precision asked for, by model.
+    token_budget
+        Of one forward pass; None: as the memory allows.
+    """
 
     path: Path
     device: str
     plans: dict[str, Plan]
     banks: list[list[Job]]
+    wishes: Mapping[str, str] = field(default_factory=dict)
+    token_budget: int | None = None
 
     def write(self) -> None:
         """Write it where a sweep that was interrupted finds it."""
@@ -190,123 +261,68 @@ class _Schedule:
             "plans": {model: asdict(plan) for model, plan in self.plans.items()},
             "banks": [[job.id for job in bank] for bank in self.banks],
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(self.path, json.dumps(told, indent=1) + "\n")
 
+    def missing(self, store: Store) -> list[tuple[int, list[Job]]]:
+        """Number, from 1, and runs of each bank that is not stored whole."""
+        return [(k, jobs) for k, jobs in enumerate(self.banks, 1) if not _whole(jobs, store)]
 
-def _train_banks(
-    schedule: _Schedule,
-    base: _Model,
-    store: Store,
-    events: Events,
-    *,
-    wishes: Mapping[str, str],
-    token_budget: int | None,
-) -> None:
-    failures: list[str] = []
-    for number, jobs in enumerate(schedule.banks, 1):
-        if all(job.id in store for job in jobs):
-            continue
-        frozen = base.named(jobs[0].spec.model)
-        if frozen.name not in schedule.plans:
-            precision = choose(wishes[frozen.name], frozen)
-            plan = _settings(schedule.banks, frozen, Plan(precision=precision))
-            if token_budget is not None:
-                plan = replace(plan, token_budget=token_budget)
-            schedule.plans[frozen.name] = plan
+    def plan(self, model: str, make: Callable[[], Plan]) -> Plan:
+        """Plan of a model: the one that is written, maybe by another sweep, or a new one."""
+        if model not in self.plans:
+            with claimed(_root(self.path), [self.path.stem], wait=True):
+                written = _read_plans(self.path)
+                self.plans |= written if written else {}
+                if model not in self.plans:
+                    self.plans[model] = make()
+                    self.write()
+        return self.plans[model]
+
+    def planned(self, frozen: models.Frozen, plan: Plan | None = None) -> Plan:
+        """Make the plan of a model: its precision, and budgets that fit the free memory."""
+        precision = choose(self.wishes.get(frozen.name, "auto"), frozen)
+        plan = _settings(self.banks, frozen, replace(plan or Plan(), precision=precision))
+        budget = self.token_budget
+        return plan if budget is None else replace(plan, token_budget=budget)
+
+
+def _whole(jobs: Sequence[Job], store: Store) -> bool:
+    return all(job.id in store for job in jobs)
+
+
+def _plan_path(store: Store, name: str, jobs: Sequence[Job]) -> Path:
+    told = hashlib.sha256(" ".join(sorted(job.id for job in jobs)).encode()).hexdigest()[:8]
+    return store.root / "plans" / f"{name}-{told}.json"
+
+
+def _root(plan: Path) -> Path:
+    """The store that a plan is in."""
+    return plan.parent.parent
+
+
+def _schedule(
+    path: Path, jobs: list[Job], missing: list[Job], *, device: str, precision: str
+) -> Schedule:
+    """Go on with what is planned, or plan."""
+    with claimed(_root(path), [path.stem], wait=True):
+        schedule = _begun(path, jobs, missing, device=device, precision=precision)
+        if schedule is None:
+            schedule = Schedule(path, device, {}, _banks(missing, _bank_size(device)))
             schedule.write()
-        told = (number, len(schedule.banks))
-        failures += _train(jobs, frozen, schedule.plans[frozen.name], store, events, told)
-        del frozen  # so that another model does not stand beside it
-    if failures:
-        raise FloatingPointError("; ".join(failures))
-
-
-def _train(
-    jobs: list[Job],
-    frozen: models.Frozen,
-    plan: Plan,
-    store: Store,
-    events: Events,
-    told: tuple[int, int],
-) -> list[str]:
-    """Train and store a bank; say which of its runs could not go on."""
-    left_out = {job.id: why for job in jobs if (why := _unfit(job, frozen))}
-    for job in jobs:
-        if job.id in left_out:
-            events.left_out(job, left_out[job.id])
-    jobs = [job for job in jobs if job.id not in left_out]
-    if all(job.id in store for job in jobs):
-        return []
-    events.begin(jobs, *told, _peak(jobs, frozen, plan))
-    results = train_bank(
-        [job.spec for job in jobs],
-        frozen,
-        [job.problems for job in jobs],
-        plan=plan,
-        on_progress=events.progress,
-    )
-    sound = {
-        job.id: result for job, result in zip(jobs, results, strict=True) if not result.failure
-    }
-    keep(sound, store, plan=plan, frozen=frozen, together=[job.id for job in jobs])
-    events.stored(jobs)
-    return [result.failure for result in results if result.failure]
-
-
-def _unfit(job: Job, frozen: models.Frozen) -> str:
-    """Why a sweep leaves a run out: a problem is longer than the model reads."""
-    try:
-        encode_all(job.spec, frozen, job.problems)
-    except InputError as error:
-        return str(error)
-    return ""
-
-
-def _peak(jobs: list[Job], frozen: models.Frozen, plan: Plan) -> int:
-    encoded = [encode_all(job.spec, frozen, job.problems) for job in jobs]
-    return predict(frozen, [job.spec for job in jobs], encoded, plan).total
-
-
-def keep(
-    results: Mapping[str, RunResult],
-    store: Store,
-    *,
-    plan: Plan,
-    frozen: models.Frozen,
-    together: Sequence[str] = (),
-) -> None:
-    """Store runs, by their ids, with the topology of their prompts, where giotto-tda is installed.
-
-    A bare GPU host does without; the topology is then computed where the runs are brought.
-    """
-    tables: Sequence[tuple[Any, Any]] = [(None, None)] * len(results)
-    if find_spec("gph") and find_spec("pandas"):
-        from tsp.topology import analyse
-
-        prompts = [result.prompts for result in results.values()]
-        tables = analyse(prompts, show=[list(kept_prompts(it)) for it in results.values()])
-    for (run_id, result), (topology, diagrams) in zip(results.items(), tables, strict=True):
-        store.write(
-            result,
-            run_id=run_id,
-            plan=plan,
-            device=str(frozen.device),
-            note=frozen.note,
-            revision=frozen.revision,
-            together=together,
-            topology=topology,
-            diagrams=diagrams,
-        )
+    return schedule
 
 
 def _usable(store: Store, run_id: str, events: Events) -> bool:
+    """Whether a run is stored and sound; one that is damaged is set aside."""
     if run_id not in store:
         return False
-    why = store.verify(run_id)
-    if why:
-        events.set_aside(why, store.set_aside(run_id))
-    return why is None
+    if store.verify(run_id) is None:
+        return True
+    with claimed(store.root, [run_id]) as mine:  # else another sweep trains it just now
+        why = store.verify(run_id) if mine and run_id in store else None
+        if why:
+            events.set_aside(why, store.set_aside(run_id))
+    return False
 
 
 def _settings(banks: list[list[Job]], frozen: models.Frozen, plan: Plan) -> Plan:
@@ -323,24 +339,33 @@ def _settings(banks: list[list[Job]], frozen: models.Frozen, plan: Plan) -> Plan
     return fitted(plan, frozen, specs, encoded)
 
 
+def _read_plans(path: Path) -> dict[str, Plan] | None:
+    """Plans by model as they are written, None if there are none."""
+    try:
+        return {m: Plan(**plan) for m, plan in json.loads(path.read_text())["plans"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def _begun(
     path: Path, jobs: list[Job], missing: list[Job], *, device: str, precision: str
-) -> _Schedule | None:
+) -> Schedule | None:
     """Read what an interrupted sweep of these runs had planned, if there is one that fits."""
+    plans = _read_plans(path)
     try:
         told = json.loads(path.read_text())
-        plans = {model: Plan(**plan) for model, plan in told["plans"].items()}
         banks: list[list[str]] = told["banks"]
         planned = {i for bank in banks for i in bank}
         alike = told["device"] == device
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     by_id = {job.id: job for job in jobs}
     alike &= {job.id for job in missing} <= planned <= set(by_id)
-    if not alike or any(precision not in ("auto", plan.precision) for plan in plans.values()):
+    if not alike or plans is None:
         return None
-    # A bank of which some runs are stored trains whole again: fewer rows, other roundings.
-    return _Schedule(path, device, plans, [[by_id[i] for i in bank] for bank in banks])
+    if any(precision not in ("auto", plan.precision) for plan in plans.values()):
+        return None
+    return Schedule(path, device, plans, [[by_id[i] for i in bank] for bank in banks])
 
 
 def _bank_size(device: str) -> int:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,9 +16,13 @@ from tsp.decoding import Wish, agreed, batches, greedy_answers, settled
 from tsp.members import Member, RunResult
 from tsp.models import Frozen
 from tsp.penalties import penalties
+from tsp.prompts import as_input
 from tsp.reading import Reading, Row, read
 from tsp.spec import RunSpec
 from tsp.tasks import Problem
+
+if TYPE_CHECKING:
+    from tsp.checkpoints import Checkpoint
 
 WAITING_ROWS = 48  # answers that are generated together, but for
 WAITING_ROUNDS = 6  # checks at most: a run that is solved trains on until they are decided
@@ -57,6 +61,7 @@ class Progress:
     loss: float  # mean cross-entropy of the runs still training
     solved: int
     runs: int
+    bank: int = 0  # its number in the sweep
 
 
 def train_bank(
@@ -66,6 +71,7 @@ def train_bank(
     *,
     plan: Plan | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    checkpoint: "Checkpoint | None" = None,
 ) -> list[RunResult]:
     """Train one prompt per spec, all as rows of the same batches (section 4.2).
 
@@ -84,6 +90,8 @@ def train_bank(
         How to compute it.
     on_progress
         Called after every epoch.
+    checkpoint
+        Where the bank's state is kept on the way; what it holds of this bank is gone on with.
 
     Returns
     -------
@@ -94,6 +102,8 @@ def train_bank(
     ------
     InputError
         If a problem with its prompt is longer than the model's window.
+    Stopped
+        If the checkpoint was asked to stop training.
 
     Notes
     -----
@@ -104,12 +114,16 @@ def train_bank(
     begun = time.perf_counter()
     runs = [Member(spec, frozen, own) for spec, own in zip(specs, problems, strict=True)]
     bank = Bank(runs, frozen, plan)
-    epoch = 0
+    epoch, before = checkpoint.resume(bank) if checkpoint else (0, 0.0)
+    if epoch and on_progress:
+        on_progress(bank.progress(epoch))
     while bank.advance(epoch):
         epoch += 1
         if on_progress:
             on_progress(bank.progress(epoch))
-    seconds = (time.perf_counter() - begun) / len(runs)
+        if checkpoint:
+            checkpoint.reached(bank, epoch, before + time.perf_counter() - begun)
+    seconds = (before + time.perf_counter() - begun) / len(runs)
     for run in runs:
         run.result.seconds, run.result.bank = seconds, len(runs)
     return [run.result for run in runs]
@@ -169,6 +183,9 @@ class Bank:
         dtypes = [frozen.dtype, self.reader.dtype]
         self.contexts = Contexts(frozen, plan.context_budget, dtypes=dtypes)
         self.waiting: list[Question] = []  # generation is cheaper for many rows at once
+        for run in runs:  # in this order, on whichever epoch a bank goes on: the budget may not do
+            for coded in run.encoded:
+                self.contexts.of(coded.before)
 
     def active(self, epoch: int) -> list[Member]:
         """Runs that train in this epoch; a finished run leaves the bank."""
@@ -259,9 +276,15 @@ class Bank:
                 members[r].run.record(epoch, members[r].problem, answer)
             open_ |= {chosen[r]: agreed(reading, r) for r in check if r not in known}
         for i, begins in sorted(open_.items()):
-            entry, row = entries[i], replace(rows[i], prompt=rows[i].prompt.detach())
-            self.waiting.append(Question(entry.run, entry.problem, epoch, row, begins))
+            self.ask(entries[i].run, entries[i].problem, epoch, begins)
         return losses
+
+    def ask(self, run: Member, problem: int, epoch: int, begins: int | None) -> None:
+        """Let the answer to a problem wait, with the prompt that the check of an epoch keeps."""
+        prompt = as_input(run.result.prompts[epoch].to(self.frozen.device), run.spec)
+        coded = run.encoded[problem]
+        row = Row(prompt, coded, self.contexts.of(coded.before))
+        self.waiting.append(Question(run, problem, epoch, row, begins))
 
     def _row(self, entry: Entry) -> Row:
         coded = entry.run.encoded[entry.problem]

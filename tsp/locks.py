@@ -1,0 +1,108 @@
+"""Who is at what in a store: locks that end with the process that holds them."""
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+WORK = ".work"  # in a store: locks, and checkpoints of banks that train
+POLL = 0.2  # seconds between two looks at a lock that another process holds
+
+
+@contextmanager
+def claimed(root: Path, names: Iterable[str], *, wait: bool = False) -> Iterator[bool]:
+    """Hold the locks of some names in a store, all of them or none, and say which.
+
+    A process that is killed holds nothing any more. What one left half-written under a name is
+    removed by the next that holds it.
+
+    Parameters
+    ----------
+    root
+        The store's folder.
+    names
+        Ids of runs, or a plan's name.
+    wait
+        Until they are free.
+
+    Raises
+    ------
+    OSError
+        If nothing can be written there.
+    """
+    work = root / WORK
+    locks = _taken(work, sorted(set(names)))
+    while wait and locks is None:
+        time.sleep(POLL)
+        locks = _taken(work, sorted(set(names)))
+    try:
+        for lock in locks or ():
+            _clear(root, Path(lock.lock_file).stem)
+        yield locks is not None
+    finally:
+        _release(work, locks or [])
+
+
+def checkpoint_folder(root: Path, run_id: str) -> Path:
+    """Where the bank that begins with a run has its checkpoint."""
+    return root / WORK / run_id
+
+
+def tidy(root: Path, done: Iterable[str]) -> None:
+    """Remove locks and checkpoints of runs that are stored, which a killed process may leave."""
+    work, stored = root / WORK, set(done)
+    with suppress(OSError):  # a store that is only read has nothing to tidy
+        left = {path.name.split(".")[0] for path in work.iterdir()} & stored
+        left |= {path.name[1:].split("-")[0] for path in root.glob(".*-*")} & stored
+        for name in left:
+            with claimed(root, [name]) as mine:
+                if mine:
+                    shutil.rmtree(work / name, ignore_errors=True)
+        work.rmdir()
+
+
+def _taken(work: Path, names: list[str]) -> list[FileLock] | None:
+    locks: list[FileLock] = []
+    for name in names:
+        lock = FileLock(work / f"{name}.lock", timeout=0, thread_local=False)
+        try:
+            _acquire(work, lock)
+        except Timeout:
+            _release(work, locks)
+            return None
+        except BaseException:
+            _release(work, locks)
+            raise
+        locks.append(lock)
+    return locks
+
+
+def _acquire(work: Path, lock: FileLock) -> None:
+    while True:
+        work.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except FileNotFoundError:  # another process has just removed the empty folder
+            continue
+        return
+
+
+def _release(work: Path, locks: list[FileLock]) -> None:
+    for lock in locks:
+        # While it is held: whoever opened the old file finds that it has no name any more.
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+    with suppress(OSError):  # something else is in it
+        work.rmdir()
+
+
+def _clear(root: Path, name: str) -> None:
+    """Remove what a killed process had begun to write under a name (`tsp.atomic`)."""
+    for left in (*root.glob(f".{name}-*"), *root.glob(f"plans/.{name}.json-*")):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
