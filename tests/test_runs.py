@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tests.conftest import PLAN, problem, spec
+from tsp.banks import keep
 from tsp.errors import InputError
 from tsp.models import load
 from tsp.runs import DamagedRun, Store, kept_prompts
-from tsp.banks import keep
 from tsp.trainer import train_bank
 
 FILES = [

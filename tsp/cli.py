@@ -591,6 +591,9 @@ REMEDIES = {
 }
 
 
+STOPPED = "stopped; what was finished is kept, the same command does the rest"
+
+
 def main() -> None:
     """Run the command line: exit 2 for wrong input, 1 for a failure, no traceback but on demand."""
     debug = "--debug" in sys.argv or bool(os.environ.get("TSP_DEBUG"))
@@ -600,8 +603,7 @@ def main() -> None:
     except InputError as error:
         _fail(error, 2, debug=debug)
     except (KeyboardInterrupt, typer.Abort) as error:
-        stopped = "stopped; what was finished is kept, the same command does the rest"
-        _fail(error, 130, debug=debug, text=stopped)
+        _fail(error, 130, debug=debug, text=STOPPED)
     except Exception as error:
         if asked := getattr(error, "number", 0):  # `tsp.stopping.Stopped`
             _fail(error, 128 + asked, debug=debug, text=f"{error}; the same command goes on there")
@@ -614,6 +616,8 @@ def main() -> None:
         else:
             _fail(error, 2, debug=debug, text=_named(usage()))
     else:
+        if code == 130:  # what Typer makes of a KeyboardInterrupt
+            _fail(KeyboardInterrupt(), code, debug=debug, text=STOPPED)
         sys.exit(code or 0)
 
 

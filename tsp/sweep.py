@@ -153,16 +153,20 @@ def _wishes(jobs: list[Job], store: Store, precision: str) -> dict[str, str]:
     return {job.spec.model: alike.get(job.spec.model, precision) for job in jobs}
 
 
-class _Model:
+class BaseModel:
     """The base model of the bank that trains; the one before it is let go first."""
 
     def __init__(self, device: str) -> None:
         self.device = device
         self._held: models.Frozen | None = None
 
+    def holds(self, name: str) -> bool:
+        """Whether a model is the one that is held."""
+        return self._held is not None and self._held.name == name
+
     def named(self, name: str) -> models.Frozen:
         """Load a model, if it is not the one that is held."""
-        if self._held is None or self._held.name != name:
+        if self._held is None or not self.holds(name):
             self._held = None
             self._held = models.load(name, device=self.device)
         return self._held
@@ -195,7 +199,7 @@ class Here:
 
     def check(self, job: Job, place: str, *, alone: bool) -> None:
         """Load the model."""
-        self.base = _Model(place)
+        self.base = BaseModel(place)
         frozen = self.base.named(job.spec.model)
         if alone:
             encode_all(job.spec, frozen, job.problems)

@@ -1,0 +1,53 @@
+"""Processes that are killed, and stores that are compared: what the tests of durability share."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from pathlib import Path
+
+TENSORS = (".parquet", ".safetensors")
+
+
+def files_of(root):
+    """Files of a store, relative, hidden ones too; plans are left out."""
+    found = {path.relative_to(root) for path in Path(root).rglob("*") if path.is_file()}
+    return {path for path in found if path.parts[0] != "plans"}
+
+
+def same_bytes(one, other):
+    """Files that two stores do not have alike; times stand in run.json alone."""
+    here, there = files_of(one), files_of(other)
+    shared = {path for path in here & there if path.suffix in TENSORS}
+    changed = {it for it in shared if (one / it).read_bytes() != (other / it).read_bytes()}
+    return sorted(map(str, (here ^ there) | changed))
+
+
+def context():
+    """Processes that begin in a moment: forked from a server that has torch imported already."""
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(["tests.faults_at_work"])
+    return found
+
+
+def kill(process):
+    """The fault itself: no handler runs, nothing is flushed."""
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+
+
+def run_in(folder, work, *told, out=None):
+    """Start a process of `context` in which a function of `tests.faults_at_work` works."""
+    process = context().Process(target=_redirected, args=(str(out or os.devnull), work, told))
+    process.start()
+    return process
+
+
+def _redirected(out, work, told):
+    handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+    from tests import faults_at_work
+
+    getattr(faults_at_work, work)(*told)

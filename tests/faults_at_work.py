@@ -1,0 +1,58 @@
+"""What the processes do that the tests of durability kill (imported once, by their server)."""
+
+import sys
+
+import torch
+
+from tests.conftest import spec
+from tsp import cli, sweep
+from tsp.banks import Events, Keeping
+from tsp.runs import Store
+
+torch.set_num_threads(1)
+
+
+def specs(many=6, epochs=12):
+    """Runs of several methods in three banks; some stop early, one regime has ten problems."""
+    told = [
+        spec(task="mmlu_cf", method="ce", epochs=epochs, seed=0),
+        spec(task="mmlu_cf", method="tsloss", epochs=epochs, seed=1, early_stop=True),
+        spec(task="gsm8k", method="tsloss", epochs=epochs, check_every=1, max_new_tokens=4),
+        spec(task="gsm8k", method="l2", epochs=epochs, seed=2, max_new_tokens=4),
+        spec(regime="multi", method="pairwise", epochs=epochs // 2, max_new_tokens=4),
+        spec(regime="multi", method="ce", epochs=epochs // 2, seed=3, max_new_tokens=4),
+    ]
+    return told[:many]
+
+
+def train(root, log="", every=0.0):
+    """Train `specs` into a store, two runs a bank, and log every epoch as it ends."""
+
+    def note(text):
+        if log:
+            with open(log, "a") as file:
+                file.write(f"{text}\n")
+
+    events = Events(
+        begin=lambda jobs, number, banks, peak: note(f"begin {' '.join(it.id for it in jobs)}"),
+        progress=lambda now: note(f"epoch {now.bank} {now.epoch}"),
+        stored=lambda jobs: note(f"stored {' '.join(it.id for it in jobs)}"),
+        say=note,
+    )
+    sweep.BANK["cpu"] = 2
+    sweep.ensure(
+        specs(),
+        Store(root),
+        name="x",
+        device="cpu",
+        precision="float32",
+        token_budget=2048,
+        events=events,
+        keeping=Keeping(every),
+    )
+
+
+def command(*words):
+    """Run the command line."""
+    sys.argv = ["tsp", *words]
+    cli.main()

@@ -1,0 +1,161 @@
+"""A real Ray cluster of two nodes on this machine; one of them is killed."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.conftest import spec
+from tests.faults import same_bytes
+from tsp.banks import Events, Keeping
+from tsp.errors import InputError
+from tsp.experiments import experiment_specs
+from tsp.locks import WORK
+from tsp.runs import Store
+from tsp.stopping import Stopped
+from tsp.sweep import ensure, jobs_of
+
+ray = pytest.importorskip("ray", reason="needs the extra `ray`")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Two nodes of one processor each, a process group of their own a node."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+    nodes = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80_000_000}
+    found = Cluster(initialize_head=True, head_node_args=nodes)
+    found.second = found.add_node(num_cpus=1, object_store_memory=80_000_000)
+    yield found
+    ray.shutdown()
+    found.shutdown()
+
+
+def engine(cluster):
+    from tsp.cluster import Ray
+
+    return Ray(cluster.address)
+
+
+def specs():
+    """Six banks of one run each: those of another length are another bank's."""
+    told = {"n_tokens": 6, "max_new_tokens": 2, "check_every": 50}
+    return [spec(epochs=250 + k, seed=k, **told) for k in range(6)]
+
+
+class Watch:
+    """Notes what a sweep tells, by the node that a bank is on."""
+
+    def __init__(self):
+        self.said, self.begun, self.nodes, self.seen = [], [], {}, []
+
+    def say(self, text):
+        self.said.append(text)
+        if found := re.fullmatch(r"bank (\d+): worker \d+ of node (\w+) .*", text):
+            self.nodes[int(found[1])] = found[2]
+
+    def events(self, then=lambda now: None):
+        def progress(now):
+            self.seen.append((now.bank, now.epoch))
+            then(now)
+
+        def begin(jobs, number, banks, peak):
+            self.begun.append(number)
+
+        return Events(begin=begin, progress=progress, say=self.say)
+
+    @property
+    def loads(self):
+        """Workers that loaded the model, as often as they did."""
+        return [line.split(" loads ")[0] for line in self.said if " loads " in line]
+
+
+def test_a_node_is_killed_and_every_run_is_there_once(tmp_path, cluster):
+    watch, second = Watch(), cluster.second.node_id
+    lost = []
+
+    def kill_the_second(now):
+        if not lost and now.epoch > 20 and second.startswith(watch.nodes[now.bank]):
+            lost.append((now.bank, now.epoch))
+            cluster.remove_node(cluster.second, allow_graceful=False)
+
+    store, told = Store(tmp_path / "cluster"), specs()
+    keeping, where = Keeping(every=0), engine(cluster)
+    events = watch.events(kill_the_second)
+    ids = ensure(told, store, name="x", events=events, keeping=keeping, engine=where)
+    ((bank, epoch),) = lost
+    assert sorted(ids) == sorted(job.id for job in jobs_of(told)) == store.ids()
+    assert watch.begun.count(bank) == 2  # elsewhere
+    again = watch.seen[watch.seen.index((bank, epoch)) + 1 :]
+    assert next(e for b, e in again if b == bank) >= epoch  # from its checkpoint on
+    assert len(watch.loads) == len(set(watch.loads))  # once a worker
+    assert len(watch.begun) > len(watch.loads)
+    torch.set_num_threads(1)
+    alone = Store(tmp_path / "local")
+    ensure(told, alone, name="x", device="cpu", token_budget=plan_of(store)["token_budget"])
+    assert same_bytes(store.root, alone.root) == []
+    assert not (store.root / WORK).exists()
+
+
+def plan_of(store):
+    """Plan of a store's runs."""
+    return store.read(store.ids()[0]).record["plan"]
+
+
+def test_a_sweep_on_a_cluster_stops_at_checkpoints_and_goes_on(tmp_path, cluster):
+    watch, store = Watch(), Store(tmp_path)
+    keeping = Keeping(every=1000, stop=lambda: 2 * any(epoch > 20 for _, epoch in watch.seen))
+    told = {"name": "x", "engine": engine(cluster)}
+    with pytest.raises(Stopped, match="every bank that had begun is at a checkpoint"):
+        ensure(specs(), store, keeping=keeping, events=watch.events(), **told)
+    begun, stored = set(watch.begun), len(store.ids())
+    assert stored + len(list(store.root.glob(f"{WORK}/*/state.json"))) == len(begun) < 6
+    again = Watch()
+    assert len(ensure(specs(), store, events=again.events(), **told)) == 6
+    first = {bank: epoch for bank, epoch in reversed(again.seen)}
+    assert any(first[bank] > 20 for bank in begun & set(first))
+    assert not (store.root / WORK).exists()
+
+
+def test_what_is_wrong_on_a_node_is_said_in_one_line(tmp_path, cluster, monkeypatch):
+    store, told = Store(tmp_path), {"engine": engine(cluster)}
+    with pytest.raises(InputError, match="device = 'cuda': no node of the cluster has a GPU"):
+        ensure(specs(), store, device="cuda", **told)
+    monkeypatch.setattr("tsp.cluster._made", lambda: {"Python": "2.7", "tsp": "0", "commit": ""})
+    with pytest.raises(InputError, match=r"address = .*this node has Python 3.*what the driver"):
+        ensure(specs(), store, **told)
+    monkeypatch.undo()
+    missing = specs()[0].but(model="tiny-lama")
+    with pytest.raises(InputError, match="model = 'tiny-lama': choose one of"):
+        ensure([missing], store, **told)
+    assert store.ids() == []
+
+
+def test_the_command_line_sweeps_on_a_cluster(tmp_path, cluster):
+    words = ["sweep", "table3", "--profile", "smoke", "--engine", "ray", "--runs", str(tmp_path)]
+    command = [sys.executable, "-m", "tsp", *words, "--address", cluster.address]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | QUIET)
+    assert done.returncode == 0, done.stderr
+    store = Store(tmp_path)
+    assert set(store.ids()) == {job.id for job in jobs_of(experiment_specs("table3", "smoke"))}
+    assert "engine ray" in done.stdout
+    assert "loads tiny-llama" in done.stderr
+
+
+QUIET = {"TQDM_DISABLE": "1", "COLUMNS": "200"}
+
+
+def test_where_no_cluster_answers_it_is_said(tmp_path):
+    words = ["sweep", "table3", "--profile", "smoke", "--runs", str(tmp_path), "--engine", "ray"]
+    command = [sys.executable, "-m", "tsp", *words, "--address", "127.0.0.1:1"]
+    told = QUIET | {"RAY_gcs_rpc_server_reconnect_timeout_s": "2"}
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | told)
+    assert done.returncode == 2, done.stderr
+    assert "tsp: address = '127.0.0.1:1': no Ray cluster answers" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,471 @@
+"""Real faults: processes killed or stopped, disks full or read-only, files damaged, clocks off."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PLAN, problem, spec
+from tests.faults import TENSORS, kill, run_in, same_bytes
+from tests.faults_at_work import train
+from tsp.checkpoints import Checkpoint, key_of
+from tsp.locks import WORK, claimed
+from tsp.runs import Store
+from tsp.stopping import Stopped
+from tsp.sweep import ensure, jobs_of
+from tsp.trainer import train_bank
+
+KILLS = 200
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    """The store of a sweep that nothing interrupted."""
+    root = tmp_path_factory.mktemp("whole") / "runs"
+    process = run_in(root, "train", str(root))
+    process.join()
+    assert process.exitcode == 0
+    return root
+
+
+def lines(log):
+    """What a sweep has logged."""
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def until(log, text, *, process):
+    """Wait until a sweep has logged something."""
+    end = time.monotonic() + 60
+    while not any(text in line for line in lines(log)):
+        assert process.is_alive() or any(text in line for line in lines(log)), log.read_text()
+        assert time.monotonic() < end, f"never logged {text!r}"
+        time.sleep(0.005)
+
+
+def sound_and_alike(root, whole):
+    """Whether each run that is visible is one of the uninterrupted sweep's, byte by byte."""
+    store = Store(root)
+    for run_id in store.ids():
+        assert store.verify(run_id) is None
+        for path in (whole / run_id).iterdir():
+            if path.suffix in TENSORS:
+                assert (root / run_id / path.name).read_bytes() == path.read_bytes()
+
+
+# A bank that is interrupted and one that is not.
+
+ANSWERS = [problem("2+2=?", "4"), problem("What is red?", "blood or a rose")]
+BANKS = {
+    "methods": [spec(method=name, epochs=9) for name in ("ce", "tsloss", "l2", "persistence")],
+    "early stop": [spec(early_stop=True, epochs=60, check_every=1), spec(epochs=60, seed=1)],
+    "released": [
+        spec(protocol="released", epochs=9, lr=0.05),
+        spec(epochs=9, weighting="gradient"),
+    ],
+    "diverging": [spec(epochs=9), spec(epochs=9, lambda_ts=1e300)],
+}
+
+
+def told_of(results):
+    """All that a run leaves but for its time."""
+    return [
+        (it.epochs, it.checks, {e: p.tolist() for e, p in it.prompts.items()}, it.failure)
+        for it in results
+    ]
+
+
+def enough(seen, often):
+    return int(len(seen) >= often)
+
+
+@pytest.mark.parametrize("name", BANKS)
+@pytest.mark.parametrize("often", [1, 4])
+def test_a_bank_stopped_at_checkpoints_is_what_it_would_have_been(tmp_path, tiny, name, often):
+    told, own = BANKS[name], [ANSWERS[k % 2 : k % 2 + 1] for k in range(len(BANKS[name]))]
+    expected = train_bank(told, tiny(), own, plan=PLAN)
+    key = key_of(["a"], PLAN, "cpu")
+    reached, results = [0], None
+    while results is None:
+        seen = []
+        stop = partial(enough, seen, often)
+        point = Checkpoint(tmp_path / "a", key, every=0, stop=stop)
+        again = {"plan": PLAN, "on_progress": seen.append, "checkpoint": point}
+        with suppress(Stopped):
+            results = train_bank(told, tiny(), own, **again)
+        assert seen[0].epoch == max(reached[-1], 1)  # nothing is trained twice
+        reached.append(seen[-1].epoch)
+    assert len(reached) > 3
+    assert json.dumps(told_of(results)) == json.dumps(told_of(expected))
+
+
+def test_a_checkpoint_of_something_else_or_damaged_is_not_used(tmp_path, tiny, caplog):
+    def trained(key):
+        seen = []
+        point = Checkpoint(tmp_path / "a", key, every=0)
+        train_bank(
+            [spec()], tiny(), [ANSWERS[:1]], plan=PLAN, checkpoint=point, on_progress=seen.append
+        )
+        return seen[0].epoch
+
+    key = key_of(["a"], PLAN, "cpu")
+    assert trained(key) == 1
+    assert trained(key) == 4  # the last checkpoint of four epochs
+    assert trained(key | {"runs": ["b"]}) == 1
+    assert "another plan" in caplog.text
+    for path in sorted((tmp_path / "a").iterdir()):
+        flip(path)
+        assert trained(key | {"runs": ["b"]}) == 1
+        assert trained(key | {"runs": ["b"]}) == 4
+    next((tmp_path / "a").glob("prompts-*")).unlink()
+    assert trained(key | {"runs": ["b"]}) == 1
+    assert "is missing" in caplog.text
+
+
+def flip(path, place=None):
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    place = len(content) // 2 if place is None else place
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_checkpoint_keeps_each_prompt_once_and_goes_with_its_bank(tmp_path, whole):
+    log = tmp_path / "log"
+    process = run_in(tmp_path, "train", str(tmp_path / "runs"), str(log))
+    until(log, "epoch 2 8", process=process)
+    kill(process)
+    (folder,) = (it for it in (tmp_path / "runs" / WORK).iterdir() if it.is_dir())
+    state = json.loads((folder / "state.json").read_text())
+    kept = [path.name for path in folder.glob("*.safetensors")]
+    assert sum(name.startswith("moments") for name in kept) <= 2  # one, or the next one begun
+    assert set(state["prompts"]) <= set(kept)
+    train(tmp_path / "runs", str(log))
+    assert same_bytes(tmp_path / "runs", whole) == []
+    assert not (tmp_path / "runs" / WORK).exists()
+
+
+# SIGKILL, once and two hundred times.
+
+
+def kills(root, log, rng, *, together=1):
+    """Kill sweeps of a store at random moments until one ends by itself; say how often."""
+    killed = 0
+    while True:
+        running = [run_in(root, "train", str(root), str(log)) for _ in range(together)]
+        time.sleep(rng.uniform(0.0, 1.2))
+        done = [process for process in running if not process.is_alive()]
+        for process in running:
+            if process.is_alive():
+                kill(process)
+                killed += 1
+        assert all(process.exitcode == 0 for process in done)
+        yield killed
+        if done:
+            return
+
+
+def most_repeated(log):
+    """How often an epoch of a bank was trained at most, and how many were trained in all."""
+    told = [tuple(map(int, line.split()[1:])) for line in lines(log) if line.startswith("epoch")]
+    return max(told.count(it) for it in set(told)), len(told)
+
+
+def test_a_sweep_that_is_killed_goes_on_with_its_checkpoint(tmp_path, whole):
+    root, log = tmp_path / "runs", tmp_path / "log"
+    process = run_in(root, "train", str(root), str(log))
+    until(log, "epoch 2 5", process=process)
+    kill(process)
+    before = len(lines(log))
+    assert len(Store(root).ids()) == 2  # the first bank's; nothing of the second is visible
+    sound_and_alike(root, whole)
+    process = run_in(root, "train", str(root), str(log))
+    process.join()
+    assert process.exitcode == 0
+    again = [line for line in lines(log)[before:] if line.startswith("epoch")]
+    reached = int(lines(log)[before - 1].split()[-1])
+    assert int(again[0].split()[-1]) in (reached, reached - 1)  # an epoch may end unkept
+    assert same_bytes(root, whole) == []
+    assert not any(path.name.startswith(".") for path in root.rglob("*"))
+
+
+@pytest.mark.slow
+def test_two_hundred_random_kills_lose_nothing_and_leave_nothing(tmp_path, whole, capsys):
+    """One sweep at a time, and in every third store two of them at once."""
+    rng, killed, stores, rounds = random.Random(6), 0, 0, 0
+    trained = 0
+    while killed < KILLS:
+        root, log = tmp_path / f"runs{stores}", tmp_path / f"log{stores}"
+        together = 2 if stores % 3 == 2 else 1
+        here = 0
+        for count in kills(root, log, rng, together=together):
+            here, rounds = count, rounds + 1
+            if root.exists():
+                sound_and_alike(root, whole)
+        assert same_bytes(root, whole) == [], root
+        assert not any(path.name.startswith(".") for path in root.rglob("*"))
+        killed, stores, trained = killed + here, stores + 1, trained + most_repeated(log)[1]
+        shutil.rmtree(root)
+    needed = 30 * stores
+    with capsys.disabled():
+        print(
+            f"\n{killed} kills in {rounds} rounds over {stores} stores; "
+            f"{trained} epochs of banks ended, {needed} are needed"
+        )
+    assert trained <= needed + 2 * killed  # the interval is an epoch here
+
+
+# Two at once.
+
+
+def test_two_sweeps_at_once_train_nothing_twice(tmp_path, whole):
+    root, logs = tmp_path / "runs", [tmp_path / "log0", tmp_path / "log1"]
+    both = [run_in(root, "train", str(root), str(log)) for log in logs]
+    for process in both:
+        process.join()
+        assert process.exitcode == 0
+    begun = [line for log in logs for line in lines(log) if line.startswith("begin")]
+    assert len(begun) == len(set(begun)) == 3
+    assert same_bytes(root, whole) == []
+    assert not any(path.name.startswith(".") for path in root.rglob("*"))
+
+
+def test_a_sweep_waits_for_another_and_does_what_that_one_leaves(tmp_path, whole):
+    root, logs = tmp_path / "runs", [tmp_path / "log0", tmp_path / "log1"]
+    first = run_in(root, "train", str(root), str(logs[0]))
+    until(logs[0], "epoch 1 3", process=first)
+    os.kill(first.pid, signal.SIGSTOP)  # it is there, and does not move
+    second = run_in(root, "train", str(root), str(logs[1]))
+    until(logs[1], "waiting for 1 bank", process=second)
+    kill(first)
+    second.join()
+    assert second.exitcode == 0
+    assert same_bytes(root, whole) == []
+
+
+def test_runs_that_another_sweep_banks_otherwise_are_trained_once(tmp_path):
+    told = [spec(task="mmlu_cf", epochs=2, n_tokens=4, seed=k) for k in range(3)]
+    first, other, last = jobs_of(told)
+    store = Store(tmp_path)
+    with claimed(tmp_path, [first.id]):
+        with claimed(tmp_path, [first.id, other.id]) as mine:
+            assert not mine
+        with claimed(tmp_path, [other.id, last.id]) as mine:
+            assert mine
+    ensure(told[:2], store, name="a", device="cpu")
+    stamp = (tmp_path / other.id / "run.json").read_bytes()
+    ensure(told[1:], store, name="b", device="cpu")
+    assert (tmp_path / other.id / "run.json").read_bytes() == stamp
+    assert store.read(last.id).record["together"] == [last.id]
+
+
+# Signals.
+
+
+def command_line(*words, folder, out):
+    """The command line in a process of its own that runs no longer than a minute."""
+    return run_in(folder, "command", *words, out=out)
+
+
+RUN = ("run", "--model", "tiny-llama", "--task", "gsm8k", "--lr", "0.05", "--n-tokens", "4")
+LONG = (*RUN, "--epochs", "250", "--max-new-tokens", "2", "--device", "cpu")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_at_a_checkpoint_and_says_how_to_go_on(tmp_path, number):
+    out, root = tmp_path / "out", str(tmp_path / "runs")
+    process = command_line(*LONG, "--runs", root, folder=tmp_path, out=out)
+    until(out, "bank 1/1", process=process)
+    time.sleep(0.5)
+    os.kill(process.pid, number)
+    process.join()
+    assert process.exitcode == 128 + number
+    told = out.read_text()
+    assert "stopping at a checkpoint after this epoch" in told
+    (reached,) = re.findall(r"tsp: stopped after epoch (\d+); the same command goes on", told)
+    assert "Traceback" not in told
+    assert len(list((tmp_path / "runs" / WORK).glob("*/state.json"))) == 1
+    process = command_line(*LONG, "--runs", root, folder=tmp_path, out=tmp_path / "again")
+    process.join()
+    assert process.exitcode == 0
+    assert f"goes on after epoch {reached}" in (tmp_path / "again").read_text()
+    assert not (tmp_path / "runs" / WORK).exists()
+
+
+def test_a_second_signal_stops_at_once(tmp_path):
+    out, root = tmp_path / "out", tmp_path / "runs"
+    words = (*LONG, "--runs", str(root), "--checkpoint", "1000")
+    process = command_line(*words, folder=tmp_path, out=out)
+    until(out, "bank 1/1", process=process)
+    os.kill(process.pid, signal.SIGSTOP)  # both are there before it runs on
+    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, signal.SIGTERM)
+    os.kill(process.pid, signal.SIGCONT)
+    process.join()
+    assert process.exitcode == 130
+    assert "tsp: stopped; what was finished is kept" in out.read_text()
+    assert "Traceback" not in out.read_text()
+    assert Store(root).ids() == []
+    assert not list(root.glob(f"{WORK}/*.lock"))
+
+
+# Disks.
+
+NAMESPACE = [] if os.geteuid() == 0 else ["--map-root-user"]
+MOUNTS = (
+    shutil.which("unshare")
+    and not subprocess.run(
+        ["unshare", "--mount", *NAMESPACE, "mount", "-t", "tmpfs", "none", "/mnt"],
+        capture_output=True,
+    ).returncode
+)
+needs_mounts = pytest.mark.skipif(not MOUNTS, reason="needs a kernel that lets tests mount")
+
+
+def mounted(script, tmp_path, **more):
+    """Run a shell script whose mounts nobody else sees; ``$TSP`` is the command line."""
+    told = {"TSP": f"{sys.executable} -m tsp", "STORE": str(tmp_path / "store"), **more}
+    (tmp_path / "store").mkdir(exist_ok=True)
+    return subprocess.run(
+        ["unshare", "--mount", *NAMESPACE, "sh", "-c", script],
+        env=os.environ | told,
+        capture_output=True,
+        text=True,
+    )
+
+
+@needs_mounts
+@pytest.mark.slow
+def test_a_full_disk_says_so_in_a_line_and_what_was_kept_goes_on(tmp_path):
+    script = f"""
+    mount -t tmpfs -o size=3m none $STORE
+    dd if=/dev/zero of=$STORE/ballast bs=1k count=2960 2>/dev/null
+    $TSP {" ".join(LONG)} --runs $STORE/runs --checkpoint 0; echo "first $?"
+    ls -A $STORE/runs | sort | tr '\\n' ' '; echo
+    rm $STORE/ballast
+    $TSP {" ".join(LONG)} --runs $STORE/runs; echo "second $?"
+    $TSP runs verify --runs $STORE/runs; ls -A $STORE/runs | sort | tr '\\n' ' '
+    """
+    done = mounted(script, tmp_path)
+    assert "first 1" in done.stdout, done
+    assert re.search(r"tsp: .*No space left on device; free some space", done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
+    assert re.search(r"^\.work plans $", done.stdout, re.MULTILINE)  # no run, no half of one
+    assert "second 0" in done.stdout
+    assert "goes on after epoch" in done.stderr
+    assert "1 runs are sound, 0 damaged" in done.stdout
+    assert re.search(r"^[0-9a-f]{16} plans $", done.stdout, re.MULTILINE)
+
+
+@needs_mounts
+@pytest.mark.slow
+def test_a_store_on_a_read_only_mount_is_read_and_not_written(tmp_path):
+    short = (*RUN, "--epochs", "2", "--max-new-tokens", "2", "--device", "cpu")
+    script = f"""
+    $TSP {" ".join(short)} --runs $STORE/runs >/dev/null || exit 9
+    mount --bind $STORE $STORE && mount -o remount,bind,ro $STORE
+    $TSP {" ".join(short)} --runs $STORE/runs > /dev/null; echo "stored $?"
+    $TSP runs list --runs $STORE/runs --json; echo "list $?"
+    $TSP runs verify --runs $STORE/runs; echo "verify $?"
+    $TSP {" ".join(short)} --seed 1 --runs $STORE/runs; echo "new $?"
+    """
+    done = mounted(script, tmp_path)
+    for word in ("stored 0", "list 0", "verify 0", "new 1"):
+        assert word in done.stdout, done
+    assert "Read-only file system; name a store that can be written with --runs" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+def test_a_folder_that_one_may_not_write_is_named(tmp_path):
+    root = tmp_path / "runs"
+    root.mkdir(mode=0o555)
+    process = command_line(*LONG, "--runs", str(root), folder=tmp_path, out=tmp_path / "out")
+    process.join()
+    assert process.exitcode == 1
+    assert "name a store that you may write" in (tmp_path / "out").read_text()
+
+
+# Files.
+
+
+@pytest.mark.parametrize("fault", ["flip", "delete", "empty"])
+def test_each_damaged_file_is_found_and_its_run_trained_again(tmp_path, whole, fault):
+    rng = random.Random(fault)
+    root = tmp_path / "runs"
+    shutil.copytree(whole, root)
+    hurt = sorted(it.name for it in root.iterdir() if it.name != "plans")
+    names = sorted(path.name for path in (root / hurt[0]).iterdir())
+    for run_id, name in zip(hurt, names, strict=True):
+        path = root / run_id / name
+        if fault == "flip":
+            flip(path, rng.randrange(path.stat().st_size))
+        elif fault == "delete":
+            path.unlink()
+        else:
+            path.write_bytes(b"")
+        assert Store(root).verify(run_id), (run_id, name)
+    assert Store(root).sound()[0] == []
+    train(root)
+    store = Store(root)
+    assert [store.verify(run_id) for run_id in hurt] == [None] * len(hurt)
+    for aside in root.glob("damaged-*"):
+        shutil.rmtree(aside)
+    assert same_bytes(root, whole) == []
+
+
+def test_a_run_that_is_deleted_is_trained_again_as_its_bank_was(tmp_path, whole):
+    root = tmp_path / "runs"
+    shutil.copytree(whole, root)
+    gone = sorted(it.name for it in root.iterdir() if it.name != "plans")[2]
+    shutil.rmtree(root / gone)
+    train(root)
+    assert same_bytes(root, whole) == []
+
+
+# Clocks.
+
+FAKETIME = next(Path("/usr").glob("lib/*/faketime/libfaketime.so.1"), None)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    FAKETIME is None and os.environ.get("TSP_BROWSER") != "required", reason="needs libfaketime"
+)
+def test_a_clock_that_jumps_changes_nothing(tmp_path):
+    """Back by ten years and on by twenty, while a sweep trains."""
+    assert FAKETIME
+    root, clock, log = tmp_path / "runs", tmp_path / "clock", tmp_path / "log"
+    clock.write_text("+0")
+    told = {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    code = f"from tests.faults_at_work import train; train({str(root)!r}, {str(log)!r}, 0.05)"
+    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | told)
+    for jump, mark in (("-10y", "epoch 1 2"), ("+10y", "epoch 2 2"), ("+0", "epoch 3 2")):
+        end = time.monotonic() + 120
+        while mark not in "\n".join(lines(log)):
+            assert process.poll() in (None, 0)
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        clock.write_text(jump)
+    assert process.wait() == 0
+    years = {json.loads(path.read_text())["written"][:4] for path in root.glob("*/run.json")}
+    assert len(years) > 1  # the clock did jump
+    train(tmp_path / "whole")
+    assert same_bytes(root, tmp_path / "whole") == []
+    assert Store(root).sound()[1] == {}
+    seconds = [run.record["seconds"] for run in Store(root).sound()[0]]
+    assert all(0 < it < 100 for it in seconds)
