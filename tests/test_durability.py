@@ -221,7 +221,8 @@ def test_two_hundred_random_kills_lose_nothing_and_leave_nothing(tmp_path, whole
             f"\n{killed} kills in {rounds} rounds over {stores} stores; "
             f"{trained} epochs of banks ended, {needed} are needed"
         )
-    assert trained <= needed + 2 * killed  # the interval is an epoch here
+    # The interval is an epoch: one may end unkept, and where a bank goes on is told once more.
+    assert trained <= needed + 2 * killed
 
 
 # Two at once.

@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -57,13 +58,7 @@ class Ray:
     def place(self, device: str) -> str:
         """Device of the workers: ``auto`` is a GPU if the cluster has one."""
         if not ray.is_initialized():
-            try:
-                ray.init(
-                    address=self.address or None, log_to_driver=False, logging_level=logging.ERROR
-                )
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                advice = f"no Ray cluster answers ({error}); `ray start --head` begins one"
-                raise InputError("address", self.address or "auto", advice) from error
+            _connect(self.address)
         whole = ray.cluster_resources()
         if device == "auto":
             device = "cuda" if whole.get("GPU") else "cpu"
@@ -85,6 +80,18 @@ class Ray:
         """Train banks wherever there is room; a bank whose worker is lost begins elsewhere."""
         driver = _Driver(self.threads, schedule, store, events, keeping)
         return driver.work()
+
+
+def _connect(address: str) -> None:
+    """Join a cluster, or begin one of this machine alone."""
+    host, _, port = address.rpartition(":")
+    try:
+        if host and port.isdecimal() and "/" not in host:  # Ray ends the process if none is there
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(address=address or None, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError, OverflowError) as error:
+        advice = f"no Ray cluster answers ({error}); `ray start --head` begins one"
+        raise InputError("address", address or "auto", advice) from error
 
 
 class _Driver:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from tsp import models
 from tsp.atomic import replace_file
@@ -72,6 +72,7 @@ def ensure(
     device: str = "auto",
     precision: str = "auto",
     token_budget: int | None = None,
+    bank: int | None = None,
     events: Events | None = None,
     keeping: Keeping | None = None,
     engine: "Engine | None" = None,
@@ -98,6 +99,8 @@ def ensure(
         the runs of these that are stored have.
     token_budget
         Positions of one forward pass; None: the plan's own.
+    bank
+        Runs that train together, where nothing is planned yet; None: `BANK`'s of the device.
     events
         Whom to tell.
     keeping
@@ -130,7 +133,8 @@ def ensure(
     if missing:
         place = engine.place(device)
         engine.check(missing[0], place, alone=len(jobs) == 1)  # fails before a plan is written
-        schedule = _schedule(path, jobs, missing, device=place, precision=precision)
+        size = bank or BANK["cuda" if place.startswith("cuda") else "cpu"]
+        schedule = _schedule(path, jobs, missing, device=place, precision=precision, size=size)
         schedule.wishes, schedule.token_budget = wishes, token_budget
         failures = engine.train(schedule, store, events=events, keeping=keeping)
     tidy(store.root, [path.stem, *(job.id for job in jobs if job.id in store)])
@@ -305,13 +309,13 @@ def _root(plan: Path) -> Path:
 
 
 def _schedule(
-    path: Path, jobs: list[Job], missing: list[Job], *, device: str, precision: str
+    path: Path, jobs: list[Job], missing: list[Job], *, device: str, precision: str, size: int
 ) -> Schedule:
     """Go on with what is planned, or plan."""
     with claimed(_root(path), [path.stem], wait=True):
         schedule = _begun(path, jobs, missing, device=device, precision=precision)
         if schedule is None:
-            schedule = Schedule(path, device, {}, _banks(missing, _bank_size(device)))
+            schedule = Schedule(path, device, {}, banks_of(missing, size))
             schedule.write()
     return schedule
 
@@ -339,7 +343,7 @@ def _settings(banks: list[list[Job]], frozen: models.Frozen, plan: Plan) -> Plan
     longest = sorted(found, key=lambda it: -max(c.length(it[0].n_tokens) for c in it[1]))
     if not longest:
         return plan
-    specs, encoded = zip(*longest[: _bank_size(str(frozen.device))], strict=True)
+    specs, encoded = zip(*longest[: max(map(len, banks))], strict=True)
     return fitted(plan, frozen, specs, encoded)
 
 
@@ -372,13 +376,21 @@ def _begun(
     return Schedule(path, device, plans, [[by_id[i] for i in bank] for bank in banks])
 
 
-def _bank_size(device: str) -> int:
-    return BANK.get(device.split(":")[0], BANK["cpu"])
+class HasSpec(Protocol):
+    """A `Job`, or what is to become one."""
+
+    @property
+    def spec(self) -> RunSpec:
+        """What is trained."""
+        ...
 
 
-def _banks(jobs: list[Job], size: int) -> list[list[Job]]:
+T = TypeVar("T", bound=HasSpec)
+
+
+def banks_of(jobs: Iterable[T], size: int) -> list[list[T]]:
     """Group runs that cost about the same for about as long; one model a bank."""
-    groups: dict[tuple[Any, ...], list[Job]] = defaultdict(list)
+    groups: dict[tuple[Any, ...], list[T]] = defaultdict(list)
     for job in jobs:
         spec = job.spec
         groups[(spec.model, spec.task, spec.regime, spec.protocol, spec.epochs)].append(job)

@@ -1,0 +1,261 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: -jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Out of one machine
+#
+# A sweep is a list of banks that do not know of each other: the easiest thing to spread over machines. This chapter says
+# how it is done with Ray {cite}`moritz2018ray`, on one machine with several GPUs, under Slurm and on Kubernetes, and works
+# out how far the paper's own runs would scale.
+#
+# ```{admonition} After this chapter you can
+# :class: tip
+# send a sweep to a cluster, and say before you rent it how many GPUs it can keep busy.
+# ```
+
+# %% tags=["parameters"]
+runs = ""  # the run store; empty: $TSP_RUNS, else runs
+rate = 2e14  # operations a second that a GPU reaches in training: an assumption, not a measurement
+disk = 2e9  # bytes a second at which a model is loaded: an assumption too
+sizes = [64, 4]  # runs of a bank
+
+# %% [markdown]
+# ## One command
+#
+# ```bash
+# pip install 'tsp[ray]'
+# tsp sweep table3 --profile paper --runs /shared/runs --engine ray --address auto
+# ```
+#
+# The command that you start is the *driver*. It writes the plan (which runs are a bank, in which order, how each model is
+# computed) into the store, hands out the banks as Ray tasks, each with one GPU, or on a cluster without any with as many
+# processors as it has threads, and shows their progress.
+# A worker process loads the model once and keeps it for the banks that follow. It writes finished runs into the
+# store itself, in the same way as a sweep on one machine: whole or not at all.
+#
+# * The *store must be shared*: a folder that every node sees under the same name. A worker that does not find the driver's
+#   plan in it says so and trains nothing.
+# * Every node needs the same version of this package and of Python, and the same model weights; a worker compares all
+#   three with the driver's.
+# * If a *worker or a node is lost*, Ray begins its bank elsewhere, where it goes on from its last checkpoint in the store
+#   (`--checkpoint SECONDS`, 30 unless said otherwise).
+# * If the *driver* is lost, the same command goes on with the plan.
+# * `Ctrl-C`, or the `SIGTERM` that a scheduler sends before a job's time is up, brings every bank to a checkpoint first.
+# * Runs have the bytes that the engine `local` gives them on the same kind of machine with the same plan; a test kills one
+#   node of two and compares.
+#
+# ### A box with several GPUs
+#
+# ```bash
+# tsp sweep table3 --profile paper --engine ray          # begins a Ray of this machine alone, all its GPUs in it
+# ```
+#
+# ### Slurm
+#
+# ```bash
+# #!/bin/bash
+# #SBATCH --nodes=4 --ntasks-per-node=1 --gpus-per-node=8 --time=24:00:00
+# #SBATCH --signal=TERM@120                              # two minutes before the end: checkpoints
+# head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# exec srun ray symmetric-run --address "$head:6379" --min-nodes "$SLURM_NNODES" -- \
+#   tsp sweep table3 --profile paper --runs "$SCRATCH/runs" --engine ray --address "$head:6379"
+# ```
+#
+# `ray symmetric-run` starts Ray on every node, the command on one, and ends Ray when that is done. Submitted again, the
+# job goes on.
+#
+# ### Kubernetes
+#
+# With the KubeRay operator a sweep is one `RayJob`. The image holds this package, the volume is one that many pods may
+# write (`ReadWriteMany`):
+#
+# ```yaml
+# apiVersion: ray.io/v1
+# kind: RayJob
+# metadata:
+#   name: soft-prompts
+# spec:
+#   entrypoint: tsp sweep table3 --profile paper --runs /shared/runs --engine ray --address auto
+#   shutdownAfterJobFinishes: true
+#   rayClusterSpec:
+#     headGroupSpec:
+#       rayStartParams: {num-gpus: "0"}
+#       template: &pod
+#         spec:
+#           containers:
+#             - name: ray
+#               image: registry.example/tsp:0.1.0
+#               volumeMounts: [{name: shared, mountPath: /shared}]
+#           volumes:
+#             - name: shared
+#               persistentVolumeClaim: {claimName: shared}
+#     workerGroupSpecs:
+#       - groupName: gpu
+#         replicas: 16
+#         minReplicas: 0
+#         maxReplicas: 64
+#         rayStartParams: {}
+#         template:
+#           spec:
+#             containers:
+#               - name: ray
+#                 image: registry.example/tsp:0.1.0
+#                 resources: {limits: {nvidia.com/gpu: 1}}
+#                 volumeMounts: [{name: shared, mountPath: /shared}]
+#             volumes:
+#               - name: shared
+#                 persistentVolumeClaim: {claimName: shared}
+# ```
+#
+# What was tried: Ray on one machine, in the tests with two nodes, and `ray symmetric-run` with one. Slurm and
+# Kubernetes were not at hand, so that the two scripts above are untested.
+#
+# ## How far the paper's runs scale
+#
+# Profile `paper` is every experiment on the paper's models. What a run takes is worked out, not measured: a weight takes
+# four operations a token, two forward and two back, because no gradient of the weights is needed; tokens are the prompt's,
+# those behind it and the answer's (what stands before is computed once, {doc}`05_speed`), counted on the stored runs of
+# the same data set and regime with their tokenizer. Checks are left out. The banks are handed out in the plan's order, each to the first GPU that is
+# free; a GPU that changes its model loads it.
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+import pandas as pd
+from myst_nb import glue
+
+from tsp.drawing import WIDTH, style
+from tsp.experiments import experiment_specs
+from tsp.models import MODELS
+from tsp.pages import table
+from tsp.records import TASK_NAMES
+from tsp.runs import Store
+from tsp.scaling import Wanted, scaling
+from tsp.sweep import banks_of
+
+style()
+read = [run.record for run in Store(runs).sound()[0]]
+counted = pd.DataFrame(
+    {
+        "task": [record["spec"]["task"] for record in read],
+        "regime": [record["spec"]["regime"] for record in read],
+        "tokens": [
+            sum(it["tokens"]["after"] + it["tokens"]["target"] for it in record["problems"])
+            for record in read
+        ],
+    }
+)
+behind = counted.groupby(["task", "regime"]).tokens.mean()
+usual = counted.groupby("regime").tokens.mean()
+
+
+def cost(spec):
+    """Seconds of a run on one GPU."""
+    many = 1 if spec.regime == "single" else 10
+    tokens = behind.get((spec.task, spec.regime), usual.get(spec.regime, 100.0 * many))
+    return (
+        4
+        * 1e6
+        * MODELS[spec.model].parameters
+        * (tokens + many * spec.n_tokens)
+        * spec.epochs
+        / rate
+    )
+
+
+specs = experiment_specs("all", "paper")
+loading = {name: 2 * 1e6 * card.parameters / disk for name, card in MODELS.items()}
+devices = [1, 2, 4, 8, 16, 32, 64]
+found = {size: scaling(specs, cost, devices=devices, bank=size, loading=loading) for size in sizes}
+first, small = found[sizes[0]], found[sizes[-1]]
+glue("scaling-runs", len(specs), display=False)
+glue("scaling-alone", float(first.hours.iloc[0]), display=False)
+glue("scaling-last", float(first.speedup.iloc[-1]), display=False)
+glue("scaling-small", float(small.speedup.iloc[-1]), display=False)
+glue("scaling-least", float(first.least.iloc[0] * 60), display=False)
+glue("scaling-least-small", float(small.least.iloc[0] * 60), display=False)
+longest = max(
+    banks_of(map(Wanted, specs), sizes[0]), key=lambda bank: sum(cost(it.spec) for it in bank)
+)
+kind = longest[0].spec
+ten = "one problem" if kind.regime == "single" else "ten problems"
+glue(
+    "scaling-longest",
+    f"{len(longest)} runs on {kind.model}, {TASK_NAMES[kind.task]}, {ten} each",
+    display=False,
+)
+shown = {
+    f"banks of {size}: {name}": frame.set_index("devices")[name]
+    for size, frame in found.items()
+    for name in ("hours", "speedup", "efficiency")
+}
+formats = {name: "{:.0%}" if name.endswith("efficiency") else "{:.1f}" for name in shown}
+table(pd.DataFrame(shown), formats)
+
+# %% mystnb={"image": {"alt": "Line plot: speed-up against the number of GPUs, both axes in doublings; a dashed line shows as many times faster as there are GPUs. Banks of many runs leave the dashed line earlier than banks of few."}, "figure": {"caption": "Speed-up of the profile `paper`, worked out, on up to 64 GPUs. Dashed: as many times faster as there are GPUs.", "name": "fig-scaling"}} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(0.7 * WIDTH, 0.5 * WIDTH))
+ax.plot(devices, devices, "--", color="0.6", lw=1, label="one for one")
+for (size, frame), marker in zip(found.items(), "osv^", strict=False):
+    ax.plot(frame.devices, frame.speedup, marker=marker, label=f"banks of {size}")
+ax.set_xscale("log", base=2)
+ax.set_yscale("log", base=2)
+ax.set_xticks(devices, [str(it) for it in devices])
+ax.set_yticks(devices, [str(it) for it in devices])
+ax.set_xlabel("GPUs")
+ax.set_ylabel("speed-up")
+ax.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# The {glue:text}`scaling-runs:d` runs would take one such GPU {glue:text}`scaling-alone:.1f` hours and the time of their checks. Sixty-four are
+# {glue:text}`scaling-last:.0f` times faster with the first size of a bank and {glue:text}`scaling-small:.0f` times with the last. *What
+# limits it is the longest bank* ({glue:text}`scaling-longest`): it takes {glue:text}`scaling-least:.0f` minutes, however many GPUs there are, and
+# a GPU that has no bank waits for it. With banks of the last size the longest takes {glue:text}`scaling-least-small:.0f`. So on many GPUs say
+# `--bank 4`; but a bank of few rows may leave a GPU half idle, which this calculation does not know and `tsp bench` measures
+# ({doc}`05_speed`). Order matters too: long banks that are handed out last finish alone.
+#
+# The data do not limit it: a bank's state is a few prompts, written once in half a minute, and a finished run a few
+# hundred kilobytes. Nor does the network, since nothing is exchanged but a line of progress. Memory may: one GPU has to hold the model,
+# and where it does not, one task has to have several (`device_map`), which the cluster engine does not do.
+#
+# ## An exercise
+#
+# ```{exercise} One long bank
+# :label: ex-scaling
+# A sweep has 60 banks of one hour and one of four. How long do 61 GPUs take, and how long do 16, if the long bank comes first? And if
+# it comes last?
+# ```
+#
+# ```{solution-start} ex-scaling
+# :class: dropdown
+# ```
+# Sixty-one GPUs take four hours whatever the order: the long bank. Sixteen have 64 hours of work, four each, and reach that
+# if the long one comes first: fifteen others do 60 banks in four hours. If it comes last, it begins when the first GPU has
+# done its share of the 60: after three hours all 16 have done 48 and 12 begin a fourth, so four are free; it ends after seven.
+
+# %%
+from tsp.scaling import makespan
+
+hour = [("m", 1.0)] * 60
+for devices, banks, hours in [
+    (61, [("m", 4.0), *hour], 4.0),
+    (61, [*hour, ("m", 4.0)], 4.0),
+    (16, [("m", 4.0), *hour], 4.0),
+    (16, [*hour, ("m", 4.0)], 7.0),
+]:
+    assert makespan(banks, devices, loading={"m": 0.0}) == hours
+
+# %% [markdown]
+# ```{solution-end}
+# ```
