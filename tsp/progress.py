@@ -35,7 +35,7 @@ class _Bars:
     def progress(self, now: Progress) -> None:
         """Move the bar to the epoch that ended."""
         bar = self.open[now.bank]
-        if now.epoch > bar.n + 1:
+        if bar.n == 0 and now.epoch > 1:
             self.say(f"bank {now.bank} goes on after epoch {now.epoch}")
             bar.initial = now.epoch  # so that the rate is of what is trained here
         bar.update(now.epoch - bar.n)
