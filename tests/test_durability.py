@@ -65,6 +65,7 @@ def sound_and_alike(root, whole):
 # A bank that is interrupted and one that is not.
 
 ANSWERS = [problem("2+2=?", "4"), problem("What is red?", "blood or a rose")]
+ANSWERS += [problem(f"{k}+{k}=?", f"{2 * k}") for k in range(3, 11)]
 BANKS = {
     "methods": [spec(method=name, epochs=9) for name in ("ce", "tsloss", "l2", "persistence")],
     "early stop": [spec(early_stop=True, epochs=60, check_every=1), spec(epochs=60, seed=1)],
@@ -72,6 +73,7 @@ BANKS = {
         spec(protocol="released", epochs=9, lr=0.05),
         spec(epochs=9, weighting="gradient"),
     ],
+    "ten problems": [spec(regime="multi", epochs=9, check_every=1), spec(epochs=9, method="ce")],
     "diverging": [spec(epochs=9), spec(epochs=9, lambda_ts=1e300)],
 }
 
@@ -91,7 +93,8 @@ def enough(seen, often):
 @pytest.mark.parametrize("name", BANKS)
 @pytest.mark.parametrize("often", [1, 4])
 def test_a_bank_stopped_at_checkpoints_is_what_it_would_have_been(tmp_path, tiny, name, often):
-    told, own = BANKS[name], [ANSWERS[k % 2 : k % 2 + 1] for k in range(len(BANKS[name]))]
+    told = BANKS[name]
+    own = [ANSWERS if it.regime == "multi" else [ANSWERS[k % 2]] for k, it in enumerate(told)]
     expected = train_bank(told, tiny(), own, plan=PLAN)
     key = key_of(["a"], PLAN, "cpu")
     reached, results = [0], None
@@ -267,6 +270,23 @@ def test_runs_that_another_sweep_banks_otherwise_are_trained_once(tmp_path):
     ensure(told[1:], store, name="b", device="cpu")
     assert (tmp_path / other.id / "run.json").read_bytes() == stamp
     assert store.read(last.id).record["together"] == [last.id]
+
+
+def test_what_killed_processes_left_goes_with_the_next_sweep(tmp_path, whole):
+    """Locks, a checkpoint and half a run of runs that are stored, and half a plan."""
+    root = tmp_path / "runs"
+    shutil.copytree(whole, root)
+    one, other = sorted(it.name for it in root.iterdir() if it.name != "plans")[:2]
+    (plan,) = (root / "plans").iterdir()
+    for folder in (root / WORK / one, root / f".{other}-abcdefgh"):
+        folder.mkdir(parents=True)
+        (folder / "state.json").write_text("{}")
+    (root / WORK / f"{other}.lock").touch()
+    (root / WORK / f"{plan.stem}.lock").touch()
+    (root / "plans" / f".{plan.name}-12345678").write_text("{")
+    train(root)
+    assert same_bytes(root, whole) == []
+    assert not any(path.name.startswith(".") for path in root.rglob("*"))
 
 
 # Signals.
