@@ -40,7 +40,12 @@ RunsOption = Annotated[
     typer.Option("--runs", help="Run store; default $TSP_RUNS or runs/.", metavar="DIR"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda, cuda:1 …; balanced, balanced_low_0, sequential: over several GPUs."
+    ),
+]
 PrecisionOption = Annotated[
     str, typer.Option(help="Of training: auto (what is faster here), float32 or bfloat16.")
 ]
@@ -524,6 +529,7 @@ def _memory(spec: Any, device: str, precision: str) -> str:
     frozen = models.load(spec.model, device="meta")
     encoded = encode_all(spec, frozen, job.problems)
     free = free_memory(place)
+    place = "cuda" if place in models.DIVIDED else place
     plan = Plan(precision=most_likely(precision, frozen))
     plan = fitted(plan, frozen, [spec], [encoded], device=place, free=free)
     table = render(frozen, spec, encoded, plan, device=place, free=free)

@@ -21,7 +21,8 @@ from tsp.spec import RunSpec
 from tsp.tasks import Problem, load_problems
 from tsp.trainer import Plan, Progress, train_bank
 
-BANK = {"cpu": 8, "cuda": 64}  # a CPU is busy with one run already, a GPU wants many
+# A CPU is busy with one run already, a GPU wants many.
+BANK = {"cpu": 8, "cuda": 64} | dict.fromkeys(models.DIVIDED, 64)
 
 
 @dataclass(frozen=True)
@@ -291,7 +292,7 @@ def keep(
             result,
             run_id=run_id,
             plan=plan,
-            device=str(frozen.device),
+            device=frozen.divided or str(frozen.device),
             note=frozen.note,
             revision=frozen.revision,
             together=together,
