@@ -50,7 +50,7 @@ def divided(place, name="tiny-llama"):
 @pytest.mark.parametrize("name", sorted(TINY))
 @pytest.mark.parametrize("context", [2**32, 0])
 def test_layers_that_wait_on_a_disk_train_the_same_bank(folder, name, context):
-    """Weights of the second layer are read for each pass; every tensor passes accelerate's hooks."""
+    """Weights of the second layer are read for each pass, by accelerate's hooks."""
     path = str(folder / name)
     whole = load(path, device="cpu")
     halved = load(path, device=parts("cpu", "cpu", "disk", "cpu", "cpu"))

@@ -57,6 +57,8 @@ class Progress:
     loss: float  # mean cross-entropy of the runs still training
     solved: int
     runs: int
+    rows: Sequence[dict[str, float]] = ()  # of each run its last epoch, empty before the first
+    correct: Sequence[dict[int, float]] = ()  # of each run the share right at each check
 
 
 def train_bank(
@@ -83,7 +85,7 @@ def train_bank(
     plan
         How to compute it.
     on_progress
-        Called after every epoch.
+        Called after every epoch, and once more when the last answers are checked.
 
     Returns
     -------
@@ -109,6 +111,8 @@ def train_bank(
         epoch += 1
         if on_progress:
             on_progress(bank.progress(epoch))
+    if on_progress:  # the last checks are answered by now
+        on_progress(bank.progress(epoch))
     seconds = (time.perf_counter() - begun) / len(runs)
     for run in runs:
         run.result.seconds, run.result.bank = seconds, len(runs)
@@ -180,7 +184,10 @@ class Bank:
         last = [rows[-1]["ce"] for rows in trained] or [math.nan]
         solved = sum(run.solved for run in self.runs)
         longest = max(run.spec.epochs for run in self.runs)
-        return Progress(epoch, longest, sum(last) / len(last), solved, len(self.runs))
+        rows = [run.result.epochs[-1] if run.result.epochs else {} for run in self.runs]
+        correct = [run.correct() for run in self.runs]
+        loss = sum(last) / len(last)
+        return Progress(epoch, longest, loss, solved, len(self.runs), rows, correct)
 
     def advance(self, epoch: int) -> bool:
         """Check the runs that are due after ``epoch`` epochs; train those that go on one more.
