@@ -28,9 +28,9 @@
 
 # %% tags=["parameters"]
 model = "smollm2-135m-instruct"
-task = "gsm8k"
+task = "mmlu_cf"
 problem = 0  # of those that are shipped
-epochs = 6  # few: the prompt need not be good to be carried around
+epochs = 4  # few: the prompt need not be good to be carried around
 
 # %% tags=["hide-input"]
 import json
@@ -72,7 +72,7 @@ def tsp(*words):
 # %%
 spec = RunSpec(model=model, task=task, problem=problem, epochs=epochs, check_every=epochs)
 store = Store(place / "runs")
-(run_id,) = ensure([spec], store, name="mine")
+(run_id,) = ensure([spec], store, name="mine", precision="float32")
 trained = store.read(run_id)
 prompt = trained.prompt(epochs)
 

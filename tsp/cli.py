@@ -335,7 +335,8 @@ def export(
     if stored.spec.placement != "prefix":
         typer.secho(
             "PEFT puts a prompt before everything; this one was trained after the question, "
-            "so the adapter will not behave the same (ten lines that do: the book's Fits in).",
+            "so the adapter will not behave the same. The book's page on your own tools has "
+            "ten lines that do.",
             err=True,
         )
 
