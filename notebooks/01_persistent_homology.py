@@ -252,7 +252,7 @@ for n in range(4, 31):
 # $\epsilon$. Point at a vermilion bar, or touch it, and a loop that begins it is drawn. The bars are computed in the page each
 # time a point moves, by the elimination above run from the other end (cohomology: the same bars from fewer columns).
 
-# %% mystnb={"figure": {"caption": "Points to move, their Rips complex at scale ε, their barcode and persistence diagram. In print: the complex at scale 0.35 and the barcode.", "name": "live-rips"}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Points to move, their Rips complex at scale \u03b5, their barcode and persistence diagram. In print: the complex at scale 0.35 and the barcode.", "name": "live-rips"}} tags=["hide-input"]
 twelve, eight = (2 * pi * np.arange(k) / k for k in (12, 8))
 spots = {
     "ring": ring,

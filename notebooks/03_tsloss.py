@@ -702,7 +702,7 @@ for name, column in zip(("start", "ce", "ts"), compared, strict=True):
 # Both prompts, from one start: the points as they lie on two axes, edges and triangles of their Rips complex by their
 # true distances in all dimensions, and all bars. (The experiment `close-up` keeps a prompt every four epochs.) Of two points that look close here, most are not.
 
-# %% mystnb={"figure": {"caption": "One problem, trained without and with TSLoss: the prompt at each stored epoch, under the scale ε. Points are projected, edges and bars are not. In print: both barcodes at the last epoch.", "name": "live-prompt"}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "One problem, trained without and with TSLoss: the prompt at each stored epoch, under the scale \u03b5. Points are projected, edges and bars are not. In print: both barcodes at the last epoch.", "name": "live-prompt"}} tags=["hide-input"]
 watched = {METHOD_NAMES[name]: closest_watched(store, one) for name, one in pair.items()}
 seen = evolution(watched)
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), sharex=True, layout="constrained")

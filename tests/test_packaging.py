@@ -1,13 +1,18 @@
 """pyproject.toml, constraints.txt, environment.yml and the Makefile say the same."""
 
+import json
+import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -90,6 +95,84 @@ def test_a_wheel_carries_the_problems_and_the_papers_tables(tmp_path):
     place, counts = done.stdout.splitlines()
     assert str(tmp_path) in place
     assert counts.startswith("10 ")
+
+
+def isolated(**more):
+    """An environment that knows neither this checkout nor the user's runs."""
+    known = {name: value for name, value in os.environ.items() if not name.startswith("TSP_")}
+    return {**known, "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""} | more
+
+
+def called(*words, cwd, **more):
+    done = subprocess.run(
+        [*map(str, words)], cwd=cwd, capture_output=True, text=True, env=isolated(**more)
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_wheel_installed_alone_does_what_the_checkout_does(tmp_path):
+    """Built by ``python -m build``, through its source package; installed by pip."""
+    pytest.importorskip("build", reason="the wheel is built where `build` is installed")
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path / "dist", ROOT]
+    called(*build, cwd=tmp_path)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    venv.create(tmp_path / "venv", symlinks=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index"]
+    called(*pip, wheel, cwd=tmp_path)
+    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    # Its dependencies are there; a path file of theirs (an editable checkout) is not followed.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    code = "from tsp import TSLoss, persistence, summarize; import tsp; print(tsp.__file__)"
+    assert str(site) in called(python, "-c", code, cwd=elsewhere)
+    tsp = tmp_path / "venv" / "bin" / "tsp"
+    few = ["--model", "tiny-llama", "--task", "bbh", "--n-tokens", "4", "--epochs", "2"]
+    record = json.loads(called(tsp, "run", *few, "--json", cwd=elsewhere))
+    assert (elsewhere / "runs" / record["id"]).is_dir()
+    assert record["outcome"]["epochs_trained"] == 2
+    found = json.loads(called(tsp, "doctor", "--json", cwd=elsewhere))
+    assert found["problems"]["bbh"].split()[0].isdigit()
+    assert found["places"]["run store"].startswith(str(elsewhere.resolve()))
+
+
+HEAVY = ("gph", "gtda", "IPython", "ipykernel", "jupyter_book", "jupytext", "matplotlib")
+HEAVY += ("pandas", "papermill", "peft", "seaborn", "sklearn", "datasets")
+
+
+def test_the_loss_needs_neither_giotto_tda_nor_jupyter(tmp_path):
+    block = f"import sys; sys.modules |= dict.fromkeys({HEAVY})"  # importing one now fails
+    code = "from tsp import TSLoss; import torch; print(TSLoss()(torch.eye(3)).item())"
+    told = called(sys.executable, "-c", f"{block}; {code}", cwd=tmp_path, PYTHONPATH=str(ROOT))
+    from tsp import TSLoss
+
+    assert float(told) == pytest.approx(TSLoss()(torch.eye(3)).item())
+
+
+def test_importing_the_package_imports_nothing_heavy(tmp_path):
+    """Nothing but itself and the standard library, and so in far less than 0.3 s."""
+    code = (
+        "import sys, time; known, begun = set(sys.modules), time.perf_counter(); import tsp;"
+        "print(time.perf_counter() - begun);"
+        "print(*{name.split('.')[0] for name in set(sys.modules) - known})"
+    )
+    words = [sys.executable, "-c", code]
+    told = [called(*words, cwd=tmp_path, PYTHONPATH=str(ROOT)).splitlines() for _ in range(5)]
+    assert min(float(seconds) for seconds, _ in told) < 0.3
+    assert set(told[0][1].split()) <= {"tsp", *sys.stdlib_module_names}
+
+
+def test_what_the_package_offers_is_there():
+    import tsp
+
+    for name in tsp.__all__:
+        assert getattr(tsp, name) is not None
+    assert set(tsp.__all__) <= set(dir(tsp))
+    with pytest.raises(AttributeError, match="no attribute 'TopoLoss'"):
+        _ = tsp.TopoLoss
 
 
 def test_one_version_everywhere():

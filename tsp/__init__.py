@@ -1,19 +1,40 @@
 """Soft prompts seen through persistent homology, and the loss derived from them."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tsp.estimators import PersistenceSummary
     from tsp.loss import TSLoss
+    from tsp.peers import TSLossTrainer
+    from tsp.topology import persistence, summarize
 
-__all__ = ["TSLoss", "__version__"]
+__all__ = [
+    "PersistenceSummary",
+    "TSLoss",
+    "TSLossTrainer",
+    "__version__",
+    "persistence",
+    "summarize",
+]
+
+_PLACES = {
+    "PersistenceSummary": "tsp.estimators",
+    "TSLoss": "tsp.loss",
+    "TSLossTrainer": "tsp.peers",
+    "persistence": "tsp.topology",
+    "summarize": "tsp.topology",
+}
 
 
 def __getattr__(name: str) -> Any:  # torch takes seconds to import, so it waits until it is asked
-    """Import ``TSLoss`` on first use."""
-    if name == "TSLoss":
-        from tsp.loss import TSLoss
-
-        return TSLoss
+    """Import what is asked for on first use, and nothing else."""
+    if name in _PLACES:
+        return getattr(import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'tsp' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

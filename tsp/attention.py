@@ -70,9 +70,7 @@ class Layout:
     own: list[KeyValues] | None = None
     recorded: dict[int, KeyValues] | None = None
     segments: list[tuple[slice, Context | None]] = field(init=False)
-    _hidden: dict[tuple[int | None, int, int, int, int], Tensor] = field(
-        init=False, default_factory=dict
-    )
+    _hidden: dict[tuple[Any, ...], Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.segments = list(_neighbours(self.contexts))
@@ -86,20 +84,22 @@ class Layout:
         if self.own is None:
             return key, value
         rows = torch.arange(key.shape[1], device=key.device)[:, None]
-        held = self.own[layer]
+        held, places = self.own[layer], self.places.to(key.device)
         for slots, new in zip(held, (key, value), strict=True):
-            slots[:, rows, self.places] = new
+            slots[:, rows, places] = new
         return held[0][:, :, : self._used], held[1][:, :, : self._used]
 
-    def hidden(self, rows: slice, before: int, own: int, window: int | None) -> Tensor:
-        """Which of the last keys a query may not see, (1 or b, q, keys).
+    def hidden(
+        self, rows: slice, before: int, own: int, window: int | None, device: torch.device
+    ) -> Tensor:
+        """Which of the last keys a query may not see, (1 or b, q, keys), on a layer's device.
 
         They are ``before`` places of the rows' contexts, fewer where these are shorter, and ``own``
         ones.
         """
-        known = (window, rows.start, rows.stop, before, own)
+        known = (window, rows.start, rows.stop, before, own, device)
         if known not in self._hidden:
-            places = self.places if len(self.places) == 1 else self.places[rows]
+            places = (self.places if len(self.places) == 1 else self.places[rows]).to(device)
             here, there = places[..., None], torch.arange(-before, own, device=places.device)
             hidden = there > here
             if window:
@@ -190,7 +190,8 @@ def faithful(model: Any) -> bool:
         raise
     except (NotImplementedError, IndexError, TypeError, ValueError, AttributeError, RuntimeError):
         return False
-    logits = torch.nn.functional.linear(plain, model.get_output_embeddings().weight)
+    head = model.get_output_embeddings().weight
+    logits = torch.nn.functional.linear(plain.to(head.device), head)
     whole = model(inputs_embeds=x, use_cache=False).logits
     return _near(ours.last_hidden_state, plain[:, 6:]) and _near(logits, whole)
 
@@ -204,7 +205,7 @@ def _kinds(config: Any) -> set[str]:
 
 
 def _near(found: Tensor, told: Tensor) -> bool:
-    return bool((found - told).norm() <= CLOSE * told.norm())
+    return bool((found.to(told.device) - told).norm() <= CLOSE * told.norm())
 
 
 class _Attention(torch.autograd.Function):
@@ -284,7 +285,7 @@ def _decoded(query: Tensor, key: Tensor, value: Tensor, *told: Any) -> Tensor:
         for those, places, (keys, _) in shared:
             far = scores[:, those].flatten(1, 2)[..., places]
             torch.bmm(part[:, those].flatten(1, 2), keys.transpose(1, 2), out=far)
-        hidden = layout.hidden(rows, longest, own, window).repeat(1, H // heads, 1)
+        hidden = layout.hidden(rows, longest, own, window, query.device).repeat(1, H // heads, 1)
         weights = scores.masked_fill_(hidden, -torch.inf).softmax(-1)
         seen = _product(weights[..., longest:], value[:, rows])
         for those, places, (_, values) in shared:
@@ -389,7 +390,7 @@ def _tiles(query: Tensor, key: Tensor, value: Tensor, *told: Any) -> Iterator[_T
         keys, values = context.of(layer, query.dtype) if context else (None, None)
         before = keys.shape[1] if keys is not None else 0
         # Without a window all of a context is seen.
-        hidden = layout.hidden(segment, before if window else 0, own, window)
+        hidden = layout.hidden(segment, before if window else 0, own, window, query.device)
         a_query = query.shape[1] * (before + own)  # scores of one query position of one row
         many = _room(query) // (a_query * query.shape[2])
         few = query.shape[2] if many else _room(query) // a_query

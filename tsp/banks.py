@@ -159,7 +159,7 @@ def keep(
             result,
             run_id=run_id,
             plan=plan,
-            device=str(frozen.device),
+            device=frozen.divided or str(frozen.device),
             note=frozen.note,
             revision=frozen.revision,
             together=together,

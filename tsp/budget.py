@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from tsp.memory import pass_dtype, predict, weight_bytes
-from tsp.models import Encoded, Frozen
+from tsp.models import DIVIDED, Encoded, Frozen
 from tsp.spec import RunSpec
 from tsp.trainer import Plan
 
@@ -42,7 +42,7 @@ def fitted(
         Bytes; default what `free_memory` says now.
     """
     place = device or str(frozen.device)
-    free = free_memory(place) if free is None else free
+    free = _free(frozen, device) if free is None else free
     plan = replace(plan, context_budget=context_budget(frozen, plan, free=free))
     budget = token_budget(frozen, specs, encoded, plan, device=place, free=free)
     return replace(plan, token_budget=budget)
@@ -77,7 +77,7 @@ def token_budget(
         Bytes; default what `free_memory` says now.
     """
     place = torch.device(device or frozen.device)
-    room = SHARE * (free_memory(str(place)) if free is None else free) + loaded_bytes(frozen)
+    room = SHARE * (_free(frozen, device) if free is None else free) + loaded_bytes(frozen)
     low, most = BUDGETS.get(place.type, BUDGETS["cpu"])
 
     def needed(budget: int) -> int:
@@ -101,6 +101,13 @@ def loaded_bytes(frozen: Frozen) -> int:
     return sum(weight_bytes(it, it.dtype) for it in there)
 
 
+def _free(frozen: Frozen, device: str | None) -> int:
+    """Free bytes where a model is; of a divided one, where the least is."""
+    layers = range(frozen.model.config.num_hidden_layers)
+    places = [device] if device else {str(frozen.place_of(layer)) for layer in layers}
+    return min(map(free_memory, places))
+
+
 def free_memory(device: str = "cpu") -> int:
     """Bytes that a process may still take on a device: what no one uses or can be reclaimed.
 
@@ -109,6 +116,8 @@ def free_memory(device: str = "cpu") -> int:
     device
         As `tsp.models.resolve_device` gives it.
     """
+    if device in DIVIDED:
+        return sum(free_memory(f"cuda:{k}") for k in range(torch.cuda.device_count()))
     if torch.device(device).type == "cuda":
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + held

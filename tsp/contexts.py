@@ -1,7 +1,7 @@
 """What stands before the prompts, read once a problem: keys and values that all runs share."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -54,7 +54,7 @@ class Contexts:
             return None
         log.warning("%s on %s: it is kept on the host", told, self.frozen.device)
         context = read_context(self.frozen, before, dtypes=self.dtypes)
-        moved = _moved(context, torch.device("cpu"), self.dtypes)
+        moved = _moved(context, lambda layer: torch.device("cpu"), self.dtypes)
         return replace(moved, visits=visit_bytes(self.frozen, len(before), dtypes=self.dtypes))
 
 
@@ -128,16 +128,23 @@ def neighbours(rows: Sequence[int], contexts: Sequence[Context | None]) -> list[
 
 def placed(contexts: Sequence[Context | None], frozen: Frozen) -> list[Context | None]:
     """The contexts of a pass where the model is; one kept on the host is copied once, for all."""
-    copies = {id(it): _moved(it, frozen.device, [frozen.dtype]) for it in contexts if it}
+    copies = {id(it): _moved(it, frozen.place_of, [frozen.dtype]) for it in contexts if it}
     return [None if it is None else copies[id(it)] for it in contexts]
 
 
-def _moved(context: Context, device: torch.device, dtypes: Sequence[torch.dtype]) -> Context:
+def _moved(
+    context: Context, place_of: Callable[[int], torch.device], dtypes: Sequence[torch.dtype]
+) -> Context:
+    """A context whose layers are each where ``place_of`` says."""
     some = next(iter(context.layers.values()))
-    if some[0][0].device == device:
+    places = [place_of(layer) for layer in range(len(some))]
+    if [key.device for key, _ in some] == places:
         return context
     layers = {
-        dtype: [(key.to(device), value.to(device)) for key, value in context.layers[dtype]]
+        dtype: [
+            (key.to(place), value.to(place))
+            for (key, value), place in zip(context.layers[dtype], places, strict=True)
+        ]
         for dtype in dtypes
     }
     return Context(context.length, layers)

@@ -257,7 +257,7 @@ class _Generation:
             position_ids=starts + places,
             use_cache=False,
             layout=layout,
-        ).last_hidden_state  # (B, m, d)
+        ).last_hidden_state.to(frozen.head.device)  # (B, m, d)
         logits = torch.nn.functional.linear(hidden.flatten(0, 1), frozen.head)
         return logits.argmax(-1).view(tokens.shape).tolist()
 

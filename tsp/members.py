@@ -121,6 +121,14 @@ class Member:
             first = min(epoch for epoch in self.result.prompts if self._solved(epoch))
             self.result.cut(first)
 
+    def correct(self) -> dict[int, float]:
+        """Share of right answers at each check that has them all, by epoch."""
+        found: dict[int, list[bool]] = {}
+        for row in self.result.checks:
+            found.setdefault(row["epoch"], []).append(row["correct"])
+        many = len(self.problems)
+        return {epoch: sum(own) / many for epoch, own in found.items() if len(own) == many}
+
     def _solved(self, epoch: int) -> bool:
         """Whether every problem was answered correctly at a check after some training."""
         now = [row["correct"] for row in self.result.checks if row["epoch"] == epoch]

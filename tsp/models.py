@@ -32,6 +32,8 @@ from tsp.tiny import TINY, tiny_model, tiny_tokenizer
 DEFAULT = "smollm2-135m-instruct"
 MODEL_FILES = {".json", ".jinja", ".model", ".txt", ".safetensors", ".bin", ".gguf"}
 UNFIT = "computes attention or logits in a way that shared contexts do not cover; try another"
+DIVIDED = ("balanced", "balanced_low_0", "sequential")  # transformers' words for several GPUs
+WAITING = {"cpu", "disk"}  # where accelerate keeps weights that the GPUs have no room for
 MARK = "\ue000"  # stands for the prompt while a chat template is filled in; no tokenizer knows it
 
 
@@ -112,12 +114,31 @@ class Frozen:
     note: str = ""
     revision: str = ""  # the hub's commit
     end_ids: tuple[int, ...] = field(default=())
+    divided: str = ""  # how, among several GPUs: one of `DIVIDED`
     copies: dict[torch.dtype, "Frozen"] = field(default_factory=dict, repr=False)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.model.device
+        """Where the weights are; of a divided model the input embeddings, and so the prompts."""
+        return self.vocabulary.device
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """Which module of a divided model is on which device, as accelerate has it; else empty."""
+        return getattr(self.model, "hf_device_map", None) or {}
+
+    def place_of(self, layer: int) -> torch.device:
+        """Where a layer computes; one whose weights wait elsewhere computes on `device`."""
+        name = f"{self.model.base_model_prefix}.layers.{layer}."
+        for part, place in self.parts.items():
+            if name.startswith(f"{part}." if part else "") and place not in WAITING:
+                return torch.device(place)
+        return self.device
+
+    @property
+    def waiting(self) -> bool:
+        """Whether weights of a divided model wait on the host or a disk for each pass."""
+        return bool(self.parts) and any(weight.is_meta for weight in self.model.parameters())
 
     @property
     def dtype(self) -> torch.dtype:
@@ -129,6 +150,9 @@ class Frozen:
         if dtype == self.dtype:
             return self
         if dtype not in self.copies:
+            if self.waiting:
+                remedy = "not for a model whose layers wait on cpu or disk; say float32"
+                raise InputError("precision", str(dtype).removeprefix("torch."), remedy)
             # Weights alone: rounded rotary frequencies would misplace far tokens.
             weights = {
                 id(weight): torch.nn.Parameter(weight.to(dtype), requires_grad=False)
@@ -153,7 +177,8 @@ class Frozen:
 
         Its weights are the model's; its norms are computed faster (`tsp.norms`).
         """
-        return with_own_norms(self.model.base_model)
+        # accelerate moves tensors and weights in hooks, which a replaced norm would not have.
+        return self.model.base_model if self.parts else with_own_norms(self.model.base_model)
 
     @property
     def head(self) -> torch.Tensor:
@@ -236,7 +261,10 @@ class Frozen:
 
 
 def load(
-    name: str = DEFAULT, *, device: str = "auto", dtype: torch.dtype = torch.float32
+    name: str = DEFAULT,
+    *,
+    device: str | dict[str, Any] = "auto",
+    dtype: torch.dtype = torch.float32,
 ) -> Frozen:
     """Load a model by name, frozen and ready for plain greedy decoding.
 
@@ -246,7 +274,9 @@ def load(
         A key of `MODELS`, a tiny model (``tiny-llama`` …), a hub id or a local folder.
     device
         ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` …; on ``"meta"`` a model has
-        shapes alone, and its weights are not read.
+        shapes alone, and its weights are not read. What transformers calls a ``device_map``
+        divides a model among several GPUs: ``"balanced"``, ``"balanced_low_0"``,
+        ``"sequential"``, or a dict of modules and devices.
     dtype
         Of the weights.
 
@@ -255,10 +285,18 @@ def load(
     InputError
         If there is no such model, or it is not on this machine; the message says what is.
     """
-    place = resolve_device(device)
+    place = device if isinstance(device, dict) else resolve_device(device)
+    divided = isinstance(place, dict) or place in DIVIDED
     with quiet():
-        model, tokenizer = _parts(name, dtype, shapes_only=place == "meta")
-    model.to(place)  # type: ignore[arg-type]
+        model, tokenizer = _parts(
+            name, dtype, shapes_only=place == "meta", device_map=place if divided else None
+        )
+    if not divided:
+        model.to(place)  # type: ignore[arg-type]
+    elif (
+        model.get_input_embeddings().weight.is_meta or model.get_output_embeddings().weight.is_meta
+    ):
+        raise InputError("device", str(device), "embeddings and head must be on a device, not wait")
     model.eval().requires_grad_(False)
     model.set_attn_implementation(attention.NAME)
     if model.device.type != "meta" and not attention.faithful(model):
@@ -270,7 +308,8 @@ def load(
     )
     note = MODELS[name].note if name in MODELS else TINY.get(name, "")
     revision = getattr(model.config, "_commit_hash", None) or ""
-    return Frozen(name, model, tokenizer, note, revision, ends)
+    word = place if isinstance(place, str) and divided else ""
+    return Frozen(name, model, tokenizer, note, revision, ends, word)
 
 
 def known() -> tuple[str, ...]:
@@ -317,8 +356,12 @@ def hollow(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
         )
 
 
-def _parts(name: str, dtype: torch.dtype, *, shapes_only: bool) -> tuple[PreTrainedModel, Any]:
+def _parts(
+    name: str, dtype: torch.dtype, *, shapes_only: bool, device_map: Any = None
+) -> tuple[PreTrainedModel, Any]:
     if name in TINY:
+        if device_map:
+            raise InputError("device", str(device_map), f"{name} fits on one; say auto or cpu")
         return tiny_model(name, dtype), tiny_tokenizer(chat=name == "tiny-llama")
     card = MODELS.get(name)
     source = str(cache_dir() / "models" / name) if card and card.embedded else name
@@ -336,6 +379,7 @@ def _parts(name: str, dtype: torch.dtype, *, shapes_only: bool) -> tuple[PreTrai
         tokenizer = AutoTokenizer.from_pretrained(source, **told)
         if shapes_only:
             return hollow(AutoConfig.from_pretrained(source, **told), dtype), tokenizer
+        told |= {"device_map": device_map} if device_map else {}
         return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **told), tokenizer
     except (OSError, ValueError) as error:
         if Path(source).is_dir():
@@ -359,6 +403,10 @@ def _end_ids(tokenizer: Any, model: PreTrainedModel) -> tuple[int, ...]:
 
 def resolve_device(device: str) -> str:
     """Turn ``auto`` into a device that is there, and check one that was named."""
+    if device in DIVIDED:
+        if not torch.cuda.is_available():
+            raise InputError("device", device, "there is no GPU to divide a model among; try cpu")
+        return device
     if device != "auto":
         try:
             torch.empty(0, device=device)

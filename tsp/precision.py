@@ -33,7 +33,7 @@ def choose(wish: str, frozen: Frozen) -> str:
     check_known(wish)
     if wish != "auto":
         return wish
-    if most_likely(wish, frozen) == "float32":
+    if most_likely(wish, frozen) == "float32" or frozen.waiting:
         return "float32"
     left = SHARE * free_memory(str(frozen.device)) - weight_bytes(frozen, torch.bfloat16)
     many = int(left // (LENGTH * per_position(frozen, frozen.dtype)))

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tsp.atomic import new_folder
@@ -100,8 +101,37 @@ def import_peft(folder: Path) -> torch.Tensor:
     file = folder / "adapter_model.safetensors"
     if not file.is_file():
         raise InputError("adapter", str(folder), "has no adapter_model.safetensors")
-    tensors = load_file(file)
-    if "prompt_embeddings" not in tensors:
-        found = ", ".join(tensors) or "nothing"
-        raise InputError("adapter", str(folder), f"holds {found}, not prompt_embeddings")
-    return tensors["prompt_embeddings"]
+    try:
+        tensors = load_file(file)
+    except SafetensorError as error:
+        raise InputError("adapter", str(file), f"is no safetensors file ({error})") from error
+    vectors = tensors.get("prompt_embeddings")
+    if vectors is None or vectors.ndim != 2:
+        found = ", ".join(list(tensors)[:3]) or "nothing"
+        raise InputError("adapter", str(folder), f"holds {found}, not prompt_embeddings (n, d)")
+    return vectors
+
+
+def adapter_folder(name: str) -> Path:
+    """Find an adapter: a folder here, or what huggingface_hub has of a hub id."""
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        wanted = ["adapter_config.json", "adapter_model.safetensors"]
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        remedy = "no such folder, and the hub gave no such adapter (offline, or no access)"
+        raise InputError("adapter", name, remedy) from error
+
+
+def adapter_kind(folder: Path) -> dict[str, str]:
+    """Which of PEFT's kinds an adapter is, and for which base model, as far as it says."""
+    try:
+        told = json.loads((folder / "adapter_config.json").read_text())
+        names = {"peft_type": "peft_type", "base_model": "base_model_name_or_path"}
+        return {name: str(told.get(key) or "") for name, key in names.items()}
+    except (OSError, ValueError, AttributeError):
+        return {"peft_type": "", "base_model": ""}

@@ -81,12 +81,13 @@ def read(
     """
     hidden, recorded = run(frozen, rows, keep=keep)
     places = [(r, place) for r, row in enumerate(rows) for place in _asked(row)]
-    line, column = torch.tensor(places, device=frozen.device).T
+    place = hidden.device
+    line, column = torch.tensor(places, device=place).T
     tokens = [token for row in rows for token in row.encoded.target]
     chosen = set(choose)
-    wanted = torch.tensor([r in chosen for r, _ in places], device=frozen.device)
+    wanted = torch.tensor([r in chosen for r, _ in places], device=place)
     each, ids, margins = _AnswerLoss.apply(
-        hidden[line, column], frozen.head, torch.tensor(tokens, device=frozen.device), wanted
+        hidden[line, column], frozen.head, torch.tensor(tokens, device=place), wanted
     )
     losses = each.new_zeros(len(rows)).index_add(0, line, each)
     return Reading(rows, losses, _choices(rows, choose, ids, margins), recorded)
@@ -103,7 +104,7 @@ def run(
     layout = Layout(contexts, own, recorded={} if keep else None)
     hidden = frozen.decoder(
         inputs_embeds=embeds, position_ids=starts + own, use_cache=False, layout=layout
-    ).last_hidden_state
+    ).last_hidden_state.to(frozen.head.device)
     recorded = layout.recorded
     return hidden, None if recorded is None else [recorded[layer] for layer in sorted(recorded)]
 

@@ -25,7 +25,8 @@ from tsp.tasks import load_problems
 from tsp.trainer import Plan
 
 __all__ = ["Engine", "Events", "Here", "Job", "Keeping", "ensure", "jobs_of", "within_reach"]
-BANK = {"cpu": 8, "cuda": 64}  # a CPU is busy with one run already, a GPU wants many
+# A CPU is busy with one run already, a GPU wants many.
+BANK = {"cpu": 8, "cuda": 64} | dict.fromkeys(models.DIVIDED, 64)
 PAUSE = 1.0  # seconds between two looks at banks that another sweep trains
 
 
@@ -133,7 +134,7 @@ def ensure(
     if missing:
         place = engine.place(device)
         engine.check(missing[0], place, alone=len(jobs) == 1)  # fails before a plan is written
-        size = bank or BANK["cuda" if place.startswith("cuda") else "cpu"]
+        size = bank or BANK.get(place.split(":")[0], BANK["cpu"])
         schedule = _schedule(path, jobs, missing, device=place, precision=precision, size=size)
         schedule.wishes, schedule.token_budget = wishes, token_budget
         failures = engine.train(schedule, store, events=events, keeping=keeping)

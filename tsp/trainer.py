@@ -61,6 +61,8 @@ class Progress:
     loss: float  # mean cross-entropy of the runs still training
     solved: int
     runs: int
+    rows: Sequence[dict[str, float]] = ()  # of each run its last epoch, empty before the first
+    correct: Sequence[dict[int, float]] = ()  # of each run the share right at each check
     bank: int = 0  # its number in the sweep
 
 
@@ -89,6 +91,7 @@ def train_bank(
     plan
         How to compute it.
     on_progress
+        Called after every epoch, and once more when the last answers are checked.
         Called after every epoch.
     checkpoint
         Where the bank's state is kept on the way; what it holds of this bank is gone on with.
@@ -123,6 +126,8 @@ def train_bank(
             on_progress(bank.progress(epoch))
         if checkpoint:
             checkpoint.reached(bank, epoch, before + time.perf_counter() - begun)
+    if on_progress:  # the last checks are answered by now
+        on_progress(bank.progress(epoch))
     seconds = (before + time.perf_counter() - begun) / len(runs)
     for run in runs:
         run.result.seconds, run.result.bank = seconds, len(runs)
@@ -197,7 +202,10 @@ class Bank:
         last = [rows[-1]["ce"] for rows in trained] or [math.nan]
         solved = sum(run.solved for run in self.runs)
         longest = max(run.spec.epochs for run in self.runs)
-        return Progress(epoch, longest, sum(last) / len(last), solved, len(self.runs))
+        rows = [run.result.epochs[-1] if run.result.epochs else {} for run in self.runs]
+        correct = [run.correct() for run in self.runs]
+        loss = sum(last) / len(last)
+        return Progress(epoch, longest, loss, solved, len(self.runs), rows, correct)
 
     def advance(self, epoch: int) -> bool:
         """Check the runs that are due after ``epoch`` epochs; train those that go on one more.

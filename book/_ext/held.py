@@ -1,7 +1,7 @@
 """The tests that hold a promise, as they stand in the repository.
 
-A directive ``held`` whose lines are ``FILE::FUNCTION``, the file in ``tests/``: their source, folded. A test that does
-not exist any more stops the build.
+A directive ``held`` has lines ``FILE::FUNCTION``, the file in ``tests/``: their source, folded.
+A test that does not exist any more stops the build.
 """
 
 from pathlib import Path

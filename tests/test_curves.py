@@ -1,0 +1,86 @@
+"""Live curves: what TensorBoard reads back from a run that trains."""
+
+import json
+import sys
+
+import pytest
+
+pytest.importorskip("tensorboard", reason="needs the extra `tensorboard`")
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.conftest import spec
+from tests.test_cli import BBH, TINY, fails, tsp, write
+from tsp.curves import with_curves
+from tsp.runs import Store
+from tsp.sweep import Events, ensure
+
+
+def read(folder):
+    """Scalars of an event folder, by name: {epoch: value}."""
+    found = EventAccumulator(str(folder))
+    found.Reload()
+    return {
+        name: {event.step: event.value for event in found.Scalars(name)}
+        for name in found.Tags()["scalars"]
+    }
+
+
+@pytest.fixture
+def specs(tmp_path):
+    folder = write(tmp_path / "bbh.jsonl", json.dumps(BBH))
+    told = {"data": str(folder), "epochs": 4, "check_every": 2}
+    return [spec(**told), spec(**told, method="ce", lambda_ts=0.0)]
+
+
+def test_curves_are_what_the_store_has(specs, tmp_path):
+    store = Store(tmp_path / "runs")
+    ids = ensure(specs, store, device="cpu", events=with_curves(tmp_path / "curves"))
+    assert len(list((tmp_path / "curves").iterdir())) == 2
+    for run_id, method in zip(ids, ("tsloss", "ce"), strict=True):
+        (folder,) = (tmp_path / "curves").glob(f"bbh-0-{method}-*-{run_id}")
+        found, run = read(folder), store.read(run_id)
+        for name in ("ce", "total", "lr", "grad_ce", *(["h0", "h1"] * (method == "tsloss"))):
+            told = dict(zip(run.epochs.epoch, run.epochs[name], strict=True))
+            assert found[name] == pytest.approx(told, rel=1e-6), name
+        right = run.checks.groupby("epoch").correct.mean().to_dict()
+        assert found["correct"] == right
+        assert sorted(right) == [0, 2, 4]
+
+
+def test_they_are_written_while_it_trains(specs, tmp_path):
+    seen = []
+
+    def look(now):
+        (folder,) = tmp_path.glob("curves/*")
+        seen.append(len(read(folder).get("ce", {})))
+
+    events = with_curves(tmp_path / "curves", Events(progress=look))
+    ensure(specs[:1], Store(tmp_path / "runs"), device="cpu", events=events)
+    assert seen == [1, 2, 3, 4, 4]  # once more when the last answers are checked
+
+
+def test_the_command_line_writes_them(tmp_path):
+    data = write(tmp_path / "bbh.jsonl", json.dumps(BBH))
+    words = ["run", "--task", "bbh", "--data", data, "--runs", tmp_path / "runs", *TINY]
+    done = tsp(*words, "--tensorboard", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    run_id = json.loads(done.stdout)["id"]
+    (folder,) = (tmp_path / "run").iterdir()
+    assert folder.name.endswith(run_id)
+    assert len(read(folder)["ce"]) == 2
+    words = ["sweep", "table4", "--profile", "smoke", "--runs", tmp_path / "more"]
+    done = tsp(*words, "--device", "cpu", "--tensorboard", tmp_path / "sweep")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "sweep").iterdir())) == len(Store(tmp_path / "more").ids())
+
+
+def test_what_is_missing_is_said_before_anything_is_trained(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    data = write(tmp_path / "bbh.jsonl", json.dumps(BBH))
+    words = ["run", "--task", "bbh", "--data", data, "--runs", tmp_path / "runs", *TINY]
+    fails(2, "tensorboard = '.*file': is a file", *words, "--tensorboard", tmp_path / "file")
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    pattern = r"package tensorboard is missing: pip install 'tsp\[tensorboard\]'"
+    fails(2, pattern, *words, "--tensorboard", tmp_path / "curves")
+    assert not (tmp_path / "runs").exists()

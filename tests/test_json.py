@@ -1,0 +1,153 @@
+"""With --json every command prints JSON on standard output and nothing else."""
+
+import json
+
+import pandas as pd
+import pytest
+import typer
+
+from tests.test_cli import BBH, TINY, fails, tsp, write
+from tsp import bench, cli, heldout, install, models
+from tsp.runs import Store
+
+
+def commands(group=None, path=()):
+    """Every command of the app with the words that call it."""
+    group = group or typer.main.get_command(cli.app)
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+def loads(*words):
+    """What a command prints, read by a parser that knows no NaN."""
+    done = tsp(*words)
+    assert done.returncode == 0, done.stderr
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(done.stdout, parse_constant=refuse)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store with one run, and what `tsp run --json` said of it."""
+    folder = tmp_path_factory.mktemp("json")
+    data = write(folder / "bbh.jsonl", json.dumps(BBH))
+    words = ["run", "--task", "bbh", "--data", data, "--runs", folder / "runs", *TINY, "--json"]
+    return folder / "runs", loads(*words), words
+
+
+def test_every_command_has_json():
+    found = dict(commands())
+    assert {("run",), ("analyze",), ("runs", "repeat"), ("model", "install")} <= set(found)
+    without = [
+        " ".join(words)
+        for words, command in found.items()
+        if not any("--json" in option.opts for option in command.params)
+    ]
+    assert without == []
+
+
+def test_run_prints_its_record_and_its_plan(store):
+    folder, record, words = store
+    (run_id,) = Store(folder).ids()
+    assert record["id"] == run_id
+    assert record == loads("runs", "show", run_id, "--runs", folder, "--json")
+    plan = loads(*words, "--plan")
+    assert plan["id"] == run_id
+    assert plan["bytes"]["peak"] >= plan["bytes"]["weights"] > 0
+    assert plan["plan"]["precision"] == "float32"
+
+
+def test_sweep_lists_its_runs_and_its_outlook(tmp_path):
+    words = ["sweep", "table3", "--profile", "smoke", "--runs", tmp_path, "--device", "cpu"]
+    outlook = loads(*words, "--plan", "--json")
+    rows = loads(*words, "--json")
+    assert sum(row["runs"] for row in outlook) == len(rows) == 10
+    assert {row["id"] for row in rows} == set(Store(tmp_path).ids())
+    assert rows == [row for row in loads(*words, "--json")]
+
+
+def test_reports_of_a_store(store):
+    folder, record, _ = store
+    where = ["--runs", folder, "--json"]
+    assert [row["id"] for row in loads("runs", "list", *where)] == [record["id"]]
+    expected = [{"id": record["id"], "sound": True, "problem": None}]
+    assert loads("runs", "verify", *where) == expected
+    assert {"id", "verdict", "interval"} <= set(loads("report", *where)[0])
+    (again,) = loads("runs", "repeat", record["id"], *where)
+    assert again["same"]
+    assert "used by default" in loads("doctor", "--json")["device"]
+
+
+def test_packs_tell_what_they_hold(store, tmp_path):
+    folder, record, _ = store
+    pack = tmp_path / "mine.parquet"
+    told = loads("runs", "pack", pack, "--runs", folder, "--json")
+    assert (told["ids"], told["runs"]) == ([record["id"]], 1)
+    assert told["bytes"] == pack.stat().st_size
+    (row,) = loads("runs", "unpack", pack, "--runs", tmp_path / "new", "--json")
+    assert (row["added"], row["present"], row["damaged"]) == ([record["id"]], [], {})
+    (row,) = loads("runs", "unpack", pack, "--runs", tmp_path / "new", "--json")
+    assert row["present"] == [record["id"]]
+
+
+def test_export_and_analyze(store, tmp_path):
+    folder, record, _ = store
+    adapter = tmp_path / "adapter"
+    told = loads("export", record["id"], "--to", adapter, "--runs", folder, "--json")
+    assert told["id"] == record["id"]
+    assert (told["epoch"], told["placement"], told["adapter"]) == (
+        2,
+        "after_question",
+        str(adapter),
+    )
+    found = loads("analyze", adapter, "--json")
+    assert (found["n_tokens"], found["dim"], found["h0_count"]) == (4, 32, 4)
+    assert found["diagrams"]["0"][-1] == [0.0, None]  # the essential class
+    last = Store(folder).read(record["id"]).topology.iloc[-1]
+    assert found["persistence_entropy"] == pytest.approx(last.persistence_entropy)
+
+
+def test_what_takes_long_is_asked_with_stand_ins(store, tmp_path, monkeypatch):
+    """The commands' own part: what they print of what they are given."""
+    from tsp import book
+
+    monkeypatch.setattr(install, "install", lambda name: tmp_path / name)
+    monkeypatch.setattr(models, "installed", lambda name: False)
+    assert loads("model", "install", models.DEFAULT, "--json") == {
+        "name": models.DEFAULT,
+        "folder": str(tmp_path / models.DEFAULT),
+    }
+    monkeypatch.setattr(book, "build", lambda runs, force: tmp_path / "index.html")
+    monkeypatch.setattr(book, "sync_pairs", lambda: [tmp_path / "01.ipynb"])
+    assert loads("book", "--runs", store[0], "--json")["index"] == str(tmp_path / "index.html")
+    assert loads("book", "--pairs", "--json") == {"pairs": [str(tmp_path / "01.ipynb")]}
+
+
+def test_heldout_tells_the_share_of_right_answers(tmp_path, monkeypatch):
+    answers = {"method": ["none", "none", "ce", "ce"], "correct": [False, False, True, False]}
+    monkeypatch.setattr(heldout, "ask", lambda store, **told: pd.DataFrame(answers))
+    assert loads("heldout", "--runs", tmp_path, "--json") == [
+        {"method": "none", "right": 0.0, "answers": 2},
+        {"method": "ce", "right": 0.5, "answers": 2},
+    ]
+
+
+def test_bench_prints_its_rows_where_the_file_is_a_dash(monkeypatch, tmp_path):
+    row = {"name": "x", "ours": 1.0, "peer": 2.0, "ratio": 2.0, "unit": "s", "peer_name": "y"}
+    monkeypatch.setattr(bench, "measure", lambda repeats, only: [row])
+    monkeypatch.setattr(bench, "render", lambda rows: "a table")
+    assert loads("bench", "--json", "-") == [row]
+    done = tsp("bench", "--json", tmp_path / "rows.json")
+    assert (done.stdout, json.loads((tmp_path / "rows.json").read_text())) == ("", [row])
+    assert tsp("bench").stdout == "a table\n"
+
+
+def test_a_failure_leaves_standard_output_empty(store):
+    done = fails(2, "run = 'abc'", "runs", "show", "abc", "--runs", store[0], "--json")
+    assert done.stdout == ""
