@@ -121,7 +121,7 @@ def logits(coded):
 
 
 coded = frozen.encode(given.question, given.target, placement="prefix")
-with torch.no_grad():
+with torch.no_grad(), models.quiet():
     wrapped = PeftModel.from_pretrained(base, str(place / "adapter")).eval()
     theirs = wrapped(input_ids=torch.tensor([coded.after + coded.target[:-1]])).logits[0]
     ours = logits(coded)
@@ -179,7 +179,7 @@ glue("plain-apart", float(apart), display=False)
 
 # %%
 found = json.loads(tsp("analyze", place / "adapter", "--json"))
-diagrams = found.pop("diagrams")
+diagrams, _ = found.pop("diagrams"), found.pop("adapter")
 table(pd.DataFrame({"value": found}))
 
 # %% [markdown]
@@ -194,7 +194,7 @@ table(pd.DataFrame({"value": found}))
 
 # %% tags=["hide-input"]
 from peft import PromptTuningConfig, TaskType, get_peft_model
-from transformers import Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from tsp.peers import prompt_vectors
 from tsp.tiny import tiny_model
@@ -218,9 +218,11 @@ arguments = TrainingArguments(
 def tuned(trainer, **more):
     torch.manual_seed(0)
     config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=10)
-    learner = get_peft_model(tiny_model("tiny-llama"), config)
     with models.quiet():
-        trainer(model=learner, args=arguments, train_dataset=rows, **more).train()
+        learner = get_peft_model(tiny_model("tiny-llama"), config)
+        work = trainer(model=learner, args=arguments, train_dataset=rows, **more)
+        work.remove_callback(PrinterCallback)  # how long it took is no result
+        work.train()
     return prompt_vectors(learner).detach()
 
 
@@ -268,8 +270,8 @@ table(shares.to_frame("share told apart, with giotto-tda's entropies"), "{:.0%}"
 # %% [markdown]
 # ## Published runs without this package
 #
-# A pack of runs is one Parquet file, a row a run. `datasets` reads it, and so does whatever reads Parquet; the record is JSON in a
-# column, tables are Parquet and prompts safetensors inside theirs:
+# A pack of runs is one Parquet file, a row a run. `datasets` reads it, and so does whatever reads Parquet: the record is
+# JSON in a column, and each table, with the bars and the prompts, is a list in another.
 
 # %%
 write_pack([trained.apart()], place / "mine.parquet")
@@ -277,7 +279,8 @@ mine = datasets.load_dataset(
     "parquet", data_files=str(place / "mine.parquet"), split="train", cache_dir=str(place / "cache")
 )
 assert mine["id"] == [run_id]
-table(pd.DataFrame({"type": {name: str(kind) for name, kind in mine.features.items()}}))
+held = {name: getattr(kind, "feature", ["text"]) for name, kind in mine.features.items()}
+table(pd.DataFrame({"holds": {name: ", ".join(kinds) for name, kinds in held.items()}}))
 
 # %% [markdown]
 # The published ones are `data/runs/*.parquet`. A model or adapter is a folder or a hub id throughout, and goes through
