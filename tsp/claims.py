@@ -25,7 +25,7 @@ from tsp.evidence import (
     unseen_shares,
 )
 from tsp.geometry import surrogate, two_pairs
-from tsp.models import MODELS
+from tsp.model_cards import MODELS
 from tsp.paper import (
     ALPHA,
     APPENDIX_TASKS,

@@ -362,7 +362,7 @@ def verify_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
         rows = [{"id": i, "sound": not why, "problem": why} for i, why in problems.items()]
         typer.echo(json.dumps(rows, indent=1))
     else:
-        for why in filter(None, problems.values()):
+        for why in dict.fromkeys(filter(None, problems.values())):
             typer.secho(why, err=True)
         damaged = sum(why is not None for why in problems.values())
         typer.echo(f"{len(problems) - damaged} runs are sound, {damaged} damaged")
@@ -488,7 +488,7 @@ def _readable_store(runs: Path | None) -> Any:
 
 
 def _warn_damaged(store: Any) -> None:
-    for why in store.sound()[1].values():
+    for why in dict.fromkeys(store.sound()[1].values()):  # a damaged pack damages many runs
         typer.secho(f"skipped: {why}", err=True)
 
 

@@ -1,13 +1,16 @@
 """The runs of a store as data frames: one row a run, a check, an epoch, a pair or a cell."""
 
-from collections.abc import Callable
 from dataclasses import fields
+from functools import cache
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from tsp import remembered
 from tsp.evidence import ARM
-from tsp.runs import ANSWERS, Run, Store, summary, summary_columns
+from tsp.runs import ANSWERS, Store, summary, summary_columns
 from tsp.spec import METHOD_FIELDS, REGIMES, RunSpec
 from tsp.topology import SUMMARY_COLUMNS
 
@@ -63,21 +66,19 @@ def load_runs(store: Store) -> pd.DataFrame:
 
 def load_topology(store: Store) -> pd.DataFrame:
     """One row a check of a run: ``id``, ``epoch``, columns of `tsp.topology.summarize`."""
-    return _load(store, lambda run: run.topology, ["epoch", *SUMMARY_COLUMNS])
+    return _load(store, "topology", empty=["epoch", *SUMMARY_COLUMNS])
 
 
 def load_losses(store: Store) -> pd.DataFrame:
     """One row an epoch of a run: ``id``, ``epoch``, ``ce``, ``total`` and all of `Run.epochs`."""
-    return _load(store, lambda run: run.epochs, ["epoch", "ce", "total"])
+    return _load(store, "epochs", empty=["epoch", "ce", "total"])
 
 
 def load_accuracy(store: Store) -> pd.DataFrame:
     """One row a check of a run: ``id``, ``epoch`` and ``accuracy``, the share of right answers."""
-
-    def accuracy(run: Run) -> pd.DataFrame:
-        return run.checks.groupby("epoch").correct.mean().rename("accuracy").reset_index()
-
-    return _load(store, accuracy, ["epoch", "accuracy"])
+    checks = _load(store, "checks", columns=["epoch", "correct"])
+    shares = checks.groupby(["id", "epoch"]).correct.mean()
+    return shares.astype(float).rename("accuracy").reset_index()
 
 
 def load_answers(store: Store) -> pd.DataFrame:
@@ -96,13 +97,17 @@ def load_answers(store: Store) -> pd.DataFrame:
     return both.drop_duplicates(ANSWER_KEY, ignore_index=True)
 
 
-def _load(store: Store, read: Callable[[Run], pd.DataFrame], columns: list[str]) -> pd.DataFrame:
-    """Read one table of every run, one under the other, the run's id in front."""
-    frames = [read(run).assign(id=run.id) for run in store.sound()[0]]
-    if not frames:
-        return pd.DataFrame(columns=["id", *columns])
-    found = pd.concat(frames, ignore_index=True)
-    return found[["id", *(column for column in found if column != "id")]]
+def _load(
+    store: Store, name: str, *, columns: list[str] | None = None, empty: list[str] | None = None
+) -> pd.DataFrame:
+    """One table of every run, one under the other, the run's id in front."""
+    runs = store.sound()[0]
+    if not runs:
+        return pd.DataFrame(columns=["id", *(columns or empty or ())])
+    keys = [run.key for run in runs]
+    table = remembered.rows(store.root, name, keys, lambda k: runs[k].rows(name, columns))
+    ids = pc.utf8_slice_codeunits(table["key"].cast(pa.string()), 0, 16)
+    return table.set_column(0, "id", ids).to_pandas()
 
 
 def in_order(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -113,9 +118,14 @@ def in_order(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 
 
 def _setting(spec: RunSpec) -> str:
-    default = RunSpec(model=spec.model, protocol=spec.protocol)
+    default = _default(spec.model, spec.protocol)
     odd = [name for name in ARM if getattr(spec, name) != getattr(default, name)]
     return ", ".join(f"{name} {getattr(spec, name)}" for name in odd)
+
+
+@cache
+def _default(model: str, protocol: str) -> RunSpec:
+    return RunSpec(model=model, protocol=protocol)
 
 
 def longest(runs: pd.DataFrame) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from tsp.evidence import (
     plain_checks,
 )
 from tsp.evidence import pairs as pairs_of
-from tsp.models import DEFAULT
+from tsp.model_cards import DEFAULT
 from tsp.paper import APPENDIX_TASKS, MAIN_TASKS, SYSTEMS, VERDICTS, reported
 from tsp.records import (
     TASK_NAMES,

@@ -1,0 +1,116 @@
+"""What was read of a store before, so that ten thousand runs are not read for every table.
+
+One Parquet file a store and kind of content, in the cache folder. Every row has the ``key`` of its
+run, which is made of the stamps of the run's files, so no row counts once a file has changed. All
+of it may be deleted at any time: what is not there, cannot be read or was made by other versions
+is read from the runs again, and where nothing can be written nothing is remembered.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tsp.atomic import replacing
+from tsp.packs import without_nulls
+from tsp.paths import cache_dir
+from tsp.provenance import versions
+
+FORMAT = 1
+SETTLED = 2.0  # seconds; a younger file may yet change and keep its stamp, clocks being coarse
+
+
+def key(run_id: str, place: Path) -> str:
+    """Name a run as the files of its folder, or its pack, are now: its id and a hash.
+
+    While they are young it is the id alone, and nothing is remembered of the run.
+
+    Raises
+    ------
+    OSError
+        If the files cannot be examined.
+    """
+    if place.is_dir():
+        with os.scandir(place) as entries:
+            told = sorted((it.name, it.stat()) for it in entries)
+    else:
+        told = [(place.name, place.stat())]
+    if max((it.st_ctime for _, it in told), default=0.0) > time.time() - SETTLED:
+        return run_id
+    stamps = [(name, it.st_ino, it.st_size, it.st_mtime_ns, it.st_ctime_ns) for name, it in told]
+    return f"{run_id} {blake2b(repr(stamps).encode(), digest_size=12).hexdigest()}"
+
+
+def recall(root: Path, name: str) -> pa.Table | None:
+    """Rows of one kind that are known of the runs in a store's folder, or None."""
+    try:
+        table = pq.read_table(
+            _folder(root) / f"{name}.parquet",
+            read_dictionary=["key"],
+            page_checksum_verification=True,
+        )
+    except (OSError, pa.ArrowException):
+        return None
+    return table if table.schema.metadata == _sign() and "key" in table.column_names else None
+
+
+def keep(root: Path, name: str, table: pa.Table) -> None:
+    """Remember rows of one kind, in place of those that were known."""
+    old = pc.match_substring(table["key"], " ")
+    table = table.filter(old).replace_schema_metadata(_sign())
+    with suppress(OSError), replacing(_folder(root) / f"{name}.parquet") as work:
+        pq.write_table(table, work, compression="zstd", write_page_checksum=True)
+
+
+def forget(root: Path) -> None:
+    """Forget a store."""
+    shutil.rmtree(_folder(root), ignore_errors=True)
+
+
+def rows(root: Path, name: str, keys: Sequence[str], read: Callable[[int], pa.Table]) -> pa.Table:
+    """Rows of one kind of several runs, one run under the other: what is known, and the rest read.
+
+    Parameters
+    ----------
+    root, name
+        The store's folder and the kind.
+    keys
+        Of the runs, in the order of ids; an id alone for files that are young.
+    read
+        Gives the rows of the run in a place of ``keys``.
+    """
+    known = recall(root, name)
+    there = set() if known is None else set(known["key"].unique().to_pylist())
+    fresh = [place for place, one in enumerate(keys) if one not in there]
+    gone = there.difference(keys)
+    if known is not None and not (fresh or gone):
+        return known
+    parts = [_with_key(read(place), keys[place]) for place in fresh]
+    if known is not None:
+        known = known.set_column(0, "key", known["key"].cast(pa.string()))
+        parts.append(without_nulls(known.filter(pc.is_in(known["key"], pa.array(keys)))))
+    both = pa.concat_tables(parts, promote_options="permissive")
+    both = both.take(pc.sort_indices(both["key"]))  # stable, and a key begins with the id
+    keep(root, name, both)
+    return both
+
+
+def _with_key(table: pa.Table, key: str) -> pa.Table:
+    return table.add_column(0, "key", pa.repeat(key, len(table))).replace_schema_metadata()
+
+
+def _folder(root: Path) -> Path:
+    place = blake2b(str(root.resolve()).encode(), digest_size=8).hexdigest()
+    return cache_dir() / "stores" / place
+
+
+def _sign() -> dict[bytes, bytes]:
+    """Content of other versions is not taken for one's own."""
+    return {b"tsp": repr((FORMAT, versions())).encode()}
