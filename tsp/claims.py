@@ -96,11 +96,11 @@ def evaluate(
     """
     losses = pd.DataFrame(columns=["id", "epoch", "ce"]) if losses is None else losses
     named = {protocol or claim.protocol for claim in CLAIMS}
-    chosen = {name: comparable(runs, protocol=name) for name in named}
     asked = pd.DataFrame() if answers is None else answers
-    evidence = [
-        Evidence(chosen[protocol or claim.protocol], topology, losses, asked) for claim in CLAIMS
-    ]
+    chosen = {
+        name: Evidence(comparable(runs, protocol=name), topology, losses, asked) for name in named
+    }
+    evidence = [chosen[protocol or claim.protocol] for claim in CLAIMS]
     alone = [decide(*it).p for it in zip(CLAIMS, evidence, strict=True)]
     levels = np.nan_to_num(holm_levels(alone, alpha=ALPHA), nan=ALPHA)
     rows = []

@@ -1,7 +1,9 @@
 """The runs that may decide claims, and one value of each for every independent unit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,6 +51,20 @@ class Evidence:
     losses: pd.DataFrame
     answers: pd.DataFrame = field(default_factory=pd.DataFrame)
     alpha: float = ALPHA
+    known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+def _once(work: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    """Compute a table of the same runs once: several rules ask for it, and at several levels."""
+
+    @wraps(work)
+    def found(evidence: Evidence, *told: Any, **named: Any) -> pd.DataFrame:
+        about = (work.__name__, id(evidence.runs), repr(told), repr(named))
+        if about not in evidence.known:  # with the runs, so that no others take their id
+            evidence.known[about] = (evidence.runs, work(evidence, *told, **named))
+        return evidence.known[about][1]
+
+    return found
 
 
 def comparable(runs: pd.DataFrame, *, protocol: str) -> pd.DataFrame:
@@ -77,6 +93,7 @@ def at_defaults(runs: pd.DataFrame, *, protocol: str, but: Sequence[str] = ()) -
     return runs[usual]
 
 
+@_once
 def plain_checks(evidence: Evidence) -> pd.DataFrame:
     """Checks of the runs without TSLoss, with their seed and what identifies their unit."""
     runs = evidence.runs
@@ -86,6 +103,7 @@ def plain_checks(evidence: Evidence) -> pd.DataFrame:
     return plain.merge(evidence.topology, on="id").sort_values(["id", "epoch"])
 
 
+@_once
 def first_and_last(evidence: Evidence, feature: str) -> pd.DataFrame:
     """First and last value of a summary and the change; medians over runs, one row a unit."""
     rows = plain_checks(evidence)
@@ -96,6 +114,7 @@ def first_and_last(evidence: Evidence, feature: str) -> pd.DataFrame:
     return ends.groupby(UNIT)[["first", "last", "change"]].median()
 
 
+@_once
 def at_balanced_check(evidence: Evidence, feature: str) -> pd.DataFrame:
     """One row a unit: its stratum, the summary and the share of its runs solved by then.
 
@@ -126,6 +145,7 @@ def _balanced(rows: pd.DataFrame, feature: str) -> pd.DataFrame:
     return units if varies else units.iloc[:0]
 
 
+@_once
 def pairs(evidence: Evidence, *, lambda_ts: float) -> pd.DataFrame:
     """Runs that differ in TSLoss alone, one row a pair; ``id_ce`` and ``id_ts`` name them."""
     runs = evidence.runs
@@ -137,6 +157,7 @@ def pairs(evidence: Evidence, *, lambda_ts: float) -> pd.DataFrame:
     return both
 
 
+@_once
 def solved(evidence: Evidence, *, weights: Sequence[float]) -> pd.DataFrame:
     """Iterations at several weights of TSLoss: one row a unit, a column a weight, and ``limit``.
 

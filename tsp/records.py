@@ -1,16 +1,17 @@
 """The runs of a store as data frames: one row a run, a check, an epoch, a pair or a cell."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tsp import remembered
 from tsp.evidence import ARM
-from tsp.runs import ANSWERS, Store, summary, summary_columns
+from tsp.runs import ANSWERS, Run, Store, summary, summary_columns
 from tsp.spec import METHOD_FIELDS, REGIMES, RunSpec
 from tsp.topology import SUMMARY_COLUMNS
 
@@ -40,6 +41,7 @@ ANSWER_KEY = ["id", "model", "task", "sha256", "longest", "precision"]
 NO_PROMPT = "no prompt"
 """In place of a run's id: the model was asked without a prompt."""
 ALIKE = [name for name in ARM if name not in METHOD_FIELDS]  # a run without TSLoss has no others
+CHECKED = ["epoch", *SUMMARY_COLUMNS]
 SAME = ["model", "task", "regime", "content", "seed", "protocol", *ALIKE]
 
 
@@ -53,30 +55,45 @@ def load_runs(store: Store) -> pd.DataFrame:
         ``setting``: how the run differs from its protocol's defaults for its model, in words;
         empty if it does not.
     """
+    return _runs(store.sound()[0])
+
+
+def load_evidence(store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """What claims are decided by: `load_runs`, `load_topology`, and ``ce`` and ``total`` by epoch.
+
+    The store is looked through once for all three.
+    """
+    runs = store.sound()[0]
+    topology = _rows(store, runs, "topology", empty=CHECKED)
+    losses = _rows(store, runs, "epochs", columns=["epoch", "ce", "total"])
+    return _runs(runs), topology, losses
+
+
+def _runs(runs: Sequence[Run]) -> pd.DataFrame:
     more = [it.name for it in fields(RunSpec) if it.name not in (*summary_columns(), "data")]
     rows = [
         run.record["spec"]
         | summary(run.record)
         | {"content": "+".join(it["sha256"][:8] for it in run.record["problems"])}
-        | {"setting": _setting(run.spec)}
-        for run in store.sound()[0]
+        | {"setting": _setting(run.record["spec"])}
+        for run in runs
     ]
     return pd.DataFrame(rows, columns=[*summary_columns(), *more, "content", "setting"])
 
 
 def load_topology(store: Store) -> pd.DataFrame:
     """One row a check of a run: ``id``, ``epoch``, columns of `tsp.topology.summarize`."""
-    return _load(store, "topology", empty=["epoch", *SUMMARY_COLUMNS])
+    return _rows(store, store.sound()[0], "topology", empty=CHECKED)
 
 
 def load_losses(store: Store) -> pd.DataFrame:
     """One row an epoch of a run: ``id``, ``epoch``, ``ce``, ``total`` and all of `Run.epochs`."""
-    return _load(store, "epochs", empty=["epoch", "ce", "total"])
+    return _rows(store, store.sound()[0], "epochs", empty=["epoch", "ce", "total"])
 
 
 def load_accuracy(store: Store) -> pd.DataFrame:
     """One row a check of a run: ``id``, ``epoch`` and ``accuracy``, the share of right answers."""
-    checks = _load(store, "checks", columns=["epoch", "correct"])
+    checks = _rows(store, store.sound()[0], "checks", columns=["epoch", "correct"])
     shares = checks.groupby(["id", "epoch"]).correct.mean()
     return shares.astype(float).rename("accuracy").reset_index()
 
@@ -97,17 +114,22 @@ def load_answers(store: Store) -> pd.DataFrame:
     return both.drop_duplicates(ANSWER_KEY, ignore_index=True)
 
 
-def _load(
-    store: Store, name: str, *, columns: list[str] | None = None, empty: list[str] | None = None
+def _rows(
+    store: Store,
+    runs: Sequence[Run],
+    name: str,
+    *,
+    columns: Sequence[str] | None = None,
+    empty: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """One table of every run, one under the other, the run's id in front."""
-    runs = store.sound()[0]
+    """A table of every run, or some of its columns, one under the other, the run's id in front."""
     if not runs:
-        return pd.DataFrame(columns=["id", *(columns or empty or ())])
+        return pd.DataFrame(columns=["id", *(columns or empty)])
     keys = [run.key for run in runs]
-    table = remembered.rows(store.root, name, keys, lambda k: runs[k].rows(name, columns))
-    ids = pc.utf8_slice_codeunits(table["key"].cast(pa.string()), 0, 16)
-    return table.set_column(0, "id", ids).to_pandas()
+    kind = "-".join([name, *(columns or ())])
+    table = remembered.rows(store.root, kind, keys, lambda place: runs[place].rows(name, columns))
+    ids = [it[:16] for it in table["key"].cast(pa.string()).to_pylist()]
+    return table.set_column(0, "id", pa.array(ids)).to_pandas()
 
 
 def in_order(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -117,15 +139,16 @@ def in_order(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     return rows.sort_values(columns, key=lambda it: it.replace(rank), ignore_index=True)
 
 
-def _setting(spec: RunSpec) -> str:
-    default = _default(spec.model, spec.protocol)
-    odd = [name for name in ARM if getattr(spec, name) != getattr(default, name)]
-    return ", ".join(f"{name} {getattr(spec, name)}" for name in odd)
+def _setting(spec: Mapping[str, Any]) -> str:
+    default = _default(spec["model"], spec["protocol"])
+    told = {name: spec.get(name, usual) for name, usual in default.items()}
+    return ", ".join(f"{name} {it}" for name, it in told.items() if it != default[name])
 
 
 @cache
-def _default(model: str, protocol: str) -> RunSpec:
-    return RunSpec(model=model, protocol=protocol)
+def _default(model: str, protocol: str) -> dict[str, Any]:
+    usual = RunSpec(model=model, protocol=protocol)
+    return {name: getattr(usual, name) for name in ARM}
 
 
 def longest(runs: pd.DataFrame) -> pd.DataFrame:

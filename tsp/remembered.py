@@ -37,11 +37,9 @@ def key(run_id: str, place: Path) -> str:
     OSError
         If the files cannot be examined.
     """
-    if place.is_dir():
-        with os.scandir(place) as entries:
-            told = sorted((it.name, it.stat()) for it in entries)
-    else:
-        told = [(place.name, place.stat())]
+    folder = place.suffix != ".parquet"
+    files = os.scandir(place) if folder else [place]
+    told = [(it.name, it.stat()) for it in files]
     if max((it.st_ctime for _, it in told), default=0.0) > time.time() - SETTLED:
         return run_id
     stamps = [(name, it.st_ino, it.st_size, it.st_mtime_ns, it.st_ctime_ns) for name, it in told]
@@ -50,12 +48,9 @@ def key(run_id: str, place: Path) -> str:
 
 def recall(root: Path, name: str) -> pa.Table | None:
     """Rows of one kind that are known of the runs in a store's folder, or None."""
+    file, checks = _folder(root) / f"{name}.parquet", {"page_checksum_verification": True}
     try:
-        table = pq.read_table(
-            _folder(root) / f"{name}.parquet",
-            read_dictionary=["key"],
-            page_checksum_verification=True,
-        )
+        table = pq.read_table(file, read_dictionary=["key"], **checks)
     except (OSError, pa.ArrowException):
         return None
     return table if table.schema.metadata == _sign() and "key" in table.column_names else None
@@ -63,8 +58,8 @@ def recall(root: Path, name: str) -> pa.Table | None:
 
 def keep(root: Path, name: str, table: pa.Table) -> None:
     """Remember rows of one kind, in place of those that were known."""
-    old = pc.match_substring(table["key"], " ")
-    table = table.filter(old).replace_schema_metadata(_sign())
+    old = [one for one in table["key"].unique().to_pylist() if " " in one]
+    table = table.filter(pc.field("key").isin(old)).replace_schema_metadata(_sign())
     with suppress(OSError), replacing(_folder(root) / f"{name}.parquet") as work:
         pq.write_table(table, work, compression="zstd", write_page_checksum=True)
 
@@ -95,9 +90,9 @@ def rows(root: Path, name: str, keys: Sequence[str], read: Callable[[int], pa.Ta
     parts = [_with_key(read(place), keys[place]) for place in fresh]
     if known is not None:
         known = known.set_column(0, "key", known["key"].cast(pa.string()))
-        parts.append(without_nulls(known.filter(pc.is_in(known["key"], pa.array(keys)))))
+        parts.append(without_nulls(known.filter(pc.field("key").isin(keys))))
     both = pa.concat_tables(parts, promote_options="permissive")
-    both = both.take(pc.sort_indices(both["key"]))  # stable, and a key begins with the id
+    both = both.sort_by("key")  # rows of a run stay in order; a key begins with the id
     keep(root, name, both)
     return both
 

@@ -174,8 +174,7 @@ def stratified_rho(x: np.ndarray, y: np.ndarray, strata: np.ndarray) -> tuple[fl
     >>> round(rho, 3), round(p, 2)
     (0.873, 0.03)
     """
-    ranked = [_centred_ranks(values, strata) for values in (x, y)]
-    scale = float(np.sqrt((ranked[0] ** 2).sum() * (ranked[1] ** 2).sum()))
+    ranked, scale = _ranked(x, y, strata)
     if not scale > 0:  # constant, or not a number
         return float("nan"), 1.0
     rng = np.random.default_rng(0)
@@ -194,7 +193,14 @@ def attainable_rho(x: np.ndarray, y: np.ndarray, strata: np.ndarray, *, sign: fl
     A two-valued y has few ranks, and of unequal groups no order reaches 1.
     """
     order = np.lexsort((x, strata)), np.lexsort((sign * y, strata))
-    return abs(stratified_rho(x[order[0]], y[order[1]], np.sort(strata))[0])
+    ranked, scale = _ranked(x[order[0]], y[order[1]], np.sort(strata))
+    return abs(float(ranked[0] @ ranked[1]) / scale) if scale > 0 else float("nan")
+
+
+def _ranked(x: np.ndarray, y: np.ndarray, strata: np.ndarray) -> tuple[list[np.ndarray], float]:
+    """Ranks of two quantities and the largest product that they could have."""
+    ranked = [_centred_ranks(values, strata) for values in (x, y)]
+    return ranked, float(np.sqrt((ranked[0] ** 2).sum() * (ranked[1] ** 2).sum()))
 
 
 def judge_no_correlation(
