@@ -15,6 +15,7 @@ from tsp.evidence import (
     UNIT,
     Evidence,
     at_balanced_check,
+    coded,
     comparable,
     first_and_last,
     iterations,
@@ -98,7 +99,8 @@ def evaluate(
     named = {protocol or claim.protocol for claim in CLAIMS}
     asked = pd.DataFrame() if answers is None else answers
     chosen = {
-        name: Evidence(comparable(runs, protocol=name), topology, losses, asked) for name in named
+        name: coded(Evidence(comparable(runs, protocol=name), topology, losses, asked))
+        for name in named
     }
     evidence = [chosen[protocol or claim.protocol] for claim in CLAIMS]
     alone = [decide(*it).p for it in zip(CLAIMS, evidence, strict=True)]

@@ -1,6 +1,7 @@
 """The statistics of Table 2, the identity that ties its columns, and the comparison of pairs."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -468,9 +469,10 @@ def detectable_share(n: int, *, alpha: float = 0.05, power: float = 0.8) -> floa
     (0.973, 0.797, nan)
     """
     wins = range(n // 2 + 1, n + 1)
-    least = next((k for k in wins if stats.binomtest(k, n).pvalue <= alpha), None)
-    if least is None:
+    short = bisect_left(wins, True, key=lambda k: stats.binomtest(k, n).pvalue <= alpha)
+    if short == len(wins):
         return math.nan
+    least = wins[short]
     shares = np.arange(500, 1001) / 1000
     return float(shares[np.argmax(stats.binom.sf(least - 1, n, shares) >= power)])
 

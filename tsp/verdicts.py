@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -177,14 +178,23 @@ def stratified_rho(x: np.ndarray, y: np.ndarray, strata: np.ndarray) -> tuple[fl
     ranked, scale = _ranked(x, y, strata)
     if not scale > 0:  # constant, or not a number
         return float("nan"), 1.0
-    rng = np.random.default_rng(0)
-    shuffled = np.tile(ranked[1], (SHUFFLES, 1))  # (shuffles, n)
-    for label in np.unique(strata):
-        here = strata == label
-        shuffled[:, here] = rng.permuted(shuffled[:, here], axis=1)
+    labels = np.unique(strata, return_inverse=True)[1]
     rho = float(ranked[0] @ ranked[1]) / scale
-    extreme = np.abs(shuffled @ ranked[0]) / scale >= abs(rho) - 1e-12
+    shuffled = _shuffled(ranked[0].tobytes(), ranked[1].tobytes(), labels.tobytes())
+    extreme = np.abs(shuffled) / scale >= abs(rho) - 1e-12
     return rho, float((1 + extreme.sum()) / (1 + SHUFFLES))
+
+
+@lru_cache(maxsize=8)  # a verdict is asked for again at another level
+def _shuffled(x: bytes, y: bytes, strata: bytes) -> np.ndarray:
+    """Products of x with y shuffled within strata, (shuffles,)."""
+    first, second = np.frombuffer(x), np.frombuffer(y)
+    labels = np.frombuffer(strata, dtype=np.intp)
+    rng, found = np.random.default_rng(0), np.zeros(SHUFFLES)
+    for label in np.unique(labels):
+        here = labels == label
+        found += rng.permuted(np.tile(second[here], (SHUFFLES, 1)), axis=1) @ first[here]
+    return found
 
 
 def attainable_rho(x: np.ndarray, y: np.ndarray, strata: np.ndarray, *, sign: float) -> float:
