@@ -128,8 +128,11 @@ def _rows(
     keys = [run.key for run in runs]
     kind = "-".join([name, *(columns or ())])
     table = remembered.rows(store.root, kind, keys, lambda place: runs[place].rows(name, columns))
-    ids = [it[:16] for it in table["key"].cast(pa.string()).to_pylist()]
-    return table.set_column(0, "id", pa.array(ids)).to_pandas()
+    coded = table["key"].combine_chunks()
+    ids = pa.array([it[:16] for it in coded.dictionary.to_pylist()], pa.string())
+    coded = pa.DictionaryArray.from_arrays(coded.indices, ids)
+    table = table.set_column(0, "id", coded.cast(pa.string()))
+    return table.to_pandas(self_destruct=True)  # column by column, or all would be held twice
 
 
 def in_order(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -141,6 +144,8 @@ def in_order(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 
 def _setting(spec: Mapping[str, Any]) -> str:
     default = _default(spec["model"], spec["protocol"])
+    if default.items() <= spec.items():  # as most are
+        return ""
     told = {name: spec.get(name, usual) for name, usual in default.items()}
     return ", ".join(f"{name} {it}" for name, it in told.items() if it != default[name])
 

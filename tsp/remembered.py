@@ -14,6 +14,7 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -58,8 +59,11 @@ def recall(root: Path, name: str) -> pa.Table | None:
 
 def keep(root: Path, name: str, table: pa.Table) -> None:
     """Remember rows of one kind, in place of those that were known."""
-    old = [one for one in table["key"].unique().to_pylist() if " " in one]
-    table = table.filter(pc.field("key").isin(old)).replace_schema_metadata(_sign())
+    names = table["key"].unique().to_pylist()
+    old = [one for one in names if " " in one]
+    if len(old) < len(names):
+        table = table.filter(pc.field("key").isin(old))
+    table = table.replace_schema_metadata(_sign())
     with suppress(OSError), replacing(_folder(root) / f"{name}.parquet") as work:
         pq.write_table(table, work, compression="zstd", write_page_checksum=True)
 
@@ -84,21 +88,24 @@ def rows(root: Path, name: str, keys: Sequence[str], read: Callable[[int], pa.Ta
     known = recall(root, name)
     there = set() if known is None else set(known["key"].unique().to_pylist())
     fresh = [place for place, one in enumerate(keys) if one not in there]
-    gone = there.difference(keys)
-    if known is not None and not (fresh or gone):
+    if known is not None and not fresh and len(there) == len(keys):
         return known
     parts = [_with_key(read(place), keys[place]) for place in fresh]
     if known is not None:
-        known = known.set_column(0, "key", known["key"].cast(pa.string()))
         parts.append(without_nulls(known.filter(pc.field("key").isin(keys))))
-    both = pa.concat_tables(parts, promote_options="permissive")
-    both = both.sort_by("key")  # rows of a run stay in order; a key begins with the id
+    both = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
+    if known is not None:
+        order = {one: place for place, one in enumerate(keys)}
+        coded = both["key"].combine_chunks()
+        places = np.array([order[one] for one in coded.dictionary.to_pylist()])
+        both = both.take(np.argsort(places[coded.indices.to_numpy()], kind="stable"))
     keep(root, name, both)
     return both
 
 
 def _with_key(table: pa.Table, key: str) -> pa.Table:
-    return table.add_column(0, "key", pa.repeat(key, len(table))).replace_schema_metadata()
+    one = pa.DictionaryArray.from_arrays(np.zeros(len(table), np.int32), [key])
+    return table.add_column(0, "key", one).replace_schema_metadata()
 
 
 def _folder(root: Path) -> Path:
