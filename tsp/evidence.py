@@ -138,6 +138,17 @@ def at_balanced_check(evidence: Evidence, feature: str) -> pd.DataFrame:
     solved runs is nearest one half; strata that do not vary then are left out. Runs of less than
     half the longest one's length do not count: they would move the check of all.
     """
+    rows = _balanced(evidence)
+    if rows.empty:
+        return rows
+    rows = rows[["epoch", *UNIT, feature, "accuracy"]]
+    values = rows.groupby(STRATUM)[[feature, "accuracy"]].transform("nunique")
+    return rows[(values > 1).all(axis=1)]
+
+
+@_once
+def _balanced(evidence: Evidence) -> pd.DataFrame:
+    """One row a unit: all summaries at the check that `at_balanced_check` reads its stratum at."""
     rows = plain_checks(evidence)
     if rows.empty:
         return pd.DataFrame()
@@ -145,20 +156,19 @@ def at_balanced_check(evidence: Evidence, feature: str) -> pd.DataFrame:
     last = rows.groupby("id").epoch.transform("max")
     rows = rows[last >= last.groupby([rows[key] for key in STRATUM]).transform("max") / 2]
     rows = rows.assign(accuracy=(rows.solved_epoch <= rows.epoch).astype(float))
-    chosen = [_balanced(stratum, feature) for _, stratum in rows.groupby(STRATUM)]
+    chosen = [_nearest_half(stratum) for _, stratum in rows.groupby(STRATUM)]
     return pd.concat(chosen) if chosen else pd.DataFrame()
 
 
-def _balanced(rows: pd.DataFrame, feature: str) -> pd.DataFrame:
+def _nearest_half(rows: pd.DataFrame) -> pd.DataFrame:
     runs = rows.groupby("epoch").id.nunique()
     rows = rows[rows.epoch.isin(runs.index[runs == rows.id.nunique()])]
-    units = rows.groupby(["epoch", *UNIT])[[feature, "accuracy"]].mean()
+    shown = rows.columns.difference(["id", "seed", "epoch", "solved_epoch", "solved_at_start"])
+    units = rows.groupby(["epoch", *UNIT])[[*shown.difference(UNIT)]].mean()
     if units.empty:
         return units.reset_index()
     epoch = (units.accuracy.groupby("epoch").mean() - 0.5).abs().idxmin()
-    units = units.loc[[epoch]].reset_index()
-    varies = (units[[feature, "accuracy"]].nunique() > 1).all()
-    return units if varies else units.iloc[:0]
+    return units.loc[[epoch]].reset_index()
 
 
 @_once

@@ -18,6 +18,7 @@ from tsp.evidence import (
     Evidence,
     at_balanced_check,
     at_defaults,
+    coded,
     comparable,
     iterations,
     plain_checks,
@@ -185,7 +186,7 @@ def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
         claims (`tsp.verdicts.stratified_rho`). nan where a statistic does not exist.
     """
     runs, topology, losses = load_evidence(store)
-    evidence = Evidence(comparable(runs, protocol=protocol), topology, losses)
+    evidence = coded(Evidence(comparable(runs, protocol=protocol), topology, losses))
     plain = plain_checks(evidence)
     features = [*reported("table2").feature, *SCALE_FREE]
     if plain.empty:
@@ -336,7 +337,7 @@ def table3_tests(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
         wins that as many pairs that differ ``shows`` with power 80 %.
     """
     runs, topology, losses = load_evidence(store)
-    evidence = Evidence(comparable(runs, protocol=protocol), topology, losses)
+    evidence = coded(Evidence(comparable(runs, protocol=protocol), topology, losses))
     both = pairs_of(evidence, lambda_ts=1.0)
     if both.empty:
         return pd.DataFrame(columns=list(TESTS_COLUMNS))
