@@ -211,6 +211,10 @@ def bench(
         Path | None,
         typer.Option(help="Train PEFT's other prompts instead; write to FILE.", metavar="FILE"),
     ] = None,
+    load: Annotated[
+        Path | None,
+        typer.Option(help="Read 10,000 stored runs instead; write to FILE.", metavar="FILE"),
+    ] = None,
 ) -> None:
     """Measure this package beside its peers, interleaved in one process."""
     import logging
@@ -221,7 +225,7 @@ def bench(
     told = logging.getLogger("tsp.measuring")
     told.addHandler(logging.StreamHandler())
     told.setLevel(logging.INFO)
-    instead = {"roundings": roundings, "growth": growth, "paradigms": paradigms}
+    instead = {"roundings": roundings, "growth": growth, "paradigms": paradigms, "load": load}
     asked = {name: file for name, file in instead.items() if file}
     if asked and (out or len(asked) > 1):
         other = f"--{list(asked)[-1]} measures something else"
@@ -239,7 +243,7 @@ def bench(
 
 def _instead(name: str) -> list[dict[str, Any]]:
     """Rows of a measurement that is not one of speed against a peer."""
-    from tsp import growth, paradigms, roundings
+    from tsp import growth, load, paradigms, roundings
 
     def tell(what: str) -> None:
         typer.echo(what, err=True)
@@ -248,6 +252,10 @@ def _instead(name: str) -> list[dict[str, Any]]:
         return growth.grow(tell=tell)
     if name == "paradigms":
         return paradigms.compare(tell=tell)
+    if name == "load":
+        rows = load.strain(tell=tell)
+        typer.echo(load.render(rows), err=True)
+        return rows
     rows = roundings.compare(tell=tell)
     typer.echo(roundings.agreement(rows).to_string(index=False), err=True)
     return rows

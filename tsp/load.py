@@ -7,10 +7,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from tsp.errors import InputError
 from tsp.measuring import environment
@@ -21,7 +22,7 @@ from tsp.runs import Store
 RUNS = 10_000
 A_PACK = 1_000  # runs
 SEEDS = 4  # copies of a run on the same problems; further ones stand for other problems
-SECONDS, MEMORY = 5.0, 1e9  # what each listing and table may take
+SECONDS, MEMORY = 5.0, 1e9  # what a listing or a table of runs in folders may take
 
 COMMANDS = {
     "tsp runs list": ["runs", "list"],
@@ -96,6 +97,17 @@ def strain(
     return rows
 
 
+def render(rows: list[dict[str, Any]]) -> str:
+    """Rows as a table for the terminal; what takes more than it may is marked."""
+    lines = []
+    for row in rows:
+        over = row["seconds"] > SECONDS or row["bytes"] > MEMORY
+        times = f"{row['seconds']:>8.1f} s {row['bytes'] / 1e6:>7.0f} MB{' !' if over else ''}"
+        when = "first" if row["first"] else "again"
+        lines.append(f"{row['name']:<22}{row['stored']:<9}{when}{times}")
+    return "\n".join(lines)
+
+
 def build(work: Path, runs: int) -> dict[str, Path]:
     """Make a store of packs and one of folders, which hold the same runs."""
     stores = {"folders": work / "folders", "packs": work / "packs"}
@@ -116,6 +128,7 @@ def _copies() -> Iterator[Parts]:
 
 
 def _copy(parts: Parts, number: int) -> Parts:
+    """A run's copy as it would be stored at home: double precision, and answers in its checks."""
     record = json.loads(json.dumps(parts.record))
     record["id"] = _hash(record["id"], number)[:16]
     record["together"] = [record["id"]]
@@ -123,8 +136,18 @@ def _copy(parts: Parts, number: int) -> Parts:
     record["spec"]["problem"] += 1000 * (number // SEEDS)
     for problem in record["problems"]:
         problem["sha256"] = _hash(problem["sha256"], number // SEEDS)
+    tables = {name: _double(table) for name, table in parts.tables.items()}
+    if "answer" not in tables["checks"].column_names:
+        answers = pa.repeat("The answer is 42.", len(tables["checks"]))
+        tables["checks"] = tables["checks"].append_column("answer", answers)
     prompts = {epoch: it[:, :4].contiguous() for epoch, it in parts.prompts.items()}
-    return replace(parts, record=record, prompts=prompts)
+    return Parts(record, tables, prompts)
+
+
+def _double(table: pa.Table) -> pa.Table:
+    names = table.schema
+    kinds = [pa.float64() if pa.types.is_floating(it.type) else it.type for it in names]
+    return table.cast(pa.schema(list(zip(names.names, kinds, strict=True))))
 
 
 def _hash(text: str, number: int) -> str:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tsp.atomic import replacing
@@ -54,16 +53,19 @@ def recall(root: Path, name: str) -> pa.Table | None:
         table = pq.read_table(file, read_dictionary=["key"], **checks)
     except (OSError, pa.ArrowException):
         return None
-    return table if table.schema.metadata == _sign() and "key" in table.column_names else None
+    mine = table.schema.metadata == _sign() and table.column_names[:1] == ["key"]
+    return table.unify_dictionaries() if mine else None
 
 
 def keep(root: Path, name: str, table: pa.Table) -> None:
-    """Remember rows of one kind, in place of those that were known."""
+    """Remember rows of one kind, ``key`` as a dictionary, in place of those that were known."""
     names = table["key"].unique().to_pylist()
-    old = [one for one in names if " " in one]
-    if len(old) < len(names):
-        table = table.filter(pc.field("key").isin(old))
-    table = table.replace_schema_metadata(_sign())
+    old = {one for one in names if " " in one}
+    if not old:
+        return
+    table = (table if len(old) == len(names) else _only(table, old)).replace_schema_metadata(
+        _sign()
+    )
     with suppress(OSError), replacing(_folder(root) / f"{name}.parquet") as work:
         pq.write_table(table, work, compression="zstd", write_page_checksum=True)
 
@@ -92,15 +94,21 @@ def rows(root: Path, name: str, keys: Sequence[str], read: Callable[[int], pa.Ta
         return known
     parts = [_with_key(read(place), keys[place]) for place in fresh]
     if known is not None:
-        parts.append(without_nulls(known.filter(pc.field("key").isin(keys))))
+        parts.append(without_nulls(_only(known, set(keys))))
     both = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
     if known is not None:
         order = {one: place for place, one in enumerate(keys)}
         coded = both["key"].combine_chunks()
-        places = np.array([order[one] for one in coded.dictionary.to_pylist()])
+        places = np.array([order.get(one, -1) for one in coded.dictionary.to_pylist()])
         both = both.take(np.argsort(places[coded.indices.to_numpy()], kind="stable"))
     keep(root, name, both)
     return both
+
+
+def _only(table: pa.Table, keys: set[str]) -> pa.Table:
+    coded = table["key"].combine_chunks()
+    wanted = np.array([one in keys for one in coded.dictionary.to_pylist()])
+    return table.filter(pa.array(wanted[coded.indices.to_numpy()]))
 
 
 def _with_key(table: pa.Table, key: str) -> pa.Table:

@@ -310,10 +310,8 @@ class Store:
         self._verified = {run.key: run for run in runs if run.key != run.id}
         if self._verified.keys() != known.keys():
             records = [json.dumps(run.record) for run in self._verified.values()]
-            table = pa.table(
-                {"key": list(self._verified), "record": pa.array(records, pa.string())}
-            )
-            remembered.keep(self.root, "records", table)
+            keys = pa.array(list(self._verified), pa.string()).dictionary_encode()
+            remembered.keep(self.root, "records", pa.table({"key": keys, "record": records}))
         return runs, damaged
 
     def _known(self) -> dict[str, Run]:
