@@ -336,7 +336,11 @@ def install(name: Annotated[str, typer.Argument(help="An embedded model.")]) -> 
 
 @runs_app.command("list")
 def list_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
-    """List the stored runs."""
+    """List the stored runs that verify.
+
+    A run whose files have not changed since they were verified is not read again; `tsp runs verify`
+    reads every byte.
+    """
     store = _readable_store(runs)
     frame = store.frame()
     if as_json:

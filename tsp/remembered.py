@@ -63,9 +63,9 @@ def keep(root: Path, name: str, table: pa.Table) -> None:
     old = {one for one in names if " " in one}
     if not old:
         return
-    table = (table if len(old) == len(names) else _only(table, old)).replace_schema_metadata(
-        _sign()
-    )
+    if len(old) < len(names):
+        table = _only(table, old)
+    table = table.replace_schema_metadata(_sign())
     with suppress(OSError), replacing(_folder(root) / f"{name}.parquet") as work:
         pq.write_table(table, work, compression="zstd", write_page_checksum=True)
 
