@@ -24,6 +24,7 @@ from tsp.paths import cache_dir
 from tsp.provenance import versions
 
 FORMAT = 1
+A_BATCH = 500  # runs
 SETTLED = 2.0  # seconds; a younger file may yet change and keep its stamp, clocks being coarse
 
 
@@ -67,7 +68,9 @@ def keep(root: Path, name: str, table: pa.Table) -> None:
         table = _only(table, old)
     table = table.replace_schema_metadata(_sign())
     with suppress(OSError), replacing(_folder(root) / f"{name}.parquet") as work:
-        pq.write_table(table, work, compression="zstd", write_page_checksum=True)
+        pq.write_table(
+            table, work, row_group_size=2**17, compression="zstd", write_page_checksum=True
+        )
 
 
 def forget(root: Path) -> None:
@@ -92,10 +95,13 @@ def rows(root: Path, name: str, keys: Sequence[str], read: Callable[[int], pa.Ta
     fresh = [place for place, one in enumerate(keys) if one not in there]
     if known is not None and not fresh and len(there) == len(keys):
         return known
-    parts = [_with_key(read(place), keys[place]) for place in fresh]
+    parts = []
+    for start in range(0, len(fresh), A_BATCH):  # thousands of small tables would take much memory
+        batch = fresh[start : start + A_BATCH]
+        parts.append(_together([_with_key(read(place), keys[place]) for place in batch]))
     if known is not None:
         parts.append(without_nulls(_only(known, set(keys))))
-    both = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
+    both = _together(parts)
     if known is not None:
         order = {one: place for place, one in enumerate(keys)}
         coded = both["key"].combine_chunks()
@@ -103,6 +109,11 @@ def rows(root: Path, name: str, keys: Sequence[str], read: Callable[[int], pa.Ta
         both = both.take(np.argsort(places[coded.indices.to_numpy()], kind="stable"))
     keep(root, name, both)
     return both
+
+
+def _together(tables: Sequence[pa.Table]) -> pa.Table:
+    both = pa.concat_tables(tables, promote_options="permissive")
+    return both.unify_dictionaries().combine_chunks()
 
 
 def _only(table: pa.Table, keys: set[str]) -> pa.Table:
