@@ -98,7 +98,8 @@ def rows(root: Path, name: str, keys: Sequence[str], read: Callable[[int], pa.Ta
     parts = []
     for start in range(0, len(fresh), A_BATCH):  # thousands of small tables would take much memory
         batch = fresh[start : start + A_BATCH]
-        parts.append(_together([_with_key(read(place), keys[place]) for place in batch]))
+        rows_of = [_with_key(read(place), keys[place]) for place in batch]
+        parts.append(_together(rows_of).combine_chunks())
     if known is not None:
         parts.append(without_nulls(_only(known, set(keys))))
     both = _together(parts)
@@ -112,8 +113,7 @@ def rows(root: Path, name: str, keys: Sequence[str], read: Callable[[int], pa.Ta
 
 
 def _together(tables: Sequence[pa.Table]) -> pa.Table:
-    both = pa.concat_tables(tables, promote_options="permissive")
-    return both.unify_dictionaries().combine_chunks()
+    return pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
 
 
 def _only(table: pa.Table, keys: set[str]) -> pa.Table:
