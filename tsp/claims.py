@@ -15,6 +15,7 @@ from tsp.evidence import (
     UNIT,
     Evidence,
     at_balanced_check,
+    coded,
     comparable,
     first_and_last,
     iterations,
@@ -25,7 +26,7 @@ from tsp.evidence import (
     unseen_shares,
 )
 from tsp.geometry import surrogate, two_pairs
-from tsp.models import MODELS
+from tsp.model_cards import MODELS
 from tsp.paper import (
     ALPHA,
     APPENDIX_TASKS,
@@ -96,11 +97,12 @@ def evaluate(
     """
     losses = pd.DataFrame(columns=["id", "epoch", "ce"]) if losses is None else losses
     named = {protocol or claim.protocol for claim in CLAIMS}
-    chosen = {name: comparable(runs, protocol=name) for name in named}
     asked = pd.DataFrame() if answers is None else answers
-    evidence = [
-        Evidence(chosen[protocol or claim.protocol], topology, losses, asked) for claim in CLAIMS
-    ]
+    chosen = {
+        name: coded(Evidence(comparable(runs, protocol=name), topology, losses, asked))
+        for name in named
+    }
+    evidence = [chosen[protocol or claim.protocol] for claim in CLAIMS]
     alone = [decide(*it).p for it in zip(CLAIMS, evidence, strict=True)]
     levels = np.nan_to_num(holm_levels(alone, alpha=ALPHA), nan=ALPHA)
     rows = []

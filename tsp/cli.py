@@ -266,6 +266,10 @@ def bench(
         Path | None,
         typer.Option(help="Train PEFT's other prompts instead; write to FILE.", metavar="FILE"),
     ] = None,
+    load: Annotated[
+        Path | None,
+        typer.Option(help="Read 10,000 stored runs instead; write to FILE.", metavar="FILE"),
+    ] = None,
 ) -> None:
     """Measure this package beside its peers, interleaved in one process."""
     import logging
@@ -276,7 +280,7 @@ def bench(
     told = logging.getLogger("tsp.measuring")
     told.addHandler(logging.StreamHandler())
     told.setLevel(logging.INFO)
-    instead = {"roundings": roundings, "growth": growth, "paradigms": paradigms}
+    instead = {"roundings": roundings, "growth": growth, "paradigms": paradigms, "load": load}
     asked = {name: file for name, file in instead.items() if file}
     if asked and (out or len(asked) > 1):
         other = f"--{list(asked)[-1]} measures something else"
@@ -294,7 +298,7 @@ def bench(
 
 def _instead(name: str) -> list[dict[str, Any]]:
     """Rows of a measurement that is not one of speed against a peer."""
-    from tsp import growth, paradigms, roundings
+    from tsp import growth, load, paradigms, roundings
 
     def tell(what: str) -> None:
         typer.echo(what, err=True)
@@ -303,6 +307,10 @@ def _instead(name: str) -> list[dict[str, Any]]:
         return growth.grow(tell=tell)
     if name == "paradigms":
         return paradigms.compare(tell=tell)
+    if name == "load":
+        rows = load.strain(tell=tell)
+        typer.echo(load.render(rows), err=True)
+        return rows
     rows = roundings.compare(tell=tell)
     typer.echo(roundings.agreement(rows).to_string(index=False), err=True)
     return rows
@@ -430,7 +438,11 @@ def analyze(
 
 @runs_app.command("list")
 def list_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
-    """List the stored runs."""
+    """List the stored runs that verify.
+
+    A run whose files have not changed since they were verified is not read again; `tsp runs verify`
+    reads every byte.
+    """
     store = _readable_store(runs)
     frame = store.frame()
     if as_json:
@@ -464,7 +476,7 @@ def verify_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
         rows = [{"id": i, "sound": not why, "problem": why} for i, why in problems.items()]
         _say(rows)
     else:
-        for why in filter(None, problems.values()):
+        for why in dict.fromkeys(filter(None, problems.values())):
             typer.secho(why, err=True)
         damaged = sum(why is not None for why in problems.values())
         typer.echo(f"{len(problems) - damaged} runs are sound, {damaged} damaged")
@@ -600,7 +612,7 @@ def _readable_store(runs: Path | None) -> Any:
 
 
 def _warn_damaged(store: Any) -> None:
-    for why in store.sound()[1].values():
+    for why in dict.fromkeys(store.sound()[1].values()):  # a damaged pack damages many runs
         typer.secho(f"skipped: {why}", err=True)
 
 

@@ -1,7 +1,9 @@
 """The runs that may decide claims, and one value of each for every independent unit."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,6 +51,36 @@ class Evidence:
     losses: pd.DataFrame
     answers: pd.DataFrame = field(default_factory=pd.DataFrame)
     alpha: float = ALPHA
+    known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+def coded(evidence: Evidence) -> Evidence:
+    """The same with numbers in place of the names that rows are matched and grouped by.
+
+    Ten thousand runs have a million epochs, and names as texts take most of the time.
+    """
+    if evidence.runs.empty:
+        return evidence
+    names = {name: evidence.runs[name].astype("category") for name in ("id", *UNIT)}
+    kind = names["id"].dtype
+    parts = {
+        name: rows[rows.id.isin(evidence.runs.id)].assign(id=lambda it: it.id.astype(kind))
+        for name, rows in (("topology", evidence.topology), ("losses", evidence.losses))
+    }
+    return replace(evidence, runs=evidence.runs.assign(**names), **parts)
+
+
+def _once(work: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    """Compute a table of the same runs once: several rules ask for it, and at several levels."""
+
+    @wraps(work)
+    def found(evidence: Evidence, *told: Any, **named: Any) -> pd.DataFrame:
+        about = (work.__name__, id(evidence.runs), repr(told), repr(named))
+        if about not in evidence.known:  # with the runs, so that no others take their id
+            evidence.known[about] = (evidence.runs, work(evidence, *told, **named))
+        return evidence.known[about][1]
+
+    return found
 
 
 def comparable(runs: pd.DataFrame, *, protocol: str) -> pd.DataFrame:
@@ -77,6 +109,7 @@ def at_defaults(runs: pd.DataFrame, *, protocol: str, but: Sequence[str] = ()) -
     return runs[usual]
 
 
+@_once
 def plain_checks(evidence: Evidence) -> pd.DataFrame:
     """Checks of the runs without TSLoss, with their seed and what identifies their unit."""
     runs = evidence.runs
@@ -86,6 +119,7 @@ def plain_checks(evidence: Evidence) -> pd.DataFrame:
     return plain.merge(evidence.topology, on="id").sort_values(["id", "epoch"])
 
 
+@_once
 def first_and_last(evidence: Evidence, feature: str) -> pd.DataFrame:
     """First and last value of a summary and the change; medians over runs, one row a unit."""
     rows = plain_checks(evidence)
@@ -96,6 +130,7 @@ def first_and_last(evidence: Evidence, feature: str) -> pd.DataFrame:
     return ends.groupby(UNIT)[["first", "last", "change"]].median()
 
 
+@_once
 def at_balanced_check(evidence: Evidence, feature: str) -> pd.DataFrame:
     """One row a unit: its stratum, the summary and the share of its runs solved by then.
 
@@ -103,6 +138,17 @@ def at_balanced_check(evidence: Evidence, feature: str) -> pd.DataFrame:
     solved runs is nearest one half; strata that do not vary then are left out. Runs of less than
     half the longest one's length do not count: they would move the check of all.
     """
+    rows = _balanced(evidence)
+    if rows.empty:
+        return rows
+    rows = rows[["epoch", *UNIT, feature, "accuracy"]]
+    values = rows.groupby(STRATUM)[[feature, "accuracy"]].transform("nunique")
+    return rows[(values > 1).all(axis=1)]
+
+
+@_once
+def _balanced(evidence: Evidence) -> pd.DataFrame:
+    """One row a unit: all summaries at the check that `at_balanced_check` reads its stratum at."""
     rows = plain_checks(evidence)
     if rows.empty:
         return pd.DataFrame()
@@ -110,22 +156,22 @@ def at_balanced_check(evidence: Evidence, feature: str) -> pd.DataFrame:
     last = rows.groupby("id").epoch.transform("max")
     rows = rows[last >= last.groupby([rows[key] for key in STRATUM]).transform("max") / 2]
     rows = rows.assign(accuracy=(rows.solved_epoch <= rows.epoch).astype(float))
-    chosen = [_balanced(stratum, feature) for _, stratum in rows.groupby(STRATUM)]
+    chosen = [_nearest_half(stratum) for _, stratum in rows.groupby(STRATUM)]
     return pd.concat(chosen) if chosen else pd.DataFrame()
 
 
-def _balanced(rows: pd.DataFrame, feature: str) -> pd.DataFrame:
+def _nearest_half(rows: pd.DataFrame) -> pd.DataFrame:
     runs = rows.groupby("epoch").id.nunique()
     rows = rows[rows.epoch.isin(runs.index[runs == rows.id.nunique()])]
-    units = rows.groupby(["epoch", *UNIT])[[feature, "accuracy"]].mean()
+    shown = rows.columns.difference(["id", "seed", "epoch", "solved_epoch", "solved_at_start"])
+    units = rows.groupby(["epoch", *UNIT])[[*shown.difference(UNIT)]].mean()
     if units.empty:
         return units.reset_index()
     epoch = (units.accuracy.groupby("epoch").mean() - 0.5).abs().idxmin()
-    units = units.loc[[epoch]].reset_index()
-    varies = (units[[feature, "accuracy"]].nunique() > 1).all()
-    return units if varies else units.iloc[:0]
+    return units.loc[[epoch]].reset_index()
 
 
+@_once
 def pairs(evidence: Evidence, *, lambda_ts: float) -> pd.DataFrame:
     """Runs that differ in TSLoss alone, one row a pair; ``id_ce`` and ``id_ts`` name them."""
     runs = evidence.runs
@@ -137,6 +183,7 @@ def pairs(evidence: Evidence, *, lambda_ts: float) -> pd.DataFrame:
     return both
 
 
+@_once
 def solved(evidence: Evidence, *, weights: Sequence[float]) -> pd.DataFrame:
     """Iterations at several weights of TSLoss: one row a unit, a column a weight, and ``limit``.
 

@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tsp.atomic import sha256_of
 from tsp.errors import InputError
-from tsp.models import MODELS, Embedded, installed, quiet
+from tsp.model_cards import MODELS, Embedded
+from tsp.models import installed, quiet
 from tsp.paths import cache_dir
 
 

@@ -118,6 +118,14 @@ def pack_ids(path: Path) -> list[str]:
     return list(_rows_of(path))
 
 
+def holds(path: Path, run_id: str) -> bool:
+    """Say whether a run is in a file that may be a pack."""
+    try:
+        return run_id in _rows_of(path)
+    except DamagedPack:
+        return False
+
+
 def read_packed(path: Path, run_id: str) -> Parts:
     """Take one run out of a pack, its content checked against the hashes of its record.
 
@@ -142,25 +150,33 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def _rows_of(path: Path) -> dict[str, int]:
-    return _loaded(path, _state(path))[1]
+    return _rows_in(path, _state(path))
 
 
 @lru_cache(maxsize=32)
-def _loaded(path: Path, state: tuple[int, int]) -> tuple[pa.Table, dict[str, int]]:
+def _rows_in(path: Path, state: tuple[int, int]) -> dict[str, int]:
     try:
-        table = pq.read_table(path)
-        rows = {run_id: row for row, run_id in enumerate(table["id"].to_pylist())}
-        if set(table.column_names) != {"id", "record", *TABLES, "prompts"}:
-            raise DamagedPack(f"{path.name} is no pack of runs")
+        with pq.ParquetFile(path) as file:  # ids alone: what else it holds may be large
+            names = set(file.schema_arrow.names)
+            ids = file.read(columns=["id"])["id"].to_pylist()
     except (OSError, pa.ArrowException, KeyError) as error:
         raise DamagedPack(f"{path.name} cannot be read ({error})") from error
-    return table, rows
+    if names != {"id", "record", *TABLES, "prompts"}:
+        raise DamagedPack(f"{path.name} is no pack of runs")
+    return {run_id: row for row, run_id in enumerate(ids)}
+
+
+@lru_cache(maxsize=32)
+def _loaded(path: Path, state: tuple[int, int]) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedPack(f"{path.name} cannot be read ({error})") from error
 
 
 @lru_cache(maxsize=4096)
 def _opened(path: Path, state: tuple[int, int], run_id: str) -> Parts:
-    table, rows = _loaded(path, state)
-    row = rows[run_id]
+    table, row = _loaded(path, state), _rows_in(path, state)[run_id]
     try:
         record = json.loads(table["record"][row].as_py())
         tables = {
@@ -168,7 +184,7 @@ def _opened(path: Path, state: tuple[int, int], run_id: str) -> Parts:
             for name in TABLES
             if table[name][row].is_valid
         }
-        tables = {name: _without_nulls(it) for name, it in tables.items()}
+        tables = {name: without_nulls(it) for name, it in tables.items()}
         prompts = {
             it["epoch"]: _tensor(it["values"], it["dtype"], it["shape"])
             for it in table["prompts"][row].as_py() or ()
@@ -251,7 +267,7 @@ def _nested(tables: Sequence[pa.Table | None]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values, mask=mask)
 
 
-def _without_nulls(table: pa.Table) -> pa.Table:
+def without_nulls(table: pa.Table) -> pa.Table:
     """Leave out columns that are there for other runs alone."""
     gone = [it for it in table.column_names if table[it].null_count == len(table) > 0]
     return table.drop_columns(gone)

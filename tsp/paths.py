@@ -14,6 +14,9 @@ def data_dir(name: str) -> Path:
 
 
 def cache_dir() -> Path:
-    """Where converted models are kept: ``TSP_CACHE``, else ``tsp`` in the user's cache folder."""
+    """Where converted models are kept, and what was read of stores: ``TSP_CACHE``, else ``tsp``.
+
+    The latter in the user's cache folder.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("TSP_CACHE") or Path(base) / "tsp")

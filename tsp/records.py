@@ -1,11 +1,15 @@
 """The runs of a store as data frames: one row a run, a check, an epoch, a pair or a cell."""
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
+from tsp import remembered
 from tsp.evidence import ARM
 from tsp.runs import ANSWERS, Run, Store, summary, summary_columns
 from tsp.spec import METHOD_FIELDS, REGIMES, RunSpec
@@ -37,6 +41,7 @@ ANSWER_KEY = ["id", "model", "task", "sha256", "longest", "precision"]
 NO_PROMPT = "no prompt"
 """In place of a run's id: the model was asked without a prompt."""
 ALIKE = [name for name in ARM if name not in METHOD_FIELDS]  # a run without TSLoss has no others
+CHECKED = ["epoch", *SUMMARY_COLUMNS]
 SAME = ["model", "task", "regime", "content", "seed", "protocol", *ALIKE]
 
 
@@ -50,34 +55,47 @@ def load_runs(store: Store) -> pd.DataFrame:
         ``setting``: how the run differs from its protocol's defaults for its model, in words;
         empty if it does not.
     """
+    return _runs(store.sound()[0])
+
+
+def load_evidence(store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """What claims are decided by: `load_runs`, `load_topology`, and ``ce`` and ``total`` by epoch.
+
+    The store is looked through once for all three.
+    """
+    runs = store.sound()[0]
+    topology = _rows(store, runs, "topology", empty=CHECKED)
+    losses = _rows(store, runs, "epochs", columns=["epoch", "ce", "total"])
+    return _runs(runs), topology, losses
+
+
+def _runs(runs: Sequence[Run]) -> pd.DataFrame:
     more = [it.name for it in fields(RunSpec) if it.name not in (*summary_columns(), "data")]
     rows = [
         run.record["spec"]
         | summary(run.record)
         | {"content": "+".join(it["sha256"][:8] for it in run.record["problems"])}
-        | {"setting": _setting(run.spec)}
-        for run in store.sound()[0]
+        | {"setting": _setting(run.record["spec"])}
+        for run in runs
     ]
     return pd.DataFrame(rows, columns=[*summary_columns(), *more, "content", "setting"])
 
 
 def load_topology(store: Store) -> pd.DataFrame:
     """One row a check of a run: ``id``, ``epoch``, columns of `tsp.topology.summarize`."""
-    return _load(store, lambda run: run.topology, ["epoch", *SUMMARY_COLUMNS])
+    return _rows(store, store.sound()[0], "topology", empty=CHECKED)
 
 
 def load_losses(store: Store) -> pd.DataFrame:
     """One row an epoch of a run: ``id``, ``epoch``, ``ce``, ``total`` and all of `Run.epochs`."""
-    return _load(store, lambda run: run.epochs, ["epoch", "ce", "total"])
+    return _rows(store, store.sound()[0], "epochs", empty=["epoch", "ce", "total"])
 
 
 def load_accuracy(store: Store) -> pd.DataFrame:
     """One row a check of a run: ``id``, ``epoch`` and ``accuracy``, the share of right answers."""
-
-    def accuracy(run: Run) -> pd.DataFrame:
-        return run.checks.groupby("epoch").correct.mean().rename("accuracy").reset_index()
-
-    return _load(store, accuracy, ["epoch", "accuracy"])
+    checks = _rows(store, store.sound()[0], "checks", columns=["epoch", "correct"])
+    shares = checks.groupby(["id", "epoch"]).correct.mean()
+    return shares.astype(float).rename("accuracy").reset_index()
 
 
 def load_answers(store: Store) -> pd.DataFrame:
@@ -96,13 +114,25 @@ def load_answers(store: Store) -> pd.DataFrame:
     return both.drop_duplicates(ANSWER_KEY, ignore_index=True)
 
 
-def _load(store: Store, read: Callable[[Run], pd.DataFrame], columns: list[str]) -> pd.DataFrame:
-    """Read one table of every run, one under the other, the run's id in front."""
-    frames = [read(run).assign(id=run.id) for run in store.sound()[0]]
-    if not frames:
-        return pd.DataFrame(columns=["id", *columns])
-    found = pd.concat(frames, ignore_index=True)
-    return found[["id", *(column for column in found if column != "id")]]
+def _rows(
+    store: Store,
+    runs: Sequence[Run],
+    name: str,
+    *,
+    columns: Sequence[str] | None = None,
+    empty: Sequence[str] = (),
+) -> pd.DataFrame:
+    """A table of every run, or some of its columns, one under the other, the run's id in front."""
+    if not runs:
+        return pd.DataFrame(columns=["id", *(columns or empty)])
+    keys = [run.key for run in runs]
+    kind = "-".join([name, *(columns or ())])
+    table = remembered.rows(store.root, kind, keys, lambda place: runs[place].rows(name, columns))
+    coded = table["key"].combine_chunks()
+    ids = pa.array([it[:16] for it in coded.dictionary.to_pylist()], pa.string())
+    coded = pa.DictionaryArray.from_arrays(coded.indices, ids)
+    table = table.set_column(0, "id", coded.cast(pa.string()))
+    return table.to_pandas(self_destruct=True)  # column by column, or all would be held twice
 
 
 def in_order(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -112,10 +142,18 @@ def in_order(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     return rows.sort_values(columns, key=lambda it: it.replace(rank), ignore_index=True)
 
 
-def _setting(spec: RunSpec) -> str:
-    default = RunSpec(model=spec.model, protocol=spec.protocol)
-    odd = [name for name in ARM if getattr(spec, name) != getattr(default, name)]
-    return ", ".join(f"{name} {getattr(spec, name)}" for name in odd)
+def _setting(spec: Mapping[str, Any]) -> str:
+    default = _default(spec["model"], spec["protocol"])
+    if default.items() <= spec.items():  # as most are
+        return ""
+    told = {name: spec.get(name, usual) for name, usual in default.items()}
+    return ", ".join(f"{name} {it}" for name, it in told.items() if it != default[name])
+
+
+@cache
+def _default(model: str, protocol: str) -> dict[str, Any]:
+    usual = RunSpec(model=model, protocol=protocol)
+    return {name: getattr(usual, name) for name in ARM}
 
 
 def longest(runs: pd.DataFrame) -> pd.DataFrame:

@@ -19,8 +19,9 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,25 +30,28 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
 
+from tsp import remembered
 from tsp.atomic import new_folder, sha256_of
 from tsp.errors import InputError
-from tsp.members import RunResult
 from tsp.packs import (
     PROMPTS,
     TABLES,
     DamagedPack,
     Parts,
     checksum,
+    holds,
     pack_ids,
     read_packed,
 )
 from tsp.paths import ROOT, data_dir
 from tsp.provenance import commit, versions
 from tsp.spec import RunSpec
-from tsp.trainer import Plan
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a store that is read needs no model
     import pandas as pd
+
+    from tsp.members import RunResult
+    from tsp.trainer import Plan
 
 FORMAT = 1
 RUN_ID = re.compile(r"[0-9a-f]{16}")
@@ -63,14 +67,19 @@ ANSWERS = Path("heldout") / "answers.parquet"
 
 @dataclass(frozen=True)
 class Run:
-    """A stored run; its tables are read when they are asked for."""
+    """A stored run; its tables are read when they are asked for.
+
+    ``parts`` are those of a run that was read from a pack, ``key`` names it as its files were when
+    they were verified (`tsp.remembered.key`).
+    """
 
     id: str
     folder: Path  # or the pack it is in
     record: dict[str, Any]
-    parts: Parts | None = None  # of a run in a pack
+    parts: Parts | None = field(default=None, repr=False)
+    key: str = ""
 
-    @property
+    @cached_property
     def spec(self) -> RunSpec:
         """What was trained."""
         return RunSpec.from_dict(self.record["spec"])
@@ -83,22 +92,22 @@ class Run:
     @property
     def epochs(self) -> "pd.DataFrame":
         """One row an epoch: ``epoch step lr ce total``, TSLoss's terms, gradient norms."""
-        return self._table("epochs")
+        return self.rows("epochs").to_pandas()
 
     @property
     def checks(self) -> "pd.DataFrame":
         """One row a check and problem: decoded answer and whether it is correct."""
-        return self._table("checks")
+        return self.rows("checks").to_pandas()
 
     @property
     def topology(self) -> "pd.DataFrame":
         """One row a check: the summaries of `tsp.topology.summarize`."""
-        return self._analysed(0) if self.unanalysed else self._table("topology")
+        return self.rows("topology").to_pandas()
 
     @property
     def diagrams(self) -> "pd.DataFrame":
         """One row a bar: ``epoch dimension birth death``; the essential class dies at inf."""
-        return self._analysed(1) if self.unanalysed else self._table("diagrams")
+        return self.rows("diagrams").to_pandas()
 
     @property
     def unanalysed(self) -> bool:
@@ -122,15 +131,33 @@ class Run:
 
     def apart(self, *, analysed: bool = False) -> Parts:
         """All of it, as a pack takes it; ``analysed``: with topology, computed if it is missing."""
-        if self.parts:
-            return self.parts
-        names = [name for name in TABLES if f"{name}.parquet" in self.record["files"]]
-        tables = {name: pq.read_table(self._file(f"{name}.parquet")) for name in names}
-        if analysed and self.unanalysed:
-            for name, frame in (("topology", self.topology), ("diagrams", self.diagrams)):
-                tables[name] = pa.Table.from_pandas(frame, preserve_index=False)
+        if found := self._packed():
+            return found
+        names = [name for name in TABLES if analysed or f"{name}.parquet" in self.record["files"]]
+        tables = {name: self.rows(name) for name in names}
         prompts = {epoch: self.prompt(epoch) for epoch in self.prompt_epochs}
         return Parts(self.record, tables, prompts)
+
+    def rows(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """One of its `tsp.packs.TABLES`, or some of its columns, as Arrow has it."""
+        parts = self._packed()
+        if parts and name in parts.tables:
+            table = parts.tables[name]
+            return table.select(columns) if columns else table
+        if self.unanalysed and name in ("topology", "diagrams"):
+            frame = self._analysed(("topology", "diagrams").index(name))
+            return pa.Table.from_pandas(frame, preserve_index=False)
+        # `read_table` takes three times as long for so small a file.
+        with pq.ParquetFile(self._file(f"{name}.parquet")) as file:
+            return file.read(columns)
+
+    def _packed(self) -> Parts | None:
+        if self.parts or self.folder.suffix != ".parquet":
+            return self.parts
+        try:
+            return read_packed(self.folder, self.id)
+        except DamagedPack as error:
+            raise DamagedRun(str(error)) from error
 
     def _analysed(self, part: int) -> "pd.DataFrame":
         from tsp.topology import analyse
@@ -141,14 +168,9 @@ class Run:
         return analyse([prompts], show=[show])[0][part]
 
     def _prompts(self) -> dict[str, torch.Tensor]:
-        if self.parts:
-            return {f"epoch_{epoch:04d}": it for epoch, it in self.parts.prompts.items()}
+        if parts := self._packed():
+            return {f"epoch_{epoch:04d}": it for epoch, it in parts.prompts.items()}
         return load_file(self._file(PROMPTS))
-
-    def _table(self, name: str) -> "pd.DataFrame":
-        if self.parts and name in self.parts.tables:
-            return self.parts.tables[name].to_pandas()
-        return pq.read_table(self._file(f"{name}.parquet")).to_pandas()
 
     def _file(self, name: str) -> Path:
         if name not in self.record["files"]:
@@ -172,6 +194,7 @@ class Store:
         self.root = Path(root or os.environ.get("TSP_RUNS") or "runs")
         if self.root.exists() and not self.root.is_dir():
             raise InputError("runs", str(self.root), "is a file; name a folder")
+        self._verified: dict[str, Run] | None = None  # by key
 
     def files(self) -> list[Path]:
         """Records of runs, packs, held-out answers: one of them changes when the store does."""
@@ -188,15 +211,22 @@ class Store:
 
     def ids(self) -> list[str]:
         """Ids of the runs, sound or damaged; what is still being written does not show."""
+        return list(self._places())
+
+    def _places(self) -> dict[str, Path]:
+        """The folder of each run, or the pack that it is in, by id in order."""
         folders = self.root.iterdir() if self.root.is_dir() else ()
-        return sorted(
-            {it.name for it in folders if RUN_ID.fullmatch(it.name)} | set(self._packed())
-        )
+        found = self._packed() | {it.name: it for it in folders if RUN_ID.fullmatch(it.name)}
+        return dict(sorted(found.items()))
 
     def __contains__(self, run_id: str) -> bool:
-        return bool(RUN_ID.fullmatch(run_id)) and (
-            (self.root / run_id).is_dir() or run_id in self._packed()
-        )
+        return self._place(run_id) is not None
+
+    def _place(self, run_id: str) -> Path | None:
+        folder = self.root / run_id
+        if not RUN_ID.fullmatch(run_id) or folder.is_dir():
+            return folder if RUN_ID.fullmatch(run_id) else None
+        return next((pack for pack in self._pack_files() if holds(pack, run_id)), None)
 
     def _packed(self) -> dict[str, Path]:
         """The pack that each run without a folder of its own is in."""
@@ -231,31 +261,18 @@ class Store:
         DamagedRun
             If a file is missing, was changed or cannot be read.
         """
-        if run_id not in self:
+        place = self._place(run_id)
+        if place is None:
             raise InputError("run", run_id, f"not in {self.root}; `tsp runs list` shows what is")
-        folder = self.root / run_id
-        if not folder.is_dir():
-            pack = self._packed()[run_id]
-            try:
-                parts = read_packed(pack, run_id)
-            except DamagedPack as error:
-                raise DamagedRun(str(error)) from error
-            return Run(run_id, pack, parts.record, parts)
-        record = _read_record(folder)
-        for name, digest in record["files"].items():
-            try:
-                found = sha256_of(folder / name)
-            except OSError as error:
-                raise DamagedRun(f"run {run_id}: {name}: {error.strerror}") from error
-            if found != digest:
-                raise DamagedRun(f"run {run_id}: {name} was changed after it was written")
-        return Run(run_id, folder, record)
+        return _read(run_id, place)
 
     def verify(self, run_id: str) -> str | None:
         """Say what is wrong with a run, or None."""
         try:
             self.read(run_id)
         except DamagedRun as error:
+            remembered.forget(self.root)  # its files may look as they did when they were sound
+            self._verified = None
             return str(error)
         return None
 
@@ -273,15 +290,39 @@ class Store:
         return aside
 
     def sound(self) -> tuple[list[Run], dict[str, str]]:
-        """Read all runs: those that verify, and for each of the others what is wrong with it."""
+        """Read all runs: those that verify, and for each of the others what is wrong with it.
+
+        A run that was verified before is not verified again while no file of it has changed in
+        size, in its times or in its place on the disk (`tsp.remembered`). What changes in a file
+        without a trace of that, a disk that forgets, `verify` finds: it reads every byte.
+        """
         runs: list[Run] = []
-        damaged = self.damaged_packs()
-        for run_id in self.ids():
+        damaged, known = self.damaged_packs(), self._known()
+        for run_id, place in self._places().items():
             try:
-                runs.append(self.read(run_id))
+                key = remembered.key(run_id, place)
+                run = known.get(key) or _read(run_id, place)
+                runs.append(replace(run, folder=place, parts=None, key=key))
+            except FileNotFoundError:  # removed since the folder was listed
+                continue
             except DamagedRun as error:
                 damaged[run_id] = str(error)
+        self._verified = {run.key: run for run in runs if run.key != run.id}
+        if self._verified.keys() != known.keys():
+            records = [json.dumps(run.record) for run in self._verified.values()]
+            keys = pa.array(list(self._verified), pa.string()).dictionary_encode()
+            remembered.keep(self.root, "records", pa.table({"key": keys, "record": records}))
         return runs, damaged
+
+    def _known(self) -> dict[str, Run]:
+        """Runs that were verified before, by key."""
+        if self._verified is None:
+            table = remembered.recall(self.root, "records")
+            told = [] if table is None else table.to_pylist()
+            self._verified = {
+                it["key"]: Run(it["key"][:16], self.root, json.loads(it["record"])) for it in told
+            }
+        return self._verified
 
     def frame(self) -> "pd.DataFrame":
         """One row a sound run: the spec's fields, then how it ended."""
@@ -292,10 +333,10 @@ class Store:
 
     def write(
         self,
-        result: RunResult,
+        result: "RunResult",
         *,
         run_id: str,
-        plan: Plan,
+        plan: "Plan",
         device: str,
         note: str = "",
         revision: str = "",
@@ -404,14 +445,14 @@ def summary(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def kept_prompts(result: RunResult) -> dict[int, torch.Tensor]:
+def kept_prompts(result: "RunResult") -> dict[int, torch.Tensor]:
     """Prompts a stored run keeps: every ``snapshot_every`` epochs, and at its last check."""
     last = max(result.prompts)
     every = result.spec.snapshot_every
     return {e: prompt for e, prompt in result.prompts.items() if e % every == 0 or e == last}
 
 
-def _record(result: RunResult, run_id: str) -> dict[str, Any]:
+def _record(result: "RunResult", run_id: str) -> dict[str, Any]:
     problems = zip(result.problems, result.lengths, strict=True)
     return {
         "format": FORMAT,
@@ -440,7 +481,7 @@ def _record(result: RunResult, run_id: str) -> dict[str, Any]:
     }
 
 
-def _outcome(result: RunResult) -> dict[str, Any]:
+def _outcome(result: "RunResult") -> dict[str, Any]:
     """When the run was first all correct; check 0, before any training, is told apart."""
     correct: dict[int, bool] = {}
     for row in result.checks:
@@ -465,6 +506,25 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
     record |= {"files": {path.name: sha256_of(path) for path in files}}
     record |= {"checksum": checksum(record)}
     (folder / "run.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def _read(run_id: str, place: Path) -> Run:
+    """Read a run from its folder or its pack, every file checked against its checksum."""
+    if place.suffix == ".parquet":
+        try:
+            parts = read_packed(place, run_id)
+        except DamagedPack as error:
+            raise DamagedRun(str(error)) from error
+        return Run(run_id, place, parts.record, parts)
+    record = _read_record(place)
+    for name, digest in record["files"].items():
+        try:
+            found = sha256_of(place / name)
+        except OSError as error:
+            raise DamagedRun(f"run {run_id}: {name}: {error.strerror}") from error
+        if found != digest:
+            raise DamagedRun(f"run {run_id}: {name} was changed after it was written")
+    return Run(run_id, place, record)
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

@@ -18,12 +18,13 @@ from tsp.evidence import (
     Evidence,
     at_balanced_check,
     at_defaults,
+    coded,
     comparable,
     iterations,
     plain_checks,
 )
 from tsp.evidence import pairs as pairs_of
-from tsp.models import DEFAULT
+from tsp.model_cards import DEFAULT
 from tsp.paper import APPENDIX_TASKS, MAIN_TASKS, SYSTEMS, VERDICTS, reported
 from tsp.records import (
     TASK_NAMES,
@@ -31,6 +32,7 @@ from tsp.records import (
     in_order,
     load_accuracy,
     load_answers,
+    load_evidence,
     load_losses,
     load_runs,
     load_topology,
@@ -183,9 +185,8 @@ def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
         ``p_units`` is over ``units``, problems or sets, each read once: the test that decides the
         claims (`tsp.verdicts.stratified_rho`). nan where a statistic does not exist.
     """
-    runs, topology = load_runs(store), load_topology(store)
-    usual = comparable(runs, protocol=protocol)
-    evidence = Evidence(usual, topology, load_losses(store))
+    runs, topology, losses = load_evidence(store)
+    evidence = coded(Evidence(comparable(runs, protocol=protocol), topology, losses))
     plain = plain_checks(evidence)
     features = [*reported("table2").feature, *SCALE_FREE]
     if plain.empty:
@@ -335,9 +336,8 @@ def table3_tests(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
         by Holm over these cells, and the share of
         wins that as many pairs that differ ``shows`` with power 80 %.
     """
-    evidence = Evidence(
-        comparable(load_runs(store), protocol=protocol), load_topology(store), load_losses(store)
-    )
+    runs, topology, losses = load_evidence(store)
+    evidence = coded(Evidence(comparable(runs, protocol=protocol), topology, losses))
     both = pairs_of(evidence, lambda_ts=1.0)
     if both.empty:
         return pd.DataFrame(columns=list(TESTS_COLUMNS))
@@ -416,9 +416,7 @@ def weighted(store: Store, *, protocol: str = "tuned", model: str = "") -> pd.Da
 
 def claims(store: Store) -> pd.DataFrame:
     """Every claim of the paper with the verdict of the stored runs (`tsp.claims.evaluate`)."""
-    return rules.evaluate(
-        load_runs(store), load_topology(store), load_losses(store), load_answers(store)
-    )
+    return rules.evaluate(*load_evidence(store), load_answers(store))
 
 
 def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:

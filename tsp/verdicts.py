@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -174,18 +175,26 @@ def stratified_rho(x: np.ndarray, y: np.ndarray, strata: np.ndarray) -> tuple[fl
     >>> round(rho, 3), round(p, 2)
     (0.873, 0.03)
     """
-    ranked = [_centred_ranks(values, strata) for values in (x, y)]
-    scale = float(np.sqrt((ranked[0] ** 2).sum() * (ranked[1] ** 2).sum()))
+    ranked, scale = _ranked(x, y, strata)
     if not scale > 0:  # constant, or not a number
         return float("nan"), 1.0
-    rng = np.random.default_rng(0)
-    shuffled = np.tile(ranked[1], (SHUFFLES, 1))  # (shuffles, n)
-    for label in np.unique(strata):
-        here = strata == label
-        shuffled[:, here] = rng.permuted(shuffled[:, here], axis=1)
+    labels = np.unique(strata, return_inverse=True)[1]
     rho = float(ranked[0] @ ranked[1]) / scale
-    extreme = np.abs(shuffled @ ranked[0]) / scale >= abs(rho) - 1e-12
+    shuffled = _shuffled(ranked[0].tobytes(), ranked[1].tobytes(), labels.tobytes())
+    extreme = np.abs(shuffled) / scale >= abs(rho) - 1e-12
     return rho, float((1 + extreme.sum()) / (1 + SHUFFLES))
+
+
+@lru_cache(maxsize=8)  # a verdict is asked for again at another level
+def _shuffled(x: bytes, y: bytes, strata: bytes) -> np.ndarray:
+    """Products of x with y shuffled within strata, (shuffles,)."""
+    first, second = np.frombuffer(x), np.frombuffer(y)
+    labels = np.frombuffer(strata, dtype=np.intp)
+    rng, found = np.random.default_rng(0), np.zeros(SHUFFLES)
+    for label in np.unique(labels):
+        here = labels == label
+        found += rng.permuted(np.tile(second[here], (SHUFFLES, 1)), axis=1) @ first[here]
+    return found
 
 
 def attainable_rho(x: np.ndarray, y: np.ndarray, strata: np.ndarray, *, sign: float) -> float:
@@ -194,7 +203,14 @@ def attainable_rho(x: np.ndarray, y: np.ndarray, strata: np.ndarray, *, sign: fl
     A two-valued y has few ranks, and of unequal groups no order reaches 1.
     """
     order = np.lexsort((x, strata)), np.lexsort((sign * y, strata))
-    return abs(stratified_rho(x[order[0]], y[order[1]], np.sort(strata))[0])
+    ranked, scale = _ranked(x[order[0]], y[order[1]], np.sort(strata))
+    return abs(float(ranked[0] @ ranked[1]) / scale) if scale > 0 else float("nan")
+
+
+def _ranked(x: np.ndarray, y: np.ndarray, strata: np.ndarray) -> tuple[list[np.ndarray], float]:
+    """Ranks of two quantities and the largest product that they could have."""
+    ranked = [_centred_ranks(values, strata) for values in (x, y)]
+    return ranked, float(np.sqrt((ranked[0] ** 2).sum() * (ranked[1] ** 2).sum()))
 
 
 def judge_no_correlation(
