@@ -9,15 +9,19 @@ import copy
 import io
 import json
 import os
+import pkgutil
 import shutil
 import signal
 import struct
 import sys
 import tempfile
+import zipfile
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -179,9 +183,16 @@ def _hook(event, told):
         return
     if event == "open" and not _writes(told):
         return
-    places = [it for it in told[:2] if isinstance(it, (str, bytes))] if event == "os.rename" else []
-    places = places or [told[0]]
-    if event in FORBIDDEN or any(_outside(it) for it in places):
+    if event == "subprocess.Popen" and told[0] in (
+        "git",
+        "pandoc",
+        "uname",
+    ):  # who asks for versions
+        return
+    if event in ("os.remove", "os.rmdir", "os.mkdir") and told[-1] >= 0:  # relative to a folder
+        told = (os.path.join(os.readlink(f"/proc/self/fd/{told[-1]}"), os.fsdecode(told[0])),)
+    places = {"os.rename": told[:2], "os.link": told[1:2], "os.symlink": told[1:2]}
+    if event in FORBIDDEN or any(_outside(it) for it in places.get(event, told[:1])):
         _watch["seen"].append((event, told))
 
 
@@ -246,6 +257,8 @@ def check_line(text: str) -> None:
 def prepare(name: str) -> None:
     """Make what a target starts from, outside the watch."""
     SEEDS.get(name, lambda: None)()
+    for heavy in HEAVY if name == "words" else ():  # importing reads and starts what it likes
+        pkgutil.resolve_name(heavy)
 
 
 # --- the doors ----------------------------------------------------------------------------
@@ -399,15 +412,27 @@ def attack_model(dice: Dice, folder: Path) -> None:
 
 
 def attack_gguf(dice: Dice, folder: Path) -> None:
-    """A GGUF file, beyond the checksum that a real one is first checked against."""
-    file = folder / "model.gguf"
-    how = dice.below(3)
-    content = seed_gguf().read_bytes()
-    file.write_bytes(dice.mutated(content) if how else dice.pick((b"", b"GGUF", content)) + dice.data)
-    try:
-        install._convert(file, folder / "model")
-    except RuntimeError as error:  # promised for what cannot be fetched or read
-        check_line(str(error))
+    """A package that carries another GGUF than the one known here, or is no package."""
+    whole = seed_gguf().read_bytes()
+    content = dice.pick((b"", b"GGUF", whole)) + dice.data if dice.below(3) else dice.mutated(whole)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", dice.pick((0, 8))) as archive:
+        for name in ("part.gguf", dice.pick(("../../x.gguf", "/tmp/x.gguf", "x"))):
+            archive.writestr(name, content)
+    wheel = dice.mutated(packed.getvalue()) if dice.below(2) else packed.getvalue()
+
+    def fetched(command, **_):
+        (Path(command[command.index("--dest") + 1]) / "some.whl").write_bytes(wheel)
+        return SimpleNamespace(returncode=0)
+
+    place = {"TSP_CACHE": str(folder / "cache")}
+    with patch.object(install.subprocess, "run", fetched), patch.dict(os.environ, place):
+        try:
+            install.install(models.DEFAULT)
+        except RuntimeError as error:  # promised for what cannot be fetched or is another file
+            check_line(str(error))
+        assert not models.installed(models.DEFAULT)
+        assert list((folder / "cache" / "models").iterdir()) == []
 
 
 def attack_plan(dice: Dice, folder: Path) -> None:
@@ -453,8 +478,7 @@ def _harm(dice: Dice, path: Path, other: Path) -> None:
         path.unlink()
     elif how == 1:
         path.write_bytes(dice.data[:100])
-    elif how == 2 and other.exists():
-        path.unlink(missing_ok=True)
+    elif how == 2 and other.exists() and other != path:
         shutil.copyfile(other, path)
     elif how == 3 and path.name.endswith(".safetensors"):
         path.write_bytes(_safetensors(dice, names=("epoch_0000", "epoch_0001", "epoch_x")))
@@ -603,6 +627,10 @@ def _words(dice: Dice) -> list[str]:
             words.append(dice.pick(OPTIONS))
         else:
             words.append(dice.text())
+    # What a user names as a place to write to is written to, so no such place is outside.
+    writes = {"pack", "run", "sweep", "unpack", "export"} & {*words}
+    outside = ("..", "~", "/tmp", "/x") if writes else ()
+    words = [word for word in words if not any(it in word for it in outside)]
     return [word for word in words if not word.startswith(("--debug", "--install", "--show"))]
 
 
@@ -647,7 +675,11 @@ def call(words: list[str], folder: Path) -> int:
     for error in odd:
         if not isinstance(error, (OSError, FloatingPointError, *PROMISED)):
             raise error
+    CODES[code] += 1
     return code
+
+
+CODES: Counter = Counter()
 
 
 # --- what the targets start from ----------------------------------------------------------

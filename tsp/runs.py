@@ -13,10 +13,12 @@ never pickle. Many runs may also lie in one Parquet file of the store (`tsp.pack
 ==========================  ==================================================================
 """
 
+import errno
 import json
 import os
 import platform
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,19 +32,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tsp.atomic import new_folder, sha256_of
-from tsp.errors import InputError
+from tsp.errors import Damaged, InputError
 from tsp.members import RunResult
 from tsp.packs import (
-    PROMPTS,
-    TABLES,
+    UNREADABLE,
     DamagedPack,
     Parts,
     checksum,
     pack_ids,
     read_packed,
 )
-from tsp.paths import ROOT, data_dir
+from tsp.paths import ROOT, data_dir, writable_name
 from tsp.provenance import commit, versions
+from tsp.schema import PROMPTS, TABLES, check_columns, check_prompts, check_record, read_table
 from tsp.spec import RunSpec
 from tsp.trainer import Plan
 
@@ -53,7 +55,7 @@ FORMAT = 1
 RUN_ID = re.compile(r"[0-9a-f]{16}")
 
 
-class DamagedRun(RuntimeError):
+class DamagedRun(Damaged):
     """A run whose files are missing or are not what was written."""
 
 
@@ -125,7 +127,7 @@ class Run:
         if self.parts:
             return self.parts
         names = [name for name in TABLES if f"{name}.parquet" in self.record["files"]]
-        tables = {name: pq.read_table(self._file(f"{name}.parquet")) for name in names}
+        tables = {name: self._rows(name) for name in names}
         if analysed and self.unanalysed:
             for name, frame in (("topology", self.topology), ("diagrams", self.diagrams)):
                 tables[name] = pa.Table.from_pandas(frame, preserve_index=False)
@@ -136,6 +138,8 @@ class Run:
         from tsp.topology import analyse
 
         prompts = {epoch: self.prompt(epoch) for epoch in self.prompt_epochs}
+        if not prompts:
+            raise DamagedRun(f"run {self.id} was stored without topology and without prompts")
         every, last = self.spec.snapshot_every, max(prompts)
         show = [epoch for epoch in prompts if epoch % every == 0 or epoch == last]
         return analyse([prompts], show=[show])[0][part]
@@ -148,7 +152,13 @@ class Run:
     def _table(self, name: str) -> "pd.DataFrame":
         if self.parts and name in self.parts.tables:
             return self.parts.tables[name].to_pandas()
-        return pq.read_table(self._file(f"{name}.parquet")).to_pandas()
+        return self._rows(name).to_pandas()
+
+    def _rows(self, name: str) -> pa.Table:
+        try:
+            return read_table(self._file(f"{name}.parquet"))
+        except UNREADABLE as error:
+            raise DamagedRun(f"run {self.id}: {name}.parquet cannot be read ({error})") from error
 
     def _file(self, name: str) -> Path:
         if name not in self.record["files"]:
@@ -169,7 +179,8 @@ class Store:
     """
 
     def __init__(self, root: Path | str | None = None) -> None:
-        self.root = Path(root or os.environ.get("TSP_RUNS") or "runs")
+        named = Path(root or os.environ.get("TSP_RUNS") or "runs")
+        self.root = writable_name("runs", named)
         if self.root.exists() and not self.root.is_dir():
             raise InputError("runs", str(self.root), "is a file; name a folder")
 
@@ -184,7 +195,8 @@ class Store:
         return [self.root, data_dir("runs")] if own else [self.root]
 
     def _pack_files(self) -> list[Path]:
-        return [pack for folder in self.folders() for pack in sorted(folder.glob("*.parquet"))]
+        found = [pack for folder in self.folders() for pack in sorted(folder.glob("*.parquet"))]
+        return [pack for pack in found if pack.is_file()]  # a pipe would be waited for
 
     def ids(self) -> list[str]:
         """Ids of the runs, sound or damaged; what is still being written does not show."""
@@ -244,9 +256,13 @@ class Store:
         record = _read_record(folder)
         for name, digest in record["files"].items():
             try:
-                found = sha256_of(folder / name)
+                found = sha256_of(_own_file(folder / name))
+                if found == digest:
+                    _check_file(folder / name, record)
             except OSError as error:
-                raise DamagedRun(f"run {run_id}: {name}: {error.strerror}") from error
+                raise DamagedRun(f"run {run_id}: {name}: {error.strerror or error}") from error
+            except UNREADABLE as error:
+                raise DamagedRun(f"run {run_id}: {name} cannot be read ({error})") from error
             if found != digest:
                 raise DamagedRun(f"run {run_id}: {name} was changed after it was written")
         return Run(run_id, folder, record)
@@ -469,12 +485,29 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
 
 def _read_record(folder: Path) -> dict[str, Any]:
     try:
-        record = json.loads((folder / "run.json").read_text())
+        record = json.loads(_own_file(folder / "run.json").read_text())
         told = record["checksum"]
         sound = told == checksum(record)
         sound = sound and record["id"] == folder.name
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if sound:
+            check_record(record)
+    except UNREADABLE as error:
         raise DamagedRun(f"run {folder.name}: run.json cannot be read ({error})") from error
     if not sound:
         raise DamagedRun(f"run {folder.name}: run.json was changed after it was written")
     return record
+
+
+def _own_file(path: Path) -> Path:
+    """Refuse a link, which may lead out of the store, and a pipe, which would be waited for."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise OSError(errno.EINVAL, "is no file of its own")
+    return path
+
+
+def _check_file(path: Path, record: dict[str, Any]) -> None:
+    """Refuse a file that has a fitting checksum and is no part of a run all the same."""
+    if path.name == PROMPTS:
+        check_prompts(path, record["shape"])
+    else:
+        check_columns(path.stem, pq.read_schema(path))

@@ -1,6 +1,7 @@
 """Train what is missing of a set of runs: in which banks, by which plan, into which store."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -15,12 +16,14 @@ from tsp.budget import fitted
 from tsp.errors import InputError
 from tsp.members import RunResult, encode_all
 from tsp.memory import predict
-from tsp.precision import check_known, choose
+from tsp.precision import PRECISIONS, check_known, choose
 from tsp.runs import Store, kept_prompts
-from tsp.spec import RunSpec
+from tsp.spec import LARGEST, RunSpec
 from tsp.tasks import Problem, load_problems
 from tsp.trainer import Plan, Progress, train_bank
 
+PLAN_NAME = re.compile(r"\w[\w.-]{0,99}")  # no path
+MOST_THREADS = 4096  # more in a plan is a slip
 BANK = {"cpu": 8, "cuda": 64}  # a CPU is busy with one run already, a GPU wants many
 
 
@@ -125,6 +128,8 @@ def ensure(
         than the one asked for.
     """
     events = events or Events()
+    if not PLAN_NAME.fullmatch(name):
+        raise InputError("name", name, "a plan's name has letters, digits, -, _ and . alone")
     jobs = jobs_of(specs)
     check_known(precision)
     missing = [job for job in jobs if not _usable(store, job.id, events)]
@@ -328,12 +333,12 @@ def _begun(
 ) -> _Schedule | None:
     """Read what an interrupted sweep of these runs had planned, if there is one that fits."""
     try:
-        told = json.loads(path.read_text())
-        plans = {model: Plan(**plan) for model, plan in told["plans"].items()}
+        told = json.loads(path.read_text()) if path.is_file() else {}
+        plans = {model: _as_plan(plan) for model, plan in told["plans"].items()}
         banks: list[list[str]] = told["banks"]
         planned = {i for bank in banks for i in bank}
-        alike = told["device"] == device
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        alike = told["device"] == device and sum(map(len, banks)) == len(planned)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     by_id = {job.id: job for job in jobs}
     alike &= {job.id for job in missing} <= planned <= set(by_id)
@@ -341,6 +346,18 @@ def _begun(
         return None
     # A bank of which some runs are stored trains whole again: fewer rows, other roundings.
     return _Schedule(path, device, plans, [[by_id[i] for i in bank] for bank in banks])
+
+
+def _as_plan(told: Mapping[str, Any]) -> Plan:
+    """A plan that was read from a file, its values checked."""
+    plan = Plan(**told)
+    sizes = (plan.token_budget, plan.threads, plan.context_budget)
+    fits = all(type(it) is int and 0 <= it < LARGEST for it in sizes)
+    if not fits or not plan.token_budget or not 0 < plan.threads <= MOST_THREADS:
+        raise ValueError("no plan")
+    if plan.precision not in PRECISIONS[1:]:
+        raise ValueError("no precision")
+    return plan
 
 
 def _bank_size(device: str) -> int:
