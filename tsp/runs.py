@@ -275,12 +275,18 @@ class Store:
             return str(error)
         return None
 
+    def _place(self, run_id: str) -> Path:
+        """Folder of a run, here or to be; never one outside of the store."""
+        if not RUN_ID.fullmatch(run_id):
+            raise InputError("run", run_id, "an id has sixteen hexadecimal digits")
+        return self.root / run_id
+
     def set_aside(self, run_id: str) -> Path:
         """Rename a damaged run's folder, so that it can be looked at and trained anew.
 
         One in a pack stays: a folder of the same name comes before it.
         """
-        if not (self.root / run_id).is_dir():
+        if not self._place(run_id).is_dir():
             return self._packed()[run_id]
         number = 1
         while (aside := self.root / f"damaged-{run_id}-{number}").exists():
@@ -335,7 +341,7 @@ class Store:
             From `tsp.topology`; without them every check's prompt is kept, so that they can be
             computed elsewhere.
         """
-        target = self.root / run_id
+        target = self._place(run_id)
         if target.is_dir():
             return target
         keep = result.prompts if topology is None else kept_prompts(result)
