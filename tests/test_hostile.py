@@ -335,6 +335,7 @@ def refused(store, run, pattern):
         {"outcome": []},
         {"seconds": 10**400},
         {"device": None},
+        {"device": "\ud800"},
         {"plan": {"precision": 8}},
         {"omitted": [[]]},
         {"files": []},
@@ -586,6 +587,15 @@ def test_weights_that_are_missing_are_not_made_up(folder):
 @pytest.mark.parametrize("content", ["[" * 100_000, "{}", "null", '{"head_dim": "x"}'])
 def test_a_model_with_a_broken_description_is_refused(name, content, folder):
     (folder / name).write_text(content)
+    not_loaded(folder, "model = ")
+
+
+@pytest.mark.parametrize("change", [{"model_max_length": {}}, {"chat_template": "{{ 1 / 0 }}"}])
+def test_a_tokenizer_that_cannot_be_used_is_refused(change, folder):
+    file = folder / "tokenizer_config.json"
+    if "chat_template" in change:
+        (folder / "chat_template.jinja").unlink(missing_ok=True)
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
     not_loaded(folder, "model = ")
 
 

@@ -263,7 +263,10 @@ def load(
     model.set_attn_implementation(attention.NAME)
     if model.device.type != "meta" and not attention.faithful(model):
         raise InputError("model", name, UNFIT)
-    ends = _end_ids(tokenizer, model)
+    try:
+        ends = _end_ids(tokenizer, model)
+    except Exception as error:  # a template or a tokenizer's settings that cannot be used
+        raise InputError("model", name, f"its tokenizer cannot be used ({error})") from error
     # The model's own generation config may penalise repetition or sample: checks are plain greedy.
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=list(ends), pad_token_id=ends[0]

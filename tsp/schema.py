@@ -4,6 +4,7 @@ A checksum says that files are what somebody wrote, not that they are a run: any
 one. What is checked here can be relied on by all that reads runs.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,6 +79,7 @@ def check_record(record: Mapping[str, Any]) -> None:
             raise ValueError(f"files: {name!r} is no file of a run")
     if not all(isinstance(it, str) for it in record["omitted"]):
         raise ValueError("omitted must list texts")
+    json.dumps(record, ensure_ascii=False).encode()  # half a character, which JSON can spell, fails
     RunSpec.from_dict(record["spec"])
 
 
