@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MODEL := smollm2-135m-instruct
 
-.PHONY: setup book test test-slow bench lint links clean
+.PHONY: setup book test test-slow fuzz bench lint links clean
 
 setup: $(READY)
 
@@ -28,6 +28,10 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# Hostile input through every door of the package, guided by what it reaches; on Linux.
+fuzz: setup
+	$(BIN)/python tests/fuzz.py --runs 10000
 
 bench: setup
 	$(BIN)/tsp bench --json bench.json

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tsp.errors import InputError
+from tsp.errors import InputError, one_line
 from tsp.options import with_spec_options
 
 # Heavy modules are imported inside the commands, so that `--help` answers at once.
@@ -770,6 +770,6 @@ def _told(error: Exception) -> str:
 def _fail(error: BaseException, code: int, *, debug: bool, text: str = "") -> None:
     if debug:
         raise error
-    line = " ".join((text or str(error)).split()) or type(error).__name__
+    line = one_line(" ".join((text or str(error)).split())) or type(error).__name__
     typer.secho(f"tsp: {line}", err=True, fg=typer.colors.RED)
     sys.exit(code)

@@ -1,4 +1,32 @@
-"""The one error that means the user's input is wrong."""
+"""The errors that a user is told in one line: wrong input, and files that are damaged."""
+
+LONGEST = 1000  # characters of a line
+SHOWN = 300  # of a value in it
+
+
+def one_line(text: str, longest: int = LONGEST) -> str:
+    """A text on one line and not too long; what cannot be printed is written as Python would.
+
+    Examples
+    --------
+    >>> one_line("two\\nlines and \\x1b[2J")
+    'two lines and \\\\x1b[2J'
+    """
+    cut = text if len(text) <= longest else f"{text[:longest]} …"
+    return "".join(_printable(letter) for letter in cut)
+
+
+def _printable(letter: str) -> str:
+    if letter in "\r\n\t":
+        return " "
+    return letter if letter.isprintable() else ascii(letter)[1:-1]
+
+
+class Damaged(RuntimeError):
+    """A file is missing or is not what was written."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(one_line(text))
 
 
 class InputError(ValueError):
@@ -20,9 +48,16 @@ class InputError(ValueError):
     """
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
-        shown = value if isinstance(value, (int, float)) else f"'{value}'"
-        super().__init__(f"{field} = {shown}: {remedy}".replace("\n", " "))
+        shown = _shown(value) if isinstance(value, (int, float)) else f"'{_shown(value)}'"
+        super().__init__(one_line(f"{one_line(field, SHOWN)} = {shown}: {remedy}"))
         self.field, self.value, self.remedy = field, value, remedy
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.field, self.value, self.remedy)  # from another process
+
+
+def _shown(value: object) -> str:
+    try:
+        return one_line(str(value), SHOWN)
+    except (RecursionError, ValueError):  # nested too deeply, a number of 5,000 digits
+        return f"{type(value).__name__} too large to show"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from contextlib import redirect_stderr
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tsp.atomic import sha256_of
-from tsp.errors import InputError
+from tsp.errors import InputError, one_line
 from tsp.model_cards import MODELS, Embedded
 from tsp.models import installed, quiet
 from tsp.paths import cache_dir
@@ -43,7 +44,10 @@ def install(name: str) -> Path:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".install-") as work:
-        gguf = _fetch(card.embedded, Path(work))
+        try:
+            gguf = _fetch(card.embedded, Path(work))
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise RuntimeError(one_line(f"what was fetched cannot be read ({error})")) from error
         folder = _convert(gguf, Path(work) / "model")
         (folder / "tsp.json").write_text(json.dumps(asdict(card), indent=1) + "\n")
         shutil.rmtree(target, ignore_errors=True)
@@ -72,6 +76,13 @@ def _fetch(embedded: Embedded, work: Path) -> Path:
 
 
 def _convert(gguf: Path, folder: Path) -> Path:
+    try:
+        return _converted(gguf, folder)
+    except Exception as error:  # a file that is no GGUF fails in ways of many libraries
+        raise RuntimeError(one_line(f"{gguf.name} cannot be read as GGUF ({error})")) from error
+
+
+def _converted(gguf: Path, folder: Path) -> Path:
     with quiet(), redirect_stderr(io.StringIO()):  # its progress bar cannot be turned off
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         read = AutoModelForCausalLM.from_pretrained(

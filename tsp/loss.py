@@ -285,7 +285,7 @@ def _number(field: str, value: float, *, above_zero: bool = False) -> float:
     remedy = f"give a finite number {'above' if above_zero else 'of at least'} 0"
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # 10**400 is no float
         raise InputError(field, value, remedy) from None
     if not math.isfinite(number) or number < 0 or (above_zero and number == 0):
         raise InputError(field, value, remedy)

@@ -247,7 +247,10 @@ def load(
     model.set_attn_implementation(attention.NAME)
     if model.device.type != "meta" and not attention.faithful(model):
         raise InputError("model", name, UNFIT)
-    ends = _end_ids(tokenizer, model)
+    try:
+        ends = _end_ids(tokenizer, model)
+    except Exception as error:  # a template or a tokenizer's settings that cannot be used
+        raise InputError("model", name, f"its tokenizer cannot be used ({error})") from error
     # The model's own generation config may penalise repetition or sample: checks are plain greedy.
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=list(ends), pad_token_id=ends[0]
@@ -284,7 +287,7 @@ def fingerprint(name: str) -> str:
     if not folder.is_dir():
         return next((card.name for card in MODELS.values() if _is_alias(card, name)), name)
     digest = hashlib.sha256()
-    for file in sorted(it for it in folder.iterdir() if it.suffix in MODEL_FILES):
+    for file in sorted(it for it in folder.iterdir() if it.suffix in MODEL_FILES and it.is_file()):
         digest.update(f"{file.name} {sha256_of(file)}\n".encode())
     return f"folder:{digest.hexdigest()}"
 
@@ -321,13 +324,18 @@ def _parts(
         raise InputError("model", name, f"choose one of {', '.join(known())}, a hub id or a folder")
     try:
         local = Path(source).is_dir() or not hub.reachable()
-        told: dict[str, Any] = {"local_files_only": local}
+        # Code and pickles that come with a model are never run: weights are safetensors.
+        told: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(source, **told)
         if shapes_only:
             return hollow(AutoConfig.from_pretrained(source, **told), dtype), tokenizer
         told |= {"device_map": device_map} if device_map else {}
-        return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **told), tokenizer
-    except (OSError, ValueError) as error:
+        told |= {"use_safetensors": True, "output_loading_info": True}
+        model, found = cast(Any, AutoModelForCausalLM).from_pretrained(source, dtype=dtype, **told)
+        if missing := sorted(found["missing_keys"]):  # they would be random
+            raise ValueError(f"weights are missing: {', '.join(missing)[:100]}")
+        return model, tokenizer
+    except Exception as error:  # files that came from anywhere fail in ways of many libraries
         if Path(source).is_dir():
             raise InputError("model", name, f"the folder cannot be loaded ({error})") from error
         advice = f"the hub gave no '{source}' (offline, or no access); here: {available()}"

@@ -8,7 +8,8 @@ import pandas as pd
 
 from tsp.errors import InputError
 from tsp.runs import Run
-from tsp.topology import SUMMARY_COLUMNS, summarize
+from tsp.schema import SUMMARY_COLUMNS
+from tsp.topology import summarize
 
 
 def walk(first: Any, lengths: Sequence[float], *, seed: int, straight: bool = False) -> np.ndarray:

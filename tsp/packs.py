@@ -23,12 +23,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from safetensors import SafetensorError
 
 from tsp.atomic import replacing
-from tsp.errors import InputError
+from tsp.errors import Damaged, InputError
+from tsp.paths import writable_name
+from tsp.schema import PROMPTS, TABLES, check_columns, check_record, read_table
 
-TABLES = ("epochs", "checks", "topology", "diagrams")
-PROMPTS = "prompts.safetensors"
 PROMPT = pa.struct(
     [
         ("epoch", pa.int64()),
@@ -39,7 +40,13 @@ PROMPT = pa.struct(
 )
 
 
-class DamagedPack(RuntimeError):
+UNREADABLE: tuple[type[Exception], ...] = (  # what JSON and tables of a wrong form lead to
+    *(ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(RecursionError, OSError, pa.ArrowException, SafetensorError),
+)
+
+
+class DamagedPack(Damaged):
     """A file that is no pack of runs, or one whose content is not what was written."""
 
 
@@ -76,7 +83,8 @@ class Parts:
                 {name: value for name, value in problem.items() if name not in texts}
                 for problem in record["problems"]
             ]
-            tables["checks"] = tables["checks"].drop_columns(["answer"])
+            told = [it for it in tables["checks"].column_names if it != "answer"]
+            tables["checks"] = tables["checks"].select(told)
             omitted += ["texts of the problems", "decoded answers"]
         kept = {epoch: it.to(torch.float16) for epoch, it in self.prompts.items() if prompts}
         if not kept:
@@ -102,7 +110,7 @@ def write_pack(runs: Iterable[Parts], path: Path) -> int:
     }
     columns |= {name: _nested([it.tables.get(name) for it in listed]) for name in TABLES}
     columns["prompts"] = pa.array([_rows(it.prompts) for it in listed], pa.list_(PROMPT))
-    with replacing(path) as work:
+    with replacing(writable_name("file", path)) as work:
         pq.write_table(pa.table(columns), work, compression="zstd", compression_level=9)
     return len(listed)
 
@@ -158,19 +166,21 @@ def _rows_in(path: Path, state: tuple[int, int]) -> dict[str, int]:
     try:
         with pq.ParquetFile(path) as file:  # ids alone: what else it holds may be large
             names = set(file.schema_arrow.names)
-            ids = file.read(columns=["id"])["id"].to_pylist()
-    except (OSError, pa.ArrowException, KeyError) as error:
+        ids = read_table(path, columns=["id"])["id"].to_pylist()
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise DamagedPack(f"{path.name} cannot be read ({error})") from error
     if names != {"id", "record", *TABLES, "prompts"}:
         raise DamagedPack(f"{path.name} is no pack of runs")
+    if not all(isinstance(run_id, str) for run_id in ids):
+        raise DamagedPack(f"{path.name} has ids that are no texts")
     return {run_id: row for row, run_id in enumerate(ids)}
 
 
 @lru_cache(maxsize=32)
 def _loaded(path: Path, state: tuple[int, int]) -> pa.Table:
     try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
+        return read_table(path)
+    except (OSError, pa.ArrowException, ValueError) as error:
         raise DamagedPack(f"{path.name} cannot be read ({error})") from error
 
 
@@ -191,11 +201,23 @@ def _opened(path: Path, state: tuple[int, int], run_id: str) -> Parts:
         }
         parts = Parts(record, tables, prompts)
         sound = record == _sealed(parts).record
-    except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+        if sound:
+            _check_parts(parts)
+    except UNREADABLE as error:
         raise DamagedPack(f"{path.name}: run {run_id} cannot be read ({error})") from error
     if not sound or record["id"] != run_id:
         raise DamagedPack(f"{path.name}: run {run_id} was changed after it was written")
     return parts
+
+
+def _check_parts(parts: Parts) -> None:
+    """Refuse what has fitting hashes and is no run all the same."""
+    check_record(parts.record)
+    for name, table in parts.tables.items():
+        check_columns(name, table.schema)
+    for epoch, prompt in parts.prompts.items():
+        if epoch < 0 or list(prompt.shape) != parts.record["shape"]:
+            raise ValueError(f"the prompt of epoch {epoch} is of shape {list(prompt.shape)}")
 
 
 def checksum(record: Mapping[str, Any]) -> str:

@@ -97,18 +97,27 @@ def export_peft(prompt: torch.Tensor, *, spec: RunSpec, hub_id: str, folder: Pat
 
 
 def import_peft(folder: Path) -> torch.Tensor:
-    """Read the vectors, shape (n, d), of a PEFT prompt-tuning adapter."""
+    """Read the vectors, shape (n, d), of a PEFT prompt-tuning adapter.
+
+    Raises
+    ------
+    InputError
+        If there is none, or none that can be read.
+    """
     file = folder / "adapter_model.safetensors"
     if not file.is_file():
         raise InputError("adapter", str(folder), "has no adapter_model.safetensors")
     try:
         tensors = load_file(file)
-    except SafetensorError as error:
-        raise InputError("adapter", str(file), f"is no safetensors file ({error})") from error
-    vectors = tensors.get("prompt_embeddings")
-    if vectors is None or vectors.ndim != 2:
-        found = ", ".join(list(tensors)[:3]) or "nothing"
-        raise InputError("adapter", str(folder), f"holds {found}, not prompt_embeddings (n, d)")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError("adapter", str(folder), f"cannot be read ({error})") from error
+    if "prompt_embeddings" not in tensors:
+        found = ", ".join(tensors) or "nothing"
+        raise InputError("adapter", str(folder), f"holds {found}, not prompt_embeddings")
+    vectors = tensors["prompt_embeddings"]
+    if vectors.ndim != 2 or 0 in vectors.shape or not vectors.is_floating_point():
+        told = f"{vectors.dtype} of shape {tuple(vectors.shape)}"
+        raise InputError("adapter", str(folder), f"holds {told}, not (n, d) numbers")
     return vectors
 
 

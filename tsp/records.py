@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ import pyarrow as pa
 
 from tsp import remembered
 from tsp.evidence import ARM
+from tsp.packs import DamagedPack
 from tsp.runs import ANSWERS, Run, Store, summary, summary_columns
+from tsp.schema import SUMMARY_COLUMNS, read_table
 from tsp.spec import METHOD_FIELDS, REGIMES, RunSpec
-from tsp.topology import SUMMARY_COLUMNS
 
 TASK_NAMES = {
     "gsm8k": "GSM8K",
@@ -105,13 +107,29 @@ def load_answers(store: Store) -> pd.DataFrame:
     -------
     DataFrame
         `ANSWER_COLUMNS`; no rows if nothing was asked. Own answers come before published ones.
+
+    Raises
+    ------
+    DamagedPack
+        If a file cannot be read or lacks a column.
     """
     files = [folder / ANSWERS for folder in store.folders()]
-    found = [pd.read_parquet(file) for file in files if file.is_file()]
+    found = [_read_answers(file) for file in files if file.is_file()]
     if not found:
         return pd.DataFrame({name: [] for name in ANSWER_COLUMNS})
     both = pd.concat(found, ignore_index=True)
     return both.drop_duplicates(ANSWER_KEY, ignore_index=True)
+
+
+def _read_answers(file: Path) -> pd.DataFrame:
+    try:
+        found = read_table(file).to_pandas()
+        if missing := sorted(set(ANSWER_COLUMNS).difference(found)):
+            raise ValueError(f"no column {', '.join(missing)}")
+        found[ANSWER_KEY].drop_duplicates()  # fails for what is no plain value
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        raise DamagedPack(f"{file.name} cannot be read ({error})") from error
+    return found
 
 
 def _rows(

@@ -13,10 +13,12 @@ never pickle. Many runs may also lie in one Parquet file of the store (`tsp.pack
 ==========================  ==================================================================
 """
 
+import errno
 import json
 import os
 import platform
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -32,10 +34,10 @@ from safetensors.torch import load_file, save_file
 
 from tsp import remembered
 from tsp.atomic import new_folder, sha256_of
-from tsp.errors import InputError
+from tsp.errors import Damaged, InputError
+from tsp.locks import claimed
 from tsp.packs import (
-    PROMPTS,
-    TABLES,
+    UNREADABLE,
     DamagedPack,
     Parts,
     checksum,
@@ -43,8 +45,9 @@ from tsp.packs import (
     pack_ids,
     read_packed,
 )
-from tsp.paths import ROOT, data_dir
+from tsp.paths import ROOT, data_dir, writable_name
 from tsp.provenance import commit, versions
+from tsp.schema import PROMPTS, TABLES, check_columns, check_prompts, check_record, read_table
 from tsp.spec import RunSpec
 
 if TYPE_CHECKING:  # a store that is read needs no model
@@ -57,7 +60,7 @@ FORMAT = 1
 RUN_ID = re.compile(r"[0-9a-f]{16}")
 
 
-class DamagedRun(RuntimeError):
+class DamagedRun(Damaged):
     """A run whose files are missing or are not what was written."""
 
 
@@ -147,9 +150,10 @@ class Run:
         if self.unanalysed and name in ("topology", "diagrams"):
             frame = self._analysed(("topology", "diagrams").index(name))
             return pa.Table.from_pandas(frame, preserve_index=False)
-        # `read_table` takes three times as long for so small a file.
-        with pq.ParquetFile(self._file(f"{name}.parquet")) as file:
-            return file.read(columns)
+        try:
+            return read_table(self._file(f"{name}.parquet"), columns)
+        except UNREADABLE as error:
+            raise DamagedRun(f"run {self.id}: {name}.parquet cannot be read ({error})") from error
 
     def _packed(self) -> Parts | None:
         if self.parts or self.folder.suffix != ".parquet":
@@ -163,6 +167,8 @@ class Run:
         from tsp.topology import analyse
 
         prompts = {epoch: self.prompt(epoch) for epoch in self.prompt_epochs}
+        if not prompts:
+            raise DamagedRun(f"run {self.id} was stored without topology and without prompts")
         every, last = self.spec.snapshot_every, max(prompts)
         show = [epoch for epoch in prompts if epoch % every == 0 or epoch == last]
         return analyse([prompts], show=[show])[0][part]
@@ -191,7 +197,8 @@ class Store:
     """
 
     def __init__(self, root: Path | str | None = None) -> None:
-        self.root = Path(root or os.environ.get("TSP_RUNS") or "runs")
+        named = Path(root or os.environ.get("TSP_RUNS") or "runs")
+        self.root = writable_name("runs", named)
         if self.root.exists() and not self.root.is_dir():
             raise InputError("runs", str(self.root), "is a file; name a folder")
         self._verified: dict[str, Run] | None = None  # by key
@@ -207,7 +214,8 @@ class Store:
         return [self.root, data_dir("runs")] if own else [self.root]
 
     def _pack_files(self) -> list[Path]:
-        return [pack for folder in self.folders() for pack in sorted(folder.glob("*.parquet"))]
+        found = [pack for folder in self.folders() for pack in sorted(folder.glob("*.parquet"))]
+        return [pack for pack in found if pack.is_file()]  # a pipe would be waited for
 
     def ids(self) -> list[str]:
         """Ids of the runs, sound or damaged; what is still being written does not show."""
@@ -276,12 +284,18 @@ class Store:
             return str(error)
         return None
 
+    def _own(self, run_id: str) -> Path:
+        """Folder of a run, here or to be; never one outside of the store."""
+        if not RUN_ID.fullmatch(run_id):
+            raise InputError("run", run_id, "an id has sixteen hexadecimal digits")
+        return self.root / run_id
+
     def set_aside(self, run_id: str) -> Path:
         """Rename a damaged run's folder, so that it can be looked at and trained anew.
 
         One in a pack stays: a folder of the same name comes before it.
         """
-        if not (self.root / run_id).is_dir():
+        if not self._own(run_id).is_dir():
             return self._packed()[run_id]
         number = 1
         while (aside := self.root / f"damaged-{run_id}-{number}").exists():
@@ -360,7 +374,7 @@ class Store:
             From `tsp.topology`; without them every check's prompt is kept, so that they can be
             computed elsewhere.
         """
-        target = self.root / run_id
+        target = self._own(run_id)
         if target.is_dir():
             return target
         keep = result.prompts if topology is None else kept_prompts(result)
@@ -396,24 +410,27 @@ class Store:
         for run_id in pack_ids(pack):
             if not RUN_ID.fullmatch(run_id):
                 damaged[run_id] = f"{pack.name}: {run_id!r} is no id of a run"
-            elif run_id in self:
-                present.append(run_id)
             else:
-                try:
-                    parts = read_packed(pack, run_id)
-                except DamagedPack as error:
-                    damaged[run_id] = str(error)
-                    continue
-                with new_folder(self.root / run_id) as folder:
-                    for name, table in parts.tables.items():
-                        _write_table(folder / f"{name}.parquet", table)
-                    if parts.prompts:
-                        _save_prompts(folder, parts.prompts)
-                    sealed = ("files", "checksum")
-                    record = {k: v for k, v in parts.record.items() if k not in sealed}
-                    _write_record(folder, record)
-                added.append(run_id)
+                with claimed(self.root, [run_id]) as mine:
+                    if run_id in self or not mine:  # another process is at it
+                        present.append(run_id)
+                        continue
+                    try:
+                        self._add(read_packed(pack, run_id))
+                        added.append(run_id)
+                    except DamagedPack as error:
+                        damaged[run_id] = str(error)
         return added, present, damaged
+
+    def _add(self, parts: Parts) -> None:
+        """Give a run that is taken apart a folder here."""
+        with new_folder(self._own(parts.record["id"])) as folder:
+            for name, table in parts.tables.items():
+                _write_table(folder / f"{name}.parquet", table)
+            if parts.prompts:
+                _save_prompts(folder, parts.prompts)
+            sealed = ("files", "checksum")
+            _write_record(folder, {k: v for k, v in parts.record.items() if k not in sealed})
 
 
 def _save_prompts(folder: Path, prompts: Mapping[int, torch.Tensor]) -> None:
@@ -519,9 +536,13 @@ def _read(run_id: str, place: Path) -> Run:
     record = _read_record(place)
     for name, digest in record["files"].items():
         try:
-            found = sha256_of(place / name)
+            found = sha256_of(_own_file(place / name))
+            if found == digest:
+                _check_file(place / name, record)
         except OSError as error:
-            raise DamagedRun(f"run {run_id}: {name}: {error.strerror}") from error
+            raise DamagedRun(f"run {run_id}: {name}: {error.strerror or error}") from error
+        except UNREADABLE as error:
+            raise DamagedRun(f"run {run_id}: {name} cannot be read ({error})") from error
         if found != digest:
             raise DamagedRun(f"run {run_id}: {name} was changed after it was written")
     return Run(run_id, place, record)
@@ -529,12 +550,29 @@ def _read(run_id: str, place: Path) -> Run:
 
 def _read_record(folder: Path) -> dict[str, Any]:
     try:
-        record = json.loads((folder / "run.json").read_text())
+        record = json.loads(_own_file(folder / "run.json").read_text())
         told = record["checksum"]
         sound = told == checksum(record)
         sound = sound and record["id"] == folder.name
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if sound:
+            check_record(record)
+    except UNREADABLE as error:
         raise DamagedRun(f"run {folder.name}: run.json cannot be read ({error})") from error
     if not sound:
         raise DamagedRun(f"run {folder.name}: run.json was changed after it was written")
     return record
+
+
+def _own_file(path: Path) -> Path:
+    """Refuse a link, which may lead out of the store, and a pipe, which would be waited for."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise OSError(errno.EINVAL, "is no file of its own")
+    return path
+
+
+def _check_file(path: Path, record: dict[str, Any]) -> None:
+    """Refuse a file that has a fitting checksum and is no part of a run all the same."""
+    if path.name == PROMPTS:
+        check_prompts(path, record["shape"])
+    else:
+        check_columns(path.stem, pq.read_schema(path))

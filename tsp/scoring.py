@@ -120,13 +120,14 @@ def last_boxed(text: str) -> str | None:
     >>> last_boxed(r"so $\boxed{1}$, no: $\boxed{\frac{1}{2}}$")
     '\\frac{1}{2}'
     """
-    for opening in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*\{", text))):
-        depth = 1
-        for position in range(opening.end(), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[position], 0)
-            if depth == 0:
-                return text[opening.end() : position].strip()
-    return None
+    begun: list[int] = []  # where open braces' contents begin, -1 for those of no box
+    last: tuple[int, int] | None = None
+    for brace in re.finditer(r"(\\(?:boxed|fbox)\s*)?\{|\}", text):
+        if brace[0] != "}":
+            begun.append(brace.end() if brace[1] else -1)
+        elif begun:
+            last = max(last or (0, 0), (begun.pop(), brace.start()))
+    return text[last[0] : last[1]].strip() if last and last[0] > 0 else None
 
 
 def math_score(text: str, reference: str) -> float:

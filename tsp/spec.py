@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Protocol as Interface
 from tsp.errors import InputError
 from tsp.protocols import PROTOCOLS, Protocol
 
+LARGEST = 2**63  # what whole numbers of 64 bits stay below
 REGIMES = ("single", "multi")
 METHODS = ("ce", "tsloss", "l2", "pairwise", "persistence")
 PLACEMENTS = ("after_question", "prefix")
@@ -203,6 +204,8 @@ class RunSpec:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RunSpec":
         """Read back what `to_dict` gave; an unknown field is an `InputError`."""
+        if not isinstance(values, dict):
+            raise InputError("spec", type(values).__name__, "give an object with a run's fields")
         known = {item.name for item in fields(cls)}
         for name in values:
             if name not in known:
@@ -263,6 +266,8 @@ def _whole(least: int) -> Callable[[str, Any], None]:
     def check(name: str, value: Any) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise InputError(name, value, f"give a whole number of at least {least}")
+        if value >= LARGEST:
+            raise InputError(name, value, "give a whole number below 2**63")
 
     return check
 
@@ -276,7 +281,8 @@ class _Number:
     def __call__(self, name: str, value: Any) -> None:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         least = "above 0" if self.positive else "of at least 0"
-        if not is_number or not math.isfinite(value) or value < 0 or (self.positive and value == 0):
+        finite = is_number and 0 <= value <= sys.float_info.max  # 10**400 is no float; nan is false
+        if not finite or (self.positive and value == 0):
             raise InputError(name, value, f"give a finite number {least}")
 
 
@@ -288,6 +294,8 @@ def _flag(name: str, value: Any) -> None:
 def _text(name: str, value: Any) -> None:
     if not isinstance(value, str) or not value.strip():
         raise InputError(name, value, "give a name")
+    if "\0" in value or value != value.encode(errors="ignore").decode():
+        raise InputError(name, value, "give a name in UTF-8, without NUL")
 
 
 _CHECKS: dict[str, Callable[[str, Any], None]] = {

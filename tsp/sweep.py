@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,14 +18,16 @@ from tsp.budget import fitted
 from tsp.errors import InputError
 from tsp.locks import claimed, tidy
 from tsp.members import encode_all
-from tsp.precision import check_known, choose
+from tsp.precision import PRECISIONS, check_known, choose
 from tsp.runs import Store
-from tsp.spec import RunSpec
+from tsp.spec import LARGEST, RunSpec
 from tsp.stopping import Stopped
 from tsp.tasks import load_problems
 from tsp.trainer import Plan
 
 __all__ = ["Engine", "Events", "Here", "Job", "Keeping", "ensure", "jobs_of", "within_reach"]
+PLAN_NAME = re.compile(r"\w[\w.-]{0,99}")  # no path
+MOST_THREADS = 4096  # more in a plan is a slip
 # A CPU is busy with one run already, a GPU wants many.
 BANK = {"cpu": 8, "cuda": 64} | dict.fromkeys(models.DIVIDED, 64)
 PAUSE = 1.0  # seconds between two looks at banks that another sweep trains
@@ -125,6 +128,8 @@ def ensure(
         If runs could not go on, after all others are stored.
     """
     events, keeping, engine = events or Events(), keeping or Keeping(), engine or Here()
+    if not PLAN_NAME.fullmatch(name):
+        raise InputError("name", name, "a plan's name has letters, digits, -, _ and . alone")
     jobs = jobs_of(specs)
     check_known(precision)
     missing = [job for job in jobs if not _usable(store, job.id, events)]
@@ -351,8 +356,9 @@ def _settings(banks: list[list[Job]], frozen: models.Frozen, plan: Plan) -> Plan
 def _read_plans(path: Path) -> dict[str, Plan] | None:
     """Plans by model as they are written, None if there are none."""
     try:
-        return {m: Plan(**plan) for m, plan in json.loads(path.read_text())["plans"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        told = json.loads(path.read_text()) if path.is_file() else {}  # a pipe is not waited for
+        return {model: _as_plan(plan) for model, plan in told["plans"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -361,20 +367,34 @@ def _begun(
 ) -> Schedule | None:
     """Read what an interrupted sweep of these runs had planned, if there is one that fits."""
     plans = _read_plans(path)
+    if plans is None:
+        return None
     try:
         told = json.loads(path.read_text())
         banks: list[list[str]] = told["banks"]
         planned = {i for bank in banks for i in bank}
-        alike = told["device"] == device
-    except (OSError, ValueError, KeyError, TypeError):
+        alike = told["device"] == device and sum(map(len, banks)) == len(planned)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     by_id = {job.id: job for job in jobs}
     alike &= {job.id for job in missing} <= planned <= set(by_id)
-    if not alike or plans is None:
+    if not alike:
         return None
     if any(precision not in ("auto", plan.precision) for plan in plans.values()):
         return None
     return Schedule(path, device, plans, [[by_id[i] for i in bank] for bank in banks])
+
+
+def _as_plan(told: Mapping[str, Any]) -> Plan:
+    """A plan that was read from a file, its values checked."""
+    plan = Plan(**told)
+    sizes = (plan.token_budget, plan.threads, plan.context_budget)
+    fits = all(type(it) is int and 0 <= it < LARGEST for it in sizes)
+    if not fits or not plan.token_budget or not 0 < plan.threads <= MOST_THREADS:
+        raise ValueError("no plan")
+    if plan.precision not in PRECISIONS[1:]:
+        raise ValueError("no precision")
+    return plan
 
 
 class HasSpec(Protocol):

@@ -13,6 +13,7 @@ from tsp import hub, scoring
 from tsp.benchmarks import CATALOGUE, Benchmark, Row
 from tsp.errors import InputError
 from tsp.paths import data_dir
+from tsp.spec import LARGEST
 
 TASKS: tuple[str, ...] = tuple(CATALOGUE)
 REGIMES = {"single": 1, "multi": 10}  # problems in each of the paper's regimes (section 4.2)
@@ -187,7 +188,7 @@ def _problem(task: str, found: Found, *, source: str) -> Problem:
     """Check a record and apply the template."""
     benchmark, record = CATALOGUE[task], found.record
     _check_record(task, found)
-    own_row = record.get("_source_index")
+    own_row, classes = record.get("_source_index"), record.get("all_classes")
     return Problem(
         task=task,
         question=benchmark.question(record),
@@ -195,10 +196,10 @@ def _problem(task: str, found: Found, *, source: str) -> Problem:
         answers=benchmark.answers(record),
         metric=benchmark.metric(record),
         source=source,
-        row=own_row if isinstance(own_row, int) else found.row,
+        row=own_row if type(own_row) is int and 0 <= own_row < LARGEST else found.row,
         sha256=record_hash(record),
         subset=str(record.get(benchmark.subset_field, "")),
-        classes=tuple(record.get("all_classes") or ()),
+        classes=tuple(classes) if isinstance(classes, list) else (),
     )
 
 

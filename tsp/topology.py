@@ -14,22 +14,9 @@ from scipy.spatial.distance import pdist
 
 from tsp.errors import InputError
 from tsp.regularizers import Pairs, rips_pairs
+from tsp.schema import SUMMARY_COLUMNS
 
 Diagrams = dict[int, np.ndarray]
-
-SUMMARY_COLUMNS = (
-    "h0_count",
-    "h1_count",
-    "h0_mean_lifespan",
-    "h1_mean_lifespan",
-    "h0_max_lifespan",
-    "h1_max_lifespan",
-    "persistence_entropy",
-    "normalized_entropy",
-    "mean_distance",
-    "h0_mean_lifespan_scaled",
-    "h1_mean_lifespan_scaled",
-)
 
 LARGEST = 1e150  # squares of larger coordinates overflow float64
 
@@ -211,11 +198,9 @@ def _mean(lengths: np.ndarray) -> float:
 
 def _points(X: Any) -> np.ndarray:
     """Bring clouds to float64 ``(n, d)`` or ``(B, n, d)``, or say what is wrong with them."""
-    if hasattr(X, "detach"):  # a tensor: numpy knows neither its gradient, device nor bfloat16
-        X = X.detach().cpu().double().numpy()
     try:
-        points = np.asarray(X, dtype=np.float64)
-    except (TypeError, ValueError):
+        points = np.asarray(_as_array(X), dtype=np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         raise InputError("X", type(X).__name__, "give an array of real numbers") from None
     if points.ndim not in (2, 3) or points.size == 0:
         remedy = "give the shape (n, d) or (B, n, d) with at least one point and one dimension"
@@ -224,6 +209,17 @@ def _points(X: Any) -> np.ndarray:
         worst = points[~(np.abs(points) <= LARGEST)][0]
         raise InputError("X", float(worst), f"give finite coordinates, at most {LARGEST:g}")
     return points
+
+
+def _as_array(X: Any) -> np.ndarray:
+    """Bring clouds to an array of numbers; complex ones, dates and texts are no coordinates."""
+    if hasattr(X, "detach"):  # a tensor: numpy knows neither its gradient, device nor bfloat16
+        X = X.detach().cpu()
+        X = (X if X.is_complex() else X.double()).numpy()
+    array = np.asarray(X)
+    if array.dtype.kind not in "biufO":
+        raise TypeError(array.dtype)
+    return array
 
 
 def analyse(

