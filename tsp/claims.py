@@ -103,13 +103,16 @@ def evaluate(
         for name in named
     }
     evidence = [chosen[protocol or claim.protocol] for claim in CLAIMS]
-    alone = [decide(*it).p for it in zip(CLAIMS, evidence, strict=True)]
+    verdicts = [decide(*it) for it in zip(CLAIMS, evidence, strict=True)]
+    alone = [verdict.p for verdict in verdicts]
     levels = np.nan_to_num(holm_levels(alone, alpha=ALPHA), nan=ALPHA)
+    every = zip(CLAIMS, evidence, verdicts, levels, holm(alone), strict=True)
     rows = []
-    for claim, known, level, together in zip(CLAIMS, evidence, levels, holm(alone), strict=True):
+    for claim, known, verdict, level, together in every:
         about = {key: getattr(claim, key) for key in ("id", "source", "statement", "rule")}
         about["protocol"] = protocol or claim.protocol
-        verdict = decide(claim, replace(known, alpha=float(level)))
+        if level != known.alpha:
+            verdict = decide(claim, replace(known, alpha=float(level)))
         rows.append(about | asdict(verdict) | {"p_holm": together})
     return pd.DataFrame(rows)
 

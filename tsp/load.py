@@ -22,6 +22,7 @@ from tsp.runs import Store
 RUNS = 10_000
 A_PACK = 1_000  # runs
 SEEDS = 4  # copies of a run on the same problems; further ones stand for other problems
+CUT = 4  # columns of a prompt that are left
 SECONDS, MEMORY = 5.0, 1e9  # what a listing or a table of runs in folders may take
 
 COMMANDS = {
@@ -132,6 +133,7 @@ def _copy(parts: Parts, number: int) -> Parts:
     record = json.loads(json.dumps(parts.record))
     record["id"] = _hash(record["id"], number)[:16]
     record["together"] = [record["id"]]
+    record["shape"][1] = CUT
     record["spec"]["seed"] += 100 * (number % SEEDS)
     record["spec"]["problem"] += 1000 * (number // SEEDS)
     for problem in record["problems"]:
@@ -140,7 +142,7 @@ def _copy(parts: Parts, number: int) -> Parts:
     if "answer" not in tables["checks"].column_names:
         answers = pa.repeat("The answer is 42.", len(tables["checks"]))
         tables["checks"] = tables["checks"].append_column("answer", answers)
-    prompts = {epoch: it[:, :4].contiguous() for epoch, it in parts.prompts.items()}
+    prompts = {epoch: it[:, :CUT].contiguous() for epoch, it in parts.prompts.items()}
     return Parts(record, tables, prompts)
 
 

@@ -202,6 +202,7 @@ class Store:
         if self.root.exists() and not self.root.is_dir():
             raise InputError("runs", str(self.root), "is a file; name a folder")
         self._verified: dict[str, Run] | None = None  # by key
+        self._still: tuple[list[Run], dict[str, str]] | None = None
 
     def files(self) -> list[Path]:
         """Records of runs, packs, held-out answers: one of them changes when the store does."""
@@ -303,6 +304,12 @@ class Store:
         (self.root / run_id).rename(aside)
         return aside
 
+    def still(self) -> "Store":
+        """The same store as it is now: `sound` looks once, however often it is asked."""
+        found = Store(self.root)
+        found._still = self.sound()
+        return found
+
     def sound(self) -> tuple[list[Run], dict[str, str]]:
         """Read all runs: those that verify, and for each of the others what is wrong with it.
 
@@ -310,6 +317,8 @@ class Store:
         size, in its times or in its place on the disk (`tsp.remembered`). What changes in a file
         without a trace of that, a disk that forgets, `verify` finds: it reads every byte.
         """
+        if self._still:
+            return self._still
         runs: list[Run] = []
         damaged, known = self.damaged_packs(), self._known()
         for run_id, place in self._places().items():
