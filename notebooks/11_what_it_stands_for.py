@@ -48,7 +48,6 @@ from tsp import figures, tables
 from tsp.evidence import same_conditions
 from tsp.experiments import MATCHED
 from tsp.finding import find_together
-from tsp.geometry import surrogate, two_pairs
 from tsp.loss import TSLoss
 from tsp.pages import FORMATS, comparison, interval, missing, table
 from tsp.paper import ALPHA, CLAIMS
@@ -58,6 +57,7 @@ from tsp.runs import Store
 from tsp.spec import METHODS, RunSpec
 from tsp.stats import spearman
 from tsp.studies import study
+from tsp.surrogate import surrogate, two_pairs
 from tsp.tables import METHOD_NAMES
 from tsp.verdicts import share_interval
 

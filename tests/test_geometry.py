@@ -17,10 +17,9 @@ from tsp.geometry import (
     gaussian_counts,
     hausdorff,
     stability_bound,
-    surrogate,
-    two_pairs,
 )
 from tsp.loss import TSLoss
+from tsp.surrogate import surrogate, two_pairs
 from tsp.topology import persistence
 
 PROPERTY = settings(max_examples=25, deadline=None, derandomize=True)
@@ -85,6 +84,16 @@ def test_equation_13_fails_for_two_pairs():
     assert row.soft_variance == pytest.approx(0, abs=1e-12)
     assert row.nearest_variance == 0
     assert row.death_variance == pytest.approx(np.var([1, 1, 10]))
+
+
+@given(seed=seeds, tau=st.sampled_from([0.01, 0.1, 1.0]))
+@PROPERTY
+def test_what_equation_13_equates_is_tsloss_and_persistence(seed, tau):
+    points = cloud(seed)
+    row = surrogate([points.numpy()], tau=tau).iloc[0]
+    assert row.soft_variance == pytest.approx(TSLoss(tau=tau).terms(points).h0.item(), rel=1e-6)
+    deaths = persistence(points)[0][:, 1]
+    assert row.death_variance == pytest.approx(deaths[np.isfinite(deaths)].var(), rel=1e-6)
 
 
 @given(seed=seeds)

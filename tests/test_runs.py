@@ -122,7 +122,7 @@ def test_writing_is_all_or_nothing(trained, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("tsp.runs.save_file", fail)
+    monkeypatch.setattr("tsp.runs._save_prompts", fail)
     with pytest.raises(OSError, match="no space"):
         put(store, trained)
     assert list(tmp_path.iterdir()) == []

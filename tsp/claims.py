@@ -25,7 +25,6 @@ from tsp.evidence import (
     solved,
     unseen_shares,
 )
-from tsp.geometry import surrogate, two_pairs
 from tsp.model_cards import MODELS
 from tsp.paper import (
     ALPHA,
@@ -38,6 +37,7 @@ from tsp.paper import (
 )
 from tsp.records import NO_PROMPT
 from tsp.stats import PairedResult, holm, holm_levels, paired_ratio, signed_rank
+from tsp.surrogate import surrogate, two_pairs
 from tsp.verdicts import (
     FEWEST,
     SHUFFLES,

@@ -201,9 +201,9 @@ def heldout(
 @app.command()
 def report(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Print every claim of the paper with the verdict of the stored runs."""
-    from tsp.tables import claims
-
     with _still(runs) as store:
+        from tsp.tables import claims
+
         _warn_damaged(store)
         table = claims(store)
     if as_json:
@@ -615,7 +615,7 @@ def _readable_store(runs: Path | None) -> Any:
 @contextmanager
 def _still(runs: Path | None) -> Iterator[Any]:
     """A store that is looked through once; what is read of it stays until the command ends."""
-    gc.disable()  # to look for what could go would take a tenth of the time
+    gc.disable()  # nor is there anything to collect: to look for it would take a tenth of the time
     try:
         yield _readable_store(runs).still()
     finally:

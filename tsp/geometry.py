@@ -1,6 +1,5 @@
 """What a topologist asks of a prompt's bars: which force moves them, what noise explains them."""
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -93,49 +92,6 @@ def forces(points: Tensor, loss: TSLoss | None = None) -> pd.DataFrame:
         (gradient,) = torch.autograd.grad(getattr(terms, name), P, retain_graph=True)
         frames.append(bar_rates(P, -gradient).assign(term=name))
     return pd.concat(frames, ignore_index=True)
-
-
-def surrogate(clouds: Sequence[Any], *, tau: float = 0.1) -> pd.DataFrame:
-    """Equation 13 put to the test: what TSLoss varies beside what it stands for.
-
-    Parameters
-    ----------
-    clouds
-        Each (n, d).
-    tau
-        Of the soft nearest neighbour (equation 1).
-
-    Returns
-    -------
-    DataFrame
-        One row a cloud: ``soft_variance``, the variance of s_i (equation 2);
-        ``death_variance``, that of the n - 1 finite H0 deaths, which equation 13 equates with it;
-        ``nearest_variance``, that of the true nearest-neighbour distances, between the two.
-    """
-    loss, rows = TSLoss(tau=tau), []
-    for cloud in clouds:
-        points = np.asarray(cloud, dtype=float)
-        D = squareform(pdist(points))
-        deaths = D[tuple(rips_edges(D).h0_death.T)]
-        deaths = np.concatenate([deaths, np.zeros(len(points) - 1 - len(deaths))])
-        nearest = (D + np.diag(np.full(len(D), np.inf))).min(axis=1)
-        rows.append(
-            {
-                "soft_variance": loss.terms(torch.from_numpy(points)).h0.item(),
-                "death_variance": float(deaths.var()),
-                "nearest_variance": float(nearest.var()),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def two_pairs(near: float = 1.0, far: float = 10.0) -> np.ndarray:
-    """Four points on a line for which equation 13 fails: two tight pairs, far apart.
-
-    Every point's nearest neighbour is as near as every other's, so Var(s_i) is all but zero; the
-    deaths are near, near and the gap between the pairs.
-    """
-    return np.array([[0.0], [near], [near + far], [2 * near + far]])
 
 
 @cache

@@ -17,18 +17,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from safetensors import SafetensorError
 
 from tsp.atomic import replacing
 from tsp.errors import Damaged, InputError
 from tsp.paths import writable_name
 from tsp.schema import PROMPTS, TABLES, check_columns, check_record, read_table
+
+if TYPE_CHECKING:
+    import torch
 
 PROMPT = pa.struct(
     [
@@ -66,7 +68,7 @@ class Parts:
 
     record: dict[str, Any]
     tables: Mapping[str, pa.Table]
-    prompts: Mapping[int, torch.Tensor] = field(default_factory=dict)
+    prompts: Mapping[int, "torch.Tensor"] = field(default_factory=dict)
 
     def published(self, *, prompts: bool) -> "Parts":
         """What may be published, and small.
@@ -86,7 +88,7 @@ class Parts:
             told = [it for it in tables["checks"].column_names if it != "answer"]
             tables["checks"] = tables["checks"].select(told)
             omitted += ["texts of the problems", "decoded answers"]
-        kept = {epoch: it.to(torch.float16) for epoch, it in self.prompts.items() if prompts}
+        kept = {epoch: it.half() for epoch, it in self.prompts.items() if prompts}
         if not kept:
             omitted.append("prompts")
         record["omitted"] = list(dict.fromkeys(omitted))
@@ -249,14 +251,14 @@ def _digest(table: pa.Table) -> str:
     return found.hexdigest()
 
 
-def _prompts_digest(prompts: Mapping[int, torch.Tensor]) -> str:
+def _prompts_digest(prompts: Mapping[int, "torch.Tensor"]) -> str:
     found = hashlib.sha256()
     for row in _rows(prompts):
         found.update(f"{row['epoch']} {row['dtype']} {row['shape']}\0".encode() + row["values"])
     return found.hexdigest()
 
 
-def _rows(prompts: Mapping[int, torch.Tensor]) -> list[dict[str, Any]]:
+def _rows(prompts: Mapping[int, "torch.Tensor"]) -> list[dict[str, Any]]:
     arrays = {epoch: prompts[epoch].numpy() for epoch in sorted(prompts)}
     return [
         {
@@ -269,10 +271,12 @@ def _rows(prompts: Mapping[int, torch.Tensor]) -> list[dict[str, Any]]:
     ]
 
 
-def _tensor(values: bytes, dtype: str, shape: Sequence[int]) -> torch.Tensor:
+def _tensor(values: bytes, dtype: str, shape: Sequence[int]) -> "torch.Tensor":
     if dtype not in ("float16", "float32", "float64"):
         raise ValueError(f"prompts of {dtype}")
     kind = np.dtype(dtype).newbyteorder("<")
+    import torch  # which takes a second that tables need not wait for
+
     return torch.from_numpy(np.frombuffer(values, kind).astype(dtype).reshape(shape))
 
 

@@ -29,8 +29,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from safetensors.torch import load_file, save_file
 
 from tsp import remembered
 from tsp.atomic import new_folder, sha256_of
@@ -50,8 +48,9 @@ from tsp.provenance import commit, versions
 from tsp.schema import PROMPTS, TABLES, check_columns, check_prompts, check_record, read_table
 from tsp.spec import RunSpec
 
-if TYPE_CHECKING:  # a store that is read needs no model
+if TYPE_CHECKING:  # a store that is read needs no model, and for its tables no tensor
     import pandas as pd
+    import torch
 
     from tsp.members import RunResult
     from tsp.trainer import Plan
@@ -124,13 +123,13 @@ class Run:
             return []
         return sorted(int(name.removeprefix("epoch_")) for name in self._prompts())
 
-    def prompt(self, epoch: int) -> torch.Tensor:
+    def prompt(self, epoch: int) -> "torch.Tensor":
         """Return the prompt after ``epoch`` epochs, shape (n, d); float16 as float32."""
         if epoch not in self.prompt_epochs:
             kept = f"keeps {self.prompt_epochs}" if self.prompt_epochs else "keeps no prompts"
             raise InputError("epoch", epoch, f"run {self.id} {kept}")
         found = self._prompts()[f"epoch_{epoch:04d}"]
-        return found.float() if found.dtype == torch.float16 else found
+        return found.float() if found.dtype.itemsize == 2 else found
 
     def apart(self, *, analysed: bool = False) -> Parts:
         """All of it, as a pack takes it; ``analysed``: with topology, computed if it is missing."""
@@ -173,9 +172,11 @@ class Run:
         show = [epoch for epoch in prompts if epoch % every == 0 or epoch == last]
         return analyse([prompts], show=[show])[0][part]
 
-    def _prompts(self) -> dict[str, torch.Tensor]:
+    def _prompts(self) -> dict[str, "torch.Tensor"]:
         if parts := self._packed():
             return {f"epoch_{epoch:04d}": it for epoch, it in parts.prompts.items()}
+        from safetensors.torch import load_file
+
         return load_file(self._file(PROMPTS))
 
     def _file(self, name: str) -> Path:
@@ -442,7 +443,9 @@ class Store:
             _write_record(folder, {k: v for k, v in parts.record.items() if k not in sealed})
 
 
-def _save_prompts(folder: Path, prompts: Mapping[int, torch.Tensor]) -> None:
+def _save_prompts(folder: Path, prompts: Mapping[int, "torch.Tensor"]) -> None:
+    from safetensors.torch import save_file
+
     named = {f"epoch_{epoch:04d}": prompt for epoch, prompt in prompts.items()}
     save_file(named, folder / PROMPTS)
 
@@ -471,7 +474,7 @@ def summary(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def kept_prompts(result: "RunResult") -> dict[int, torch.Tensor]:
+def kept_prompts(result: "RunResult") -> dict[int, "torch.Tensor"]:
     """Prompts a stored run keeps: every ``snapshot_every`` epochs, and at its last check."""
     last = max(result.prompts)
     every = result.spec.snapshot_every

@@ -153,7 +153,7 @@ def check_prompts(path: Path, shape: list[int]) -> None:
     ValueError, OSError, safetensors.SafetensorError
         Naming the prompt.
     """
-    with safe_open(path, "pt") as file:
+    with safe_open(path, "np") as file:
         for name in file.keys():  # noqa: SIM118
             told = file.get_slice(name)
             if not PROMPT_NAME.fullmatch(name):
