@@ -13,7 +13,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,tensorboard,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,dev]'
 	$(BIN)/tsp model install $(MODEL)
 	touch $@
 

@@ -34,7 +34,8 @@ def canonical(name):
 def requirements():
     extras = PROJECT["optional-dependencies"].values()
     groups = [PROJECT["dependencies"], *extras]
-    return [Requirement(line) for group in groups for line in group]
+    found = [Requirement(line) for group in groups for line in group]
+    return [it for it in found if it.name != PROJECT["name"]]
 
 
 def test_every_constraint_is_one_exact_version():
@@ -65,9 +66,16 @@ def test_the_conda_environment_is_the_same_one():
     (python,) = [it.split("=")[1] for it in conda if it.startswith("python=")]
     assert SpecifierSet(PROJECT["requires-python"]).contains(f"{python}.0")
     (by_pip,) = [it["pip"] for it in told["dependencies"] if isinstance(it, dict)]
-    extras = ",".join(PROJECT["optional-dependencies"])
-    assert by_pip == ["-c constraints.txt", f"-e .[{extras}]"]
-    assert f"-c constraints.txt -e '.[{extras}]'" in (ROOT / "Makefile").read_text()
+    assert by_pip == ["-c constraints.txt", "-e .[book,dev]"]
+    assert "-c constraints.txt -e '.[book,dev]'" in (ROOT / "Makefile").read_text()
+
+
+def test_who_develops_has_every_extra():
+    (own,) = [it for it in map(Requirement, DEV) if it.name == PROJECT["name"]]
+    assert own.extras | {"book", "dev"} == set(PROJECT["optional-dependencies"])
+
+
+DEV = PROJECT["optional-dependencies"]["dev"]
 
 
 def test_a_wheel_carries_the_problems_and_the_papers_tables(tmp_path):
