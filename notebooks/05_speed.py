@@ -57,6 +57,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from IPython.display import display
 from myst_nb import glue
 
 from tsp import models
@@ -405,11 +406,38 @@ assert faster(1 - 0.5, 2) < faster(0.5, 1e12)
 # ```{solution-end}
 # ```
 #
+# ## Ten thousand stored runs
+#
+# What lists, reports or tabulates runs should not grow slow with them. A store of copies of the published runs, with other seeds and
+# problems, is read by every command and table in a process of its own: once by one that has never seen the store, and once
+# again. The first time every file is hashed, checked and parsed; what was read is remembered in the cache folder, by the
+# size, the times and the place of every file, and read again once one of them differs. `tsp runs verify` remembers nothing and reads
+# every byte.
+
+# %% tags=["hide-input"]
+file = folder / "load.json"
+strained = pd.DataFrame(json.loads(file.read_text()) if file.is_file() else [])
+if strained.empty:
+    print("not measured: tsp bench --load", file)
+else:
+    strained["when"] = strained["first"].map({True: "first", False: "again"})
+    strained["MB"] = strained.bytes / 1e6
+    wide = strained.pivot(index="name", columns=["stored", "when"], values=["seconds", "MB"])
+    order = strained.name.drop_duplicates()
+    columns = [(it, "folders", when) for when in ("first", "again") for it in ("seconds", "MB")]
+    columns += [(it, "packs", "again") for it in ("seconds", "MB")]
+    shown = wide.loc[order, columns]
+    shown.columns = [f"{stored}, {when}: {it}" for it, stored, when in columns]
+    formats = {name: "{:.1f}" if name.endswith("seconds") else "{:.0f}" for name in shown}
+    display(table(shown, formats))
+
+# %% [markdown]
 # ## Measure it yourself
 #
 # ```bash
 # mkdir mine
 # tsp bench --json mine/bench.json            # takes a while: whole runs, three times on each side
 # tsp bench --roundings mine/roundings.json
+# tsp bench --load mine/load.json             # ten thousand runs, a quarter of an hour
 # papermill notebooks/05_speed.ipynb mine/05_speed.ipynb -p measurements mine
 # ```

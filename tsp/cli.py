@@ -615,11 +615,12 @@ def _readable_store(runs: Path | None) -> Any:
 @contextmanager
 def _still(runs: Path | None) -> Iterator[Any]:
     """A store that is looked through once; what is read of it stays until the command ends."""
-    gc.disable()  # nor is there anything to collect: to look for it would take a tenth of the time
+    usual = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 20)  # to look oftener for what could go takes a tenth of the time
     try:
         yield _readable_store(runs).still()
     finally:
-        gc.enable()
+        gc.set_threshold(*usual)
 
 
 def _warn_damaged(store: Any) -> None:

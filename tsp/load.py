@@ -32,26 +32,20 @@ COMMANDS = {
     "tsp runs verify": ["runs", "verify"],  # reads every byte, so it may take its time
 }
 TABLES = {
-    "table2": "tables.table2(store)",
-    "table2_runs": "tables.table2_runs(store)",
-    "table3": "tables.table3(store)",
-    "table3_tests": "tables.table3_tests(store)",
-    "table4": "tables.table4(store)",
-    "claims": "tables.claims(store)",
-    "pairs": "tables.pairs(store)",
-    "trained": "tables.trained(store)",
-    "weighted": "tables.weighted(store)",
-    "losses": "tables.load_losses(store)",
-    "topology": "tables.load_topology(store)",
-    "study": "study(store, ['n_tokens'], base={'n_tokens': 40})",
-    "systems": "systems(store)",
+    **{
+        name: f"from tsp import tables; tables.{name}(store)"
+        for name in ("table2", "table2_runs", "table3", "table3_tests", "table4", "claims")
+    },
+    **{
+        name: f"from tsp import tables; tables.{name}(store)"
+        for name in ("pairs", "trained", "weighted", "load_losses", "load_topology")
+    },
+    "study": "from tsp.studies import study; study(store, ['n_tokens'], base={'n_tokens': 40})",
+    "systems": "from tsp.systems import systems; systems(store)",
 }
 CLI = "from tsp.cli import main; main()"
 TABLE = """
-from tsp import tables
 from tsp.runs import Store
-from tsp.studies import study
-from tsp.systems import systems
 store = Store({store!r})
 {call}
 """
