@@ -127,7 +127,8 @@ def _left(jobs: list[Job], store: Store) -> list[Job]:
     stored = [i for i in ids if i in store]
     if len(stored) == len(jobs):
         return []
-    others = {i for i in stored if store.read(i).record.get("together") != ids}
+    missing = set(ids).difference(stored)
+    others = {i for i in stored if missing.isdisjoint(store.read(i).record.get("together") or ())}
     return [job for job in jobs if job.id not in others]
 
 

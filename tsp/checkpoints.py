@@ -198,5 +198,5 @@ def _restore(run: Member, told: Mapping[str, Any], tensors: Mapping[str, torch.T
     run.steps, run.solved = told["steps"], told["solved"]
     run.answered = {k: tuple(ids) for k, ids in told["answered"]}
     run.result.epochs, run.result.checks = told["epochs"], told["checks"]
-    run.result.prompts = {epoch: tensors[str(epoch)] for epoch in told["checked"]}
+    run.result.prompts = {epoch: tensors[str(epoch)].clone() for epoch in told["checked"]}
     run.result.failure = told["failure"]

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -698,7 +698,8 @@ def _stopping(seconds: float) -> Iterator[Any]:
     from tsp.stopping import on_signals
 
     def tell() -> None:
-        typer.echo("\nstopping at a checkpoint after this epoch; once more stops at once", err=True)
+        with suppress(OSError, RuntimeError):  # who read it may have gone with the same signal
+            typer.echo("\nstopping at a checkpoint after this epoch; again: at once", err=True)
 
     with on_signals(tell) as stop:
         yield Keeping(seconds, stop)
@@ -728,6 +729,10 @@ REMEDIES = {
     errno.ENOSPC: "free some space, or name another store with --runs",
     errno.EROFS: "name a store that can be written with --runs",
     errno.EACCES: "name a store that you may write with --runs",
+    **dict.fromkeys(
+        (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP),
+        "name a store on a file system that has locks, with --runs",
+    ),
     errno.ENOTDIR: "name another folder",
 }
 

@@ -12,6 +12,13 @@ WORK = ".work"  # in a store: locks, and checkpoints of banks that train
 POLL = 0.2  # seconds between two looks at a lock that another process holds
 
 
+def are_free(root: Path, names: Iterable[str]) -> bool:
+    """Whether nobody holds one of some names just now."""
+    locks = _taken(root / WORK, sorted(set(names)))
+    _release(root / WORK, locks or [])
+    return locks is not None
+
+
 @contextmanager
 def claimed(root: Path, names: Iterable[str], *, wait: bool = False) -> Iterator[bool]:
     """Hold the locks of some names in a store, all of them or none, and say which.
@@ -67,7 +74,9 @@ def tidy(root: Path, done: Iterable[str]) -> None:
 def _taken(work: Path, names: list[str]) -> list[FileLock] | None:
     locks: list[FileLock] = []
     for name in names:
-        lock = FileLock(work / f"{name}.lock", timeout=0, thread_local=False)
+        lock = FileLock(
+            work / f"{name}.lock", timeout=0, thread_local=False, fallback_to_soft=False
+        )
         try:
             _acquire(work, lock)
         except Timeout:

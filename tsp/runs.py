@@ -230,7 +230,13 @@ class Store:
         return dict(sorted(found.items()))
 
     def __contains__(self, run_id: str) -> bool:
-        return self._place(run_id) is not None
+        place = self._place(run_id)
+        if place is None or place.suffix != ".parquet":
+            return place is not None
+        try:  # a run in a pack is not set aside when it is damaged: a folder takes its place
+            return bool(read_packed(place, run_id))
+        except DamagedPack:
+            return False
 
     def _place(self, run_id: str) -> Path | None:
         folder = self.root / run_id

@@ -14,9 +14,9 @@ from typing import Any, Protocol, TypeVar
 from tsp import models
 from tsp.atomic import replace_file
 from tsp.banks import Events, Job, Keeping, train_into
-from tsp.budget import fitted
+from tsp.budget import fitted, free_memory
 from tsp.errors import InputError
-from tsp.locks import claimed, tidy
+from tsp.locks import are_free, claimed, tidy
 from tsp.members import encode_all
 from tsp.precision import PRECISIONS, check_known, choose
 from tsp.runs import Store
@@ -95,7 +95,7 @@ def ensure(
     store
         Where they are, or will be.
     name
-        Of the plan: with a hash of the runs' ids it is ``plans/NAME-HASH.json`` in the store.
+        Of the plan, ``plans/NAME-DEVICE-HASH.json`` in the store, with a hash of the runs' ids.
     device
         As `tsp.models.load` takes it.
     precision
@@ -134,16 +134,17 @@ def ensure(
     check_known(precision)
     missing = [job for job in jobs if not _usable(store, job.id, events)]
     wishes = _wishes(jobs, store, precision)
-    path = _plan_path(store, name, jobs)
     failures: list[str] = []
     if missing:
         place = engine.place(device)
+        path = _plan_path(store, f"{name}-{place.split(':')[0]}", jobs)
         engine.check(missing[0], place, alone=len(jobs) == 1)  # fails before a plan is written
         size = bank or BANK.get(place.split(":")[0], BANK["cpu"])
         schedule = _schedule(path, jobs, missing, device=place, precision=precision, size=size)
         schedule.wishes, schedule.token_budget = wishes, token_budget
         failures = engine.train(schedule, store, events=events, keeping=keeping)
-    tidy(store.root, [path.stem, *(job.id for job in jobs if job.id in store)])
+    plans = [path.stem for path in (store.root / "plans").glob(f"{name}-*.json")]
+    tidy(store.root, [*plans, *(job.id for job in jobs if job.id in store)])
     if failures:
         raise FloatingPointError("; ".join(failures))
     return [job.id for job in jobs if job.id in store]
@@ -219,12 +220,15 @@ class Here:
     ) -> list[str]:
         """Train the banks in their order; those that another sweep is at come last."""
         failures: list[str] = []
-        waiting = schedule.missing(store)
+        waiting, told_of = schedule.missing(store), 0
         while waiting:
             held = []
             for number, jobs in waiting:
                 if asked := keeping.stop():
                     raise Stopped(asked, f"stopped before bank {number}")
+                if not are_free(store.root, [job.id for job in jobs]):
+                    held.append((number, jobs))
+                    continue
                 frozen = self.base.named(jobs[0].spec.model)
                 plan = schedule.plan(frozen.name, lambda: schedule.planned(frozen))  # noqa: B023
                 told = {"number": number, "banks": len(schedule.banks)}
@@ -235,7 +239,9 @@ class Here:
                 held += [(number, jobs)] if found is None else []
                 del frozen  # so that another model does not stand beside it
             if len(held) == len(waiting):
-                events.say(f"waiting for {len(held)} banks that another sweep trains")
+                if len(held) != told_of:
+                    told_of = len(held)
+                    events.say(f"waiting for {told_of} banks that another sweep trains")
                 time.sleep(PAUSE)
             waiting = [(k, jobs) for k, jobs in held if not _whole(jobs, store)]
         return failures
@@ -292,10 +298,14 @@ class Schedule:
                     self.write()
         return self.plans[model]
 
-    def planned(self, frozen: models.Frozen, plan: Plan | None = None) -> Plan:
-        """Make the plan of a model: its precision, and budgets that fit the free memory."""
+    def planned(self, frozen: models.Frozen, plan: Plan | None = None, *, beside: int = 1) -> Plan:
+        """Make the plan of a model: its precision, and budgets that fit the free memory.
+
+        ``beside``: so many banks train on the device at once.
+        """
         precision = choose(self.wishes.get(frozen.name, "auto"), frozen)
-        plan = _settings(self.banks, frozen, replace(plan or Plan(), precision=precision))
+        plan = replace(plan or Plan(), precision=precision)
+        plan = _settings(self.banks, frozen, plan, beside=beside)
         budget = self.token_budget
         return plan if budget is None else replace(plan, token_budget=budget)
 
@@ -339,7 +349,7 @@ def _usable(store: Store, run_id: str, events: Events) -> bool:
     return False
 
 
-def _settings(banks: list[list[Job]], frozen: models.Frozen, plan: Plan) -> Plan:
+def _settings(banks: list[list[Job]], frozen: models.Frozen, plan: Plan, *, beside: int) -> Plan:
     """Fit a plan's budgets to the free memory, for the longest problems of a model's runs."""
     found: list[tuple[RunSpec, list[models.Encoded]]] = []
     for job in (job for bank in banks for job in bank):
@@ -350,7 +360,8 @@ def _settings(banks: list[list[Job]], frozen: models.Frozen, plan: Plan) -> Plan
     if not longest:
         return plan
     specs, encoded = zip(*longest[: max(map(len, banks))], strict=True)
-    return fitted(plan, frozen, specs, encoded)
+    free = free_memory(str(frozen.device)) // beside if beside > 1 else None
+    return fitted(plan, frozen, specs, encoded, free=free)
 
 
 def _read_plans(path: Path) -> dict[str, Plan] | None:

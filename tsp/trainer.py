@@ -122,10 +122,10 @@ def train_bank(
         on_progress(bank.progress(epoch))
     while bank.advance(epoch):
         epoch += 1
+        if checkpoint:  # first, for nobody may be there to be told
+            checkpoint.reached(bank, epoch, before + time.perf_counter() - begun)
         if on_progress:
             on_progress(bank.progress(epoch))
-        if checkpoint:
-            checkpoint.reached(bank, epoch, before + time.perf_counter() - begun)
     if on_progress:  # the last checks are answered by now
         on_progress(bank.progress(epoch))
     seconds = (before + time.perf_counter() - begun) / len(runs)
