@@ -8,6 +8,7 @@ from tests.conftest import spec
 from tsp import cli, sweep
 from tsp.banks import Events, Keeping
 from tsp.runs import Store
+from tsp.stopping import on_signals
 
 torch.set_num_threads(1)
 
@@ -23,6 +24,26 @@ def specs(many=6, epochs=12):
         spec(regime="multi", method="ce", epochs=epochs // 2, seed=3, max_new_tokens=4),
     ]
     return told[:many]
+
+
+def cluster_specs():
+    """Six banks of one run each: those of another length are another bank's."""
+    told = {"n_tokens": 6, "max_new_tokens": 2, "check_every": 50}
+    return [spec(epochs=250 + k, seed=k, **told) for k in range(6)]
+
+
+def train_on(address, root, log):
+    """Train `cluster_specs` on a Ray cluster, as the command line does, and log every epoch."""
+    from tsp.cluster import Ray
+
+    def note(text):
+        with open(log, "a") as file:
+            file.write(f"{text}\n")
+
+    events = Events(progress=lambda now: note(f"epoch {now.bank} {now.epoch}"), say=note)
+    with on_signals(lambda: note("asked")) as stop:
+        told = {"name": "x", "events": events, "keeping": Keeping(0.0, stop)}
+        sweep.ensure(cluster_specs(), Store(root), engine=Ray(address), **told)
 
 
 def train(root, log="", every=0.0):

@@ -2,14 +2,16 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 
-from tests.conftest import spec
 from tests.faults import same_bytes
+from tests.faults_at_work import cluster_specs as specs
 from tsp.banks import Events, Keeping
 from tsp.errors import InputError
 from tsp.experiments import experiment_specs
@@ -43,12 +45,6 @@ def engine(cluster):
     return Ray(cluster.address)
 
 
-def specs():
-    """Six banks of one run each: those of another length are another bank's."""
-    told = {"n_tokens": 6, "max_new_tokens": 2, "check_every": 50}
-    return [spec(epochs=250 + k, seed=k, **told) for k in range(6)]
-
-
 class Watch:
     """Notes what a sweep tells, by the node that a bank is on."""
 
@@ -76,7 +72,7 @@ class Watch:
         return [line.split(" loads ")[0] for line in self.said if " loads " in line]
 
 
-def test_a_node_is_killed_and_every_run_is_there_once(tmp_path, cluster):
+def test_a_node_is_killed_and_every_run_is_there_once(tmp_path, cluster, alone):
     watch, second = Watch(), cluster.second.node_id
     lost = []
 
@@ -85,7 +81,7 @@ def test_a_node_is_killed_and_every_run_is_there_once(tmp_path, cluster):
             lost.append((now.bank, now.epoch))
             cluster.remove_node(cluster.second, allow_graceful=False)
 
-    store, told = Store(tmp_path / "cluster"), specs()
+    store, told = Store(tmp_path), specs()
     keeping, where = Keeping(every=0), engine(cluster)
     events = watch.events(kill_the_second)
     ids = ensure(told, store, name="x", events=events, keeping=keeping, engine=where)
@@ -94,18 +90,75 @@ def test_a_node_is_killed_and_every_run_is_there_once(tmp_path, cluster):
     assert watch.begun.count(bank) == 2  # elsewhere
     again = watch.seen[watch.seen.index((bank, epoch)) + 1 :]
     assert next(e for b, e in again if b == bank) >= epoch  # from its checkpoint on
-    assert len(watch.loads) == len(set(watch.loads))  # once a worker
-    assert len(watch.begun) > len(watch.loads)
-    torch.set_num_threads(1)
-    alone = Store(tmp_path / "local")
-    ensure(told, alone, name="x", device="cpu", token_budget=plan_of(store)["token_budget"])
-    assert same_bytes(store.root, alone.root) == []
+    assert len(watch.loads) == len(set(watch.loads)) == 2  # once a worker
+    assert len(watch.begun) == 7
+    assert same_bytes(store.root, alone) == []
     assert not (store.root / WORK).exists()
 
 
-def plan_of(store):
-    """Plan of a store's runs."""
-    return store.read(store.ids()[0]).record["plan"]
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The same runs by the engine `local`, one thread."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("local")
+    ensure(specs(), Store(root), name="x", device="cpu", token_budget=4096)
+    return root
+
+
+def driver(cluster, root, log):
+    """A sweep in a process of its own."""
+    code = "from tests.faults_at_work import train_on; import sys; train_on(*sys.argv[1:])"
+    words = [sys.executable, "-c", code, cluster.address, str(root), str(log)]
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+
+
+def until(log, pattern, process):
+    """Wait until a sweep has logged something."""
+    end = time.monotonic() + 120
+    while not (log.exists() and re.search(pattern, log.read_text())):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_driver_is_killed_and_another_goes_on(tmp_path, cluster, alone):
+    root, log = tmp_path / "runs", tmp_path / "log"
+    process = driver(cluster, root, log)
+    until(log, r"epoch \d (3|4|5|6)\d\n", process)
+    process.kill()
+    process.wait()
+    before = len(log.read_text())
+    process = driver(cluster, root, log)
+    assert process.wait() == 0, process.stderr.read()
+    again = log.read_text()[before:]
+    first = dict(reversed(re.findall(r"epoch (\d) (\d+)\n", again)))
+    assert any(int(epoch) > 20 for epoch in first.values())  # from a checkpoint on
+    assert same_bytes(root, alone) == []
+    assert not (root / WORK).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_driver_brings_every_bank_to_a_checkpoint(tmp_path, cluster, number):
+    root, log = tmp_path / "runs", tmp_path / "log"
+    process = driver(cluster, root, log)
+    until(log, r"epoch \d (3|4|5|6)\d\n", process)
+    process.send_signal(number)
+    assert process.wait() == 1
+    assert "Stopped: stopped; every bank that had begun is at a checkpoint" in process.stderr.read()
+    assert list(root.glob(f"{WORK}/*/state.json"))
+    assert not list(root.glob(f"{WORK}/*.lock"))
+
+
+def test_a_bank_that_cannot_be_stored_does_not_cost_the_others(tmp_path, cluster):
+    bad = jobs_of(specs())[2].id
+    (tmp_path / WORK).mkdir()
+    (tmp_path / WORK / bad).write_text("a file where its checkpoint would be")
+    told = {"name": "x", "engine": engine(cluster), "keeping": Keeping(every=0)}
+    watch = Watch()
+    with pytest.raises(OSError, match=bad):
+        ensure(specs(), Store(tmp_path), events=watch.events(), **told)
+    assert len(Store(tmp_path).ids()) == 5
+    assert any(line.startswith("bank 3: ") and bad in line for line in watch.said)
 
 
 def test_a_sweep_on_a_cluster_stops_at_checkpoints_and_goes_on(tmp_path, cluster):
@@ -127,10 +180,17 @@ def test_what_is_wrong_on_a_node_is_said_in_one_line(tmp_path, cluster, monkeypa
     store, told = Store(tmp_path), {"engine": engine(cluster)}
     with pytest.raises(InputError, match="device = 'cuda': no node of the cluster has a GPU"):
         ensure(specs(), store, device="cuda", **told)
-    monkeypatch.setattr("tsp.cluster._made", lambda: {"Python": "2.7", "tsp": "0", "commit": ""})
+    monkeypatch.setattr("tsp.cluster.made", lambda: {"Python": "2.7"})
     with pytest.raises(InputError, match=r"address = .*this node has Python 3.*what the driver"):
         ensure(specs(), store, **told)
     monkeypatch.undo()
+    monkeypatch.setattr("tsp.cluster.banks_hash", lambda plan: "another")
+    with pytest.raises(InputError, match=r"runs = .* is not shared with node"):
+        ensure(specs(), store, **told)
+    monkeypatch.undo()
+    for device in ("cuda:1", "balanced"):
+        with pytest.raises(InputError, match=f"device = '{device}': a worker has one device"):
+            ensure(specs(), store, device=device, **told)
     missing = specs()[0].but(model="tiny-lama")
     with pytest.raises(InputError, match="model = 'tiny-lama': choose one of"):
         ensure([missing], store, **told)

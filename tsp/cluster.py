@@ -1,28 +1,24 @@
-"""Out of one machine: the banks of a sweep as tasks of a Ray cluster, into one shared store."""
+"""Out of one machine: the banks of a sweep on a Ray cluster, into one shared store."""
 
 import logging
 import os
-import platform
+import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 
 from tsp import models
-from tsp.banks import Events, Job, Keeping, train_into
+from tsp.banks import Events, Job, Keeping
 from tsp.errors import InputError
 from tsp.members import encode_all
-from tsp.provenance import commit, versions
 from tsp.runs import Store
-from tsp.spec import RunSpec
 from tsp.stopping import Stopped
-from tsp.sweep import PAUSE, BaseModel, Schedule
-from tsp.tasks import Problem
+from tsp.sweep import PAUSE, Schedule
 from tsp.trainer import Plan
 
 try:
@@ -31,9 +27,10 @@ try:
 except ImportError as error:
     raise InputError("engine", "ray", "needs Ray: pip install 'tsp[ray]'") from error
 
-TRIES = 5  # more times a bank is begun elsewhere when its worker or node is lost
-TELL = 0.5  # seconds between two reports of a bank
-Message = tuple[str, int, Any]  # what, number of the bank, more
+from tsp.workers import HELD, STOPPED, Board, Sent, Worker, banks_hash, made, sent  # needs Ray
+
+TRIES = 5  # times that a bank is begun elsewhere when its worker or node is lost
+LOOK = 0.5  # seconds between two looks at what workers tell
 
 
 @dataclass
@@ -49,26 +46,22 @@ class Ray:
     Raises
     ------
     InputError
-        If Ray is not installed or no cluster answers.
+        If Ray is not installed, no cluster answers or none of its nodes has such a device.
     """
 
     address: str = ""
-    threads: int = field(default=1, init=False)
 
     def place(self, device: str) -> str:
         """Device of the workers: ``auto`` is a GPU if the cluster has one."""
         if not ray.is_initialized():
             _connect(self.address)
-        whole = ray.cluster_resources()
+        gpus = ray.cluster_resources().get("GPU")
         if device == "auto":
-            device = "cuda" if whole.get("GPU") else "cpu"
-        if device in models.DIVIDED:
-            remedy = "a bank has one GPU here; try auto, or --engine local"
-            raise InputError("device", device, remedy)
-        if device.startswith("cuda") and not whole.get("GPU"):
+            device = "cuda" if gpus else "cpu"
+        if device not in ("cpu", "cuda"):
+            raise InputError("device", device, "a worker has one device; say auto, cpu or cuda")
+        if device == "cuda" and not gpus:
             raise InputError("device", device, "no node of the cluster has a GPU; try auto or cpu")
-        nodes = [it["Resources"].get("CPU", 0) for it in ray.nodes() if it["Alive"]]
-        self.threads = int(max(1, min(torch.get_num_threads(), max(nodes))))
         return device
 
     def check(self, job: Job, place: str, *, alone: bool) -> None:
@@ -81,268 +74,224 @@ class Ray:
         self, schedule: Schedule, store: Store, *, events: Events, keeping: Keeping
     ) -> list[str]:
         """Train banks wherever there is room; a bank whose worker is lost begins elsewhere."""
-        driver = _Driver(self.threads, schedule, store, events, keeping)
-        return driver.work()
+        driver = _Driver(schedule, Store(store.root.resolve()), events, keeping)
+        try:
+            return driver.work()
+        finally:
+            driver.dismiss(list(driver.workers))
 
 
 def _connect(address: str) -> None:
     """Join a cluster, or begin one of this machine alone."""
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
     host, _, port = address.rpartition(":")
     try:
         if host and port.isdecimal() and "/" not in host:  # Ray ends the process if none is there
             socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address=address or None, log_to_driver=False, logging_level=logging.ERROR)
+        asks = signal.getsignal(signal.SIGTERM)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        if callable(asks):  # Ray has put its own in its place, which ends the process
+            signal.signal(signal.SIGTERM, asks)
     except (OSError, ValueError, RuntimeError, OverflowError) as error:
         advice = f"no Ray cluster answers ({error}); `ray start --head` begins one"
-        raise InputError("address", address or "auto", advice) from error
+        raise InputError("address", address, advice) from error
+
+
+class Room(NamedTuple):
+    """How the nodes of a cluster are shared out: each worker has one bank at a time."""
+
+    threads: int  # of a worker
+    workers: int  # in the cluster
+    beside: int  # at most on one device
+
+    @classmethod
+    def of(cls, nodes: Sequence[Mapping[str, float]], device: str) -> "Room":
+        """Share out nodes, given by what they have of ``CPU`` and ``GPU``.
+
+        A GPU takes one worker, with its part of the node's processors; without GPUs a worker has
+        as many threads as torch takes here, or as the largest node has.
+        """
+        if device == "cuda":
+            gpus = [it for it in nodes if it.get("GPU", 0) >= 1 and it.get("CPU", 0) >= 1]
+            parts = [int(it["CPU"] // it["GPU"]) for it in gpus]
+            fit = sum(int(min(it["GPU"], it["CPU"])) for it in gpus)
+            return cls(max(1, min(parts, default=1)), fit, 1)
+        cores = [int(it.get("CPU", 0)) for it in nodes]
+        threads = max(1, min(torch.get_num_threads(), max(cores, default=1)))
+        fits = [own // threads for own in cores]
+        return cls(threads, sum(fits), max(fits, default=0))
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    return [it["Resources"] for it in ray.nodes() if it["Alive"]]
 
 
 class _Driver:
     """The side that has the schedule: hands out banks, shows how they go, asks them to stop."""
 
-    def __init__(
-        self, threads: int, schedule: Schedule, store: Store, events: Events, keeping: Keeping
-    ) -> None:
-        self.threads, self.schedule, self.events, self.keeping = threads, schedule, events, keeping
-        self.store = Store(store.root.resolve())
-        node = ray.get_runtime_context().get_node_id()
-        here = NodeAffinitySchedulingStrategy(node, soft=False)
-        self.board: Any = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
-        self.asked = 0
+    def __init__(self, schedule: Schedule, store: Store, events: Events, keeping: Keeping) -> None:
+        self.schedule, self.store = schedule, store
+        self.events, self.keeping = events, keeping
+        here = ray.get_runtime_context().get_node_id()
+        near = NodeAffinitySchedulingStrategy(here, soft=False)
+        self.board: Any = ray.remote(Board).options(num_cpus=0, scheduling_strategy=near).remote()
+        self.threads = Room.of(_nodes(), schedule.device).threads
+        self.workers: set[Any] = set()
+        self.idle: list[Any] = []
+        self.running: dict[Any, tuple[Any, int]] = {}  # by the call: worker, number of the bank
+        self.queue = deque(number for number, _ in schedule.missing(store))
+        self.tries: Counter[int] = Counter()
         self.failures: list[str] = []
-        self.running: dict[Any, int] = {}
+        self.errors: list[BaseException] = []
+        self.left_out: set[str] = set()
 
     def work(self) -> list[str]:
-        missing = self.schedule.missing(self.store)
-        for model in dict.fromkeys(jobs[0].spec.model for _, jobs in missing):
+        for model in dict.fromkeys(self.bank(number)[0].spec.model for number in self.queue):
             self.schedule.plan(model, lambda: self.planned(model))  # noqa: B023
-        for number, _ in missing:
-            self.begin(number)
-        while self.running:
-            done, _ = ray.wait(list(self.running), timeout=TELL)
+        asked = 0
+        while self.queue or self.running:
+            asked = asked or self.listen()
+            self.hire()
+            self.assign()
+            done, _ = ray.wait(list(self.running), timeout=LOOK) if self.running else ([], [])
             self.show()
-            for ref in done:
-                self.finish(ref)
-            self.listen()
-        if self.asked and self.schedule.missing(self.store):
-            raise Stopped(self.asked, "stopped; every bank that had begun is at a checkpoint")
+            for call in done:
+                self.finish(call)
+        self.show()
+        if self.errors:
+            raise self.errors[0]
+        if asked and self.schedule.missing(self.store):
+            raise Stopped(asked, "stopped; every bank that had begun is at a checkpoint")
+        self.check_stored()
         return self.failures
 
-    def task(self, function: Callable[..., Any]) -> Any:
-        gpus = 1 if self.schedule.device.startswith("cuda") else 0
-        told = {"num_cpus": self.threads, "num_gpus": gpus, "max_retries": TRIES}
-        return ray.remote(function).options(**told)
+    def bank(self, number: int) -> list[Job]:
+        return self.schedule.banks[number - 1]
+
+    def hire(self) -> None:
+        """Have as many workers as there is room and work for; nodes may have come since."""
+        room = Room.of(_nodes(), self.schedule.device)
+        if not room.workers and not self.running:
+            told = f"no node has room for a worker of {self.threads} threads"
+            raise InputError("address", "ray", told)
+        busy = sum(number > 0 for _, number in self.running.values())
+        while len(self.workers) < min(room.workers, len(self.queue) + busy):
+            self.hired()
+
+    def hired(self) -> Any:
+        """Ask Ray for a worker; it is idle when it answers."""
+        gpu = self.schedule.device == "cuda"
+        told = {"num_cpus": 1 if gpu else self.threads, "num_gpus": int(gpu), "max_restarts": 0}
+        worker: Any = ray.remote(Worker).options(**told).remote(self.board)
+        self.workers.add(worker)
+        self.running[worker.ready.remote()] = (worker, 0)
+        return worker
 
     def planned(self, model: str) -> Plan:
         """Have a worker plan, because the memory that counts is there."""
-        jobs = [[_sent(job) for job in bank] for bank in self.schedule.banks]
-        schedule = self.schedule
-        told = (model, schedule.device, dict(schedule.wishes), schedule.token_budget)
-        return _got(self.task(_planned).remote(jobs, *told, self.threads))
+        told = (model, self.schedule.device, dict(self.schedule.wishes), self.schedule.token_budget)
+        jobs = [[sent(job) for job in bank] for bank in self.schedule.banks]
+        for _ in range(TRIES):
+            worker = next(iter(self.workers), None) or self.hired()
+            room = Room.of(_nodes(), self.schedule.device)
+            call = worker.plan.remote(jobs, *told, self.threads, room.beside)
+            while not ray.wait([call], timeout=LOOK)[0]:
+                if asked := self.keeping.stop():
+                    raise Stopped(asked, "stopped before a bank began")
+            try:
+                return ray.get(call)
+            except ray.exceptions.RayTaskError as error:
+                raise (error.cause or error) from None
+            except ray.exceptions.RayActorError as error:
+                self.dismiss([worker])
+                lost: BaseException = error
+        raise lost
 
-    def begin(self, number: int) -> None:
-        jobs = [_sent(job) for job in self.schedule.banks[number - 1]]
-        plan = self.schedule.plans[jobs[0][0]["model"]]
-        sent = _Sent(
-            root=str(self.store.root),
-            marker=self.schedule.path.name,
-            device=self.schedule.device,
-            plan=plan,
-            number=number,
-            banks=len(self.schedule.banks),
-            every=self.keeping.every,
-            made=_made(),
-        )
-        self.running[self.task(_bank).remote(sent, jobs, self.board)] = number
+    def assign(self) -> None:
+        while self.idle and self.queue:
+            number = self.queue.popleft()
+            jobs = self.bank(number)
+            told = Sent(
+                root=str(self.store.root),
+                plan_file=self.schedule.path.name,
+                banks_hash=banks_hash(self.schedule.path),
+                device=self.schedule.device,
+                plan=self.schedule.plans[jobs[0].spec.model],
+                number=number,
+                banks=len(self.schedule.banks),
+                every=self.keeping.every,
+                made=made(),
+            )
+            worker = self.idle.pop()
+            self.running[worker.train.remote(told, [sent(job) for job in jobs])] = (worker, number)
+        if not self.queue:
+            self.dismiss(self.idle)
 
-    def finish(self, ref: Any) -> None:
-        number = self.running.pop(ref)
-        found = _got(ref)
+    def finish(self, call: Any) -> None:
+        """Take what a call gave: a worker is ready, a bank is done, or one of them is lost."""
+        worker, number = self.running.pop(call)
+        try:
+            found = ray.get(call)
+        except ray.exceptions.RayActorError as error:
+            self.dismiss([worker])
+            self.lost(number, error)
+            return
+        except ray.exceptions.RayTaskError as error:
+            found = []
+            self.failed(number, error.cause or error)
+        self.idle.append(worker)
         if found == HELD:
             time.sleep(PAUSE)
-            self.begin(number)
-        elif found != STOPPED:
+            self.queue.append(number)
+        elif number and found != STOPPED:
             self.failures += found
 
-    def listen(self) -> None:
+    def lost(self, number: int, error: BaseException) -> None:
+        self.tries[number] += 1
+        if self.tries[number] > TRIES:
+            self.failed(number, error)
+        elif number:
+            self.events.say(f"bank {number}: its worker was lost; it begins elsewhere")
+            self.queue.appendleft(number)
+
+    def failed(self, number: int, error: BaseException) -> None:
+        """Note an error; the other banks go on."""
+        self.errors.append(error)
+        self.events.say(f"bank {number}: {' '.join(str(error).split())}")
+
+    def dismiss(self, workers: Sequence[Any]) -> None:
+        for worker in list(workers):
+            self.workers.discard(worker)
+            self.idle = [it for it in self.idle if it is not worker]
+            ray.kill(worker)
+
+    def listen(self) -> int:
         """Pass on that somebody asked to stop: who trains does so at a checkpoint, none begins."""
         asked = self.keeping.stop()
-        if asked and not self.asked:
-            self.asked = asked
+        if asked:
+            self.queue.clear()
             ray.get(self.board.ask.remote(asked))
+        return asked
 
     def show(self) -> None:
-        banks = self.schedule.banks
         for what, number, more in ray.get(self.board.drain.remote()):
-            jobs = banks[number - 1]
             if what == "begin":
                 ids, peak = more
-                chosen = [job for job in jobs if job.id in ids]
-                self.events.begin(chosen, number, len(banks), peak)
+                chosen = [job for job in self.bank(number) if job.id in ids]
+                self.events.begin(chosen, number, len(self.schedule.banks), peak)
             elif what == "left_out":
-                (job,) = (job for job in jobs if job.id == more[0])
+                self.left_out.add(more[0])
+                (job,) = (job for job in self.bank(number) if job.id == more[0])
                 self.events.left_out(job, more[1])
             elif what == "stored":
-                self.events.stored([job for job in jobs if job.id in more])
+                self.events.stored([job for job in self.bank(number) if job.id in more])
             else:
                 getattr(self.events, what)(more)
 
-
-STOPPED, HELD = "stopped", "held"
-
-
-class _Board:
-    """An actor beside the driver: workers write what happens on it and read whether to stop."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-        self.asked = 0
-
-    def tell(self, message: Message) -> int:
-        self.messages.append(message)
-        return self.asked
-
-    def drain(self) -> list[Message]:
-        found, self.messages = self.messages, []
-        return found
-
-    def ask(self, number: int) -> None:
-        self.asked = number
-
-
-@dataclass(frozen=True)
-class _Sent:
-    """What a worker is told of a bank, besides its runs."""
-
-    root: str
-    marker: str
-    device: str
-    plan: Plan
-    number: int
-    banks: int
-    every: float
-    made: Mapping[str, str]
-
-
-def _sent(job: Job) -> tuple[dict[str, Any], list[Problem], str]:
-    return job.spec.to_dict(), job.problems, job.id
-
-
-def _jobs(sent: Sequence[tuple[dict[str, Any], list[Problem], str]]) -> list[Job]:
-    return [Job(RunSpec.from_dict(spec), problems, run_id) for spec, problems, run_id in sent]
-
-
-def _got(ref: Any) -> Any:
-    """What a task returned; what it raised, as if it had been raised here."""
-    try:
-        return ray.get(ref)
-    except ray.exceptions.RayTaskError as error:
-        raise (error.cause or error) from None
-
-
-def _made() -> dict[str, str]:
-    """What has to be the same on every node, or runs would not say what they were made with."""
-    return {"Python": platform.python_version(), "tsp": versions()["tsp"], "commit": commit()}
-
-
-_models: dict[
-    str, BaseModel
-] = {}  # of a worker process, which Ray uses for one bank after the other
-
-
-def _loaded(
-    name: str, device: str, say: Callable[[str], None] = lambda text: None
-) -> models.Frozen:
-    base = _models.setdefault(device, BaseModel(device))
-    if not base.holds(name):
-        say(f"{_here()} loads {name}")
-    return base.named(name)
-
-
-def _here() -> str:
-    node = ray.get_runtime_context().get_node_id()[:6]
-    return f"worker {os.getpid()} of node {node} ({platform.node()})"
-
-
-def _planned(
-    banks: list[list[Any]],
-    model: str,
-    device: str,
-    wishes: dict[str, str],
-    token_budget: int | None,
-    threads: int,
-) -> Plan:
-    found = [_jobs(bank) for bank in banks]
-    schedule = Schedule(Path(), device, {}, found, wishes, token_budget)
-    torch.set_num_threads(threads)
-    frozen = _loaded(model, device, lambda text: None)
-    return schedule.planned(frozen, Plan(threads=threads))
-
-
-def _bank(sent: _Sent, jobs: list[Any], board: Any) -> list[str] | str:
-    """Train one bank on a worker."""
-    voice = _Voice(board, sent.number)
-    if voice.asked:
-        return STOPPED
-    root, found = Path(sent.root), _jobs(jobs)
-    _check_node(sent, root, found)
-    frozen = _loaded(found[0].spec.model, sent.device, lambda text: voice.tell("say", text))
-    keeping = Keeping(sent.every, lambda: voice.asked)
-    try:
-        failures = train_into(
-            Store(root),
-            found,
-            frozen,
-            sent.plan,
-            number=sent.number,
-            banks=sent.banks,
-            events=voice.events(),
-            keeping=keeping,
-        )
-    except Stopped:
-        return STOPPED
-    return HELD if failures is None else failures
-
-
-def _check_node(sent: _Sent, root: Path, jobs: Sequence[Job]) -> None:
-    """See that a node has the same store, code and model as the driver."""
-    node = platform.node()
-    if not (root / "plans" / sent.marker).is_file():
-        raise InputError("runs", root, f"is not shared with node {node}; name a folder that is")
-    if sent.made != _made():
-        told = ", ".join(f"{name} {value}" for name, value in _made().items())
-        raise InputError("address", node, f"this node has {told}; install what the driver has")
-    for job in jobs:
-        name = job.spec.model
-        if job.spec.id(job.problems, model=models.fingerprint(name)) != job.id:
-            raise InputError("model", name, f"has other weights on node {node}")
-
-
-class _Voice:
-    """What a worker tells the driver, who may have gone: training goes on all the same."""
-
-    def __init__(self, board: Any, number: int) -> None:
-        self.board, self.number, self.asked, self.last = board, number, 0, 0.0
-        self.tell("say", f"bank {number}: {_here()}")
-
-    def tell(self, what: str, more: Any) -> None:
-        with suppress(ray.exceptions.RayError):
-            self.asked = ray.get(self.board.tell.remote((what, self.number, more)))
-
-    def events(self) -> Events:
-        """Events that send."""
-
-        def begin(jobs: Sequence[Job], number: int, banks: int, peak: int) -> None:
-            self.tell("begin", ([job.id for job in jobs], peak))
-
-        def progress(now: Any) -> None:
-            if now.epoch == now.epochs or time.monotonic() - self.last >= TELL:
-                self.last = time.monotonic()
-                self.tell("progress", now)
-
-        return Events(
-            begin,
-            progress,
-            lambda jobs: self.tell("stored", [job.id for job in jobs]),
-            lambda job, why: self.tell("left_out", (job.id, why)),
-        )
+    def check_stored(self) -> None:
+        """See that what workers say they have stored is here."""
+        missing = [job.id for _, jobs in self.schedule.missing(self.store) for job in jobs]
+        gone = [it for it in missing if it not in self.left_out and it not in self.store]
+        if gone and not self.failures:
+            remedy = f"lacks {len(gone)} runs that were trained; is it the same folder everywhere?"
+            raise InputError("runs", self.store.root, remedy)
