@@ -40,26 +40,29 @@ sizes = [64, 4]  # runs of a bank
 # ```
 #
 # The command that you start is the *driver*. It writes the plan (which runs are a bank, in which order, how each model is
-# computed) into the store, hands out the banks as Ray tasks, each with one GPU, or on a cluster without any with as many
-# processors as it has threads, and shows their progress.
-# A worker process loads the model once and keeps it for the banks that follow. It writes finished runs into the
-# store itself, in the same way as a sweep on one machine: whole or not at all.
+# computed) into the store, hands out the banks to Ray workers, and shows their progress. A worker has one GPU, or, on a cluster
+# without any, as many processors as torch would take on the driver's machine; it loads a model once and keeps it for the
+# banks that follow. It writes finished runs into the store itself, in the same way as a sweep on one machine: whole or not at
+# all.
 #
-# * The *store must be shared*: a folder that every node sees under the same name. A worker that does not find the driver's
-#   plan in it says so and trains nothing.
-# * Every node needs the same version of this package and of Python, and the same model weights; a worker compares all
-#   three with the driver's.
-# * If a *worker or a node is lost*, Ray begins its bank elsewhere, where it goes on from its last checkpoint in the store
-#   (`--checkpoint SECONDS`, 30 unless said otherwise).
+# * The *store must be shared*: a folder that every node sees under the same name, on a file system with locks (NFS from version
+#   4 on, Lustre mounted with `flock`). A worker that does not find the driver's plan in it says so and trains nothing.
+# * Every node needs the same Python and the same versions of this package, PyTorch, transformers and what else a run's numbers
+#   depend on; a worker compares them with the driver's, and the weights of a model that is read from a folder.
+# * If a *worker or a node is lost*, its bank begins elsewhere, and goes on from its last checkpoint in the store
+#   (`--checkpoint SECONDS`, 30 unless said otherwise). A bank that fails is told of at the end; the others go on.
 # * If the *driver* is lost, the same command goes on with the plan.
-# * `Ctrl-C`, or the `SIGTERM` that a scheduler sends before a job's time is up, brings every bank to a checkpoint first.
+# * `Ctrl-C` or `SIGTERM` to the driver brings every bank to a checkpoint first. A scheduler that ends a whole job ends the
+#   workers too; then the banks go on from their last checkpoints.
 # * Runs have the bytes that the engine `local` gives them on the same kind of machine with the same plan; a test kills one
-#   node of two and compares.
+#   node of two and compares ({doc}`../promises`).
+#
+# Ray's nodes talk in pickles, so whoever reaches their ports can run code on them: keep a cluster on a private network.
 #
 # ### A box with several GPUs
 #
 # ```bash
-# tsp sweep table3 --profile paper --engine ray          # begins a Ray of this machine alone, all its GPUs in it
+# tsp sweep table3 --profile paper --engine ray          # starts Ray on this machine only, with all its GPUs
 # ```
 #
 # ### Slurm
@@ -67,14 +70,13 @@ sizes = [64, 4]  # runs of a bank
 # ```bash
 # #!/bin/bash
 # #SBATCH --nodes=4 --ntasks-per-node=1 --gpus-per-node=8 --time=24:00:00
-# #SBATCH --signal=TERM@120                              # two minutes before the end: checkpoints
 # head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 # exec srun ray symmetric-run --address "$head:6379" --min-nodes "$SLURM_NNODES" -- \
 #   tsp sweep table3 --profile paper --runs "$SCRATCH/runs" --engine ray --address "$head:6379"
 # ```
 #
 # `ray symmetric-run` starts Ray on every node, the command on one, and ends Ray when that is done. Submitted again, the
-# job goes on.
+# job goes on from the checkpoints.
 #
 # ### Kubernetes
 #
@@ -104,8 +106,6 @@ sizes = [64, 4]  # runs of a bank
 #     workerGroupSpecs:
 #       - groupName: gpu
 #         replicas: 16
-#         minReplicas: 0
-#         maxReplicas: 64
 #         rayStartParams: {}
 #         template:
 #           spec:
@@ -119,7 +119,7 @@ sizes = [64, 4]  # runs of a bank
 #                 persistentVolumeClaim: {claimName: shared}
 # ```
 #
-# What was tried: Ray on one machine, in the tests with two nodes, and `ray symmetric-run` with one. Slurm and
+# What was tried: Ray on one machine, in the tests with two nodes and processors alone, and `ray symmetric-run` with one. GPUs, Slurm and
 # Kubernetes were not at hand, so that the two scripts above are untested.
 #
 # ## How far the paper's runs scale
@@ -180,6 +180,8 @@ devices = [1, 2, 4, 8, 16, 32, 64]
 found = {size: scaling(specs, cost, devices=devices, bank=size, loading=loading) for size in sizes}
 first, small = found[sizes[0]], found[sizes[-1]]
 glue("scaling-runs", len(specs), display=False)
+glue("scaling-many", sizes[0], display=False)
+glue("scaling-few", sizes[-1], display=False)
 glue("scaling-alone", float(first.hours.iloc[0]), display=False)
 glue("scaling-last", float(first.speedup.iloc[-1]), display=False)
 glue("scaling-small", float(small.speedup.iloc[-1]), display=False)
@@ -219,10 +221,10 @@ plt.show()
 
 # %% [markdown]
 # The {glue:text}`scaling-runs:d` runs would take one such GPU {glue:text}`scaling-alone:.1f` hours and the time of their checks. Sixty-four are
-# {glue:text}`scaling-last:.0f` times faster with the first size of a bank and {glue:text}`scaling-small:.0f` times with the last. *What
-# limits it is the longest bank* ({glue:text}`scaling-longest`): it takes {glue:text}`scaling-least:.0f` minutes, however many GPUs there are, and
-# a GPU that has no bank waits for it. With banks of the last size the longest takes {glue:text}`scaling-least-small:.0f`. So on many GPUs say
-# `--bank 4`; but a bank of few rows may leave a GPU half idle, which this calculation does not know and `tsp bench` measures
+# {glue:text}`scaling-last:.0f` times faster with banks of {glue:text}`scaling-many:d` and {glue:text}`scaling-small:.0f` times with banks of
+# {glue:text}`scaling-few:d`. *What limits it is the longest bank* ({glue:text}`scaling-longest`): it takes {glue:text}`scaling-least:.0f`
+# minutes, however many GPUs there are, and a GPU that has no bank waits for it; with banks of {glue:text}`scaling-few:d` the longest
+# takes {glue:text}`scaling-least-small:.0f`. So on many GPUs choose a smaller bank (`--bank`); but a bank of few rows may leave a GPU half idle, which this calculation does not know and `tsp bench` measures
 # ({doc}`05_speed`). Order matters too: long banks that are handed out last finish alone.
 #
 # The data do not limit it: a bank's state is a few prompts, written once in half a minute, and a finished run a few

@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import PLAN, problem, spec
@@ -20,6 +21,7 @@ from tests.faults import TENSORS, kill, run_in, same_bytes
 from tests.faults_at_work import train
 from tsp.checkpoints import Checkpoint, key_of
 from tsp.locks import WORK, claimed
+from tsp.packs import write_pack
 from tsp.runs import Store
 from tsp.stopping import Stopped
 from tsp.sweep import ensure, jobs_of
@@ -97,17 +99,19 @@ def test_a_bank_stopped_at_checkpoints_is_what_it_would_have_been(tmp_path, tiny
     own = [ANSWERS if it.regime == "multi" else [ANSWERS[k % 2]] for k, it in enumerate(told)]
     expected = train_bank(told, tiny(), own, plan=PLAN)
     key = key_of(["a"], PLAN, "cpu")
-    reached, results = [0], None
+    reached, results, rounds = [0], None, 0
     while results is None:
         seen = []
         stop = partial(enough, seen, often)
         point = Checkpoint(tmp_path / "a", key, every=0, stop=stop)
         again = {"plan": PLAN, "on_progress": seen.append, "checkpoint": point}
-        with suppress(Stopped):
+        try:
             results = train_bank(told, tiny(), own, **again)
-        assert seen[0].epoch == max(reached[-1], 1)  # nothing is trained twice
-        reached.append(seen[-1].epoch)
-    assert len(reached) > 3
+        except Stopped as stopped:
+            reached.append(int(stopped.what.split()[-1]))
+        assert seen[0].epoch == max(reached[rounds], 1)  # nothing is trained twice
+        rounds += 1
+    assert rounds > 2
     assert json.dumps(told_of(results)) == json.dumps(told_of(expected))
 
 
@@ -272,6 +276,24 @@ def test_runs_that_another_sweep_banks_otherwise_are_trained_once(tmp_path):
     assert store.read(last.id).record["together"] == [last.id]
 
 
+def test_of_a_bank_that_was_half_stored_the_rest_is_trained_as_it_was(tmp_path):
+    """One of three runs is another bank's; of the two that were trained, one is lost."""
+    told = [spec(task="mmlu_cf", epochs=2, n_tokens=4, seed=k) for k in range(3)]
+    first, other, last = (job.id for job in jobs_of(told))
+    store = Store(tmp_path)
+    ensure(told[:1], store, name="a", device="cpu")
+    ensure(told, store, name="b", device="cpu", token_budget=999)
+    assert store.read(other).record["together"] == [other, last]
+    before = (tmp_path / other / "prompts.safetensors").read_bytes()
+    (plan,) = (tmp_path / "plans").glob("b-*")
+    written = json.loads(plan.read_text())
+    plan.write_text(json.dumps(written | {"banks": [[first, other, last]]}))
+    shutil.rmtree(tmp_path / other)
+    ensure(told, store, name="b", device="cpu")
+    assert store.read(other).record["together"] == [other, last]
+    assert (tmp_path / other / "prompts.safetensors").read_bytes() == before
+
+
 def test_what_killed_processes_left_goes_with_the_next_sweep(tmp_path, whole):
     """Locks, a checkpoint and half a run of runs that are stored, and half a plan."""
     root = tmp_path / "runs"
@@ -337,6 +359,22 @@ def test_a_second_signal_stops_at_once(tmp_path):
     assert "Traceback" not in out.read_text()
     assert Store(root).ids() == []
     assert not list(root.glob(f"{WORK}/*.lock"))
+
+
+def test_who_reads_along_may_go_with_the_same_signal(tmp_path):
+    """``tsp run … | tee log``: the terminal sends Ctrl-C to both."""
+    code = "import sys; from tsp.cli import main; sys.argv[0] = 'tsp'; main()"
+    words = [*LONG, "--runs", str(tmp_path / "runs"), "--checkpoint", "1000"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    while b"bank 1/1" not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(1)
+    process.stderr.close()
+    process.send_signal(signal.SIGINT)
+    assert process.wait() != 0
+    assert len(list((tmp_path / "runs" / WORK).glob("*/state.json"))) == 1
 
 
 # Disks.
@@ -451,6 +489,25 @@ def test_a_run_that_is_deleted_is_trained_again_as_its_bank_was(tmp_path, whole)
     shutil.rmtree(root / gone)
     train(root)
     assert same_bytes(root, whole) == []
+
+
+def test_a_damaged_run_in_a_pack_is_trained_again_beside_it(tmp_path, whole):
+    root = tmp_path / "runs"
+    runs = Store(whole)
+    write_pack([runs.read(it).apart() for it in runs.ids()], root / "all.parquet")
+    hurt = runs.ids()[0]
+    table = pq.read_table(root / "all.parquet")
+    records = [
+        text.replace("tiny-llama", "tiny-lama") if run_id == hurt else text
+        for run_id, text in zip(*(table[it].to_pylist() for it in ("id", "record")), strict=True)
+    ]
+    table = table.set_column(1, "record", pa.array(records))
+    pq.write_table(table, root / "all.parquet")
+    assert Store(root).verify(hurt)
+    train(root)
+    assert Store(root).verify(hurt) is None
+    assert (root / hurt).is_dir()
+    assert [it.name for it in root.iterdir() if it.is_dir() and it.name != "plans"] == [hurt]
 
 
 # Clocks.

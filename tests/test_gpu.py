@@ -8,9 +8,11 @@ import torch
 from tests.conftest import PLAN, problem, spec
 from tests.test_trainer import assert_checks_are_those_of_generate, assert_equal_results, mixed
 from tsp.budget import fitted
+from tsp.checkpoints import Checkpoint, key_of
 from tsp.members import encode_all
 from tsp.memory import predict
 from tsp.models import load
+from tsp.stopping import Stopped
 from tsp.tiny import TINY
 from tsp.trainer import train_bank
 
@@ -55,3 +57,17 @@ def test_a_bank_takes_about_what_was_predicted(words):
     train_bank(specs, frozen, [problems] * 64, plan=plan)
     peak = torch.cuda.max_memory_allocated()
     assert predict(frozen, specs, encoded, plan).total == pytest.approx(peak, rel=0.25)
+
+
+def test_a_bank_stopped_at_a_checkpoint_goes_on(frozen, tmp_path):
+    """Prompts, moments, waiting answers and contexts come back to the device."""
+    told = [spec(model=frozen.name, seed=k, epochs=9, max_new_tokens=4) for k in range(2)]
+    own = [[problem("two and two?", "four")], [problem("Which letter?", "B")]]
+    key, seen = key_of(["a"], PLAN, "cuda"), []
+    stops = Checkpoint(tmp_path / "a", key, every=0, stop=lambda: int(len(seen) >= 4))
+    with pytest.raises(Stopped):
+        train_bank(told, frozen, own, plan=PLAN, on_progress=seen.append, checkpoint=stops)
+    again = train_bank(told, frozen, own, plan=PLAN, checkpoint=Checkpoint(tmp_path / "a", key))
+    whole = train_bank(told, frozen, own, plan=PLAN)
+    for result, other in zip(again, whole, strict=True):
+        assert_equal_results(result, other, rtol=1e-9)
