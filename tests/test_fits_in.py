@@ -150,9 +150,17 @@ class Divided(TSLossTrainer):
     loss_is_scaled_for_ga = False
 
 
+class Undivided(TSLossTrainer):
+    """Of a model that takes no count of the labels, so that the function alone divides."""
+
+    def __init__(self, *args, **more):
+        super().__init__(*args, **more)
+        self.model_accepts_loss_kwargs = False
+
+
 WAYS = {
     "by the model": (TSLossTrainer, {}),
-    "by a function": (TSLossTrainer, {"compute_loss_func": a_share}),
+    "by a function": (Undivided, {"compute_loss_func": a_share}),
     "by the Trainer": (Divided, {"compute_loss_func": nothing}),
 }
 
