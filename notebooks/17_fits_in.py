@@ -168,11 +168,11 @@ P = load_file(place / "adapter" / "adapter_model.safetensors")["prompt_embedding
 chat = [{"role": "user", "content": given.question + "<HERE>"}]
 text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
 before, after = (
-    tokenizer(part, add_special_tokens=False, return_tensors="pt").input_ids
+    tokenizer(part, add_special_tokens=False, return_tensors="pt").input_ids.to(base.device)
     for part in text.split("<HERE>")
 )
 embed = base.get_input_embeddings()
-inputs = torch.cat([embed(before), P[None], embed(after)], dim=1)
+inputs = torch.cat([embed(before), P[None].to(base.device, base.dtype), embed(after)], dim=1)
 said = base.generate(inputs_embeds=inputs, max_new_tokens=24, do_sample=False)
 print(tokenizer.decode(said[0], skip_special_tokens=True))
 

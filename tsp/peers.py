@@ -60,6 +60,10 @@ class TSLossTrainer(Trainer):
         Its weight.
     more
         As for `transformers.Trainer`; ``model`` is a PEFT model of `KINDS`.
+
+    Notes
+    -----
+    TSLoss counts once a step, whatever the micro-batches and processes; ``eval_loss`` has it too.
     """
 
     def __init__(
