@@ -212,7 +212,8 @@ table(pd.DataFrame({"value": found}))
 # ## TSLoss in a training of your own
 #
 # {py:class}`tsp.TSLossTrainer <tsp.peers.TSLossTrainer>` is transformers' Trainer with one term more. Model, data and arguments
-# stay as they were; it takes prompt tuning, p-tuning and prefix tuning. Below a tiny random model learns eight made-up
+# stay as they were; it takes prompt tuning, p-tuning and prefix tuning. TSLoss counts once a step, also with
+# `gradient_accumulation_steps` or under `accelerate launch`, and `eval_loss` has it too. Below a tiny random model learns eight made-up
 # sentences twice, so only the TSLoss of its vectors means something:
 
 # %% tags=["hide-input"]
