@@ -1,15 +1,18 @@
 """What a user of the field's own tools does: PEFT, Trainer, datasets, the hub, notebooks."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import datasets
 import nbformat
 import pytest
 import torch
 from peft import PeftModel, PromptTuningConfig, TaskType, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 from tests.conftest import problem, spec
@@ -85,38 +88,38 @@ def test_the_pages_lines_for_plain_transformers_give_our_logits(base, tmp_path, 
     assert known["said"][0, 0] == first
 
 
-@pytest.fixture
-def tune(tmp_path):
+def tuned(kind, folder, *, accumulate=1, processes=1, optim="adamw_torch", train=True, **more):
     """Plain PEFT, plain Trainer, a plain ``datasets.Dataset``: what changes is the Trainer."""
     labels = [[-100, 6, 7], [-100, -100, 8], [-100, 6, 9], [-100, -100, 10]]
     rows = [{"input_ids": [5, 6, told[-1]], "labels": told} for told in labels]
+    torch.manual_seed(0)
+    config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=6)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=8,
+        per_device_train_batch_size=4 // accumulate,
+        gradient_accumulation_steps=accumulate // processes,
+        learning_rate=0.05,
+        lr_scheduler_type="constant",
+        optim=optim,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    with models.quiet():
+        model = get_peft_model(tiny_model("tiny-llama"), config)
+        dataset = datasets.Dataset.from_list(rows)
+        given = {"args": arguments, "train_dataset": dataset, "eval_dataset": dataset}
+        trainer = kind(model=model, **given, **more)
+        if train:
+            trainer.train()
+    return trainer
 
-    def trained(kind, *, accumulate=1, optim="adamw_torch", train=True, **more):
-        torch.manual_seed(0)
-        config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=6)
-        arguments = TrainingArguments(
-            output_dir=str(tmp_path),
-            max_steps=8,
-            per_device_train_batch_size=4 // accumulate,
-            gradient_accumulation_steps=accumulate,
-            learning_rate=0.05,
-            lr_scheduler_type="constant",
-            optim=optim,
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            use_cpu=True,
-        )
-        with models.quiet():
-            model = get_peft_model(tiny_model("tiny-llama"), config)
-            dataset = datasets.Dataset.from_list(rows)
-            given = {"args": arguments, "train_dataset": dataset, "eval_dataset": dataset}
-            trainer = kind(model=model, **given, **more)
-            if train:
-                trainer.train()
-        return trainer
 
-    return trained
+@pytest.fixture
+def tune(tmp_path):
+    return partial(tuned, folder=tmp_path)
 
 
 def test_tsloss_in_anyones_prompt_tuning(tune, tmp_path):
@@ -189,6 +192,29 @@ def test_a_model_that_the_trainer_has_wrapped(tune):
     )
 
 
+ON_EACH = """
+import sys
+from safetensors.torch import save_file
+from tests.test_fits_in import TSLossTrainer, prompt_vectors, tuned
+trainer = tuned(TSLossTrainer, sys.argv[1], accumulate=4, processes=2, optim="sgd")
+assert type(trainer.model_wrapped).__name__ == "DistributedDataParallel"
+if trainer.is_world_process_zero():
+    save_file({"P": prompt_vectors(trainer.model).detach()}, sys.argv[1] + "/vectors")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_one_tsloss(tune, tmp_path):
+    """As ``accelerate launch`` starts them: the model in DistributedDataParallel, on CPUs."""
+    write(tmp_path / "train.py", *ON_EACH.splitlines())
+    words = ["torch.distributed.run", "--standalone", "--nproc_per_node", 2]
+    done = command(*words, tmp_path / "train.py", tmp_path, PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr
+    alone = prompt_vectors(tune(TSLossTrainer, optim="sgd").model).detach()
+    both = load_file(tmp_path / "vectors")["P"]
+    torch.testing.assert_close(both, alone, rtol=0, atol=1e-5)
+
+
 def test_evaluation_has_the_whole_tsloss(tune):
     """Also before anything is trained, and after steps of several micro-batches."""
     for ready in ({"train": False}, {"accumulate": 4, "lambda_ts": 5.0}):
@@ -228,8 +254,6 @@ def test_wrong_adapters_are_named(tmp_path):
     (tmp_path / "adapter_model.safetensors").write_text("no")
     fails(2, "adapter = .*cannot be read", "analyze", tmp_path)
     lora = {"base.q_proj.lora_A.weight": torch.zeros(2, 2)}
-    from safetensors.torch import save_file
-
     save_file(lora, tmp_path / "adapter_model.safetensors")
     fails(2, r"holds base\.q_proj\.lora_A\.weight, not prompt_embeddings", "analyze", tmp_path)
 
@@ -243,10 +267,9 @@ def test_datasets_reads_published_packs(pack, tmp_path):
     assert sorted(rows["id"]) == sorted(pack_ids(pack))
 
 
-def command(*words, cwd=ROOT):
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, words)], cwd=cwd, capture_output=True, text=True
-    )
+def command(*words, cwd=ROOT, **more):
+    call = [sys.executable, "-m", *map(str, words)]
+    return subprocess.run(call, cwd=cwd, capture_output=True, text=True, env=os.environ | more)
 
 
 @pytest.fixture
