@@ -48,11 +48,13 @@ from myst_nb import glue
 from tsp import TSLoss, TSLossTrainer, models
 from tsp.packs import write_pack
 from tsp.pages import table
+from tsp.paths import cache_dir
 from tsp.reading import Row, run
 from tsp.runs import Store
 from tsp.spec import RunSpec
 from tsp.sweep import ensure
 from tsp.tasks import load_problems
+from tsp.tiny import TINY, tiny_model
 
 datasets.disable_progress_bars()
 folder = TemporaryDirectory()
@@ -79,8 +81,9 @@ prompt = trained.prompt(epochs)
 # %% [markdown]
 # ## JSON from every command
 #
-# Every `tsp` command takes `--json`. Standard output is then JSON and nothing else, progress goes to standard error, and
-# the exit code says whether it worked, so `jq` and its like can be put behind it:
+# Every `tsp` command takes `--json` (of `bench` it names a file, and `-` is standard output). Standard output is then JSON
+# and nothing else, progress goes to standard error, and the exit code says whether it worked, so `jq` and its like can be
+# put behind it:
 #
 # ```bash
 # tsp runs list --json | jq -r '.[] | select(.solved_epoch) | [.id, .task, .solved_epoch] | @tsv'
@@ -99,26 +102,46 @@ table(pd.DataFrame(listed, columns=["id", "task", "method", "lambda_ts", "epochs
 # ## PEFT: a prompt goes out
 #
 # `tsp export RUN --to DIR` writes an adapter that `PeftModel.from_pretrained` loads {cite}`lester2021power`. PEFT
-# puts a prompt before everything, which is our placement `prefix`. The vectors of this run, put there by both:
+# puts a prompt before everything, which is our placement `prefix`:
 
 # %%
-from peft import PeftModel
+exported = json.loads(
+    tsp("export", run_id, "--runs", store.root, "--to", place / "adapter", "--json")
+)
+table(pd.DataFrame({"value": exported}).drop(["id", "adapter"]))
 
-from tsp.prompts import export_peft
+# %% [markdown]
+# What `tsp model install` fetches has 4-bit weights, read back to float32, and the prompt was trained for those: they are
+# in a folder that transformers loads (`source` below). The adapter names the hub's own model, whose weights are not rounded.
 
-prefix = spec.but(placement="prefix")
-export_peft(prompt, spec=prefix, hub_id=model, folder=place / "adapter")
-
-frozen = models.load(model, device="cpu")
-base, tokenizer = frozen.model, frozen.tokenizer  # as from_pretrained gives them
+# %% tags=["hide-input"]
+card, frozen = models.MODELS.get(model), models.load(model, device="cpu")
+source = card.hub_id if card else model
+if models.installed(model):
+    source = cache_dir() / "models" / model
+if model in TINY:  # these are made, not loaded
+    source = place / "base"
+    frozen.model.save_pretrained(source)
+    frozen.tokenizer.save_pretrained(source)
 given = load_problems(task, problem=problem)[0]
 
 
 def logits(coded):
-    """Ours, of every position from the prompt on."""
+    """Ours, of every position."""
     hidden, _ = run(frozen, [Row(prompt, coded)])
     return hidden[0] @ frozen.head.T
 
+
+# %% [markdown]
+# The vectors of this run, put before everything by PEFT and by us:
+
+# %%
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(source)
+with models.quiet():  # no progress bars on this page
+    base = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
 
 coded = frozen.encode(given.question, given.target, placement="prefix")
 with torch.no_grad(), models.quiet():
@@ -145,11 +168,11 @@ P = load_file(place / "adapter" / "adapter_model.safetensors")["prompt_embedding
 chat = [{"role": "user", "content": given.question + "<HERE>"}]
 text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
 before, after = (
-    tokenizer(part, add_special_tokens=False, return_tensors="pt").input_ids
+    tokenizer(part, add_special_tokens=False, return_tensors="pt").input_ids.to(base.device)
     for part in text.split("<HERE>")
 )
 embed = base.get_input_embeddings()
-inputs = torch.cat([embed(before), P[None], embed(after)], dim=1)
+inputs = torch.cat([embed(before), P[None].to(base.device, base.dtype), embed(after)], dim=1)
 said = base.generate(inputs_embeds=inputs, max_new_tokens=24, do_sample=False)
 print(tokenizer.decode(said[0], skip_special_tokens=True))
 
@@ -189,7 +212,8 @@ table(pd.DataFrame({"value": found}))
 # ## TSLoss in a training of your own
 #
 # {py:class}`tsp.TSLossTrainer <tsp.peers.TSLossTrainer>` is transformers' Trainer with one term more. Model, data and arguments
-# stay as they were; it takes prompt tuning, p-tuning and prefix tuning. Below a tiny random model learns eight made-up
+# stay as they were; it takes prompt tuning, p-tuning and prefix tuning. TSLoss counts once a step, also with
+# `gradient_accumulation_steps` or under `accelerate launch`, and `eval_loss` has it too. Below a tiny random model learns eight made-up
 # sentences twice, so only the TSLoss of its vectors means something:
 
 # %% tags=["hide-input"]
@@ -197,7 +221,6 @@ from peft import PromptTuningConfig, TaskType, get_peft_model
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from tsp.peers import prompt_vectors
-from tsp.tiny import tiny_model
 
 rows = datasets.Dataset.from_list(
     [{"input_ids": [5, 6, 7, 8 + k], "labels": [-100, -100, 7, 8 + k]} for k in range(8)]

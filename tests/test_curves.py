@@ -1,7 +1,9 @@
 """Live curves: what TensorBoard reads back from a run that trains."""
 
 import json
+import shutil
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -11,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.conftest import spec
 from tests.test_cli import BBH, TINY, fails, tsp, write
+from tsp.banks import Keeping
 from tsp.curves import with_curves
 from tsp.runs import Store
 from tsp.sweep import Events, ensure
@@ -58,6 +61,45 @@ def test_they_are_written_while_it_trains(specs, tmp_path):
     events = with_curves(tmp_path / "curves", Events(progress=look))
     ensure(specs[:1], Store(tmp_path / "runs"), device="cpu", events=events)
     assert seen == [1, 2, 3, 4, 4]  # once more when the last answers are checked
+
+
+class Killed(Exception):
+    """Stands for the end of a process."""
+
+
+def test_what_goes_on_has_each_epoch_once(specs, tmp_path, caplog):
+    """Killed twice, each time some epochs after the last checkpoint that is found again."""
+    longer = [it.but(epochs=12, early_stop=seed == 1) for seed, it in enumerate(specs)]
+    end = [0]
+
+    def at(now):
+        if now.epoch == end[0] - 3:
+            shutil.copytree(tmp_path / "runs", tmp_path / str(end[0]))
+        if now.epoch == end[0]:
+            raise Killed
+
+    def train(store):
+        events = with_curves(tmp_path / "curves", Events(progress=at))
+        return ensure(longer, store, device="cpu", events=events, keeping=Keeping(every=0))
+
+    for end[0] in (7, 9, 0):
+        with suppress(Killed):
+            ids = train(Store(tmp_path / "runs"))
+        if end[0]:
+            for file in tmp_path.glob("curves/*/*"):  # older than a second, as their names say
+                file.rename(file.with_name(file.name.replace("tfevents.", "tfevents.0")))
+            shutil.rmtree(tmp_path / "runs")
+            (tmp_path / str(end[0])).rename(tmp_path / "runs")
+    for run_id in ids:
+        (folder,) = (tmp_path / "curves").glob(f"*-{run_id}")
+        assert len(list(folder.iterdir())) == 3
+        found = EventAccumulator(str(folder))
+        assert not caplog.text  # until here: what is purged is as wanted
+        found.Reload()
+        run = Store(tmp_path / "runs").read(run_id)
+        assert [it.step for it in found.Scalars("ce")] == run.epochs.epoch.tolist()
+        assert [it.step for it in found.Scalars("correct")] == sorted(set(run.checks.epoch))
+        assert len(found.Tensors("spec/text_summary")) == 1
 
 
 def test_the_command_line_writes_them(tmp_path):

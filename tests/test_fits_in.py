@@ -1,26 +1,30 @@
 """What a user of the field's own tools does: PEFT, Trainer, datasets, the hub, notebooks."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import datasets
 import nbformat
 import pytest
 import torch
 from peft import PeftModel, PromptTuningConfig, TaskType, get_peft_model
-from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
+from tests.conftest import problem, spec
 from tests.test_cli import BBH, fails, write
 from tests.test_json import loads
-from tsp import TSLoss, TSLossTrainer, models
+from tsp import TSLoss, TSLossTrainer, models, reading
 from tsp.notebooks import NOTEBOOKS
 from tsp.packs import pack_ids
 from tsp.paths import ROOT
 from tsp.peers import prompt_vectors
-from tsp.prompts import as_input, import_peft
-from tsp.reading import Row, read
+from tsp.prompts import as_input, export_peft, import_peft
+from tsp.reading import Row
 from tsp.runs import Store
 from tsp.tiny import tiny_model, tiny_tokenizer
 
@@ -48,48 +52,82 @@ def test_an_exported_prompt_gives_peft_our_logits(base, tmp_path):
         theirs = PeftModel.from_pretrained(plain, told["adapter"]).eval()
     run, frozen = Store(tmp_path / "runs").read(run_id), models.load(str(base), device="cpu")
     coded = frozen.encode(BBH["input"], BBH["target"], placement="prefix")
-    ids = torch.tensor([coded.after + coded.target])
+    ids = torch.tensor([coded.after + coded.target[:-1]])
     with torch.no_grad():
         logits = theirs(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
-        received = as_input(run.prompt(2), run.spec)
-        reading = read(frozen, [Row(received, coded)], choose=[0])
-    said = logits[-len(coded.target) - 1 : -1]
-    loss = torch.nn.functional.cross_entropy(said, torch.tensor(coded.target), reduction="sum")
-    assert reading.losses.item() == pytest.approx(loss.item(), rel=1e-5)
-    assert reading.choices[0].ids == tuple(said.argmax(-1).tolist())
+    torch.testing.assert_close(logits, ours(frozen, as_input(run.prompt(2), run.spec), coded))
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_tsloss_in_anyones_prompt_tuning(base, accumulate, tmp_path):
-    """Plain PEFT, plain Trainer, a plain ``datasets.Dataset``; the class is all that changes."""
-    rows = [{"input_ids": [5, 6, 7 + k], "labels": [-100, 6, 7 + k]} for k in range(4)]
-    dataset = datasets.Dataset.from_list(rows)
+def ours(frozen, received, coded):
+    """Our logits of every position, from the first token or the prompt on."""
+    with torch.no_grad():
+        return reading.run(frozen, [Row(received, coded)])[0][0] @ frozen.head.T
 
-    def train(kind, **more):
-        torch.manual_seed(0)
-        config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=6)
-        arguments = TrainingArguments(
-            output_dir=str(tmp_path),
-            max_steps=8,
-            per_device_train_batch_size=4 // accumulate,
-            gradient_accumulation_steps=accumulate,
-            learning_rate=0.05,
-            lr_scheduler_type="constant",
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            use_cpu=True,
-        )
-        with models.quiet():
-            model = get_peft_model(tiny_model("tiny-llama"), config)
-            trainer = kind(model=model, args=arguments, train_dataset=dataset, **more)
+
+def test_the_pages_lines_for_plain_transformers_give_our_logits(base, tmp_path, capsys):
+    """Those of chapter 17, with a prompt that stands after the question."""
+    cells = nbformat.read(NOTEBOOKS / "17_fits_in.ipynb", as_version=4).cells
+    (lines,) = [cell.source for cell in cells if 'load_file(place / "adapter"' in cell.source]
+    frozen, told = models.load(str(base), device="cpu"), problem("2+2=?", "4")
+    prompt = torch.randn(4, frozen.dim, generator=torch.Generator().manual_seed(0))
+    export_peft(prompt, spec=spec(), hub_id=str(base), folder=tmp_path / "adapter")
+    plain = AutoModelForCausalLM.from_pretrained(base)
+    known = {"place": tmp_path, "given": told, "torch": torch, "base": plain}
+    known["tokenizer"] = AutoTokenizer.from_pretrained(base)
+    exec(lines, known)
+    coded = frozen.encode(told.question, told.target)
+    target = known["embed"](torch.tensor([coded.target[:-1]]))
+    with torch.no_grad():
+        logits = plain(inputs_embeds=torch.cat([known["inputs"], target], dim=1)).logits[0]
+    torch.testing.assert_close(logits, ours(frozen, prompt, coded))
+    first = logits[-len(coded.target)].argmax().item()
+    assert (
+        capsys.readouterr().out
+        == known["tokenizer"].decode(known["said"][0], skip_special_tokens=True) + "\n"
+    )
+    assert known["said"][0, 0] == first
+
+
+def tuned(kind, folder, *, accumulate=1, processes=1, optim="adamw_torch", train=True, **more):
+    """Plain PEFT, plain Trainer, a plain ``datasets.Dataset``: what changes is the Trainer."""
+    labels = [[-100, 6, 7], [-100, -100, 8], [-100, 6, 9], [-100, -100, 10]]
+    rows = [{"input_ids": [5, 6, told[-1]], "labels": told} for told in labels]
+    torch.manual_seed(0)
+    config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=6)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=8,
+        per_device_train_batch_size=4 // accumulate,
+        gradient_accumulation_steps=accumulate // processes,
+        learning_rate=0.05,
+        lr_scheduler_type="constant",
+        optim=optim,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    with models.quiet():
+        model = get_peft_model(tiny_model("tiny-llama"), config)
+        dataset = datasets.Dataset.from_list(rows)
+        given = {"args": arguments, "train_dataset": dataset, "eval_dataset": dataset}
+        trainer = kind(model=model, **given, **more)
+        if train:
             trainer.train()
-        return model
+    return trainer
 
-    plain, none = train(Trainer), train(TSLossTrainer, lambda_ts=0.0)
+
+@pytest.fixture
+def tune(tmp_path):
+    return partial(tuned, folder=tmp_path)
+
+
+def test_tsloss_in_anyones_prompt_tuning(tune, tmp_path):
+    plain = tune(Trainer).model
+    none = tune(TSLossTrainer, lambda_ts=0.0).model
     torch.testing.assert_close(prompt_vectors(none), prompt_vectors(plain))
     loss = TSLoss(alpha=5.0)
-    ours = train(TSLossTrainer, ts_loss=loss, lambda_ts=10.0)
+    ours = tune(TSLossTrainer, ts_loss=loss, lambda_ts=10.0).model
     assert loss(prompt_vectors(ours)) < 0.9 * loss(prompt_vectors(plain))
     ours.save_pretrained(tmp_path / "adapter")
     vectors = import_peft(tmp_path / "adapter")
@@ -97,6 +135,96 @@ def test_tsloss_in_anyones_prompt_tuning(base, accumulate, tmp_path):
     found = loads("analyze", tmp_path / "adapter", "--json")
     assert (found["peft_type"], found["n_tokens"]) == ("PROMPT_TUNING", 6)
     assert found["tsloss"] == pytest.approx(TSLoss()(vectors).item(), rel=1e-5)
+
+
+def a_share(outputs, labels, num_items_in_batch):
+    """A loss of one's own, as the Trainer wants it: summed, and divided by a step's labels."""
+    said, told = outputs.logits[:, -labels.shape[1] : -1].flatten(0, 1), labels[:, 1:].flatten()
+    return torch.nn.functional.cross_entropy(said, told, reduction="sum") / num_items_in_batch
+
+
+def nothing(outputs, labels, num_items_in_batch):
+    return 0.0 * outputs.logits.sum()
+
+
+class Divided(TSLossTrainer):
+    """Says itself that the Trainer has to divide."""
+
+    loss_is_scaled_for_ga = False
+
+
+class Undivided(TSLossTrainer):
+    """Of a model that takes no count of the labels, so that the function alone divides."""
+
+    def __init__(self, *args, **more):
+        super().__init__(*args, **more)
+        self.model_accepts_loss_kwargs = False
+
+
+WAYS = {
+    "by the model": (TSLossTrainer, {}),
+    "by a function": (Undivided, {"compute_loss_func": a_share}),
+    "by the Trainer": (Divided, {"compute_loss_func": nothing}),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_micro_batches_of_a_step_share_one_tsloss(tune, way):
+    """Whatever divides the loss, with targets of several lengths, the step is the whole batch's."""
+    kind, more = WAYS[way]
+    more |= {"lambda_ts": 1.0, "optim": "sgd"}  # Adam's steps would not tell a loss from its double
+    whole, *parts = [
+        prompt_vectors(tune(kind, accumulate=accumulate, **more).model) for accumulate in (1, 2, 4)
+    ]
+    start = prompt_vectors(tune(kind, train=False, **more).model)
+    assert (whole - start).abs().max() > 1e-2
+    for part in parts:
+        torch.testing.assert_close(part, whole, rtol=0, atol=1e-5)
+
+
+def test_a_model_that_the_trainer_has_wrapped(tune):
+    """As it does for several GPUs."""
+    trainer = tune(TSLossTrainer, train=False)
+    inputs = next(iter(trainer.get_train_dataloader()))
+    wrapped = torch.nn.DataParallel(trainer.model)
+    assert trainer.compute_loss(wrapped.eval(), inputs) == trainer.compute_loss(
+        trainer.model.eval(), inputs
+    )
+
+
+ON_EACH = """
+import sys
+from safetensors.torch import save_file
+from tests.test_fits_in import TSLossTrainer, prompt_vectors, tuned
+trainer = tuned(TSLossTrainer, sys.argv[1], accumulate=4, processes=2, optim="sgd")
+assert type(trainer.model_wrapped).__name__ == "DistributedDataParallel"
+if trainer.is_world_process_zero():
+    save_file({"P": prompt_vectors(trainer.model).detach()}, sys.argv[1] + "/vectors")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_one_tsloss(tune, tmp_path):
+    """As ``accelerate launch`` starts them: the model in DistributedDataParallel, on CPUs."""
+    write(tmp_path / "train.py", *ON_EACH.splitlines())
+    words = ["torch.distributed.run", "--standalone", "--nproc_per_node", 2]
+    done = command(*words, tmp_path / "train.py", tmp_path, PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr
+    alone = prompt_vectors(tune(TSLossTrainer, optim="sgd").model).detach()
+    both = load_file(tmp_path / "vectors")["P"]
+    torch.testing.assert_close(both, alone, rtol=0, atol=1e-5)
+
+
+def test_evaluation_has_the_whole_tsloss(tune):
+    """Also before anything is trained, and after steps of several micro-batches."""
+    for ready in ({"train": False}, {"accumulate": 4, "lambda_ts": 5.0}):
+        trainer = tune(TSLossTrainer, **ready)
+        with models.quiet():
+            both = trainer.evaluate()["eval_loss"]
+            weight, trainer.lambda_ts = trainer.lambda_ts, 0.0
+            alone = trainer.evaluate()["eval_loss"]
+        added = weight * TSLoss()(prompt_vectors(trainer.model)).item()
+        assert both - alone == pytest.approx(added, rel=1e-4)
 
 
 def test_a_hub_id_is_looked_up_by_huggingface_hub(base, tmp_path, monkeypatch):
@@ -126,8 +254,6 @@ def test_wrong_adapters_are_named(tmp_path):
     (tmp_path / "adapter_model.safetensors").write_text("no")
     fails(2, "adapter = .*cannot be read", "analyze", tmp_path)
     lora = {"base.q_proj.lora_A.weight": torch.zeros(2, 2)}
-    from safetensors.torch import save_file
-
     save_file(lora, tmp_path / "adapter_model.safetensors")
     fails(2, r"holds base\.q_proj\.lora_A\.weight, not prompt_embeddings", "analyze", tmp_path)
 
@@ -141,10 +267,9 @@ def test_datasets_reads_published_packs(pack, tmp_path):
     assert sorted(rows["id"]) == sorted(pack_ids(pack))
 
 
-def command(*words, cwd=ROOT):
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, words)], cwd=cwd, capture_output=True, text=True
-    )
+def command(*words, cwd=ROOT, **more):
+    call = [sys.executable, "-m", *map(str, words)]
+    return subprocess.run(call, cwd=cwd, capture_output=True, text=True, env=os.environ | more)
 
 
 @pytest.fixture

@@ -142,6 +142,9 @@ def test_a_wheel_installed_alone_does_what_the_checkout_does(tmp_path):
     record = json.loads(called(tsp, "run", *few, "--json", cwd=elsewhere))
     assert (elsewhere / "runs" / record["id"]).is_dir()
     assert record["outcome"]["epochs_trained"] == 2
+    called(tsp, "export", record["id"], "--to", "adapter", cwd=elsewhere)
+    found = json.loads(called(tsp, "analyze", "adapter", "--json", cwd=elsewhere))
+    assert (found["h0_count"], found["base_model"]) == (4, "tiny-llama")
     found = json.loads(called(tsp, "doctor", "--json", cwd=elsewhere))
     assert found["problems"]["bbh"].split()[0].isdigit()
     assert found["places"]["run store"].startswith(str(elsewhere.resolve()))

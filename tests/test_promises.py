@@ -19,3 +19,28 @@ def test_every_promise_names_a_test():
     promises = re.findall(r"^\*\*.+?$(.*?)(?=^\*\*|^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
     assert len(promises) > 20
     assert all("```{held}" in told for told in promises)
+
+
+def test_a_page_folds_its_tests_and_links_their_files(tmp_path, monkeypatch):
+    pytest.importorskip("jupyter_book", reason="needs the extra `book`")
+    from sphinx.application import Sphinx
+
+    monkeypatch.syspath_prepend(TESTS.parent / "book" / "_ext")
+    written = "def test_it():\n    assert 1 + 1 == 2\n\n\ndef test_other():\n    pass\n"
+    (tmp_path / "book").mkdir()
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_sums.py").write_text(written)
+    (tmp_path / "book" / "promises.md").write_text(
+        "# Promises\n\n```{held}\ntest_sums.py::test_it\n```\n"
+    )
+    told = {"extensions": ["myst_nb", "sphinx_design", "held"], "root_doc": "book/promises"}
+    told |= {"myst_enable_extensions": ["colon_fence"]}
+    out = tmp_path / "out"
+    app = Sphinx(tmp_path, None, out, out / ".doctrees", "html", told, None, warningiserror=True)
+    app.build()
+    assert app.statuscode == 0
+    page = (out / "book" / "promises.html").read_text()
+    assert "test_it" in page
+    assert "test_other" not in page
+    (link,) = re.findall(r'href="../(_downloads/\w+/test_sums.py)"', page)
+    assert (out / link).read_text() == written

@@ -1,5 +1,6 @@
 """Live curves for TensorBoard: each run's losses, TSLoss's terms, gradients, rate and answers."""
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,21 +27,18 @@ class _Curves:
 
     def __init__(self, folder: Path, writer: Any) -> None:
         self.folder, self.writer = folder, writer
-        self.open: dict[int, list[Curve]] = {}  # by the bank's number
+        self.jobs: dict[int, Sequence[Job]] = {}  # by the bank's number
+        self.open: dict[int, list[Curve]] = {}
 
     def begin(self, jobs: Sequence[Job], number: int) -> None:
-        """Open a folder for each run of a bank, with its specification as text."""
+        """Expect a bank."""
         self.close(number)  # of a worker that was lost
-        self.open[number] = [
-            Curve(job.id, self.writer(str(self.folder / _name(job))), set()) for job in jobs
-        ]
-        for job, (_, writer, _) in zip(jobs, self.open[number], strict=True):
-            writer.add_text(
-                "spec", "\n".join(f"    {k}: {v}" for k, v in job.spec.to_dict().items())
-            )
+        self.jobs[number] = jobs
 
     def progress(self, now: Progress) -> None:
         """Add the last epoch of each run, and the answers that have been checked since."""
+        if now.bank not in self.open:  # only now it is known on which epoch the bank goes on
+            self.open[now.bank] = [self._curve(job, now.epoch) for job in self.jobs[now.bank]]
         own = self.open[now.bank]
         for (_, writer, known), row, correct in zip(own, now.rows, now.correct, strict=True):
             epoch = int(row.get("epoch", 0))
@@ -52,6 +50,16 @@ class _Curves:
             known.update(values)
             writer.flush()
 
+    def _curve(self, job: Job, first: int) -> Curve:
+        """A run's folder, in which its epochs before ``first`` stay as they are, each once."""
+        folder = self.folder / _name(job)
+        known = {(name, at) for name, at in _written(folder) if at < first}
+        writer = self.writer(str(folder), purge_step=first)  # TensorBoard forgets what is later
+        if not known:
+            told = "\n".join(f"    {k}: {v}" for k, v in job.spec.to_dict().items())
+            writer.add_text("spec", told)
+        return Curve(job.id, writer, known)
+
     def stored(self, jobs: Sequence[Job]) -> None:
         """Close the event files of the bank that is stored."""
         for number in [k for k, own in self.open.items() if own[0].id == jobs[0].id]:
@@ -61,6 +69,18 @@ class _Curves:
         """Close the event files of a bank, if they are open."""
         for _, writer, _ in self.open.pop(number, ()):
             writer.close()
+
+
+def _written(folder: Path) -> set[tuple[str, int]]:
+    """Names and epochs of the scalars that earlier sweeps have left in a run's folder."""
+    if not folder.is_dir():
+        return set()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of each purge, as wanted
+    found = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    found.Reload()
+    return {(name, it.step) for name in found.Tags()["scalars"] for it in found.Scalars(name)}
 
 
 def _name(job: Job) -> str:
@@ -92,8 +112,9 @@ def with_curves(folder: Path, events: Events | None = None) -> Events:
     Notes
     -----
     A run that stops early may train on until its answers are decided; the curves show that, the
-    stored run does not. Workers of a cluster report twice a second at most: epochs between are left
-    out of the curves, not of the stored runs.
+    stored run does not. A sweep that goes on adds to the curves it finds, each epoch once. Workers
+    of a cluster report twice a second at most: epochs between are left out of the curves, not of
+    the stored runs.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter

@@ -60,6 +60,10 @@ class TSLossTrainer(Trainer):
         Its weight.
     more
         As for `transformers.Trainer`; ``model`` is a PEFT model of `KINDS`.
+
+    Notes
+    -----
+    TSLoss counts once a step, whatever the micro-batches and processes; ``eval_loss`` has it too.
     """
 
     def __init__(
@@ -80,12 +84,20 @@ class TSLossTrainer(Trainer):
         loss, outputs = super().compute_loss(
             model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
         )
-        added = self.lambda_ts * self.ts_loss(prompt_vectors(model)).to(loss.dtype)
-        # A loss that is already a share of the whole batch is summed over micro-batches, undivided.
-        if num_items_in_batch is not None and self.model_accepts_loss_kwargs:
+        vectors = prompt_vectors(self.accelerator.unwrap_model(model))
+        added = self.lambda_ts * self.ts_loss(vectors).to(loss)
+        # What the Trainer does not divide by the micro-batches of a step is summed over them.
+        if model.training and self._is_a_share(num_items_in_batch):
             added = added / self.current_gradient_accumulation_steps
         loss = loss + added
         return (loss, outputs) if return_outputs else loss
+
+    def _is_a_share(self, num_items_in_batch: Any) -> bool:
+        """Whether the Trainer takes a loss for a share of a step's, as `training_step` decides."""
+        if self.loss_is_scaled_for_ga is not None:
+            return self.loss_is_scaled_for_ga
+        by_model = self.model_accepts_loss_kwargs and num_items_in_batch is not None
+        return by_model or self.compute_loss_func is not None
 
 
 def prompt_vectors(model: Any) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """The tests that hold a promise, as they stand in the repository.
 
-A directive ``held`` has lines ``FILE::FUNCTION``, the file in ``tests/``: their source, folded.
+A directive ``held`` has lines ``FILE::FUNCTION``, the file in ``tests/``: their source, folded, and
+a link to a copy of each file.
 A test that does not exist any more stops the build.
 """
 
@@ -30,7 +31,8 @@ class Held(SphinxDirective):
             if not path.is_file() or f"def {function}(" not in path.read_text():
                 raise self.error(f"there is no test {file}::{function}")
             lines += [f":::{{literalinclude}} {up}tests/{file}", f":pyobject: {function}"]
-            lines += [":language: python", f":caption: tests/{file}", ":::"]
+            caption = f"{{download}}`tests/{file} <{up}tests/{file}>`"
+            lines += [":language: python", f":caption: '{caption}'", ":::"]
         around = nodes.container()
         source, line = self.get_source_info()
         text = StringList([*lines, FENCE], source=source)
