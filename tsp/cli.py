@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tsp.errors import InputError, one_line
+from tsp.errors import InputError, one_line, panics_told
 from tsp.options import with_spec_options
 
 # Heavy modules are imported inside the commands, so that `--help` answers at once.
@@ -745,7 +745,8 @@ def main() -> None:
     debug = "--debug" in sys.argv or bool(os.environ.get("TSP_DEBUG"))
     sys.argv = [word for word in sys.argv if word != "--debug"]
     try:
-        code = app(standalone_mode=False)
+        with panics_told():
+            code = app(standalone_mode=False)
     except InputError as error:
         _fail(error, 2, debug=debug)
     except (KeyboardInterrupt, typer.Abort) as error:

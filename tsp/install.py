@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tsp.atomic import sha256_of
-from tsp.errors import InputError, one_line
+from tsp.errors import InputError, one_line, panics_told
 from tsp.model_cards import MODELS, Embedded
 from tsp.models import installed, quiet
 from tsp.paths import cache_dir
@@ -77,7 +77,8 @@ def _fetch(embedded: Embedded, work: Path) -> Path:
 
 def _convert(gguf: Path, folder: Path) -> Path:
     try:
-        return _converted(gguf, folder)
+        with panics_told():
+            return _converted(gguf, folder)
     except Exception as error:  # a file that is no GGUF fails in ways of many libraries
         raise RuntimeError(one_line(f"{gguf.name} cannot be read as GGUF ({error})")) from error
 

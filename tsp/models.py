@@ -24,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from tsp import attention, hub
 from tsp.atomic import sha256_of
-from tsp.errors import InputError
+from tsp.errors import InputError, panics_told
 from tsp.model_cards import DEFAULT, MODELS, ModelCard
 from tsp.norms import with_own_norms
 from tsp.paths import cache_dir
@@ -248,7 +248,8 @@ def load(
     if model.device.type != "meta" and not attention.faithful(model):
         raise InputError("model", name, UNFIT)
     try:
-        ends = _end_ids(tokenizer, model)
+        with panics_told():
+            ends = _end_ids(tokenizer, model)
     except Exception as error:  # a template or a tokenizer's settings that cannot be used
         raise InputError("model", name, f"its tokenizer cannot be used ({error})") from error
     # The model's own generation config may penalise repetition or sample: checks are plain greedy.
@@ -323,23 +324,30 @@ def _parts(
     if card is None and "/" not in name and not Path(name).is_dir():
         raise InputError("model", name, f"choose one of {', '.join(known())}, a hub id or a folder")
     try:
-        local = Path(source).is_dir() or not hub.reachable()
-        # Code and pickles that come with a model are never run: weights are safetensors.
-        told: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(source, **told)
-        if shapes_only:
-            return hollow(AutoConfig.from_pretrained(source, **told), dtype), tokenizer
-        told |= {"device_map": device_map} if device_map else {}
-        told |= {"use_safetensors": True, "output_loading_info": True}
-        model, found = cast(Any, AutoModelForCausalLM).from_pretrained(source, dtype=dtype, **told)
-        if missing := sorted(found["missing_keys"]):  # they would be random
-            raise ValueError(f"weights are missing: {', '.join(missing)[:100]}")
-        return model, tokenizer
+        with panics_told():
+            return _read(source, dtype, shapes_only=shapes_only, device_map=device_map)
     except Exception as error:  # files that came from anywhere fail in ways of many libraries
         if Path(source).is_dir():
             raise InputError("model", name, f"the folder cannot be loaded ({error})") from error
         advice = f"the hub gave no '{source}' (offline, or no access); here: {available()}"
         raise InputError("model", name, advice) from error
+
+
+def _read(
+    source: str, dtype: torch.dtype, *, shapes_only: bool, device_map: Any
+) -> tuple[PreTrainedModel, Any]:
+    local = Path(source).is_dir() or not hub.reachable()
+    # Code and pickles that come with a model are never run: weights are safetensors.
+    told: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
+    tokenizer = AutoTokenizer.from_pretrained(source, **told)
+    if shapes_only:
+        return hollow(AutoConfig.from_pretrained(source, **told), dtype), tokenizer
+    told |= {"device_map": device_map} if device_map else {}
+    told |= {"use_safetensors": True, "output_loading_info": True}
+    model, found = cast(Any, AutoModelForCausalLM).from_pretrained(source, dtype=dtype, **told)
+    if missing := sorted(found["missing_keys"]):  # they would be random
+        raise ValueError(f"weights are missing: {', '.join(missing)[:100]}")
+    return model, tokenizer
 
 
 def _end_ids(tokenizer: Any, model: PreTrainedModel) -> tuple[int, ...]:
