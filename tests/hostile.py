@@ -592,6 +592,7 @@ COMMANDS = (
     *(["run"], ["sweep"], ["heldout"], ["report"], ["book"], ["bench"], ["export"], ["doctor"]),
     *(["model", "install"], ["runs", "list"], ["runs", "show"], ["runs", "verify"], ["runs"]),
     *(["runs", "pack"], ["runs", "unpack"], ["runs", "repeat"], ["run", "--plan"], []),
+    *(["analyze"], ["analyze", "."]),
 )
 OPTIONS = (
     *("--runs", "--data", "--task", "--regime", "--problem", "--method", "--lambda-ts", "--lr"),
@@ -600,6 +601,8 @@ OPTIONS = (
     *("--device", "--precision", "--profile", "--engine", "--to", "--epoch", "--run", "--json"),
     *("--plan", "--experiment", "--publish", "--prompts", "--many", "--first", "--only", "--help"),
     *("--early-stop", "--weighting", "--self-pairs", "--repeats", "--force", "--wrong-answers"),
+    *("--tensorboard", "--bank", "--checkpoint", "--address", "--load", "--growth", "--roundings"),
+    *("--paradigms", "--pairs", "-h"),
 )
 VALUES = (
     *("runs", "data", "packs", "some.parquet", "new", "bbh", "single", "multi", "0", "1", "2"),
@@ -640,12 +643,14 @@ def _refuse(*_, **__):
 
 HEAVY = ("tsp.book.build", "tsp.book.sync_pairs", "tsp.bench.measure", "tsp.growth.grow")
 HEAVY += ("tsp.paradigms.compare", "tsp.roundings.compare", "tsp.install._fetch")
+HEAVY += ("tsp.load.strain", "tsp.cluster.Ray")
 
 
 def call(words: list[str], folder: Path) -> int:
     """Call the command line in this process, in a folder, and check how it ends."""
     told = {"HOME": str(folder), "TSP_CACHE": str(folder / "cache"), "NO_COLOR": "1"}
-    out, err, odd = io.StringIO(), io.StringIO(), []
+    raw, err, odd = io.BytesIO(), io.StringIO(), []
+    out = io.TextIOWrapper(raw, "utf-8", write_through=True)  # where half a character fails
     with ExitStack() as stack:
         for name in HEAVY:
             stack.enter_context(patch(name, _refuse))
@@ -664,19 +669,27 @@ def call(words: list[str], folder: Path) -> int:
             code = 0
         except SystemExit as stop:
             code = stop.code or 0
-    text = err.getvalue()
+    text, said = err.getvalue(), raw.getvalue().decode()
     assert code in (0, 1, 2), (words, code)
     assert "Traceback" not in text, text
     if code:
-        assert (text + out.getvalue()).strip(), words
+        assert (text + said).strip(), words
     for line in text.splitlines():
         assert len(line) < 2000, len(line)
         assert line.isprintable(), line
+    for line in said.replace("\t", " ").splitlines():
+        assert line.isprintable(), line
+    if "--json" in words and code == 0 and "--help" not in words and "bench" not in words:
+        json.loads(said, parse_constant=_no_json)
     for error in odd:
         if not isinstance(error, (OSError, FloatingPointError, *PROMISED)):
             raise error
     CODES[code] += 1
     return code
+
+
+def _no_json(name: str):
+    raise AssertionError(f"{name} in JSON")
 
 
 CODES: Counter = Counter()
@@ -778,6 +791,7 @@ def seed_home() -> Path:
     shutil.copyfile(seed_pack(), home / "some.parquet")
     (home / "loop").symlink_to("loop")
     save_file({"prompt_embeddings": torch.ones(2, 3)}, home / "adapter_model.safetensors")
+    (home / "adapter_config.json").write_text('{"peft_type": "PROMPT_TUNING"}')
     return home
 
 

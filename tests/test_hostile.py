@@ -26,7 +26,7 @@ from tsp import install, models, schema, sweep
 from tsp.errors import InputError, one_line
 from tsp.loss import TSLoss
 from tsp.packs import DamagedPack, Parts, pack_ids, write_pack
-from tsp.prompts import import_peft
+from tsp.prompts import adapter_folder, adapter_kind, import_peft
 from tsp.records import load_answers, load_runs
 from tsp.runs import ANSWERS, DamagedRun, Store
 from tsp.scoring import last_boxed
@@ -170,6 +170,10 @@ def test_a_wrong_value_is_shown_on_one_printable_line(value):
 def test_what_cannot_be_printed_is_written_as_python_would():
     assert one_line("ü\x1b[2J\n\ud800") == "ü\\x1b[2J \\ud800"
     assert str(InputError("seed", 10**5000, "less")) == "seed = int too large to show: less"
+
+
+def test_a_line_is_cut_after_what_cannot_be_printed_is_written():
+    assert len(one_line("\U0001f3fb\U000e0001" * 5000)) < 1100
 
 
 def test_a_nested_value_is_refused_not_printed():
@@ -334,6 +338,7 @@ def refused(store, run, pattern):
         {"outcome": {"solved_epoch": "soon"}},
         {"outcome": []},
         {"seconds": 10**400},
+        {"seconds": float("nan")},
         {"device": None},
         {"device": "\ud800"},
         {"plan": {"precision": 8}},
@@ -532,6 +537,56 @@ def test_an_adapter_holds_a_cloud(tmp_path):
             import_peft(tmp_path)
 
 
+def adapter(folder, config=b"{}", vectors=None):
+    save_file(
+        {"prompt_embeddings": torch.eye(3) if vectors is None else vectors},
+        folder / "adapter_model.safetensors",
+    )
+    (folder / "adapter_config.json").write_bytes(config)
+    return folder
+
+
+@pytest.mark.parametrize("json", [[], ["--json"]], ids=["table", "json"])
+@pytest.mark.parametrize(
+    "config",
+    [b"[" * 100_000, b'{"peft_type": "\\ud800"}', b'{"peft_type": "\\u001b[2J"}'],
+    ids=["nested", "half", "escape"],
+)
+def test_an_adapters_description_may_be_anything(config, json, tmp_path):
+    adapter(tmp_path, config)
+    assert hostile.call(["analyze", ".", *json], tmp_path) == 0
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless"])
+def test_an_adapters_description_is_a_file(kind, tmp_path):
+    file = adapter(tmp_path) / "adapter_config.json"
+    file.unlink()
+    os.mkfifo(file) if kind == "pipe" else file.symlink_to("/dev/zero")
+    with hostile.watched(tmp_path):
+        assert adapter_kind(tmp_path) == {"peft_type": "", "base_model": ""}
+
+
+def test_what_is_printed_as_json_is_json(tmp_path):
+    adapter(tmp_path, vectors=torch.eye(3) * 1e30)
+    assert hostile.call(["analyze", ".", "--json"], tmp_path) == 0
+
+
+def test_an_adapter_is_asked_of_the_hub_only_where_it_can_be_reached(monkeypatch):
+    import huggingface_hub
+
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **told: asked.append(told))
+    monkeypatch.setattr("tsp.hub.reachable", lambda: False)
+    with pytest.raises(TypeError):
+        adapter_folder("someone/prompt")
+    assert asked[0]["local_files_only"]
+
+
+def test_a_cloud_of_very_many_points_is_refused():
+    with pytest.raises(InputError, match="at most 4000 points"):
+        persistence(np.zeros((4001, 1)))
+
+
 # --- models -------------------------------------------------------------------------------
 
 
@@ -572,6 +627,11 @@ def test_code_that_comes_with_a_model_is_not_run(folder):
 def test_weights_that_are_no_safetensors_are_refused(content, folder):
     (folder / "model.safetensors").write_bytes(content)
     not_loaded(folder, "model = .*cannot be loaded")
+
+
+def test_an_adapter_is_not_taken_for_the_model_it_names(folder, tmp_path):
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "other"}')
+    not_loaded(folder, "is a PEFT adapter; name its base model")
 
 
 def test_weights_that_are_missing_are_not_made_up(folder):
@@ -690,6 +750,7 @@ def test_a_plan_with_odd_values_counts_as_none(change, tmp_path):
         ["run", "--runs", "a\0b", "--model", "tiny-llama"],
         ["run", "--data", "\udcff", "--model", "tiny-llama"],
         ["\x1b[2J"],
+        ["export", "x", "--to", "\udcff", "--json"],
         ["run", "--seed", "9" * 30, "--model", "tiny-llama"],
     ],
     ids=ascii,

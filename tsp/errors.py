@@ -15,8 +15,8 @@ def one_line(text: str, longest: int = LONGEST) -> str:
     >>> one_line("two\\nlines and \\x1b[2J")
     'two lines and \\\\x1b[2J'
     """
-    cut = text if len(text) <= longest else f"{text[:longest]} …"
-    return "".join(_printable(letter) for letter in cut)
+    shown = "".join(_printable(letter) for letter in text[: longest + 1])
+    return shown if len(shown) <= longest else f"{shown[:longest]} …"
 
 
 def _printable(letter: str) -> str:

@@ -323,6 +323,8 @@ def _parts(
         raise InputError("model", name, "no such folder")
     if card is None and "/" not in name and not Path(name).is_dir():
         raise InputError("model", name, f"choose one of {', '.join(known())}, a hub id or a folder")
+    if (Path(source) / "adapter_config.json").exists():  # transformers would load what it names
+        raise InputError("model", name, "is a PEFT adapter; name its base model")
     try:
         with panics_told():
             return _read(source, dtype, shapes_only=shapes_only, device_map=device_map)

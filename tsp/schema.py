@@ -5,6 +5,7 @@ one. What is checked here can be relied on by all that reads runs.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,12 +91,17 @@ def _need(values: Any, kinds: Mapping[str, type], place: str) -> None:
         value = values.get(name)
         if kind is float and type(value) is int:
             value = float(value) if abs(value) < LARGEST else None
-        if not isinstance(value, kind) or (kind is int and not _whole(value)):
+        odd = (kind is int and not _whole(value)) or (kind is float and not _finite(value))
+        if not isinstance(value, kind) or odd:
             raise ValueError(f"{place}{name} must be {KINDS.get(kind, 'true or false')}")
 
 
 def _whole(value: Any) -> bool:
     return type(value) is int and abs(value) < LARGEST
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def check_columns(name: str, schema: pa.Schema) -> None:
