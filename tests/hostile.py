@@ -433,6 +433,11 @@ def attack_gguf(dice: Dice, folder: Path) -> None:
             check_line(str(error))
         assert not models.installed(models.DEFAULT)
         assert list((folder / "cache" / "models").iterdir()) == []
+    (folder / "model.gguf").write_bytes(content)  # as if its hash were known
+    try:
+        install._convert(folder / "model.gguf", folder / "model")
+    except RuntimeError as error:
+        check_line(str(error))
 
 
 def attack_plan(dice: Dice, folder: Path) -> None:

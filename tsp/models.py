@@ -34,6 +34,8 @@ MODEL_FILES = {".json", ".jinja", ".model", ".txt", ".safetensors", ".bin", ".gg
 UNFIT = "computes attention or logits in a way that shared contexts do not cover; try another"
 DIVIDED = ("balanced", "balanced_low_0", "sequential")  # transformers' words for several GPUs
 WAITING = {"cpu", "disk"}  # where accelerate keeps weights that the GPUs have no room for
+LAYERS = 1000  # far more than any model has; a small file may ask for thousands of millions
+DENSEST = 8  # parameters in a byte of weights
 MARK = "\ue000"  # stands for the prompt while a chat template is filled in; no tokenizer knows it
 
 
@@ -341,6 +343,8 @@ def _read(
     local = Path(source).is_dir() or not hub.reachable()
     # Code and pickles that come with a model are never run: weights are safetensors.
     told: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
+    if Path(source).is_dir():
+        check_size(Path(source), "*.safetensors")
     tokenizer = AutoTokenizer.from_pretrained(source, **told)
     if shapes_only:
         return hollow(AutoConfig.from_pretrained(source, **told), dtype), tokenizer
@@ -350,6 +354,32 @@ def _read(
     if missing := sorted(found["missing_keys"]):  # they would be random
         raise ValueError(f"weights are missing: {', '.join(missing)[:100]}")
     return model, tokenizer
+
+
+def check_size(folder: Path, weights: str, **told: str) -> None:
+    """Refuse a model whose config describes a far larger one than its files can hold.
+
+    Parameters
+    ----------
+    folder, weights
+        Where the model is, and the pattern of its files there.
+    told
+        ``gguf_file``, if they are one.
+
+    Raises
+    ------
+    ValueError
+        Before anything of its size is made.
+    """
+    config, _ = PreTrainedConfig.get_config_dict(folder, **told)
+    inner = [it for it in config.values() if isinstance(it, dict)]
+    for many in (it[name] for it in (config, *inner) for name in it if "layer" in str(name)):
+        if isinstance(many, (int, float)) and many > LAYERS:
+            raise ValueError(f"its config asks for {many} layers")
+    described = hollow(AutoConfig.from_pretrained(folder, **told), torch.float32).num_parameters()
+    held = sum(file.stat().st_size for file in folder.glob(weights))
+    if held and described > DENSEST * held:
+        raise ValueError(f"its config describes {described} numbers, its files have {held} bytes")
 
 
 def _end_ids(tokenizer: Any, model: PreTrainedModel) -> tuple[int, ...]:
