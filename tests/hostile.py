@@ -18,7 +18,7 @@ import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,9 +31,10 @@ import numpy as np
 import torch
 from safetensors.torch import save, save_file
 
-from tsp import cli, install, models, sweep
+from tsp import cli, install, models, sweep, trainer
 from tsp.atomic import sha256_of
 from tsp.benchmarks import CATALOGUE
+from tsp.checkpoints import STATE, Checkpoint, key_of
 from tsp.errors import InputError
 from tsp.loss import TSLoss
 from tsp.packs import DamagedPack, Parts, checksum, pack_ids, read_packed, write_pack
@@ -42,6 +43,7 @@ from tsp.prompts import import_peft
 from tsp.records import load_answers, load_runs
 from tsp.runs import ANSWERS, DamagedRun, Store
 from tsp.spec import RunSpec
+from tsp.stopping import Stopped
 from tsp.tasks import load_problems, score
 from tsp.tiny import tiny_model, tiny_tokenizer
 from tsp.topology import persistence, summarize
@@ -460,6 +462,29 @@ def attack_plan(dice: Dice, folder: Path) -> None:
             assert plan.context_budget >= 0
 
 
+def attack_checkpoint(dice: Dice, folder: Path) -> None:
+    """A bank's checkpoint, its hashes forged to fit: training goes on from it or begins anew."""
+    place = folder / "bank"
+    shutil.copytree(seed_checkpoint(), place)
+    state = json.loads((place / STATE).read_text())
+    names = sorted(it.name for it in place.glob("*.safetensors"))
+    for _ in range(dice.below(2)):
+        _harm(dice, place / dice.pick(names), place / dice.pick(names))
+    how = dice.below(4)
+    if how == 0:
+        (place / STATE).write_bytes(dice.mutated((place / STATE).read_bytes()))
+    elif how == 1:
+        (place / STATE).write_bytes(dumps(dice.value()))
+    else:
+        for part in ("prompts", "moments"):
+            state[part] = {name: _sha256(place / name) for name in state[part]}
+        key = state["key"]
+        state = dice.edited(state) | {"key": key} if how == 2 else state
+        (place / STATE).write_bytes(dumps(_sealed(state)))
+    _trained(place)
+    assert not list(place.glob("[!pms]*"))
+
+
 def attack_answers(dice: Dice, folder: Path) -> None:
     """A store's held-out answers."""
     path = folder / ANSWERS
@@ -717,13 +742,9 @@ _HELD: list = []
 @cache
 def seed_run() -> Path:
     """A run that a tiny model really trained."""
-    line = {"input": "not True is", "target": "False", "task": "boolean_expressions"}
-    data = _shelf() / "data"
-    data.mkdir()
-    (data / "bbh.jsonl").write_text(json.dumps(line) + "\n")
     few = {"model": "tiny-llama", "task": "bbh", "n_tokens": 4, "epochs": 2, "snapshot_every": 1}
     store = Store(_shelf() / "runs")
-    (run_id,) = sweep.ensure([RunSpec(data=str(data), **few)], store, device="cpu")
+    (run_id,) = sweep.ensure([RunSpec(data=_problems(), **few)], store, device="cpu")
     return store.root / run_id
 
 
@@ -737,6 +758,39 @@ def seed_pack() -> Path:
     path = _shelf() / "packs" / "some.parquet"
     write_pack([_seed_parts()], path)
     return path
+
+
+def _trained(place: Path, **told) -> None:
+    """Train one prompt for three epochs, from what a folder has of it."""
+    few = RunSpec(model="tiny-llama", n_tokens=4, epochs=3, snapshot_every=1, data=_problems())
+    plan = trainer.Plan(threads=1)
+    point = Checkpoint(place, key_of(["a"], plan, "cpu"), every=0, **told)
+    own = [load_problems("bbh", data=few.data, problem=0)]
+    trainer.train_bank([few], _tiny(), own, plan=plan, checkpoint=point)
+
+
+@cache
+def _tiny() -> models.Frozen:
+    return models.load("tiny-llama", device="cpu")
+
+
+@cache
+def seed_checkpoint() -> Path:
+    """What a bank keeps that was stopped after two epochs."""
+    place, asked = _shelf() / "bank", iter((0, 15))
+    with suppress(Stopped):
+        _trained(place, stop=lambda: next(asked))
+    return place
+
+
+@cache
+def _problems() -> str:
+    """A folder of one problem."""
+    line = {"input": "not True is", "target": "False", "task": "boolean_expressions"}
+    data = _shelf() / "data"
+    data.mkdir()
+    (data / "bbh.jsonl").write_text(json.dumps(line) + "\n")
+    return str(data)
 
 
 @cache
@@ -810,6 +864,7 @@ TARGETS: dict[str, Callable[[Dice, Path], None]] = {
     "run": attack_run,
     "pack": attack_pack,
     "answers": attack_answers,
+    "checkpoint": attack_checkpoint,
     "model": attack_model,
     "gguf": attack_gguf,
     "words": attack_words,
@@ -818,6 +873,7 @@ SEEDS: dict[str, Callable[[], Path]] = {
     "run": seed_run,
     "pack": seed_pack,
     "answers": seed_answers,
+    "checkpoint": seed_checkpoint,
     "model": seed_model,
     "gguf": seed_gguf,
     "words": seed_home,

@@ -1,6 +1,7 @@
 """What comes from outside may be anything: it is accepted or refused in one line."""
 
 import ast
+import hashlib
 import json
 import os
 import struct
@@ -37,7 +38,7 @@ from tsp.topology import persistence
 
 ROOT = Path(__file__).parent.parent
 QUICK = {"spec": 200, "settings": 200, "prompt": 100, "problems": 100, "plan": 100, "adapter": 100}
-QUICK |= {"run": 40, "pack": 40, "answers": 60, "model": 15, "gguf": 40, "words": 25}
+QUICK |= {"run": 40, "pack": 40, "answers": 60, "checkpoint": 30, "model": 15, "gguf": 40, "words": 25}
 SLOW = {"model": 500, "words": 1500}
 
 
@@ -440,6 +441,49 @@ def test_a_runs_name_is_no_path(name, run):
         hostile.check_line(str(told.value))
     assert name not in store
     assert outside.is_dir()
+
+
+@pytest.fixture
+def bank(tmp_path):
+    """A bank's checkpoint after two epochs, and where it says what it holds."""
+    import shutil
+
+    hostile.prepare("checkpoint")
+    place = Path(shutil.copytree(hostile.seed_checkpoint(), tmp_path / "work" / "bank"))
+    return place, json.loads((place / "state.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompts": {"../../secret": hashlib.sha256(b"x").hexdigest()}},
+        {"moments": {"/dev/zero": "x"}},
+        {"epoch": "2"},
+        {"seconds": None},
+        {"waiting": [[0, 7, 0, None]]},
+        {"runs": []},
+        {"runs": [{}]},
+    ],
+    ids=ascii,
+)
+def test_a_forged_checkpoint_is_not_used(change, bank, tmp_path, caplog):
+    place, state = bank
+    (tmp_path / "secret").write_text("x")
+    (place / "state.json").write_bytes(hostile.dumps(hostile._sealed(state | change)))
+    with hostile.watched(place.parent):
+        hostile._trained(place)
+    assert "a checkpoint is not used" in caplog.text
+    assert json.loads((place / "state.json").read_text())["epoch"] == 3
+
+
+@pytest.mark.parametrize("name", ["state.json", "moments-000002.safetensors"])
+def test_a_pipe_in_a_checkpoint_is_not_waited_for(name, bank, caplog):
+    place, _ = bank
+    (place / name).unlink()
+    os.mkfifo(place / name)
+    with hostile.watched(place.parent):
+        hostile._trained(place)
+    assert "no file of its own" in caplog.text
 
 
 # --- Parquet and safetensors --------------------------------------------------------------
