@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from safetensors.torch import save, save_file
 
-from tsp import cli, install, models, sweep, trainer
+from tsp import cli, install, models, remembered, sweep, trainer
 from tsp.atomic import sha256_of
 from tsp.benchmarks import CATALOGUE
 from tsp.checkpoints import STATE, Checkpoint, key_of
@@ -319,7 +319,9 @@ def attack_run(dice: Dice, folder: Path) -> None:
             forged = {n: _sha256(place / n) for n in names if n in record["files"]}
             record["files"] |= {name: told for name, told in forged.items() if told}
         (place / "run.json").write_bytes(dumps(_sealed(record)))
-    use(Store(root), run_id)
+    # What was read is remembered from files that are just written, in a folder of this input.
+    with patch.object(remembered, "SETTLED", 0), patch.dict(os.environ, TSP_CACHE=str(folder)):
+        use(Store(root), run_id)
 
 
 def use(store: Store, run_id: str) -> None:
@@ -358,11 +360,13 @@ def attack_pack(dice: Dice, folder: Path) -> None:
             write_pack([Parts(record, tables, prompts)], path)
         except Exception:
             return  # no file that could be read
+    with suppress(DamagedPack):
+        for why in Store(folder / "deep" / "here").unpack(path)[2].values():
+            check_line(why)
     store = Store(folder)
     for run_id in store.ids() or pack_ids(path):
         read_packed(path, run_id)
         use(store, run_id)
-    Store(folder / "deep" / "here").unpack(path)
 
 
 def attack_adapter(dice: Dice, folder: Path) -> None:

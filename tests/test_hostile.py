@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from contextlib import redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
 
@@ -506,6 +506,56 @@ def test_a_pack_that_unfolds_without_end_is_not_read(tmp_path, monkeypatch):
     pq.write_table(pa.table({"id": ["x" * 50] * 10**6}), path)
     with pytest.raises(DamagedPack, match="grows beyond"):
         pack_ids(path)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_one_long_text_does_not_unfold_in_every_row(nested, tmp_path, monkeypatch):
+    monkeypatch.setattr(schema, "ROOM", 2**22)
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 500, pa.int32()), ["x" * 10**5])
+    column = pa.array([[{"answer": "x" * 10**5}] * 5] * 100) if nested else text.cast(pa.string())
+    pq.write_table(pa.table({"id": column}), tmp_path / "some.parquet")
+    del column, text
+    before = pa.total_allocated_bytes()
+    pool = pa.system_memory_pool()
+    with pa_pool(pool), pytest.raises(ValueError, match="grows beyond"):
+        schema.read_table(tmp_path / "some.parquet")
+    assert pa.total_allocated_bytes() - before < 2**20
+    assert pool.max_memory() < 2**24  # of fifty million
+
+
+@contextmanager
+def pa_pool(pool):
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pool)
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
+
+
+@pytest.mark.parametrize("column", ["answer", "epoch", "correct"])
+def test_a_table_with_gaps_is_damaged(column, run):
+    path = run / "checks.parquet"
+    table = pq.read_table(path)
+    gaps = pa.array([None, *table[column].to_pylist()[1:]], table[column].type)
+    pq.write_table(table.set_column(table.column_names.index(column), column, gaps), path)
+    with pytest.raises(DamagedRun, match=f"{column} has gaps"):
+        _ = forge(run).read(run.name).checks
+
+
+def test_a_pack_that_is_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "some.parquet")
+    with hostile.watched(tmp_path), pytest.raises(DamagedPack, match="is no file"):
+        pack_ids(tmp_path / "some.parquet")
+
+
+def test_an_odd_id_of_a_pack_is_told_in_a_line(tmp_path):
+    path = tmp_path / "some.parquet"
+    names = ("record", *schema.TABLES, "prompts")
+    pq.write_table(pa.table({name: ["x"] for name in names} | {"id": ["\x1b" * 5000]}), path)
+    ((run_id, why),) = Store(tmp_path / "new").unpack(path)[2].items()
+    hostile.check_line(run_id)
+    hostile.check_line(why)
 
 
 @pytest.mark.parametrize("ids", [[None], [3], [["a"]]])
