@@ -3,6 +3,9 @@
 A target turns bytes into what comes through its door and hands it over. That succeeds or raises
 what the package promises, in one line, in a few seconds, writes only inside the folder it was
 given, and unpickles nothing. `tests/test_hostile.py` and `tests/fuzz.py` call `attack`.
+
+One thing is not held: a model's chat template is a program, which jinja keeps in its sandbox, but
+which may count for ever.
 """
 
 import copy

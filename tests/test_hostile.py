@@ -38,7 +38,8 @@ from tsp.topology import persistence
 
 ROOT = Path(__file__).parent.parent
 QUICK = {"spec": 200, "settings": 200, "prompt": 100, "problems": 100, "plan": 100, "adapter": 100}
-QUICK |= {"run": 40, "pack": 40, "answers": 60, "checkpoint": 30, "model": 15, "gguf": 40, "words": 25}
+QUICK |= {"run": 40, "pack": 40, "answers": 60, "model": 15, "gguf": 40, "words": 25}
+QUICK |= {"checkpoint": 30}
 SLOW = {"model": 500, "words": 1500}
 
 
@@ -463,13 +464,16 @@ def bank(tmp_path):
         {"waiting": [[0, 7, 0, None]]},
         {"runs": []},
         {"runs": [{}]},
+        {"scheduler": {"lr_lambdas": [3]}},
     ],
     ids=ascii,
 )
 def test_a_forged_checkpoint_is_not_used(change, bank, tmp_path, caplog):
     place, state = bank
     (tmp_path / "secret").write_text("x")
-    (place / "state.json").write_bytes(hostile.dumps(hostile._sealed(state | change)))
+    told = dict(change)
+    state["runs"][0]["scheduler"] |= told.pop("scheduler", {})
+    (place / "state.json").write_bytes(hostile.dumps(hostile._sealed(state | told)))
     with hostile.watched(place.parent):
         hostile._trained(place)
     assert "a checkpoint is not used" in caplog.text

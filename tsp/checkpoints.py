@@ -202,9 +202,11 @@ def _check_run(run: Member, told: Mapping[str, Any], own: Mapping[str, torch.Ten
     _need({name: (it.shape, it.dtype) for name, it in own.items()} == shapes, "tensors")
 
 
-def _form(state: Mapping[str, Any] | None) -> Any:
+def _form(state: Any) -> Any:
     """Names and kinds of what a schedule keeps."""
-    return state and {name: type(value) for name, value in json.loads(json.dumps(state)).items()}
+    if isinstance(state, dict):
+        return {name: _form(value) for name, value in state.items()}
+    return [_form(it) for it in state] if isinstance(state, (list, tuple)) else type(state)
 
 
 def _need(fits: bool, what: str) -> None:

@@ -635,7 +635,8 @@ def _show_run(run: Any) -> None:
     typer.echo(one_line(told))
     for row in run.checks.to_dict("records"):
         mark = "correct" if row["correct"] else "       "
-        answer = one_line(" ".join(row.get("answer", "").split()))  # published runs have none of others
+        # Published runs have no answers to others' problems.
+        answer = one_line(" ".join(row.get("answer", "").split()))
         typer.echo(
             f"  epoch {row['epoch']:>3}  {mark}  {row['matched_tokens']:>3}/"
             f"{row['target_tokens']} tokens  {answer[:90]}"

@@ -45,7 +45,15 @@ from tsp.packs import (
 )
 from tsp.paths import ROOT, data_dir, writable_name
 from tsp.provenance import commit, versions
-from tsp.schema import PROMPTS, TABLES, check_columns, check_prompts, check_record, check_whole, read_table
+from tsp.schema import (
+    PROMPTS,
+    TABLES,
+    check_columns,
+    check_prompts,
+    check_record,
+    check_whole,
+    read_table,
+)
 from tsp.spec import RunSpec
 
 if TYPE_CHECKING:  # a store that is read needs no model, and for its tables no tensor

@@ -161,9 +161,9 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         leaves = [file.schema.column(k) for k in range(len(file.schema))]
         texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
         empty = file.schema_arrow.empty_table()
-        empty = empty.select(columns) if columns else empty
+        empty, footer = empty.select(columns) if columns else empty, file.metadata
     # Texts stay folded until it is known how long they are: one may stand for all rows.
-    with pq.ParquetFile(path, read_dictionary=texts) as file:
+    with pq.ParquetFile(path, read_dictionary=texts, metadata=footer) as file:
         for part in file.iter_batches(batch_size=PORTION, columns=columns):
             if sum(map(_unfolded, part.columns)) > room:
                 raise ValueError(TOO_LARGE)
@@ -177,8 +177,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 def _unfolded(column: pa.Array) -> int:
     """Bytes of a column's texts when each row has its own."""
     if pa.types.is_dictionary(column.type):
-        lengths = pc.binary_length(column.dictionary)
-        return int(pc.sum(lengths.take(column.indices)).as_py() or 0)
+        lengths = pc.call_function("binary_length", [column.dictionary])
+        return int(pc.call_function("sum", [lengths.take(column.indices)]).as_py() or 0)
     if pa.types.is_list(column.type) or pa.types.is_struct(column.type):
         inner = column.flatten()
         return sum(map(_unfolded, inner if isinstance(inner, list) else [inner]))

@@ -42,7 +42,8 @@ def persistence(X: Any, *, n_jobs: int = 1) -> Diagrams | list[Diagrams]:
     Raises
     ------
     InputError
-        For another number of axes, an empty axis, more than `MOST` points, or coordinates that are not finite.
+        For another number of axes, an empty axis, more than `MOST` points, or coordinates that
+        are not finite.
 
     Notes
     -----
