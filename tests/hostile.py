@@ -3,6 +3,9 @@
 A target turns bytes into what comes through its door and hands it over. That succeeds or raises
 what the package promises, in one line, in a few seconds, writes only inside the folder it was
 given, and unpickles nothing. `tests/test_hostile.py` and `tests/fuzz.py` call `attack`.
+
+One thing is not held: a model's chat template is a program, which jinja keeps in its sandbox, but
+which may count for ever.
 """
 
 import copy
@@ -18,7 +21,7 @@ import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,9 +34,10 @@ import numpy as np
 import torch
 from safetensors.torch import save, save_file
 
-from tsp import cli, install, models, sweep
+from tsp import cli, install, models, remembered, sweep, trainer
 from tsp.atomic import sha256_of
 from tsp.benchmarks import CATALOGUE
+from tsp.checkpoints import STATE, Checkpoint, key_of
 from tsp.errors import InputError
 from tsp.loss import TSLoss
 from tsp.packs import DamagedPack, Parts, checksum, pack_ids, read_packed, write_pack
@@ -42,6 +46,7 @@ from tsp.prompts import import_peft
 from tsp.records import load_answers, load_runs
 from tsp.runs import ANSWERS, DamagedRun, Store
 from tsp.spec import RunSpec
+from tsp.stopping import Stopped
 from tsp.tasks import load_problems, score
 from tsp.tiny import tiny_model, tiny_tokenizer
 from tsp.topology import persistence, summarize
@@ -317,7 +322,9 @@ def attack_run(dice: Dice, folder: Path) -> None:
             forged = {n: _sha256(place / n) for n in names if n in record["files"]}
             record["files"] |= {name: told for name, told in forged.items() if told}
         (place / "run.json").write_bytes(dumps(_sealed(record)))
-    use(Store(root), run_id)
+    # What was read is remembered from files that are just written, in a folder of this input.
+    with patch.object(remembered, "SETTLED", 0), patch.dict(os.environ, TSP_CACHE=str(folder)):
+        use(Store(root), run_id)
 
 
 def use(store: Store, run_id: str) -> None:
@@ -356,11 +363,13 @@ def attack_pack(dice: Dice, folder: Path) -> None:
             write_pack([Parts(record, tables, prompts)], path)
         except Exception:
             return  # no file that could be read
+    with suppress(DamagedPack):
+        for why in Store(folder / "deep" / "here").unpack(path)[2].values():
+            check_line(why)
     store = Store(folder)
     for run_id in store.ids() or pack_ids(path):
         read_packed(path, run_id)
         use(store, run_id)
-    Store(folder / "deep" / "here").unpack(path)
 
 
 def attack_adapter(dice: Dice, folder: Path) -> None:
@@ -433,6 +442,11 @@ def attack_gguf(dice: Dice, folder: Path) -> None:
             check_line(str(error))
         assert not models.installed(models.DEFAULT)
         assert list((folder / "cache" / "models").iterdir()) == []
+    (folder / "model.gguf").write_bytes(content)  # as if its hash were known
+    try:
+        install._convert(folder / "model.gguf", folder / "model")
+    except RuntimeError as error:
+        check_line(str(error))
 
 
 def attack_plan(dice: Dice, folder: Path) -> None:
@@ -453,6 +467,29 @@ def attack_plan(dice: Dice, folder: Path) -> None:
             assert all(isinstance(it, int) for it in (plan.threads, plan.token_budget))
             assert plan.threads > 0 < plan.token_budget
             assert plan.context_budget >= 0
+
+
+def attack_checkpoint(dice: Dice, folder: Path) -> None:
+    """A bank's checkpoint, its hashes forged to fit: training goes on from it or begins anew."""
+    place = folder / "bank"
+    shutil.copytree(seed_checkpoint(), place)
+    state = json.loads((place / STATE).read_text())
+    names = sorted(it.name for it in place.glob("*.safetensors"))
+    for _ in range(dice.below(2)):
+        _harm(dice, place / dice.pick(names), place / dice.pick(names))
+    how = dice.below(4)
+    if how == 0:
+        (place / STATE).write_bytes(dice.mutated((place / STATE).read_bytes()))
+    elif how == 1:
+        (place / STATE).write_bytes(dumps(dice.value()))
+    else:
+        for part in ("prompts", "moments"):
+            state[part] = {name: _sha256(place / name) for name in state[part]}
+        key = state["key"]
+        state = dice.edited(state) | {"key": key} if how == 2 else state
+        (place / STATE).write_bytes(dumps(_sealed(state)))
+    _trained(place)
+    assert not list(place.glob("[!pms]*"))
 
 
 def attack_answers(dice: Dice, folder: Path) -> None:
@@ -592,6 +629,7 @@ COMMANDS = (
     *(["run"], ["sweep"], ["heldout"], ["report"], ["book"], ["bench"], ["export"], ["doctor"]),
     *(["model", "install"], ["runs", "list"], ["runs", "show"], ["runs", "verify"], ["runs"]),
     *(["runs", "pack"], ["runs", "unpack"], ["runs", "repeat"], ["run", "--plan"], []),
+    *(["analyze"], ["analyze", "."]),
 )
 OPTIONS = (
     *("--runs", "--data", "--task", "--regime", "--problem", "--method", "--lambda-ts", "--lr"),
@@ -600,6 +638,8 @@ OPTIONS = (
     *("--device", "--precision", "--profile", "--engine", "--to", "--epoch", "--run", "--json"),
     *("--plan", "--experiment", "--publish", "--prompts", "--many", "--first", "--only", "--help"),
     *("--early-stop", "--weighting", "--self-pairs", "--repeats", "--force", "--wrong-answers"),
+    *("--tensorboard", "--bank", "--checkpoint", "--address", "--load", "--growth", "--roundings"),
+    *("--paradigms", "--pairs", "-h"),
 )
 VALUES = (
     *("runs", "data", "packs", "some.parquet", "new", "bbh", "single", "multi", "0", "1", "2"),
@@ -640,12 +680,14 @@ def _refuse(*_, **__):
 
 HEAVY = ("tsp.book.build", "tsp.book.sync_pairs", "tsp.bench.measure", "tsp.growth.grow")
 HEAVY += ("tsp.paradigms.compare", "tsp.roundings.compare", "tsp.install._fetch")
+HEAVY += ("tsp.load.strain", "tsp.cluster.Ray")
 
 
 def call(words: list[str], folder: Path) -> int:
     """Call the command line in this process, in a folder, and check how it ends."""
     told = {"HOME": str(folder), "TSP_CACHE": str(folder / "cache"), "NO_COLOR": "1"}
-    out, err, odd = io.StringIO(), io.StringIO(), []
+    raw, err, odd = io.BytesIO(), io.StringIO(), []
+    out = io.TextIOWrapper(raw, "utf-8", write_through=True)  # where half a character fails
     with ExitStack() as stack:
         for name in HEAVY:
             stack.enter_context(patch(name, _refuse))
@@ -664,19 +706,27 @@ def call(words: list[str], folder: Path) -> int:
             code = 0
         except SystemExit as stop:
             code = stop.code or 0
-    text = err.getvalue()
+    text, said = err.getvalue(), raw.getvalue().decode()
     assert code in (0, 1, 2), (words, code)
     assert "Traceback" not in text, text
     if code:
-        assert (text + out.getvalue()).strip(), words
+        assert (text + said).strip(), words
     for line in text.splitlines():
         assert len(line) < 2000, len(line)
         assert line.isprintable(), line
+    for line in said.replace("\t", " ").splitlines():
+        assert line.isprintable(), line
+    if "--json" in words and code == 0 and "--help" not in words and "bench" not in words:
+        json.loads(said, parse_constant=_no_json)
     for error in odd:
         if not isinstance(error, (OSError, FloatingPointError, *PROMISED)):
             raise error
     CODES[code] += 1
     return code
+
+
+def _no_json(name: str):
+    raise AssertionError(f"{name} in JSON")
 
 
 CODES: Counter = Counter()
@@ -699,13 +749,9 @@ _HELD: list = []
 @cache
 def seed_run() -> Path:
     """A run that a tiny model really trained."""
-    line = {"input": "not True is", "target": "False", "task": "boolean_expressions"}
-    data = _shelf() / "data"
-    data.mkdir()
-    (data / "bbh.jsonl").write_text(json.dumps(line) + "\n")
     few = {"model": "tiny-llama", "task": "bbh", "n_tokens": 4, "epochs": 2, "snapshot_every": 1}
     store = Store(_shelf() / "runs")
-    (run_id,) = sweep.ensure([RunSpec(data=str(data), **few)], store, device="cpu")
+    (run_id,) = sweep.ensure([RunSpec(data=_problems(), **few)], store, device="cpu")
     return store.root / run_id
 
 
@@ -719,6 +765,39 @@ def seed_pack() -> Path:
     path = _shelf() / "packs" / "some.parquet"
     write_pack([_seed_parts()], path)
     return path
+
+
+def _trained(place: Path, **told) -> None:
+    """Train one prompt for three epochs, from what a folder has of it."""
+    few = RunSpec(model="tiny-llama", n_tokens=4, epochs=3, snapshot_every=1, data=_problems())
+    plan = trainer.Plan(threads=1)
+    point = Checkpoint(place, key_of(["a"], plan, "cpu"), every=0, **told)
+    own = [load_problems("bbh", data=few.data, problem=0)]
+    trainer.train_bank([few], _tiny(), own, plan=plan, checkpoint=point)
+
+
+@cache
+def _tiny() -> models.Frozen:
+    return models.load("tiny-llama", device="cpu")
+
+
+@cache
+def seed_checkpoint() -> Path:
+    """What a bank keeps that was stopped after two epochs."""
+    place, asked = _shelf() / "bank", iter((0, 15))
+    with suppress(Stopped):
+        _trained(place, stop=lambda: next(asked))
+    return place
+
+
+@cache
+def _problems() -> str:
+    """A folder of one problem."""
+    line = {"input": "not True is", "target": "False", "task": "boolean_expressions"}
+    data = _shelf() / "data"
+    data.mkdir()
+    (data / "bbh.jsonl").write_text(json.dumps(line) + "\n")
+    return str(data)
 
 
 @cache
@@ -778,6 +857,7 @@ def seed_home() -> Path:
     shutil.copyfile(seed_pack(), home / "some.parquet")
     (home / "loop").symlink_to("loop")
     save_file({"prompt_embeddings": torch.ones(2, 3)}, home / "adapter_model.safetensors")
+    (home / "adapter_config.json").write_text('{"peft_type": "PROMPT_TUNING"}')
     return home
 
 
@@ -791,6 +871,7 @@ TARGETS: dict[str, Callable[[Dice, Path], None]] = {
     "run": attack_run,
     "pack": attack_pack,
     "answers": attack_answers,
+    "checkpoint": attack_checkpoint,
     "model": attack_model,
     "gguf": attack_gguf,
     "words": attack_words,
@@ -799,6 +880,7 @@ SEEDS: dict[str, Callable[[], Path]] = {
     "run": seed_run,
     "pack": seed_pack,
     "answers": seed_answers,
+    "checkpoint": seed_checkpoint,
     "model": seed_model,
     "gguf": seed_gguf,
     "words": seed_home,

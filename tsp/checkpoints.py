@@ -7,9 +7,11 @@ sound or it is not used.
 
 import json
 import logging
+import re
 import shutil
+import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +20,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tsp.atomic import replace_file, replacing, sha256_of
+from tsp.errors import one_line
 from tsp.members import Member
-from tsp.packs import checksum
+from tsp.packs import UNREADABLE, checksum
 from tsp.provenance import commit, versions
+from tsp.schema import LARGEST
 from tsp.stopping import Stop, Stopped, never
 
 if TYPE_CHECKING:
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 SECONDS = 30.0  # between two checkpoints
 STATE = "state.json"
+FILE = re.compile(r"(prompts|moments)-\d{6,12}\.safetensors")
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # what Adam and AdamW keep of a prompt
 
 
@@ -64,13 +69,13 @@ class Checkpoint:
         epoch, seconds
             How far it was trained, and for how long; 0 and 0.0 without a state that is sound.
         """
-        found = self._sound()
+        found = self._sound(bank)
         if found is None:
             shutil.rmtree(self.folder, ignore_errors=True)
             return 0, 0.0
         state, tensors = found
-        for k, (run, told) in enumerate(zip(bank.runs, state["runs"], strict=True)):
-            _restore(run, told, {n.split("/", 1)[1]: t for n, t in tensors[k].items()})
+        for run, told, own in zip(bank.runs, state["runs"], tensors, strict=True):
+            _restore(run, told, own)
         for place, problem, epoch, agreed in state["waiting"]:
             bank.ask(bank.runs[place], problem, epoch, agreed)
         self._files, self._kept = state["prompts"], state["epoch"]
@@ -130,28 +135,87 @@ class Checkpoint:
             save_file(dict(tensors), work)
         return {name: sha256_of(self.folder / name)}
 
-    def _sound(self) -> tuple[dict[str, Any], list[dict[str, torch.Tensor]]] | None:
-        """What is kept, if all of it is there, unchanged and of this bank; a part a run."""
+    def _sound(self, bank: "Bank") -> tuple[dict[str, Any], list[dict[str, torch.Tensor]]] | None:
+        """What is kept, if all of it is there, unchanged and fits this bank; a part a run."""
         try:
-            state = json.loads((self.folder / STATE).read_text())
+            state = json.loads(_file(self.folder / STATE).read_text())
             if state["checksum"] != checksum(state):
                 raise ValueError("it was changed")
             if state["key"] != json.loads(json.dumps(self.key)):
                 raise ValueError("it belongs to another plan or another version")
-            tensors: dict[str, torch.Tensor] = {}
+            tensors: list[dict[str, torch.Tensor]] = [{} for _ in bank.runs]
             for name, digest in (state["prompts"] | state["moments"]).items():
-                if sha256_of(self.folder / name) != digest:
+                if not FILE.fullmatch(name):
+                    raise ValueError(f"{name!r} is no file of a checkpoint")
+                if sha256_of(_file(self.folder / name)) != digest:
                     raise ValueError(f"{name} was changed")
-                tensors |= load_file(self.folder / name)
+                for place, tensor in load_file(self.folder / name).items():
+                    run, of = place.split("/")
+                    tensors[int(run)][of] = tensor
+            _check(bank, state, tensors)
         except FileNotFoundError as error:
             if Path(error.filename).name != STATE:
                 log.warning("a checkpoint is not used: %s is missing", error.filename)
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("a checkpoint is not used: %s", error)
+        except UNREADABLE as error:
+            log.warning("a checkpoint is not used: %s", one_line(str(error)))
             return None
-        runs = range(len(state["runs"]))
-        return state, [{n: t for n, t in tensors.items() if n.startswith(f"{k}/")} for k in runs]
+        return state, tensors
+
+
+def _file(path: Path) -> Path:
+    """Refuse a link, which may lead anywhere, and a pipe, which would be waited for."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise ValueError(f"{path.name} is no file of its own")
+    return path
+
+
+def _check(
+    bank: "Bank", state: Mapping[str, Any], tensors: Sequence[Mapping[str, torch.Tensor]]
+) -> None:
+    """Refuse a state with fitting hashes that a bank cannot be put into."""
+    for run, told, own in zip(bank.runs, state["runs"], tensors, strict=True):
+        _check_run(run, told, own)
+    _need(_whole(state["epoch"]) and isinstance(state["seconds"], float), "epoch and seconds")
+    for place, problem, epoch, agreed in state["waiting"]:
+        _need(all(map(_whole, (place, problem, epoch))), "waiting")
+        _need(epoch in state["runs"][place]["checked"], "waiting")
+        _need(problem < len(bank.runs[place].encoded), "waiting")
+        _need(agreed is None or _whole(agreed), "waiting")
+
+
+def _check_run(run: Member, told: Mapping[str, Any], own: Mapping[str, torch.Tensor]) -> None:
+    fresh = _told(run)
+    kinds = {name: type(value) for name, value in fresh.items() if name != "failure"}
+    _need({name: type(told[name]) for name in kinds} == kinds, "runs")
+    _need(_form(told["scheduler"]) == _form(fresh["scheduler"]), "scheduler")
+    _need(told["failure"] is None or isinstance(told["failure"], str), "failure")
+    _need(all(map(_whole, (told["steps"], *told["checked"]))), "checked")
+    for row in (*told["epochs"], *told["checks"]):
+        _need(isinstance(row, dict) and _whole(row["epoch"]), "epochs")
+    for problem, ids in told["answered"]:
+        _need(all(map(_whole, (problem, *ids))) and problem < len(run.encoded), "answered")
+    shapes = {name: (it.shape, it.dtype) for name, it in _tensors(run).items()}
+    shapes |= dict.fromkeys(map(str, told["checked"]), shapes["prompt"])
+    shapes |= {name: shapes["prompt"] for name in MOMENTS[:2] if name in own}
+    shapes |= {"step": (torch.Size(), torch.float32)} if "step" in own else {}
+    _need({name: (it.shape, it.dtype) for name, it in own.items()} == shapes, "tensors")
+
+
+def _form(state: Any) -> Any:
+    """Names and kinds of what a schedule keeps."""
+    if isinstance(state, dict):
+        return {name: _form(value) for name, value in state.items()}
+    return [_form(it) for it in state] if isinstance(state, (list, tuple)) else type(state)
+
+
+def _need(fits: bool, what: str) -> None:
+    if not fits:
+        raise ValueError(f"its {what} do not fit the bank")
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and 0 <= value < LARGEST
 
 
 def key_of(ids: list[str], plan: "Plan", device: str) -> dict[str, Any]:

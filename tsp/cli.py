@@ -3,6 +3,7 @@
 import errno
 import gc
 import json
+import math
 import os
 import re
 import sys
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tsp.errors import InputError, one_line
+from tsp.errors import InputError, one_line, panics_told
 from tsp.options import with_spec_options
 
 # Heavy modules are imported inside the commands, so that `--help` answers at once.
@@ -351,9 +352,11 @@ def export(
 ) -> None:
     """Write a run's prompt as a PEFT prompt-tuning adapter."""
     from tsp.models import MODELS
+    from tsp.paths import writable_name
     from tsp.prompts import export_peft
     from tsp.runs import Store
 
+    writable_name("to", to)
     stored = Store(runs).read(run)
     last = stored.prompt_epochs[-1] if epoch is None else epoch
     card = MODELS.get(stored.spec.model)
@@ -422,16 +425,12 @@ def analyze(
     prompt = import_peft(folder).float()
     bars: Any = persistence(prompt)
     shape = {"n_tokens": prompt.shape[0], "dim": prompt.shape[1]}
-    found = {"adapter": adapter, **adapter_kind(folder), **shape}
+    found = {"adapter": one_line(adapter), **adapter_kind(folder), **shape}
     found |= summarize(prompt, diagrams=bars).to_dict("records")[0]
     with torch.no_grad():
         found["tsloss"] = TSLoss()(prompt).item()
     if as_json:  # the essential class dies at infinity, for which JSON has no number
-        found["diagrams"] = {
-            k: [[birth, death if death < float("inf") else None] for birth, death in its.tolist()]
-            for k, its in bars.items()
-        }
-        _say(found)
+        _say(found | {"diagrams": {k: its.tolist() for k, its in bars.items()}})
         return
     for name, value in found.items():
         typer.echo(f"{name:<24}{value:.6g}" if isinstance(value, float) else f"{name:<24}{value}")
@@ -452,6 +451,8 @@ def list_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
         typer.echo(f"no runs in {store.root}; `tsp run` or `tsp sweep` makes some")
     else:
         columns = ["id", "model", "task", "regime", "problem", "method", "lambda_ts", "protocol"]
+        texts = frame.select_dtypes(exclude="number").columns
+        frame[texts] = frame[texts].map(lambda it: one_line(it) if isinstance(it, str) else it)
         typer.echo(frame[[*columns, "seed", "epochs", "solved_epoch"]].to_string(index=False))
     _warn_damaged(store)
 
@@ -630,10 +631,12 @@ def _warn_damaged(store: Any) -> None:
 
 def _show_run(run: Any) -> None:
     spec, outcome = run.spec, run.record["outcome"]
-    typer.echo(f"run {run.id}: {spec.label}, {spec.model}, {outcome['epochs_trained']} epochs")
+    told = f"run {run.id}: {spec.label}, {spec.model}, {outcome['epochs_trained']} epochs"
+    typer.echo(one_line(told))
     for row in run.checks.to_dict("records"):
         mark = "correct" if row["correct"] else "       "
-        answer = " ".join(row.get("answer", "").split())  # published runs have none of others
+        # Published runs have no answers to others' problems.
+        answer = one_line(" ".join(row.get("answer", "").split()))
         typer.echo(
             f"  epoch {row['epoch']:>3}  {mark}  {row['matched_tokens']:>3}/"
             f"{row['target_tokens']} tokens  {answer[:90]}"
@@ -641,7 +644,7 @@ def _show_run(run: Any) -> None:
     solved = outcome["solved_epoch"]
     state = "never all correct" if solved is None else f"all correct from epoch {solved}"
     made = f"{run.record['seconds']:.0f} s on {run.record['device']}, {run.precision}"
-    typer.echo(f"{state}; {made}; {run.folder}")
+    typer.echo(one_line(f"{state}; {made}; {run.folder}"))
 
 
 def _memory(spec: Any, device: str, precision: str, *, as_json: bool) -> None:
@@ -717,7 +720,16 @@ def _events(tensorboard: Path | None) -> Any:
 
 def _say(value: Any) -> None:
     """Print JSON and nothing else."""
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+    typer.echo(json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """The same without what JSON has no number for."""
+    if isinstance(value, dict):
+        return {name: _finite(it) for name, it in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(it) for it in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _say_rows(frame: Any) -> None:
@@ -745,7 +757,8 @@ def main() -> None:
     debug = "--debug" in sys.argv or bool(os.environ.get("TSP_DEBUG"))
     sys.argv = [word for word in sys.argv if word != "--debug"]
     try:
-        code = app(standalone_mode=False)
+        with panics_told():
+            code = app(standalone_mode=False)
     except InputError as error:
         _fail(error, 2, debug=debug)
     except (KeyboardInterrupt, typer.Abort) as error:

@@ -1,5 +1,8 @@
 """The errors that a user is told in one line: wrong input, and files that are damaged."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 LONGEST = 1000  # characters of a line
 SHOWN = 300  # of a value in it
 
@@ -12,14 +15,25 @@ def one_line(text: str, longest: int = LONGEST) -> str:
     >>> one_line("two\\nlines and \\x1b[2J")
     'two lines and \\\\x1b[2J'
     """
-    cut = text if len(text) <= longest else f"{text[:longest]} …"
-    return "".join(_printable(letter) for letter in cut)
+    shown = "".join(_printable(letter) for letter in text[: longest + 1])
+    return shown if len(shown) <= longest else f"{shown[:longest]} …"
 
 
 def _printable(letter: str) -> str:
     if letter in "\r\n\t":
         return " "
     return letter if letter.isprintable() else ascii(letter)[1:-1]
+
+
+@contextmanager
+def panics_told() -> Iterator[None]:
+    """Make an error of the panic of a library in Rust, which is no `Exception`."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of a module that cannot be imported
+            raise
+        raise RuntimeError(str(error)) from error
 
 
 class Damaged(RuntimeError):

@@ -24,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from tsp import attention, hub
 from tsp.atomic import sha256_of
-from tsp.errors import InputError
+from tsp.errors import InputError, panics_told
 from tsp.model_cards import DEFAULT, MODELS, ModelCard
 from tsp.norms import with_own_norms
 from tsp.paths import cache_dir
@@ -34,6 +34,8 @@ MODEL_FILES = {".json", ".jinja", ".model", ".txt", ".safetensors", ".bin", ".gg
 UNFIT = "computes attention or logits in a way that shared contexts do not cover; try another"
 DIVIDED = ("balanced", "balanced_low_0", "sequential")  # transformers' words for several GPUs
 WAITING = {"cpu", "disk"}  # where accelerate keeps weights that the GPUs have no room for
+LAYERS = 1000  # far more than any model has; a small file may ask for thousands of millions
+DENSEST = 8  # parameters in a byte of weights
 MARK = "\ue000"  # stands for the prompt while a chat template is filled in; no tokenizer knows it
 
 
@@ -248,7 +250,8 @@ def load(
     if model.device.type != "meta" and not attention.faithful(model):
         raise InputError("model", name, UNFIT)
     try:
-        ends = _end_ids(tokenizer, model)
+        with panics_told():
+            ends = _end_ids(tokenizer, model)
     except Exception as error:  # a template or a tokenizer's settings that cannot be used
         raise InputError("model", name, f"its tokenizer cannot be used ({error})") from error
     # The model's own generation config may penalise repetition or sample: checks are plain greedy.
@@ -322,24 +325,61 @@ def _parts(
         raise InputError("model", name, "no such folder")
     if card is None and "/" not in name and not Path(name).is_dir():
         raise InputError("model", name, f"choose one of {', '.join(known())}, a hub id or a folder")
+    if (Path(source) / "adapter_config.json").exists():  # transformers would load what it names
+        raise InputError("model", name, "is a PEFT adapter; name its base model")
     try:
-        local = Path(source).is_dir() or not hub.reachable()
-        # Code and pickles that come with a model are never run: weights are safetensors.
-        told: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(source, **told)
-        if shapes_only:
-            return hollow(AutoConfig.from_pretrained(source, **told), dtype), tokenizer
-        told |= {"device_map": device_map} if device_map else {}
-        told |= {"use_safetensors": True, "output_loading_info": True}
-        model, found = cast(Any, AutoModelForCausalLM).from_pretrained(source, dtype=dtype, **told)
-        if missing := sorted(found["missing_keys"]):  # they would be random
-            raise ValueError(f"weights are missing: {', '.join(missing)[:100]}")
-        return model, tokenizer
+        with panics_told():
+            return _read(source, dtype, shapes_only=shapes_only, device_map=device_map)
     except Exception as error:  # files that came from anywhere fail in ways of many libraries
         if Path(source).is_dir():
             raise InputError("model", name, f"the folder cannot be loaded ({error})") from error
         advice = f"the hub gave no '{source}' (offline, or no access); here: {available()}"
         raise InputError("model", name, advice) from error
+
+
+def _read(
+    source: str, dtype: torch.dtype, *, shapes_only: bool, device_map: Any
+) -> tuple[PreTrainedModel, Any]:
+    local = Path(source).is_dir() or not hub.reachable()
+    # Code and pickles that come with a model are never run: weights are safetensors.
+    told: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
+    if Path(source).is_dir():
+        check_size(Path(source), "*.safetensors")
+    tokenizer = AutoTokenizer.from_pretrained(source, **told)
+    if shapes_only:
+        return hollow(AutoConfig.from_pretrained(source, **told), dtype), tokenizer
+    told |= {"device_map": device_map} if device_map else {}
+    told |= {"use_safetensors": True, "output_loading_info": True}
+    model, found = cast(Any, AutoModelForCausalLM).from_pretrained(source, dtype=dtype, **told)
+    if missing := sorted(found["missing_keys"]):  # they would be random
+        raise ValueError(f"weights are missing: {', '.join(missing)[:100]}")
+    return model, tokenizer
+
+
+def check_size(folder: Path, weights: str, **told: str) -> None:
+    """Refuse a model whose config describes a far larger one than its files can hold.
+
+    Parameters
+    ----------
+    folder, weights
+        Where the model is, and the pattern of its files there.
+    told
+        ``gguf_file``, if they are one.
+
+    Raises
+    ------
+    ValueError
+        Before anything of its size is made.
+    """
+    config, _ = PreTrainedConfig.get_config_dict(folder, **told)
+    inner = [it for it in config.values() if isinstance(it, dict)]
+    for many in (it[name] for it in (config, *inner) for name in it if "layer" in str(name)):
+        if isinstance(many, (int, float)) and many > LAYERS:
+            raise ValueError(f"its config asks for {many} layers")
+    described = hollow(AutoConfig.from_pretrained(folder, **told), torch.float32).num_parameters()
+    held = sum(file.stat().st_size for file in folder.glob(weights))
+    if held and described > DENSEST * held:
+        raise ValueError(f"its config describes {described} numbers, its files have {held} bytes")
 
 
 def _end_ids(tokenizer: Any, model: PreTrainedModel) -> tuple[int, ...]:

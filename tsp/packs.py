@@ -13,6 +13,7 @@ One row a run, readable without this package:
 
 import hashlib
 import json
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -27,7 +28,7 @@ from safetensors import SafetensorError
 from tsp.atomic import replacing
 from tsp.errors import Damaged, InputError
 from tsp.paths import writable_name
-from tsp.schema import PROMPTS, TABLES, check_columns, check_record, read_table
+from tsp.schema import PROMPTS, TABLES, check_columns, check_record, check_whole, read_table
 
 if TYPE_CHECKING:
     import torch
@@ -156,6 +157,8 @@ def _state(path: Path) -> tuple[int, int]:
         told = path.stat()
     except OSError as error:
         raise DamagedPack(f"{path.name} cannot be read ({error.strerror})") from error
+    if not stat.S_ISREG(told.st_mode):  # a pipe would be waited for
+        raise DamagedPack(f"{path.name} is no file")
     return told.st_mtime_ns, told.st_size
 
 
@@ -217,6 +220,7 @@ def _check_parts(parts: Parts) -> None:
     check_record(parts.record)
     for name, table in parts.tables.items():
         check_columns(name, table.schema)
+        check_whole(name, table)
     for epoch, prompt in parts.prompts.items():
         if epoch < 0 or list(prompt.shape) != parts.record["shape"]:
             raise ValueError(f"the prompt of epoch {epoch} is of shape {list(prompt.shape)}")

@@ -8,12 +8,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from tsp import hub
 from tsp.atomic import new_folder
-from tsp.errors import InputError
+from tsp.errors import SHOWN, InputError, one_line
 from tsp.models import Frozen
 from tsp.spec import RunSpec
 
 REPEATED_TOKEN = "x "  # what the authors' public code repeats
+LARGEST = 2**20  # bytes of an adapter's config
 
 
 def prompt_dtype(frozen: Frozen) -> torch.dtype:
@@ -130,7 +132,9 @@ def adapter_folder(name: str) -> Path:
 
     try:
         wanted = ["adapter_config.json", "adapter_model.safetensors"]
-        return Path(snapshot_download(name, allow_patterns=wanted))
+        return Path(
+            snapshot_download(name, allow_patterns=wanted, local_files_only=not hub.reachable())
+        )
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         remedy = "no such folder, and the hub gave no such adapter (offline, or no access)"
         raise InputError("adapter", name, remedy) from error
@@ -138,9 +142,12 @@ def adapter_folder(name: str) -> Path:
 
 def adapter_kind(folder: Path) -> dict[str, str]:
     """Which of PEFT's kinds an adapter is, and for which base model, as far as it says."""
+    names = {"peft_type": "peft_type", "base_model": "base_model_name_or_path"}
+    file = folder / "adapter_config.json"
     try:
-        told = json.loads((folder / "adapter_config.json").read_text())
-        names = {"peft_type": "peft_type", "base_model": "base_model_name_or_path"}
-        return {name: str(told.get(key) or "") for name, key in names.items()}
-    except (OSError, ValueError, AttributeError):
-        return {"peft_type": "", "base_model": ""}
+        if not file.is_file() or file.stat().st_size > LARGEST:  # a pipe would be waited for
+            raise ValueError
+        told = json.loads(file.read_text())
+        return {name: one_line(str(told.get(key) or ""), SHOWN) for name, key in names.items()}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return dict.fromkeys(names, "")

@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 
 from tsp import remembered
 from tsp.atomic import new_folder, sha256_of
-from tsp.errors import Damaged, InputError
+from tsp.errors import Damaged, InputError, one_line
 from tsp.locks import claimed
 from tsp.packs import (
     UNREADABLE,
@@ -45,7 +45,15 @@ from tsp.packs import (
 )
 from tsp.paths import ROOT, data_dir, writable_name
 from tsp.provenance import commit, versions
-from tsp.schema import PROMPTS, TABLES, check_columns, check_prompts, check_record, read_table
+from tsp.schema import (
+    PROMPTS,
+    TABLES,
+    check_columns,
+    check_prompts,
+    check_record,
+    check_whole,
+    read_table,
+)
 from tsp.spec import RunSpec
 
 if TYPE_CHECKING:  # a store that is read needs no model, and for its tables no tensor
@@ -150,7 +158,7 @@ class Run:
             frame = self._analysed(("topology", "diagrams").index(name))
             return pa.Table.from_pandas(frame, preserve_index=False)
         try:
-            return read_table(self._file(f"{name}.parquet"), columns)
+            return check_whole(name, read_table(self._file(f"{name}.parquet"), columns))
         except UNREADABLE as error:
             raise DamagedRun(f"run {self.id}: {name}.parquet cannot be read ({error})") from error
 
@@ -264,7 +272,7 @@ class Store:
                 continue
             found = {it: pack for it in ids if RUN_ID.fullmatch(it)} | found
             for odd in (it for it in ids if not RUN_ID.fullmatch(it)):
-                damaged[pack.name] = f"{pack.name}: {odd!r} is no id of a run"
+                damaged[pack.name] = one_line(f"{pack.name}: {odd!r:.50} is no id of a run")
         return found, damaged
 
     def read(self, run_id: str) -> Run:
@@ -425,7 +433,8 @@ class Store:
         added, present, damaged = [], [], {}
         for run_id in pack_ids(pack):
             if not RUN_ID.fullmatch(run_id):
-                damaged[run_id] = f"{pack.name}: {run_id!r} is no id of a run"
+                told = one_line(f"{pack.name}: {run_id!r:.50} is no id of a run")
+                damaged[one_line(run_id, 50)] = told
             else:
                 with claimed(self.root, [run_id]) as mine:
                     if run_id in self or not mine:  # another process is at it

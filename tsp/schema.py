@@ -5,12 +5,14 @@ one. What is checked here can be relied on by all that reads runs.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from safetensors import safe_open
 
@@ -52,6 +54,7 @@ OUTCOME: dict[str, type] = {
 KINDS = {str: "a text", list: "a list", dict: "an object", float: "a number", int: "a number"}
 LARGEST = 2**63  # what Parquet's whole numbers stay below
 ROOM = 2**30  # bytes that any table may take, however small its file
+TOO_LARGE = "it grows beyond what a file of its size may"
 PORTION = 1024  # rows that are read at once
 RATIO = 100  # above that, so many times the size of its file: no honest table shrinks further
 
@@ -90,12 +93,17 @@ def _need(values: Any, kinds: Mapping[str, type], place: str) -> None:
         value = values.get(name)
         if kind is float and type(value) is int:
             value = float(value) if abs(value) < LARGEST else None
-        if not isinstance(value, kind) or (kind is int and not _whole(value)):
+        odd = (kind is int and not _whole(value)) or (kind is float and not _finite(value))
+        if not isinstance(value, kind) or odd:
             raise ValueError(f"{place}{name} must be {KINDS.get(kind, 'true or false')}")
 
 
 def _whole(value: Any) -> bool:
     return type(value) is int and abs(value) < LARGEST
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def check_columns(name: str, schema: pa.Schema) -> None:
@@ -117,6 +125,21 @@ def check_columns(name: str, schema: pa.Schema) -> None:
             raise ValueError(f"column {column} holds {found[column]}")
 
 
+def check_whole(name: str, table: pa.Table) -> pa.Table:
+    """Refuse a table of a run that lacks values where they are relied on.
+
+    Raises
+    ------
+    ValueError
+        Naming the column.
+    """
+    for column in {*COLUMNS[name], "answer"}.intersection(table.column_names):
+        # A number that is none, of a run that went astray, is stored as null.
+        if table[column].null_count and not pa.types.is_floating(table[column].type):
+            raise ValueError(f"column {column} has gaps")
+    return table
+
+
 def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
 
@@ -133,16 +156,33 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         If it cannot be read, or takes more than `ROOM` and `RATIO` times its size.
     """
     room = ROOM + RATIO * path.stat().st_size
-    parts: list[pa.RecordBatch] = []
+    parts: list[pa.Table] = []
     with pq.ParquetFile(path) as file:
-        for part in file.iter_batches(batch_size=PORTION, columns=columns):
-            parts.append(part)
-            room -= part.nbytes
-            if room < 0:
-                raise ValueError("it grows beyond what a file of its size may")
+        leaves = [file.schema.column(k) for k in range(len(file.schema))]
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
         empty = file.schema_arrow.empty_table()
-    schema = parts[0].schema if parts else (empty.select(columns) if columns else empty).schema
-    return pa.Table.from_batches(parts, schema).replace_schema_metadata()
+        empty, footer = empty.select(columns) if columns else empty, file.metadata
+    # Texts stay folded until it is known how long they are: one may stand for all rows.
+    with pq.ParquetFile(path, read_dictionary=texts, metadata=footer) as file:
+        for part in file.iter_batches(batch_size=PORTION, columns=columns):
+            if sum(map(_unfolded, part.columns)) > room:
+                raise ValueError(TOO_LARGE)
+            parts.append(pa.Table.from_batches([part]).cast(empty.schema))
+            room -= parts[-1].nbytes
+            if room < 0:
+                raise ValueError(TOO_LARGE)
+    return pa.concat_tables([empty, *parts]).replace_schema_metadata()
+
+
+def _unfolded(column: pa.Array) -> int:
+    """Bytes of a column's texts when each row has its own."""
+    if pa.types.is_dictionary(column.type):
+        lengths = pc.call_function("binary_length", [column.dictionary])
+        return int(pc.call_function("sum", [lengths.take(column.indices)]).as_py() or 0)
+    if pa.types.is_list(column.type) or pa.types.is_struct(column.type):
+        inner = column.flatten()
+        return sum(map(_unfolded, inner if isinstance(inner, list) else [inner]))
+    return 0
 
 
 def check_prompts(path: Path, shape: list[int]) -> None:

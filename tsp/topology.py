@@ -19,6 +19,7 @@ from tsp.schema import SUMMARY_COLUMNS
 Diagrams = dict[int, np.ndarray]
 
 LARGEST = 1e150  # squares of larger coordinates overflow float64
+MOST = 4000  # points; the work grows with their cube, the memory with their square
 
 
 def persistence(X: Any, *, n_jobs: int = 1) -> Diagrams | list[Diagrams]:
@@ -41,7 +42,8 @@ def persistence(X: Any, *, n_jobs: int = 1) -> Diagrams | list[Diagrams]:
     Raises
     ------
     InputError
-        For another number of axes, an empty axis, or coordinates that are not finite.
+        For another number of axes, an empty axis, more than `MOST` points, or coordinates that
+        are not finite.
 
     Notes
     -----
@@ -205,6 +207,8 @@ def _points(X: Any) -> np.ndarray:
     if points.ndim not in (2, 3) or points.size == 0:
         remedy = "give the shape (n, d) or (B, n, d) with at least one point and one dimension"
         raise InputError("X", points.shape, remedy)
+    if points.shape[-2] > MOST:
+        raise InputError("X", points.shape, f"give at most {MOST} points a cloud")
     if not max(points.max(), -points.min()) <= LARGEST:  # nan compares false
         worst = points[~(np.abs(points) <= LARGEST)][0]
         raise InputError("X", float(worst), f"give finite coordinates, at most {LARGEST:g}")
