@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,8 @@ def check_record(record: Mapping[str, Any]) -> None:
         raise ValueError("omitted must list texts")
     json.dumps(record, ensure_ascii=False).encode()  # half a character, which JSON can spell, fails
     RunSpec.from_dict(record["spec"])
+    if lost := sorted({it.name for it in fields(RunSpec)}.difference(record["spec"])):
+        raise ValueError(f"spec lacks {', '.join(lost)}")  # tables read it as it is written
 
 
 def _need(values: Any, kinds: Mapping[str, type], place: str) -> None:
