@@ -355,6 +355,13 @@ def test_a_forged_record_is_a_damaged_run(changes, run):
     refused(forge(run, **changes), run, "run.json cannot be read")
 
 
+def test_a_specification_with_gaps_is_a_damaged_run(run):
+    record = json.loads((run / "run.json").read_text())
+    del record["spec"]["model"], record["spec"]["tau"]
+    (run / "run.json").write_bytes(hostile.dumps(hostile._sealed(record)))
+    refused(Store(run.parent), run, "spec lacks model, tau")
+
+
 @pytest.mark.parametrize("name", ["../../secret", "/dev/zero", "notes.txt", "../run.json"])
 def test_a_record_cannot_name_files_that_are_not_a_runs(name, run):
     (run.parent.parent / "secret").write_text("x")
