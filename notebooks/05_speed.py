@@ -60,7 +60,7 @@ import pandas as pd
 from IPython.display import display
 from myst_nb import glue
 
-from tsp import models
+from tsp import models, pages
 from tsp.arithmetic import arithmetic, traffic
 from tsp.bench import AIMS, RUNS
 from tsp.cards import fits
@@ -418,7 +418,7 @@ assert faster(1 - 0.5, 2) < faster(0.5, 1e12)
 file = folder / "load.json"
 strained = pd.DataFrame(json.loads(file.read_text()) if file.is_file() else [])
 if strained.empty:
-    print("not measured: tsp bench --load", file)
+    print("not measured: tsp bench --load", file.name)
 else:
     strained["when"] = strained["first"].map({True: "first", False: "again"})
     strained["MB"] = strained.bytes / 1e6
@@ -429,7 +429,7 @@ else:
     shown = wide.loc[order, columns]
     shown.columns = [f"{stored}, {when}: {it}" for it, stored, when in columns]
     formats = {name: "{:.1f}" if name.endswith("seconds") else "{:.0f}" for name in shown}
-    display(table(shown, formats))
+    display(pages.table(shown, formats))
 
 # %% [markdown]
 # ## Measure it yourself
