@@ -36,7 +36,8 @@ sizes = [64, 4]  # runs of a bank
 #
 # ```bash
 # pip install 'tsp[ray]'
-# tsp sweep table3 --profile paper --runs /shared/runs --engine ray --address auto
+# tsp sweep table3 --profile paper --runs /shared/runs \
+#   --engine ray --address auto
 # ```
 #
 # The command that you start is the *driver*. It writes the plan (which runs are a bank, in which order, how each model is
@@ -62,20 +63,22 @@ sizes = [64, 4]  # runs of a bank
 # ### A box with several GPUs
 #
 # ```bash
-# tsp sweep table3 --profile paper --engine ray          # starts Ray on this machine only, with all its GPUs
+# tsp sweep table3 --profile paper --engine ray
 # ```
+#
+# starts Ray on this machine only, with all its GPUs.
 #
 # ### Slurm
 #
 # ```bash
-# #!/bin/bash
-# #SBATCH --nodes=4 --ntasks-per-node=1 --gpus-per-node=8 --time=24:00:00
 # head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-# exec srun ray symmetric-run --address "$head:6379" --min-nodes "$SLURM_NNODES" -- \
-#   tsp sweep table3 --profile paper --runs "$SCRATCH/runs" --engine ray --address "$head:6379"
+# srun ray symmetric-run --address "$head:6379" --min-nodes "$SLURM_NNODES" -- \
+#   tsp sweep table3 --profile paper --runs "$SCRATCH/runs" \
+#   --engine ray --address "$head:6379"
 # ```
 #
-# `ray symmetric-run` starts Ray on every node, the command on one, and ends Ray when that is done. Submitted again, the
+# are the lines of a job of, say, four nodes with eight GPUs each and one task a node (`--nodes=4 --ntasks-per-node=1
+# --gpus-per-node=8`). `ray symmetric-run` starts Ray on every node, the command on one, and ends Ray when that is done. Submitted again, the
 # job goes on from the checkpoints.
 #
 # ### Kubernetes
@@ -89,7 +92,9 @@ sizes = [64, 4]  # runs of a bank
 # metadata:
 #   name: soft-prompts
 # spec:
-#   entrypoint: tsp sweep table3 --profile paper --runs /shared/runs --engine ray --address auto
+#   entrypoint: >-
+#     tsp sweep table3 --profile paper
+#     --runs /shared/runs --engine ray --address auto
 #   shutdownAfterJobFinishes: true
 #   rayClusterSpec:
 #     headGroupSpec:
