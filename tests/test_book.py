@@ -308,7 +308,7 @@ def run_in(checkout, code):
 def site(tmp_path_factory):
     """A copy of the repository, with its book built from the runs of the smoke profile."""
     checkout = tmp_path_factory.mktemp("checkout")
-    for name in ("book", "notebooks", "tsp", "data"):
+    for name in ("book", "notebooks", "tsp", "tests", "data"):
         ignored = shutil.ignore_patterns("_executed", "__pycache__", "runs")
         shutil.copytree(ROOT / name, checkout / name, ignore=ignored)
     for name in ("_config.yml", "_toc.yml"):

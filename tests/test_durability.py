@@ -346,13 +346,14 @@ def test_the_first_signal_ends_at_a_checkpoint_and_says_how_to_go_on(tmp_path, n
 
 def test_a_second_signal_stops_at_once(tmp_path):
     out, root = tmp_path / "out", tmp_path / "runs"
-    words = (*LONG, "--runs", str(root), "--checkpoint", "1000")
+    checks = ("--regime", "multi", "--max-new-tokens", "1500", "--check-every", "1")  # of seconds
+    words = (*LONG, *checks, "--runs", str(root), "--checkpoint", "1000")
     process = command_line(*words, folder=tmp_path, out=out)
     until(out, "bank 1/1", process=process)
-    os.kill(process.pid, signal.SIGSTOP)  # both are there before it runs on
+    time.sleep(0.5)
     os.kill(process.pid, signal.SIGINT)
+    until(out, "stopping at a checkpoint", process=process)
     os.kill(process.pid, signal.SIGTERM)
-    os.kill(process.pid, signal.SIGCONT)
     process.join()
     assert process.exitcode == 130
     assert "tsp: stopped; what was finished is kept" in out.read_text()

@@ -513,9 +513,12 @@ def test_checks_of_the_real_model_are_what_plain_generate_says(precision, smollm
 
 @pytest.mark.slow
 def test_float32_bank_equals_its_runs_on_the_real_model(smollm):
+    """In the first epochs: a processor may round a bank otherwise, and training makes it grow."""
     problems = load_problems("mmlu_cf")
-    specs = [RunSpec(task="mmlu_cf", epochs=20, lr=1e-3, method=m) for m in ("ce", "tsloss")]
+    specs = [RunSpec(task="mmlu_cf", epochs=6, lr=1e-3, method=m) for m in ("ce", "tsloss")]
     together = train_bank(specs, smollm, [problems, problems])
     for told, result in zip(specs, together, strict=True):
         (alone,) = train_bank([told], smollm, [problems])
-        assert result.epochs[-1]["ce"] == pytest.approx(alone.epochs[-1]["ce"], abs=1e-4)
+        for row, expected in zip(result.epochs, alone.epochs, strict=True):
+            for name in ("ce", "h0", "ts"):
+                assert row[name] == pytest.approx(expected[name], rel=3e-5), name
