@@ -19,6 +19,7 @@ import pytest
 from tests.conftest import PLAN, problem, spec
 from tests.faults import TENSORS, kill, run_in, same_bytes
 from tests.faults_at_work import train
+from tsp.banks import Keeping
 from tsp.checkpoints import Checkpoint, key_of
 from tsp.locks import WORK, claimed
 from tsp.packs import write_pack
@@ -274,6 +275,16 @@ def test_runs_that_another_sweep_banks_otherwise_are_trained_once(tmp_path):
     ensure(told[1:], store, name="b", device="cpu")
     assert (tmp_path / other.id / "run.json").read_bytes() == stamp
     assert store.read(last.id).record["together"] == [last.id]
+
+
+def test_who_waits_for_anothers_plan_may_be_stopped(tmp_path):
+    told = [spec(task="mmlu_cf", epochs=2, n_tokens=4)]
+    ensure(told, Store(tmp_path), name="x", device="cpu")
+    (plan,) = (tmp_path / "plans").iterdir()
+    shutil.rmtree(tmp_path / jobs_of(told)[0].id)
+    keeping = Keeping(stop=lambda: signal.SIGINT)
+    with claimed(tmp_path, [plan.stem]), pytest.raises(Stopped, match="before a bank began"):
+        ensure(told, Store(tmp_path), name="x", device="cpu", keeping=keeping)
 
 
 def test_of_a_bank_that_was_half_stored_the_rest_is_trained_as_it_was(tmp_path):

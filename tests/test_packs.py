@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from tsp.cli import app
 from tsp.errors import InputError
+from tsp.locks import claimed
 from tsp.packs import DamagedPack, pack_ids, read_packed, write_pack
 from tsp.runs import DamagedRun, Store
 
@@ -86,6 +87,22 @@ def test_nothing_that_is_there_is_overwritten(smoke, packed, tmp_path):
     assert first not in added
     assert (here.root / first / "mine.txt").read_text() == "a note"
     assert here.unpack(path)[0] == []
+
+
+def test_a_run_that_another_process_is_at_is_named_and_added_later(smoke, packed, tmp_path):
+    path, _ = packed
+    here, first = Store(tmp_path / "here"), smoke.ids()[0]
+    half = here.root / f".{first}-abcd1234"  # a killed unpacking's
+    half.mkdir(parents=True)
+    with claimed(here.root, [first]):
+        half.mkdir()
+        added, present, wrong = here.unpack(path)
+        assert wrong == {first: f"run {first}: another process is at it; try again"}
+        assert present == []
+        assert sorted([*added, first]) == smoke.ids()
+        assert half.is_dir()
+    assert here.unpack(path) == ([first], added, {})
+    assert not any(it.name.startswith(".") for it in here.root.iterdir())
 
 
 def test_a_folder_comes_before_a_pack(smoke, packed):

@@ -147,7 +147,8 @@ class _Driver:
 
     def work(self) -> list[str]:
         for model in dict.fromkeys(self.bank(number)[0].spec.model for number in self.queue):
-            self.schedule.plan(model, lambda: self.planned(model))  # noqa: B023
+            make = lambda: self.planned(model)  # noqa: B023, E731
+            self.schedule.plan(model, make, self.keeping.stop)
         asked = 0
         while self.queue or self.running:
             asked = asked or self.listen()

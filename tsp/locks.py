@@ -8,6 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from tsp.stopping import Stop, Stopped
+
 WORK = ".work"  # in a store: locks, and checkpoints of banks that train
 POLL = 0.2  # seconds between two looks at a lock that another process holds
 
@@ -20,11 +22,12 @@ def are_free(root: Path, names: Iterable[str]) -> bool:
 
 
 @contextmanager
-def claimed(root: Path, names: Iterable[str], *, wait: bool = False) -> Iterator[bool]:
+def claimed(
+    root: Path, names: Iterable[str], *, wait: Stop | None = None, clear: bool = True
+) -> Iterator[bool]:
     """Hold the locks of some names in a store, all of them or none, and say which.
 
-    A process that is killed holds nothing any more. What one left half-written under a name is
-    removed by the next that holds it.
+    A process that is killed holds nothing any more.
 
     Parameters
     ----------
@@ -33,21 +36,28 @@ def claimed(root: Path, names: Iterable[str], *, wait: bool = False) -> Iterator
     names
         Ids of runs, or a plan's name.
     wait
-        Until they are free.
+        Until they are free, or somebody asks to stop; None: not at all.
+    clear
+        Remove what a killed process left half-written under a name, which takes a look at the whole
+        store.
 
     Raises
     ------
     OSError
         If nothing can be written there.
+    Stopped
+        If somebody asked to while it waited.
     """
     work = root / WORK
     locks = _taken(work, sorted(set(names)))
     while wait and locks is None:
+        if asked := wait():
+            raise Stopped(asked, "stopped before a bank began")
         time.sleep(POLL)
         locks = _taken(work, sorted(set(names)))
     try:
-        for lock in locks or ():
-            _clear(root, Path(lock.lock_file).stem)
+        if locks and clear:
+            _clear(root, [Path(lock.lock_file).stem for lock in locks])
         yield locks is not None
     finally:
         _release(work, locks or [])
@@ -62,7 +72,7 @@ def tidy(root: Path, done: Iterable[str]) -> None:
     """Remove locks and checkpoints of runs that are stored, which a killed process may leave."""
     work, stored = root / WORK, set(done)
     with suppress(OSError):  # a store that is only read has nothing to tidy
-        left = {path.name.split(".")[0] for path in work.iterdir()} & stored
+        left = {path.name.split(".")[0] for path in work.glob("*")} & stored
         left |= {path.name[1:].split("-")[0] for path in root.glob(".*-*")} & stored
         for name in left:
             with claimed(root, [name]) as mine:
@@ -108,9 +118,11 @@ def _release(work: Path, locks: list[FileLock]) -> None:
         work.rmdir()
 
 
-def _clear(root: Path, name: str) -> None:
-    """Remove what a killed process had begun to write under a name (`tsp.atomic`)."""
-    for left in (*root.glob(f".{name}-*"), *root.glob(f"plans/.{name}.json-*")):
+def _clear(root: Path, names: list[str]) -> None:
+    """Remove what a killed process had begun to write under some names (`tsp.atomic`)."""
+    for left in (*root.glob(".*-*"), *root.glob("plans/.*-*")):
+        if left.name[1:].rpartition("-")[0].removesuffix(".json") not in names:
+            continue
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:

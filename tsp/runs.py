@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 from tsp import remembered
 from tsp.atomic import new_folder, sha256_of
 from tsp.errors import Damaged, InputError, one_line
-from tsp.locks import claimed
+from tsp.locks import claimed, tidy
 from tsp.packs import (
     UNREADABLE,
     DamagedPack,
@@ -423,7 +423,7 @@ class Store:
         -------
         added, present, damaged
             Ids of the runs that are new and of those that were here; and, by id, what is wrong
-            with those that do not verify.
+            with those that do not verify or that another process is at.
 
         Raises
         ------
@@ -436,15 +436,19 @@ class Store:
                 told = one_line(f"{pack.name}: {run_id!r:.50} is no id of a run")
                 damaged[one_line(run_id, 50)] = told
             else:
-                with claimed(self.root, [run_id]) as mine:
-                    if run_id in self or not mine:  # another process is at it
+                with claimed(self.root, [run_id], clear=False) as mine:
+                    if run_id in self:
                         present.append(run_id)
+                        continue
+                    if not mine:
+                        damaged[run_id] = f"run {run_id}: another process is at it; try again"
                         continue
                     try:
                         self._add(read_packed(pack, run_id))
                         added.append(run_id)
                     except DamagedPack as error:
                         damaged[run_id] = str(error)
+        tidy(self.root, [*added, *present])  # what an unpacking that was killed had begun
         return added, present, damaged
 
     def _add(self, parts: Parts) -> None:

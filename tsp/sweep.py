@@ -21,7 +21,7 @@ from tsp.members import encode_all
 from tsp.precision import PRECISIONS, check_known, choose
 from tsp.runs import Store
 from tsp.spec import LARGEST, RunSpec
-from tsp.stopping import Stopped
+from tsp.stopping import Stop, Stopped, never
 from tsp.tasks import load_problems
 from tsp.trainer import Plan
 
@@ -140,7 +140,11 @@ def ensure(
         path = _plan_path(store, f"{name}-{place.split(':')[0]}", jobs)
         engine.check(missing[0], place, alone=len(jobs) == 1)  # fails before a plan is written
         size = bank or BANK.get(place.split(":")[0], BANK["cpu"])
-        schedule = _schedule(path, jobs, missing, device=place, precision=precision, size=size)
+        with claimed(store.root, [path.stem], wait=keeping.stop):
+            schedule = _begun(path, jobs, missing, device=place, precision=precision)
+            if schedule is None:
+                schedule = Schedule(path, place, {}, banks_of(missing, size))
+                schedule.write()
         schedule.wishes, schedule.token_budget = wishes, token_budget
         failures = engine.train(schedule, store, events=events, keeping=keeping)
     plans = [path.stem for path in (store.root / "plans").glob(f"{name}-*.json")]
@@ -230,7 +234,8 @@ class Here:
                     held.append((number, jobs))
                     continue
                 frozen = self.base.named(jobs[0].spec.model)
-                plan = schedule.plan(frozen.name, lambda: schedule.planned(frozen))  # noqa: B023
+                make = lambda: schedule.planned(frozen)  # noqa: B023, E731
+                plan = schedule.plan(frozen.name, make, keeping.stop)
                 told = {"number": number, "banks": len(schedule.banks)}
                 found = train_into(
                     store, jobs, frozen, plan, events=events, keeping=keeping, **told
@@ -287,10 +292,10 @@ class Schedule:
         """Number, from 1, and runs of each bank that is not stored whole."""
         return [(k, jobs) for k, jobs in enumerate(self.banks, 1) if not _whole(jobs, store)]
 
-    def plan(self, model: str, make: Callable[[], Plan]) -> Plan:
+    def plan(self, model: str, make: Callable[[], Plan], stop: Stop = never) -> Plan:
         """Plan of a model: the one that is written, maybe by another sweep, or a new one."""
         if model not in self.plans:
-            with claimed(_root(self.path), [self.path.stem], wait=True):
+            with claimed(_root(self.path), [self.path.stem], wait=stop):
                 written = _read_plans(self.path)
                 self.plans |= written if written else {}
                 if model not in self.plans:
@@ -322,18 +327,6 @@ def _plan_path(store: Store, name: str, jobs: Sequence[Job]) -> Path:
 def _root(plan: Path) -> Path:
     """The store that a plan is in."""
     return plan.parent.parent
-
-
-def _schedule(
-    path: Path, jobs: list[Job], missing: list[Job], *, device: str, precision: str, size: int
-) -> Schedule:
-    """Go on with what is planned, or plan."""
-    with claimed(_root(path), [path.stem], wait=True):
-        schedule = _begun(path, jobs, missing, device=device, precision=precision)
-        if schedule is None:
-            schedule = Schedule(path, device, {}, banks_of(missing, size))
-            schedule.write()
-    return schedule
 
 
 def _usable(store: Store, run_id: str, events: Events) -> bool:
