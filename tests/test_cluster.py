@@ -166,7 +166,7 @@ def test_a_bank_that_cannot_be_stored_does_not_cost_the_others(tmp_path, cluster
 
 def test_a_sweep_on_a_cluster_stops_at_checkpoints_and_goes_on(tmp_path, cluster):
     watch, store = Watch(), Store(tmp_path)
-    answers = {"check_every": 1, "max_new_tokens": 60}  # epochs long enough that workers hear
+    answers = {"check_every": 1, "max_new_tokens": 30}  # epochs long enough that workers hear
     lengthy = [told.but(**answers) for told in specs()[:3]]
     keeping = Keeping(every=1000, stop=lambda: 2 * any(epoch > 20 for _, epoch in watch.seen))
     told = {"name": "x", "engine": engine(cluster)}

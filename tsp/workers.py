@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,17 +104,19 @@ class Worker:
         frozen = self.loaded(found[0].spec.model, told.device, voice)
         if voice.asked:
             return STOPPED
+        keeping = Keeping(told.every, lambda: voice.asked)
+        place = {"number": told.number, "banks": told.banks}
         try:
-            failures = train_into(
-                Store(told.root),
-                found,
-                frozen,
-                told.plan,
-                number=told.number,
-                banks=told.banks,
-                events=voice.events(),
-                keeping=Keeping(told.every, lambda: voice.asked),
-            )
+            with voice.warnings():
+                failures = train_into(
+                    Store(told.root),
+                    found,
+                    frozen,
+                    told.plan,
+                    events=voice.events(),
+                    keeping=keeping,
+                    **place,
+                )
         except Stopped:
             return STOPPED
         return HELD if failures is None else failures
@@ -135,6 +138,23 @@ class _Voice:
     def tell(self, what: str, more: Any) -> None:
         with suppress(ray.exceptions.RayError):
             self.asked = ray.get(self.board.tell.remote((what, self.number, more)))
+
+    @contextmanager
+    def warnings(self) -> Iterator[None]:
+        """Send what the package warns of."""
+
+        def said(record: logging.LogRecord) -> bool:
+            self.tell("say", f"bank {self.number}: {record.getMessage()}")
+            return False  # it is handled
+
+        handler = logging.Handler(logging.WARNING)
+        handler.addFilter(said)
+        logger = logging.getLogger("tsp")
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
 
     def events(self) -> Events:
         """Events that send."""
