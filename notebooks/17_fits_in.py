@@ -96,7 +96,8 @@ prompt = trained.prompt(epochs)
 
 # %%
 listed = json.loads(tsp("runs", "list", "--runs", store.root, "--json"))
-table(pd.DataFrame(listed, columns=["id", "task", "method", "lambda_ts", "epochs"]).set_index("id"))
+columns = ["id", "task", "method", "lambda_ts", "epochs"]
+table(pd.DataFrame(listed, columns=columns).set_index("id"), {"lambda_ts": "{:g}"})
 
 # %% [markdown]
 # ## PEFT: a prompt goes out
@@ -303,7 +304,8 @@ mine = datasets.load_dataset(
 )
 assert mine["id"] == [run_id]
 held = {name: getattr(kind, "feature", ["text"]) for name, kind in mine.features.items()}
-table(pd.DataFrame({"holds": {name: ", ".join(kinds) for name, kinds in held.items()}}))
+few = {name: ", ".join([*kinds[:4], "…"] if kinds[4:] else kinds) for name, kinds in held.items()}
+table(pd.DataFrame({"holds": few}))
 
 # %% [markdown]
 # The published ones are `data/runs/*.parquet`. A model or adapter is a folder or a hub id throughout, and goes through

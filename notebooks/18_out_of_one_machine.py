@@ -202,13 +202,13 @@ glue(
     f"{len(longest)} runs on {kind.model}, {TASK_NAMES[kind.task]}, {ten} each",
     display=False,
 )
-shown = {
-    f"banks of {size}: {name}": frame.set_index("devices")[name]
-    for size, frame in found.items()
-    for name in ("hours", "speedup", "efficiency")
-}
-formats = {name: "{:.0%}" if name.endswith("efficiency") else "{:.1f}" for name in shown}
-table(pd.DataFrame(shown), formats)
+shown = {}
+for size, frame in found.items():
+    shown[f"banks of {size}: minutes"] = 60 * frame.hours
+    shown |= {f"banks of {size}: {name}": frame[name] for name in ("speedup", "efficiency")}
+endings = {"minutes": "{:.0f}", "speedup": "{:.1f}", "efficiency": "{:.0%}"}
+formats = {name: endings[name.split()[-1]] for name in shown}
+table(pd.DataFrame(shown).set_axis(["1 GPU", *(f"{it} GPUs" for it in devices[1:])]), formats)
 
 # %% mystnb={"image": {"alt": "Line plot: speed-up against the number of GPUs, both axes in doublings; a dashed line shows as many times faster as there are GPUs. Banks of many runs leave the dashed line earlier than banks of few."}, "figure": {"caption": "Speed-up of the profile `paper`, worked out, on up to 64 GPUs. Dashed: as many times faster as there are GPUs.", "name": "fig-scaling"}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(0.7 * WIDTH, 0.5 * WIDTH))
