@@ -199,7 +199,8 @@ glue("plain-apart", float(apart), display=False)
 #
 # ## PEFT: a prompt comes in
 #
-# `tsp analyze` reads any adapter of PEFT's with prompt vectors, from a folder or by its hub id, whoever trained it:
+# `tsp analyze` reads any adapter of PEFT's with prompt vectors, saved as safetensors (its default), from a folder or by its hub id, whoever
+# trained it:
 
 # %%
 found = json.loads(tsp("analyze", place / "adapter", "--json"))
@@ -303,8 +304,8 @@ mine = datasets.load_dataset(
     "parquet", data_files=str(place / "mine.parquet"), split="train", cache_dir=str(place / "cache")
 )
 assert mine["id"] == [run_id]
-held = {name: getattr(kind, "feature", ["text"]) for name, kind in mine.features.items()}
-few = {name: ", ".join([*kinds[:4], "…"] if kinds[4:] else kinds) for name, kinds in held.items()}
+held = {name: [*getattr(kind, "feature", ["text"])] for name, kind in mine.features.items()}
+few = {name: ", ".join(kinds[:4] + ["…"] * (len(kinds) > 4)) for name, kinds in held.items()}
 table(pd.DataFrame({"holds": few}))
 
 # %% [markdown]

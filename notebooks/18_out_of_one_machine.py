@@ -99,7 +99,7 @@ sizes = [64, 4]  # runs of a bank
 #   rayClusterSpec:
 #     headGroupSpec:
 #       rayStartParams: {num-gpus: "0"}
-#       template: &pod
+#       template:
 #         spec:
 #           containers:
 #             - name: ray
@@ -195,6 +195,17 @@ glue("scaling-least-small", float(small.least.iloc[0] * 60), display=False)
 longest = max(
     banks_of(map(Wanted, specs), sizes[0]), key=lambda bank: sum(cost(it.spec) for it in bank)
 )
+widths = {"open-llama-7b": 4096, "deepseek-7b-chat": 4096, "gemma-2b-it": 2048}  # as configured
+sizes_of = [4 * it.n_tokens * widths[it.model] for it in specs]  # bytes of a prompt, float32
+stored = sum(
+    b * (it.epochs // it.snapshot_every + 1) for b, it in zip(sizes_of, specs, strict=True)
+)
+written = sum(b * (it.epochs // it.check_every + 1) for b, it in zip(sizes_of, specs, strict=True))
+pace = written / 3600 / first.hours.iloc[0]  # bytes a second and GPU
+glue("scaling-stored", stored / 1e9, display=False)
+glue("scaling-written", written / 1e9, display=False)
+glue("scaling-rate", float(pace / 1e6), display=False)
+glue("scaling-rate-all", float(pace * small.speedup.iloc[-1] / 1e6), display=False)
 kind = longest[0].spec
 ten = "one problem" if kind.regime == "single" else "ten problems"
 glue(
@@ -232,8 +243,12 @@ plt.show()
 # takes {glue:text}`scaling-least-small:.0f`. So on many GPUs choose a smaller bank (`--bank`); but a bank of few rows may leave a GPU half idle, which this calculation does not know and `tsp bench` measures
 # ({doc}`05_speed`). Order matters too: long banks that are handed out last finish alone.
 #
-# The data do not limit it: a bank's state is a few prompts, written once in half a minute, and a finished run a few
-# hundred kilobytes. Nor does the network, since nothing is exchanged but a line of progress. Memory may: one GPU has to hold the model,
+# The store may limit it too. The finished runs are small, {glue:text}`scaling-stored:.0f` GB of prompts in all. But a checkpoint also
+# keeps the prompts that were checked since the one before, once each: up to {glue:text}`scaling-written:.0f` GB over all runs, or
+# {glue:text}`scaling-rate:.0f` MB a second and GPU, which 64 GPUs with banks of {glue:text}`scaling-few:d` would make
+# {glue:text}`scaling-rate-all:.0f` MB a second. A parallel file system takes that; a single NFS server may not. A bank that is done before its first checkpoint
+# is due writes none, so `--checkpoint` with more seconds than a bank takes trades them for what a lost node costs. The network
+# between the nodes carries a line of progress. Memory may limit it: one GPU has to hold the model,
 # and where it does not, one task has to have several (`device_map`), which the cluster engine does not do.
 #
 # ## An exercise

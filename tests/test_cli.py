@@ -14,6 +14,8 @@ from unittest.mock import patch
 import pytest
 
 from tsp.cli import main
+from tsp.paths import data_dir
+from tsp.runs import Store
 
 TINY = ["--model", "tiny-llama", "--n-tokens", "4", "--epochs", "2", "--device", "cpu"]
 BBH = {"input": "not True is", "target": "False", "task": "boolean_expressions"}
@@ -161,6 +163,14 @@ def test_verify_names_a_damaged_run_and_exits_1(store, tmp_path):
         "--runs",
         tmp_path / "runs",
     )
+
+
+def test_a_run_without_prompts_is_not_exported(tmp_path):
+    published = Store(data_dir("runs"))
+    bare = next(it for it in published.ids() if not published.read(it).prompt_epochs)
+    told = ("export", bare, "--to", tmp_path / "x", "--runs", published.root)
+    fails(2, f"epoch = '?0'?: run {bare} keeps no prompts", *told)
+    assert not (tmp_path / "x").exists()
 
 
 def test_export_writes_an_adapter_that_peft_knows(store, tmp_path):

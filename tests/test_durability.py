@@ -21,6 +21,7 @@ from tests.faults import TENSORS, kill, run_in, same_bytes
 from tests.faults_at_work import train
 from tsp.banks import Keeping
 from tsp.checkpoints import Checkpoint, key_of
+from tsp.errors import InputError
 from tsp.locks import WORK, claimed
 from tsp.packs import write_pack
 from tsp.runs import Store
@@ -287,6 +288,30 @@ def test_who_waits_for_anothers_plan_may_be_stopped(tmp_path):
         ensure(told, Store(tmp_path), name="x", device="cpu", keeping=keeping)
 
 
+@pytest.mark.parametrize("link", [WORK, "plans", "checkpoint"])
+def test_no_link_leads_out_of_the_store(tmp_path, link):
+    told, root = [spec(task="mmlu_cf", epochs=4, n_tokens=4)], tmp_path / "runs"
+    (job,) = jobs_of(told)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for name in ("model.safetensors", "state.json"):
+        (outside / name).write_text("somebody's")
+    place = root / (f"{WORK}/{job.id}" if link == "checkpoint" else link)
+    place.parent.mkdir(parents=True)
+    place.symlink_to(outside)
+    keeping = Keeping(every=0)
+    if link == "checkpoint":
+        ensure(told, Store(root), device="cpu", keeping=keeping)
+        assert Store(root).ids() == [job.id]
+        assert not (root / WORK).exists()
+    else:
+        with pytest.raises(InputError, match=f"its {link} is a link, which may lead anywhere"):
+            ensure(told, Store(root), device="cpu", keeping=keeping)
+    assert {it.name: it.read_text() for it in outside.iterdir()} == {
+        name: "somebody's" for name in ("model.safetensors", "state.json")
+    }
+
+
 def test_of_a_bank_that_was_half_stored_the_rest_is_trained_as_it_was(tmp_path):
     """One of three runs is another bank's; of the two that were trained, one is lost."""
     told = [spec(task="mmlu_cf", epochs=2, n_tokens=4, seed=k) for k in range(3)]
@@ -332,6 +357,8 @@ def command_line(*words, folder, out):
 
 RUN = ("run", "--model", "tiny-llama", "--task", "gsm8k", "--lr", "0.05", "--n-tokens", "4")
 LONG = (*RUN, "--epochs", "250", "--max-new-tokens", "2", "--device", "cpu")
+# Answers are long, so that an epoch takes seconds.
+SLOW = (*LONG, "--regime", "multi", "--max-new-tokens", "1500", "--check-every", "1")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -339,7 +366,7 @@ def test_the_first_signal_ends_at_a_checkpoint_and_says_how_to_go_on(tmp_path, n
     out, root = tmp_path / "out", str(tmp_path / "runs")
     process = command_line(*LONG, "--runs", root, folder=tmp_path, out=out)
     until(out, "bank 1/1", process=process)
-    time.sleep(0.5)
+    time.sleep(0.1)
     os.kill(process.pid, number)
     process.join()
     assert process.exitcode == 128 + number
@@ -357,8 +384,7 @@ def test_the_first_signal_ends_at_a_checkpoint_and_says_how_to_go_on(tmp_path, n
 
 def test_a_second_signal_stops_at_once(tmp_path):
     out, root = tmp_path / "out", tmp_path / "runs"
-    checks = ("--regime", "multi", "--max-new-tokens", "1500", "--check-every", "1")  # of seconds
-    words = (*LONG, *checks, "--runs", str(root), "--checkpoint", "1000")
+    words = (*SLOW, "--runs", str(root), "--checkpoint", "1000")
     process = command_line(*words, folder=tmp_path, out=out)
     until(out, "bank 1/1", process=process)
     time.sleep(0.5)
@@ -376,7 +402,7 @@ def test_a_second_signal_stops_at_once(tmp_path):
 def test_who_reads_along_may_go_with_the_same_signal(tmp_path):
     """``tsp run … | tee log``: the terminal sends Ctrl-C to both."""
     code = "import sys; from tsp.cli import main; sys.argv[0] = 'tsp'; main()"
-    words = [*LONG, "--runs", str(tmp_path / "runs"), "--checkpoint", "1000"]
+    words = [*SLOW, "--runs", str(tmp_path / "runs"), "--checkpoint", "1000"]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )

@@ -251,6 +251,8 @@ def _snapshot(cache, name):
 
 def test_wrong_adapters_are_named(tmp_path):
     fails(2, "adapter = .*has no adapter_model.safetensors", "analyze", tmp_path)
+    (tmp_path / "adapter_model.bin").write_bytes(b"")
+    fails(2, "a .bin is a pickle, which is not read", "analyze", tmp_path)
     (tmp_path / "adapter_model.safetensors").write_text("no")
     fails(2, "adapter = .*cannot be read", "analyze", tmp_path)
     lora = {"base.q_proj.lora_A.weight": torch.zeros(2, 2)}

@@ -151,3 +151,18 @@ def test_bench_prints_its_rows_where_the_file_is_a_dash(monkeypatch, tmp_path):
 def test_a_failure_leaves_standard_output_empty(store):
     done = fails(2, "run = 'abc'", "runs", "show", "abc", "--runs", store[0], "--json")
     assert done.stdout == ""
+
+
+def test_rows_keep_every_digit(capsys):
+    rows = [{"p": 1e-20, "lr": 1 / 3, "n": 7, "why": None}, {"p": float("nan"), "n": 8}]
+    cli._say_rows(pd.DataFrame(rows))
+    first, second = json.loads(capsys.readouterr().out)
+    assert first == {"p": 1e-20, "lr": 1 / 3, "n": 7, "why": None}
+    assert second == {"p": None, "lr": None, "n": 8, "why": None}
+
+
+@pytest.mark.slow
+def test_a_real_benchmark_prints_nothing_but_json():
+    rows = loads("bench", "--only", "topology_vs_ripser", "--repeats", 1, "--json", "-")
+    assert {row["name"] for row in rows} == {"topology_vs_ripser_n40"}
+    assert all(row["ratio"] > 0 for row in rows)

@@ -6,9 +6,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
+
+from tsp.errors import InputError
 
 
 @contextmanager
@@ -47,6 +49,30 @@ def replace_file(path: Path, text: str) -> None:
     """Write a text file whole, or leave the one that was there."""
     with replacing(path) as work:
         work.write_text(text)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder, a file or a link, not what it leads to; what cannot be removed stays."""
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def own_folder(path: Path) -> Path:
+    """Make a folder, unless it is there, and see that it is no link out of the store.
+
+    Raises
+    ------
+    InputError
+        If it is one.
+    """
+    if path.is_symlink():
+        told = f"its {path.name} is a link, which may lead anywhere; remove it"
+        raise InputError("runs", str(path.parent), told)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _to_disk(path: Path) -> None:

@@ -8,7 +8,6 @@ sound or it is not used.
 import json
 import logging
 import re
-import shutil
 import stat
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from tsp.atomic import replace_file, replacing, sha256_of
+from tsp.atomic import remove, replace_file, replacing, sha256_of
 from tsp.errors import one_line
 from tsp.members import Member
 from tsp.packs import UNREADABLE, checksum
@@ -69,9 +68,9 @@ class Checkpoint:
         epoch, seconds
             How far it was trained, and for how long; 0 and 0.0 without a state that is sound.
         """
-        found = self._sound(bank)
+        found = None if self.folder.is_symlink() else self._sound(bank)  # which may lead anywhere
         if found is None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            remove(self.folder)
             return 0, 0.0
         state, tensors = found
         for run, told, own in zip(bank.runs, state["runs"], tensors, strict=True):
@@ -98,7 +97,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Forget it: the bank's runs are stored."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder)
 
     def _write(self, bank: "Bank", epoch: int, seconds: float) -> None:
         moments: dict[str, torch.Tensor] = {}
@@ -110,7 +109,7 @@ class Checkpoint:
             for at, prompt in run.result.prompts.items()
             if at >= self._kept
         }
-        before = {path.name for path in self.folder.glob("*.safetensors")}
+        before = {it.name for it in self.folder.glob("*") if FILE.fullmatch(it.name)}
         if new:
             self._files |= self._saved(f"prompts-{epoch:06d}.safetensors", new)
         last = self._saved(f"moments-{epoch:06d}.safetensors", moments)

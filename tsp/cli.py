@@ -358,7 +358,7 @@ def export(
 
     writable_name("to", to)
     stored = Store(runs).read(run)
-    last = stored.prompt_epochs[-1] if epoch is None else epoch
+    last = max(stored.prompt_epochs, default=0) if epoch is None else epoch
     card = MODELS.get(stored.spec.model)
     base = card.hub_id if card else stored.spec.model
     export_peft(stored.prompt(last), spec=stored.spec, hub_id=base, folder=to)
@@ -734,7 +734,8 @@ def _finite(value: Any) -> Any:
 
 def _say_rows(frame: Any) -> None:
     """Print a table as a list of objects; what is missing is null."""
-    typer.echo(frame.to_json(orient="records", force_ascii=False))
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    typer.echo(json.dumps(_finite(rows), ensure_ascii=False, allow_nan=False))
 
 
 REMEDIES = {
@@ -745,7 +746,7 @@ REMEDIES = {
         (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP),
         "name a store on a file system that has locks, with --runs",
     ),
-    errno.ENOTDIR: "name another folder",
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "name another folder"),
 }
 
 

@@ -1,6 +1,5 @@
 """Who is at what in a store: locks that end with the process that holds them."""
 
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -8,6 +7,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from tsp.atomic import own_folder, remove
+from tsp.errors import InputError
 from tsp.stopping import Stop, Stopped
 
 WORK = ".work"  # in a store: locks, and checkpoints of banks that train
@@ -43,8 +44,8 @@ def claimed(
 
     Raises
     ------
-    OSError
-        If nothing can be written there.
+    OSError, InputError
+        If nothing can be written there, or elsewhere through a link.
     Stopped
         If somebody asked to while it waited.
     """
@@ -71,13 +72,13 @@ def checkpoint_folder(root: Path, run_id: str) -> Path:
 def tidy(root: Path, done: Iterable[str]) -> None:
     """Remove locks and checkpoints of runs that are stored, which a killed process may leave."""
     work, stored = root / WORK, set(done)
-    with suppress(OSError):  # a store that is only read has nothing to tidy
+    with suppress(OSError, InputError):  # a store that is only read has nothing to tidy
         left = {path.name.split(".")[0] for path in work.glob("*")} & stored
         left |= {path.name[1:].split("-")[0] for path in root.glob(".*-*")} & stored
         for name in left:
             with claimed(root, [name]) as mine:
                 if mine:
-                    shutil.rmtree(work / name, ignore_errors=True)
+                    remove(work / name)
         work.rmdir()
 
 
@@ -101,7 +102,7 @@ def _taken(work: Path, names: list[str]) -> list[FileLock] | None:
 
 def _acquire(work: Path, lock: FileLock) -> None:
     while True:
-        work.mkdir(parents=True, exist_ok=True)
+        own_folder(work)
         try:
             lock.acquire()
         except FileNotFoundError:  # another process has just removed the empty folder
@@ -121,9 +122,5 @@ def _release(work: Path, locks: list[FileLock]) -> None:
 def _clear(root: Path, names: list[str]) -> None:
     """Remove what a killed process had begun to write under some names (`tsp.atomic`)."""
     for left in (*root.glob(".*-*"), *root.glob("plans/.*-*")):
-        if left.name[1:].rpartition("-")[0].removesuffix(".json") not in names:
-            continue
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+        if left.name[1:].rpartition("-")[0].removesuffix(".json") in names:
+            remove(left)

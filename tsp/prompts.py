@@ -108,7 +108,10 @@ def import_peft(folder: Path) -> torch.Tensor:
     """
     file = folder / "adapter_model.safetensors"
     if not file.is_file():
-        raise InputError("adapter", str(folder), "has no adapter_model.safetensors")
+        told = "has no adapter_model.safetensors"
+        if (folder / "adapter_model.bin").is_file():
+            told += ", and a .bin is a pickle, which is not read: save it again with PEFT"
+        raise InputError("adapter", str(folder), told)
     try:
         tensors = load_file(file)
     except (OSError, ValueError, SafetensorError) as error:

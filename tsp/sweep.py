@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tsp import models
-from tsp.atomic import replace_file
+from tsp.atomic import own_folder, replace_file
 from tsp.banks import Events, Job, Keeping, train_into
 from tsp.budget import fitted, free_memory
 from tsp.errors import InputError
@@ -141,6 +141,7 @@ def ensure(
         engine.check(missing[0], place, alone=len(jobs) == 1)  # fails before a plan is written
         size = bank or BANK.get(place.split(":")[0], BANK["cpu"])
         with claimed(store.root, [path.stem], wait=keeping.stop):
+            own_folder(path.parent)
             schedule = _begun(path, jobs, missing, device=place, precision=precision)
             if schedule is None:
                 schedule = Schedule(path, place, {}, banks_of(missing, size))
