@@ -30,10 +30,13 @@
 runs = ""  # the run store; empty: $TSP_RUNS, else runs
 
 # %% tags=["hide-input"]
+import math
+
 import pandas as pd
 from myst_nb import glue
 
 from tsp import models
+from tsp.cards import memory
 from tsp.pages import table
 from tsp.paper import SYSTEMS
 from tsp.records import TASK_NAMES
@@ -76,7 +79,7 @@ first = found[(found.task == "gsm8k") & (found.regime == "single")]
 rows = {
     f"{titles.get(row.model, row.model)}, {METHOD_NAMES[row.method]}": {
         "command": row.command.replace(" --task gsm8k", ""),
-        "GiB": row.GiB,
+        "GiB": memory(row.model) / 2**30 if row.model in titles else math.nan,
         "in tests as": row.relative,
         "licence of the model": models.MODELS[row.model].license,
     }

@@ -140,6 +140,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from myst_nb import glue
 
+from tsp.cards import SHAPES
 from tsp.drawing import WIDTH, style
 from tsp.experiments import experiment_specs
 from tsp.models import MODELS
@@ -195,8 +196,7 @@ glue("scaling-least-small", float(small.least.iloc[0] * 60), display=False)
 longest = max(
     banks_of(map(Wanted, specs), sizes[0]), key=lambda bank: sum(cost(it.spec) for it in bank)
 )
-widths = {"open-llama-7b": 4096, "deepseek-7b-chat": 4096, "gemma-2b-it": 2048}  # as configured
-sizes_of = [4 * it.n_tokens * widths[it.model] for it in specs]  # bytes of a prompt, float32
+sizes_of = [4 * it.n_tokens * SHAPES[it.model]["hidden_size"] for it in specs]  # bytes of a prompt
 stored = sum(
     b * (it.epochs // it.snapshot_every + 1) for b, it in zip(sizes_of, specs, strict=True)
 )

@@ -4,27 +4,26 @@ from itertools import product
 
 import pandas as pd
 
-from tsp import models
-from tsp.cards import memory
+from tsp.model_cards import DEFAULT
 from tsp.paper import APPENDIX_TASKS, MAIN_TASKS, SYSTEMS
 from tsp.paths import data_dir
 from tsp.records import load_runs
 from tsp.runs import Store
 from tsp.spec import REGIMES
 
-OURS = (models.DEFAULT, "gemma-3-270m")
+OURS = (DEFAULT, "gemma-3-270m")
 RELATIVES = {  # the tiny random model that tests run in the architecture of each
     "open-llama-7b": "tiny-llama",
     "deepseek-7b-chat": "tiny-llama",
     "gemma-2b-it": "tiny-gemma",
     "qwen1.5-14b-chat": "tiny-qwen2",
-    models.DEFAULT: "tiny-llama",
+    DEFAULT: "tiny-llama",
     "gemma-3-270m": "tiny-gemma3",
 }
 METHODS = {False: ("ce", "tsloss"), True: ("ce", "tsloss", "l2", "pairwise")}  # published version
 COLUMNS = (
     *("model", "task", "regime", "method", "state", "problems", "runs"),
-    *("relative", "command", "GiB"),
+    *("relative", "command"),
 )
 
 
@@ -43,8 +42,7 @@ def systems(store: Store) -> pd.DataFrame:
         ``runs``, all at the defaults of their protocol and on right answers, TSLoss and the other
         regularisers at weight 1), ``"run"`` where none of these runs is published, ``"not run"``.
         ``relative``: the tiny random model by which tests train the architecture. ``command``
-        trains one run and takes ``GiB`` of memory on a GPU in bfloat16, predicted, for the paper's
-        models.
+        trains one run.
     """
     runs = load_runs(store)
     runs = runs[(runs.setting == "") & (runs.lambda_ts == (runs.method != "ce"))]
@@ -56,15 +54,13 @@ def systems(store: Store) -> pd.DataFrame:
     found = runs.groupby(keys).agg(
         problems=("content", "nunique"), runs=("id", "size"), public=("public", "any")
     )
-    needed = {name: memory(name) / 2**30 for name in (it.name for it in SYSTEMS)}
     rows = []
     for model, task, regime, method in _cells():
         there = (model, task, regime, method) in found.index
         problems, many, shown = found.loc[(model, task, regime, method)] if there else (0, 0, 0)
         state = "published" if shown else "run" if there else "not run"
-        counts = (int(problems), int(many))
-        told = (_command(model, task, regime, method), needed.get(model, float("nan")))
-        rows.append([model, task, regime, method, state, *counts, RELATIVES[model], *told])
+        told = (int(problems), int(many), RELATIVES[model], _command(model, task, regime, method))
+        rows.append([model, task, regime, method, state, *told])
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
