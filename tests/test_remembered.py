@@ -1,5 +1,6 @@
 """What is remembered of a store gives what reading it gives, and never what is no longer there."""
 
+import json
 import os
 import shutil
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.handmade import stored
 from tests.test_packs import call
-from tsp import records, remembered, runs
+from tsp import load, records, remembered, runs
 from tsp.packs import write_pack
 from tsp.paths import data_dir
 from tsp.records import load_accuracy, load_evidence, load_losses, load_runs, load_topology
@@ -192,3 +193,13 @@ def test_one_look_gives_what_three_give(store):
     pd.testing.assert_frame_equal(topology, load_topology(store))
     pd.testing.assert_frame_equal(losses, load_losses(store)[["id", "epoch", "ce", "total"]])
     assert records.CHECKED[0] == "epoch"
+
+
+def test_the_published_figures_of_ten_thousand_runs_are_within_the_aim():
+    rows = json.loads((data_dir("measurements") / "load.json").read_text())
+    again = [it for it in rows if not it["first"] and it["name"] != "tsp runs verify"]
+    names = {it["name"] for it in again}
+    assert names == {*load.COMMANDS, *load.TABLES} - {"tsp runs verify"}
+    assert all(it["runs"] == load.RUNS for it in rows)
+    over = [it for it in again if it["seconds"] > load.SECONDS or it["bytes"] > load.MEMORY]
+    assert [(it["name"], it["stored"]) for it in over] == []
