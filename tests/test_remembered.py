@@ -11,7 +11,7 @@ import pytest
 
 from tests.handmade import stored
 from tests.test_packs import call
-from tsp import load, records, remembered, runs
+from tsp import load, packs, records, remembered, runs
 from tsp.packs import write_pack
 from tsp.paths import data_dir
 from tsp.records import load_accuracy, load_evidence, load_losses, load_runs, load_topology
@@ -63,6 +63,8 @@ def bare(monkeypatch, work):
     with monkeypatch.context() as closed:
         closed.setattr(runs, "_read", refuse)
         closed.setattr(runs.Run, "rows", refuse)
+        closed.setattr(packs, "each_of", refuse)
+        closed.setattr(packs, "rows_of_each", refuse)
         return work()
 
 
@@ -95,6 +97,70 @@ def test_a_new_run_takes_its_place_among_those_that_are_known(store):
     found = frames(store.root)
     same(found, forgotten(store.root))
     assert len(found[0]) == 9
+
+
+@pytest.fixture
+def spread(store):
+    """The same runs twice: in folders, and spread over two packs and two folders."""
+    for seed in range(3, 10):
+        stored(
+            store, epochs=4, seed=seed, solved=4, topology={"own": [1, 2, 3]} if seed < 6 else {}
+        )
+    ids, other = store.ids(), Store(store.root.parent / "spread")
+    for name, some in (("a", ids[:8:2]), ("b", ids[1:8:2])):
+        write_pack([store.read(it).apart() for it in some], other.root / f"{name}.parquet")
+    for run_id in ids[8:]:
+        shutil.copytree(store.root / run_id, other.root / run_id)
+    return store, other
+
+
+def test_runs_in_packs_and_in_folders_give_the_rows_of_folders_in_their_order(spread):
+    store, other = spread
+    assert other.ids() == store.ids()
+    same([it.reindex(columns=sorted(it)) for it in frames(other.root)], sorted_frames(store.root))
+
+
+def sorted_frames(root):
+    return [it.reindex(columns=sorted(it)) for it in frames(root)]
+
+
+def test_a_run_of_a_pack_that_is_damaged_costs_no_other(spread):
+    store, other = spread
+    pack = other.root / "a.parquet"
+    table = pq.read_table(pack)
+    first, record = store.ids()[0], json.loads(table["record"][0].as_py())
+    records = [json.dumps(record | {"seconds": 1.5}), *table["record"].to_pylist()[1:]]
+    pq.write_table(table.set_column(1, "record", [records]), pack)
+    assert other.sound()[1].keys() == other.check().keys() - store.ids()[1:] == {first}
+    assert set(load_topology(other).id) == set(store.ids()[1:])
+    pack.write_bytes(b"no pack")
+    assert set(load_topology(other).id) == {*store.ids()[1:8:2], *store.ids()[8:]}
+
+
+@pytest.mark.parametrize("words", [["unpack"], ["verify"]], ids="".join)
+def test_what_a_command_has_read_or_written_is_listed_without_reading(
+    words, spread, monkeypatch, cache
+):
+    store, other = spread
+    if words == ["unpack"]:
+        words, store = [*words, other.root / "a.parquet"], Store(store.root.parent / "new")
+    assert call("runs", *words, "--runs", store.root).exit_code == 0
+    assert len(bare(monkeypatch, lambda: Store(store.root).frame()))
+    if len(words) > 1:
+        assert all(len(it) for it in bare(monkeypatch, lambda: frames(store.root)))
+
+
+def test_tables_of_a_sweep_are_there_when_it_ends(smoke, monkeypatch):
+    words = ["sweep", "all", "--profile", "smoke", "--device", "cpu", "--runs", smoke.root]
+    assert call(*words).exit_code == 0
+    assert all(len(it) for it in bare(monkeypatch, lambda: frames(smoke.root)))
+
+
+def test_runs_without_topology_are_left_to_who_asks_for_it(store, monkeypatch):
+    monkeypatch.setattr(runs.Run, "unanalysed", True)
+    monkeypatch.setattr(runs.Run, "_analysed", lambda *_: pytest.fail("computed"))
+    records.remember(store)
+    assert len(bare(monkeypatch, lambda: load_losses(Store(store.root)))) == 12
 
 
 def test_a_run_that_is_gone_is_in_no_table(store):

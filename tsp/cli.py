@@ -133,6 +133,7 @@ def sweep(
     from tsp import models
     from tsp.experiments import experiment_specs
     from tsp.outlook import outlook, render
+    from tsp.records import remember
     from tsp.runs import Store
     from tsp.sweep import ensure, within_reach
 
@@ -156,6 +157,7 @@ def sweep(
     with _stopping(checkpoint) as keeping:
         told |= {"keeping": keeping, "engine": where, "bank": bank}
         ids = ensure(specs, store, name=name, **told)
+    remember(store)
     if as_json:
         _say_rows(store.frame().set_index("id", drop=False).loc[ids])
         return
@@ -473,7 +475,7 @@ def show_run(run: str, runs: RunsOption = None, as_json: JsonOption = False) -> 
 def verify_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Check every file of every run against its checksum; exit 1 if one is damaged."""
     store = _readable_store(runs)
-    problems = {run_id: store.verify(run_id) for run_id in store.ids()} | store.damaged_packs()
+    problems = store.check()
     if as_json:
         rows = [{"id": i, "sound": not why, "problem": why} for i, why in problems.items()]
         _say(rows)
@@ -550,6 +552,7 @@ def unpack_runs(
 ) -> None:
     """Verify the runs in packs and add those that the store lacks; nothing is overwritten."""
     from tsp.packs import DamagedPack
+    from tsp.records import remember
     from tsp.runs import Store
 
     store, damaged, rows = Store(runs), False, []
@@ -565,6 +568,7 @@ def unpack_runs(
             typer.echo(f"{told}, {len(present)} were there, {len(wrong)} damaged")
         rows.append({"file": str(file), "added": added, "present": present, "damaged": wrong})
         damaged = damaged or bool(wrong)
+    remember(store)
     if as_json:
         _say(rows)
     if damaged:

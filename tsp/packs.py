@@ -14,7 +14,7 @@ One row a run, readable without this package:
 import hashlib
 import json
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -181,18 +181,64 @@ def _rows_in(path: Path, state: tuple[int, int]) -> dict[str, int]:
     return {run_id: row for row, run_id in enumerate(ids)}
 
 
-@lru_cache(maxsize=32)
-def _loaded(path: Path, state: tuple[int, int]) -> pa.Table:
+def each_of(path: Path, ids: Sequence[str]) -> Iterator[tuple[str, Parts | DamagedPack]]:
+    """Take runs out of a pack, checked like `read_packed`; of what does not pass, the error.
+
+    Nothing is kept: packs of thousands of runs do not fit into memory together.
+    """
+    try:
+        rows, table = _rows_of(path), _table(path)
+    except DamagedPack as error:
+        yield from dict.fromkeys(ids, error).items()
+        return
+    for run_id in ids:
+        try:
+            yield run_id, _taken(path, table, rows, run_id)
+        except DamagedPack as error:
+            yield run_id, error
+
+
+def rows_of_each(
+    path: Path, name: str, ids: Sequence[str], columns: Sequence[str] | None = None
+) -> tuple[pa.Table, list[int]]:
+    """Rows of one of the tables of several runs, run after run, and how many each has.
+
+    Raises
+    ------
+    DamagedPack
+        If they cannot be read.
+    """
+    rows = _rows_of(path)
+    try:
+        places = pa.array([rows[it] for it in ids], pa.int64())
+        cells = read_table(path, [name])[name].combine_chunks().take(places)
+        table = without_nulls(pa.Table.from_struct_array(cells.flatten()))
+        lengths = cells.value_lengths().fill_null(0).to_pylist()
+        return table.select(columns) if columns else table, lengths
+    except UNREADABLE as error:
+        raise DamagedPack(f"{path.name} cannot be read ({error})") from error
+
+
+def _table(path: Path) -> pa.Table:
     try:
         return read_table(path)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise DamagedPack(f"{path.name} cannot be read ({error})") from error
 
 
+@lru_cache(maxsize=32)
+def _loaded(path: Path, state: tuple[int, int]) -> pa.Table:
+    return _table(path)
+
+
 @lru_cache(maxsize=4096)
 def _opened(path: Path, state: tuple[int, int], run_id: str) -> Parts:
-    table, row = _loaded(path, state), _rows_in(path, state)[run_id]
+    return _taken(path, _loaded(path, state), _rows_in(path, state), run_id)
+
+
+def _taken(path: Path, table: pa.Table, rows: Mapping[str, int], run_id: str) -> Parts:
     try:
+        row = rows[run_id]
         record = json.loads(table["record"][row].as_py())
         tables = {
             name: pa.Table.from_struct_array(table[name][row].values)

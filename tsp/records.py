@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 from tsp import remembered
 from tsp.evidence import ARM
 from tsp.packs import DamagedPack
-from tsp.runs import ANSWERS, Run, Store, summary, summary_columns
+from tsp.runs import ANSWERS, Run, Store, rows_of_each, summary, summary_columns
 from tsp.schema import SUMMARY_COLUMNS, read_table
 from tsp.spec import METHOD_FIELDS, REGIMES, RunSpec
 
@@ -44,6 +44,7 @@ NO_PROMPT = "no prompt"
 """In place of a run's id: the model was asked without a prompt."""
 ALIKE = [name for name in ARM if name not in METHOD_FIELDS]  # a run without TSLoss has no others
 CHECKED = ["epoch", *SUMMARY_COLUMNS]
+LOSSES, CORRECT = ["epoch", "ce", "total"], ["epoch", "correct"]
 SAME = ["model", "task", "regime", "content", "seed", "protocol", *ALIKE]
 
 
@@ -67,8 +68,21 @@ def load_evidence(store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
     """
     runs = store.sound()[0]
     topology = _rows(store, runs, "topology", empty=CHECKED)
-    losses = _rows(store, runs, "epochs", columns=["epoch", "ce", "total"])
+    losses = _rows(store, runs, "epochs", columns=LOSSES)
     return _runs(runs), topology, losses
+
+
+def remember(store: Store) -> None:
+    """Read what tables ask for, so that the first look at new runs takes no longer than the next.
+
+    Runs without topology are left to the table that needs it and computes it.
+    """
+    runs = store.sound()[0]
+    wanted = [("checks", CORRECT), ("epochs", LOSSES), ("epochs", None)]
+    if not any(run.unanalysed for run in runs):
+        wanted.append(("topology", None))
+    for name, columns in wanted if runs else ():
+        _table(store, runs, name, columns)
 
 
 def _runs(runs: Sequence[Run]) -> pd.DataFrame:
@@ -90,12 +104,12 @@ def load_topology(store: Store) -> pd.DataFrame:
 
 def load_losses(store: Store) -> pd.DataFrame:
     """One row an epoch of a run: ``id``, ``epoch``, ``ce``, ``total`` and all of `Run.epochs`."""
-    return _rows(store, store.sound()[0], "epochs", empty=["epoch", "ce", "total"])
+    return _rows(store, store.sound()[0], "epochs", empty=LOSSES)
 
 
 def load_accuracy(store: Store) -> pd.DataFrame:
     """One row a check of a run: ``id``, ``epoch`` and ``accuracy``, the share of right answers."""
-    checks = _rows(store, store.sound()[0], "checks", columns=["epoch", "correct"])
+    checks = _rows(store, store.sound()[0], "checks", columns=CORRECT)
     shares = checks.groupby(["id", "epoch"]).correct.mean()
     return shares.astype(float).rename("accuracy").reset_index()
 
@@ -143,14 +157,18 @@ def _rows(
     """A table of every run, or some of its columns, one under the other, the run's id in front."""
     if not runs:
         return pd.DataFrame(columns=["id", *(columns or empty)])
-    keys = [run.key for run in runs]
-    kind = "-".join([name, *(columns or ())])
-    table = remembered.rows(store.root, kind, keys, lambda place: runs[place].rows(name, columns))
+    table = _table(store, runs, name, columns)
     coded = table["key"].combine_chunks()
     ids = pa.array([it[:16] for it in coded.dictionary.to_pylist()], pa.string())
     coded = pa.DictionaryArray.from_arrays(coded.indices, ids)
     table = table.set_column(0, "id", coded.cast(pa.string()))
     return table.to_pandas(self_destruct=True)  # column by column, or all would be held twice
+
+
+def _table(store: Store, runs: Sequence[Run], name: str, columns: Sequence[str] | None) -> pa.Table:
+    read = partial(rows_of_each, runs, name, columns)
+    kind = "-".join([name, *(columns or ())])
+    return remembered.rows(store.root, kind, [run.key for run in runs], read)
 
 
 def in_order(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:

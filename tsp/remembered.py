@@ -9,7 +9,7 @@ is read from the runs again, and where nothing can be written nothing is remembe
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -23,8 +23,8 @@ from tsp.packs import without_nulls
 from tsp.paths import cache_dir
 from tsp.provenance import versions
 
+Read = Callable[[Sequence[int]], Iterable[tuple[Sequence[int], pa.Table, Sequence[int]]]]
 FORMAT = 1
-A_BATCH = 500  # runs
 SETTLED = 2.0  # seconds; a younger file may yet change and keep its stamp, clocks being coarse
 
 
@@ -78,7 +78,7 @@ def forget(root: Path) -> None:
     shutil.rmtree(_folder(root), ignore_errors=True)
 
 
-def rows(root: Path, name: str, keys: Sequence[str], read: Callable[[int], pa.Table]) -> pa.Table:
+def rows(root: Path, name: str, keys: Sequence[str], read: Read) -> pa.Table:
     """Rows of one kind of several runs, one run under the other: what is known, and the rest read.
 
     Parameters
@@ -88,26 +88,24 @@ def rows(root: Path, name: str, keys: Sequence[str], read: Callable[[int], pa.Ta
     keys
         Of the runs, in the order of ids; an id alone for files that are young.
     read
-        Gives the rows of the run in a place of ``keys``.
+        Gives the rows of runs in some places of ``keys``, in portions: places, their rows one run
+        under the other, and how many each has.
     """
     known = recall(root, name)
     there = set() if known is None else set(known["key"].unique().to_pylist())
     fresh = [place for place, one in enumerate(keys) if one not in there]
     if known is not None and not fresh and len(there) == len(keys):
         return known
-    parts = []
-    for start in range(0, len(fresh), A_BATCH):  # thousands of small tables would take much memory
-        batch = fresh[start : start + A_BATCH]
-        rows_of = [_with_key(read(place), keys[place]) for place in batch]
-        parts.append(_together(rows_of).combine_chunks())
+    parts = [_with_keys(it, [keys[k] for k in places], many) for places, it, many in read(fresh)]
     if known is not None:
         parts.append(without_nulls(_only(known, set(keys))))
     both = _together(parts)
-    if known is not None:
-        order = {one: place for place, one in enumerate(keys)}
-        coded = both["key"].combine_chunks()
-        places = np.array([order.get(one, -1) for one in coded.dictionary.to_pylist()])
-        both = both.take(np.argsort(places[coded.indices.to_numpy()], kind="stable"))
+    order = {one: place for place, one in enumerate(keys)}
+    coded = both["key"].combine_chunks()
+    codes = np.array([order.get(one, -1) for one in coded.dictionary.to_pylist()])
+    found = codes[coded.indices.to_numpy()]
+    if (np.diff(found) < 0).any():
+        both = both.take(np.argsort(found, kind="stable"))
     keep(root, name, both)
     return both
 
@@ -122,9 +120,10 @@ def _only(table: pa.Table, keys: set[str]) -> pa.Table:
     return table.filter(pa.array(wanted[coded.indices.to_numpy()]))
 
 
-def _with_key(table: pa.Table, key: str) -> pa.Table:
-    one = pa.DictionaryArray.from_arrays(np.zeros(len(table), np.int32), [key])
-    return table.add_column(0, "key", one).replace_schema_metadata()
+def _with_keys(table: pa.Table, keys: Sequence[str], many: Sequence[int]) -> pa.Table:
+    coded = np.repeat(np.arange(len(keys), dtype=np.int32), many)
+    column = pa.DictionaryArray.from_arrays(coded, list(keys))
+    return table.add_column(0, "key", column).replace_schema_metadata()
 
 
 def _folder(root: Path) -> Path:

@@ -19,7 +19,8 @@ import os
 import platform
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tsp import remembered
+from tsp import packs, remembered
 from tsp.atomic import new_folder, sha256_of
 from tsp.errors import Damaged, InputError, one_line
 from tsp.locks import claimed, tidy
@@ -64,6 +65,7 @@ if TYPE_CHECKING:  # a store that is read needs no model, and for its tables no 
     from tsp.trainer import Plan
 
 FORMAT = 1
+A_BATCH = 500  # runs whose tables are in memory one by one: thousands would take much
 RUN_ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -295,8 +297,7 @@ class Store:
         try:
             self.read(run_id)
         except DamagedRun as error:
-            remembered.forget(self.root)  # its files may look as they did when they were sound
-            self._verified = None
+            self._forget()
             return str(error)
         return None
 
@@ -334,23 +335,57 @@ class Store:
         """
         if self._still:
             return self._still
-        runs: list[Run] = []
-        damaged, known = self.damaged_packs(), self._known()
-        for run_id, place in self._places().items():
+        known = self._known()
+        runs, damaged = self._read_all(known)
+        self._keep(runs, known)
+        return runs, damaged
+
+    def check(self) -> dict[str, str | None]:
+        """Read every byte, and say what is wrong with each run and pack, or None."""
+        runs, damaged = self._read_all({})
+        if damaged:
+            self._forget()
+        self._keep(runs, self._known())
+        return dict.fromkeys((run.id for run in runs), None) | damaged
+
+    def _read_all(self, known: Mapping[str, Run]) -> tuple[list[Run], dict[str, str]]:
+        """Read the runs that are not known by their key, and say what is wrong with the others."""
+        damaged, places = self.damaged_packs(), self._places()
+        found: dict[str, Run] = {}
+        packed: dict[Path, dict[str, str]] = defaultdict(dict)
+        for run_id, place in places.items():
             try:
                 key = remembered.key(run_id, place)
-                run = known.get(key) or _read(run_id, place)
-                runs.append(replace(run, folder=place, parts=None, key=key))
+                if key in known:
+                    found[run_id] = replace(known[key], folder=place, key=key)
+                elif place.suffix == ".parquet":
+                    packed[place][run_id] = key
+                else:
+                    found[run_id] = replace(_read(run_id, place), key=key)
             except FileNotFoundError:  # removed since the folder was listed
                 continue
             except DamagedRun as error:
                 damaged[run_id] = str(error)
+        for pack, keys in packed.items():  # one after the other: memory need not hold all
+            for run_id, parts in packs.each_of(pack, list(keys)):
+                if isinstance(parts, DamagedPack):
+                    damaged[run_id] = str(parts)
+                else:
+                    found[run_id] = Run(run_id, pack, parts.record, key=keys[run_id])
+        return [found[run_id] for run_id in places if run_id in found], damaged
+
+    def _keep(self, runs: Sequence[Run], known: Mapping[str, Run]) -> None:
+        """Remember the runs that were verified in place of those that were known."""
         self._verified = {run.key: run for run in runs if run.key != run.id}
         if self._verified.keys() != known.keys():
             records = [json.dumps(run.record) for run in self._verified.values()]
             keys = pa.array(list(self._verified), pa.string()).dictionary_encode()
             remembered.keep(self.root, "records", pa.table({"key": keys, "record": records}))
-        return runs, damaged
+
+    def _forget(self) -> None:
+        """Trust no run that was verified: its files may look as they did when they were sound."""
+        remembered.forget(self.root)
+        self._verified = None
 
     def _known(self) -> dict[str, Run]:
         """Runs that were verified before, by key."""
@@ -460,6 +495,39 @@ class Store:
                 _save_prompts(folder, parts.prompts)
             sealed = ("files", "checksum")
             _write_record(folder, {k: v for k, v in parts.record.items() if k not in sealed})
+
+
+def rows_of_each(
+    runs: Sequence[Run], name: str, columns: Sequence[str] | None, places: Sequence[int]
+) -> Iterator[tuple[Sequence[int], pa.Table, Sequence[int]]]:
+    """Read one of the tables of runs in some places, in portions that fit into memory.
+
+    Yields
+    ------
+    places, table, lengths
+        Of some of the runs, their rows run after run, and how many each has.
+
+    Raises
+    ------
+    DamagedRun
+        If one cannot be read.
+    """
+    alone: list[int] = []
+    packed: dict[Path, list[int]] = defaultdict(list)
+    for place in places:
+        run = runs[place]
+        there = f"{name}.parquet" in run.record["files"]
+        (packed[run.folder] if there and run.folder.suffix == ".parquet" else alone).append(place)
+    for pack, inside in packed.items():
+        try:
+            yield inside, *packs.rows_of_each(pack, name, [runs[k].id for k in inside], columns)
+        except DamagedPack as error:
+            raise DamagedRun(str(error)) from error
+    for start in range(0, len(alone), A_BATCH):
+        batch = alone[start : start + A_BATCH]
+        tables = [runs[place].rows(name, columns) for place in batch]
+        both = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+        yield batch, both, list(map(len, tables))
 
 
 def _save_prompts(folder: Path, prompts: Mapping[int, "torch.Tensor"]) -> None:
@@ -606,4 +674,5 @@ def _check_file(path: Path, record: dict[str, Any]) -> None:
     if path.name == PROMPTS:
         check_prompts(path, record["shape"])
     else:
-        check_columns(path.stem, pq.read_schema(path))
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            check_columns(path.stem, file.schema_arrow)
