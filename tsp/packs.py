@@ -49,6 +49,10 @@ UNREADABLE: tuple[type[Exception], ...] = (  # what JSON and tables of a wrong f
 )
 
 
+Content = tuple[dict[str, Any], dict[str, pa.Table], dict[int, np.ndarray]]
+"""A run's record, tables and prompts."""
+
+
 class DamagedPack(Damaged):
     """A file that is no pack of runs, or one whose content is not what was written."""
 
@@ -104,15 +108,17 @@ def write_pack(runs: Iterable[Parts], path: Path) -> int:
     InputError
         If there is no run to write.
     """
-    listed = [_sealed(parts) for parts in runs]
+    listed = list(runs)
     if not listed:
         raise InputError("runs", 0, "there is nothing to pack")
+    prompts = [{epoch: it.numpy() for epoch, it in parts.prompts.items()} for parts in listed]
+    records = [_sealed(it.record, it.tables, own) for it, own in zip(listed, prompts, strict=True)]
     columns: dict[str, pa.Array] = {
-        "id": pa.array([parts.record["id"] for parts in listed]),
-        "record": pa.array([json.dumps(it.record, ensure_ascii=False) for it in listed]),
+        "id": pa.array([record["id"] for record in records]),
+        "record": pa.array([json.dumps(record, ensure_ascii=False) for record in records]),
     }
     columns |= {name: _nested([it.tables.get(name) for it in listed]) for name in TABLES}
-    columns["prompts"] = pa.array([_rows(it.prompts) for it in listed], pa.list_(PROMPT))
+    columns["prompts"] = pa.array(list(map(_rows, prompts)), pa.list_(PROMPT))
     with replacing(writable_name("file", path)) as work:
         pq.write_table(pa.table(columns), work, compression="zstd", compression_level=9)
     return len(listed)
@@ -181,8 +187,8 @@ def _rows_in(path: Path, state: tuple[int, int]) -> dict[str, int]:
     return {run_id: row for row, run_id in enumerate(ids)}
 
 
-def each_of(path: Path, ids: Sequence[str]) -> Iterator[tuple[str, Parts | DamagedPack]]:
-    """Take runs out of a pack, checked like `read_packed`; of what does not pass, the error.
+def each_of(path: Path, ids: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | DamagedPack]]:
+    """Records of runs of a pack, all content checked; of a run that does not pass, the error.
 
     Nothing is kept: packs of thousands of runs do not fit into memory together.
     """
@@ -193,7 +199,7 @@ def each_of(path: Path, ids: Sequence[str]) -> Iterator[tuple[str, Parts | Damag
         return
     for run_id in ids:
         try:
-            yield run_id, _taken(path, table, rows, run_id)
+            yield run_id, _content(path, table, rows, run_id)[0]
         except DamagedPack as error:
             yield run_id, error
 
@@ -233,42 +239,47 @@ def _loaded(path: Path, state: tuple[int, int]) -> pa.Table:
 
 @lru_cache(maxsize=4096)
 def _opened(path: Path, state: tuple[int, int], run_id: str) -> Parts:
-    return _taken(path, _loaded(path, state), _rows_in(path, state), run_id)
+    found = _content(path, _loaded(path, state), _rows_in(path, state), run_id)
+    record, tables, prompts = found
+    import torch  # which takes a second that tables need not wait for
+
+    return Parts(record, tables, {epoch: torch.from_numpy(it) for epoch, it in prompts.items()})
 
 
-def _taken(path: Path, table: pa.Table, rows: Mapping[str, int], run_id: str) -> Parts:
+def _content(path: Path, table: pa.Table, rows: Mapping[str, int], run_id: str) -> Content:
+    """Read a run's row and check it."""
     try:
         row = rows[run_id]
         record = json.loads(table["record"][row].as_py())
         tables = {
-            name: pa.Table.from_struct_array(table[name][row].values)
+            name: without_nulls(pa.Table.from_struct_array(table[name][row].values))
             for name in TABLES
             if table[name][row].is_valid
         }
-        tables = {name: without_nulls(it) for name, it in tables.items()}
         prompts = {
-            it["epoch"]: _tensor(it["values"], it["dtype"], it["shape"])
+            it["epoch"]: _array(it["values"], it["dtype"], it["shape"])
             for it in table["prompts"][row].as_py() or ()
         }
-        parts = Parts(record, tables, prompts)
-        sound = record == _sealed(parts).record
+        sound = record == _sealed(record, tables, prompts)
         if sound:
-            _check_parts(parts)
+            _check(record, tables, prompts)
     except UNREADABLE as error:
         raise DamagedPack(f"{path.name}: run {run_id} cannot be read ({error})") from error
     if not sound or record["id"] != run_id:
         raise DamagedPack(f"{path.name}: run {run_id} was changed after it was written")
-    return parts
+    return record, tables, prompts
 
 
-def _check_parts(parts: Parts) -> None:
+def _check(
+    record: Mapping[str, Any], tables: Mapping[str, pa.Table], prompts: Mapping[int, np.ndarray]
+) -> None:
     """Refuse what has fitting hashes and is no run all the same."""
-    check_record(parts.record)
-    for name, table in parts.tables.items():
+    check_record(record)
+    for name, table in tables.items():
         check_columns(name, table.schema)
         check_whole(name, table)
-    for epoch, prompt in parts.prompts.items():
-        if epoch < 0 or list(prompt.shape) != parts.record["shape"]:
+    for epoch, prompt in prompts.items():
+        if epoch < 0 or list(prompt.shape) != record["shape"]:
             raise ValueError(f"the prompt of epoch {epoch} is of shape {list(prompt.shape)}")
 
 
@@ -278,13 +289,15 @@ def checksum(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _sealed(parts: Parts) -> Parts:
-    """The same with a record that holds the hashes of the content and its own."""
-    files = {f"{name}.parquet": _digest(table) for name, table in parts.tables.items()}
-    if parts.prompts:
-        files[PROMPTS] = _prompts_digest(parts.prompts)
-    record = parts.record | {"files": files}
-    return Parts(record | {"checksum": checksum(record)}, parts.tables, parts.prompts)
+def _sealed(
+    record: Mapping[str, Any], tables: Mapping[str, pa.Table], prompts: Mapping[int, np.ndarray]
+) -> dict[str, Any]:
+    """A record that holds the hashes of the content and its own."""
+    files = {f"{name}.parquet": _digest(table) for name, table in tables.items()}
+    if prompts:
+        files[PROMPTS] = _prompts_digest(prompts)
+    sealed = {**record, "files": files}
+    return sealed | {"checksum": checksum(sealed)}
 
 
 def _digest(table: pa.Table) -> str:
@@ -301,15 +314,14 @@ def _digest(table: pa.Table) -> str:
     return found.hexdigest()
 
 
-def _prompts_digest(prompts: Mapping[int, "torch.Tensor"]) -> str:
+def _prompts_digest(prompts: Mapping[int, np.ndarray]) -> str:
     found = hashlib.sha256()
     for row in _rows(prompts):
         found.update(f"{row['epoch']} {row['dtype']} {row['shape']}\0".encode() + row["values"])
     return found.hexdigest()
 
 
-def _rows(prompts: Mapping[int, "torch.Tensor"]) -> list[dict[str, Any]]:
-    arrays = {epoch: prompts[epoch].numpy() for epoch in sorted(prompts)}
+def _rows(prompts: Mapping[int, np.ndarray]) -> list[dict[str, Any]]:
     return [
         {
             "epoch": epoch,
@@ -317,17 +329,15 @@ def _rows(prompts: Mapping[int, "torch.Tensor"]) -> list[dict[str, Any]]:
             "dtype": it.dtype.name,
             "values": it.astype(it.dtype.newbyteorder("<")).tobytes(),
         }
-        for epoch, it in arrays.items()
+        for epoch, it in sorted(prompts.items())
     ]
 
 
-def _tensor(values: bytes, dtype: str, shape: Sequence[int]) -> "torch.Tensor":
+def _array(values: bytes, dtype: str, shape: Sequence[int]) -> np.ndarray:
     if dtype not in ("float16", "float32", "float64"):
         raise ValueError(f"prompts of {dtype}")
     kind = np.dtype(dtype).newbyteorder("<")
-    import torch  # which takes a second that tables need not wait for
-
-    return torch.from_numpy(np.frombuffer(values, kind).astype(dtype).reshape(shape))
+    return np.frombuffer(values, kind).astype(dtype).reshape(shape)
 
 
 def _nested(tables: Sequence[pa.Table | None]) -> pa.Array:

@@ -367,11 +367,11 @@ class Store:
             except DamagedRun as error:
                 damaged[run_id] = str(error)
         for pack, keys in packed.items():  # one after the other: memory need not hold all
-            for run_id, parts in packs.each_of(pack, list(keys)):
-                if isinstance(parts, DamagedPack):
-                    damaged[run_id] = str(parts)
+            for run_id, record in packs.each_of(pack, list(keys)):
+                if isinstance(record, DamagedPack):
+                    damaged[run_id] = str(record)
                 else:
-                    found[run_id] = Run(run_id, pack, parts.record, key=keys[run_id])
+                    found[run_id] = Run(run_id, pack, record, key=keys[run_id])
         return [found[run_id] for run_id in places if run_id in found], damaged
 
     def _keep(self, runs: Sequence[Run], known: Mapping[str, Run]) -> None:
