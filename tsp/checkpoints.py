@@ -23,7 +23,7 @@ from tsp.errors import one_line
 from tsp.members import Member
 from tsp.packs import UNREADABLE, checksum
 from tsp.provenance import commit, versions
-from tsp.schema import LARGEST
+from tsp.schema import is_whole
 from tsp.stopping import Stop, Stopped, never
 
 if TYPE_CHECKING:
@@ -175,12 +175,12 @@ def _check(
     """Refuse a state with fitting hashes that a bank cannot be put into."""
     for run, told, own in zip(bank.runs, state["runs"], tensors, strict=True):
         _check_run(run, told, own)
-    _need(_whole(state["epoch"]) and isinstance(state["seconds"], float), "epoch and seconds")
+    _need(is_whole(state["epoch"]) and isinstance(state["seconds"], float), "epoch and seconds")
     for place, problem, epoch, agreed in state["waiting"]:
-        _need(all(map(_whole, (place, problem, epoch))), "waiting")
+        _need(all(map(is_whole, (place, problem, epoch))), "waiting")
         _need(epoch in state["runs"][place]["checked"], "waiting")
         _need(problem < len(bank.runs[place].encoded), "waiting")
-        _need(agreed is None or _whole(agreed), "waiting")
+        _need(agreed is None or is_whole(agreed), "waiting")
 
 
 def _check_run(run: Member, told: Mapping[str, Any], own: Mapping[str, torch.Tensor]) -> None:
@@ -189,11 +189,11 @@ def _check_run(run: Member, told: Mapping[str, Any], own: Mapping[str, torch.Ten
     _need({name: type(told[name]) for name in kinds} == kinds, "runs")
     _need(_form(told["scheduler"]) == _form(fresh["scheduler"]), "scheduler")
     _need(told["failure"] is None or isinstance(told["failure"], str), "failure")
-    _need(all(map(_whole, (told["steps"], *told["checked"]))), "checked")
+    _need(all(map(is_whole, (told["steps"], *told["checked"]))), "checked")
     for row in (*told["epochs"], *told["checks"]):
-        _need(isinstance(row, dict) and _whole(row["epoch"]), "epochs")
+        _need(isinstance(row, dict) and is_whole(row["epoch"]), "epochs")
     for problem, ids in told["answered"]:
-        _need(all(map(_whole, (problem, *ids))) and problem < len(run.encoded), "answered")
+        _need(all(map(is_whole, (problem, *ids))) and problem < len(run.encoded), "answered")
     shapes = {name: (it.shape, it.dtype) for name, it in _tensors(run).items()}
     shapes |= dict.fromkeys(map(str, told["checked"]), shapes["prompt"])
     shapes |= {name: shapes["prompt"] for name in MOMENTS[:2] if name in own}
@@ -211,10 +211,6 @@ def _form(state: Any) -> Any:
 def _need(fits: bool, what: str) -> None:
     if not fits:
         raise ValueError(f"its {what} do not fit the bank")
-
-
-def _whole(value: Any) -> bool:
-    return type(value) is int and 0 <= value < LARGEST
 
 
 def key_of(ids: list[str], plan: "Plan", device: str) -> dict[str, Any]:

@@ -96,13 +96,14 @@ def _need(values: Any, kinds: Mapping[str, type], place: str) -> None:
         value = values.get(name)
         if kind is float and type(value) is int:
             value = float(value) if abs(value) < LARGEST else None
-        odd = (kind is int and not _whole(value)) or (kind is float and not _finite(value))
+        odd = (kind is int and not is_whole(value)) or (kind is float and not _finite(value))
         if not isinstance(value, kind) or odd:
             raise ValueError(f"{place}{name} must be {KINDS.get(kind, 'true or false')}")
 
 
-def _whole(value: Any) -> bool:
-    return type(value) is int and abs(value) < LARGEST
+def is_whole(value: Any) -> bool:
+    """Tell whether a value is a number of epochs, steps, problems or the like: none is negative."""
+    return type(value) is int and 0 <= value < LARGEST
 
 
 def _finite(value: Any) -> bool:
