@@ -119,7 +119,7 @@ def until(log, pattern, process):
     """Wait until a sweep has logged something."""
     end = time.monotonic() + 120
     while not (log.exists() and re.search(pattern, log.read_text())):
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < end
         time.sleep(0.02)
 
@@ -219,6 +219,47 @@ def test_the_command_line_sweeps_on_a_cluster(tmp_path, cluster):
 
 
 QUIET = {"TQDM_DISABLE": "1", "COLUMNS": "200"}
+
+
+def test_ctrl_c_in_a_terminal_brings_every_bank_to_a_checkpoint(tmp_path):
+    """A terminal sends it to the whole group: to the sweep and to the Ray that it began."""
+    root, logs = tmp_path / "runs", [tmp_path / "first", tmp_path / "second"]
+    words = ["sweep", "null", "--profile", "smoke", "--engine", "ray", "--bank", "1"]
+    words += ["--epochs", "100", "--runs", str(root), "--device", "cpu"]
+    command = [sys.executable, "-m", "tsp", *words]
+    told = os.environ | QUIET | {"TQDM_DISABLE": "", "RAY_ADDRESS": "", "OMP_NUM_THREADS": "1"}
+
+    def begin(log):
+        with log.open("w") as out:
+            return subprocess.Popen(command, stderr=out, env=told, start_new_session=True)
+
+    process = begin(logs[0])
+    until(logs[0], r"(?s) loads .* loads .*bank \d/", process)  # two workers of one thread
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait() == 128 + signal.SIGINT
+    first = logs[0].read_text()
+    assert "tsp: stopped; every bank that had begun is at a checkpoint" in first
+    assert "its worker was lost" not in first
+    stored = set(Store(root).ids())
+    assert kept(root) | stored == set(begun(first)) != stored
+    assert not list(root.rglob("*.lock"))
+    process = begin(logs[1])
+    assert process.wait() == 0, logs[1].read_text()
+    wanted = {job.id for job in jobs_of(experiment_specs("null", "smoke", epochs=100))}
+    assert sorted([*stored, *begun(logs[1].read_text())]) == sorted(wanted)
+    assert {run.id for run in Store(root).sound()[0]} == wanted
+    assert "goes on after epoch" in logs[1].read_text()
+    assert not (root / WORK).exists()
+
+
+def begun(log):
+    """Ids of the runs whose banks a sweep said to begin."""
+    return re.findall(r"^  ([0-9a-f]{16})  ", log, re.MULTILINE)
+
+
+def kept(root):
+    """Ids of the runs whose banks are at a checkpoint."""
+    return {state.parent.name for state in root.glob(f"{WORK}/*/state.json")}
 
 
 def test_where_no_cluster_answers_it_is_said(tmp_path):
