@@ -339,6 +339,7 @@ def refused(store, run, pattern):
         {"problems": []},
         {"problems": ["x"]},
         {"outcome": {"solved_epoch": "soon"}},
+        {"outcome": {"solved_at_start": True, "final_correct": True, "epochs_trained": -1}},
         {"outcome": []},
         {"seconds": 10**400},
         {"seconds": float("nan")},

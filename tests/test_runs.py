@@ -116,6 +116,21 @@ def test_a_damaged_run_can_be_set_aside_and_made_again(trained, tmp_path):
     assert store.verify(trained[1]) is None
 
 
+@pytest.mark.parametrize("there", ["file", "link"])
+def test_a_run_whose_place_is_taken_by_something_else_is_not_lost_silently(
+    there, trained, tmp_path
+):
+    store, place = Store(tmp_path), tmp_path / trained[1]
+    place.write_text("mine") if there == "file" else place.symlink_to(tmp_path / "unmounted")
+    with pytest.raises(OSError, match=trained[1]):
+        put(store, trained)
+    assert (store.ids(), store.sound(), trained[1] in store) == ([], ([], {}), False)
+    assert [it.name for it in tmp_path.iterdir()] == [trained[1]]
+    place.unlink()
+    put(store, trained)
+    assert (store.ids(), put(store, trained)) == ([trained[1]], place)  # again does nothing
+
+
 def test_writing_is_all_or_nothing(trained, tmp_path, monkeypatch):
     store = Store(tmp_path)
 

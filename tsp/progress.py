@@ -17,6 +17,7 @@ class _Bars:
     def __init__(self) -> None:
         self.open: dict[int, Any] = {}
         self.numbers: dict[str, int] = {}
+        self.epochs: dict[int, int] = {}  # a bar that is switched off does not count
 
     def begin(self, jobs: Sequence[Job], number: int, banks: int, peak: int) -> None:
         """Open the bar of a bank, and say how many bytes it may take."""
@@ -34,11 +35,12 @@ class _Bars:
 
     def progress(self, now: Progress) -> None:
         """Move the bar to the epoch that ended."""
-        bar = self.open[now.bank]
-        if bar.n == 0 and now.epoch > 1:
+        bar, before = self.open[now.bank], self.epochs.get(now.bank, 0)
+        if before == 0 and now.epoch > 1:
             self.say(f"bank {now.bank} goes on after epoch {now.epoch}")
             bar.initial = now.epoch  # so that the rate is of what is trained here
-        bar.update(now.epoch - bar.n)
+        self.epochs[now.bank] = now.epoch
+        bar.update(now.epoch - before)
         bar.set_postfix_str(f"loss {now.loss:.3f}, correct {now.solved}/{now.runs}")
 
     def stored(self, jobs: Sequence[Job]) -> None:
@@ -47,6 +49,7 @@ class _Bars:
 
     def close(self, number: int) -> None:
         """Close a bank's bar, if one is open."""
+        self.epochs.pop(number, None)
         if number in self.open:
             self.open.pop(number).close()
 

@@ -21,7 +21,7 @@ import re
 import stat
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -235,8 +235,9 @@ class Store:
 
     def _places(self) -> dict[str, Path]:
         """The folder of each run, or the pack that it is in, by id in order."""
-        folders = self.root.iterdir() if self.root.is_dir() else ()
-        found = self._packed() | {it.name: it for it in folders if RUN_ID.fullmatch(it.name)}
+        entries = os.scandir(self.root) if self.root.is_dir() else ()
+        own = (it.name for it in entries if RUN_ID.fullmatch(it.name) and it.is_dir())
+        found = self._packed() | {name: self.root / name for name in own}
         return dict(sorted(found.items()))
 
     def __contains__(self, run_id: str) -> bool:
@@ -437,7 +438,7 @@ class Store:
         if target.is_dir():
             return target
         keep = result.prompts if topology is None else kept_prompts(result)
-        with suppress(FileExistsError), new_folder(target) as folder:  # another process was first
+        with _unless_there(target), new_folder(target) as folder:
             _write_table(folder / "epochs.parquet", pa.Table.from_pylist(result.epochs))
             _write_table(folder / "checks.parquet", pa.Table.from_pylist(result.checks))
             for name, frame in (("topology", topology), ("diagrams", diagrams)):
@@ -495,6 +496,16 @@ class Store:
                 _save_prompts(folder, parts.prompts)
             sealed = ("files", "checksum")
             _write_record(folder, {k: v for k, v in parts.record.items() if k not in sealed})
+
+
+@contextmanager
+def _unless_there(target: Path) -> Iterator[None]:
+    """Leave a run as it is that another process has stored meanwhile."""
+    try:
+        yield
+    except FileExistsError:
+        if not target.is_dir():
+            raise
 
 
 def rows_of_each(

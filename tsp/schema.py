@@ -52,7 +52,13 @@ OUTCOME: dict[str, type] = {
     **{name: bool for name in ("solved_at_start", "final_correct")},
     "epochs_trained": int,
 }
-KINDS = {str: "a text", list: "a list", dict: "an object", float: "a number", int: "a number"}
+KINDS = {
+    str: "a text",
+    list: "a list",
+    dict: "an object",
+    float: "a number",
+    int: "a whole number, not below 0",
+}
 LARGEST = 2**63  # what Parquet's whole numbers stay below
 ROOM = 2**30  # bytes that any table may take, however small its file
 TOO_LARGE = "it grows beyond what a file of its size may"

@@ -1,0 +1,29 @@
+"""Progress bars: what they say of a bank, seen or switched off."""
+
+import pytest
+from tqdm import tqdm
+
+from tsp.progress import bars
+from tsp.spec import RunSpec
+from tsp.sweep import Job
+from tsp.trainer import Progress
+
+JOB = Job(RunSpec(model="tiny-llama", epochs=9), [], "0" * 16)
+
+
+@pytest.mark.parametrize("off", [False, True])
+def test_a_bank_that_goes_on_says_so_once_and_no_other_does(off, monkeypatch, capsys):
+    class Bar(tqdm):  # with what TQDM_DISABLE says
+        def __init__(self, *args, **told):
+            super().__init__(*args, **told, disable=off)
+
+    monkeypatch.setattr("tsp.progress.tqdm", Bar)
+    events = bars()
+    for epochs in (range(1, 10), range(5, 10)):  # a bank of the same number comes again
+        events.begin([JOB], 1, 1, 0)
+        for epoch in epochs:
+            events.progress(Progress(epoch, 9, 0.5, 0, 1, bank=1))
+        events.stored([JOB])
+    told = capsys.readouterr().err
+    assert told.count("goes on") == told.count("bank 1 goes on after epoch 5") == 1
+    assert ("loss 0.500" in told) != off
