@@ -3,9 +3,6 @@
 A target turns bytes into what comes through its door and hands it over. That succeeds or raises
 what the package promises, in one line, in a few seconds, writes only inside the folder it was
 given, and unpickles nothing. `tests/test_hostile.py` and `tests/fuzz.py` call `attack`.
-
-One thing is not held: a model's chat template is a program, which jinja keeps in its sandbox, but
-which may count for ever.
 """
 
 import copy
@@ -34,7 +31,7 @@ import numpy as np
 import torch
 from safetensors.torch import save, save_file
 
-from tsp import cli, install, models, remembered, sweep, trainer
+from tsp import cli, install, models, remembered, sweep, templates, trainer
 from tsp.atomic import sha256_of
 from tsp.benchmarks import CATALOGUE
 from tsp.checkpoints import STATE, Checkpoint, key_of
@@ -193,6 +190,8 @@ def _hook(event, told):
         "pandoc",
         "uname",
     ):  # who asks for versions
+        return
+    if event == "subprocess.Popen" and told[1][: len(templates.COMMAND)] == templates.COMMAND:
         return
     if event in ("os.remove", "os.rmdir", "os.mkdir") and told[-1] >= 0:  # relative to a folder
         told = (os.path.join(os.readlink(f"/proc/self/fd/{told[-1]}"), os.fsdecode(told[0])),)
@@ -402,22 +401,26 @@ def attack_settings(dice: Dice, folder: Path) -> None:
 
 
 def attack_model(dice: Dice, folder: Path) -> None:
-    """A model's folder: a config, a tokenizer or weights that were changed, or pickled weights."""
+    """A model's folder: anything in it changed, weights that are pickled, templates without end."""
     place = folder / "model"
     shutil.copytree(seed_model(), place)
     name = dice.pick(("config.json", "model.safetensors", "tokenizer.json", *_small(place)))
-    how = dice.below(4)
+    how = dice.below(5)
     if how == 0 or (how == 1 and name.endswith("safetensors")):
         (place / name).write_bytes(dice.mutated((place / name).read_bytes()))
     elif how == 1:
         (place / name).write_bytes(dumps(dice.edited(json.loads((place / name).read_text()))))
     elif how == 2:
         (place / "model.safetensors").write_bytes(_safetensors(dice))
-    else:
+    elif how == 3:
         (place / "model.safetensors").unlink()
         (place / "pytorch_model.bin").write_bytes(pickle_bomb(folder.parent / "pwned"))
-    frozen = models.load(str(place), device="cpu")
-    frozen.encode("two and two?", "four")
+    else:
+        file = place / "chat_template.jinja"
+        file.write_bytes(_template(dice, file.read_bytes()))
+    with patch.object(templates, "SECONDS", 0.5):
+        frozen = models.load(str(place), device="cpu")
+        frozen.encode("two and two?", "four")
 
 
 def attack_gguf(dice: Dice, folder: Path) -> None:
@@ -587,6 +590,25 @@ def _cloud(dice: Dice):
         with np.errstate(all="ignore"):
             return torch.from_numpy(np.array(X)).to(getattr(torch, dice.pick(kinds)))
     return X
+
+
+COUNTING = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
+ENDLESS = (
+    *(COUNTING, "{{ 9 ** (9 ** 9) }}", "{{ 'a' * 10**12 }}", "{{ 'a' * 10**8 }}"),
+    "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+    *("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{{ 'x'.ljust(10**12) }}"),
+    *("{{" + "(" * 9999, "{% if true %}" * 999 + "{% endif %}" * 999, "{{ 1" + "+ 1" * 9999 + "}}"),
+    *("{{ messages * 10**9 }}", "{{ raise_exception('a\nb' * 10**6) }}", "{{ [0] * 10**12 }}"),
+)
+
+
+def _template(dice: Dice, whole: bytes) -> bytes:
+    """A chat template: a program that was changed, or one with something endless somewhere."""
+    if dice.below(3) == 0:
+        return dice.mutated(whole)
+    shown = dice.pick(("%s", "{%% if add_generation_prompt %%}%s{%% endif %%}"))
+    at = dice.below(len(whole) + 1)
+    return whole[:at] + (shown % dice.pick(ENDLESS)).encode() + whole[at:]
 
 
 class _Bomb:

@@ -4,14 +4,17 @@ import ast
 import hashlib
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +27,7 @@ from safetensors.torch import save_file
 
 from tests import hostile
 from tests.conftest import spec
-from tsp import install, models, schema, sweep
+from tsp import install, models, schema, sweep, templates
 from tsp.errors import InputError, one_line
 from tsp.loss import TSLoss
 from tsp.packs import DamagedPack, Parts, pack_ids, write_pack
@@ -771,6 +774,167 @@ def test_a_tokenizer_that_cannot_be_used_is_refused(change, folder):
         (folder / "chat_template.jinja").unlink(missing_ok=True)
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     not_loaded(folder, "model = ")
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Templates have a second and an eighth of a GiB; the process is this test's own."""
+    monkeypatch.setattr(templates, "SECONDS", 1)
+    monkeypatch.setattr(templates, "MEMORY", 2**27)
+    monkeypatch.setattr(templates, "_process", None)
+    yield
+    if templates._process:
+        templates._end(templates._process)
+
+
+def filled(template, content="hello"):
+    tokenizer = SimpleNamespace(get_chat_template=lambda: template, special_tokens_map={})
+    return templates.rendered(tokenizer, [{"role": "user", "content": content}])
+
+
+def is_there(pid):
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+ECHO = "{{ messages[0]['content'] }}"
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        (hostile.COUNTING, "runs longer than 1 s"),
+        ("{{ 9 ** (9 ** 9) }}", "runs longer than 1 s"),
+        ("{{ 'a' * 10**12 }}", "needs too much memory"),
+        ("{% set x = ('a' * 2**29) | length %}", "needs too much memory"),
+        ("{% for i in range(10**4) %}{{ 'a' * 10**4 }}{% endfor %}", "writes too |needs too "),
+        ("{% for i in range(10**4) %}{{ 'a' * 10**3 }}{% endfor %}", "writes too many characters"),
+        ("{{ raise_exception('a\\nb' * 10**6) }}", "fails .a b"),
+    ],
+)
+def test_a_template_without_end_is_refused(template, why, folder, short):
+    file = folder / "chat_template.jinja"
+    good = file.read_text()
+    file.write_text(template + good)
+    not_loaded(folder, f"model = '{folder}': its tokenizer .*its chat template ({why})")
+    file.write_text(good)
+    assert models.load(str(folder), device="cpu").encode("two and two?", "four").target
+
+
+@pytest.mark.parametrize("template", [hostile.COUNTING, "{{ 1 / 0 }}"])
+def test_a_template_that_is_without_end_for_a_question_is_refused(template, folder, short):
+    file = folder / "chat_template.jinja"
+    file.write_text("{% if add_generation_prompt %}" + template + "{% endif %}" + file.read_text())
+    frozen = models.load(str(folder), device="cpu")
+    pattern = f"model = '{folder}': its chat template "
+    with hostile.watched(folder.parent), pytest.raises(InputError, match=pattern) as told:
+        frozen.encode("two and two?", "four")
+    hostile.check_line(str(told.value))
+
+
+@pytest.mark.slow
+def test_a_template_without_end_is_stopped_after_its_seconds(folder):
+    """With the limits as they are."""
+    (folder / "chat_template.jinja").write_text(hostile.COUNTING)
+    begun = time.perf_counter()
+    not_loaded(folder, f"runs longer than {templates.SECONDS:g} s")
+    assert templates.SECONDS - 1 < time.perf_counter() - begun < 30
+
+
+def test_the_process_of_templates_is_replaced_when_it_is_killed(short):
+    assert filled(ECHO) == "hello"
+    first = templates._process
+    first.kill()
+    os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)
+    assert filled(ECHO) == "hello"
+    assert templates._process.pid != first.pid
+    assert not Path(f"/proc/{first.pid}").exists()  # no zombie
+
+
+def test_a_template_that_kills_its_process_is_refused(short, monkeypatch):
+    monkeypatch.setattr(templates, "COMMAND", [sys.executable, "-c", "raise SystemExit(7)"])
+    with pytest.raises(ValueError, match=r"the process that fills it in \(status 7\)"):
+        filled(ECHO, "x" * 10**6)  # more than a pipe holds
+
+
+def test_the_process_of_templates_imports_no_neighbour_of_its_file(short, tmp_path, monkeypatch):
+    copy = tmp_path / "templates.py"
+    copy.write_bytes(Path(templates.__file__).read_bytes())
+    (tmp_path / "json.py").write_text("raise SystemExit")
+    monkeypatch.setattr(templates, "COMMAND", [*templates.COMMAND[:-1], str(copy)])
+    assert filled(ECHO) == "hello"
+
+
+def test_what_a_template_keeps_is_not_lacking_to_the_next(short):
+    filled(ECHO)
+    first = templates._process.pid
+    assert filled("{% set x = 'a' * 2*10**7 %}" + ECHO) == "hello"
+    assert filled(ECHO) == "hello"
+    assert templates._process.pid != first
+
+
+def test_an_answer_that_nobody_waited_for_is_not_the_next_ones(short, tmp_path, monkeypatch):
+    filled(ECHO)
+    monkeypatch.setattr(templates, "SECONDS", 10)
+    monkeypatch.setattr(hostile, "SECONDS", 0.1)
+    slow = "{% for i in range(60) %}{% for i in range(99999) %}{% endfor %}{% endfor %}slow"
+    with pytest.raises(hostile.Hang), hostile.watched(tmp_path):
+        filled(slow)
+    assert filled(ECHO, "next") == "next"
+
+
+def test_threads_and_a_forked_process_fill_in_templates(short):
+    with ThreadPoolExecutor(8) as pool:
+        told = [f"{i}" * i for i in range(200)]
+        assert list(pool.map(lambda it: filled(ECHO, it), told)) == told
+    pid = templates._process.pid
+    with templates._lock:  # which the fork has too, and nobody there releases
+        forked = os.fork()
+        if forked == 0:
+            signal.alarm(20)
+            same = filled(ECHO) == "hello" and templates._process.pid != pid
+            templates._end(templates._process)
+            os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]) == 0
+    assert filled(ECHO) == "hello"
+    assert templates._process.pid == pid
+
+
+PARENT = """
+import signal, sys
+signal.signal(signal.SIGPROF, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPROF])
+sys.path.insert(0, sys.argv[1])
+from types import SimpleNamespace
+from tsp import templates
+templates.SECONDS = 3
+def filled(template):
+    tokenizer = SimpleNamespace(get_chat_template=lambda: template, special_tokens_map={})
+    return templates.rendered(tokenizer, [{"role": "user", "content": "hello"}])
+filled("")
+print(templates._process.pid, flush=True)
+filled(sys.argv[2]) if sys.argv[2] else input()
+"""
+
+
+@pytest.mark.parametrize("template", ["", hostile.COUNTING], ids=["waiting", "busy"])
+def test_the_process_of_templates_ends_when_its_parent_is_killed(template, tmp_path):
+    (tmp_path / "json.py").write_text("raise SystemExit")
+    told = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, "-P", "-c", PARENT, str(ROOT), template]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, env=told, **pipes) as parent:
+        pid = int(parent.stdout.readline())
+        assert "libtorch" not in Path(f"/proc/{pid}/maps").read_text()
+        assert os.getsid(pid) != os.getsid(0)  # Ctrl-C is not for it
+        time.sleep(0.5)
+        parent.kill()
+    time.sleep(0.5)
+    assert is_there(pid) == bool(template)
+    deadline = time.monotonic() + 20
+    while is_there(pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not is_there(pid)
 
 
 @pytest.mark.parametrize(

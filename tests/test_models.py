@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.conftest import problem
-from tsp import attention, install, models
+from tsp import attention, install, models, templates
 from tsp.errors import InputError
 from tsp.model_cards import Embedded
 from tsp.models import load
@@ -54,6 +54,36 @@ def test_encoding_is_the_template_cut_where_the_prompt_goes(name, placement, tin
         assert coded.before == ()
     else:
         assert tokenizer.decode(coded.before).endswith(QUESTION)
+
+
+ODD = ["", "two\nlines\r\n", "\"'{{ 1 }}<end>", "ä\u2028\ue000\U0001f34e", "\0\ud800", "x" * 10**6]
+
+
+@pytest.mark.parametrize("content", ODD, ids=lambda it: ascii(it)[:20])
+@pytest.mark.parametrize("prompt", [True, False])
+@pytest.mark.parametrize("model", ["tiny", "smollm"])
+def test_a_template_is_filled_in_as_transformers_does(model, prompt, content, request):
+    loaded = request.getfixturevalue(model)
+    tokenizer = (loaded() if model == "tiny" else loaded).tokenizer
+    turns = [{"role": "user", "content": content}, {"role": "assistant", "content": TARGET}]
+    for told in (turns, turns[:1]):
+        own = templates.rendered(tokenizer, told, add_generation_prompt=prompt)
+        assert own == tokenizer.apply_chat_template(
+            told, tokenize=False, add_generation_prompt=prompt
+        )
+
+
+def test_a_template_knows_the_special_tokens():
+    tokenizer = tiny_tokenizer(chat=True)
+    for template in (
+        "{{ bos_token }}|{{ eos_token }}|{{ unk_token }}",
+        {"default": "{{ pad_token }}"},
+    ):
+        tokenizer.chat_template = template
+        turns = [{"role": "user", "content": QUESTION}]
+        told = tokenizer.apply_chat_template(turns, tokenize=False)
+        assert templates.rendered(tokenizer, turns) == told
+        assert "<" in told
 
 
 def spaced_tokenizer():

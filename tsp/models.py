@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from tsp import attention, hub
+from tsp import attention, hub, templates
 from tsp.atomic import sha256_of
 from tsp.errors import InputError, panics_told
 from tsp.model_cards import DEFAULT, MODELS, ModelCard
@@ -189,9 +189,10 @@ class Frozen:
         if not self.tokenizer.chat_template:
             return f"Question: {question}", "\nAnswer: "
         message = [{"role": "user", "content": question + MARK}]
-        text = self.tokenizer.apply_chat_template(
-            message, tokenize=False, add_generation_prompt=True
-        )
+        try:
+            text = templates.rendered(self.tokenizer, message, add_generation_prompt=True)
+        except ValueError as error:  # of this question
+            raise InputError("model", self.name, str(error)) from error
         before, found, after = text.partition(MARK)
         if not found:
             raise InputError("model", self.name, "its chat template drops the user's text")
@@ -346,6 +347,8 @@ def _read(
     if Path(source).is_dir():
         check_size(Path(source), "*.safetensors")
     tokenizer = AutoTokenizer.from_pretrained(source, **told)
+    if tokenizer.chat_template:
+        templates.start()  # it is ready when the weights are
     if shapes_only:
         return hollow(AutoConfig.from_pretrained(source, **told), dtype), tokenizer
     told |= {"device_map": device_map} if device_map else {}
@@ -387,7 +390,7 @@ def _end_ids(tokenizer: Any, model: PreTrainedModel) -> tuple[int, ...]:
     ends = [tokenizer.eos_token_id]
     if tokenizer.chat_template:
         messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}]
-        text = tokenizer.apply_chat_template(messages, tokenize=False)
+        text = templates.rendered(tokenizer, messages)
         tail = tokenizer(text.partition(MARK)[2], add_special_tokens=False)["input_ids"]
         ends = [next((i for i in tail if i in tokenizer.all_special_ids), ends[0]), *ends]
     own = model.generation_config.eos_token_id
