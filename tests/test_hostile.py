@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -13,6 +14,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
+from itertools import chain, combinations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,7 +34,7 @@ from tsp.errors import InputError, one_line
 from tsp.loss import TSLoss
 from tsp.packs import DamagedPack, Parts, pack_ids, write_pack
 from tsp.prompts import adapter_folder, adapter_kind, import_peft
-from tsp.records import load_answers, load_runs
+from tsp.records import load_answers, load_runs, load_topology
 from tsp.runs import ANSWERS, DamagedRun, Store
 from tsp.scoring import last_boxed
 from tsp.spec import RunSpec
@@ -303,8 +305,6 @@ def test_boxes_that_never_close_are_passed_in_no_time():
 @pytest.fixture
 def run(tmp_path):
     """The folder of a run that was really trained, in a store of its own."""
-    import shutil
-
     hostile.prepare("run")
     return Path(shutil.copytree(hostile.seed_run(), tmp_path / "runs" / hostile.seed_run().name))
 
@@ -458,8 +458,6 @@ def test_a_runs_name_is_no_path(name, run):
 @pytest.fixture
 def bank(tmp_path):
     """A bank's checkpoint after two epochs, and where it says what it holds."""
-    import shutil
-
     hostile.prepare("checkpoint")
     place = Path(shutil.copytree(hostile.seed_checkpoint(), tmp_path / "work" / "bank"))
     return place, json.loads((place / "state.json").read_text())
@@ -515,6 +513,33 @@ def test_a_table_that_unfolds_without_end_is_not_read(run, monkeypatch):
         _ = stored.epochs
 
 
+def test_a_footer_that_lies_of_its_numbers_is_no_way_around(tmp_path, monkeypatch):
+    """With any number of values that it tells of, no more is read than there is."""
+    monkeypatch.setattr(schema, "ROOM", 2**16)
+    path = tmp_path / "some.parquet"
+    columns = {"a": np.arange(100), "b": np.arange(100) / 7}
+    pq.write_table(pa.table(columns), path, compression="none", use_dictionary=False)
+    whole = path.read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    told = [k for k in range(footer, len(whole) - 8) if whole[k : k + 2] == b"\xc8\x01"]  # 100
+    assert len(told) > 4
+    refused = 0
+    for some in chain.from_iterable(combinations(told, many) for many in (1, 2, len(told))):
+        for forged in (b"\xc7\x01", b"\xff\x7f", b"\xfe\x7f", b"\x82\x00", b"\xc8\x02"):
+            content = bytearray(whole)
+            for place in some:
+                content[place : place + 2] = forged  # -100, -8192, 8191, 1 and 164 rows
+            path.write_bytes(content)
+            try:
+                found = schema.read_table(path)
+                found.validate(full=True)
+                assert len(found) <= 100
+                assert found["a"].to_pylist() == list(range(len(found)))
+            except (ValueError, OSError, pa.ArrowException):
+                refused += 1
+    assert refused > 10
+
+
 def test_a_pack_that_unfolds_without_end_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(schema, "ROOM", 2**20)
     path = tmp_path / "some.parquet"
@@ -546,6 +571,41 @@ def pa_pool(pool):
         yield
     finally:
         pa.set_memory_pool(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "values"),
+    [
+        *(("checks", it, [1] * 2) for it in ("correct", "exact")),
+        ("topology", "h0_count", [True] * 3),
+        *(("epochs", it, [1] * 2) for it in ("key", "id", "answer")),
+    ],
+)
+def test_a_column_of_another_kind_than_its_name_is_damage(name, column, values, run):
+    """Or no table of all runs could be made."""
+    path = run / f"{name}.parquet"
+    table = pq.read_table(path)
+    there = [it for it in table.column_names if it != column]
+    odd = pa.array(np.resize(np.array(values), len(table)))
+    pq.write_table(table.select(there).append_column(column, odd), path)
+    with pytest.raises(DamagedRun, match=f"column {column} (holds|is no run's own)"):
+        forge(run).read(run.name)
+    assert load_topology(Store(run.parent)).empty
+
+
+@pytest.mark.parametrize("name", ["run.json", "more"])
+def test_a_link_that_leads_nowhere_is_damage_and_costs_no_other(name, run):
+    other = run.parent / ("f" * 16)
+    shutil.copytree(run, other)
+    record = json.loads((other / "run.json").read_text()) | {"id": other.name}
+    (other / "run.json").write_bytes(hostile.dumps(hostile._sealed(record)))
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(run / "nowhere")
+    expected = {run.name} if name == "run.json" else set()
+    store = Store(run.parent)
+    assert store.sound()[1].keys() == expected
+    assert {it for it, why in store.check().items() if why} == expected
+    assert other.name in {it.id for it in store.sound()[0]}
 
 
 @pytest.mark.parametrize("column", ["answer", "epoch", "correct"])
@@ -703,8 +763,6 @@ def test_a_cloud_of_very_many_points_is_refused():
 @pytest.fixture
 def folder(tmp_path):
     """A tiny model's folder."""
-    import shutil
-
     hostile.prepare("model")
     return Path(shutil.copytree(hostile.seed_model(), tmp_path / "model"))
 
@@ -792,9 +850,21 @@ def filled(template, content="hello"):
     return templates.rendered(tokenizer, [{"role": "user", "content": content}])
 
 
-def is_there(pid):
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+def worked(pid):
+    """Processor time of another process, in ticks; None when it has ended."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if told[0] == "Z" else int(told[11])
+
+
+def until(happened):
+    """Wait, on a slow machine too."""
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 ECHO = "{{ messages[0]['content'] }}"
@@ -833,12 +903,13 @@ def test_a_template_that_is_without_end_for_a_question_is_refused(template, fold
 
 
 @pytest.mark.slow
-def test_a_template_without_end_is_stopped_after_its_seconds(folder):
-    """With the limits as they are."""
+def test_a_template_without_end_is_stopped_after_its_seconds(folder, monkeypatch):
+    """With the limits as they are, which are of processor time."""
+    monkeypatch.setattr(hostile, "SECONDS", 120)
     (folder / "chat_template.jinja").write_text(hostile.COUNTING)
     begun = time.perf_counter()
     not_loaded(folder, f"runs longer than {templates.SECONDS:g} s")
-    assert templates.SECONDS - 1 < time.perf_counter() - begun < 30
+    assert time.perf_counter() - begun > templates.SECONDS - 1
 
 
 def test_the_process_of_templates_is_replaced_when_it_is_killed(short):
@@ -877,7 +948,7 @@ def test_an_answer_that_nobody_waited_for_is_not_the_next_ones(short, tmp_path, 
     filled(ECHO)
     monkeypatch.setattr(templates, "SECONDS", 10)
     monkeypatch.setattr(hostile, "SECONDS", 0.1)
-    slow = "{% for i in range(60) %}{% for i in range(99999) %}{% endfor %}{% endfor %}slow"
+    slow = "{% for i in range(900) %}{% for i in range(99999) %}{% endfor %}{% endfor %}slow"
     with pytest.raises(hostile.Hang), hostile.watched(tmp_path):
         filled(slow)
     assert filled(ECHO, "next") == "next"
@@ -891,10 +962,13 @@ def test_threads_and_a_forked_process_fill_in_templates(short):
     with templates._lock:  # which the fork has too, and nobody there releases
         forked = os.fork()
         if forked == 0:
-            signal.alarm(20)
-            same = filled(ECHO) == "hello" and templates._process.pid != pid
-            templates._end(templates._process)
-            os._exit(0 if same else 1)
+            signal.alarm(60)
+            try:
+                same = filled(ECHO) == "hello" and templates._process.pid != pid
+                templates._end(templates._process)
+                os._exit(0 if same else 1)
+            finally:
+                os._exit(2)  # or it would go on with the tests
     assert os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]) == 0
     assert filled(ECHO) == "hello"
     assert templates._process.pid == pid
@@ -927,14 +1001,10 @@ def test_the_process_of_templates_ends_when_its_parent_is_killed(template, tmp_p
         pid = int(parent.stdout.readline())
         assert "libtorch" not in Path(f"/proc/{pid}/maps").read_text()
         assert os.getsid(pid) != os.getsid(0)  # Ctrl-C is not for it
-        time.sleep(0.5)
+        before = worked(pid)
+        until(lambda: not template or worked(pid) > before + 20)
         parent.kill()
-    time.sleep(0.5)
-    assert is_there(pid) == bool(template)
-    deadline = time.monotonic() + 20
-    while is_there(pid) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not is_there(pid)
+    until(lambda: worked(pid) is None)
 
 
 @pytest.mark.parametrize(
@@ -1066,8 +1136,6 @@ def test_a_plan_with_odd_values_counts_as_none(change, tmp_path):
     ids=ascii,
 )
 def test_odd_words_end_with_2_and_a_line(words, tmp_path):
-    import shutil
-
     hostile.prepare("words")
     home = Path(shutil.copytree(hostile.seed_home(), tmp_path / "home", symlinks=True))
     before = sorted(tmp_path.rglob("*"))

@@ -64,7 +64,7 @@ def bare(monkeypatch, work):
         closed.setattr(runs, "_read", refuse)
         closed.setattr(runs.Run, "rows", refuse)
         closed.setattr(packs, "each_of", refuse)
-        closed.setattr(packs, "rows_of_each", refuse)
+        closed.setattr(packs, "one_under_the_other", refuse)
         return work()
 
 
@@ -161,6 +161,37 @@ def test_runs_without_topology_are_left_to_who_asks_for_it(store, monkeypatch):
     monkeypatch.setattr(runs.Run, "_analysed", lambda *_: pytest.fail("computed"))
     records.remember(store)
     assert len(bare(monkeypatch, lambda: load_losses(Store(store.root)))) == 12
+
+
+def test_what_cannot_be_read_does_not_fail_who_remembers(store, monkeypatch):
+    def gaps(*_):
+        raise ValueError("gaps")
+
+    monkeypatch.setattr(runs, "check_whole", gaps)
+    records.remember(store)
+    with pytest.raises(runs.DamagedRun, match="gaps"):
+        load_topology(store)
+
+
+def test_few_new_runs_are_read_again_and_many_are_remembered(store, monkeypatch, cache):
+    for seed in range(3, 50):
+        stored(store, epochs=2, seed=seed)
+    first = frames(store.root)
+
+    def content():
+        return {it.name: it.read_bytes() for it in cache.glob("*/*.parquet")}
+
+    before = content()
+    stored(store, epochs=2, seed=50)
+    for _ in range(2):
+        more = frames(store.root)
+        assert len(more[0]) == len(first[0]) + 1
+        assert content() == before
+    for seed in (51, 52):
+        stored(store, epochs=2, seed=seed)
+    last = frames(store.root)
+    assert all(content()[name] != was for name, was in before.items())
+    same(bare(monkeypatch, lambda: frames(store.root)), last)
 
 
 def test_a_run_that_is_gone_is_in_no_table(store):

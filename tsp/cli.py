@@ -157,11 +157,12 @@ def sweep(
     with _stopping(checkpoint) as keeping:
         told |= {"keeping": keeping, "engine": where, "bank": bank}
         ids = ensure(specs, store, name=name, **told)
-    remember(store)
     if as_json:
         _say_rows(store.frame().set_index("id", drop=False).loc[ids])
-        return
-    typer.echo(f"{len(ids)} runs of '{experiment}' ({profile}, engine {engine}) in {store.root}")
+    else:
+        where_to = f"({profile}, engine {engine}) in {store.root}"
+        typer.echo(f"{len(ids)} runs of '{experiment}' {where_to}")
+    remember(store)
 
 
 @app.command()
@@ -568,9 +569,9 @@ def unpack_runs(
             typer.echo(f"{told}, {len(present)} were there, {len(wrong)} damaged")
         rows.append({"file": str(file), "added": added, "present": present, "damaged": wrong})
         damaged = damaged or bool(wrong)
-    remember(store)
     if as_json:
         _say(rows)
+    remember(store)
     if damaged:
         raise typer.Exit(1)
 

@@ -199,20 +199,20 @@ def each_of(path: Path, ids: Sequence[str]) -> Iterator[tuple[str, dict[str, Any
         return
     for run_id in ids:
         try:
-            yield run_id, _content(path, table, rows, run_id)[0]
+            yield run_id, _content(path, run_id, table=table, rows=rows)[0]
         except DamagedPack as error:
             yield run_id, error
 
 
-def rows_of_each(
-    path: Path, name: str, ids: Sequence[str], columns: Sequence[str] | None = None
+def one_under_the_other(
+    path: Path, ids: Sequence[str], *, name: str, columns: Sequence[str] | None = None
 ) -> tuple[pa.Table, list[int]]:
-    """Rows of one of the tables of several runs, run after run, and how many each has.
+    """One of the tables of runs of a pack that were checked, and how many rows each run has.
 
     Raises
     ------
     DamagedPack
-        If they cannot be read.
+        If it cannot be read.
     """
     rows = _rows_of(path)
     try:
@@ -220,6 +220,8 @@ def rows_of_each(
         cells = read_table(path, [name])[name].combine_chunks().take(places)
         table = without_nulls(pa.Table.from_struct_array(cells.flatten()))
         lengths = cells.value_lengths().fill_null(0).to_pylist()
+        check_columns(name, table.schema)
+        check_whole(name, table)
         return table.select(columns) if columns else table, lengths
     except UNREADABLE as error:
         raise DamagedPack(f"{path.name} cannot be read ({error})") from error
@@ -227,9 +229,12 @@ def rows_of_each(
 
 def _table(path: Path) -> pa.Table:
     try:
-        return read_table(path)
+        table = read_table(path)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise DamagedPack(f"{path.name} cannot be read ({error})") from error
+    if not all(pa.types.is_list(table[name].type) for name in (*TABLES, "prompts")):
+        raise DamagedPack(f"{path.name} is no pack of runs")
+    return table
 
 
 @lru_cache(maxsize=32)
@@ -239,14 +244,14 @@ def _loaded(path: Path, state: tuple[int, int]) -> pa.Table:
 
 @lru_cache(maxsize=4096)
 def _opened(path: Path, state: tuple[int, int], run_id: str) -> Parts:
-    found = _content(path, _loaded(path, state), _rows_in(path, state), run_id)
-    record, tables, prompts = found
+    told = {"table": _loaded(path, state), "rows": _rows_in(path, state)}
+    record, tables, prompts = _content(path, run_id, **told)
     import torch  # which takes a second that tables need not wait for
 
     return Parts(record, tables, {epoch: torch.from_numpy(it) for epoch, it in prompts.items()})
 
 
-def _content(path: Path, table: pa.Table, rows: Mapping[str, int], run_id: str) -> Content:
+def _content(path: Path, run_id: str, *, table: pa.Table, rows: Mapping[str, int]) -> Content:
     """Read a run's row and check it."""
     try:
         row = rows[run_id]

@@ -1,6 +1,7 @@
 """The runs of a store as data frames: one row a run, a check, an epoch, a pair or a cell."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
@@ -11,9 +12,10 @@ import pandas as pd
 import pyarrow as pa
 
 from tsp import remembered
+from tsp.errors import Damaged
 from tsp.evidence import ARM
 from tsp.packs import DamagedPack
-from tsp.runs import ANSWERS, Run, Store, rows_of_each, summary, summary_columns
+from tsp.runs import ANSWERS, Run, Store, one_under_the_other, summary, summary_columns
 from tsp.schema import SUMMARY_COLUMNS, read_table
 from tsp.spec import METHOD_FIELDS, REGIMES, RunSpec
 
@@ -75,14 +77,16 @@ def load_evidence(store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
 def remember(store: Store) -> None:
     """Read what tables ask for, so that the first look at new runs takes no longer than the next.
 
-    Runs without topology are left to the table that needs it and computes it.
+    If some runs are without topology, that of all is left to who asks for it. What cannot be read
+    is left as well: who needs it will be told.
     """
-    runs = store.sound()[0]
-    wanted = [("checks", CORRECT), ("epochs", LOSSES), ("epochs", None)]
-    if not any(run.unanalysed for run in runs):
-        wanted.append(("topology", None))
-    for name, columns in wanted if runs else ():
-        _table(store, runs, name, columns)
+    with suppress(Damaged, OSError):
+        runs = Store(store.root).sound()[0]  # what it knew in memory may be forgotten meanwhile
+        wanted = [("checks", CORRECT), ("epochs", LOSSES), ("epochs", None)]
+        if not any(run.unanalysed for run in runs):
+            wanted.append(("topology", None))
+        for name, columns in wanted if runs else ():
+            _table(store, runs, name, columns)
 
 
 def _runs(runs: Sequence[Run]) -> pd.DataFrame:
@@ -166,7 +170,7 @@ def _rows(
 
 
 def _table(store: Store, runs: Sequence[Run], name: str, columns: Sequence[str] | None) -> pa.Table:
-    read = partial(rows_of_each, runs, name, columns)
+    read = partial(one_under_the_other, runs, name=name, columns=columns)
     kind = "-".join([name, *(columns or ())])
     return remembered.rows(store.root, kind, [run.key for run in runs], read)
 

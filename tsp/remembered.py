@@ -25,6 +25,7 @@ from tsp.provenance import versions
 
 Read = Callable[[Sequence[int]], Iterable[tuple[Sequence[int], pa.Table, Sequence[int]]]]
 FORMAT = 1
+FEW = 25  # one run in so many is read again and again, rather than all others written anew for it
 SETTLED = 2.0  # seconds; a younger file may yet change and keep its stamp, clocks being coarse
 
 
@@ -40,7 +41,7 @@ def key(run_id: str, place: Path) -> str:
     """
     folder = place.suffix != ".parquet"
     files = os.scandir(place) if folder else [place]
-    told = [(it.name, it.stat()) for it in files]
+    told = [(it.name, it.stat(follow_symlinks=False)) for it in files]
     if max((it.st_ctime for _, it in told), default=0.0) > time.time() - SETTLED:
         return run_id
     stamps = [(name, it.st_ino, it.st_size, it.st_mtime_ns, it.st_ctime_ns) for name, it in told]
@@ -106,8 +107,14 @@ def rows(root: Path, name: str, keys: Sequence[str], read: Read) -> pa.Table:
     found = codes[coded.indices.to_numpy()]
     if (np.diff(found) < 0).any():
         both = both.take(np.argsort(found, kind="stable"))
-    keep(root, name, both)
+    if worth(len(fresh) + len(there.difference(keys)), len(keys)):
+        keep(root, name, both)
     return both
+
+
+def worth(changed: int, runs: int) -> bool:
+    """Whether so many runs that came, went or changed are worth writing all anew."""
+    return changed * FEW >= runs
 
 
 def _together(tables: Sequence[pa.Table]) -> pa.Table:

@@ -65,7 +65,7 @@ if TYPE_CHECKING:  # a store that is read needs no model, and for its tables no 
     from tsp.trainer import Plan
 
 FORMAT = 1
-A_BATCH = 500  # runs whose tables are in memory one by one: thousands would take much
+A_BATCH = 500  # runs: a small table takes far more memory than its rows in a large one
 RUN_ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -235,9 +235,8 @@ class Store:
 
     def _places(self) -> dict[str, Path]:
         """The folder of each run, or the pack that it is in, by id in order."""
-        entries = os.scandir(self.root) if self.root.is_dir() else ()
-        own = (it.name for it in entries if RUN_ID.fullmatch(it.name) and it.is_dir())
-        found = self._packed() | {name: self.root / name for name in own}
+        folders = self.root.iterdir() if self.root.is_dir() else ()
+        found = self._packed() | {it.name: it for it in folders if RUN_ID.fullmatch(it.name)}
         return dict(sorted(found.items()))
 
     def __contains__(self, run_id: str) -> bool:
@@ -363,10 +362,11 @@ class Store:
                     packed[place][run_id] = key
                 else:
                     found[run_id] = replace(_read(run_id, place), key=key)
-            except FileNotFoundError:  # removed since the folder was listed
-                continue
             except DamagedRun as error:
                 damaged[run_id] = str(error)
+            except OSError as error:
+                if os.path.lexists(place):  # else it was removed since the folder was listed
+                    damaged[run_id] = f"run {run_id} cannot be read ({error.strerror or error})"
         for pack, keys in packed.items():  # one after the other: memory need not hold all
             for run_id, record in packs.each_of(pack, list(keys)):
                 if isinstance(record, DamagedPack):
@@ -378,7 +378,8 @@ class Store:
     def _keep(self, runs: Sequence[Run], known: Mapping[str, Run]) -> None:
         """Remember the runs that were verified in place of those that were known."""
         self._verified = {run.key: run for run in runs if run.key != run.id}
-        if self._verified.keys() != known.keys():
+        changed = len(self._verified.keys() ^ known.keys())
+        if changed and remembered.worth(changed, len(runs)):
             records = [json.dumps(run.record) for run in self._verified.values()]
             keys = pa.array(list(self._verified), pa.string()).dictionary_encode()
             remembered.keep(self.root, "records", pa.table({"key": keys, "record": records}))
@@ -508,10 +509,10 @@ def _unless_there(target: Path) -> Iterator[None]:
             raise
 
 
-def rows_of_each(
-    runs: Sequence[Run], name: str, columns: Sequence[str] | None, places: Sequence[int]
+def one_under_the_other(
+    runs: Sequence[Run], places: Sequence[int], *, name: str, columns: Sequence[str] | None = None
 ) -> Iterator[tuple[Sequence[int], pa.Table, Sequence[int]]]:
-    """Read one of the tables of runs in some places, in portions that fit into memory.
+    """Read one of the tables of the runs in some places, in portions that fit into memory.
 
     Yields
     ------
@@ -530,8 +531,9 @@ def rows_of_each(
         there = f"{name}.parquet" in run.record["files"]
         (packed[run.folder] if there and run.folder.suffix == ".parquet" else alone).append(place)
     for pack, inside in packed.items():
+        ids = [runs[place].id for place in inside]
         try:
-            yield inside, *packs.rows_of_each(pack, name, [runs[k].id for k in inside], columns)
+            yield inside, *packs.one_under_the_other(pack, ids, name=name, columns=columns)
         except DamagedPack as error:
             raise DamagedRun(str(error)) from error
     for start in range(0, len(alone), A_BATCH):

@@ -41,6 +41,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {  # what each table has at least
     "diagrams": ("epoch", "dimension", "birth", "death"),
 }
 TABLES = tuple(COLUMNS)
+IN_FRONT = ("id", "key")  # what tells runs apart where their tables stand one under the other
 FILES = {*(f"{name}.parquet" for name in TABLES), PROMPTS}
 RECORD: dict[str, type] = {
     **{name: str for name in ("id", "device")},
@@ -117,7 +118,9 @@ def _finite(value: Any) -> bool:
 
 
 def check_columns(name: str, schema: pa.Schema) -> None:
-    """Refuse a table of a run that lacks a column, or has texts where numbers belong.
+    """Refuse a table of a run that lacks a column, or that has one of another kind than its name.
+
+    So tables of any runs can stand one under the other.
 
     Raises
     ------
@@ -130,8 +133,9 @@ def check_columns(name: str, schema: pa.Schema) -> None:
     for column in (*COLUMNS[name], *found):
         if column not in found:
             raise ValueError(f"no column {column}")
-        text = pa.types.is_string(found[column]) or pa.types.is_large_string(found[column])
-        if not (text if column == "answer" else _is_number(found[column])):
+        if column in IN_FRONT:
+            raise ValueError(f"column {column} is no run's own")
+        if not _KINDS_OF.get(column, _is_number)(found[column]):
             raise ValueError(f"column {column} holds {found[column]}")
 
 
@@ -151,14 +155,22 @@ def check_whole(name: str, table: pa.Table) -> pa.Table:
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+_KINDS_OF = {"answer": _is_text} | dict.fromkeys(("correct", "exact"), pa.types.is_boolean)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a Parquet file, or some columns, that may come from anybody: no pandas, no bomb.
 
-    A few bytes of Parquet can stand for any number of rows, so it is read in portions, and no
-    longer than what it takes stays in proportion to the file.
+    A few bytes of Parquet can stand for any number of rows. How many numbers are read is told
+    before; what has texts is read in portions, and no longer than what they take stays in
+    proportion to the file.
 
     Raises
     ------
@@ -170,7 +182,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     with pq.ParquetFile(path, pre_buffer=False) as file:
         schema, footer = file.schema_arrow, file.metadata
         wanted = schema if columns is None else pa.schema([schema.field(it) for it in columns])
-        if all(map(_is_number, wanted.types)) and 8 * _most_values(footer) <= room:
+        plain = all(_is_number(it) or pa.types.is_boolean(it) for it in wanted.types)
+        if plain and 8 * _told_values(footer) <= room:
             # With threads or in portions a small file, as most are, takes twice as long.
             return file.read(columns, use_threads=False).replace_schema_metadata()
         leaves = [file.schema.column(k) for k in range(len(file.schema))]
@@ -188,10 +201,11 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     return pa.concat_tables([empty, *parts]).replace_schema_metadata()
 
 
-def _most_values(footer: pq.FileMetaData) -> int:
-    """How many numbers there are at most: so many as the footer tells are read, not as it holds."""
+def _told_values(footer: pq.FileMetaData) -> int:
+    """How many values a footer tells of. No more are read, though the file may hold more."""
     groups = [footer.row_group(k) for k in range(footer.num_row_groups)]
-    return sum(abs(it.column(k).num_values) for it in groups for k in range(it.num_columns))
+    columns = [group.column(k) for group in groups for k in range(group.num_columns)]
+    return sum(abs(column.num_values) for column in columns)  # a forged one may be below 0
 
 
 def _unfolded(column: pa.Array) -> int:

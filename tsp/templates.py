@@ -59,10 +59,10 @@ def _answered(request: bytes) -> dict[str, Any]:
         process = _running()
         try:
             line = _asked(process, request)
+            answer = json.loads(line) if line.endswith(b"\n") else None
         except BaseException:  # an answer that nobody has read must not become the next one's
             _end(process)
             raise
-        answer = json.loads(line) if line.endswith(b"\n") else None
         code = _end(process) if answer is None or answer["full"] else 0
     if answer is not None:
         return dict(answer)
@@ -129,6 +129,7 @@ def serve(memory: int) -> None:
         request = json.loads(line)
         signal.setitimer(signal.ITIMER_PROF, request["seconds"])
         answer = _tried(render_jinja_template, request["told"], request["longest"])
+        signal.setitimer(signal.ITIMER_PROF, 0)  # what is left is not for the next one
         # What one template keeps in the library's cache, the next would lack.
         answer["full"] = _size() > first + memory // 8
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
