@@ -22,6 +22,7 @@ from tsp.runs import Store
 RUNS = 10_000
 A_PACK = 1_000  # runs
 SEEDS = 4  # copies of a run on the same problems; further ones stand for other problems
+CACHE = "cache"  # what unpacking remembers of the store in folders
 CUT = 4  # columns of a prompt that are left
 SECONDS, MEMORY = 5.0, 1e9  # what a listing or a table of runs in folders may take
 
@@ -74,9 +75,10 @@ def strain(
     Returns
     -------
     list of dict
-        ``name runs stored seconds bytes``, once with an empty cache (``first``) and once again;
-        ``stored``: as folders or as packs; ``bytes``: the most memory that the process held; and
-        the environment.
+        ``name runs stored seconds bytes``; ``stored``: as folders or as packs; ``bytes``: the most
+        memory that the process held; and the environment. Each twice: ``first``, with an empty
+        cache, as of a store that comes from elsewhere; and with what is remembered of it, for
+        folders since they were unpacked, for packs since the first time.
     """
     rows = []
     with tempfile.TemporaryDirectory() as work:
@@ -84,9 +86,11 @@ def strain(
         stores = build(Path(work), runs)
         for stored, store in stores.items():
             for name, words in _works(store).items():
+                empty = Path(work) / f"cache-{stored}-{name}"
                 for first in (True, False):
                     tell(f"{name}, {stored}, {'first' if first else 'again'}")
-                    seconds, most = _watched(words, Path(work) / f"cache-{stored}-{name}")
+                    cache = Path(work, CACHE) if stored == "folders" and not first else empty
+                    seconds, most = _watched(words, cache)
                     told = {"name": name, "runs": runs, "stored": stored, "first": first}
                     rows.append(told | {"seconds": seconds, "bytes": most} | environment())
     return rows
@@ -107,10 +111,11 @@ def build(work: Path, runs: int) -> dict[str, Path]:
     """Make a store of packs and one of folders, which hold the same runs."""
     stores = {"folders": work / "folders", "packs": work / "packs"}
     copies = _copies()
-    for number, start in enumerate(range(0, runs, A_PACK)):
-        pack = stores["packs"] / f"{number}.parquet"
-        write_pack(islice(copies, min(A_PACK, runs - start)), pack)
-        Store(stores["folders"]).unpack(pack)
+    packs = [stores["packs"] / f"{number}.parquet" for number in range(-(-runs // A_PACK))]
+    for number, pack in enumerate(packs):
+        write_pack(islice(copies, min(A_PACK, runs - number * A_PACK)), pack)
+    words = ["runs", "unpack", *map(str, packs), "--runs", str(stores["folders"])]
+    _watched(["-c", CLI, *words], work / CACHE)
     return stores
 
 

@@ -25,6 +25,7 @@ from tsp.provenance import versions
 
 Read = Callable[[Sequence[int]], Iterable[tuple[Sequence[int], pa.Table, Sequence[int]]]]
 FORMAT = 1
+CUTS = 2000  # so many parts of a table are put in another order without a copy
 FEW = 25  # one run in so many is read again and again, rather than all others written anew for it
 SETTLED = 2.0  # seconds; a younger file may yet change and keep its stamp, clocks being coarse
 
@@ -98,16 +99,11 @@ def rows(root: Path, name: str, keys: Sequence[str], read: Read) -> pa.Table:
     if known is not None and not fresh and len(there) == len(keys):
         return known
     parts = [_with_keys(it, [keys[k] for k in places], many) for places, it, many in read(fresh)]
+    gone = there.difference(keys)
     if known is not None:
-        parts.append(without_nulls(_only(known, set(keys))))
-    both = _together(parts)
-    order = {one: place for place, one in enumerate(keys)}
-    coded = both["key"].combine_chunks()
-    codes = np.array([order.get(one, -1) for one in coded.dictionary.to_pylist()])
-    found = codes[coded.indices.to_numpy()]
-    if (np.diff(found) < 0).any():
-        both = both.take(np.argsort(found, kind="stable"))
-    if worth(len(fresh) + len(there.difference(keys)), len(keys)):
+        parts.append(without_nulls(_only(known, set(keys))) if gone else known)
+    both = _in_order(_together(parts), keys)
+    if worth(len(fresh) + len(gone), len(keys)):
         keep(root, name, both)
     return both
 
@@ -115,6 +111,20 @@ def rows(root: Path, name: str, keys: Sequence[str], read: Read) -> pa.Table:
 def worth(changed: int, runs: int) -> bool:
     """Whether so many runs that came, went or changed are worth writing all anew."""
     return changed * FEW >= runs
+
+
+def _in_order(table: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """The rows in the order of their keys."""
+    order = {one: place for place, one in enumerate(keys)}
+    coded = table["key"].combine_chunks()
+    codes = np.array([order.get(one, -1) for one in coded.dictionary.to_pylist()])
+    rows = np.argsort(codes[coded.indices.to_numpy()], kind="stable")
+    cuts = np.flatnonzero(np.diff(rows) != 1) + 1
+    if len(cuts) > CUTS:
+        return table.take(rows)
+    starts, ends = [0, *cuts], [*cuts, len(rows)]
+    parts = [table.slice(rows[a], b - a) for a, b in zip(starts, ends, strict=True) if b > a]
+    return pa.concat_tables(parts) if parts else table
 
 
 def _together(tables: Sequence[pa.Table]) -> pa.Table:
