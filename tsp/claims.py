@@ -510,12 +510,11 @@ def _weights_converge(evidence: Evidence) -> Verdict | None:
     rows = _totals(evidence, list(reported("table4").lambda_ts), epochs=FIGURE4_EPOCHS)
     if rows.empty:
         return None
-    of_run = rows[rows.epoch <= FIGURE4_EPOCHS].groupby(["id", "seed", *UNIT])
-    first, last = (
-        of_run.total.first(),
-        of_run.total.apply(lambda it: it.iloc[-5:].mean(skipna=False)),
-    )
-    share = (last / first).fillna(np.inf)  # a loss that is no number has not converged
+    rows, of_run = rows[rows.epoch <= FIGURE4_EPOCHS], ["id", "seed", *UNIT]
+    first = rows.groupby(of_run).total.first()
+    ends = rows[rows.groupby(of_run).cumcount(ascending=False) < 5]
+    ends = ends.assign(gap=ends.total.isna()).groupby(of_run)
+    share = (ends.total.mean() / first).mask(ends.gap.any()).fillna(np.inf)  # not converged
     share = share.groupby([*UNIT, "seed"]).max().groupby(UNIT).median()
     return _happens(share < NEAR_ZERO, share, evidence.alpha)
 
