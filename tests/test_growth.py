@@ -73,7 +73,14 @@ def test_every_listing_and_table_is_watched_first_and_again(smoke, monkeypatch):
     rows = load.strain(runs=1)
     assert len(rows) == 4 * (len(load.COMMANDS) + len(load.TABLES))
     assert [row["first"] for row in rows[:2]] == [True, False]
-    assert len(set(seen)) == len(seen) / 2  # a cache of its own for each, used twice
+    unpacked, *looks = seen
+    works = [looks[at : at + 1 + load.LOOKS] for at in range(0, len(looks), 1 + load.LOOKS)]
+    assert (
+        len({first for first, *_ in works} | {unpacked}) == len(rows) / 2 + 1
+    )  # each an empty one
+    folders, packs = works[: len(works) // 2], works[len(works) // 2 :]
+    assert all(set(again) == {unpacked} for _, *again in folders)
+    assert all(set(again) == {first} for first, *again in packs)
     assert load.render(rows).splitlines()[0].split()[-5:] == ["6.0", "s", "0", "MB", "!"]
 
 
