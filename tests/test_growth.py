@@ -75,9 +75,9 @@ def test_every_listing_and_table_is_watched_first_and_again(smoke, monkeypatch):
     assert [row["first"] for row in rows[:2]] == [True, False]
     unpacked, *looks = seen
     works = [looks[at : at + 1 + load.LOOKS] for at in range(0, len(looks), 1 + load.LOOKS)]
-    assert (
-        len({first for first, *_ in works} | {unpacked}) == len(rows) / 2 + 1
-    )  # each an empty one
+    caches = {unpacked, *(first for first, *_ in works)}
+    assert len(caches) == len(works) + 1  # a first look finds an empty one
+    assert len(works) == len(rows) / 2
     folders, packs = works[: len(works) // 2], works[len(works) // 2 :]
     assert all(set(again) == {unpacked} for _, *again in folders)
     assert all(set(again) == {first} for first, *again in packs)
