@@ -411,8 +411,11 @@ assert faster(1 - 0.5, 2) < faster(0.5, 1e12)
 # What lists, reports or tabulates runs should not grow slow with them. A store of copies of the published runs, with other seeds and
 # problems, is read by every command and table in a process of its own. Every file is hashed, checked and parsed once; what was
 # read is remembered in the cache folder, by the size, the times and the place of every file, and read again when one of them
-# differs. A sweep and `tsp runs unpack` end with that reading, so nobody waits for it later. *First* is a look with an empty cache, as at
-# a store that was copied from elsewhere; *again* is every other one. `tsp runs verify` reads every byte each time.
+# differs. A sweep and `tsp runs unpack` end with that reading. *First* is a look with an empty cache, as at a store that was copied
+# from elsewhere; *again* is one at what is remembered. `tsp runs verify` reads every byte each time.
+#
+# The copies are smaller than runs at home: most published runs come without prompts, and those that are there keep four of their
+# columns. Whoever keeps whole prompts waits longer for a first look and for `verify`, which hash them; what is remembered has no prompts.
 
 # %% tags=["hide-input"]
 file = folder / "load.json"

@@ -56,7 +56,7 @@ def fuzz(target: str, runs: int) -> None:
     draw, corpus = random.Random(0), tempfile.mkdtemp()
     for number in range(50):  # decisions at random, for the guided search to begin with
         Path(corpus, str(number)).write_bytes(draw.randbytes(64))
-    options = [f"-runs={runs}", f"-timeout={3 * hostile.SECONDS}", "-max_len=300"]
+    options = [f"-runs={runs}", f"-timeout={3 * hostile.SECONDS}", "-max_len=300", "-len_control=0"]
     options += ["-rss_limit_mb=4096", "-print_final_stats=1", corpus]
     atheris.Setup([sys.argv[0], *options], lambda data: hostile.attack(target, data))
     atheris.Fuzz()

@@ -11,6 +11,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ import pytest
 from tests.conftest import PLAN, problem, spec
 from tests.faults import TENSORS, kill, run_in, same_bytes
 from tests.faults_at_work import train
+from tsp import checkpoints
 from tsp.banks import Keeping
 from tsp.checkpoints import Checkpoint, key_of
 from tsp.errors import InputError
@@ -117,6 +119,22 @@ def test_a_bank_stopped_at_checkpoints_is_what_it_would_have_been(tmp_path, tiny
     assert json.dumps(told_of(results)) == json.dumps(told_of(expected))
 
 
+def test_a_checkpoint_is_written_when_its_seconds_are_over(tmp_path, tiny, monkeypatch):
+    point = Checkpoint(tmp_path / "a", key_of(["a"], PLAN, "cpu"))
+    assert point.every == Keeping().every == 30
+    now, kept, state = [time.monotonic()], [], tmp_path / "a" / "state.json"
+
+    def reached():  # is asked at the end of every epoch
+        now[0] += 12
+        kept.append(json.loads(state.read_text())["epoch"] if state.exists() else 0)
+        return 0
+
+    monkeypatch.setattr(checkpoints, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    point.stop = reached
+    train_bank([spec(epochs=9)], tiny(), [ANSWERS[:1]], plan=PLAN, checkpoint=point)
+    assert kept == [0, 0, 0, 3, 3, 3, 6, 6, 6]
+
+
 def test_a_checkpoint_of_something_else_or_damaged_is_not_used(tmp_path, tiny, caplog):
     def trained(key):
         seen = []
@@ -168,16 +186,19 @@ def test_a_checkpoint_keeps_each_prompt_once_and_goes_with_its_bank(tmp_path, wh
 
 def kills(root, log, rng, *, together=1):
     """Kill sweeps of a store at random moments until one ends by itself; say how often."""
-    killed = 0
+    killed, longest = 0, 1.2
     while True:
+        before = len(lines(log))
         running = [run_in(root, "train", str(root), str(log)) for _ in range(together)]
-        time.sleep(rng.uniform(0.0, 1.2))
+        time.sleep(rng.uniform(0.0, longest))
         done = [process for process in running if not process.is_alive()]
         for process in running:
             if process.is_alive():
                 kill(process)
                 killed += 1
         assert all(process.exitcode == 0 for process in done)
+        if len(lines(log)) == before:
+            longest *= 1.05  # or on a busy machine none would ever come to train
         yield killed
         if done:
             return
@@ -212,14 +233,15 @@ def test_two_hundred_random_kills_lose_nothing_and_leave_nothing(tmp_path, whole
     """One sweep at a time, and in every third store two of them at once."""
     rng, killed, stores, rounds = random.Random(6), 0, 0, 0
     trained = 0
-    while killed < KILLS:
+    while killed < KILLS or stores < 3:
         root, log = tmp_path / f"runs{stores}", tmp_path / f"log{stores}"
         together = 2 if stores % 3 == 2 else 1
-        here = 0
+        here, finished = 0, set()
         for count in kills(root, log, rng, together=together):
             here, rounds = count, rounds + 1
-            if root.exists():
-                sound_and_alike(root, whole)
+            assert finished <= set(Store(root).ids())  # what was finished stays so
+            finished = set(Store(root).ids())
+            sound_and_alike(root, whole)
         assert same_bytes(root, whole) == [], root
         assert not any(path.name.startswith(".") for path in root.rglob("*"))
         killed, stores, trained = killed + here, stores + 1, trained + most_repeated(log)[1]
@@ -356,6 +378,7 @@ def command_line(*words, folder, out):
 
 
 RUN = ("run", "--model", "tiny-llama", "--task", "gsm8k", "--lr", "0.05", "--n-tokens", "4")
+SHORT = (*RUN, "--epochs", "2", "--max-new-tokens", "2", "--device", "cpu")
 LONG = (*RUN, "--epochs", "250", "--max-new-tokens", "2", "--device", "cpu")
 # Answers are long, so that an epoch takes seconds.
 SLOW = (*LONG, "--regime", "multi", "--max-new-tokens", "1500", "--check-every", "1")
@@ -445,35 +468,39 @@ def mounted(script, tmp_path, **more):
 def test_a_full_disk_says_so_in_a_line_and_what_was_kept_goes_on(tmp_path):
     script = f"""
     mount -t tmpfs -o size=3m none $STORE
-    dd if=/dev/zero of=$STORE/ballast bs=1k count=2960 2>/dev/null
+    $TSP {" ".join(SHORT)} --runs $STORE/runs >/dev/null; echo "before $?"
+    room=$(df --output=avail -k $STORE | tail -1)
+    dd if=/dev/zero of=$STORE/ballast bs=1k count=$((room - 112)) 2>/dev/null
     $TSP {" ".join(LONG)} --runs $STORE/runs --checkpoint 0; echo "first $?"
-    ls -A $STORE/runs | sort | tr '\\n' ' '; echo
+    $TSP runs verify --runs $STORE/runs; ls -A $STORE/runs | sort | tr '\\n' ' '; echo
     rm $STORE/ballast
     $TSP {" ".join(LONG)} --runs $STORE/runs; echo "second $?"
     $TSP runs verify --runs $STORE/runs; ls -A $STORE/runs | sort | tr '\\n' ' '
     """
     done = mounted(script, tmp_path)
+    assert "before 0" in done.stdout, done
     assert "first 1" in done.stdout, done
     assert re.search(r"tsp: .*No space left on device; free some space", done.stderr), done.stderr
     assert "Traceback" not in done.stderr
-    assert re.search(r"^\.work plans $", done.stdout, re.MULTILINE)  # no run, no half of one
+    assert "1 runs are sound, 0 damaged" in done.stdout
+    (before,) = re.findall(r"^\.work ([0-9a-f]{16}) plans $", done.stdout, re.MULTILINE)
     assert "second 0" in done.stdout
     assert "goes on after epoch" in done.stderr
-    assert "1 runs are sound, 0 damaged" in done.stdout
-    assert re.search(r"^[0-9a-f]{16} plans $", done.stdout, re.MULTILINE)
+    assert "2 runs are sound, 0 damaged" in done.stdout
+    (after,) = re.findall(r"^([0-9a-f]{16} [0-9a-f]{16}) plans $", done.stdout, re.MULTILINE)
+    assert before in after.split()
 
 
 @needs_mounts
 @pytest.mark.slow
 def test_a_store_on_a_read_only_mount_is_read_and_not_written(tmp_path):
-    short = (*RUN, "--epochs", "2", "--max-new-tokens", "2", "--device", "cpu")
     script = f"""
-    $TSP {" ".join(short)} --runs $STORE/runs >/dev/null || exit 9
+    $TSP {" ".join(SHORT)} --runs $STORE/runs >/dev/null || exit 9
     mount --bind $STORE $STORE && mount -o remount,bind,ro $STORE
-    $TSP {" ".join(short)} --runs $STORE/runs > /dev/null; echo "stored $?"
+    $TSP {" ".join(SHORT)} --runs $STORE/runs > /dev/null; echo "stored $?"
     $TSP runs list --runs $STORE/runs --json; echo "list $?"
     $TSP runs verify --runs $STORE/runs; echo "verify $?"
-    $TSP {" ".join(short)} --seed 1 --runs $STORE/runs; echo "new $?"
+    $TSP {" ".join(SHORT)} --seed 1 --runs $STORE/runs; echo "new $?"
     """
     done = mounted(script, tmp_path)
     for word in ("stored 0", "list 0", "verify 0", "new 1"):

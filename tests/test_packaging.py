@@ -152,6 +152,7 @@ def test_a_wheel_installed_alone_does_what_the_checkout_does(tmp_path):
 
 HEAVY = ("gph", "gtda", "IPython", "ipykernel", "jupyter_book", "jupytext", "matplotlib")
 HEAVY += ("pandas", "papermill", "peft", "seaborn", "sklearn", "datasets")
+HEAVY += ("accelerate", "gguf", "pyarrow", "ray", "safetensors", "scipy", "transformers", "typer")
 
 
 def test_the_loss_needs_neither_giotto_tda_nor_jupyter(tmp_path):

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.conftest import spec
 from tests.handmade import stored
 from tests.test_packs import call
-from tsp import load, packs, records, remembered, runs
+from tsp import experiments, load, packs, records, remembered, runs
 from tsp.packs import write_pack
 from tsp.paths import data_dir
 from tsp.records import load_accuracy, load_evidence, load_losses, load_runs, load_topology
@@ -154,6 +155,16 @@ def test_tables_of_a_sweep_are_there_when_it_ends(smoke, monkeypatch):
     words = ["sweep", "all", "--profile", "smoke", "--device", "cpu", "--runs", smoke.root]
     assert call(*words).exit_code == 0
     assert all(len(it) for it in bare(monkeypatch, lambda: frames(smoke.root)))
+
+
+def test_tables_are_there_when_some_runs_could_not_go_on(tmp_path, monkeypatch):
+    few = [spec(epochs=2), spec(epochs=2, lambda_ts=1e300)]
+    monkeypatch.setattr(experiments, "experiment_specs", lambda *_, **__: few)
+    root = tmp_path / "runs"
+    done = call("sweep", "all", "--device", "cpu", "--runs", root)
+    assert done.exit_code == 1
+    assert len(Store(root).ids()) == 1
+    assert all(len(it) for it in bare(monkeypatch, lambda: frames(root)))
 
 
 def test_runs_without_topology_are_left_to_who_asks_for_it(store, monkeypatch):

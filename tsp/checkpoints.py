@@ -47,7 +47,7 @@ class Checkpoint:
     key
         What the bank is (`key_of`): a state of another one is not used.
     every
-        Seconds between two; 0: after every epoch.
+        Seconds between two, each at the end of an epoch; 0: after every one.
     stop
         Says whether training shall stop.
     """

@@ -141,7 +141,7 @@ def sweep(
     changes = {"model": model, "data": data, "seed": seed, "epochs": epochs}
     specs, lacking = within_reach(experiment_specs(experiment, profile, **changes))
     for why in lacking:
-        typer.echo(f"left out, {why}; `--data DIR` names a folder with more", err=True)
+        _line(f"left out, {why}; `--data DIR` names a folder with more", err=True)
     if not specs:
         raise InputError("data", data or "shipped", "has none of the experiment's problems")
     place = where.place(device) if where else models.resolve_device(device)
@@ -156,12 +156,16 @@ def sweep(
     told: dict[str, Any] = {"device": device, "precision": precision, "events": events}
     with _stopping(checkpoint) as keeping:
         told |= {"keeping": keeping, "engine": where, "bank": bank}
-        ids = ensure(specs, store, name=name, **told)
+        try:
+            ids = ensure(specs, store, name=name, **told)
+        except FloatingPointError:  # all others are stored
+            remember(store)
+            raise
     if as_json:
         _say_rows(store.frame().set_index("id", drop=False).loc[ids])
     else:
         where_to = f"({profile}, engine {engine}) in {store.root}"
-        typer.echo(f"{len(ids)} runs of '{experiment}' {where_to}")
+        _line(f"{len(ids)} runs of '{experiment}' {where_to}")
     remember(store)
 
 
@@ -245,7 +249,8 @@ def book(
         _say({"index": str(index), "runs": str(store.root)})
         return
     _headline(store)
-    typer.echo(f"\nOpen the book: {index}")
+    typer.echo()
+    _line(f"Open the book: {index}")
 
 
 @app.command()
@@ -369,7 +374,7 @@ def export(
         told = {"placement": stored.spec.placement, "base_model": base}
         _say({"id": run, "epoch": last, "adapter": str(to)} | told)
     else:
-        typer.echo(f"Adapter of run {run} at epoch {last}: {to}")
+        _line(f"Adapter of run {run} at epoch {last}: {to}")
     if stored.spec.placement != "prefix":
         typer.secho(
             "PEFT puts a prompt before everything; this one was trained after the question, "
@@ -391,7 +396,7 @@ def doctor(as_json: JsonOption = False) -> None:
     for part, lines in found.items():
         typer.secho(part, bold=True)
         for name, state in lines.items():
-            typer.echo(f"  {name:<24}{state}")
+            _line(f"  {name:<24}{state}")
 
 
 @model_app.command()
@@ -409,7 +414,7 @@ def install(
     if as_json:
         _say({"name": name, "folder": folder})
     else:
-        typer.echo(f"{name}: {folder}")
+        _line(f"{name}: {folder}")
 
 
 @app.command()
@@ -451,7 +456,7 @@ def list_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         _say_rows(frame)
     elif frame.empty:
-        typer.echo(f"no runs in {store.root}; `tsp run` or `tsp sweep` makes some")
+        _line(f"no runs in {store.root}; `tsp run` or `tsp sweep` makes some")
     else:
         columns = ["id", "model", "task", "regime", "problem", "method", "lambda_ts", "protocol"]
         texts = frame.select_dtypes(exclude="number").columns
@@ -482,7 +487,7 @@ def verify_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
         _say(rows)
     else:
         for why in dict.fromkeys(filter(None, problems.values())):
-            typer.secho(why, err=True)
+            _line(why, err=True)
         damaged = sum(why is not None for why in problems.values())
         typer.echo(f"{len(problems) - damaged} runs are sound, {damaged} damaged")
     if any(problems.values()):
@@ -542,7 +547,7 @@ def pack_runs(
         held = [it.id for it in chosen]
         _say({"file": str(file), "runs": many, "bytes": file.stat().st_size, "ids": held})
         return
-    typer.echo(f"{many} runs in {file}, {file.stat().st_size / 2**20:.1f} MiB")
+    _line(f"{many} runs in {file}, {file.stat().st_size / 2**20:.1f} MiB")
 
 
 @runs_app.command("unpack")
@@ -563,10 +568,10 @@ def unpack_runs(
         except DamagedPack as error:
             raise InputError("pack", str(file), str(error)) from error
         for why in wrong.values():
-            typer.secho(why, err=True)
+            _line(why, err=True)
         told = f"{file.name}: {len(added)} runs added to {store.root}"
         if not as_json:
-            typer.echo(f"{told}, {len(present)} were there, {len(wrong)} damaged")
+            _line(f"{told}, {len(present)} were there, {len(wrong)} damaged")
         rows.append({"file": str(file), "added": added, "present": present, "damaged": wrong})
         damaged = damaged or bool(wrong)
     if as_json:
@@ -596,7 +601,7 @@ def repeat_runs(
     ids = run or sample(store, many, seed=seed)
     if not ids:
         raise InputError("runs", str(store.root), "holds no run that was made on a CPU in a bank")
-    rows = repeat(store, ids, data=data, tell=lambda text: typer.echo(text, err=True))
+    rows = repeat(store, ids, data=data, tell=lambda text: _line(text, err=True))
     if as_json:
         _say(rows)
     for row in rows if not as_json else ():
@@ -631,13 +636,13 @@ def _still(runs: Path | None) -> Iterator[Any]:
 
 def _warn_damaged(store: Any) -> None:
     for why in dict.fromkeys(store.sound()[1].values()):  # a damaged pack damages many runs
-        typer.secho(f"skipped: {why}", err=True)
+        _line(f"skipped: {why}", err=True)
 
 
 def _show_run(run: Any) -> None:
     spec, outcome = run.spec, run.record["outcome"]
     told = f"run {run.id}: {spec.label}, {spec.model}, {outcome['epochs_trained']} epochs"
-    typer.echo(one_line(told))
+    _line(told)
     for row in run.checks.to_dict("records"):
         mark = "correct" if row["correct"] else "       "
         # Published runs have no answers to others' problems.
@@ -649,7 +654,7 @@ def _show_run(run: Any) -> None:
     solved = outcome["solved_epoch"]
     state = "never all correct" if solved is None else f"all correct from epoch {solved}"
     made = f"{run.record['seconds']:.0f} s on {run.record['device']}, {run.precision}"
-    typer.echo(one_line(f"{state}; {made}; {run.folder}"))
+    _line(f"{state}; {made}; {run.folder}")
 
 
 def _memory(spec: Any, device: str, precision: str, *, as_json: bool) -> None:
@@ -723,9 +728,20 @@ def _events(tensorboard: Path | None) -> Any:
     return with_curves(tensorboard, bars())
 
 
-def _say(value: Any) -> None:
-    """Print JSON and nothing else."""
-    typer.echo(json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False))
+def _line(text: str, *, err: bool = False) -> None:
+    """Print a line that has names in it which others chose."""
+    typer.echo(one_line(text), err=err)
+
+
+def _say(value: Any, indent: int | None = 1) -> None:
+    """Print JSON and nothing else; what cannot be printed is escaped."""
+    text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    lines = text.split("\n")  # of JSON itself: in its texts a line ends as an escape
+    typer.echo("\n".join(it if it.isprintable() else _escaped(it) for it in lines))
+
+
+def _escaped(line: str) -> str:
+    return "".join(it if it.isprintable() else json.dumps(it)[1:-1] for it in line)
 
 
 def _finite(value: Any) -> Any:
@@ -740,7 +756,7 @@ def _finite(value: Any) -> Any:
 def _say_rows(frame: Any) -> None:
     """Print a table as a list of objects; what is missing is null."""
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    typer.echo(json.dumps(_finite(rows), ensure_ascii=False, allow_nan=False))
+    _say(rows, indent=None)
 
 
 REMEDIES = {
