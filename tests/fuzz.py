@@ -1,6 +1,6 @@
 """Fuzz the package's doors with atheris, guided by what of `tsp` an input reaches.
 
-    python tests/fuzz.py [TARGET ...] [--runs N]
+    python tests/fuzz.py [TARGET ...] [--runs N] [--seed N]
 
 Without a target all of `tests.hostile.TARGETS` take turns, each in a process of its own.
 """
@@ -21,11 +21,13 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     words.add_argument("targets", nargs="*", metavar="TARGET")
     words.add_argument("--runs", type=int, default=10_000, help="Inputs a target.")
+    words.add_argument("--seed", type=int, default=0, help="Of the search; 0: another each time.")
     words.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     told = words.parse_args()
     if told.inside:
-        fuzz(told.targets[0], told.runs)
-    command = [sys.executable, __file__, "--runs", str(told.runs), "--inside"]
+        fuzz(told.targets[0], told.runs, told.seed)
+    many = ["--runs", str(told.runs), "--seed", str(told.seed)]
+    command = [sys.executable, __file__, *many, "--inside"]
     crashed = []
     for target in told.targets or names():
         print(f"--- {target}", flush=True)
@@ -43,7 +45,7 @@ def names() -> list[str]:
     return list(TARGETS)
 
 
-def fuzz(target: str, runs: int) -> None:
+def fuzz(target: str, runs: int, seed: int) -> None:
     """Send so many inputs through one door; ends the process."""
     import atheris
 
@@ -57,7 +59,7 @@ def fuzz(target: str, runs: int) -> None:
     for number in range(50):  # decisions at random, for the guided search to begin with
         Path(corpus, str(number)).write_bytes(draw.randbytes(64))
     options = [f"-runs={runs}", f"-timeout={3 * hostile.SECONDS}", "-max_len=300", "-len_control=0"]
-    options += ["-rss_limit_mb=4096", "-print_final_stats=1", corpus]
+    options += [f"-seed={seed}", "-rss_limit_mb=4096", "-print_final_stats=1", corpus]
     atheris.Setup([sys.argv[0], *options], lambda data: hostile.attack(target, data))
     atheris.Fuzz()
 

@@ -45,7 +45,10 @@ ROOT = Path(__file__).parent.parent
 QUICK = {"spec": 200, "settings": 200, "prompt": 100, "problems": 100, "plan": 100, "adapter": 100}
 QUICK |= {"run": 40, "pack": 40, "answers": 60, "model": 15, "gguf": 40, "words": 25}
 QUICK |= {"checkpoint": 30}
-SLOW = {"model": 500, "words": 1500}
+SLOW = dict.fromkeys(hostile.TARGETS, 3000) | {"model": 500, "words": 1500}
+GUIDED = dict.fromkeys(hostile.TARGETS, 8500) | {"run": 2000, "pack": 2000, "model": 500}
+GUIDED |= dict.fromkeys(("checkpoint", "gguf", "words"), 1000)
+assert sum(map(sum, (QUICK.values(), SLOW.values(), GUIDED.values()))) > 100_000
 
 
 def property_of(name, examples):
@@ -73,16 +76,18 @@ def test_anything_is_accepted_or_refused_in_a_line(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", hostile.TARGETS)
 def test_very_much_is_accepted_or_refused_in_a_line(name):
-    property_of(name, SLOW.get(name, 3000))
+    property_of(name, SLOW[name])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", hostile.TARGETS)
 def test_a_guided_search_finds_no_crash(name, tmp_path):
     pytest.importorskip("atheris", reason="atheris is for Linux on x86-64")
-    command = [sys.executable, str(ROOT / "tests/fuzz.py"), name, "--runs", "1000"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    many = ["--runs", str(GUIDED[name]), "--seed", "1"]
+    command = [sys.executable, str(ROOT / "tests/fuzz.py"), name, *many]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert f"number_of_executed_units: {GUIDED[name]}" in done.stderr
 
 
 # --- the watch itself ---------------------------------------------------------------------
