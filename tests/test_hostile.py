@@ -25,7 +25,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests import hostile
 from tests.conftest import spec
@@ -45,7 +45,7 @@ ROOT = Path(__file__).parent.parent
 QUICK = {"spec": 200, "settings": 200, "prompt": 100, "problems": 100, "plan": 100, "adapter": 100}
 QUICK |= {"run": 40, "pack": 40, "answers": 60, "model": 15, "gguf": 40, "words": 25}
 QUICK |= {"checkpoint": 30}
-SLOW = dict.fromkeys(hostile.TARGETS, 3000) | {"model": 500, "words": 1500}
+SLOW = dict.fromkeys(hostile.TARGETS, 3000) | {"model": 500, "words": 1500, "gguf": 1000}
 GUIDED = dict.fromkeys(hostile.TARGETS, 8500) | {"run": 2000, "pack": 2000, "model": 500}
 GUIDED |= dict.fromkeys(("checkpoint", "gguf", "words"), 1000)
 assert sum(map(sum, (QUICK.values(), SLOW.values(), GUIDED.values()))) > 100_000
@@ -121,6 +121,20 @@ def test_the_watch_ends_what_hangs(hang, tmp_path, monkeypatch):
     monkeypatch.setattr(hostile, "SECONDS", 0.05)
     with pytest.raises(hostile.Hang), hostile.watched(tmp_path):
         hang()
+
+
+def test_a_forged_state_of_the_random_numbers_is_not_used(tmp_path, caplog):
+    place = tmp_path / "bank"
+    shutil.copytree(hostile.seed_checkpoint(), place)
+    told = json.loads((place / hostile.STATE).read_text())
+    (name,) = told["moments"]
+    tensors = load_file(place / name)
+    tensors["0/generator"][:24] = 255  # its counters: the numbers after them may be any
+    save_file(tensors, place / name)
+    told["moments"] = {name: hashlib.sha256((place / name).read_bytes()).hexdigest()}
+    (place / hostile.STATE).write_bytes(hostile.dumps(hostile._sealed(told)))
+    hostile._trained(place)
+    assert "Invalid mt19937 state" in caplog.text
 
 
 # --- sources ------------------------------------------------------------------------------

@@ -199,6 +199,10 @@ def _check_run(run: Member, told: Mapping[str, Any], own: Mapping[str, torch.Ten
     shapes |= {name: shapes["prompt"] for name in MOMENTS[:2] if name in own}
     shapes |= {"step": (torch.Size(), torch.float32)} if "step" in own else {}
     _need({name: (it.shape, it.dtype) for name, it in own.items()} == shapes, "tensors")
+    try:
+        torch.Generator().set_state(own["generator"])
+    except RuntimeError as error:  # bytes that no generator writes
+        raise ValueError(one_line(str(error))) from error
 
 
 def _form(state: Any) -> Any:
