@@ -123,6 +123,13 @@ def test_the_watch_ends_what_hangs(hang, tmp_path, monkeypatch):
         hang()
 
 
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_name_that_cannot_be_printed_is_escaped(more, tmp_path):
+    home = shutil.copytree(hostile.seed_home(), tmp_path / "home", symlinks=True)
+    assert hostile.call(["runs", "pack", "left\u202eright", *more], home) == 0  # looks at each line
+    assert (home / "left\u202eright").is_file()
+
+
 def test_a_forged_state_of_the_random_numbers_is_not_used(tmp_path, caplog):
     place = tmp_path / "bank"
     shutil.copytree(hostile.seed_checkpoint(), place)
