@@ -130,20 +130,6 @@ def test_a_name_that_cannot_be_printed_is_escaped(more, tmp_path):
     assert (home / "left\u202eright").is_file()
 
 
-def test_a_forged_state_of_the_random_numbers_is_not_used(tmp_path, caplog):
-    place = tmp_path / "bank"
-    shutil.copytree(hostile.seed_checkpoint(), place)
-    told = json.loads((place / hostile.STATE).read_text())
-    (name,) = told["moments"]
-    tensors = load_file(place / name)
-    tensors["0/generator"][:24] = 255  # its counters: the numbers after them may be any
-    save_file(tensors, place / name)
-    told["moments"] = {name: hashlib.sha256((place / name).read_bytes()).hexdigest()}
-    (place / hostile.STATE).write_bytes(hostile.dumps(hostile._sealed(told)))
-    hostile._trained(place)
-    assert "Invalid mt19937 state" in caplog.text
-
-
 # --- sources ------------------------------------------------------------------------------
 
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "_pickle"}
@@ -447,6 +433,15 @@ def test_a_forged_table_must_have_its_columns(harm, run):
     refused(forge(run), run, "checks.parquet cannot be read")
 
 
+def test_a_text_of_bytes_that_are_no_text_is_damage(run):
+    path = run / "checks.parquet"
+    table = pq.read_table(path)
+    bytes_ = pa.array([b"ab\xbf"] * len(table), pa.binary()).view(pa.string())
+    pq.write_table(table.set_column(table.column_names.index("answer"), "answer", bytes_), path)
+    with pytest.raises(DamagedRun, match="Invalid UTF8"):
+        _ = forge(run).read(run.name).checks
+
+
 @pytest.mark.parametrize(
     "tensors",
     [
@@ -519,6 +514,30 @@ def test_a_forged_checkpoint_is_not_used(change, bank, tmp_path, caplog):
         hostile._trained(place)
     assert "a checkpoint is not used" in caplog.text
     assert json.loads((place / "state.json").read_text())["epoch"] == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        # Counters of the generator: the numbers after them may be any.
+        (lambda run, own: own["0/generator"][:24].fill_(255), "Invalid mt19937 state"),
+        (lambda run, own: own["0/step"].fill_(-1), "its steps do not fit"),
+        (lambda run, own: run.update(steps=10**9), "its steps do not fit"),
+        (lambda run, own: run.update(lr=1e300), "its learning rates do not fit"),
+        (lambda run, own: run["scheduler"].update(last_epoch=10**400), "its scheduler do not fit"),
+        (lambda run, own: run["scheduler"].update(base_lrs=[1e300]), "its scheduler do not fit"),
+    ],
+)
+def test_forged_numbers_with_which_a_step_would_fail_are_not_used(change, why, bank, caplog):
+    place, state = bank
+    (name,) = state["moments"]
+    tensors = load_file(place / name)
+    change(state["runs"][0], tensors)
+    save_file(tensors, place / name)
+    state["moments"] = {name: hashlib.sha256((place / name).read_bytes()).hexdigest()}
+    (place / "state.json").write_bytes(hostile.dumps(hostile._sealed(state)))
+    hostile._trained(place)
+    assert why in caplog.text
 
 
 @pytest.mark.parametrize("name", ["state.json", "moments-000002.safetensors"])

@@ -187,9 +187,9 @@ def _check_run(run: Member, told: Mapping[str, Any], own: Mapping[str, torch.Ten
     fresh = _told(run)
     kinds = {name: type(value) for name, value in fresh.items() if name != "failure"}
     _need({name: type(told[name]) for name in kinds} == kinds, "runs")
-    _need(_form(told["scheduler"]) == _form(fresh["scheduler"]), "scheduler")
     _need(told["failure"] is None or isinstance(told["failure"], str), "failure")
     _need(all(map(is_whole, (told["steps"], *told["checked"]))), "checked")
+    _check_steps(run, told, own, fresh["scheduler"])
     for row in (*told["epochs"], *told["checks"]):
         _need(isinstance(row, dict) and is_whole(row["epoch"]), "epochs")
     for problem, ids in told["answered"]:
@@ -205,11 +205,16 @@ def _check_run(run: Member, told: Mapping[str, Any], own: Mapping[str, torch.Ten
         raise ValueError(one_line(str(error))) from error
 
 
-def _form(state: Any) -> Any:
-    """Names and kinds of what a schedule keeps."""
-    if isinstance(state, dict):
-        return {name: _form(value) for name, value in state.items()}
-    return [_form(it) for it in state] if isinstance(state, (list, tuple)) else type(state)
+def _check_steps(
+    run: Member, told: Mapping[str, Any], own: Mapping[str, torch.Tensor], schedule: Any
+) -> None:
+    """Refuse numbers that no training leads to, with which a step might fail."""
+    steps, rate = told["steps"], told["lr"]
+    _need(steps <= run.spec.epochs * run.steps_per_epoch, "steps")
+    _need("step" not in own or bool((own["step"] == steps).all()), "steps")
+    _need(0 <= rate <= run.spec.lr, "learning rates")
+    after = {"last_epoch": steps, "_step_count": steps + 1, "_last_lr": [rate]}
+    _need(told["scheduler"] == (schedule and schedule | after), "scheduler")
 
 
 def _need(fits: bool, what: str) -> None:

@@ -194,6 +194,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         for part in file.iter_batches(batch_size=PORTION, columns=columns):
             if sum(map(_unfolded, part.columns)) > room:
                 raise ValueError(TOO_LARGE)
+            part.validate(full=True)  # texts that are none, which pandas would fail at later
             parts.append(pa.Table.from_batches([part]).cast(empty.schema))
             room -= parts[-1].nbytes
             if room < 0:
