@@ -523,9 +523,9 @@ def test_a_forged_checkpoint_is_not_used(change, bank, tmp_path, caplog):
         (lambda run, own: own["0/generator"][:24].fill_(255), "Invalid mt19937 state"),
         (lambda run, own: own["0/step"].fill_(-1), "its steps do not fit"),
         (lambda run, own: run.update(steps=10**9), "its steps do not fit"),
-        (lambda run, own: run.update(lr=1e300), "its learning rates do not fit"),
-        (lambda run, own: run["scheduler"].update(last_epoch=10**400), "its scheduler do not fit"),
-        (lambda run, own: run["scheduler"].update(base_lrs=[1e300]), "its scheduler do not fit"),
+        (lambda run, own: run.update(lr=1e300), "learning rates do not fit"),
+        (lambda run, own: run["scheduler"].update(last_epoch=10**400), "learning rates do not fit"),
+        (lambda run, own: run["scheduler"].update(base_lrs=[1e300]), "learning rates do not fit"),
     ],
 )
 def test_forged_numbers_with_which_a_step_would_fail_are_not_used(change, why, bank, caplog):

@@ -214,7 +214,7 @@ def _check_steps(
     _need("step" not in own or bool((own["step"] == steps).all()), "steps")
     _need(0 <= rate <= run.spec.lr, "learning rates")
     after = {"last_epoch": steps, "_step_count": steps + 1, "_last_lr": [rate]}
-    _need(told["scheduler"] == (schedule and schedule | after), "scheduler")
+    _need(told["scheduler"] == (schedule and schedule | after), "learning rates")
 
 
 def _need(fits: bool, what: str) -> None:
