@@ -111,9 +111,13 @@ def test_every_other_field_changes_the_id():
         "weighting": "gradient",
         "self_pairs": True,
         "detach_thresholds": True,
+        "schedule": "constant",
+        "warmup_fraction": 0.5,
+        "clip_norm": 1.0,
+        "rounding": "bank",
     } | {name: 3.0 for name in LOSS_FIELDS if name not in ("self_pairs", "detach_thresholds")}
     names = {item.name for item in dataclasses.fields(RunSpec)}
-    assert names - set(other) == {"data", "problem"}
+    assert names - set(other) == {"data", "problem", "init_run"}  # the last comes with "trained"
     ids = {spec.but(**{name: value}).id(problems) for name, value in other.items()}
     assert len(ids | {spec.id(problems)}) == len(other) + 1
 

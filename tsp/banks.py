@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tsp.checkpoints import SECONDS, Checkpoint, key_of
 from tsp.errors import InputError
@@ -17,6 +17,9 @@ from tsp.spec import RunSpec
 from tsp.stopping import Stop, never
 from tsp.tasks import Problem
 from tsp.trainer import Plan, Progress, train_bank
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,10 @@ def train_into(
     with claimed(store.root, [job.id for job in jobs]) as mine:
         if not mine:
             return None
-        todo = _left(_fitting(jobs, frozen, events), store)
+        todo = _left(_fitting(jobs, frozen, store, events), store)
         if not todo:
             return []
-        ids = [job.id for job in todo]
+        plan, ids = rounded(plan, todo[0].spec.rounding), [job.id for job in todo]
         key = key_of(ids, plan, str(frozen.device))
         folder = checkpoint_folder(store.root, ids[0])
         checkpoint = Checkpoint(folder, key, every=keeping.every, stop=keeping.stop)
@@ -94,6 +97,7 @@ def train_into(
             [job.spec for job in todo],
             frozen,
             [job.problems for job in todo],
+            starts=[first_prompt(job.spec, store) for job in todo],
             plan=plan,
             on_progress=lambda now: events.progress(replace(now, bank=number)),
             checkpoint=checkpoint,
@@ -105,12 +109,44 @@ def train_into(
         return [result.failure for result in results if result.failure]
 
 
-def _fitting(jobs: Sequence[Job], frozen: Frozen, events: Events) -> list[Job]:
-    """Leave out runs with a problem that is longer than the model reads, and say so."""
+def rounded(plan: Plan, rounding: str) -> Plan:
+    """Change how a run is computed, as `RunSpec.rounding` asks; a bank of one is made elsewhere."""
+    if rounding == "precision":
+        other = {"float32": "bfloat16", "bfloat16": "float32"}
+        return replace(plan, precision=other[plan.precision])
+    if rounding == "threads":
+        return replace(plan, threads=2 if plan.threads == 1 else 1)
+    return plan
+
+
+def first_prompt(spec: RunSpec, store: Store) -> "Tensor | None":
+    """Return the last prompt of the run that a run begins with, or None.
+
+    Raises
+    ------
+    InputError
+        If that run is not stored, or stored without prompts.
+    """
+    if not spec.init_run:
+        return None
+    if spec.init_run not in store:
+        raise InputError("init_run", spec.init_run, f"is not stored in {store.root}")
+    run = store.read(spec.init_run)
+    if not run.prompt_epochs:
+        raise InputError("init_run", spec.init_run, "is stored without prompts; train it again")
+    return run.prompt(run.prompt_epochs[-1])
+
+
+def _fitting(jobs: Sequence[Job], frozen: Frozen, store: Store, events: Events) -> list[Job]:
+    """Leave out runs that cannot begin, and say why.
+
+    Either a problem is longer than the model reads, or the first prompt is not stored.
+    """
     found = []
     for job in jobs:
         try:
             encode_all(job.spec, frozen, job.problems)
+            first_prompt(job.spec, store)
             found.append(job)
         except InputError as error:
             events.left_out(job, str(error))

@@ -23,6 +23,11 @@ ARM = (
     "early_stop",
     "max_new_tokens",
     "wrong_answers",
+    "schedule",
+    "warmup_fraction",
+    "clip_norm",
+    "init_run",
+    "rounding",
     *METHOD_FIELDS,
 )
 

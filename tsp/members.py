@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import get_linear_schedule_with_warmup
+from transformers import get_constant_schedule_with_warmup, get_linear_schedule_with_warmup
 
 from tsp.decoding import EXTRA_TOKENS, Answer, Ids, Wish
 from tsp.errors import InputError
@@ -42,11 +42,19 @@ class RunResult:
 class Member:
     """State of one run: its prompt, optimiser, schedule and generator."""
 
-    def __init__(self, spec: RunSpec, frozen: Frozen, problems: list[Problem]) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        frozen: Frozen,
+        problems: list[Problem],
+        start: Tensor | None = None,
+    ) -> None:
         self.spec, self.frozen, self.problems = spec, frozen, problems
         self.encoded = encode_all(spec, frozen, problems)
         self.generator = torch.Generator().manual_seed(spec.seed)
-        self.prompt = initial_prompt(spec, frozen, self.generator).requires_grad_()
+        questions = [problem.question for problem in problems]
+        first = initial_prompt(spec, frozen, self.generator, questions=questions, start=start)
+        self.prompt = first.requires_grad_()
         self.optimizer, self.scheduler = _optimiser(spec, self.prompt, self.steps_per_epoch)
         self.result = RunResult(spec, problems, [_lengths(item) for item in self.encoded])
         self.answered: dict[int, Ids] = {}  # the last check's answers
@@ -76,6 +84,8 @@ class Member:
     def step(self, gradient: Tensor) -> float:
         """Move the prompt against a gradient; return the learning rate that was used."""
         self.prompt.grad = gradient
+        if self.spec.clip_norm:
+            torch.nn.utils.clip_grad_norm_([self.prompt], self.spec.clip_norm)
         rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         if self.scheduler:
@@ -166,10 +176,10 @@ def _optimiser(spec: RunSpec, prompt: Tensor, steps_per_epoch: int) -> tuple[Any
     optimizer = kind(
         [prompt], lr=spec.lr, betas=told.betas, eps=told.eps, weight_decay=told.weight_decay
     )
-    if told.schedule == "constant":
-        return optimizer, None
     total = told.epochs * steps_per_epoch
-    warm_up = math.ceil(told.warmup_fraction * total)
+    warm_up = math.ceil(spec.warmup_fraction * total)
+    if spec.schedule == "constant":
+        return optimizer, get_constant_schedule_with_warmup(optimizer, warm_up) if warm_up else None
     return optimizer, get_linear_schedule_with_warmup(optimizer, warm_up, total)
 
 

@@ -30,7 +30,8 @@ def penalties(specs: Sequence[RunSpec], prompts: Sequence[Tensor]) -> list[tuple
     list of (dict, Tensor)
         For each run: ``h0 h1 repel attract delta zeta ts`` (`TSLoss.terms`), ``reg`` (the
         method's own regulariser, 0 for ``ce``), ``grad_*`` (Euclidean norms of their gradients,
-        without lambda_ts); and the gradient of ``reg``, shape (n, d). With the weighting
+        without lambda_ts); and the gradient of ``reg``, shape (n, d). For ``sham``, ``reg`` is
+        TSLoss and the gradient `scrambled`. With the weighting
         ``gradient`` that is in units of the cross-entropy's gradient: the sum of the H0 and the H1
         term's gradients, each first made as long as beta_h0 or beta_h1.
     """
@@ -41,12 +42,27 @@ def penalties(specs: Sequence[RunSpec], prompts: Sequence[Tensor]) -> list[tuple
     found: dict[int, tuple[Row, Tensor]] = {}
     for members in groups.values():
         together = torch.stack([prompts[i].detach() for i in members]).requires_grad_()
-        rows, gradients = _together(specs[members[0]], together)
+        seeds = [specs[i].seed for i in members]
+        rows, gradients = _together(specs[members[0]], together, seeds)
         found |= dict(zip(members, zip(rows, gradients, strict=True), strict=True))
     return [found[i] for i in range(len(specs))]
 
 
-def _together(spec: RunSpec, prompts: Tensor) -> tuple[list[Row], Tensor]:
+def scrambled(gradient: Tensor, seed: int) -> Tensor:
+    """Permute the d coordinates of a gradient, shape (n, d), and flip signs at random.
+
+    The transformation is orthogonal, the same for every row and every step of a seed: lengths,
+    angles between rows and steadiness in time remain, and so does the size of each coordinate,
+    which Adam divides by. Only the relation to the cloud is lost.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    dim = gradient.shape[-1]
+    order = torch.randperm(dim, generator=generator)
+    sign = torch.randint(0, 2, (dim,), generator=generator) * 2 - 1
+    return gradient[:, order.to(gradient.device)] * sign.to(gradient)
+
+
+def _together(spec: RunSpec, prompts: Tensor, seeds: Sequence[int]) -> tuple[list[Row], Tensor]:
     """Penalties of a bank, (R, n, d), whose runs have one loss."""
     loss = TSLoss(**spec.loss_options)
     terms = loss.terms(prompts)
@@ -59,7 +75,11 @@ def _together(spec: RunSpec, prompts: Tensor) -> tuple[list[Row], Tensor]:
     value, gradient = terms.total, ts
     if spec.weighting == "gradient":
         gradient = loss.beta_h0 * _unit(parts["h0"]) + loss.beta_h1 * _unit(h1)
-    if spec.method != "tsloss":
+    if spec.method == "sham":
+        gradient = torch.stack(
+            [scrambled(own, seed) for own, seed in zip(gradient, seeds, strict=True)]
+        )
+    elif spec.method != "tsloss":
         value = regularizer(spec.method, loss=loss)(prompts)
         gradient = torch.autograd.grad(value.sum(), prompts)[0]
     norms = {f"grad_{name}": part for name, part in {**parts, "ts": ts, "reg": gradient}.items()}

@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 
 import torch
@@ -23,10 +25,29 @@ def prompt_dtype(frozen: Frozen) -> torch.dtype:
     return torch.float64 if frozen.dtype == torch.float64 else torch.float32
 
 
-def initial_prompt(spec: RunSpec, frozen: Frozen, generator: torch.Generator) -> torch.Tensor:
-    """Start a prompt, shape (n, d): section 4.2's Gaussian, one repeated token, or drawn tokens.
+def initial_prompt(
+    spec: RunSpec,
+    frozen: Frozen,
+    generator: torch.Generator,
+    *,
+    questions: Sequence[str] = (),
+    start: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return the first prompt, shape (n, d), as ``spec.init`` has it (default: section 4.2).
 
     Drawn on the CPU whatever the device, so that a seed means the same everywhere.
+
+    Parameters
+    ----------
+    questions
+        Of the problems trained on, for ``init="question"``.
+    start
+        Shape (n, d), for ``init="trained"``.
+
+    Raises
+    ------
+    InputError
+        If the vocabulary has fewer than n tokens, or ``start`` has another shape or is missing.
     """
     n = spec.n_tokens
     if spec.init == "gaussian":
@@ -34,6 +55,13 @@ def initial_prompt(spec: RunSpec, frozen: Frozen, generator: torch.Generator) ->
     elif spec.init == "repeated":
         token = frozen.tokenizer(REPEATED_TOKEN, add_special_tokens=False)["input_ids"][:1]
         start = frozen.embed(tuple(token)).expand(n, -1)
+    elif spec.init == "question":
+        found = frozen.tokenizer(" ".join(questions), add_special_tokens=False)["input_ids"]
+        start = frozen.embed(tuple(islice(cycle(found), n)))
+    elif spec.init == "trained":
+        if start is None or start.shape != (n, frozen.dim):
+            given = "no prompt" if start is None else f"shape {tuple(start.shape)}"
+            raise InputError("init_run", spec.init_run, f"gave {given}, not {(n, frozen.dim)}")
     else:
         rows = torch.randperm(len(frozen.vocabulary), generator=generator)[:n]
         if len(rows) < n:

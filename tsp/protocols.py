@@ -24,7 +24,7 @@ class Protocol:
         Problems in one optimiser step; ten problems at batch size 8 are two steps an epoch.
     init, init_std
         ``gaussian``: N(0, ``init_std``² I); ``repeated``: the embedding of one token, "x", in
-        every row; ``vocabulary``: embeddings of tokens drawn at random.
+        every row.
     check_every, topology_every
         Epochs between two checks of the decoded answers, and between two stored diagrams.
     n_tokens
@@ -51,7 +51,7 @@ class Protocol:
     warmup_fraction: float = 0.1
     epochs: int = 300
     batch_size: int = 8
-    init: Literal["gaussian", "repeated", "vocabulary"] = "gaussian"
+    init: Literal["gaussian", "repeated"] = "gaussian"
     init_std: float = 0.02
     check_every: int = 2
     topology_every: int = 20

@@ -17,7 +17,7 @@ from tsp.evidence import ARM
 from tsp.packs import DamagedPack
 from tsp.runs import ANSWERS, Run, Store, one_under_the_other, summary, summary_columns
 from tsp.schema import SUMMARY_COLUMNS, read_table
-from tsp.spec import METHOD_FIELDS, REGIMES, RunSpec
+from tsp.spec import METHOD_FIELDS, REGIMES, RunSpec, later_fields
 
 TASK_NAMES = {
     "gsm8k": "GSM8K",
@@ -92,7 +92,8 @@ def remember(store: Store) -> None:
 def _runs(runs: Sequence[Run]) -> pd.DataFrame:
     more = [it.name for it in fields(RunSpec) if it.name not in (*summary_columns(), "data")]
     rows = [
-        run.record["spec"]
+        later_fields(run.record["spec"]["protocol"])
+        | run.record["spec"]
         | summary(run.record)
         | {"content": "+".join(it["sha256"][:8] for it in run.record["problems"])}
         | {"setting": _setting(run.record["spec"])}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tsp import models
+from tsp.banks import first_prompt
 from tsp.errors import InputError
 from tsp.runs import Run, Store
 from tsp.sweep import jobs_of
@@ -91,7 +92,9 @@ def _bank_again(
     plan = Plan(**{name: value for name, value in run.record["plan"].items() if name in known})
     frozen = models.load(run.spec.model, device=run.record["device"])
     tell(f"{len(jobs)} runs on {run.spec.model}, {plan.precision}, as run {run.id} was trained")
-    results = train_bank(specs, frozen, [job.problems for job in jobs], plan=plan)
+    problems = [job.problems for job in jobs]
+    starts = [first_prompt(job.spec, store) for job in jobs]
+    results = train_bank(specs, frozen, problems, starts=starts, plan=plan)
     return {
         it.id: _beside(it, result.epochs, result.checks)
         for it, result in zip(bank, results, strict=True)

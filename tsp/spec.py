@@ -2,20 +2,25 @@
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import Field, asdict, dataclass, field, fields, replace
+from functools import cache
 from typing import Any
 from typing import Protocol as Interface
 
 from tsp.errors import InputError
 from tsp.protocols import PROTOCOLS, Protocol
 
+RUN_NAME = re.compile(r"|[0-9a-f]{16}|#[0-9]{1,9}")
 LARGEST = 2**63  # what whole numbers of 64 bits stay below
 REGIMES = ("single", "multi")
-METHODS = ("ce", "tsloss", "l2", "pairwise", "persistence")
+METHODS = ("ce", "tsloss", "l2", "pairwise", "persistence", "sham")
 PLACEMENTS = ("after_question", "prefix")
-INITS = ("gaussian", "repeated", "vocabulary")
+INITS = ("gaussian", "repeated", "vocabulary", "question", "trained")
+SCHEDULES = ("linear", "constant")
+ROUNDINGS = ("", "precision", "threads", "bank")
 WEIGHTINGS = ("fixed", "gradient")
 LOSS_FIELDS = (
     "tau",
@@ -49,9 +54,20 @@ class Content(Interface):
         ...
 
 
-def _of_protocol() -> Any:
-    """Mark a field that takes the protocol's value unless the user gives another."""
-    return field(default=None, metadata={"of_protocol": True})
+def _of_protocol(*, later: bool = False) -> Any:
+    """Mark a field that takes the protocol's value unless the user gives another.
+
+    ``later``: as for `_later`.
+    """
+    return field(default=None, metadata={"of_protocol": True, "later": later})
+
+
+def _later(default: Any) -> Any:
+    """Mark a field that was added after runs had been published.
+
+    At its usual value it does not enter a run's id, so that earlier runs keep theirs.
+    """
+    return field(default=default, metadata={"later": True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +86,8 @@ class RunSpec:
         Benchmark; ``"shipped"``, ``"hub"`` or a folder with ``TASK.jsonl``; one problem or ten;
         the row of the (first) problem, from 0.
     method, lambda_ts
-        What is added to the cross-entropy, and its weight (equation 8, section 4.2).
+        What is added to the cross-entropy, and its weight (equation 8, section 4.2). ``sham`` adds
+        TSLoss's gradient with its coordinates permuted and signs flipped (`tsp.penalties`).
     protocol
         ``"paper"``, ``"tuned"`` or ``"released"``: optimiser, schedule and the defaults below.
     placement
@@ -85,8 +102,10 @@ class RunSpec:
     seed
         Of the run's own generator: first the initial prompt, then the order of its problems.
     init
-        ``"gaussian"``, ``"repeated"`` (one token's embedding n times) or ``"vocabulary"``
-        (embeddings of n tokens drawn without replacement).
+        ``"gaussian"``, ``"repeated"`` (one token's embedding n times), ``"vocabulary"``
+        (embeddings of n tokens drawn without replacement), ``"question"`` (embeddings of the
+        question's first n tokens, begun again where it is shorter) or ``"trained"`` (the last
+        prompt of ``init_run``).
     early_stop
         Stop at the first check at which every problem is answered correctly.
     check_every, snapshot_every
@@ -104,6 +123,17 @@ class RunSpec:
     weighting
         ``"fixed"``: as equation 8 has it; ``"gradient"``: at every step the gradients of TSLoss's
         H0 and H1 terms are first scaled to the norm of the cross-entropy's gradient.
+    schedule, warmup_fraction
+        Of the learning rate, see `tsp.protocols.Protocol`.
+    clip_norm
+        Largest norm of the gradient of all that is minimised; a longer one is scaled down to it.
+        0: no clipping.
+    init_run
+        With ``init="trained"``: id of the stored run whose last prompt is the first one here, or
+        ``"#K"`` for the Standard run on problem K that is otherwise alike.
+    rounding
+        Change how the run is computed, not what: ``"precision"`` (the other one), ``"threads"``
+        (twice as many, or one) or ``"bank"`` (alone). Measures how far rounding moves an outcome.
 
     Raises
     ------
@@ -146,6 +176,11 @@ class RunSpec:
     self_pairs: bool = False
     detach_thresholds: bool = False
     weighting: str = "fixed"
+    schedule: str = _of_protocol(later=True)
+    warmup_fraction: float = _of_protocol(later=True)
+    clip_norm: float = _later(0.0)
+    init_run: str = _later("")
+    rounding: str = _later("")
 
     def __post_init__(self) -> None:
         _one_of("protocol", self.protocol, tuple(PROTOCOLS))
@@ -156,6 +191,9 @@ class RunSpec:
             check(name, getattr(self, name))
             if type(check) is _Number:  # 1 and 1.0 are one run
                 self._set(name, float(getattr(self, name)))
+        if (self.init == "trained") != bool(self.init_run):
+            remedy = "give a run's id together with init 'trained', and only with it"
+            raise InputError("init_run", self.init_run, remedy)
         self._check_epochs()
         self._merge_equal_runs()
 
@@ -173,10 +211,16 @@ class RunSpec:
         if self.method == "ce" or self.lambda_ts == 0:
             self._set("method", "ce")
             self._set("lambda_ts", 0.0)
-        unused = {"tsloss": (), "persistence": ("weighting",)}.get(self.method, METHOD_FIELDS)
+        used = {"tsloss": (), "sham": (), "persistence": ("weighting",)}
+        unused = used.get(self.method, METHOD_FIELDS)
         for item in fields(self):
             if item.name in unused:
                 self._set(item.name, item.default)
+
+    def _usual(self, item: "Field[Any]") -> Any:
+        """Value of a field that the user did not give."""
+        own = item.metadata.get("of_protocol")
+        return _protocol_value(self, item.name) if own else item.default
 
     @property
     def settings(self) -> Protocol:
@@ -243,10 +287,20 @@ class RunSpec:
         """
         content = self.to_dict() | {"model": model or self.model}
         del content["data"], content["problem"]  # where from, not what
+        for item in fields(self):
+            if item.metadata.get("later") and content[item.name] == self._usual(item):
+                del content[item.name]
         content["protocol"] = asdict(self.settings)
         content["problems"] = [[it.sha256, it.question, it.target] for it in problems]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def later_fields(protocol: str) -> dict[str, Any]:
+    """Values of the fields that a run stored before they were added does not name."""
+    usual = RunSpec(protocol=protocol)
+    return {it.name: getattr(usual, it.name) for it in fields(RunSpec) if it.metadata.get("later")}
 
 
 def _protocol_value(spec: RunSpec, name: str) -> Any:
@@ -277,11 +331,13 @@ class _Number:
     """Check of a finite number."""
 
     positive: bool
+    most: float = sys.float_info.max
 
     def __call__(self, name: str, value: Any) -> None:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         least = "above 0" if self.positive else "of at least 0"
-        finite = is_number and 0 <= value <= sys.float_info.max  # 10**400 is no float; nan is false
+        least += f" and at most {self.most:g}" if self.most < sys.float_info.max else ""
+        finite = is_number and 0 <= value <= self.most  # 10**400 is no float; nan is false
         if not finite or (self.positive and value == 0):
             raise InputError(name, value, f"give a finite number {least}")
 
@@ -296,6 +352,11 @@ def _text(name: str, value: Any) -> None:
         raise InputError(name, value, "give a name")
     if "\0" in value or value != value.encode(errors="ignore").decode():
         raise InputError(name, value, "give a name in UTF-8, without NUL")
+
+
+def _run_name(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not RUN_NAME.fullmatch(value):
+        raise InputError(name, value, "give a run's id, or #K for the Standard run on problem K")
 
 
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
@@ -314,4 +375,9 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     **{name: _Number(positive=False) for name in ("lambda_repel", "lambda_attract")},
     **{name: _flag for name in ("early_stop", "wrong_answers", "self_pairs")},
     "detach_thresholds": _flag,
+    "schedule": _choice(*SCHEDULES),
+    "warmup_fraction": _Number(positive=False, most=1.0),
+    "clip_norm": _Number(positive=False),
+    "init_run": _run_name,
+    "rounding": _choice(*ROUNDINGS),
 }

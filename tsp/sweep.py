@@ -38,12 +38,24 @@ def jobs_of(specs: Iterable[RunSpec]) -> list[Job]:
     jobs: dict[str, Job] = {}
     names: dict[str, str] = {}
     for spec in specs:
+        spec = _with_donor(spec, names)
         told = ("data", "regime", "problem", "wrong_answers")
         problems = load_problems(spec.task, **{name: getattr(spec, name) for name in told})
         model = names.setdefault(spec.model, models.fingerprint(spec.model))
         run_id = spec.id(problems, model=model)
         jobs.setdefault(run_id, Job(spec, problems, run_id))
     return list(jobs.values())
+
+
+def _with_donor(spec: RunSpec, fingerprints: dict[str, str]) -> RunSpec:
+    """Put a run's id in place of ``init_run="#K"``."""
+    if not spec.init_run.startswith("#"):
+        return spec
+    problem = int(spec.init_run[1:])
+    donor = spec.but(init=spec.settings.init, init_run="", problem=problem, method="ce")
+    problems = load_problems(spec.task, data=spec.data, regime=spec.regime, problem=problem)
+    model = fingerprints.setdefault(spec.model, models.fingerprint(spec.model))
+    return spec.but(init_run=donor.id(problems, model=model))
 
 
 def within_reach(specs: Iterable[RunSpec]) -> tuple[list[RunSpec], list[str]]:
@@ -127,6 +139,19 @@ def ensure(
     FloatingPointError
         If runs could not go on, after all others are stored.
     """
+    specs = list(specs)
+    first = [spec for spec in specs if not spec.init_run]
+    if 0 < len(first) < len(specs):  # runs that begin with others' prompts come after those
+        told: dict[str, Any] = {
+            "name": name,
+            "device": device,
+            "precision": precision,
+            "bank": bank,
+        }
+        told |= {"token_budget": token_budget, "events": events, "keeping": keeping}
+        rest = [spec for spec in specs if spec.init_run]
+        both = [ensure(it, store, engine=engine, **told) for it in (first, rest)]
+        return list(dict.fromkeys([*both[0], *both[1]]))
     events, keeping, engine = events or Events(), keeping or Keeping(), engine or Here()
     if not PLAN_NAME.fullmatch(name):
         raise InputError("name", name, "a plan's name has letters, digits, -, _ and . alone")
@@ -159,7 +184,7 @@ def _wishes(jobs: list[Job], store: Store, precision: str) -> dict[str, str]:
     """Precision asked for, for each model; ``auto`` goes on with what its stored runs have."""
     stored: dict[str, set[str]] = defaultdict(set)
     for job in jobs:
-        if job.id in store:
+        if job.id in store and job.spec.rounding != "precision":
             found = store.read(job.id).precision
             stored[job.spec.model].add(found)
             if precision not in ("auto", found):
@@ -415,9 +440,14 @@ T = TypeVar("T", bound=HasSpec)
 
 
 def banks_of(jobs: Iterable[T], size: int) -> list[list[T]]:
-    """Group runs that cost about the same for about as long; one model a bank."""
+    """Group runs that cost about the same for about as long; one model and rounding a bank."""
     groups: dict[tuple[Any, ...], list[T]] = defaultdict(list)
     for job in jobs:
         spec = job.spec
-        groups[(spec.model, spec.task, spec.regime, spec.protocol, spec.epochs)].append(job)
-    return [group[i : i + size] for group in groups.values() for i in range(0, len(group), size)]
+        alike = (spec.model, spec.task, spec.regime, spec.protocol, spec.epochs, spec.rounding)
+        groups[alike].append(job)
+    banks = []
+    for (*_, rounding), group in groups.items():
+        step = 1 if rounding == "bank" else size
+        banks += [group[i : i + step] for i in range(0, len(group), step)]
+    return banks

@@ -71,6 +71,7 @@ def train_bank(
     frozen: Frozen,
     problems: Sequence[list[Problem]],
     *,
+    starts: Sequence[Tensor | None] | None = None,
     plan: Plan | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     checkpoint: "Checkpoint | None" = None,
@@ -88,11 +89,12 @@ def train_bank(
         The model; its weights are not touched.
     problems
         What each run trains on, in the order of ``specs``.
+    starts
+        First prompt of each run that begins with a trained one, (n, d), in the order of ``specs``.
     plan
         How to compute it.
     on_progress
         Called after every epoch, and once more when the last answers are checked.
-        Called after every epoch.
     checkpoint
         Where the bank's state is kept on the way; what it holds of this bank is gone on with.
 
@@ -115,7 +117,9 @@ def train_bank(
     plan = plan or Plan()
     torch.set_num_threads(plan.threads)
     begun = time.perf_counter()
-    runs = [Member(spec, frozen, own) for spec, own in zip(specs, problems, strict=True)]
+    starts = starts or [None] * len(specs)
+    every = zip(specs, problems, starts, strict=True)
+    runs = [Member(spec, frozen, own, start) for spec, own, start in every]
     bank = Bank(runs, frozen, plan)
     epoch, before = checkpoint.resume(bank) if checkpoint else (0, 0.0)
     if epoch and on_progress:
