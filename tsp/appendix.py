@@ -12,12 +12,12 @@ from matplotlib.lines import Line2D
 
 from tsp.drawing import DIMENSION_COLORS, DIMENSION_NAMES, beyond, draw_barcode
 from tsp.errors import InputError
-from tsp.evidence import comparable
 from tsp.figures import PROBLEMS, empty, first_and_last, many, noise_band
 from tsp.geometry import CLOUDS, gaussian_bars
-from tsp.records import TASK_NAMES, load_runs
+from tsp.records import TASK_NAMES, deciding, load_runs
 from tsp.runs import Run, Store
 from tsp.spec import REGIMES
+from tsp.units import comparable
 
 WHEN = ("start", "end")
 FIGURES = dict(
@@ -46,7 +46,8 @@ def plain_runs(store: Store, *, protocol: str = "tuned", **only: str) -> list[Ru
     only
         Values of columns of `tsp.records.load_runs`, such as ``task`` or ``model``.
     """
-    runs = comparable(load_runs(store), protocol=protocol)
+    chosen, length = deciding(load_runs(store))
+    runs = comparable(chosen, protocol=protocol, length=length)
     for name, value in ({"method": "ce"} | only).items():
         runs = runs[runs[name] == value] if len(runs) else runs
     if runs.empty:

@@ -208,23 +208,32 @@ def heldout(
 
 @app.command()
 def report(runs: RunsOption = None, as_json: JsonOption = False) -> None:
-    """Print every claim of the paper with the verdict of the stored runs."""
+    """Print every claim of the paper with its verdict, effect, interval and printed value."""
     with _still(runs) as store:
         from tsp.tables import claims
 
         _warn_damaged(store)
         table = claims(store)
     if as_json:
-        known = table.low.notna() & table.high.notna()
-        ends = zip(table.low, table.high, known, strict=True)
-        table = table.drop(columns=["low", "high"])
+        ends = zip(table.low, table.high, table.low.notna() & table.high.notna(), strict=True)
         table["interval"] = [[low, high] if known else None for low, high, known in ends]
         _say_rows(table)
         return
     for row in table.to_dict("records"):
-        typer.secho(f"{row['verdict']:<20}", bold=True, nl=False)
-        typer.echo(f"{row['id']} ({row['source']}): {row['statement']}")
-        typer.echo(f"{'':<20}protocol {row['protocol']}, n = {row['n']}. {row['why']}")
+        _say_claim(row)
+
+
+def _say_claim(row: dict[str, Any]) -> None:
+    """Print a claim: verdict, effect with interval, printed value and margin, and the numbers."""
+    from tsp.tables import effect
+
+    typer.secho(row["verdict"], bold=True, nl=False)
+    typer.echo(f"  {row['id']} ({row['source']}): {row['statement']}")
+    parts = [f"effect {effect(row)}", f"margin: {row['margin']}" if row["margin"] else ""]
+    about = "; ".join(part for part in parts if part)
+    typer.echo(f"    {about}. protocol {row['protocol']}, n = {row['n']}. {row['why']}")
+    if row["own"]:
+        typer.echo(f"    your own runs: {row['own']}, n = {row['own_n']}")
 
 
 @app.command()

@@ -1,78 +1,85 @@
-"""The runs that may decide claims, and one value of each for every independent unit."""
+"""What claims are decided by: the comparable runs of a store, and features of each unit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from tsp.paper import ALPHA
-from tsp.spec import METHOD_FIELDS, RunSpec
-
-UNIT = ["model", "task", "regime", "source", "problem"]
-STRATUM = ["model", "task", "regime"]
-ARM = (
-    "lr",
-    "n_tokens",
-    "init",
-    "placement",
-    "embed_scale",
-    "check_every",
-    "early_stop",
-    "max_new_tokens",
-    "wrong_answers",
-    "schedule",
-    "warmup_fraction",
-    "clip_norm",
-    "init_run",
-    "rounding",
-    *METHOD_FIELDS,
-)
+from tsp.units import PAIR, STRATUM, UNIT, comparable, odd_seeds, units, wide
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The runs that may decide claims, all under one protocol and otherwise at its defaults.
+    """Runs under one protocol, all but method and weight at its defaults, and what they left.
 
     Attributes
     ----------
     runs
-        One row a run, as `tsp.records.load_runs` gives it (`tsp.runs.Store.frame` will do).
+        One row a run, as `tsp.records.load_runs` gives it (`tsp.units.comparable`).
     topology
         One row a check of a run: ``id``, ``epoch``, columns of `tsp.topology.summarize`.
     losses
         One row an epoch of a run: ``id``, ``epoch``, ``ce``, ``total``.
+    accuracy
+        One row a check of a run: ``id``, ``epoch``, ``accuracy`` (`tsp.records.load_accuracy`).
     answers
-        One row a held-out problem and prompt: ``id`` of the run, ``model``, ``task``, ``sha256``
-        of the problem, ``correct`` (`tsp.heldout.evaluate`).
+        One row a held-out problem and prompt (`tsp.heldout.evaluate`).
+    variances
+        One row a unit, of its last Standard prompt: ``soft_variance``, ``death_variance``.
+    protocol, length
+        Of the runs; ``length`` epochs are read of each (None: all).
     alpha
-        What the p of a claim's test must be below: Holm's share of `ALPHA`.
+        What the p of a claim's test must be below: Holm's share of `ALPHA` in its family.
+    simultaneous
+        Level of the intervals: `ALPHA` over the number of claims tested in the family.
     """
 
     runs: pd.DataFrame
     topology: pd.DataFrame
     losses: pd.DataFrame
+    accuracy: pd.DataFrame = field(default_factory=pd.DataFrame)
     answers: pd.DataFrame = field(default_factory=pd.DataFrame)
+    variances: pd.DataFrame = field(default_factory=pd.DataFrame)
+    protocol: str = "tuned"
+    length: int | None = None
     alpha: float = ALPHA
+    simultaneous: float = ALPHA
     known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
-def coded(evidence: Evidence) -> Evidence:
-    """The same with numbers in place of the names that rows are matched and grouped by.
+def gathered(
+    runs: pd.DataFrame,
+    topology: pd.DataFrame,
+    losses: pd.DataFrame,
+    accuracy: pd.DataFrame,
+    *,
+    protocol: str,
+    length: int | None,
+    **more: pd.DataFrame,
+) -> Evidence:
+    """Choose the runs that may decide under a protocol, and cut all their tables to ``length``.
 
-    Ten thousand runs have a million epochs, and names as texts take most of the time.
+    Names are coded as numbers: ten thousand runs have a million epochs, and matching rows by text
+    takes most of the time.
     """
-    if evidence.runs.empty:
-        return evidence
-    names = {name: evidence.runs[name].astype("category") for name in ("id", *UNIT)}
+    chosen = comparable(runs, protocol=protocol, length=length)
+    about = {"protocol": protocol, "length": length, **more}
+    if chosen.empty:
+        return Evidence(chosen, topology.iloc[:0], losses.iloc[:0], accuracy.iloc[:0], **about)
+    names = {name: chosen[name].astype("category") for name in ("id", *UNIT)}
     kind = names["id"].dtype
-    parts = {
-        name: rows[rows.id.isin(evidence.runs.id)].assign(id=lambda it: it.id.astype(kind))
-        for name, rows in (("topology", evidence.topology), ("losses", evidence.losses))
-    }
-    return replace(evidence, runs=evidence.runs.assign(**names), **parts)
+
+    def cut(rows: pd.DataFrame) -> pd.DataFrame:
+        if rows.empty:
+            return rows
+        kept = rows[rows.id.isin(chosen.id)]
+        kept = kept if length is None else kept[kept.epoch <= length]
+        return kept.assign(id=kept.id.astype(kind))
+
+    return Evidence(chosen.assign(**names), cut(topology), cut(losses), cut(accuracy), **about)
 
 
 def _once(work: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
@@ -80,47 +87,22 @@ def _once(work: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
 
     @wraps(work)
     def found(evidence: Evidence, *told: Any, **named: Any) -> pd.DataFrame:
-        about = (work.__name__, id(evidence.runs), repr(told), repr(named))
-        if about not in evidence.known:  # with the runs, so that no others take their id
-            evidence.known[about] = (evidence.runs, work(evidence, *told, **named))
-        return evidence.known[about][1]
+        about = (work.__name__, repr(told), repr(named))
+        if about not in evidence.known:
+            evidence.known[about] = work(evidence, *told, **named)
+        return evidence.known[about]
 
     return found
 
 
-def comparable(runs: pd.DataFrame, *, protocol: str) -> pd.DataFrame:
-    """Runs under a protocol with everything else at its default, the longest of each kind.
-
-    Tiny random models are left out: they know nothing, so they decide nothing.
-    """
-    if runs.empty:
-        return runs
-    runs = runs[(runs.protocol == protocol) & ~runs.model.str.startswith("tiny-")]
-    if "content" in runs:  # a problem is what it holds, wherever it was read and by what number
-        runs = runs.assign(problem=runs.content, source="")
-    kind = [*UNIT, "seed", "method", "lambda_ts"]
-    shortest_first = at_defaults(runs, protocol=protocol).sort_values("epochs", kind="stable")
-    return shortest_first.drop_duplicates(kind, keep="last")
-
-
-def at_defaults(runs: pd.DataFrame, *, protocol: str, but: Sequence[str] = ()) -> pd.DataFrame:
-    """Runs whose fields of `ARM`, but for some, are what their model has under a protocol."""
-    columns = [column for column in ARM if column in runs.columns and column not in but]
-    usual = pd.Series(True, index=runs.index)
-    for model, rows in runs.groupby("model"):
-        default = RunSpec(model=str(model), protocol=protocol)
-        for column in columns:
-            usual[rows.index] &= rows[column] == getattr(default, column)
-    return runs[usual]
-
-
 @_once
 def plain_checks(evidence: Evidence) -> pd.DataFrame:
-    """Checks of the runs without TSLoss, with their seed and what identifies their unit."""
+    """Checks of an odd number of runs without TSLoss of each unit, with what identifies it."""
     runs = evidence.runs
-    if runs.empty:
+    if runs.empty or evidence.topology.empty:
         return pd.DataFrame()
-    plain = runs.loc[runs.method == "ce", ["id", "seed", "solved_epoch", "solved_at_start", *UNIT]]
+    plain = odd_seeds(runs[runs.method == "ce"].assign(arm="ce"))
+    plain = plain[["id", "seed", "solved_epoch", "solved_at_start", *UNIT]]
     return plain.merge(evidence.topology, on="id").sort_values(["id", "epoch"])
 
 
@@ -129,7 +111,7 @@ def first_and_last(evidence: Evidence, feature: str) -> pd.DataFrame:
     """First and last value of a summary and the change; medians over runs, one row a unit."""
     rows = plain_checks(evidence)
     if rows.empty:
-        return pd.DataFrame(columns=["first", "last"])
+        return pd.DataFrame(columns=["first", "last", "change"])
     ends = rows.groupby(["id", *UNIT])[feature].agg(["first", "last", "size"]).query("size > 1")
     ends["change"] = ends["last"] - ends["first"]
     return ends.groupby(UNIT)[["first", "last", "change"]].median()
@@ -169,11 +151,11 @@ def _nearest_half(rows: pd.DataFrame) -> pd.DataFrame:
     runs = rows.groupby("epoch").id.nunique()
     rows = rows[rows.epoch.isin(runs.index[runs == rows.id.nunique()])]
     shown = rows.columns.difference(["id", "seed", "epoch", "solved_epoch", "solved_at_start"])
-    units = rows.groupby(["epoch", *UNIT])[[*shown.difference(UNIT)]].mean()
-    if units.empty:
-        return units.reset_index()
-    epoch = (units.accuracy.groupby("epoch").mean() - 0.5).abs().idxmin()
-    return units.loc[[epoch]].reset_index()
+    found = rows.groupby(["epoch", *UNIT])[[*shown.difference(UNIT)]].mean()
+    if found.empty:
+        return found.reset_index()
+    epoch = (found.accuracy.groupby("epoch").mean() - 0.5).abs().idxmin()
+    return found.loc[[epoch]].reset_index()
 
 
 @_once
@@ -184,40 +166,43 @@ def pairs(evidence: Evidence, *, lambda_ts: float) -> pd.DataFrame:
         return pd.DataFrame()
     arms = (runs.method == "ce", (runs.method == "tsloss") & (runs.lambda_ts == lambda_ts))
     ce, ts = (runs.loc[arm, [*UNIT, "seed", "id"]] for arm in arms)
-    both = ce.merge(ts, on=[*UNIT, "seed"], suffixes=("_ce", "_ts"))
-    return both
+    return ce.merge(ts, on=[*UNIT, "seed"], suffixes=("_ce", "_ts"))
 
 
 @_once
 def solved(evidence: Evidence, *, weights: Sequence[float]) -> pd.DataFrame:
-    """Iterations at several weights of TSLoss: one row a unit, a column a weight, and ``limit``.
-
-    Only seeds with all the weights count, and of a problem that no untrained prompt of theirs
-    solves. All runs of a unit are read up to the shortest one's length, ``limit``; what is not
-    solved by then is infinite. Medians over seeds; of an even number of them the lower of the two
-    in the middle, since a mean with a run that never arrived would be infinite.
-    """
-    runs = evidence.runs
-    names = [*weights, "limit"]
-    if runs.empty:
-        return pd.DataFrame(columns=names, dtype=float)
-    runs = runs[runs.method.isin(["ce", "tsloss"]) & runs.lambda_ts.isin(weights)]
-    seeds = runs.groupby([*UNIT, "seed"])
-    whole = seeds.lambda_ts.transform("nunique") == len(weights)
-    started = runs.solved_at_start.astype(bool).groupby([runs[it] for it in [*UNIT, "seed"]])
-    runs = runs[whole & ~started.transform("any")]
-    limit = runs.groupby(UNIT).epochs.transform("min")
-    runs = runs.assign(limit=limit, first=runs.solved_epoch.where(runs.solved_epoch <= limit))
-    runs["first"] = runs["first"].fillna(np.inf)
-    table = runs.groupby([*UNIT, "lambda_ts"])["first"].quantile(0.5, interpolation="lower")
-    units = table.unstack("lambda_ts").reindex(columns=list(weights))
-    return units.join(runs.groupby(UNIT).limit.first())[names]
+    """Iterations at several weights of TSLoss, from the table of units: a column a weight."""
+    arms = {
+        weight: {"method": "tsloss" if weight else "ce", "lambda_ts": weight} for weight in weights
+    }
+    if evidence.runs.empty:
+        return pd.DataFrame(columns=[*weights, "length"], dtype=float)
+    table = units(
+        evidence.runs,
+        arms,  # type: ignore[arg-type]
+        protocol=evidence.protocol,
+        length=evidence.length,
+    )
+    return wide(table).reindex(columns=[*weights, "length"])
 
 
-def iterations(evidence: Evidence, *, lambda_ts: float) -> pd.DataFrame:
-    """Iterations of each unit without (``ce``) and with TSLoss (``ts``), as `solved` has them."""
-    units = solved(evidence, weights=(0.0, lambda_ts))
-    return units.set_axis(["ce", "ts", "limit"], axis=1)
+@_once
+def pair_units(evidence: Evidence) -> pd.DataFrame:
+    """The table of units of Standard and TSLoss at weight 1."""
+    about = {"protocol": evidence.protocol, "length": evidence.length}
+    return units(evidence.runs, PAIR, accuracy=evidence.accuracy, **about)  # type: ignore[arg-type]
+
+
+def iterations(
+    evidence: Evidence, *, lambda_ts: float = 1.0, sustained: bool = False
+) -> pd.DataFrame:
+    """Iterations of each unit without (``ce``) and with TSLoss (``ts``), and ``length``."""
+    if lambda_ts == 1.0:
+        table = wide(pair_units(evidence), "sustained" if sustained else "iterations")
+        return table.reindex(columns=["ce", "tsloss", "length"]).set_axis(
+            ["ce", "ts", "length"], axis=1
+        )
+    return solved(evidence, weights=(0.0, lambda_ts)).set_axis(["ce", "ts", "length"], axis=1)
 
 
 def same_conditions(answers: pd.DataFrame) -> pd.DataFrame:
@@ -237,7 +222,7 @@ def same_conditions(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def unseen_shares(evidence: Evidence, *, methods: Sequence[str], fewest: int) -> pd.DataFrame:
-    """Share of held-out problems answered right: one row a unit, a column a method at weight 1.
+    """Share of held-out problems answered correctly: one row a unit, a column a method at weight 1.
 
     Medians over the seeds that were trained with all the methods; of a model and task, only
     problems that all these prompts were asked, at least so many.
@@ -248,12 +233,14 @@ def unseen_shares(evidence: Evidence, *, methods: Sequence[str], fewest: int) ->
     runs = runs[runs.method.isin(methods) & (runs.lambda_ts == (runs.method != "ce"))]
     runs = runs[runs.id.isin(answers.id)]
     runs = runs[runs.groupby([*UNIT, "seed"]).method.transform("nunique") == len(methods)]
-    told = runs[["id", *UNIT, "method"]].merge(answers[["id", "sha256", "correct"]], on="id")
+    told = runs[["id", *UNIT, "method"]].astype({"id": str, "model": str, "task": str})
+    told = told.merge(answers[["id", "sha256", "correct"]], on="id")
     of_task = told.groupby(["model", "task"])
     by_all = told.groupby(["model", "task", "sha256"]).id.transform("nunique")
     told = told[by_all == of_task.id.transform("nunique")]
     told = told[told.groupby("id").sha256.transform("nunique") >= fewest]
-    share = told.groupby(["id", *UNIT, "method"]).correct.mean().reset_index(name="share")
+    share = told.groupby(["id", *UNIT, "method"]).correct.mean()
+    share = share.reset_index(name="share")
     return share.groupby([*UNIT, "method"]).share.median().unstack("method").dropna()
 
 
@@ -263,3 +250,8 @@ def side_by_side(both: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
     ce = keys.merge(values, left_on="id_ce", right_on="id").drop(columns="id")
     ts = values.rename(columns={"id": "id_ts"})
     return ce.merge(ts, on=["id_ts", "epoch"], suffixes=("_ce", "_ts"))
+
+
+def at_levels(evidence: Evidence, *, alpha: float, simultaneous: float) -> Evidence:
+    """Return the same evidence, to be judged at other levels."""
+    return replace(evidence, alpha=alpha, simultaneous=simultaneous)

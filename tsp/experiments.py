@@ -6,6 +6,7 @@ from typing import Any
 from tsp import models
 from tsp.errors import InputError
 from tsp.paper import MAIN_TASKS, SEEDS, SYSTEMS
+from tsp.protocols import LENGTH
 from tsp.spec import PLACEMENTS, REGIMES, ROUNDINGS, RunSpec
 from tsp.tasks import TASKS
 
@@ -13,8 +14,6 @@ PROFILES = ("smoke", "quick", "full", "paper")
 CE: dict[str, Any] = {"method": "ce"}
 TS: dict[str, Any] = {"method": "tsloss", "lambda_ts": 1.0}
 BOTH = (CE, TS)
-LENGTH = 100
-"""Epochs of a published run, of the 300 that its schedule has; what is read of a longer one."""
 PROBLEMS = 12  # of GSM8K, in a comparison of settings
 MATCHED = {"l2": 0.033, "pairwise": 0.016, "persistence": 0.0005}
 """Weights at which a gradient is as long as TSLoss's at weight 1, on N(0, 0.02² I), 40 x 576."""

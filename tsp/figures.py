@@ -28,9 +28,9 @@ from tsp.drawing import (
 )
 from tsp.errors import InputError
 from tsp.geometry import gaussian_counts
-from tsp.records import TASK_NAMES, pairs
+from tsp.records import TASK_NAMES
 from tsp.runs import Run, Store
-from tsp.tables import METHOD_NAMES, weighted
+from tsp.tables import METHOD_NAMES, pairs, weighted
 from tsp.topology import Diagrams
 
 __all__ = [
@@ -208,14 +208,14 @@ def figure4(store: Store, *, protocol: str = "tuned", model: str = "") -> Figure
 
 
 def figure5(store: Store, *, protocol: str = "tuned") -> Figure:
-    """Figure 5: the training loss with and without TSLoss, a panel a model, task and regime.
+    """Figure 5: the training loss without and with TSLoss, a panel a model, task and regime.
 
     Parameters
     ----------
     store
         Where the runs are.
     protocol
-        Of the pairs of runs drawn, all that `tsp.tables.pairs` finds.
+        Of the runs drawn, those of `tsp.tables.pairs` that decide.
 
     Returns
     -------
@@ -237,16 +237,17 @@ def figure5(store: Store, *, protocol: str = "tuned") -> Figure:
     if both.empty:
         remedy = f"{store.root} has no such pair of runs; `tsp sweep figure5` trains some"
         raise InputError("protocol", protocol, remedy)
-    cells = list(both.groupby(["model", "setting", "regime", "task"], sort=False))
+    both = both[both.origin == both.origin.iloc[0]]
+    cells = list(both.groupby(["model", "regime", "task"], sort=False))
     columns = min(2, len(cells))
     rows = -(-len(cells) // columns)
     fig = empty(0.7 + 2.5 * rows)
     panels = fig.subplots(rows, columns, squeeze=False, sharey="row")
-    for ax, ((model, setting, regime, task), cell) in zip(panels.flat, cells, strict=False):
+    for ax, ((model, regime, task), cell) in zip(panels.flat, cells, strict=False):
         _draw_losses(ax, store, cell)
-        label = f"{model} ({setting})" if setting else model
         told = f"{TASK_NAMES.get(task, task)}, {PROBLEMS[regime]} (n = {many(cell, 'pair')})"
-        ax.set(title=f"{label}\n{told}", yscale="log", xlabel="epoch")
+        ax.set(title=f"{model}\n{told}", yscale="log", xlabel="epoch")
+        ax.title.set_size("small")
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter(LogFormatter())
     for ax in panels[:, 0]:
@@ -357,10 +358,10 @@ def _draw_ends(ax: Axes, run: Run, limit: float) -> None:
 
 def _draw_losses(ax: Axes, store: Store, cell: pd.DataFrame) -> None:
     """One panel of Figure 5 from its pairs."""
-    sides = {"ce": cell.id_standard, "tsloss": cell.id_tsloss}
+    sides = {"ce": cell.ids_standard, "tsloss": cell.ids_tsloss}
     losses = {
-        method: [store.read(run_id).epochs.set_index("epoch") for run_id in ids]
-        for method, ids in sides.items()
+        method: [store.read(it).epochs.set_index("epoch") for ids in units for it in ids]
+        for method, units in sides.items()
     }
     for method, found in losses.items():
         total = pd.concat([it.total for it in found], axis=1)

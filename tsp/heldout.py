@@ -10,7 +10,6 @@ from tsp.atomic import replacing
 from tsp.contexts import Contexts
 from tsp.decoding import EXTRA_TOKENS, Wish, greedy_answers
 from tsp.errors import InputError
-from tsp.evidence import at_defaults
 from tsp.models import Frozen, load
 from tsp.precision import choose
 from tsp.prompts import as_input
@@ -20,6 +19,7 @@ from tsp.runs import ANSWERS, Run, Store
 from tsp.spec import RunSpec
 from tsp.tasks import Problem, is_correct, load_problems, score
 from tsp.trainer import Plan
+from tsp.units import at_defaults
 
 AT_ONCE = 5  # problems that are asked before the answers are kept
 

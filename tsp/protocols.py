@@ -91,4 +91,7 @@ distance 3; the topology here is always that of the whole filtration. It contain
 It computes in float16; here the prompt and the optimiser's state are always float32.
 """
 
+LENGTH = 100
+"""Epochs of a published run, of the 300 that its schedule has; what is read of a longer one."""
+
 PROTOCOLS = {protocol.name: protocol for protocol in (PAPER, TUNED, RELEASED)}

@@ -5,19 +5,19 @@ from contextlib import suppress
 from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from tsp import remembered
 from tsp.errors import Damaged
-from tsp.evidence import ARM
 from tsp.packs import DamagedPack
+from tsp.protocols import LENGTH
 from tsp.runs import ANSWERS, Run, Store, one_under_the_other, summary, summary_columns
 from tsp.schema import SUMMARY_COLUMNS, read_table
 from tsp.spec import METHOD_FIELDS, REGIMES, RunSpec, later_fields
+from tsp.units import ARM, UNIT
 
 TASK_NAMES = {
     "gsm8k": "GSM8K",
@@ -28,15 +28,6 @@ TASK_NAMES = {
     "hotpotqa": "HotpotQA",
 }
 PROTOCOL_ORDER = ("tuned", "paper", "released")
-PAIR_COLUMNS = (
-    *("model", "setting", "task", "regime", "source", "problem", "content", "seed", "protocol"),
-    *("placement", "n_tokens", "lambda_ts", "id_standard", "id_tsloss"),
-    *("standard", "tsloss", "cap", "solved_at_start"),
-)
-CELL_COLUMNS = (
-    *("model", "setting", "regime", "task", "method"),
-    *("median", "censored", "n", "n_at_start"),
-)
 ANSWER_COLUMNS = (
     *("id", "model", "task", "source", "row", "sha256"),
     *("longest", "precision", "score", "correct"),
@@ -47,7 +38,7 @@ NO_PROMPT = "no prompt"
 ALIKE = [name for name in ARM if name not in METHOD_FIELDS]  # a run without TSLoss has no others
 CHECKED = ["epoch", *SUMMARY_COLUMNS]
 LOSSES, CORRECT = ["epoch", "ce", "total"], ["epoch", "correct"]
-SAME = ["model", "task", "regime", "content", "seed", "protocol", *ALIKE]
+SAME = [*UNIT, "seed", "protocol", *ALIKE]
 
 
 def load_runs(store: Store) -> pd.DataFrame:
@@ -58,20 +49,44 @@ def load_runs(store: Store) -> pd.DataFrame:
     DataFrame
         Also ``content``, the first digits of the problems' hashes joined by ``+``, and
         ``setting``: how the run differs from its protocol's defaults for its model, in words;
-        empty if it does not.
+        empty if it does not; ``published``: whether it comes with the book.
     """
     return _runs(store.sound()[0])
 
 
-def load_evidence(store: Store) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """What claims are decided by: `load_runs`, `load_topology`, and ``ce`` and ``total`` by epoch.
+class Records(NamedTuple):
+    """The tables that claims are decided by."""
 
-    The store is looked through once for all three.
+    runs: pd.DataFrame
+    topology: pd.DataFrame
+    losses: pd.DataFrame
+    accuracy: pd.DataFrame
+
+
+def load_evidence(store: Store) -> Records:
+    """Load `load_runs`, `load_topology`, ``ce`` and ``total`` by epoch, and `load_accuracy`.
+
+    The store is looked through once for all of them.
     """
     runs = store.sound()[0]
     topology = _rows(store, runs, "topology", empty=CHECKED)
     losses = _rows(store, runs, "epochs", columns=LOSSES)
-    return _runs(runs), topology, losses
+    return Records(_runs(runs), topology, losses, _accuracy(store, runs))
+
+
+def by_origin(runs: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, int | None]]:
+    """Split runs into ``published`` and ``own`` ones, each with the epochs to read of a run.
+
+    Published runs are read over their stated length, a user's own up to the shortest of each unit.
+    The first of the two that there is decides what a table or a claim says.
+    """
+    public = runs.published.astype(bool)
+    found: dict[str, tuple[pd.DataFrame, int | None]] = {}
+    if public.any():
+        found["published"] = (runs[public], LENGTH)
+    if not public.all() or runs.empty:
+        found["own"] = (runs[~public], None)
+    return found
 
 
 def remember(store: Store) -> None:
@@ -89,6 +104,11 @@ def remember(store: Store) -> None:
             _table(store, runs, name, columns)
 
 
+def deciding(runs: pd.DataFrame) -> tuple[pd.DataFrame, int | None]:
+    """Published runs where there are any, else a user's own, and the epochs to read of each."""
+    return next(iter(by_origin(runs).values()))
+
+
 def _runs(runs: Sequence[Run]) -> pd.DataFrame:
     more = [it.name for it in fields(RunSpec) if it.name not in (*summary_columns(), "data")]
     rows = [
@@ -96,10 +116,11 @@ def _runs(runs: Sequence[Run]) -> pd.DataFrame:
         | run.record["spec"]
         | summary(run.record)
         | {"content": "+".join(it["sha256"][:8] for it in run.record["problems"])}
-        | {"setting": _setting(run.record["spec"])}
+        | {"setting": _setting(run.record["spec"]), "published": run.published}
         for run in runs
     ]
-    return pd.DataFrame(rows, columns=[*summary_columns(), *more, "content", "setting"])
+    columns = [*summary_columns(), *more, "content", "setting", "published"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def load_topology(store: Store) -> pd.DataFrame:
@@ -114,7 +135,11 @@ def load_losses(store: Store) -> pd.DataFrame:
 
 def load_accuracy(store: Store) -> pd.DataFrame:
     """One row a check of a run: ``id``, ``epoch`` and ``accuracy``, the share of right answers."""
-    checks = _rows(store, store.sound()[0], "checks", columns=CORRECT)
+    return _accuracy(store, store.sound()[0])
+
+
+def _accuracy(store: Store, runs: Sequence[Run]) -> pd.DataFrame:
+    checks = _rows(store, runs, "checks", columns=CORRECT)
     shares = checks.groupby(["id", "epoch"]).correct.mean()
     return shares.astype(float).rename("accuracy").reset_index()
 
@@ -201,80 +226,3 @@ def longest(runs: pd.DataFrame) -> pd.DataFrame:
     """Of runs that differ in their length alone, which share their first epochs, the longest."""
     kind = [*SAME, "method", "lambda_ts", *METHOD_FIELDS]
     return runs.sort_values("epochs", kind="stable").drop_duplicates(kind, keep="last")
-
-
-def pairs(store: Store, *, protocol: str = "tuned", lambda_ts: float = 1.0) -> pd.DataFrame:
-    """Pairs of a Standard and a +TSLoss run with the same problems, seed and everything else.
-
-    Parameters
-    ----------
-    store
-        Where the runs are.
-    protocol
-        Of both runs.
-    lambda_ts
-        Weight of TSLoss.
-
-    Returns
-    -------
-    DataFrame
-        `PAIR_COLUMNS`, one row a pair: ``standard`` and ``tsloss`` are the first epoch with all
-        answers right, nan if that is not within ``cap``, the epochs that both were trained for.
-        ``solved_at_start``: the untrained prompt of either was right already.
-    """
-    runs = load_runs(store)
-    return _pairs(runs[runs.protocol == protocol], lambda_ts)
-
-
-def _pairs(runs: pd.DataFrame, lambda_ts: float) -> pd.DataFrame:
-    if runs.empty:  # an empty frame has no types to merge on
-        return pd.DataFrame(columns=list(PAIR_COLUMNS))
-    runs = longest(runs)
-    outcome = ["id", "epochs", "solved_epoch", "solved_at_start"]
-    plain = runs.loc[runs.method == "ce", [*SAME, *outcome]]
-    both = runs[(runs.method == "tsloss") & (runs.lambda_ts == lambda_ts)].merge(
-        plain, on=SAME, suffixes=("_tsloss", "_standard")
-    )
-    cap = both[["epochs_standard", "epochs_tsloss"]].min(axis=1)
-    solved = {name: both[f"solved_epoch_{name}"] for name in ("standard", "tsloss")}
-    started = both.solved_at_start_standard.astype(bool) | both.solved_at_start_tsloss.astype(bool)
-    both = both.assign(**{name: epoch.where(epoch <= cap) for name, epoch in solved.items()})
-    both = both.assign(cap=cap, solved_at_start=started)
-    order = ["model", "setting", "regime", "task", "source", "problem", "seed"]
-    return in_order(both[list(PAIR_COLUMNS)], order)
-
-
-def convergence(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
-    """Our cells of Table 3 as numbers, two rows a cell: without and with TSLoss.
-
-    Returns
-    -------
-    DataFrame
-        `CELL_COLUMNS`. ``median``, over ``n`` problems (or sets of ten), is of the median over
-        seeds of the first epoch with all answers right. A run that was never all right counts
-        as its cap; where a later epoch in its place would move the median, ``censored`` is true
-        and the median a lower bound. ``n_at_start`` problems are apart: their untrained prompts
-        were right already.
-    """
-    both = pairs(store, protocol=protocol)
-    cells = both.groupby(["model", "setting", "regime", "task"], sort=False)
-    rows = [
-        dict(zip(CELL_COLUMNS, [*key, *values], strict=True))
-        for key, rows in cells
-        for values in _cell(rows)
-    ]
-    return pd.DataFrame(rows, columns=list(CELL_COLUMNS))
-
-
-def _cell(rows: pd.DataFrame) -> list[list[object]]:
-    """Last columns of `convergence`, without and with TSLoss, from the pairs of a cell."""
-    told = rows[~rows.solved_at_start]
-    n = told.content.nunique()
-    found: list[list[object]] = []
-    for method, column in (("ce", "standard"), ("tsloss", "tsloss")):
-        least, most = (
-            told[column].fillna(never).groupby(told.content).median().median()
-            for never in (told.cap, np.inf)
-        )
-        found.append([method, least, bool(least < most), n, rows.content.nunique() - n])
-    return found

@@ -97,6 +97,11 @@ class Run:
         return RunSpec.from_dict(self.record["spec"])
 
     @property
+    def published(self) -> bool:
+        """Whether it is one of the runs that come with the book."""
+        return self.folder.parent.resolve() == data_dir("runs").resolve()
+
+    @property
     def precision(self) -> str:
         """Of the training passes: ``float32`` or ``bfloat16``."""
         return self.record["plan"].get("precision", "float32")

@@ -50,6 +50,15 @@ class PairedResult(NamedTuple):
     p: float
 
 
+class Interval(NamedTuple):
+    """An estimate, its interval and its standard error."""
+
+    estimate: float
+    low: float
+    high: float
+    error: float
+
+
 def spearman(x: Any, y: Any) -> RankTest:
     """Spearman's rank correlation of paired observations (Table 2, second and third column).
 
@@ -300,7 +309,7 @@ def feature_tests(
     return pd.DataFrame(rows, columns=names)
 
 
-def paired_ratio(standard: Any, treated: Any, *, cap: Any) -> PairedResult:
+def paired_ratio(standard: Any, treated: Any, *, cap: Any, alpha: float = 0.05) -> PairedResult:
     """Compare the epochs (or steps) that pairs of runs needed, some of which were never solved.
 
     Parameters
@@ -309,6 +318,8 @@ def paired_ratio(standard: Any, treated: Any, *, cap: Any) -> PairedResult:
         What each run of a pair needed, above 0 and at most ``cap``; nan: never solved.
     cap
         How long the pair was trained: one number, or one for each pair.
+    alpha
+        The interval is at 1 - alpha.
 
     Returns
     -------
@@ -344,7 +355,7 @@ def paired_ratio(standard: Any, treated: Any, *, cap: Any) -> PairedResult:
     )
     p = stats.binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
     median = float(np.median(ratio)) if len(ratio) else math.nan
-    low, high = _median_interval(ratio)
+    low, high = _median_interval(ratio, alpha)
     ties = len(ratio) - wins - losses
     return PairedResult(len(ratio), wins, ties, losses, median, low, high, float(p))
 
@@ -446,6 +457,40 @@ def holm_levels(p: Any, *, alpha: float = 0.05) -> np.ndarray:
     return found
 
 
+def paired_difference(
+    both: int, gained: int, lost: int, n: int, *, alpha: float = 0.05
+) -> Interval:
+    """Interval of a difference of two paired proportions (Bonett and Price 2012).
+
+    Parameters
+    ----------
+    both, gained, lost
+        Units in which both succeed, only the second, only the first.
+    n
+        All units.
+    alpha
+        The interval is at 1 - alpha.
+
+    Returns
+    -------
+    Interval
+        Estimate (gained - lost) / n, low, high, and the standard error.
+
+    Examples
+    --------
+    >>> found = paired_difference(50, 0, 2, 52)
+    >>> [round(it, 3) for it in found]
+    [-0.038, -0.109, 0.035, 0.037]
+    """
+    if min(both, gained, lost) < 0 or both + gained + lost > n or n < 1:
+        raise InputError("n", n, "give at least as many units as there are in all")
+    more, less = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+    error = math.sqrt((more + less - (more - less) ** 2) / (n + 2))
+    half = float(stats.norm.ppf(1 - alpha / 2)) * error
+    middle = more - less
+    return Interval((gained - lost) / n, max(-1.0, middle - half), min(1.0, middle + half), error)
+
+
 def detectable_share(n: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
     """Smallest share of wins that a two-sided sign test over n pairs finds with some power.
 
@@ -497,12 +542,17 @@ def detectable_rho(n: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
     return float(rho[np.argmax(found)]) if found.any() else math.nan
 
 
-def _median_interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the median; fewer than six values cannot hold it so."""
+def _median_interval(values: np.ndarray, alpha: float) -> tuple[float, float]:
+    """Percentile bootstrap interval of the median at 1 - alpha; nan for fewer than six values."""
     if len(values) < 6:
         return math.nan, math.nan
     found = stats.bootstrap(
-        (values,), np.median, method="percentile", n_resamples=RESAMPLES, rng=0
+        (values,),
+        np.median,
+        confidence_level=1 - alpha,
+        method="percentile",
+        n_resamples=RESAMPLES,
+        rng=0,
     ).confidence_interval
     return float(found.low), float(found.high)
 

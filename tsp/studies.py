@@ -1,4 +1,4 @@
-"""What the paper leaves open, arm by arm: each against one of them, problem by problem."""
+"""Settings side by side: each arm against one of them, problem by problem."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,18 +7,18 @@ import numpy as np
 import pandas as pd
 
 from tsp.errors import InputError
-from tsp.evidence import ARM, at_defaults
-from tsp.records import load_runs, load_topology, longest
+from tsp.records import deciding, load_accuracy, load_runs, load_topology
 from tsp.runs import Store
 from tsp.spec import RunSpec
 from tsp.stats import FEWEST, holm, paired_ratio, signed_rank
+from tsp.units import ARM, UNIT, at_defaults, units
 
-UNIT = ["model", "task", "regime", "content"]
 COLUMNS = (
-    *("arm", "n", "iterations", "censored", "pairs", "wins", "ties", "losses"),
+    *("arm", "n", "iterations", "censored", "sustained", "pairs", "wins", "ties", "losses"),
     *("ratio", "low", "high", "p", "p_holm", "p_rank", "p_rank_holm"),
     *("h1_count", "h0_mean_lifespan_scaled"),
 )
+LAST = ["h1_count", "h0_mean_lifespan_scaled"]  # read at the last check
 
 
 def study(
@@ -30,13 +30,15 @@ def study(
     methods: Sequence[str] = ("ce", "tsloss"),
     weights: Sequence[float] = (0.0, 1.0),
     model: str = "",
+    seeds: Sequence[int] = (),
+    every: bool = True,
 ) -> pd.DataFrame:
     """Compare runs that differ in some fields of their specs and in nothing else.
 
     Parameters
     ----------
     store
-        Where the runs are.
+        Where the runs are; published runs, if there are any, and no others.
     fields
         Fields of `RunSpec` that may differ from their defaults: what the study varies.
     base
@@ -45,23 +47,25 @@ def study(
     protocol
         Of all runs.
     methods, weights
-        Those whose runs take part.
+        Of all runs.
     model
-        Only runs on this one.
-
-    Only problems and seeds that were trained in the most arms take part.
+        Of all runs; empty: of any model, problems of different models side by side.
+    seeds
+        Of all runs; empty: all.
+    every
+        Read only problems that all arms have, so that the columns of different arms are about the
+        same problems. Otherwise each arm is read over the problems that it has in common with its
+        base.
 
     Returns
     -------
     DataFrame
-        `COLUMNS`, one row an arm. ``arm``: how it differs from the protocol's defaults, in words.
-        ``n`` problems; ``iterations``: the median over problems, of medians over seeds (of two
-        the sooner), of the first epoch with all answers right, at least the number that is given
-        where ``censored``. Against the base arm, over ``pairs`` problems that both have: wins,
-        ties, losses, the median ratio with its interval, the sign test's ``p`` (`paired_ratio`)
-        and the signed-rank test's (`signed_rank`), each also adjusted over the arms (`holm`), of at
-        least `tsp.stats.FEWEST` pairs; fewer are no test. Means
-        over problems of topology at the last check.
+        `COLUMNS`, one row an arm, from the table of units (`tsp.units.units`). ``iterations``:
+        median over ``n`` problems, a lower bound if ``censored``; ``sustained``: until the answer
+        stays right. Against the base, over ``pairs`` problems: ``wins`` (sooner), ``ties``,
+        ``losses``, the median ratio with its interval, the sign test's ``p`` (`paired_ratio`) and
+        the signed-rank test's ``p_rank`` (`signed_rank`), each also by Holm over the arms. Means
+        over problems of two summaries at the last check. nan where there is nothing to compare.
 
     Raises
     ------
@@ -71,28 +75,37 @@ def study(
     for name in fields:
         if name not in ARM:
             raise InputError("fields", name, f"choose from {', '.join(ARM)}")
-    runs = load_runs(store)
-    runs = runs[
-        runs.protocol.eq(protocol) & runs.method.isin(methods) & runs.lambda_ts.isin(weights)
-    ]
-    runs = runs[runs.model.eq(model) if model else runs.model.notna()]
-    runs = longest(at_defaults(runs, protocol=protocol, but=fields))
+    runs, length = deciding(load_runs(store))
+    runs = runs[runs.protocol.eq(protocol) & runs.method.isin(methods)]
+    runs = runs[runs.lambda_ts.isin(weights) & (runs.model.eq(model) if model else True)]
+    runs = runs[runs.seed.isin(seeds) if seeds else runs.seed.notna()]
+    runs = at_defaults(runs, protocol=protocol, but=fields)
+    runs = runs if length is None else runs[runs.epochs >= length]
     if runs.empty:
         return pd.DataFrame(columns=list(COLUMNS))
-    runs = runs.assign(arm=[_label(row, fields) for row in runs.to_dict("records")])
-    # Problems and seeds that only some arms have would make their medians another quantity's.
-    arms = runs.groupby([*UNIT, "seed"]).arm.transform("nunique")
-    runs = runs[arms == arms.max()]
-    units = _units(runs, load_topology(store))
-    order = list(dict.fromkeys(runs.sort_values(["method", "lambda_ts", *fields]).arm))
-    first = runs.drop_duplicates("arm").set_index("arm")
+    arms = _arms(runs, fields)
+    told = {"protocol": protocol, "length": length, "accuracy": load_accuracy(store)}
+    last = _last_checks(load_topology(store), length)
+    together = units(runs, arms, **told) if every else None  # type: ignore[arg-type]
     rows = []
-    for arm in order:
-        told = {name: first.loc[arm, name] for name in ("method", "lambda_ts", *fields)}
-        other = _label(told | dict(base), fields)
-        rows.append(_row(arm, units, other if other != arm else ""))
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.assign(p_holm=holm(table.p), p_rank_holm=holm(table.p_rank))
+    for name, arm in arms.items():
+        other = _label(arm | dict(base), fields)
+        names = list(dict.fromkeys([other, name])) if other in arms else [name]
+        table = together
+        if table is None:
+            table = units(runs, {it: arms[it] for it in names}, **told)  # type: ignore[arg-type]
+        rows.append(_row(name, table, last, other if other != name else ""))
+    found = pd.DataFrame(rows, columns=list(COLUMNS))
+    return found.assign(p_holm=holm(found.p), p_rank_holm=holm(found.p_rank))
+
+
+def _arms(runs: pd.DataFrame, fields: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Arms by name: those of the problems and seeds that have the most."""
+    columns = ["method", "lambda_ts", *fields]
+    runs = runs.assign(arm=[_label(row, fields) for row in runs.to_dict("records")])
+    many = runs.groupby([*UNIT, "seed"]).arm.transform("nunique")
+    first = runs[many == many.max()].sort_values(columns).drop_duplicates("arm")
+    return {row["arm"]: {name: row[name] for name in columns} for row in first.to_dict("records")}
 
 
 def _label(row: Mapping[Any, Any], fields: Sequence[str]) -> str:
@@ -103,38 +116,29 @@ def _label(row: Mapping[Any, Any], fields: Sequence[str]) -> str:
     return ", ".join([f"{row['method']}{weight}", *odd])
 
 
-def _units(runs: pd.DataFrame, topology: pd.DataFrame) -> pd.DataFrame:
-    """One row an arm and problem: medians over seeds; infinite iterations: never solved."""
-    last = topology.sort_values("epoch").drop_duplicates("id", keep="last").set_index("id")
-    shown = ["h1_count", "h0_mean_lifespan_scaled"]
-    runs = runs.join(last[shown], on="id")
-    runs = runs[~runs.solved_at_start.astype(bool)]
-    runs = runs.assign(iterations=runs.solved_epoch.fillna(np.inf), cap=runs.epochs)
-    seeds = runs.groupby(["arm", *UNIT])
-    # Of two seeds the sooner, as in `evidence.solved`.
-    count = seeds[["iterations", "cap"]].quantile(0.5, interpolation="lower")
-    return count.join(seeds[shown].median())
+def _last_checks(topology: pd.DataFrame, length: int | None) -> pd.DataFrame:
+    rows = topology if length is None else topology[topology.epoch <= length]
+    return rows.sort_values("epoch").drop_duplicates("id", keep="last").set_index("id")[LAST]
 
 
-def _row(arm: str, units: pd.DataFrame, base: str) -> list[Any]:
+def _row(arm: str, table: pd.DataFrame, last: pd.DataFrame, base: str) -> list[Any]:
     """One row of `study`."""
-    known = units.index.get_level_values("arm")
+    told = table[~table.solved_at_start.astype(bool)].set_index([*UNIT, "arm"])
+    known = told.index.get_level_values("arm")
     if arm not in known:  # the untrained prompt solved every problem
         return [arm, 0, *[np.nan] * (len(COLUMNS) - 2)]
-    mine = units.loc[arm]
-    least = float(np.minimum(mine.iterations, mine.cap).median())
-    told: list[Any] = [arm, len(mine), least, bool(least < mine.iterations.median())]
-    shown = [mine.h1_count.mean(), mine.h0_mean_lifespan_scaled.mean()]
+    mine = told.xs(arm, level="arm")
+    least = float(np.minimum(mine.iterations, mine.length).median())
+    stays = float(np.minimum(mine.sustained, mine.length).median())
+    row: list[Any] = [arm, len(mine), least, bool(least < mine.iterations.median()), stays]
+    shown = [float(np.mean([last.loc[list(ids), it].median() for ids in mine.ids])) for it in LAST]
     if base not in known or not base:
-        return [*told, 0, *[np.nan] * 10, *shown]
-    both = mine.join(units.loc[base], rsuffix="_base", how="inner")
-    cap = both[["cap", "cap_base"]].min(axis=1).to_numpy()
-    sides = [
-        both[name].where(both[name] <= cap).to_numpy() for name in ("iterations_base", "iterations")
-    ]
-    found = paired_ratio(*sides, cap=cap)
-    rank = signed_rank(*sides, cap=cap)
+        return [*row, 0, *[np.nan] * 10, *shown]
+    both = mine.join(told.xs(base, level="arm"), rsuffix="_base", how="inner")
+    sides = [both[name].replace(np.inf, np.nan) for name in ("iterations_base", "iterations")]
+    found = paired_ratio(*sides, cap=both.length)
+    rank = signed_rank(*sides, cap=both.length)
     counts = [found.n, found.wins, found.ties, found.losses]
     p, p_rank = (found.p, rank.p) if found.n >= FEWEST else (np.nan, np.nan)
     tests = [found.median_ratio, found.low, found.high, p, np.nan, p_rank, np.nan]
-    return [*told, *counts, *tests, *shown]
+    return [*row, *counts, *tests, *shown]

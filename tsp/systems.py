@@ -6,7 +6,6 @@ import pandas as pd
 
 from tsp.model_cards import DEFAULT
 from tsp.paper import APPENDIX_TASKS, MAIN_TASKS, SYSTEMS
-from tsp.paths import data_dir
 from tsp.records import load_runs
 from tsp.runs import Store
 from tsp.spec import REGIMES
@@ -46,13 +45,9 @@ def systems(store: Store) -> pd.DataFrame:
     """
     runs = load_runs(store)
     runs = runs[(runs.setting == "") & (runs.lambda_ts == (runs.method != "ce"))]
-    public = {
-        it.id for it in store.sound()[0] if it.folder.parent.resolve() == data_dir("runs").resolve()
-    }
-    runs = runs.assign(public=runs.id.isin(public))
     keys = ["model", "task", "regime", "method"]
     found = runs.groupby(keys).agg(
-        problems=("content", "nunique"), runs=("id", "size"), public=("public", "any")
+        problems=("content", "nunique"), runs=("id", "size"), public=("published", "any")
     )
     rows = []
     for model, task, regime, method in _cells():

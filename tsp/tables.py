@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import zip_longest
 from typing import Any
@@ -12,23 +12,13 @@ import pandas as pd
 
 from tsp import claims as rules
 from tsp.errors import InputError
-from tsp.evidence import (
-    STRATUM,
-    UNIT,
-    Evidence,
-    at_balanced_check,
-    at_defaults,
-    coded,
-    comparable,
-    iterations,
-    plain_checks,
-)
-from tsp.evidence import pairs as pairs_of
+from tsp.evidence import Evidence, at_balanced_check, gathered, plain_checks
 from tsp.model_cards import DEFAULT
-from tsp.paper import APPENDIX_TASKS, MAIN_TASKS, SYSTEMS, VERDICTS, reported
+from tsp.paper import APPENDIX_TASKS, MAIN_TASKS, SYSTEMS, reported
 from tsp.records import (
     TASK_NAMES,
-    convergence,
+    by_origin,
+    deciding,
     in_order,
     load_accuracy,
     load_answers,
@@ -37,7 +27,6 @@ from tsp.records import (
     load_runs,
     load_topology,
     longest,
-    pairs,
 )
 from tsp.runs import Store
 from tsp.spec import REGIMES
@@ -52,7 +41,9 @@ from tsp.stats import (
     spearman,
 )
 from tsp.studies import study
-from tsp.verdicts import rho_interval, stratified_rho
+from tsp.surrogate import surrogate
+from tsp.units import PAIR, STRATUM, UNIT, comparable, units
+from tsp.verdicts import VERDICTS, rho_interval, stratified_rho
 
 __all__ = [
     "METHOD_NAMES",
@@ -185,32 +176,38 @@ def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
         ``p_units`` is over ``units``, problems or sets, each read once: the test that decides the
         claims (`tsp.verdicts.stratified_rho`). nan where a statistic does not exist.
     """
-    runs, topology, losses = load_evidence(store)
-    evidence = coded(Evidence(comparable(runs, protocol=protocol), topology, losses))
+    evidence = _evidence(store, protocol)
     plain = plain_checks(evidence)
     features = [*reported("table2").feature, *SCALE_FREE]
     if plain.empty:
         return pd.DataFrame(columns=list(TABLE2_RUNS_COLUMNS))
-    plain = plain.merge(load_accuracy(store), on=["id", "epoch"]).sort_values(["seed", "epoch"])
-    strata, units = (plain.groupby(keys).ngroup() for keys in (STRATUM, UNIT))
+    plain = plain.merge(evidence.accuracy, on=["id", "epoch"]).sort_values(["seed", "epoch"])
+    strata, blocks = (plain.groupby(keys).ngroup() for keys in (STRATUM, UNIT))
     rows = []
     for feature in features:
-        blocks = block_rho(plain[feature], plain.accuracy, blocks=units, strata=strata)
+        exchanged = block_rho(plain[feature], plain.accuracy, blocks=blocks, strata=strata)
         pooled = spearman(plain[feature], plain.accuracy)
-        told = [feature, pooled.statistic, pooled.n, *blocks]
+        told = [feature, pooled.statistic, pooled.n, *exchanged]
         rows.append([*told, *_over_units(evidence, feature)])
     return pd.DataFrame(rows, columns=list(TABLE2_RUNS_COLUMNS))
 
 
+def _evidence(store: Store, protocol: str) -> Evidence:
+    """Runs that decide: published ones where there are any."""
+    runs, *others = load_evidence(store)
+    chosen, length = deciding(runs)
+    return gathered(chosen, *others, protocol=protocol, length=length)
+
+
 def _over_units(evidence: Evidence, feature: str) -> list[float]:
     """Last columns of `table2_runs`."""
-    units = at_balanced_check(evidence, feature)
-    if len(units) < 3:
-        return [*[float("nan")] * 4, len(units)]
-    strata = units.groupby(STRATUM).ngroup().to_numpy()
-    rho, p = stratified_rho(units[feature].to_numpy(), units.accuracy.to_numpy(), strata)
-    free = len(units) - len(np.unique(strata)) + 1
-    return [rho, *rho_interval(rho, free), p, len(units)]
+    found = at_balanced_check(evidence, feature)
+    if len(found) < 3:
+        return [*[float("nan")] * 4, len(found)]
+    strata = found.groupby(STRATUM).ngroup().to_numpy()
+    rho, p = stratified_rho(found[feature].to_numpy(), found.accuracy.to_numpy(), strata)
+    free = len(found) - len(np.unique(strata)) + 1
+    return [rho, *rho_interval(rho, free), p, len(found)]
 
 
 def _chosen(runs: pd.DataFrame, protocol: str, ids: Sequence[str] | None) -> set[str]:
@@ -234,6 +231,83 @@ def _half(checks: pd.DataFrame) -> pd.Series:
 # Table 3 -------------------------------------------------------------------------------------
 
 
+PAIR_COLUMNS = (
+    *(*UNIT, "problem", "origin", "length", "solved_at_start", "seeds"),
+    *("standard", "tsloss", "sustained_standard", "sustained_tsloss"),
+    *("ids_standard", "ids_tsloss"),
+)
+CELL_COLUMNS = (
+    "origin",
+    "model",
+    "regime",
+    "task",
+    "method",
+    "median",
+    "censored",
+    "n",
+    "at_start",
+)
+
+
+def pairs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
+    """The table of units of Standard and TSLoss at weight 1, side by side.
+
+    Returns
+    -------
+    DataFrame
+        `PAIR_COLUMNS`, one row a unit (`tsp.units.units`): iterations of both, infinite where
+        ``length`` epochs did not suffice. ``origin``: ``published``, or ``own`` for runs of the
+        user's, which are read up to the shortest of a unit.
+    """
+    accuracy = load_accuracy(store)
+    found = []
+    for origin, (runs, length) in by_origin(load_runs(store)).items():
+        table = units(runs, PAIR, protocol=protocol, length=length, accuracy=accuracy)
+        keys = [*UNIT, "problem", "length", "solved_at_start", "seeds"]
+        sides = [
+            table[table.arm == arm].rename(
+                columns={"iterations": name, "sustained": f"sustained_{name}", "ids": f"ids_{name}"}
+            )
+            for arm, name in (("ce", "standard"), ("tsloss", "tsloss"))
+        ]
+        columns = ["tsloss", "sustained_tsloss", "ids_tsloss"]
+        both = sides[0].merge(sides[1][[*UNIT, *columns]], on=UNIT)
+        more = ["standard", "sustained_standard", "ids_standard", *columns]
+        found.append(both[[*keys, *more]].assign(origin=origin))
+    table = pd.concat(found, ignore_index=True)
+    order = ["origin", "model", "regime", "task", "problem", "content"]
+    return in_order(table, order)[list(PAIR_COLUMNS)]
+
+
+def convergence(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
+    """Our cells of Table 3 as numbers, two rows a cell: without and with TSLoss.
+
+    Returns
+    -------
+    DataFrame
+        `CELL_COLUMNS`. ``median``, over ``n`` units, of their iterations. A unit that was not
+        solved counts as its length; where a later epoch in its place would move the median,
+        ``censored`` is true and the median a lower bound. ``at_start`` units are excluded: their
+        untrained prompts were right already.
+    """
+    cells = pairs(store, protocol=protocol).groupby(
+        ["origin", "model", "regime", "task"], sort=False
+    )
+    rows = [[*key, *values] for key, rows in cells for values in _cell(rows)]
+    return pd.DataFrame(rows, columns=list(CELL_COLUMNS))
+
+
+def _cell(rows: pd.DataFrame) -> list[list[object]]:
+    """Last columns of `convergence`, without and with TSLoss, from the units of a cell."""
+    told = rows[~rows.solved_at_start.astype(bool)]
+    found: list[list[object]] = []
+    for method, column in (("ce", "standard"), ("tsloss", "tsloss")):
+        most = told[column].median()
+        least = np.minimum(told[column], told.length.astype(float)).median()
+        found.append([method, least, bool(least < most), len(told), len(rows) - len(told)])
+    return found
+
+
 def table3(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     """Table 3: epochs until every training problem is answered right, the paper's and ours.
 
@@ -247,11 +321,11 @@ def table3(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Text, for display. Columns: regime and task. Rows: where (``"paper"``, ``"here"``),
-        model (with the setting in brackets, if it is not the protocol's) and method. Our cells
-        are the medians of `convergence`, ``">E"`` where that is a lower bound; the row ``n``
-        counts the problems, and with ``+k at start`` those that untrained prompts solved. No
-        rows if there are no pairs of runs.
+        Text, for display. Columns: regime and task. Rows: where (``"paper"``, ``"here"``, and
+        ``"yours"`` for a user's own runs beside published ones), model and method. Our cells are
+        the medians of `convergence`, ``">E"`` where that is a lower bound; the row ``n`` counts the
+        units, and with ``+k at start`` those that untrained prompts solved. No rows if there are no
+        pairs of runs.
     """
     cells = convergence(store, protocol=protocol)
     columns = pd.MultiIndex.from_tuples(_columns(cells), names=["regime", "task"])
@@ -286,9 +360,10 @@ def _our_cells(cells: pd.DataFrame) -> dict[tuple[str, ...], str]:
     found: dict[tuple[str, ...], str] = {}
     for it in cells.itertuples():
         where = (str(it.regime), _task(str(it.task)))
-        found["here", _label(it), METHOD_NAMES[str(it.method)], *where] = _median(it)
+        whose = ("here" if it.origin == cells.origin.iloc[0] else "yours", str(it.model))
+        found[*whose, METHOD_NAMES[str(it.method)], *where] = _median(it)
         if it.method == "tsloss":  # the last of a cell, so that the count stands below both
-            found["here", _label(it), "n", *where] = _count(it)
+            found[*whose, "n", *where] = _count(it)
     return found
 
 
@@ -296,16 +371,12 @@ def _task(name: str) -> str:
     return TASK_NAMES.get(name, name)
 
 
-def _label(cell: Any) -> str:
-    return f"{cell.model} ({cell.setting})" if cell.setting else str(cell.model)
-
-
 def _median(cell: Any) -> str:
     return f"{'>' if cell.censored else ''}{cell.median:g}" if cell.n else MISSING
 
 
 def _count(cell: Any) -> str:
-    return f"{cell.n} +{cell.n_at_start} at start" if cell.n_at_start else str(cell.n)
+    return f"{cell.n} +{cell.at_start} at start" if cell.at_start else str(cell.n)
 
 
 TESTS_COLUMNS = (
@@ -314,59 +385,59 @@ TESTS_COLUMNS = (
 )
 
 
-def table3_tests(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
-    """Table 3 cell by cell: is a problem solved sooner with TSLoss, and what could be seen?
+def table3_tests(store: Store, *, protocol: str = "tuned", sustained: bool = False) -> pd.DataFrame:
+    """Table 3 cell by cell: is a unit solved sooner with TSLoss, and what could be seen?
 
     Parameters
     ----------
     store
-        Where the runs are.
+        Where the runs are; published ones, if there are any, and no others.
     protocol
         Of the pairs of runs, otherwise at its defaults.
+    sustained
+        Count to the first check from which the answer stays right, not to the first right one.
 
     Returns
     -------
     DataFrame
         `TESTS_COLUMNS`, one row a model, regime and task and, last, one of all together.
-        Over ``n`` problems or sets (medians over seeds): in how many TSLoss ``wins``, ``ties``,
-        ``losses``; of the ties, ``never`` that neither run solved; ``at_start`` are apart, since
-        every seed's untrained prompt solved them. The median ``ratio`` of iterations, of what
-        either run solves, with its bootstrap interval, the sign test's ``p`` (`paired_ratio`) and
-        the signed-rank test's (`signed_rank`), of cells with at least `FEWEST` units, each also
-        by Holm over these cells, and the share of
-        wins that as many pairs that differ ``shows`` with power 80 %.
+        Over ``n`` units: in how many TSLoss ``wins``, ``ties``, ``losses``; of the ties, ``never``
+        that neither run solved; ``at_start`` are excluded, since an untrained prompt solved them.
+        The median ``ratio`` of iterations, of what either run solves, with its bootstrap interval,
+        the sign test's ``p`` (`paired_ratio`) and the signed-rank test's (`signed_rank`), of cells
+        with at least `FEWEST` units, each also by Holm over these cells, and the share of wins that
+        as many pairs that differ ``shows`` with power 80 %.
     """
-    runs, topology, losses = load_evidence(store)
-    evidence = coded(Evidence(comparable(runs, protocol=protocol), topology, losses))
-    both = pairs_of(evidence, lambda_ts=1.0)
+    both = pairs(store, protocol=protocol)
+    both = both[both.origin == both.origin.iloc[0]] if len(both) else both
     if both.empty:
         return pd.DataFrame(columns=list(TESTS_COLUMNS))
-    units = iterations(evidence, lambda_ts=1.0).reset_index()
-    every = both[UNIT].drop_duplicates().groupby(["model", "regime", "task"]).size()
-    rows = []
-    for (model, regime, task), many in every.items():
-        here = (units.model == model) & (units.regime == regime) & (units.task == task)
-        rows.append([model, regime, task, *_tested(units[here], many - int(here.sum()))])
-    table = pd.DataFrame(rows, columns=list(TESTS_COLUMNS))
+    if sustained:
+        both = both.assign(standard=both.sustained_standard, tsloss=both.sustained_tsloss)
+    cells = both.groupby(["model", "regime", "task"], sort=False)
+    table = pd.DataFrame(
+        [[*key, *_tested(rows)] for key, rows in cells], columns=list(TESTS_COLUMNS)
+    )
     table = table.assign(p_holm=holm(table.p), p_rank_holm=holm(table.p_rank))
-    table = in_order(table, ["model", "regime", "task"])
     if len(table) > 1:
-        last = ["all", "", "", *_tested(units, int(every.sum()) - len(units))]
-        table.loc[len(table)] = pd.Series(last, TESTS_COLUMNS)
+        table.loc[len(table)] = pd.Series(["all", "", "", *_tested(both)], TESTS_COLUMNS)
     return table
 
 
-def _tested(cell: pd.DataFrame, at_start: int) -> list[Any]:
+def _tested(rows: pd.DataFrame) -> list[Any]:
     """Last columns of `table3_tests` for the units of a cell."""
-    never = cell.replace(np.inf, np.nan)
-    told = never[never[["ce", "ts"]].notna().any(axis=1)]
-    found = paired_ratio(told.ce, told.ts, cap=told.limit)
-    rank = signed_rank(told.ce, told.ts, cap=told.limit).p
+    cell = rows[~rows.solved_at_start.astype(bool)]
+    never = cell[["standard", "tsloss"]].replace(np.inf, np.nan)
+    told = never[never.notna().any(axis=1)]
+    cap = cell.length[told.index].astype(float)
+    found = paired_ratio(told.standard, told.tsloss, cap=cap)
+    rank = signed_rank(told.standard, told.tsloss, cap=cap).p
     neither = len(never) - len(told)
-    counts = [len(never), found.wins, found.ties + neither, found.losses, neither, at_start]
+    counts = [len(never), found.wins, found.ties + neither, found.losses, neither]
     p, rank = (found.p, rank) if len(never) >= FEWEST else (np.nan, np.nan)
     tests = [found.median_ratio, found.low, found.high, p, np.nan, rank, np.nan]
-    return [*counts, *tests, detectable_share(found.wins + found.losses)]
+    at_start = len(rows) - len(cell)
+    return [*counts, at_start, *tests, detectable_share(found.wins + found.losses)]
 
 
 # Table 4 -------------------------------------------------------------------------------------
@@ -402,12 +473,11 @@ def weighted(store: Store, *, protocol: str = "tuned", model: str = "") -> pd.Da
     DataFrame
         Rows of `tsp.records.load_runs`, none if all runs have one weight.
     """
-    runs = load_runs(store)
+    runs, length = deciding(load_runs(store))
     weights = reported("table4").lambda_ts.tolist()
-    runs = runs[runs.model.eq(model or DEFAULT) & runs.protocol.eq(protocol)]
-    runs = runs[runs.lambda_ts.isin(weights)]
-    runs = longest(at_defaults(runs[runs.method.isin(["ce", "tsloss"])], protocol=protocol))
-    known = runs.groupby([*STRATUM, "content", "seed"]).lambda_ts.transform("nunique")
+    runs = runs[runs.model.eq(model or DEFAULT) & runs.lambda_ts.isin(weights)]
+    runs = comparable(runs[runs.method.isin(["ce", "tsloss"])], protocol=protocol, length=length)
+    known = runs.groupby([*UNIT, "seed"]).lambda_ts.transform("nunique")
     return runs[known == known.max()] if runs.lambda_ts.nunique() > 1 else runs.iloc[:0]
 
 
@@ -415,8 +485,34 @@ def weighted(store: Store, *, protocol: str = "tuned", model: str = "") -> pd.Da
 
 
 def claims(store: Store) -> pd.DataFrame:
-    """Every claim of the paper with the verdict of the stored runs (`tsp.claims.evaluate`)."""
-    return rules.evaluate(*load_evidence(store), load_answers(store))
+    """Every claim of the paper with its verdict (`tsp.claims.evaluate`).
+
+    Published runs decide; a user's own runs stand beside them, in the columns ``own`` (verdict) and
+    ``own_n``. Where no run is published, the user's own decide.
+    """
+    runs, *others = load_evidence(store)
+    more = {"answers": load_answers(store), "variances": _variances(store, runs)}
+    found = [
+        rules.evaluate(chosen, *others, whole=length is not None, **more)
+        for chosen, length in by_origin(runs).values()
+    ]
+    return rules.beside(found[0], found[1] if len(found) > 1 else None)
+
+
+A_FEW = 100  # prompts that equation 13 is tried on
+
+
+def _variances(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
+    """Variances of the last Standard prompt of each unit that keeps one (`tsp.surrogate`)."""
+    chosen = comparable(deciding(runs)[0], protocol="tuned", length=None)
+    chosen = chosen[chosen.method == "ce"] if len(chosen) else chosen
+    clouds = []
+    for _, rows in chosen.groupby(UNIT, sort=False) if len(chosen) else ():
+        kept = [run for run in map(store.read, rows.id) if run.prompt_epochs]
+        clouds += [run.prompt(run.prompt_epochs[-1]).numpy() for run in kept[:1]]
+        if len(clouds) == A_FEW:
+            break
+    return surrogate(clouds)
 
 
 def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:
@@ -428,7 +524,18 @@ def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:
     table = table.map(lambda it: escape(it, quote=False) if isinstance(it, str) else it)
     table["why"] = table.why.str.replace(r"`([^`]*)`", r"<code>\1</code>", regex=True)
     names = {"statement": "claimed", "why": "measured", "verdict": "verdict", "n": "units"}
-    return table[[*names, "rule"]].rename(columns=names)
+    table["effect"] = [effect(row) for row in table.to_dict("records")]
+    return table[[*names, "effect", "rule"]].rename(columns=names)
+
+
+def effect(row: Mapping[Any, Any]) -> str:
+    """An effect with its interval and what the paper prints, in a few characters."""
+    if np.isnan(row["effect"]):
+        return MISSING
+    told = f"{row['effect']:.3g}"
+    if np.isfinite([row["low"], row["high"]]).all():
+        told += f" ({row['low']:.3g} to {row['high']:.3g})"
+    return told if np.isnan(row["printed"]) else f"{told}; printed {row['printed']:.3g}"
 
 
 def trained(store: Store) -> pd.DataFrame:
@@ -498,12 +605,12 @@ def _table3_text(cells: dict[str, pd.DataFrame]) -> list[str]:
         return []
     told = f"Table 3: epochs until every answer is right, {ARROW.join(SIDES)}; median over n "
     told += "problems or sets of ten; '>60' is more than 60"
-    apart = any(rows.n_at_start.any() for rows in cells.values())
+    apart = any(rows.at_start.any() for rows in cells.values())
     told += "; '+1' were right before training and are apart." if apart else "."
     parts = [
-        f"protocol {protocol}, {_label(next(ours.itertuples()))}\n{_cells_text(ours)}"
+        f"protocol {protocol}, {ours.model.iloc[0]}\n{_cells_text(ours)}"
         for protocol, rows in cells.items()
-        for _, ours in rows.groupby(["model", "setting"], sort=False)
+        for _, ours in rows[rows.origin == rows.origin.iloc[0]].groupby("model", sort=False)
     ]
     return [textwrap.fill(told, 80), *parts]
 
@@ -516,7 +623,7 @@ def _cells_text(cells: pd.DataFrame) -> str:
     rows[-1][:4] = ["regime", "task", "n", "here"]
     printed = _printed_cells()
     for (regime, task), cell in cells.groupby(["regime", "task"], sort=False):
-        n, at_start = int(cell.n.iloc[0]), int(cell.n_at_start.iloc[0])
+        n, at_start = int(cell.n.iloc[0]), int(cell.at_start.iloc[0])
         where = (str(regime), _task(str(task)))
         keys = [[("paper", title, side, *where) for side in SIDES] for title in titles]
         theirs = [ARROW.join(printed[it] for it in two if it in printed) for two in keys]

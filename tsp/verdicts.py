@@ -1,6 +1,6 @@
 """How a verdict follows from one number for each independent unit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -16,8 +16,82 @@ FEWEST = int(np.ceil(1 + np.log2(1 / ALPHA)))  # equal signs needed for p < ALPH
 POWER = 0.8
 SHUFFLES = 9_999
 
+READING = "numbers return, reading fails"
+"""The paper's own computation gives its numbers back, and what it reads from them does not hold."""
+
 Direction = Literal[1, -1]
 Interval = tuple[float, float]
+
+
+VERDICTS = (
+    "reproduced",
+    "partly",
+    READING,
+    "not reproduced",
+    "inconclusive",
+    "true by definition",
+    "not tested here",
+)
+FAMILIES = ("phenomenon", "table 2", "TSLoss", "weight", "published version")
+"""Claims whose tests are corrected together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A statement of the paper, the rule that decides it from independent runs, and its code.
+
+    Attributes
+    ----------
+    id
+        A name for tables and links.
+    source
+        Where the paper says it.
+    statement
+        What it says, in our words.
+    family
+        One of `FAMILIES`.
+    needs
+        The experiment whose runs decide it.
+    unit, estimand, decision
+        What counts once, which effect is estimated over units, and which result gives which
+        verdict.
+    judge
+        ``decision`` as code: `tsp.evidence.Evidence` to a verdict, None without runs.
+    margin
+        What the effect is held against, in words, where ``decision`` has such a margin.
+    protocol, length
+        Under which the deciding runs are trained, and how many epochs are read of them.
+    profile
+        The profile that is large enough to decide it.
+    model
+        The model it is about, where it is not the profile's.
+    """
+
+    id: str
+    source: str
+    statement: str
+    family: str
+    needs: str
+    unit: str
+    estimand: str
+    decision: str
+    judge: Callable[[Any], "Verdict | None"]
+    margin: str = ""
+    protocol: str = "tuned"
+    length: int = 100
+    profile: str = "full"
+    model: str = ""
+
+    @property
+    def rule(self) -> str:
+        """The whole rule as a reader sees it."""
+        return f"Unit: {self.unit}. Effect: {self.estimand}. {self.decision}"
+
+    @property
+    def command(self) -> str:
+        """What to type for the runs that decide the claim."""
+        model = f" --model {self.model}" if self.model else ""
+        return f"tsp sweep {self.needs} --profile {self.profile}{model}"
 
 
 @dataclass(frozen=True)
@@ -27,24 +101,28 @@ class Verdict:
     Attributes
     ----------
     verdict
-        One of `tsp.paper.VERDICTS`.
+        One of `VERDICTS`.
     n
         Independent units (problems, or sets of ten) behind it.
-    estimate, low, high
-        The quantity that the rule names and its 95 % interval; nan where there is none.
+    effect, low, high
+        The quantity that the rule names and its interval, simultaneous over the claim's family;
+        nan where there is none.
     why
         The numbers that the rule was applied to, in words, and what they could have shown.
     p
         Of the test that the rule names; nan where none was made.
+    printed
+        The effect that the paper prints; nan where it prints none.
     """
 
     verdict: str
     n: int
-    estimate: float
+    effect: float
     low: float
     high: float
     why: str
     p: float = np.nan
+    printed: float = np.nan
 
 
 def undecided(why: str, n: int = 0) -> Verdict:
@@ -129,21 +207,29 @@ def contrasts(differences: Mapping[str, Any]) -> pd.DataFrame:
     return table.assign(p_holm=holm(table.p))
 
 
-def judge_changes(changes: Sequence[float], *, claimed: Direction, alpha: float = ALPHA) -> Verdict:
+def judge_changes(
+    changes: Sequence[float],
+    *,
+    claimed: Direction,
+    alpha: float = ALPHA,
+    simultaneous: float = ALPHA,
+) -> Verdict:
     """Verdict on the direction in which a quantity changes, one value a unit.
 
-    The estimate is the median change, its interval from order statistics (nan below six units).
+    The effect is the median change, its interval from order statistics at 1 - ``simultaneous``
+    (nan where there are too few units for it).
     """
     x = np.asarray(changes, dtype=float)
     wins, losses = int((x * claimed > 0).sum()), int((x * claimed < 0).sum())
     verdict, why, p = judge_signs(wins, len(x) - wins - losses, losses, alpha=alpha)
-    return Verdict(verdict, len(x), float(np.median(x)), *median_interval(x), why, p)
+    interval = median_interval(x, simultaneous)
+    return Verdict(verdict, len(x), float(np.median(x)), *interval, why, p)
 
 
-def median_interval(values: Sequence[float] | np.ndarray) -> Interval:
-    """Order statistics that hold the median with at least 95 % confidence, or nan."""
+def median_interval(values: Sequence[float] | np.ndarray, alpha: float = ALPHA) -> Interval:
+    """Order statistics that hold the median with confidence 1 - alpha at least, or nan."""
     x = np.sort(np.asarray(values, dtype=float))
-    k = int(distributions.binom.ppf(ALPHA / 2, len(x), 0.5))
+    k = int(distributions.binom.ppf(alpha / 2, len(x), 0.5))
     return (float(x[k - 1]), float(x[-k])) if k else (np.nan, np.nan)
 
 
@@ -213,50 +299,88 @@ def _ranked(x: np.ndarray, y: np.ndarray, strata: np.ndarray) -> tuple[list[np.n
     return ranked, float(np.sqrt((ranked[0] ** 2).sum() * (ranked[1] ** 2).sum()))
 
 
-def judge_no_correlation(
-    x: np.ndarray, y: np.ndarray, *, strata: np.ndarray, small: float, alpha: float = ALPHA
-) -> Verdict:
-    """Verdict on "there is no correlation": the interval at 1 - alpha lies within +- small."""
-    if len(x) < FEWEST:
-        return undecided(f"{len(x)} units are too few for a correlation, it takes {FEWEST}", len(x))
+@dataclass(frozen=True)
+class Correlation:
+    """A rank correlation over units, with what its judges need.
+
+    Attributes
+    ----------
+    rho, p, low, high
+        `stratified_rho`, and Bonett and Wright's interval; ranks within strata leave one unit less
+        for every further stratum.
+    n
+        Units.
+    most
+        The largest size that so many solved and unsolved units allow.
+    why
+        All that in words.
+    """
+
+    rho: float
+    p: float
+    low: float
+    high: float
+    n: int
+    most: float
+    why: str
+
+
+def correlation(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    strata: np.ndarray,
+    sign: float = 1.0,
+    simultaneous: float = ALPHA,
+) -> Correlation:
+    """Correlate two quantities over units; ``sign`` is that of the claim."""
     rho, p = stratified_rho(x, y, strata)
     free = len(x) - len(np.unique(strata)) + 1
-    low, high = rho_interval(rho, free, alpha)
-    why = f"rho = {rho:.3f} over {len(x)} units, p = {p:.3g} by shuffling; interval at level "
-    why += f"{alpha:.2g}: {low:.2f} to {high:.2f}"
-    verdict = "not reproduced" if p < alpha else "inconclusive"
-    if -small < low and high < small:
+    low, high = rho_interval(rho, free, simultaneous)
+    most = attainable_rho(x, y, strata, sign=sign)
+    why = f"across {len(x)} units rho = {rho:.3f} ({low:.2f} to {high:.2f}), p = {p:.3g} by "
+    why += f"shuffling; attainable with so many solved: {most:.2f}; so many show a rho of "
+    why += f"{detectable_rho(free, alpha=simultaneous, power=POWER):.2f} or more at level "
+    why += f"{simultaneous:.2g} with power {POWER:.0%}"
+    return Correlation(rho, p, low, high, len(x), most, why)
+
+
+def judge_no_correlation(found: Correlation, *, small: float, alpha: float = ALPHA) -> Verdict:
+    """Verdict on "there is no correlation": the interval lies within +- small."""
+    verdict = "not reproduced" if found.p < alpha else "inconclusive"
+    if -small < found.low and found.high < small:
         verdict = "reproduced"
-    return Verdict(verdict, len(x), rho, *rho_interval(rho, free), why, p)
+    return Verdict(verdict, found.n, found.rho, found.low, found.high, found.why, found.p)
 
 
 def judge_correlation(
-    x: np.ndarray, y: np.ndarray, *, strata: np.ndarray, printed: float, alpha: float = ALPHA
+    found: Correlation, *, printed: float, pooled: float, alpha: float = ALPHA
 ) -> Verdict:
-    """Verdict on a correlation of the sign, and at least half the size, that the paper prints.
+    """Verdict on a correlation that the paper prints.
 
-    The interval is Bonett and Wright's for Spearman's rho, at 95 %; the one that speaks against
-    the claim is at 1 - alpha. Ranks within strata leave one unit less for every further stratum.
+    Parameters
+    ----------
+    found
+        Across units.
+    printed
+        The paper's, over snapshots.
+    pooled
+        Ours over snapshots.
+    alpha
+        What p must be below.
     """
-    if len(x) < FEWEST:
-        return undecided(f"{len(x)} units are too few for a correlation, it takes {FEWEST}", len(x))
     claimed = float(np.sign(printed))
-    rho, p = stratified_rho(x, y, strata)
-    free = len(x) - len(np.unique(strata)) + 1
-    low, high = rho_interval(rho, free)
-    widest = rho_interval(rho, free, alpha)
-    furthest = widest[1] if claimed > 0 else -widest[0]
-    most = attainable_rho(x, y, strata, sign=claimed)
-    why = f"rho = {rho:.3f} over {len(x)} units (printed: {printed}), p = {p:.3g} by "
-    why += f"shuffling; attainable with so many solved: {most:.2f}"
-    shows = detectable_rho(free, alpha=alpha, power=POWER)
-    why += f"; so many show a rho of {shows:.2f} or more at level {alpha:.2g} "
-    why += f"with power {POWER:.0%}"
-    if p < alpha and rho * claimed > 0:
-        return Verdict("reproduced", len(x), rho, low, high, why, p)
-    against = furthest < min(abs(printed), most) / 2
-    verdict = "not reproduced" if p < alpha or against else "inconclusive"
-    return Verdict(verdict, len(x), rho, low, high, why, p)
+    size = min(abs(printed), found.most)
+    furthest = found.high if claimed > 0 else -found.low
+    excluded = furthest < size
+    if found.p < alpha and found.rho * claimed > 0:
+        verdict = "partly" if excluded else "reproduced"
+    elif excluded or found.p < alpha:
+        verdict = READING if pooled * claimed >= abs(printed) / 2 else "not reproduced"
+    else:
+        verdict = "inconclusive"
+    why = f"{found.why}; over snapshots, early against late, rho = {pooled:.3f}"
+    return Verdict(verdict, found.n, found.rho, found.low, found.high, why, found.p, printed)
 
 
 def _centred_ranks(values: np.ndarray, strata: np.ndarray) -> np.ndarray:
