@@ -9,11 +9,12 @@ import torch
 
 from tests.conftest import spec
 from tsp import budget, sweep
+from tsp.claims import CLAIMS
 from tsp.errors import InputError
 from tsp.experiments import EXPERIMENTS, PROFILES, experiment_specs
 from tsp.finding import find_or_train
 from tsp.models import DEFAULT
-from tsp.paper import CLAIMS, MAIN_TASKS
+from tsp.paper import MAIN_TASKS
 from tsp.paths import data_dir
 from tsp.runs import Store
 from tsp.spec import METHODS

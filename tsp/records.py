@@ -27,6 +27,7 @@ TASK_NAMES = {
     "bbh": "BBH",
     "hotpotqa": "HotpotQA",
 }
+ORIGINS = ("published", "own")
 PROTOCOL_ORDER = ("tuned", "paper", "released")
 ANSWER_COLUMNS = (
     *("id", "model", "task", "source", "row", "sha256"),
@@ -202,8 +203,8 @@ def _table(store: Store, runs: Sequence[Run], name: str, columns: Sequence[str] 
 
 
 def in_order(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Sort by columns; protocols, regimes and tasks not by name but in the order of the book."""
-    names = [*PROTOCOL_ORDER, *REGIMES, *TASK_NAMES]
+    """Sort by columns; origins, protocols, regimes and tasks in the order of the book."""
+    names = [*ORIGINS, *PROTOCOL_ORDER, *REGIMES, *TASK_NAMES]
     rank = {name: f"{number:02}" for number, name in enumerate(names)}
     return rows.sort_values(columns, key=lambda it: it.replace(rank), ignore_index=True)
 
