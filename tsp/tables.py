@@ -69,6 +69,7 @@ METHOD_NAMES = {
     "l2": "+L2",
     "pairwise": "+Pairwise",
     "persistence": "+Persistence",
+    "sham": "+Sham",
 }
 GROUPS = ("answers", "halves")
 TABLE2_COLUMNS = (
