@@ -750,7 +750,7 @@ glue("runs-in-store", len(store.ids()), display=False)
 glue("models", " and ".join(sorted(set(store.frame().model))), display=False)
 glue(
     "claims-decided",
-    int(judged.verdict.isin(["reproduced", "partly", "not reproduced"]).sum()),
+    int((~judged.verdict.isin(["inconclusive", "not tested here"])).sum()),
     display=False,
 )
 glue("claims", len(judged), display=False)
