@@ -838,7 +838,7 @@ def seed_answers() -> Path:
     from tsp.records import ANSWER_COLUMNS
 
     path = _shelf() / "answers.parquet"
-    row = {"row": 0, "longest": 5, "score": 1.0, "correct": True}
+    row = {"row": 0, "longest": 5, "score": 1.0, "correct": True, "ce": 1.0, "target_tokens": 2}
     pd.DataFrame([dict.fromkeys(ANSWER_COLUMNS, "x") | row] * 3).to_parquet(path, index=False)
     return path
 
