@@ -741,6 +741,7 @@ assert np.isclose(summarize(simplex).persistence_entropy[0], log(11))
 judged = tables.claims(store)  # for the front page
 for claim in judged.itertuples():
     first, *more = claim.why.split("; ")
+    first += f" (protocol {claim.protocol})" if claim.protocol != "tuned" and claim.n else ""
     glue(f"verdict-{claim.id}", claim.verdict, display=False)
     glue(f"found-{claim.id}", first, display=False)
     start = "divided by the mean distance it is "

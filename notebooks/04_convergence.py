@@ -56,12 +56,14 @@ from tsp.finding import find_together
 from tsp.pages import FORMATS, as_text, comparison, interval, missing, table
 from tsp.paper import reported
 from tsp.protocols import PAPER
+from tsp.records import deciding, load_losses, load_runs, load_topology
 from tsp.runs import Store
 from tsp.spec import RunSpec
 from tsp.stats import paired_ratio
-from tsp.studies import noise_floor, study
+from tsp.studies import at_last, at_solve, noise_floor, study
 from tsp.tables import TASK_NAMES
-from tsp.verdicts import FEWEST, contrasts
+from tsp.units import units
+from tsp.verdicts import FEWEST, contrasts, median_interval
 
 figures.style()
 NARROW = {"selector": "th, td", "props": "padding: 0.3em 0.5em"}
@@ -311,8 +313,61 @@ shammed = len(arms) > 0 and arms.arm.str.startswith("sham").any()
 table(comparison(arms), FORMATS) if shammed else missing("tsp sweep sham --profile full")
 
 # %% [markdown]
-# TSLoss's direction matters for speed if the interval of its ratio to the sham excludes 1. When a run is first is not evidence
-# for its loss, as long as a meaningless push of the same size does the same.
+# TSLoss's direction matters for speed if the interval of its ratio to the sham excludes 1. That a run is first is no evidence
+# for its loss as long as a meaningless push of the same size does the same.
+#
+# ## When TSLoss acts
+#
+# The two gradients say when. While a problem is unsolved the cross-entropy pulls hard, and TSLoss at weight 1 is a small part of the
+# force; once the answer is right little is left of the cross-entropy. So loops at the first right check, and loops at the end:
+
+# %% tags=["remove-cell"]
+mine, length = deciding(load_runs(store))
+topology = load_topology(store)
+chosen = units(mine, protocol=protocol, length=length)
+solve, end = pd.DataFrame(), pd.DataFrame()
+share = {"before": np.nan, "after": np.nan}
+if len(chosen):
+    solve = at_solve(chosen, topology, mine, "h1_count")
+    end = at_last(chosen, topology, "h1_count", length=length).loc[solve.index]
+    treated = mine[mine.id.isin({it for ids in chosen.ids[chosen.arm == "tsloss"] for it in ids})]
+    steps = load_losses(store).merge(treated[["id", "solved_epoch"]].dropna(), on="id")
+    steps = steps[steps.grad_ce > 0].assign(share=lambda it: it.grad_ts / it.grad_ce)
+    early = steps.epoch <= steps.solved_epoch
+    for part, rows in (("before", steps[early]), ("after", steps[~early])):
+        share[part] = float(rows.groupby("id").share.median().median())
+for part, value in share.items():
+    glue(f"share-{part}", value, display=False)
+
+# %% tags=["hide-input"]
+rows = {
+    "at the first right check": solve,
+    "at the last check": end,
+}
+loops = pd.DataFrame(
+    {
+        name: {
+            "units": len(found),
+            "Standard": found.ce.median(),
+            "+TSLoss": found.tsloss.median(),
+            "difference": interval(
+                (found.tsloss - found.ce).median(),
+                *median_interval(found.tsloss - found.ce),
+                digits=1,
+            ),
+        }
+        for name, found in rows.items()
+        if len(found)
+    }
+).T
+formats = {"units": "{:.0f}", "Standard": "{:.1f}", "+TSLoss": "{:.1f}"}
+table(loops, formats) if len(loops) else missing("tsp sweep table3 --profile full")
+
+# %% [markdown]
+# Medians over units that both solve, with the interval from order statistics. Until the first right answer TSLoss's gradient is
+# {glue:text}`share-before:.1%` as long as the cross-entropy's (median over runs of the median over epochs), afterwards
+# {glue:text}`share-after:.0%`. TSLoss hardly touches the way to the answer; it reshapes the cloud afterwards, and what it does then
+# is to bring loops back.
 #
 # ## One pair from inside
 #

@@ -130,6 +130,20 @@ def at_last(
     return table.assign(value=values).set_index([*UNIT, "arm"]).value.unstack("arm")
 
 
+def at_solve(
+    table: pd.DataFrame, topology: pd.DataFrame, runs: pd.DataFrame, feature: str
+) -> pd.DataFrame:
+    """Return a summary at the first right check, one row a unit of the table, a column an arm.
+
+    Only of units that all arms solve; ``runs`` as `tsp.records.load_runs` gives them.
+    """
+    told = table[~table.solved_at_start.astype(bool) & np.isfinite(table.iterations.astype(float))]
+    rows = topology.merge(runs[["id", "solved_epoch"]], on="id")
+    there = rows[rows.epoch == rows.solved_epoch].drop_duplicates("id").set_index("id")[feature]
+    values = [float(there.reindex(list(ids)).median()) for ids in told.ids]
+    return told.assign(value=values).set_index([*UNIT, "arm"]).value.unstack("arm").dropna()
+
+
 def _arms(runs: pd.DataFrame, fields: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Arms by name: those of the problems and seeds that have the most."""
     columns = ["method", "lambda_ts", *fields]
