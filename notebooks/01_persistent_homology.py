@@ -741,6 +741,7 @@ assert np.isclose(summarize(simplex).persistence_entropy[0], log(11))
 judged = tables.claims(store)  # for the front page
 for claim in judged.itertuples():
     first, *more = claim.why.split("; ")
+    first += f" (protocol {claim.protocol})" if claim.protocol != "tuned" and claim.n else ""
     glue(f"verdict-{claim.id}", claim.verdict, display=False)
     glue(f"found-{claim.id}", first, display=False)
     start = "divided by the mean distance it is "
@@ -750,7 +751,7 @@ glue("runs-in-store", len(store.ids()), display=False)
 glue("models", " and ".join(sorted(set(store.frame().model))), display=False)
 glue(
     "claims-decided",
-    int(judged.verdict.isin(["reproduced", "partly", "not reproduced"]).sum()),
+    int((~judged.verdict.isin(["inconclusive", "not tested here"])).sum()),
     display=False,
 )
 glue("claims", len(judged), display=False)

@@ -54,10 +54,11 @@ from matplotlib.ticker import LogFormatter
 from myst_nb import glue
 
 from tsp import figures, tables
+from tsp.claims import CLAIMS
 from tsp.figures import DIMENSION_COLORS
 from tsp.finding import find_together
 from tsp.pages import as_text, interval, table
-from tsp.paper import CLAIMS, reported
+from tsp.paper import reported
 from tsp.runs import Store
 from tsp.spec import RunSpec
 from tsp.stats import mann_whitney, rho_from_u, spearman
@@ -640,25 +641,14 @@ print("loops per point:", ", ".join(f"{x:.2f}" for x in per_point))
 #
 # ## Claimed, measured, verdict
 #
-# Each claim has a rule, and is decided from independent units: one problem, or one set of ten. It takes at least
-# {glue:text}`fewest:d` units that agree to decide a claim about direction, and more after Holm (each verdict says how
-# many), so that a store with few problems leaves most open; `tsp sweep phenomenon --profile full` makes more. The first
-# version of each rule was committed before a verdict was computed from any published run. Reviews then corrected rules
-# (two-sided tests, Holm's level, blocks) while these runs came in; computed on the same runs, the last of these
-# corrections changed no verdict, and none was made since all six data sets are in.
+# Each claim has a rule ({doc}`19_rules`), and is decided from units: one problem, or one set of ten. All units of a seed start
+# from one and the same first prompt, so a small p is about problems, given that start. It takes at least
+# {glue:text}`fewest:d` units that agree to decide a claim about direction, and more after Holm within the family.
 
 # %% tags=["hide-input"]
-of_chapter = [claim.id for claim in CLAIMS if claim.needs == "phenomenon"]
+of_chapter = [claim.id for claim in CLAIMS if claim.family in ("phenomenon", "table 2")]
 verdicts = tables.chapter_claims(store, of_chapter)
-shown = verdicts.drop(columns="rule")
-shown.style.hide(axis="index").set_table_attributes('class="table stacked"')
-
-# %% [markdown]
-# The rules:
-
-# %% tags=["hide-cell"]
-rules = verdicts[["claimed", "rule"]].style.hide(axis="index")
-rules.set_table_attributes('class="table stacked"')
+verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')
 
 # %% [markdown]
 # What these runs can show: how one small model behaves ({glue:text}`model`: {glue:text}`model-note`), on

@@ -50,16 +50,20 @@ from matplotlib.ticker import LogFormatter
 from myst_nb import glue
 
 from tsp import figures, tables
+from tsp.claims import CLAIMS
 from tsp.figures import METHOD_COLORS, METHOD_NAMES
 from tsp.finding import find_together
-from tsp.pages import as_text, interval, missing, table
-from tsp.paper import CLAIMS, reported
+from tsp.pages import FORMATS, as_text, comparison, interval, missing, table
+from tsp.paper import reported
 from tsp.protocols import PAPER
+from tsp.records import deciding, load_losses, load_runs, load_topology
 from tsp.runs import Store
 from tsp.spec import RunSpec
 from tsp.stats import paired_ratio
+from tsp.studies import at_last, at_solve, noise_floor, study
 from tsp.tables import TASK_NAMES
-from tsp.verdicts import FEWEST
+from tsp.units import units
+from tsp.verdicts import FEWEST, contrasts, median_interval
 
 figures.style()
 NARROW = {"selector": "th, td", "props": "padding: 0.3em 0.5em"}
@@ -156,101 +160,214 @@ glue("paper-half-most", int(halved.ce.max()), display=False)
 # from a count of {glue:text}`paper-half-most:d` or less. And the cells are not independent: one set of
 # problems, three models, one initialisation scheme. (Ours share an initial prompt per seed.)
 #
-# Is the difference more than chance, cell by cell? A unit is a problem or a set, the median over its seeds; *never*
-# counts those that neither run solves, which are ties; those that an untrained prompt answers are left out (*start*).
-# The ratio of epochs comes with a bootstrap interval over problems; p is the exact sign test's, then Wilcoxon's
-# signed-rank test's {cite}`wilcoxon1945individual` on log ratios, then the first after Holm over the cells
-# {cite}`holm1979simple`. The last column is the share of wins that as many pairs that differ would have shown with a
+# Is the difference more than chance, cell by cell? A unit is one problem or one set of ten; its value is the median over an
+# odd number of seeds, and an unsolved run ranks last. *Never* counts units that neither run solves, which are ties; those that
+# an untrained prompt answers are excluded (*start*). The ratio of epochs comes with a bootstrap interval over units; p is the
+# exact sign test's, then Wilcoxon's signed-rank test's {cite}`wilcoxon1945individual` on log ratios, each also after Holm over
+# the cells {cite}`holm1979simple`. The last column is the share of wins that as many units that differ would have shown with a
 # power of 80 %: a cell with a dash could not have shown anything.
 
 # %% tags=["hide-input"]
 tested = tables.table3_tests(store, protocol=protocol)
-shown = {
-    "n": tested.n,
-    "sooner": tested.wins,
-    "same": tested.ties,
-    "later": tested.losses,
-    "never": tested.never,
-    "start": tested.at_start,
-    "ratio": [interval(*it) for it in zip(tested.ratio, tested.low, tested.high, strict=True)],
-    "p": tested.p,
-    "p (Holm)": tested.p_holm,
-    "p (ranks)": tested.p_rank,
-    "ranks (Holm)": tested.p_rank_holm,
-    "shows": tested.shows,
-}
-names = tested.model + ", " + tested.task.replace(TASK_NAMES) + " " + tested.regime
-shown = pd.DataFrame(shown).set_axis(names.str.strip(", "))
+
+
+def as_shown(tested):
+    """The columns of a table of tests."""
+    shown = {
+        "n": tested.n,
+        "sooner": tested.wins,
+        "same": tested.ties,
+        "later": tested.losses,
+        "never": tested.never,
+        "start": tested.at_start,
+        "ratio": [interval(*it) for it in zip(tested.ratio, tested.low, tested.high, strict=True)],
+        "p": tested.p,
+        "p (Holm)": tested.p_holm,
+        "p (ranks)": tested.p_rank,
+        "ranks (Holm)": tested.p_rank_holm,
+        "shows": tested.shows,
+    }
+    names = tested.model + ", " + tested.task.replace(TASK_NAMES) + " " + tested.regime
+    return pd.DataFrame(shown).set_axis(names.str.strip(", "))
+
+
 small = dict.fromkeys(("p", "p (Holm)", "p (ranks)", "ranks (Holm)"), "{:.2g}")
-table(shown, small | {"shows": "{:.0%}"}) if len(shown) else missing("tsp sweep table3")
+small |= {"shows": "{:.0%}"}
+table(as_shown(tested), small) if len(tested) else missing("tsp sweep table3")
 
 # %% [markdown]
-# ## Pair by pair
+# ## Unit by unit
 #
-# Our pairs start from the same initial prompt and see the problems in the same order; they differ in
+# The two runs of a unit start from the same initial prompt and see the problems in the same order; they differ in
 # TSLoss alone.
 
-# %% mystnb={"image": {"alt": "One row for each pair of runs: a grey dot at the epoch at which the run without TSLoss was all right and a green dot for the run with it, joined by a line. Open triangles at the right end are runs that never were."}, "figure": {"caption": "First epoch with all answers right, a row a pair: grey Standard, green +TSLoss. An open triangle is a run that had not arrived when training ended.", "name": "fig-pairs"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "A scatter plot: iterations without TSLoss across, with TSLoss upwards, one symbol a unit, coloured by data set. The points lie on both sides of the diagonal. Triangles at the edges are runs that never arrived."}, "figure": {"caption": "First epoch with all answers right, one symbol a unit: Standard across, +TSLoss upwards. Below the diagonal TSLoss is sooner. The dashed line is the median ratio that the paper's Table 3 prints. Triangles: not solved within the epochs read.", "name": "fig-pairs"}} tags=["hide-input"]
 both = tables.pairs(store, protocol=protocol)
-last = both.problem + both.regime.map({"single": 0, "multi": 9})
-numbers = both.problem.astype(str).where(
-    both.regime == "single", both.problem.astype(str) + "–" + last.astype(str)
-)
-names = both.task.replace(TASK_NAMES) + " #" + numbers
-both["name"] = names.where(both.seed == 0, names + ", seed " + both.seed.astype(str))
-
-fig, ax = plt.subplots(figsize=(7.2, 1 + 0.32 * len(both)), layout="constrained")
-for row, it in enumerate(both.itertuples()):
-    ends = {"ce": it.standard, "tsloss": it.tsloss}
-    reach = np.nan_to_num([it.standard, it.tsloss], nan=it.cap)
-    ax.hlines(row, *reach, color="0.75", lw=2, zorder=1)
-    for (method, epoch), x, shift in zip(ends.items(), reach, (-0.12, 0.12), strict=True):
-        color = METHOD_COLORS[method]
-        look = (
-            {"marker": ">", "color": "none"} if np.isnan(epoch) else {"marker": "o", "color": color}
-        )
-        ax.scatter(x, row + shift, s=45, edgecolor=color, zorder=2, **look)
-for method in pair:
-    ax.scatter([], [], s=45, color=METHOD_COLORS[method], label=METHOD_NAMES[method])
-ax.set(yticks=range(len(both)), yticklabels=both.name, ylim=(len(both) - 0.5, -0.5))
-ax.set(xlabel="epoch", xlim=(0, 1.05 * both.cap.max()))
-ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+both = both[both.origin == both.origin.iloc[0]] if len(both) else both
+trained = both[~both.solved_at_start.astype(bool)]
+fig, ax = plt.subplots(figsize=(5.4, 5.4), layout="constrained")
+edge = float(trained.length.max()) if len(trained) else 1.0
+for name, rows in trained.groupby("task", sort=False):
+    x, y = (np.minimum(rows[side].astype(float), edge) for side in ("standard", "tsloss"))
+    never = np.isinf(rows[["standard", "tsloss"]].astype(float)).any(axis=1)
+    (dots,) = ax.plot(x[~never], y[~never], "o", alpha=0.7, label=TASK_NAMES[name])
+    ax.plot(x[never], y[never], "^", color=dots.get_color())
+line = np.array([1.0, edge * 1.1])
+ax.plot(line, line, color="0.5", lw=1)
+ax.plot(line, line * of_paper.median_ratio, color="0.5", lw=1, ls="--", label="printed ratio")
+ax.set(xscale="log", yscale="log", xlabel="epochs, Standard", ylabel="epochs, +TSLoss")
+ax.xaxis.set_major_formatter("{x:g}")
+ax.yaxis.set_major_formatter("{x:g}")
+ax.legend()
 sns.despine(fig)
 
 # %% tags=["remove-cell"]
-told = both[~both.solved_at_start].fillna({"standard": np.inf, "tsloss": np.inf})
-unit = ["model", "setting", "regime", "task", "content"]
-units = told.groupby(unit)[["standard", "tsloss", "cap"]].median().replace(np.inf, np.nan)
-result = paired_ratio(units.standard, units.tsloss, cap=units.cap)
-neither = int(units[["standard", "tsloss"]].isna().all(axis=1).sum())
-for name, value in result._asdict().items():
-    glue(f"pairs-{name.replace('_', '-')}", value, display=False)
-glue("neither", neither, display=False)
+none = pd.Series(0, index=tested.columns)
+for name, found in (
+    ("first", tested),
+    ("stays", tables.table3_tests(store, protocol=protocol, sustained=True)),
+):
+    every = found.iloc[-1] if len(found) else none
+    for column in ("n", "wins", "ties", "losses", "never"):
+        glue(f"{name}-{column}", int(every[column]), display=False)
+    for column in ("ratio", "low", "high", "p"):
+        glue(f"{name}-{column}", float(every[column]), display=False)
+sides = trained[["standard", "tsloss"]].astype(float)
 glue("at-start", int(both.solved_at_start.sum()), display=False)
-glue("censored", int(units[["standard", "tsloss"]].isna().sum().sum()), display=False)
+glue("censored", int(np.isinf(sides).sum().sum()), display=False)
 glue("fewest", FEWEST, display=False)
-glue("least-p", 2.0 ** min(0, 1 - result.wins - result.losses), display=False)
 
 # %% [markdown]
-# Over {glue:text}`pairs-n:d` problems or sets (medians over seeds; pairs solved before training are left
-# out, {glue:text}`at-start:d` here) TSLoss is sooner in {glue:text}`pairs-wins:d` and later in
-# {glue:text}`pairs-losses:d`; even in {glue:text}`pairs-ties:d`, counting {glue:text}`neither:d` where
-# neither arrived. The median ratio is {glue:text}`pairs-median-ratio:.2f` (95 % bootstrap interval
-# {glue:text}`pairs-low:.2f` to {glue:text}`pairs-high:.2f`); the sign test gives $p$ =
-# {glue:text}`pairs-p:.2g`.
+# Over {glue:text}`first-n:d` units ({glue:text}`at-start:d` more are solved before training and excluded) TSLoss is sooner in
+# {glue:text}`first-wins:d`, the same in {glue:text}`first-ties:d` and later in {glue:text}`first-losses:d`. The median ratio is
+# {glue:text}`first-ratio:.2f` (95 % bootstrap interval {glue:text}`first-low:.2f` to {glue:text}`first-high:.2f`); the sign test
+# gives $p$ = {glue:text}`first-p:.2g`. A first right answer is often lost again at the next check. Counted to the first check
+# from which the answer stays right, TSLoss is sooner in {glue:text}`stays-wins:d`, the same in {glue:text}`stays-ties:d` and
+# later in {glue:text}`stays-losses:d`, with a median ratio of {glue:text}`stays-ratio:.2f` ({glue:text}`stays-low:.2f` to
+# {glue:text}`stays-high:.2f`).
 #
 # How to read that:
 #
-# - **Censoring.** {glue:text}`censored:d` of the medians behind these numbers never arrived. Such a run
-#   needs *more* than its cap, no one knows how much more. To leave it out would drop exactly the slow
-#   ones; to count it at the cap understates it. The sign of a pair is known as soon as one of the two
-#   arrives, so the test uses signs. The ratio counts a censored run at its cap and is drawn towards 1 by
-#   it.
-# - **Power.** With {glue:text}`fewest:d` pairs that all point one way a sign test reaches $p < 0.05$, not
-#   with fewer. With the pairs that differ here the least $p$ possible is {glue:text}`least-p:.2g`.
-# - **Drift.** Training is a sensitive process. By {doc}`03_tsloss` TSLoss begins as a tiny part of the
-#   force; a push of that size in a random direction would also make two runs part, and one of the two
-#   would be first. A pair is evidence for TSLoss only with many others.
+# - **A null can be firm.** An interval that lies within ±10 % of 1, or above the ratio that the paper prints, does not leave the
+#   question open: it says that the printed effect is not there.
+# - **Censoring.** {glue:text}`censored:d` of the values behind these numbers never arrived. Such a run needs *more* than
+#   its length; no one knows how much more. To leave it out would drop exactly the slow ones; to count it at its length
+#   understates it. The sign of a pair is known as soon as one of the two arrives, so the test uses signs. The ratio counts an
+#   unsolved run at its length and is drawn towards 1 by it.
+# - **Power.** With {glue:text}`fewest:d` units that all point one way a sign test reaches $p < 0.05$, not with fewer.
+#
+# ## The noise floor
+#
+# Training is a sensitive process: two runs that differ in anything drift apart, and one of them is first. How far does a
+# difference without any meaning go? The experiment `rounding` computes the same Standard run in other ways, in the
+# other precision, with another number of threads, and alone instead of in a bank. Nothing but rounding differs.
+
+# %% mystnb={"image": {"alt": "For each unit the absolute difference in iterations from the planned run: grey dots for other ways of computing the same run, a green dot for TSLoss."}, "figure": {"caption": "How far iterations move: a row a unit. Grey: the same Standard run computed in another way; green: with TSLoss.", "name": "fig-noise"}} tags=["hide-input"]
+floor = noise_floor(store, protocol=protocol)
+if len(floor):
+    fig, ax = plt.subplots(figsize=(7.2, 1 + 0.28 * len(floor)), layout="constrained")
+    ranked = floor.sort_values("floor").reset_index()
+    for marker, name in zip("os^", ("precision", "threads", "bank"), strict=True):
+        ax.plot(ranked[name], ranked.index, marker, color="0.6", label=f"other {name}")
+    ax.plot(ranked.tsloss, ranked.index, "D", color=METHOD_COLORS["tsloss"], label="TSLoss")
+    ax.set(xlabel="epochs from the planned Standard run", yticks=[], ylabel="unit")
+    ax.legend()
+    sns.despine(fig)
+    shown = fig
+    plt.close(fig)
+else:
+    shown = missing("tsp sweep rounding --profile full")
+shown
+
+# %% tags=["remove-cell"]
+told = "No unit has been trained in every way yet, so the floor is not known here."
+if len(floor):
+    beyond = contrasts({"tsloss": floor.tsloss - floor.floor}).iloc[0]
+    told = (
+        f"Over {len(floor)} units rounding alone moves the iterations by a median of "
+        f"{floor.floor.median():.1f} epochs, TSLoss by {floor.tsloss.median():.1f}. TSLoss moves them by more than the "
+        f"unit's own floor in {beyond.above} units and by less in {beyond.below} (sign test, p = {beyond.p:.2g})."
+    )
+glue("floor-told", told, display=False)
+
+# %% [markdown]
+# {glue:text}`floor-told`
+#
+# ## A push that means nothing
+#
+# By {doc}`03_tsloss` TSLoss begins as a tiny part of the force. The sham of the experiment `sham` has everything of TSLoss's
+# gradient but its meaning: its $d$ coordinates are permuted and their signs flipped, in the same way at every step, so that its
+# length, the angles between its rows and its steadiness remain. Base: the sham.
+
+# %% tags=["hide-input"]
+arms = study(
+    store,
+    [],
+    base={"method": "sham", "lambda_ts": 1.0},
+    methods=("ce", "tsloss", "sham"),
+    protocol=protocol,
+    model=model,
+    seeds=(1,),
+)
+shammed = len(arms) > 0 and arms.arm.str.startswith("sham").any()
+table(comparison(arms), FORMATS) if shammed else missing("tsp sweep sham --profile full")
+
+# %% [markdown]
+# TSLoss's direction matters for speed if the interval of its ratio to the sham excludes 1. That a run is first is no evidence
+# for its loss as long as a meaningless push of the same size does the same.
+#
+# ## When TSLoss acts
+#
+# The two gradients say when. While a problem is unsolved the cross-entropy pulls hard, and TSLoss at weight 1 is a small part of the
+# force; once the answer is right little is left of the cross-entropy. So loops at the first right check, and loops at the end:
+
+# %% tags=["remove-cell"]
+mine, length = deciding(load_runs(store))
+topology = load_topology(store)
+chosen = units(mine, protocol=protocol, length=length)
+solve, end = pd.DataFrame(), pd.DataFrame()
+share = {"before": np.nan, "after": np.nan}
+if len(chosen):
+    solve = at_solve(chosen, topology, mine, "h1_count")
+    end = at_last(chosen, topology, "h1_count", length=length).loc[solve.index]
+    treated = mine[mine.id.isin({it for ids in chosen.ids[chosen.arm == "tsloss"] for it in ids})]
+    steps = load_losses(store).merge(treated[["id", "solved_epoch"]].dropna(), on="id")
+    steps = steps[steps.grad_ce > 0].assign(share=lambda it: it.grad_ts / it.grad_ce)
+    early = steps.epoch <= steps.solved_epoch
+    for part, rows in (("before", steps[early]), ("after", steps[~early])):
+        share[part] = float(rows.groupby("id").share.median().median())
+for part, value in share.items():
+    glue(f"share-{part}", value, display=False)
+
+# %% tags=["hide-input"]
+rows = {
+    "at the first right check": solve,
+    "at the last check": end,
+}
+loops = pd.DataFrame(
+    {
+        name: {
+            "units": len(found),
+            "Standard": found.ce.median(),
+            "+TSLoss": found.tsloss.median(),
+            "difference": interval(
+                (found.tsloss - found.ce).median(),
+                *median_interval(found.tsloss - found.ce),
+                digits=1,
+            ),
+        }
+        for name, found in rows.items()
+        if len(found)
+    }
+).T
+formats = {"units": "{:.0f}", "Standard": "{:.1f}", "+TSLoss": "{:.1f}"}
+table(loops, formats) if len(loops) else missing("tsp sweep table3 --profile full")
+
+# %% [markdown]
+# Medians over units that both solve, with the interval from order statistics. Until the first right answer TSLoss's gradient is
+# {glue:text}`share-before:.1%` as long as the cross-entropy's (median over runs of the median over epochs), afterwards
+# {glue:text}`share-after:.0%`. TSLoss hardly touches the way to the answer; it reshapes the cloud afterwards, and what it does then
+# is to bring loops back.
 #
 # ## One pair from inside
 #
@@ -489,20 +606,12 @@ for problems in (1, 10):
 #
 # ## Claimed, measured, verdict
 #
-# Units are problems or sets of ten, not runs. When the rules were written is said in {doc}`02_phenomenon`.
+# The rules, and what changed in them, are in {doc}`19_rules`.
 
 # %% tags=["hide-input"]
 of_chapter = [claim.id for claim in CLAIMS if claim.needs in ("table3", "figure5")]
 verdicts = tables.chapter_claims(store, of_chapter)
-shown = verdicts.drop(columns="rule")
-shown.style.hide(axis="index").set_table_attributes('class="table stacked"')
-
-# %% [markdown]
-# The rules:
-
-# %% tags=["hide-cell"]
-rules = verdicts[["claimed", "rule"]].style.hide(axis="index")
-rules.set_table_attributes('class="table stacked"')
+verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')
 
 # %% [markdown]
 # What these runs can show: whether TSLoss makes a visible difference for one small model

@@ -36,12 +36,12 @@ import numpy as np
 import pandas as pd
 from myst_nb import glue
 
-from tsp import figures
+from tsp import figures, tables
 from tsp.appendix import FIGURES, figure6, figure19, figure_task, plain_runs
-from tsp.evidence import Evidence, comparable, first_and_last
+from tsp.evidence import first_and_last
 from tsp.geometry import gaussian_counts
 from tsp.pages import interval, missing, table
-from tsp.records import TASK_NAMES, load_runs, load_topology
+from tsp.records import TASK_NAMES
 from tsp.runs import Store
 from tsp.verdicts import median_interval
 
@@ -78,9 +78,7 @@ figure19(store, model=model, protocol=protocol) if here else missing("tsp sweep 
 # the mean distance between points: it stays if a cloud merely grows.
 
 # %% tags=["hide-input"]
-usual = comparable(load_runs(store), protocol=protocol)
-usual = usual[usual.model == model]
-known = Evidence(usual, load_topology(store), pd.DataFrame())
+known = tables.evidence_of(store, protocol)
 features = {
     "h1_count": "H1 bars",
     "h0_mean_lifespan": "H0 lifespan",
@@ -89,7 +87,7 @@ features = {
 }
 columns = {}
 for feature, name in features.items() if there else ():
-    ends = first_and_last(known, feature).reset_index()
+    ends = first_and_last(known, feature).query("model == @model").reset_index()
     cells = ends.groupby(["task", "regime"])
     digits = 1 if feature == "h1_count" else 3
     columns["problems"] = cells.size()

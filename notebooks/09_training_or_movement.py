@@ -39,12 +39,12 @@ from matplotlib import pyplot as plt
 from myst_nb import glue
 
 from tsp import figures
-from tsp.evidence import at_defaults
 from tsp.nulls import KINDS, nulls
 from tsp.pages import FORMATS, comparison, interval, missing, table
 from tsp.records import load_runs, longest
 from tsp.runs import Store
 from tsp.studies import study
+from tsp.units import at_defaults
 from tsp.verdicts import contrasts, median_interval
 
 figures.style()

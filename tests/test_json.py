@@ -145,13 +145,24 @@ def test_what_takes_long_is_asked_with_stand_ins(store, tmp_path, monkeypatch):
     assert loads("book", "--pairs", "--json") == {"pairs": [str(tmp_path / "01.ipynb")]}
 
 
-def test_heldout_tells_the_share_of_right_answers(tmp_path, monkeypatch):
+def test_heldout_reports_right_answers_and_cross_entropy(tmp_path, monkeypatch):
     answers = {"method": ["none", "none", "ce", "ce"], "correct": [False, False, True, False]}
-    monkeypatch.setattr(heldout, "ask", lambda store, **told: pd.DataFrame(answers))
+    table = pd.DataFrame(answers | {"ce": [3.0, 5.0, 1.0, 2.0]}).astype({"correct": "boolean"})
+    monkeypatch.setattr(heldout, "ask", lambda store, **told: table)
     assert loads("heldout", "--runs", tmp_path, "--json") == [
-        {"method": "none", "right": 0.0, "answers": 2},
-        {"method": "ce", "right": 0.5, "answers": 2},
+        {"method": "none", "right": 0.0, "answers": 2, "ce": 4.0},
+        {"method": "ce", "right": 0.5, "answers": 2, "ce": 1.5},
     ]
+    table["correct"] = pd.NA
+    assert loads("heldout", "--runs", tmp_path, "--json")[1] == {
+        "method": "ce",
+        "right": None,
+        "answers": 0,
+        "ce": 1.5,
+    }
+    assert tsp("heldout", "--runs", tmp_path).stdout.splitlines()[1] == (
+        "ce           cross-entropy 1.500 nats per token"
+    )
 
 
 def test_bench_prints_its_rows_where_the_file_is_a_dash(monkeypatch, tmp_path):

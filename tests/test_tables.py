@@ -405,7 +405,7 @@ def test_a_chapter_shows_its_claims_in_its_order(store):
     ids = ["lambda-monotone", "tsloss-fewer-iterations"]
     table = chapter_claims(store, ids)
     assert table.index.tolist() == ids
-    assert table.columns.tolist() == ["claimed", "measured", "verdict", "units", "effect", "rule"]
+    assert table.columns.tolist() == ["claimed", "measured", "verdict", "units", "effect"]
     assert "<code>tsp sweep table4 --profile full</code>" in table.measured.iloc[0]
     assert table.verdict.iloc[1] == "reproduced"
     assert table.units.iloc[1] == 20

@@ -140,9 +140,9 @@ def _baselines(profile: str) -> list[RunSpec]:
 
 
 def _close_up(profile: str) -> list[RunSpec]:
-    """One problem without and with TSLoss, its prompts kept often: to be watched epoch by epoch."""
+    """The chapters' example (`tsp.finding.showcase`) again, its prompts kept often: to be watched."""
     every = 1 if profile == "smoke" else 4  # a multiple of the epochs between two checks
-    return _pairs("gsm8k", (0,), **_size(profile, epochs=LENGTH) | {"snapshot_every": every})
+    return _pairs("hotpotqa", (0,), **_size(profile, epochs=LENGTH) | {"snapshot_every": every})
 
 
 def _init(profile: str) -> list[RunSpec]:

@@ -9,9 +9,9 @@ import pandas as pd
 from tsp.errors import InputError
 from tsp.records import deciding, load_accuracy, load_runs, load_topology
 from tsp.runs import Store
-from tsp.spec import RunSpec
+from tsp.spec import ROUNDINGS, RunSpec
 from tsp.stats import FEWEST, holm, paired_ratio, signed_rank
-from tsp.units import ARM, UNIT, at_defaults, units
+from tsp.units import ARM, PAIR, STANDARD, UNIT, at_defaults, units, wide
 
 COLUMNS = (
     *("arm", "n", "iterations", "censored", "sustained", "pairs", "wins", "ties", "losses"),
@@ -97,6 +97,51 @@ def study(
         rows.append(_row(name, table, last, other if other != name else ""))
     found = pd.DataFrame(rows, columns=list(COLUMNS))
     return found.assign(p_holm=holm(found.p), p_rank_holm=holm(found.p_rank))
+
+
+def noise_floor(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
+    """How far rounding alone moves the iterations of a unit, beside what TSLoss does.
+
+    Returns
+    -------
+    DataFrame
+        One row a unit that was trained as planned (Standard and TSLoss) and in each other way
+        (`tsp.spec.ROUNDINGS`): absolute differences in iterations from the planned Standard run,
+        in epochs, of ``precision``, ``threads``, ``bank`` and ``tsloss``; ``floor``, the mean of
+        the first three. A unit that is not solved counts as its length.
+    """
+    runs, length = deciding(load_runs(store))
+    arms = dict(PAIR) | {name: {**STANDARD, "rounding": name} for name in ROUNDINGS[1:]}
+    table = wide(units(runs, arms, protocol=protocol, length=length))
+    names = [*ROUNDINGS[1:], "tsloss"]
+    if table.empty:
+        return pd.DataFrame(columns=[*names, "floor"], dtype=float)
+    reached = table[["ce", *names]].clip(upper=table.length, axis=0)
+    found = reached[names].sub(reached.ce, axis=0).abs()
+    return found.assign(floor=found[list(ROUNDINGS[1:])].mean(axis=1))
+
+
+def at_last(
+    table: pd.DataFrame, topology: pd.DataFrame, feature: str, *, length: int | None
+) -> pd.DataFrame:
+    """Return a summary at the last check, one row a unit of the table, a column an arm."""
+    last = _last_checks(topology, length)[feature]
+    values = [float(last.loc[list(ids)].median()) for ids in table.ids]
+    return table.assign(value=values).set_index([*UNIT, "arm"]).value.unstack("arm")
+
+
+def at_solve(
+    table: pd.DataFrame, topology: pd.DataFrame, runs: pd.DataFrame, feature: str
+) -> pd.DataFrame:
+    """Return a summary at the first right check, one row a unit of the table, a column an arm.
+
+    Only of units that all arms solve; ``runs`` as `tsp.records.load_runs` gives them.
+    """
+    told = table[~table.solved_at_start.astype(bool) & np.isfinite(table.iterations.astype(float))]
+    rows = topology.merge(runs[["id", "solved_epoch"]], on="id")
+    there = rows[rows.epoch == rows.solved_epoch].drop_duplicates("id").set_index("id")[feature]
+    values = [float(there.reindex(list(ids)).median()) for ids in told.ids]
+    return told.assign(value=values).set_index([*UNIT, "arm"]).value.unstack("arm").dropna()
 
 
 def _arms(runs: pd.DataFrame, fields: Sequence[str]) -> dict[str, dict[str, Any]]:

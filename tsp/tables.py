@@ -131,9 +131,11 @@ def table2(
     """
     if groups not in GROUPS:
         raise InputError("groups", groups, f"choose one of {', '.join(GROUPS)}")
-    chosen = _chosen(load_runs(store), protocol, ids)
+    runs, length = deciding(load_runs(store)) if ids is None else (load_runs(store), None)
+    chosen = _chosen(runs, protocol, ids, length)
     checks = load_topology(store).merge(load_accuracy(store), on=["id", "epoch"])
     checks = checks[checks.id.isin(chosen)].sort_values(["id", "epoch"])
+    checks = checks if length is None else checks[checks.epoch <= length]
     if checks.empty:
         return pd.DataFrame(columns=list(TABLE2_COLUMNS))
     checks["group"] = checks.accuracy == 1 if groups == "answers" else _half(checks)
@@ -177,7 +179,7 @@ def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
         ``p_units`` is over ``units``, problems or sets, each read once: the test that decides the
         claims (`tsp.verdicts.stratified_rho`). nan where a statistic does not exist.
     """
-    evidence = _evidence(store, protocol)
+    evidence = evidence_of(store, protocol)
     plain = plain_checks(evidence)
     features = [*reported("table2").feature, *SCALE_FREE]
     if plain.empty:
@@ -193,8 +195,8 @@ def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(TABLE2_RUNS_COLUMNS))
 
 
-def _evidence(store: Store, protocol: str) -> Evidence:
-    """Runs that decide: published ones where there are any."""
+def evidence_of(store: Store, protocol: str) -> Evidence:
+    """What decides claims under a protocol: published runs where there are any."""
     runs, *others = load_evidence(store)
     chosen, length = deciding(runs)
     return gathered(chosen, *others, protocol=protocol, length=length)
@@ -211,15 +213,17 @@ def _over_units(evidence: Evidence, feature: str) -> list[float]:
     return [rho, *rho_interval(rho, free), p, len(found)]
 
 
-def _chosen(runs: pd.DataFrame, protocol: str, ids: Sequence[str] | None) -> set[str]:
+def _chosen(
+    runs: pd.DataFrame, protocol: str, ids: Sequence[str] | None, length: int | None
+) -> set[str]:
     """Ids of the runs that Table 2 pools."""
     if ids is not None:
         for lacking in set(ids) - set(runs.id):
             raise InputError("ids", lacking, "give ids of sound runs; `tsp runs list` shows them")
         return set(ids)
-    plain = longest(runs[(runs.method == "ce") & (runs.protocol == protocol)])
-    usual = plain[plain.setting == ""]
-    return set(plain.id if usual.empty else usual.id)
+    plain = runs[(runs.method == "ce") & (runs.protocol == protocol)]
+    usual = comparable(plain, protocol=protocol, length=length)
+    return set(longest(plain).id if usual.empty else usual.id)
 
 
 def _half(checks: pd.DataFrame) -> pd.Series:
@@ -517,7 +521,7 @@ def _variances(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:
-    """Some claims as a chapter ends with them: claimed, measured, verdict, units, rule.
+    """Some claims as a chapter ends with them: claimed, measured, verdict, units, effect.
 
     All texts are HTML: commands in ``measured`` are marked as code, nothing else is markup.
     """
@@ -526,7 +530,7 @@ def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:
     table["why"] = table.why.str.replace(r"`([^`]*)`", r"<code>\1</code>", regex=True)
     names = {"statement": "claimed", "why": "measured", "verdict": "verdict", "n": "units"}
     table["effect"] = [effect(row) for row in table.to_dict("records")]
-    return table[[*names, "effect", "rule"]].rename(columns=names)
+    return table[[*names, "effect"]].rename(columns=names)
 
 
 def effect(row: Mapping[Any, Any]) -> str:

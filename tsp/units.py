@@ -17,6 +17,7 @@ __all__ = [
     "ARM",
     "LENGTH",
     "PAIR",
+    "STANDARD",
     "STRATUM",
     "UNIT",
     "at_defaults",

@@ -1,0 +1,128 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: -jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Claims and rules
+#
+# Every claim of the paper {cite}`anonymous-topology` has a rule that says, before the numbers are looked at, which result
+# leads to which verdict. This page lists the rules with what they gave.
+#
+# **What counts.** A *unit* is one problem, or one set of ten, on one model under one protocol. A snapshot is not independent of
+# the next one of its run, and two runs of one problem are not independent either, so neither is a unit. Convergence is read
+# from one table of units: *iterations* are the first check after the start at which every problem is answered correctly, at
+# most the stated number of epochs; a unit's value is the median over an odd number of seeds, in which an unsolved run ranks
+# last. *Sustained* iterations, shown beside them, are those to the first check from which the answer stays right.
+#
+# **Who decides.** Published runs alone. If you have runs of your own, they are judged by the same rules, each unit up to its
+# shortest run, and shown beside the published verdicts; they change none of them.
+#
+# **A claim can fail.** It is refuted when the effect's interval excludes what the paper prints, when it lies within a margin of no
+# effect (±10 % of the iterations), or when a test finds the reverse. *Inconclusive* is left for intervals that hold both. *Numbers
+# return, reading fails* says that the paper's own computation gives its numbers back here too, and that what is read from
+# them does not hold across problems.
+#
+# **Many tests.** Tests are corrected within five families: the phenomenon, Table 2, TSLoss against Standard, the weight, and
+# the published version. Within a family p is held against Holm's levels {cite}`holm1979simple`, and intervals are simultaneous:
+# at $1 - 0.05/m$ for its $m$ tests.
+
+# %% tags=["parameters"]
+runs = ""  # the run store; empty: $TSP_RUNS, else runs
+
+# %% tags=["hide-input"]
+import pandas as pd
+
+from tsp import tables
+from tsp.claims import CLAIMS
+from tsp.experiments import RULES
+from tsp.pages import as_text
+from tsp.runs import Store
+
+store = Store(runs)
+judged = tables.claims(store)
+own = judged.own.ne("").any()
+
+
+def shown(frame):
+    """A table of texts, one row below the other on a narrow screen."""
+    style = as_text(frame).style.hide(axis="index")
+    return style.set_table_attributes('class="table stacked"')
+
+
+# %% [markdown]
+# ## Verdicts
+#
+# Effects with their simultaneous intervals, and what the paper prints.
+
+# %% tags=["hide-input"]
+table = pd.DataFrame(
+    {
+        "family": judged.family,
+        "claim": judged.statement,
+        "verdict": judged.verdict,
+        "units": judged.n,
+        "effect": [tables.effect(row) for row in judged.to_dict("records")],
+        "margin": judged.margin,
+    }
+)
+if own:
+    table["your own runs"] = judged.own + " (" + judged.own_n.astype(str) + ")"
+shown(table.sort_values("family", kind="stable"))
+
+# %% [markdown]
+# ## Rules
+
+# %% tags=["hide-input"]
+shown(
+    pd.DataFrame(
+        {
+            "claim": [claim.statement for claim in CLAIMS],
+            "unit": [claim.unit for claim in CLAIMS],
+            "effect": [claim.estimand for claim in CLAIMS],
+            "verdict": [claim.decision for claim in CLAIMS],
+            "protocol": [f"{claim.protocol}, {claim.length} epochs" for claim in CLAIMS],
+        }
+    )
+)
+
+# %% [markdown]
+# ## Rules of the experiments
+#
+# These were committed (0705362) before the first run of their experiment was trained. Published runs record the commit of the code
+# that trained them.
+
+# %% tags=["hide-input"]
+shown(pd.DataFrame({"experiment": list(RULES), "rule": list(RULES.values())}))
+
+# %% [markdown]
+# ## What changed after data had been seen
+#
+# The first rules were committed before a verdict was computed from a published run, and were then changed with the data on
+# the table. Whoever distrusts that has reason to: read the effects and their intervals, which need no rule. What changed, in
+# the commit "One table of units, and rules that can refute" (e97a88e):
+#
+# | claims | before | now | why |
+# |---|---|---|---|
+# | all | Holm over all tests; a user's own runs pooled with published ones; runs of any length | Holm within families; published runs of a stated length | toy runs of 10 to 70 epochs decided a verdict |
+# | tsloss-fewer-iterations, tsloss-lower-loss | refuted only if TSLoss is sooner in significantly fewer than half of the units | also by an interval within ±10 %, or above the printed ratio | a firm null was called inconclusive |
+# | tsloss-halves-iterations, qwen-fourfold | refuted by sign tests | refuted by intervals | an interval says how much |
+# | tsloss-as-effective | a test of "more than half" | non-inferiority by five points | "more than half" is too easy |
+# | lambda-ten-fails | never meant more than half | never means at least 0.9 | a word was read too weakly |
+# | lambda-monotone | refuted only by the reverse | also when the interval excludes the printed trend | as above |
+# | all-weights-converge | below a tenth of the first loss | below 0.1 nats a token | a tenth of a large loss is not near zero |
+# | Table 2 | refuted by half of the printed value | refuted by the printed value; *numbers return, reading fails* added | half of a larger number is harder to exclude |
+# | same-everywhere | loops fall in the median of each data set | and to a like share, within 0.2 | nothing tested "alike" |
+# | loops-vanish | judged after 100 epochs | judged after 300 | the claim says eventually |
+# | entropy-early, density-minimal | under `tuned`, 100 epochs | under `paper`, 300 epochs | the first quarter lay in the warm-up; the density follows the learning rate |
+# | variances-equal | two tight pairs decide | trained prompts, with that cloud against "every" | "about" was read as "equal, always" |
