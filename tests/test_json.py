@@ -94,10 +94,24 @@ def test_reports_of_a_store(store):
     assert [row["id"] for row in loads("runs", "list", *where)] == [record["id"]]
     expected = [{"id": record["id"], "sound": True, "problem": None}]
     assert loads("runs", "verify", *where) == expected
-    assert {"id", "verdict", "interval"} <= set(loads("report", *where)[0])
+    for row in loads("report", *where):
+        assert EARLIER | {"effect", "low", "high", "printed", "margin", "family", "own"} <= set(row)
+        assert (row["interval"] is None) == (None in (row["low"], row["high"]))
+        assert row["interval"] in (None, [row["low"], row["high"]])
+        assert row["estimate"] == row["effect"]
+    lines = tsp("report", "--runs", folder).stdout.splitlines()
+    place = next(k for k, it in enumerate(lines) if "  lambda-ten-fails (section 4.4" in it)
+    assert lines[place].startswith("not tested here  ")
+    assert lines[place + 1].startswith("    effect –; margin: 0.9 of the units. protocol tuned, n = 0")
     (again,) = loads("runs", "repeat", record["id"], *where)
     assert again["same"]
     assert "used by default" in loads("doctor", "--json")["device"]
+
+
+EARLIER = {  # which scripts read
+    *("id", "source", "statement", "rule", "protocol", "verdict", "n", "estimate", "interval"),
+    *("why", "p", "p_holm"),
+}
 
 
 def test_packs_tell_what_they_hold(store, tmp_path):
