@@ -15,8 +15,10 @@ import tsp.stats
 from tsp.errors import InputError
 from tsp.stats import (
     block_rho,
+    detectable_difference,
     detectable_rho,
     detectable_share,
+    difference_power,
     feature_tests,
     holm,
     holm_levels,
@@ -489,6 +491,45 @@ def test_a_constant_feature_has_no_rho():
     found = trained(np.random.default_rng(0), tied=True)
     test = block_rho(np.ones(len(found)), found.y, blocks=found.run, strata=np.zeros(len(found)))
     assert np.isnan(test.rho)
+
+
+@pytest.mark.parametrize("test", ["fisher", "z"])
+def test_two_shares_are_told_apart_with_the_power_promised(test):
+    """Against scipy's own tests, table by table; two shares of 12 are few enough to enumerate."""
+    n, share = 12, 0.1
+
+    def rejects(a, b):
+        if test == "fisher":
+            return stats.fisher_exact([[a, n - a], [b, n - b]]).pvalue < 0.05
+        p, q = a / n, b / n
+        error = math.sqrt((p * (1 - p) + q * (1 - q)) / n)
+        return a != b and (error == 0 or 2 * stats.norm.sf(abs(p - q) / error) < 0.05)
+
+    def power(other):
+        return sum(
+            stats.binom.pmf(a, n, share) * stats.binom.pmf(b, n, other)
+            for a in range(n + 1)
+            for b in range(n + 1)
+            if rejects(a, b)
+        )
+
+    found = difference_power(share, [0.1, 0.5, 0.9], n, test=test)
+    assert found == pytest.approx([power(other) for other in (0.1, 0.5, 0.9)])
+    gain = detectable_difference(share, n, test=test)
+    assert power(share + gain) >= 0.8 > power(share + gain - 0.001)
+
+
+def test_no_difference_shows_among_three_answers():
+    assert np.isnan(detectable_difference(0.5, 3))
+
+
+def test_each_share_has_its_own_variance():
+    """With that of 2 % on both sides 8 points would do for 50 and 50; it takes nearly twice as many."""
+    naive = 2.8 * math.sqrt(2 * 0.02 * 0.98 / 50)
+    assert round(naive, 2) == 0.08
+    for test in ("fisher", "z"):
+        assert difference_power(0.02, 0.02 + naive, 50, test=test).item() < 0.5
+        assert detectable_difference(0.02, 50, test=test) > 1.8 * naive
 
 
 @pytest.mark.parametrize("n", [12, 60])

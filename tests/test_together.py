@@ -1,10 +1,13 @@
 """Runs of several specs on the same problems."""
 
+from functools import partial
+
 import pytest
 
-from tests.handmade import stored
+from tests.handmade import pair, stored
 from tsp import finding
-from tsp.finding import find_together
+from tsp.finding import find_example, find_together, outcome_in_words, right_from
+from tsp.paths import data_dir
 from tsp.runs import Run, Store
 from tsp.spec import RunSpec
 
@@ -66,3 +69,98 @@ def test_another_setting_or_protocol_does_not_do(store, trained):
 def test_a_source_that_was_named_is_asked_for(store, trained):
     stored(store)
     assert find_together(store, [CE], data="hub") == [CE.but(data="hub")]
+
+
+# The chapters' example -------------------------------------------------------------------------
+
+
+def checks(*right):
+    """Of one problem, at epochs 0, 2, 4, 6, 8."""
+    return [[good] for good in right]
+
+
+watched = partial(stored, snapshot_every=4)  # with prompts at the start, in between, at the end
+solving = partial(pair, snapshot_every=4)
+LOST = checks(False, True, False, True, True)
+
+
+def test_the_example_is_the_first_problem_that_a_pair_solves_and_never_loses(store):
+    solving(store, standard=None, tsloss=4, contents=("0",), problem=0)
+    solving(store, standard=0, tsloss=2, contents=("1",), problem=1)  # right before training
+    solving(store, standard=4, tsloss=8, contents=("2",), problem=2, task="hotpotqa")
+    wanted = solving(store, standard=4, tsloss=8, contents=("3",), problem=2, task="bbh")
+    solving(store, standard=2, tsloss=2, contents=("4",), problem=3)
+    watched(store, solved=2, contents=("5",), problem=0)  # without a partner
+    assert [run.id for run in find_example(store, [CE, TS])] == wanted
+    assert [run.id for run in find_example(store, [CE])] == wanted[:1]
+
+
+def test_an_answer_that_is_lost_and_found_again_comes_after_one_that_stays(store):
+    lost = [watched(store, right=LOST, problem=0, method=method) for method in ("ce", "tsloss")]
+    assert [run.id for run in find_example(store, [CE, TS])] == lost
+    stays = solving(store, standard=4, tsloss=8, contents=("2",), problem=2)
+    assert [run.id for run in find_example(store, [CE, TS])] == stays
+
+
+def test_of_two_records_of_one_run_the_example_is_the_one_that_solved_its_problem(store):
+    solving(store, standard=4, tsloss=4)
+    watched(store, solved=None, snapshot_every=2)
+    assert [right_from(run) for run in find_example(store, [CE, TS])] == [4, 4]
+
+
+def test_the_example_is_the_record_with_the_most_prompts(store):
+    solving(store, standard=4, tsloss=4)
+    often = pair(store, standard=4, tsloss=4, snapshot_every=2)
+    solving(store, standard=4, tsloss=4)
+    assert [run.id for run in find_example(store, [CE, TS])] == often
+
+
+def test_what_the_untrained_prompt_solves_is_no_example(store, trained):
+    solving(store, standard=0, tsloss=0, problem=1)
+    assert find_example(store, [CE]) == [CE.but(data="shipped")]
+
+
+def test_a_set_of_ten_is_an_example_without_a_partner(store):
+    both = {"regime": "multi", "contents": ("1", "2")}
+    watched(store, right=[[True, False]] * 5, problem=0, **both)
+    wanted = watched(store, right=[[k > 1, k > 2] for k in range(5)], problem=10, **both)
+    (found,) = find_example(store, [CE.but(regime="multi")])
+    assert (found.id, right_from(found)) == (wanted, 6)
+
+
+def test_another_problem_or_source_may_be_named(store, trained):
+    solving(store, standard=4, tsloss=4)
+    named = watched(store, contents=("b",), problem=3)
+    assert [run.id for run in find_example(store, [CE], problem=3)] == [named]
+    assert find_example(store, [CE], task="bbh") == [CE.but(task="bbh", data="shipped")]
+    assert find_example(store, [CE], data="hub") == [CE.but(data="hub")]
+
+
+def test_without_an_example_it_is_the_first_problem(store, trained):
+    _, first = solving(store, standard=None, tsloss=2)
+    pair(store, standard=2, tsloss=2, contents=("b",), problem=1)  # without prompts in between
+    assert [run.id for run in find_example(store, [TS])] == [first]
+    assert find_example(Store(store.root / "empty"), [TS]) == [TS.but(data="shipped")]
+
+
+@pytest.mark.parametrize(
+    ("right", "told"),
+    [
+        (checks(*[False] * 5), "is not right at any check"),
+        (checks(False, False, True, True, True), "is right first at epoch 4, and stays right"),
+        (LOST, "is right first at epoch 2, and stays right from 6 on"),
+        (checks(False, True, True, True, False), "is right first at epoch 2 and wrong again"),
+    ],
+)
+def test_when_a_run_was_right(store, right, told):
+    assert outcome_in_words(store.read(watched(store, right=right))).startswith(told)
+
+
+def test_published_examples_solved_their_problem():
+    """What the chapters show: a pair that is wrong untrained, gets right and stays right."""
+    common = {"model": "smollm2-135m-instruct", "protocol": "tuned"}
+    specs = [RunSpec(**common, method="ce", lambda_ts=0.0), RunSpec(**common, method="tsloss")]
+    for run in find_example(Store(data_dir("runs")), specs):
+        assert run.published
+        assert right_from(run) == run.record["outcome"]["solved_epoch"] > 0
+        assert len(run.prompt_epochs) > 5

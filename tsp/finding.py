@@ -9,6 +9,7 @@ from tsp.precision import check_known
 from tsp.runs import Run, Store
 from tsp.spec import RunSpec
 from tsp.sweep import Events, Job, ensure, jobs_of
+from tsp.tasks import TASKS
 
 
 def find_or_train(
@@ -71,6 +72,83 @@ def find_together(
         most = max(whole, key=lambda mine: sum(run.spec.epochs for run in mine.values()))
         return [most[spec] for spec in specs]
     return [find_or_train(store, spec.but(data=data or "shipped")) for spec in specs]
+
+
+def find_example(
+    store: Store, specs: Sequence[RunSpec], *, task: str = "", problem: int = 0, data: str = ""
+) -> list[Run]:
+    """Return the runs that the chapters show, one for each spec: by default their one example.
+
+    Parameters
+    ----------
+    store
+        Where to look, and where new runs go.
+    specs
+        What is wanted, but for the problem.
+    task, problem, data
+        Another example: runs on this problem, from this source, as `find_together` finds them.
+
+    Notes
+    -----
+    The example is a problem that training solved. Of the stored runs that kept their prompts at the
+    start, in between and at the end, those count that are wrong at the start and right at the last
+    check. A single problem must have two such runs, Standard and TSLoss at weight 1, because some
+    chapters compare them. Published problems come before a user's own, those whose answer stays
+    right from the first right check before others, then the lowest number, then data sets in the
+    order of `tsp.tasks.TASKS`. Of several runs that differ in what they kept, the one with the most
+    prompts is shown. Without an example it is problem 0 of GSM8K, solved or not.
+    """
+    if not (task or problem or data) and (example := _example(store, specs)):
+        return [example[spec] for spec in specs]
+    wanted = [spec.but(task=task or "gsm8k", problem=problem) for spec in specs]
+    return find_together(store, wanted, data=data)
+
+
+def right_from(run: Run) -> int | None:
+    """First check from which all answers of a run stay right to its end; None if there is none."""
+    right = run.checks.groupby("epoch").correct.all()
+    last_wrong = max(right.index[~right], default=-1)
+    return min((int(epoch) for epoch in right.index if epoch > last_wrong), default=None)
+
+
+def outcome_in_words(run: Run) -> str:
+    """Say when the answers of a run are right, as a predicate: "is right first at epoch 24, …"."""
+    first, stays = run.record["outcome"]["solved_epoch"], right_from(run)
+    if first is None:
+        return "is not right at any check"
+    told = f"is right first at epoch {first}"
+    if stays is None:
+        return f"{told} and wrong again at the end"
+    return told + (", and stays right" if stays <= first else f", and stays right from {stays} on")
+
+
+def _example(store: Store, specs: Sequence[RunSpec]) -> dict[RunSpec, Run]:
+    """Runs of the specs on the problem that `find_example` says; empty if there is none."""
+    needed = {*specs}
+    for spec in specs:
+        if spec.regime == "single":
+            needed |= {spec.but(method=it, lambda_ts=float(it != "ce")) for it in ("ce", "tsloss")}
+    found: dict[tuple[str, ...], dict[RunSpec, Run]] = defaultdict(dict)
+    for run, spec in product(store.sound()[0], needed):
+        place = {"task": run.spec.task, "problem": run.spec.problem}
+        if _alike(run, spec.but(**place)) and len(run.prompt_epochs) > 2 and _learns(run):
+            mine = found[tuple(it["sha256"] for it in run.record["problems"])]
+            mine[spec] = max(mine.get(spec, run), run, key=lambda it: len(it.prompt_epochs))
+    whole = [mine for mine in found.values() if mine.keys() == needed]
+    return min(whole, key=_rank, default={})
+
+
+def _learns(run: Run) -> bool:
+    return not run.record["outcome"]["solved_at_start"] and right_from(run) is not None
+
+
+def _rank(example: dict[RunSpec, Run]) -> tuple[bool, bool, int, int]:
+    """What `find_example` prefers, best first."""
+    runs = example.values()
+    loses = any(right_from(run) != run.record["outcome"]["solved_epoch"] for run in runs)
+    spec = next(iter(runs)).spec
+    own = not all(run.published for run in runs)
+    return own, loses, spec.problem, TASKS.index(spec.task)
 
 
 def _by_problems(

@@ -3,7 +3,7 @@
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,8 @@ from tsp.errors import InputError
 
 RESAMPLES = 4000
 A_BATCH = 512  # resamples that are held at once; their number changes no result
+
+TwoSharesTest = Literal["fisher", "z"]
 
 
 class RankTest(NamedTuple):
@@ -520,6 +522,95 @@ def detectable_share(n: int, *, alpha: float = 0.05, power: float = 0.8) -> floa
     least = wins[short]
     shares = np.arange(500, 1001) / 1000
     return float(shares[np.argmax(stats.binom.sf(least - 1, n, shares) >= power)])
+
+
+def difference_power(
+    share: float, other: Any, n: int, *, test: TwoSharesTest = "fisher", alpha: float = 0.05
+) -> np.ndarray:
+    """Probability that a two-sided test tells two independent shares of n each apart.
+
+    Parameters
+    ----------
+    share, other
+        True shares; ``other`` may be several.
+    n
+        Observations on each side.
+    test
+        ``"fisher"``: Fisher's exact test. ``"z"``: the z test with each side's own variance, whose
+        true level may be a little above alpha.
+    alpha
+        Level of the test.
+
+    Returns
+    -------
+    ndarray
+        Exact: the sum over all pairs of counts that the test rejects. One number for each of
+        ``other``.
+
+    Examples
+    --------
+    >>> [round(difference_power(0.02, 0.1, 50, test=test).item(), 2) for test in ("fisher", "z")]
+    [0.19, 0.44]
+    """
+    counts = np.arange(n + 1)
+    one = stats.binom.pmf(counts, n, share)
+    both = stats.binom.pmf(counts[:, None], n, np.atleast_1d(other))  # (n + 1, others)
+    rejected = _fisher_rejects(n, alpha) if test == "fisher" else _z_rejects(n, alpha)
+    return one @ rejected @ both
+
+
+def detectable_difference(
+    share: float,
+    n: int,
+    *,
+    test: TwoSharesTest = "fisher",
+    alpha: float = 0.05,
+    power: float = 0.8,
+) -> float:
+    """Smallest gain over a share that a test of two shares of n each finds with some power.
+
+    Parameters
+    ----------
+    share
+        The lower of the two true shares.
+    n, test, alpha
+        As in `difference_power`.
+    power
+        Probability with which the test is to reject.
+
+    Returns
+    -------
+    float
+        To 0.001; nan where not even a share of 1 would be told from ``share``.
+
+    Examples
+    --------
+    >>> [detectable_difference(0.02, 50, test=test) for test in ("fisher", "z")]
+    [0.186, 0.144]
+    """
+    higher = np.arange(math.ceil(1000 * share), 1001) / 1000
+    enough = difference_power(share, higher, n, test=test, alpha=alpha) >= power
+    return round(float(higher[np.argmax(enough)] - share), 3) if enough.any() else math.nan
+
+
+def _fisher_rejects(n: int, alpha: float) -> np.ndarray:
+    """Which pairs of counts (n + 1, n + 1) Fisher's two-sided exact test rejects."""
+    first, second = np.indices((n + 1, n + 1))
+    chance = stats.hypergeom.pmf(first, 2 * n, first + second, n)
+    p = np.zeros(chance.shape)
+    for total in range(2 * n + 1):  # tables with the same margins
+        a = np.arange(max(0, total - n), min(n, total) + 1)
+        own = chance[a, total - a]
+        as_rare = own <= own[:, None] * (1 + 1e-7)
+        p[a, total - a] = as_rare @ own
+    return p < alpha
+
+
+def _z_rejects(n: int, alpha: float) -> np.ndarray:
+    """Which pairs of counts the z test with unpooled variances rejects."""
+    first, second = np.indices((n + 1, n + 1)) / n
+    error = np.sqrt((first * (1 - first) + second * (1 - second)) / n)
+    return np.abs(first - second) > stats.norm.ppf(1 - alpha / 2) * error
 
 
 def detectable_rho(n: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
