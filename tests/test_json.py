@@ -102,7 +102,9 @@ def test_reports_of_a_store(store):
     lines = tsp("report", "--runs", folder).stdout.splitlines()
     place = next(k for k, it in enumerate(lines) if "  lambda-ten-fails (section 4.4" in it)
     assert lines[place].startswith("not tested here  ")
-    assert lines[place + 1].startswith("    effect –; margin: 0.9 of the units. protocol tuned, n = 0")
+    assert lines[place + 1].startswith(
+        "    effect –; margin: 0.9 of the units. protocol tuned, n = 0"
+    )
     (again,) = loads("runs", "repeat", record["id"], *where)
     assert again["same"]
     assert "used by default" in loads("doctor", "--json")["device"]
