@@ -4,6 +4,7 @@ import importlib
 import os
 
 os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the cores to others
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test but those marked `network` may reach out
 
 import pytest

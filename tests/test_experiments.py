@@ -40,7 +40,7 @@ def test_profiles_are_what_they_say():
     quick = experiment_specs("all", "quick")
     assert {it.model for it in quick} == {DEFAULT, "gemma-3-270m"}
     assert {it.protocol for it in quick} == {"tuned", "paper"}
-    assert {it.task for it in quick} == {"gsm8k", "mmlu_cf"}
+    assert {it.task for it in quick} == {"gsm8k", "mmlu_cf", "hotpotqa"}
     papers = {it.model for it in experiment_specs("table3", "paper")}
     assert papers == {"open-llama-7b", "deepseek-7b-chat", "gemma-2b-it"}
     assert {it.model for it in experiment_specs("all", "quick", model="x/y")} == {"x/y"}

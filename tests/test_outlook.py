@@ -6,7 +6,7 @@ from tests.test_packs import call
 from tsp import models
 from tsp.arithmetic import arithmetic
 from tsp.experiments import experiment_specs
-from tsp.outlook import outlook, render
+from tsp.outlook import KEY, outlook, render
 from tsp.paper import SEEDS
 from tsp.runs import Store
 from tsp.spec import RunSpec
@@ -45,8 +45,7 @@ def test_stored_runs_are_not_planned_and_say_how_long_others_take(smoke):
         like = [
             run
             for run in smoke.sound()[0]
-            if (run.spec.protocol, run.spec.task, run.spec.regime)
-            == (row["protocol"], row["task"], row["regime"])
+            if all(getattr(run.spec, name) == row[name] for name in KEY)
         ]
         epoch = sum(seconds[run.id] for run in like) / sum(run.spec.epochs for run in like)
         assert row["hours"] == pytest.approx(row["epochs"] * epoch / 3600)

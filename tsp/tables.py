@@ -223,7 +223,10 @@ def _chosen(
         return set(ids)
     plain = runs[(runs.method == "ce") & (runs.protocol == protocol)]
     usual = comparable(plain, protocol=protocol, length=length)
-    return set(longest(plain).id if usual.empty else usual.id)
+    if usual.empty:  # runs of a tiny model, or of other settings alone
+        plain = longest(plain)
+        usual = plain[plain.setting == ""]
+    return set(plain.id if usual.empty else usual.id)
 
 
 def _half(checks: pd.DataFrame) -> pd.Series:
