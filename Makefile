@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MODEL := smollm2-135m-instruct
 
-.PHONY: setup book test test-slow fuzz bench lint links clean
+.PHONY: setup book test test-slow torture fuzz bench lint links clean
 
 setup: $(READY)
 
@@ -23,11 +23,16 @@ book: setup
 	$(BIN)/tsp sweep table3 --profile quick
 	$(BIN)/tsp book
 
+# Two processes; the tests of a file share one, so that what they need is made once.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+
+# Hundreds of kills and a hundred thousand hostile inputs, of which the two above try a sample.
+torture: setup
+	$(BIN)/python -m pytest -m torture
 
 # Hostile input through every door of the package, guided by what it reaches; on Linux.
 fuzz: setup

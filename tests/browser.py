@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PATIENCE_SECONDS
+
 REQUIRED = os.environ.get("TSP_BROWSER") == "required"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync")
+TYPESET = "!window.MathJax || (MathJax.startup && MathJax.startup.promise)"
+UNDRAWN = ".live[data-live]:not(:has(> .live-stage[data-drawn]))"
 
 
 def needed() -> str:
@@ -49,15 +53,25 @@ class Visit:
     def __init__(self, context, address: str) -> None:
         self.address = address
         self.page = context.new_page()
+        self.page.set_default_timeout(1000 * PATIENCE_SECONDS)
         self.wrong: list[str] = []
         self.page.on("console", self._message)
         self.page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
         self.page.on("response", self._response)
         self.page.route("**/*", self._request)
 
-    def go(self, path: str) -> None:
-        """Open a page of the site and wait until it is drawn."""
-        self.page.goto(f"{self.address}/{path}", wait_until="networkidle")
+    def go(self, path: str, wait_until: str = "load") -> None:
+        """Open a page of the site; wait for its files, fonts, formulas and moving figures."""
+        self.page.goto(f"{self.address}/{path}", wait_until=wait_until)
+        self.page.wait_for_function(TYPESET)
+        self.page.evaluate("window.MathJax && MathJax.startup.promise")
+        self.page.evaluate("document.fonts.ready.then(() => null)")
+        self.drawn()
+
+    def drawn(self) -> None:
+        """Wait for the next frame, and until no figure has anything left to draw."""
+        self.page.evaluate("new Promise((done) => requestAnimationFrame(() => done()))")
+        self.page.wait_for_function(f"!document.querySelector('{UNDRAWN}')")
 
     def _message(self, message) -> None:
         if message.type in ("error", "warning"):

@@ -8,6 +8,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test but those marked `networ
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from tsp import models
 from tsp.runs import Store
@@ -21,6 +22,11 @@ if os.environ.get("TSP_BROWSER") == "required":  # what the tests of the pages e
 
 torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
 PLAN = Plan(token_budget=512, threads=1)
+PATIENCE_SECONDS = 600  # a backstop: no state that a test waits for takes as long on a busy machine
+# Hypothesis, too, takes the time that it takes.
+told = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("patient", **told)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +49,14 @@ def smollm():
     if not models.installed(models.DEFAULT):
         pytest.skip(f"needs `tsp model install {models.DEFAULT}`")
     return models.load(device="cpu")
+
+
+def repetitions(few, many, marks=()):
+    """Values of a parameter: a sample for every change, and what `make torture` tries."""
+    return [
+        pytest.param(few, marks=marks, id="sample"),
+        pytest.param(many, marks=pytest.mark.torture, id="torture"),
+    ]
 
 
 def problem(question="2+2=?", target="4", **fields):

@@ -67,10 +67,8 @@ def visit(chromium, site):
 @pytest.mark.parametrize("path", [*PAGES, "search", "genindex"])
 def test_a_page_is_whole_on_a_phone(visit, path):
     opened = visit(f"{path}.html", viewport=PHONE)
-    page = opened.page
-    page.wait_for_function("!window.MathJax || !MathJax.startup || MathJax.startup.promise")
-    page.evaluate("window.MathJax && MathJax.startup && MathJax.startup.promise")
-    told = page.evaluate(
+    opened.page.wait_for_load_state("networkidle")  # what is fetched late may fail too
+    told = opened.page.evaluate(
         """() => ({
             wide: document.documentElement.scrollWidth,
             formulas: document.querySelectorAll('.math').length,
@@ -152,15 +150,21 @@ def place(point):
     return [float(x) for x in re.findall(r"\d\.\d+", point.get_attribute("aria-label"))]
 
 
-def fingered(page, *spots):
-    """A finger that goes down at the first spot and is lifted at the last."""
-    wire = page.context.new_cdp_session(page)
+def fingered(opened, *spots):
+    """Put a finger down at the first spot and lift it at the last."""
+    wire = opened.page.context.new_cdp_session(opened.page)
     for kind, (x, y) in zip(["Start", *["Move"] * len(spots)], spots, strict=False):
         touch = {"type": f"touch{kind}", "touchPoints": [{"x": x, "y": y}]}
         wire.send("Input.dispatchTouchEvent", touch)
-        page.wait_for_timeout(50)
+        opened.drawn()
     wire.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-    page.wait_for_timeout(100)
+    opened.drawn()
+
+
+def centred(opened, element):
+    """Scroll an element to the middle of the window, at once."""
+    element.evaluate("it => it.scrollIntoView({ block: 'center', behavior: 'instant' })")
+    opened.drawn()
 
 
 @pytest.mark.parametrize(("page", "figure"), [(RIPS, "live-rips"), (TSLOSS, "live-tsloss")])
@@ -178,7 +182,7 @@ def test_points_obey_the_mouse(visit, page, figure):
     opened.page.mouse.move(x + 0.1 * width, y - 0.05 * width, steps=5)
     opened.page.mouse.up()
     opened.page.mouse.move(x, y)  # no longer held
-    opened.page.wait_for_timeout(100)
+    opened.drawn()
     assert place(point) == pytest.approx([was[0] + 0.1, was[1] + 0.05], abs=0.015)
     assert square.locator("canvas").evaluate("it => it.toDataURL()") != before
     assert opened.wrong == []
@@ -188,13 +192,12 @@ def test_points_obey_the_mouse(visit, page, figure):
 def test_points_obey_a_finger_that_does_not_scroll_then(visit, page, figure):
     opened = visit(page, viewport=PHONE, has_touch=True, is_mobile=True)
     square = opened.page.locator(f"#{figure} .live-plane")
-    square.evaluate("it => it.scrollIntoView({ block: 'center' })")
-    opened.page.wait_for_timeout(300)
+    centred(opened, square)
     point = square.locator("g[role=button]").first
     was, scrolled = place(point), opened.page.evaluate("scrollY")
     x, y = middle(point.locator(".live-dot"))
     way = 90 if was[1] > 0.5 else -90
-    fingered(opened.page, (x, y), (x, y + way / 3), (x, y + way))
+    fingered(opened, (x, y), (x, y + way / 3), (x, y + way))
     width = square.bounding_box()["width"]
     assert place(point) == pytest.approx([was[0], was[1] - way / width], abs=0.02)
     assert opened.page.evaluate("scrollY") == scrolled
@@ -202,19 +205,20 @@ def test_points_obey_a_finger_that_does_not_scroll_then(visit, page, figure):
 
 
 def test_a_finger_beside_the_points_scrolls_the_page(visit):
-    page = visit(RIPS, viewport=PHONE, has_touch=True, is_mobile=True).page
-    square = page.locator("#live-rips .live-plane")
-    square.evaluate("it => it.scrollIntoView({ block: 'center' })")
-    page.wait_for_timeout(300)
-    scrolled = page.evaluate("scrollY")
+    opened = visit(RIPS, viewport=PHONE, has_touch=True, is_mobile=True)
+    square = opened.page.locator("#live-rips .live-plane")
+    centred(opened, square)
+    scrolled = opened.page.evaluate("scrollY")
     x, y = middle(square)  # the hole of the ring
-    fingered(page, (x, y), (x, y - 40), (x, y - 90))
-    assert page.evaluate("scrollY") > scrolled
+    fingered(opened, (x, y), (x, y - 40), (x, y - 90))
+    opened.page.wait_for_function("before => scrollY > before", arg=scrolled)
 
 
 def test_of_points_close_together_the_nearest_is_held(visit):
-    page = visit(RIPS).page
+    opened = visit(RIPS)
+    page = opened.page
     page.get_by_role("button", name="two groups").click()
+    opened.drawn()
     square = page.locator("#live-rips .live-plane")
     square.scroll_into_view_if_needed()
     for k in (0, 5, 11, 17):
@@ -228,57 +232,65 @@ def test_of_points_close_together_the_nearest_is_held(visit):
 @pytest.mark.parametrize("touch", [False, True])
 def test_sliders_obey_mouse_and_finger(visit, touch):
     phone = {"viewport": PHONE, "has_touch": True, "is_mobile": True} if touch else {}
-    page = visit(TSLOSS, **phone).page
+    opened = visit(TSLOSS, **phone)
+    page = opened.page
     for slider in page.locator(".live input[type=range]").all():
-        slider.evaluate("it => it.scrollIntoView({ block: 'center' })")
-        page.wait_for_timeout(200)
+        before = slider.input_value()
+        centred(opened, slider)
         box = slider.bounding_box()
         spot = (box["x"] + 0.8 * box["width"], box["y"] + box["height"] / 2)
         page.touchscreen.tap(*spot) if touch else page.mouse.click(*spot)
-        page.wait_for_timeout(100)
+        page.wait_for_function(
+            "([it, was]) => it.value !== was", arg=[slider.element_handle(), before]
+        )
         share = slider.evaluate("it => (it.value - it.min) / (it.max - it.min)")
         assert share == pytest.approx(0.8, abs=0.08)
 
 
+PICTURE = "document.querySelector('#live-rips canvas').toDataURL()"
+
+
 def test_the_theme_switch_repaints_the_figures(visit):
-    page = visit(RIPS, color_scheme="light").page
-    drawn = "document.querySelector('#live-rips canvas').toDataURL()"
-    before = page.evaluate(drawn)
+    opened = visit(RIPS, color_scheme="light")
+    page = opened.page
+    before = page.evaluate(PICTURE)
     for _ in range(3):  # automatic, light, dark
         page.locator("button.theme-switch-button").first.click()
-        page.wait_for_timeout(100)
+        opened.drawn()
         if page.evaluate("document.documentElement.dataset.theme") == "dark":
             break
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
-    assert page.evaluate(drawn) != before
+    assert page.evaluate(PICTURE) != before
 
 
 def test_the_points_and_the_scale_obey_the_keyboard(visit):
-    page = visit(RIPS).page
+    opened = visit(RIPS)
+    page = opened.page
     points = page.locator("#live-rips g[role=button]")
     points.first.focus()
     before = points.first.get_attribute("aria-label")
     page.keyboard.press("Shift+ArrowLeft")
-    page.wait_for_timeout(100)
+    opened.drawn()
     assert points.first.get_attribute("aria-label") != before
     page.keyboard.press("Space")
     assert points.nth(1).evaluate("it => it === document.activeElement")
     slider = page.locator("#live-rips input[type=range]")
     slider.focus()
     page.keyboard.press("Home")
-    page.wait_for_timeout(100)
+    opened.drawn()
     assert counts(page) == (15, 0)
     page.keyboard.press("End")
-    page.wait_for_timeout(100)
+    opened.drawn()
     assert counts(page) == (1, 0)
 
 
 def test_each_cloud_to_begin_with_has_its_bars(visit):
-    page = visit(RIPS).page
+    opened = visit(RIPS)
+    page = opened.page
     seen = {}
     for button in page.locator("#live-rips .live-choice button").all():
         button.click()
-        page.wait_for_timeout(100)
+        opened.drawn()
         lines = page.locator("#live-rips .live-bars line")
         seen[button.inner_text()] = [
             lines.and_(page.locator(f".live-{kind}")).count() for kind in ("h0", "h1")
@@ -290,24 +302,24 @@ def test_each_cloud_to_begin_with_has_its_bars(visit):
 
 
 def test_a_loop_is_drawn_while_its_bar_is_pointed_at(visit):
-    page = visit(RIPS).page
-    drawn = "document.querySelector('#live-rips canvas').toDataURL()"
-    before = page.evaluate(drawn)
+    opened = visit(RIPS)
+    page = opened.page
+    before = page.evaluate(PICTURE)
     bar = page.locator("#live-rips .live-bars g[role=button]").first
     bar.scroll_into_view_if_needed()
     x, y = middle(bar)
     page.mouse.move(x, y)
-    page.wait_for_timeout(100)
-    assert page.evaluate(drawn) != before
+    opened.drawn()
+    assert page.evaluate(PICTURE) != before
     assert bar.evaluate("it => it.isConnected")
     page.mouse.move(x, y + 60)
-    page.wait_for_timeout(100)
-    assert page.evaluate(drawn) == before
+    opened.drawn()
+    assert page.evaluate(PICTURE) == before
     bar.focus()
     page.keyboard.press("Enter")
-    page.wait_for_timeout(100)
+    opened.drawn()
     assert bar.get_attribute("aria-pressed") == "true"
-    assert page.evaluate(drawn) != before
+    assert page.evaluate(PICTURE) != before
 
 
 def test_bars_of_the_page_are_those_of_giotto(visit):
@@ -383,17 +395,17 @@ def test_descent_by_hand_lowers_the_loss_and_stops(visit):
     seen = [first]
     for _ in range(60):
         page.get_by_role("button", name="A step of descent").click()
-        page.wait_for_timeout(20)
+        opened.drawn()
         seen.append(table(page))
     losses = [float(it["total"]) for it in seen]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < losses[0] / 3
     page.get_by_role("button", name="Start again").click()
-    page.wait_for_timeout(100)
+    opened.drawn()
     assert table(page) == first
     page.locator("#live-tsloss g[role=button]").first.focus()
     page.keyboard.press("Shift+ArrowRight")
-    page.wait_for_timeout(100)
+    opened.drawn()
     assert table(page) != first
     assert opened.wrong == []
 
@@ -407,14 +419,14 @@ def test_the_prompt_changes_with_the_epoch_and_the_scale(visit):
     epoch, scale = figure.locator("input[type=range]").all()
     epoch.focus()
     page.keyboard.press("End")
-    page.wait_for_timeout(100)
+    opened.drawn()
     assert bars.inner_html() != first
     scale.focus()
     page.keyboard.press("Home")
-    page.wait_for_timeout(100)
+    opened.drawn()
     assert told.first.inner_text() == "40 components, 0 loops"
     page.keyboard.press("End")
-    page.wait_for_timeout(100)
+    opened.drawn()
     assert [it.inner_text() for it in told.all()] == ["1 component, 0 loops"] * 2
     assert figure.locator(".live-title").all_inner_texts() == ["Standard", "+TSLoss"]
     assert opened.wrong == []
@@ -425,34 +437,30 @@ def test_thirty_points_move_at_thirty_frames_on_a_slow_processor(visit):
     page.get_by_role("button", name="at random").click()
     page.locator("#live-rips .live-plane").scroll_into_view_if_needed()
     wire = page.context.new_cdp_session(page)
-    wire.send("Emulation.setCPUThrottlingRate", {"rate": 4})
+    wire.send("Performance.enable")
+
+    def worked():  # the page's thread, in seconds on a processor: the same on a busy machine
+        metrics = wire.send("Performance.getMetrics")["metrics"]
+        return next(it["value"] for it in metrics if it["name"] == "ThreadTime")
+
     # What a move costs: the bars, and the drawing that waits for the next frame.
-    spent, moved = page.evaluate(
-        """async () => {
-            const points = document.querySelectorAll('#live-rips g[role=button]');
-            const told = () => [...points].map((it) => it.getAttribute('aria-label')).join();
-            const before = told();
-            const wait = window.requestAnimationFrame;
-            const waiting = [];
-            window.requestAnimationFrame = (draw) => waiting.push(draw);
-            const medians = [];
-            for (let round = 0; round < 3; round++) {
-                const found = [];
-                for (let k = 0; k < 21; k++) {
-                    const start = performance.now();
-                    const key = k % 2 ? 'ArrowLeft' : 'ArrowUp';
-                    points[k % 30].dispatchEvent(new KeyboardEvent('keydown', { key }));
-                    waiting.splice(0).forEach((draw) => draw(start));
-                    found.push(performance.now() - start);
-                    await new Promise((done) => wait(done));
-                }
-                medians.push(found.sort((a, b) => a - b)[10]);
-            }
-            return [Math.min(...medians), before !== told()];
-        }"""
-    )
-    assert moved
-    assert spent < 1000 / 30
+    moves = """many => {
+        const points = document.querySelectorAll('#live-rips g[role=button]');
+        const wait = window.requestAnimationFrame;
+        const waiting = [];
+        window.requestAnimationFrame = (draw) => waiting.push(draw);
+        for (let k = 0; k < many; k++) {
+            const key = k % 2 ? 'ArrowLeft' : 'ArrowUp';
+            points[k % 30].dispatchEvent(new KeyboardEvent('keydown', { key }));
+            waiting.splice(0).forEach((draw) => draw(0));
+        }
+        window.requestAnimationFrame = wait;
+        return [...points].map((it) => it.getAttribute('aria-label'));
+    }"""
+    before = page.evaluate(moves, 30)  # and the scripts are compiled
+    begun = worked()
+    assert page.evaluate(moves, 60) != before
+    assert (worked() - begun) / 60 < 1 / 30 / 4  # of a processor four times as slow
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -476,6 +484,8 @@ def test_the_site_is_small_enough_to_carry(site):
     assert sum(it.stat().st_size for it in files) < 60e6
 
 
-def test_without_scripts_the_pictures_are_there(visit):
-    page = visit(RIPS, java_script_enabled=False).page
+def test_without_scripts_the_pictures_are_there(chromium, site):
+    page = chromium.new_page(java_script_enabled=False)
+    page.goto(f"{site}/{RIPS}")
     assert page.locator("#live-rips .live-still").is_visible()
+    page.close()

@@ -10,6 +10,7 @@ import time
 import pytest
 import torch
 
+from tests.conftest import PATIENCE_SECONDS
 from tests.faults import same_bytes
 from tests.faults_at_work import cluster_specs as specs
 from tsp.banks import Events, Keeping
@@ -117,7 +118,7 @@ MIDST = r"epoch \d ([3-9]\d|1\d\d)\n"
 
 def until(log, pattern, process):
     """Wait until a sweep has logged something."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + PATIENCE_SECONDS
     while not (log.exists() and re.search(pattern, log.read_text())):
         assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < end
@@ -129,10 +130,10 @@ def test_a_driver_is_killed_and_another_goes_on(tmp_path, cluster, alone):
     process = driver(cluster, root, log)
     until(log, MIDST, process)
     process.kill()
-    process.wait(timeout=300)
+    process.wait(timeout=PATIENCE_SECONDS)
     before = len(log.read_text())
     process = driver(cluster, root, log)
-    assert process.wait(timeout=300) == 0, process.stderr.read()
+    assert process.wait(timeout=PATIENCE_SECONDS) == 0, process.stderr.read()
     again = log.read_text()[before:]
     first = dict(reversed(re.findall(r"epoch (\d) (\d+)\n", again)))
     assert any(int(epoch) > 20 for epoch in first.values())  # from a checkpoint on
@@ -146,7 +147,7 @@ def test_a_signal_to_the_driver_brings_every_bank_to_a_checkpoint(tmp_path, clus
     process = driver(cluster, root, log)
     until(log, MIDST, process)
     process.send_signal(number)
-    assert process.wait(timeout=300) == 1
+    assert process.wait(timeout=PATIENCE_SECONDS) == 1
     assert "Stopped: stopped; every bank that had begun is at a checkpoint" in process.stderr.read()
     assert list(root.glob(f"{WORK}/*/state.json"))
     assert not list(root.glob(f"{WORK}/*.lock"))
@@ -236,7 +237,7 @@ def test_ctrl_c_in_a_terminal_brings_every_bank_to_a_checkpoint(tmp_path):
     process = begin(logs[0])
     until(logs[0], r"(?s) loads .* loads .*bank \d/", process)  # two workers of one thread
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=300) == 128 + signal.SIGINT
+    assert process.wait(timeout=PATIENCE_SECONDS) == 128 + signal.SIGINT
     first = logs[0].read_text()
     assert "tsp: stopped; every bank that had begun is at a checkpoint" in first
     assert "its worker was lost" not in first
@@ -244,7 +245,7 @@ def test_ctrl_c_in_a_terminal_brings_every_bank_to_a_checkpoint(tmp_path):
     assert kept(root) | stored == set(begun(first)) != stored
     assert not list(root.rglob("*.lock"))
     process = begin(logs[1])
-    assert process.wait(timeout=300) == 0, logs[1].read_text()
+    assert process.wait(timeout=PATIENCE_SECONDS) == 0, logs[1].read_text()
     wanted = {job.id for job in jobs_of(experiment_specs("null", "smoke", epochs=100))}
     assert sorted([*stored, *begun(logs[1].read_text())]) == sorted(wanted)
     assert {run.id for run in Store(root).sound()[0]} == wanted

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import PLAN, problem, spec
+from tests.conftest import PATIENCE_SECONDS, PLAN, problem, repetitions, spec
 from tests.faults import TENSORS, kill, run_in, same_bytes
 from tests.faults_at_work import train
 from tsp import checkpoints
@@ -30,8 +30,6 @@ from tsp.runs import Store
 from tsp.stopping import Stopped
 from tsp.sweep import ensure, jobs_of
 from tsp.trainer import train_bank
-
-KILLS = 200
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +49,7 @@ def lines(log):
 
 def until(log, text, *, process):
     """Wait until a sweep has logged something."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE_SECONDS
     while not any(text in line for line in lines(log)):
         assert process.is_alive() or any(text in line for line in lines(log)), log.read_text()
         assert time.monotonic() < end, f"never logged {text!r}"
@@ -181,10 +179,10 @@ def test_a_checkpoint_keeps_each_prompt_once_and_goes_with_its_bank(tmp_path, wh
     assert not (tmp_path / "runs" / WORK).exists()
 
 
-# SIGKILL, once and two hundred times.
+# SIGKILL, once and many times.
 
 
-def kills(root, log, rng, *, together=1):
+def killed_at_random(root, log, rng, *, together=1):
     """Kill sweeps of a store at random moments until one ends by itself; say how often."""
     killed, longest = 0, 1.2
     while True:
@@ -228,16 +226,16 @@ def test_a_sweep_that_is_killed_goes_on_with_its_checkpoint(tmp_path, whole):
     assert not any(path.name.startswith(".") for path in root.rglob("*"))
 
 
-@pytest.mark.slow
-def test_two_hundred_random_kills_lose_nothing_and_leave_nothing(tmp_path, whole, capsys):
-    """One sweep at a time, and in every third store two of them at once."""
+@pytest.mark.parametrize("kills", repetitions(10, 200, marks=pytest.mark.slow))
+def test_random_kills_lose_nothing_and_leave_nothing(tmp_path, whole, capsys, kills):
+    """One sweep at a time, and in every other store two of them at once."""
     rng, killed, stores, rounds = random.Random(6), 0, 0, 0
     trained = 0
-    while killed < KILLS or stores < 3:
+    while killed < kills or stores < 2:
         root, log = tmp_path / f"runs{stores}", tmp_path / f"log{stores}"
-        together = 2 if stores % 3 == 2 else 1
+        together = 1 + stores % 2
         here, finished = 0, set()
-        for count in kills(root, log, rng, together=together):
+        for count in killed_at_random(root, log, rng, together=together):
             here, rounds = count, rounds + 1
             assert finished <= set(Store(root).ids())  # what was finished stays so
             finished = set(Store(root).ids())
@@ -603,7 +601,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path):
     code = f"from tests.faults_at_work import train; train({str(root)!r}, {str(log)!r}, 0.05)"
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | told)
     for jump, mark in (("-10y", "epoch 1 2"), ("+10y", "epoch 2 2"), ("+0", "epoch 3 2")):
-        end = time.monotonic() + 120
+        end = time.monotonic() + PATIENCE_SECONDS
         while mark not in "\n".join(lines(log)):
             assert process.poll() in (None, 0)
             assert time.monotonic() < end
@@ -616,4 +614,4 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path):
     assert same_bytes(root, tmp_path / "whole") == []
     assert Store(root).sound()[1] == {}
     seconds = [run.record["seconds"] for run in Store(root).sound()[0]]
-    assert all(0 < it < 100 for it in seconds)
+    assert all(0 < it < 86_400 for it in seconds)  # days and years are the clock's

@@ -223,9 +223,10 @@ def test_figure5_draws_the_median_total_loss_of_each_method(store):
     plain = [[4, 2, 1, 1], [6, 4, 2, 1], [9, 8, 7, 6]]
     treated = [[5, 3, 1, 0.5], [6, 2, 2, 0.5], [7, 4, 3, 0.25]]
     for seed, (ce, total) in enumerate(zip(plain, treated, strict=True)):
-        stored(store, epochs=4, seed=seed, ce=ce)
+        told = {"epochs": 4, "contents": (f"p{seed}",), "problem": seed}
+        stored(store, ce=ce, **told)
         own = {"ce": [it - 0.125 for it in total], "total": total}
-        stored(store, epochs=4, seed=seed, method="tsloss", **own)
+        stored(store, method="tsloss", **own, **told)
     ax = panel(figure5(store), "n = 3 pairs")
     *each, standard = lines(ax, METHOD_COLORS["ce"], "-")
     assert standard.tolist() == [6, 4, 2, 1]
@@ -257,7 +258,7 @@ def test_figure5_needs_a_pair(store):
 
 
 def test_figures_are_closed_white_and_legible(store, two):
-    stored(store, method="tsloss", n_tokens=6, epochs=4)
+    pair(store, standard=4, tsloss=2, epochs=4)
     figures = figure2(store, single=two[0], multi=two[1]), figure3(store, ids=two), figure5(store)
     assert plt.get_fignums() == []
     for fig in figures:

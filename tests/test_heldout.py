@@ -1,23 +1,25 @@
-"""Held-out answers: what generate says, kept beside the runs."""
+"""Held-out problems: what generate says, the reference's loss, kept beside the runs, paired."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from tests.conftest import problem, spec
 from tests.handmade import stored
-from tests.test_attention import lively
+from tests.test_attention import lively, recomputed
 from tests.test_decoding import plain_greedy
 from tsp.decoding import EXTRA_TOKENS
+from tsp.errors import InputError
 from tsp.evidence import same_conditions
-from tsp.heldout import compared, evaluate, remember, unseen
+from tsp.heldout import across_sets, ask, compared, evaluate, paired_losses, remember
 from tsp.prompts import as_input
 from tsp.reading import Row
 from tsp.records import ANSWER_COLUMNS as COLUMNS
 from tsp.records import NO_PROMPT as NONE
 from tsp.records import load_answers as remembered
-from tsp.runs import Store
-from tsp.tasks import load_problems
+from tsp.records import load_heldout
+from tsp.runs import ANSWERS, Store
 from tsp.tiny import TINY
 
 ASKED = [problem("2+2=?", "4"), problem("3+3=?", "six", row=1), problem("Who?", "me", row=2)]
@@ -61,6 +63,21 @@ def test_answers_are_those_of_generate(name, monkeypatch):
     ]
     assert texts == [said[name, k] for name, k in zip(found.id, found.row, strict=True)]
     assert found.correct.tolist() == ["s" in text for text in texts]
+    for row in found.itertuples():
+        whole = codes[row.id, row.row][1]
+        size = len(whole.encoded.target)
+        assert row.target_tokens == size
+        assert row.ce == pytest.approx(float(recomputed(frozen, whole)[0]) / size, rel=1e-4)
+    ce = evaluate(frozen, prompts, ASKED, decode=False)
+    assert np.allclose(ce.ce, found.ce, rtol=1e-6)
+    assert (set(ce.longest), ce.score.isna().all(), ce.correct.isna().all()) == ({0}, True, True)
+
+
+def test_pairs_to_skip_are_not_asked():
+    frozen = lively("tiny-llama")
+    prompts, skip = {NONE: None, "a": given(frozen, 1)}, {("a", ASKED[1].sha256)}
+    found = evaluate(frozen, prompts, ASKED[:2], decode=False, skip=skip)
+    assert list(zip(found.id, found.row, strict=True)) == [(NONE, 0), ("a", 0), (NONE, 1)]
 
 
 def test_answers_under_other_conditions_are_not_pooled():
@@ -75,17 +92,11 @@ def test_answers_under_other_conditions_are_not_pooled():
     assert same_conditions(rows()).empty
 
 
-def test_what_a_prompt_has_seen_is_not_asked(smoke):
-    run = smoke.read(smoke.ids()[0])
-    new, old = problem("new", "x"), load_problems(run.spec.task, problem=run.spec.problem)[0]
-    assert unseen(run, [new, old]) == [new]
-
-
 def rows(*correct, name="a"):
     told = [
         {"id": name, "model": "m", "task": "bbh", "source": "local", "row": k, "sha256": f"h{k}"}
         | {"longest": 40, "precision": "float32"}
-        | {"score": float(it), "correct": bool(it)}
+        | {"score": float(it), "correct": bool(it), "ce": 0.5, "target_tokens": 2}
         for k, it in enumerate(correct)
     ]
     return pd.DataFrame(told, columns=list(COLUMNS))
@@ -105,6 +116,147 @@ def test_answers_are_kept_and_replaced_by_newer_ones(tmp_path):
     assert (found["m", "a", 0], found["another", "a", 0]) == (True, False)
     assert store.ids() == []
     assert store.sound() == ([], {})
+
+
+def test_losses_alone_are_no_answers(tmp_path):
+    store = Store(tmp_path)
+    remember(store, rows(1, 0))
+    alone = {"longest": 0, "score": np.nan, "correct": None}
+    remember(store, rows(1, name="b").assign(**alone))
+    found = load_heldout(store)
+    assert found.correct.isna().tolist() == [False, False, True]
+    assert remembered(store).id.tolist() == ["a", "a"]
+    assert remembered(store).correct.dtype == bool
+
+
+def test_a_file_without_losses_is_read(tmp_path):
+    """Written before they were measured; what is added keeps its own."""
+    store = Store(tmp_path)
+    remember(store, rows(1, 0))
+    old = pd.read_parquet(tmp_path / ANSWERS).drop(columns=["ce", "target_tokens"])
+    old.assign(correct=old.correct.astype(bool)).to_parquet(tmp_path / ANSWERS, index=False)
+    assert load_heldout(store)[["ce", "target_tokens"]].isna().all(axis=None)
+    assert remembered(store).correct.tolist() == [True, False]
+    remember(store, rows(1, name="b"))
+    assert load_heldout(store).ce.isna().tolist() == [True, True, False]
+
+
+SET = "m", "bbh", "x+y"
+
+
+def losses(name, *ce, tokens=2, precision="float32", **more):
+    table = rows(*ce, name=name).assign(ce=ce, target_tokens=tokens, precision=precision)
+    return table.assign(**more)
+
+
+def runs_of(**methods):
+    """Runs by id: (method, content, seed)."""
+    told = [(name, *it) for name, it in methods.items()]
+    return pd.DataFrame(told, columns=["id", "method", "content", "seed"])
+
+
+def test_losses_are_paired_by_problem():
+    """Three problems, of which the second was not asked with TSLoss and the third has seeds."""
+    runs = runs_of(
+        a=("ce", "x+y", 0), b=("tsloss", "x+y", 0), c=("ce", "x+y", 1), d=("tsloss", "x+y", 1)
+    )
+    table = pd.concat(
+        [
+            losses("a", 1.0, 9.0, 2.0),
+            losses("b", 0.5, 9.0, 2.5).drop(index=1),
+            losses("c", 0.0, 0.0, 1.0).drop(index=[0, 1]),
+            losses("d", 0.0, 0.0, 2.5).drop(index=[0, 1]),
+            losses(NONE, 3.0, 9.0, 2.0),
+        ]
+    )
+    (found,) = paired_losses(table, runs).to_dict("records")
+    assert (found["model"], found["task"], found["content"]) == SET
+    assert found["problems"] == 2
+    assert found["with_base"] == pytest.approx((1.0 + 1.5) / 2)
+    assert found["with_method"] == pytest.approx((0.5 + 2.5) / 2)
+    assert found["change"] == pytest.approx((-0.5 + (0.5 + 1.5) / 2) / 2)
+    assert (found["lower"], np.isnan(found["low"])) == (0.5, True)
+    (found,) = paired_losses(table, runs, base=NONE, method="ce").to_dict("records")
+    assert found["problems"] == 3
+    assert found["change"] == pytest.approx((-2.0 + 0.0 + (0.0 - 1.0) / 2) / 3)
+    assert found["lower"] == pytest.approx(2 / 3)
+
+
+def test_only_equal_conditions_are_paired():
+    """Another precision, target length, model, seed or set; float32 where there are two."""
+    runs = runs_of(a=("ce", "x+y", 0), b=("tsloss", "x+y", 0))
+    plain = losses("a", 1.0)
+    for other in ({"precision": "bfloat16"}, {"tokens": 3}, {"model": "n"}):
+        assert paired_losses(pd.concat([plain, losses("b", 2.0, **other)]), runs).empty
+    for other in (("tsloss", "x+y", 1), ("tsloss", "x+z", 0)):
+        table = pd.concat([plain, losses("b", 2.0)])
+        assert paired_losses(table, runs_of(a=("ce", "x+y", 0), b=other)).empty
+    low = [losses(name, 7.0, precision="bfloat16") for name in "ab"]
+    found = paired_losses(pd.concat([*low, plain, losses("b", 2.0)]), runs)
+    assert found.change.tolist() == [1.0]
+    old = plain.assign(ce=np.nan)
+    assert paired_losses(pd.concat([old, losses("b", 2.0)]), runs).empty
+
+
+def test_the_interval_of_a_set_is_that_of_a_mean_over_problems():
+    """About 1.96 standard errors either way; a set of one difference has no width."""
+    change = np.random.default_rng(0).normal(0.3, 1.0, size=200)
+    runs = runs_of(a=("ce", "x+y", 0), b=("tsloss", "x+y", 0))
+    table = pd.concat([losses("a", *np.zeros(200)), losses("b", *change)])
+    (found,) = paired_losses(table, runs).to_dict("records")
+    half = 1.96 * change.std() / np.sqrt(200)
+    assert found["low"] == pytest.approx(change.mean() - half, abs=0.02)
+    assert found["high"] == pytest.approx(change.mean() + half, abs=0.02)
+    table = pd.concat([losses("a", *np.zeros(6)), losses("b", *np.full(6, 0.25))])
+    (found,) = paired_losses(table, runs).to_dict("records")
+    assert (found["low"], found["high"]) == (0.25, 0.25)
+
+
+def test_fewer_than_six_sets_are_called_few():
+    found = across_sets({"two": [-1.0, -3.0], "six": [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]})
+    two, six = found.to_dict("records")
+    assert (two["few"], two["n"], two["below"], two["median"]) == (True, 2, 2, -2.0)
+    assert np.isnan([two["p"], two["p_holm"], two["low"], two["high"]]).all()
+    assert (six["few"], six["median"], six["low"], six["high"]) == (False, -3.5, -6.0, -1.0)
+    assert six["p"] == six["p_holm"] == pytest.approx(2 * 0.5**6)
+
+
+def test_a_set_of_ten_is_asked_what_is_outside_of_it(tmp_path):
+    """Two sets, each asked the other's problems; both are asked the ten that neither has."""
+    from tests.test_packs import call
+
+    runs, data = tmp_path / "runs", tmp_path / "data"
+    data.mkdir()
+    lines = [f'{{"question": "{k}+1=?", "answer": "#### {k + 1}"}}\n' for k in range(30)]
+    (data / "gsm8k.jsonl").write_text("".join(lines))
+    told = ["--model", "tiny-llama", "--runs", runs, "--data", data, "--regime", "multi"]
+    for first in (0, 10):
+        for method in (["ce"], ["tsloss", "--lambda-ts", "1"]):
+            more = ["--problem", str(first), "--epochs", "2", "--protocol", "tuned"]
+            out = call("run", *told, *more, "--method", *method)
+            assert out.exit_code == 0, out.output
+    asking = ["heldout", *told, "--first", "0", "--many"]
+    assert call(*asking, "10").exit_code == 0
+    decoded = load_heldout(Store(runs))
+    for _ in range(2):  # what was decoded has its loss already; asked again nothing doubles
+        out = call(*asking, "30", "--no-decode")
+        assert out.exit_code == 0, out.output
+        assert "answers right" not in out.stdout
+    store = Store(runs)
+    found = load_heldout(store)
+    assert set(found.id) == {NONE, *store.ids()}
+    assert sorted(found[found.id == NONE].row) == list(range(30))
+    for row in store.frame().itertuples():
+        seen = range(row.problem, row.problem + 10)
+        assert sorted(found[found.id == row.id].row) == sorted(set(range(30)) - set(seen))
+    assert sorted(set(remembered(store).row)) == list(range(10))
+    assert len(remembered(store)) == len(decoded)
+
+
+def test_problems_that_every_prompt_was_trained_on_are_refused(smoke):
+    told = {"task": "mmlu_cf", "model": "tiny-llama", "data": "shipped", "regime": "multi"}
+    with pytest.raises(InputError, match="all are trained on"):
+        ask(smoke, **told, rows=range(10))
 
 
 def test_the_command_asks_what_no_prompt_has_seen(tmp_path):

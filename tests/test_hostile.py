@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from tests import hostile
-from tests.conftest import spec
+from tests.conftest import PATIENCE_SECONDS, repetitions, spec
 from tsp import install, models, schema, sweep, templates
 from tsp.errors import InputError, one_line
 from tsp.loss import TSLoss
@@ -42,13 +42,14 @@ from tsp.tasks import load_problems
 from tsp.topology import persistence
 
 ROOT = Path(__file__).parent.parent
-QUICK = {"spec": 200, "settings": 200, "prompt": 100, "problems": 100, "plan": 100, "adapter": 100}
-QUICK |= {"run": 40, "pack": 40, "answers": 60, "model": 15, "gguf": 40, "words": 25}
-QUICK |= {"checkpoint": 30}
-SLOW = dict.fromkeys(hostile.TARGETS, 3000) | {"model": 500, "words": 1500, "gguf": 1000}
+SAMPLE = {"spec": 200, "settings": 200, "prompt": 100, "problems": 100, "plan": 100, "adapter": 100}
+SAMPLE |= {"run": 40, "pack": 40, "answers": 60, "model": 15, "gguf": 40, "words": 25}
+SAMPLE |= {"checkpoint": 30}
+MANY = dict.fromkeys(hostile.TARGETS, 3000) | {"model": 500, "words": 1500, "gguf": 1000}
+GUIDED_SAMPLE = dict.fromkeys(hostile.TARGETS, 300) | {"model": 50, "gguf": 100, "words": 100}
 GUIDED = dict.fromkeys(hostile.TARGETS, 8500) | {"run": 2000, "pack": 2000, "model": 500}
 GUIDED |= dict.fromkeys(("checkpoint", "gguf", "words"), 1000)
-assert sum(map(sum, (QUICK.values(), SLOW.values(), GUIDED.values()))) > 100_000
+assert sum(map(sum, (SAMPLE.values(), MANY.values(), GUIDED.values()))) > 100_000
 
 
 def property_of(name, examples):
@@ -68,26 +69,21 @@ def property_of(name, examples):
     told(given(st.binary(min_size=64, max_size=300))(refused_or_accepted))()
 
 
+@pytest.mark.parametrize("inputs", repetitions(SAMPLE, MANY))
 @pytest.mark.parametrize("name", hostile.TARGETS)
-def test_anything_is_accepted_or_refused_in_a_line(name):
-    property_of(name, QUICK[name])
+def test_anything_is_accepted_or_refused_in_a_line(name, inputs):
+    property_of(name, inputs[name])
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("inputs", repetitions(GUIDED_SAMPLE, GUIDED, marks=pytest.mark.slow))
 @pytest.mark.parametrize("name", hostile.TARGETS)
-def test_very_much_is_accepted_or_refused_in_a_line(name):
-    property_of(name, SLOW[name])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", hostile.TARGETS)
-def test_a_guided_search_finds_no_crash(name, tmp_path):
+def test_a_guided_search_finds_no_crash(name, inputs, tmp_path):
     pytest.importorskip("atheris", reason="atheris is for Linux on x86-64")
-    many = ["--runs", str(GUIDED[name]), "--seed", "1"]
+    many = ["--runs", str(inputs[name]), "--seed", "1"]
     command = [sys.executable, str(ROOT / "tests/fuzz.py"), name, *many]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert f"number_of_executed_units: {GUIDED[name]}" in done.stderr
+    assert f"number_of_executed_units: {inputs[name]}" in done.stderr
 
 
 # --- the watch itself ---------------------------------------------------------------------
@@ -113,10 +109,10 @@ def test_the_watch_sees_what_it_is_for(harm, tmp_path):
 
 def sleep_without_alarm():
     signal.setitimer(signal.ITIMER_REAL, 0)  # as math-verify leaves it after two answers
-    time.sleep(5)
+    time.sleep(hostile.SECONDS)
 
 
-@pytest.mark.parametrize("hang", [lambda: time.sleep(5), sleep_without_alarm])
+@pytest.mark.parametrize("hang", [lambda: time.sleep(hostile.SECONDS), sleep_without_alarm])
 def test_the_watch_ends_what_hangs(hang, tmp_path, monkeypatch):
     monkeypatch.setattr(hostile, "SECONDS", 0.05)
     with pytest.raises(hostile.Hang), hostile.watched(tmp_path):
@@ -309,11 +305,10 @@ def test_a_task_is_no_path(task, tmp_path):
         load_problems(task, data=tmp_path / "in")
 
 
-def test_boxes_that_never_close_are_passed_in_no_time():
-    begun = time.perf_counter()
-    assert last_boxed(r"\boxed{" * 20_000) is None
-    assert last_boxed(r"\boxed{1}" + r"\boxed{" * 20_000) == "1"
-    assert time.perf_counter() - begun < 1
+def test_boxes_that_never_close_are_passed_in_no_time(tmp_path):
+    with hostile.watched(tmp_path):  # each box against each other would take hours
+        assert last_boxed(r"\boxed{" * 10**6) is None
+        assert last_boxed(r"\boxed{1}" + r"\boxed{" * 10**6) == "1"
     assert last_boxed(r"} \fbox{a{b}} \boxed{c {\boxed{d}} ") == "d"
 
 
@@ -836,9 +831,7 @@ def test_code_that_comes_with_a_model_is_not_run(folder):
     config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config"}}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "evil.py").write_text(f"open({str(folder / 'pwned')!r}, 'w')\nclass Config: pass\n")
-    begun = time.perf_counter()
-    not_loaded(folder, "model = .*cannot be loaded")
-    assert time.perf_counter() - begun < 5  # nor is anybody asked
+    not_loaded(folder, "model = .*cannot be loaded")  # nor is anybody asked
     assert not (folder / "pwned").exists()
 
 
@@ -912,7 +905,7 @@ def worked(pid):
 
 def until(happened):
     """Wait, on a slow machine too."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -956,7 +949,6 @@ def test_a_template_that_is_without_end_for_a_question_is_refused(template, fold
 @pytest.mark.slow
 def test_a_template_without_end_is_stopped_after_its_seconds(folder, monkeypatch):
     """With the limits as they are, which are of processor time."""
-    monkeypatch.setattr(hostile, "SECONDS", 120)
     (folder / "chat_template.jinja").write_text(hostile.COUNTING)
     begun = time.perf_counter()
     not_loaded(folder, f"runs longer than {templates.SECONDS:g} s")
@@ -1013,7 +1005,7 @@ def test_threads_and_a_forked_process_fill_in_templates(short):
     with templates._lock:  # which the fork has too, and nobody there releases
         forked = os.fork()
         if forked == 0:
-            signal.alarm(60)
+            signal.alarm(PATIENCE_SECONDS)
             try:
                 same = filled(ECHO) == "hello" and templates._process.pid != pid
                 templates._end(templates._process)
@@ -1032,7 +1024,7 @@ signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPROF])
 sys.path.insert(0, sys.argv[1])
 from types import SimpleNamespace
 from tsp import templates
-templates.SECONDS = 3
+templates.SECONDS = 1000
 def filled(template):
     tokenizer = SimpleNamespace(get_chat_template=lambda: template, special_tokens_map={})
     return templates.rendered(tokenizer, [{"role": "user", "content": "hello"}])

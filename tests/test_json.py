@@ -94,10 +94,26 @@ def test_reports_of_a_store(store):
     assert [row["id"] for row in loads("runs", "list", *where)] == [record["id"]]
     expected = [{"id": record["id"], "sound": True, "problem": None}]
     assert loads("runs", "verify", *where) == expected
-    assert {"id", "verdict", "interval"} <= set(loads("report", *where)[0])
+    for row in loads("report", *where):
+        assert EARLIER | {"effect", "low", "high", "printed", "margin", "family", "own"} <= set(row)
+        assert (row["interval"] is None) == (None in (row["low"], row["high"]))
+        assert row["interval"] in (None, [row["low"], row["high"]])
+        assert row["estimate"] == row["effect"]
+    lines = tsp("report", "--runs", folder).stdout.splitlines()
+    place = next(k for k, it in enumerate(lines) if "  lambda-ten-fails (section 4.4" in it)
+    assert lines[place].startswith("not tested here  ")
+    assert lines[place + 1].startswith(
+        "    effect –; margin: 0.9 of the units. protocol tuned, n = 0"
+    )
     (again,) = loads("runs", "repeat", record["id"], *where)
     assert again["same"]
     assert "used by default" in loads("doctor", "--json")["device"]
+
+
+EARLIER = {  # which scripts read
+    *("id", "source", "statement", "rule", "protocol", "verdict", "n", "estimate", "interval"),
+    *("why", "p", "p_holm"),
+}
 
 
 def test_packs_tell_what_they_hold(store, tmp_path):
@@ -145,13 +161,24 @@ def test_what_takes_long_is_asked_with_stand_ins(store, tmp_path, monkeypatch):
     assert loads("book", "--pairs", "--json") == {"pairs": [str(tmp_path / "01.ipynb")]}
 
 
-def test_heldout_tells_the_share_of_right_answers(tmp_path, monkeypatch):
+def test_heldout_reports_right_answers_and_cross_entropy(tmp_path, monkeypatch):
     answers = {"method": ["none", "none", "ce", "ce"], "correct": [False, False, True, False]}
-    monkeypatch.setattr(heldout, "ask", lambda store, **told: pd.DataFrame(answers))
+    table = pd.DataFrame(answers | {"ce": [3.0, 5.0, 1.0, 2.0]}).astype({"correct": "boolean"})
+    monkeypatch.setattr(heldout, "ask", lambda store, **told: table)
     assert loads("heldout", "--runs", tmp_path, "--json") == [
-        {"method": "none", "right": 0.0, "answers": 2},
-        {"method": "ce", "right": 0.5, "answers": 2},
+        {"method": "none", "right": 0.0, "answers": 2, "ce": 4.0},
+        {"method": "ce", "right": 0.5, "answers": 2, "ce": 1.5},
     ]
+    table["correct"] = pd.NA
+    assert loads("heldout", "--runs", tmp_path, "--json")[1] == {
+        "method": "ce",
+        "right": None,
+        "answers": 0,
+        "ce": 1.5,
+    }
+    assert tsp("heldout", "--runs", tmp_path).stdout.splitlines()[1] == (
+        "ce           cross-entropy 1.500 nats per token"
+    )
 
 
 def test_bench_prints_its_rows_where_the_file_is_a_dash(monkeypatch, tmp_path):

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from tests.handmade import stored
+from tsp.claims import CLAIMS
 from tsp.pages import FORMATS, comparison, interval, missing, table
-from tsp.paper import CLAIMS
 from tsp.paths import ROOT
 from tsp.runs import Store
 from tsp.studies import study

@@ -6,9 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import problem
+from tests.handmade import stored
 from tsp.errors import InputError
 from tsp.loss import TSLoss
-from tsp.spec import LOSS_FIELDS, METHODS, RunSpec
+from tsp.packs import checksum
+from tsp.records import load_runs
+from tsp.runs import Store
+from tsp.spec import LOSS_FIELDS, METHODS, RunSpec, later_fields
 
 
 def test_defaults_are_the_papers_or_the_projects():
@@ -48,6 +52,12 @@ def test_loss_defaults_are_those_of_the_loss():
         ("placement", "suffix", "after_question, prefix"),
         ("model", " ", "give a name"),
         ("early_stop", "yes", "true or false"),
+        ("schedule", "cosine", "linear, constant"),
+        ("warmup_fraction", 1.5, "at most 1"),
+        ("clip_norm", -1.0, "finite number of at least 0"),
+        ("rounding", "bf16", "precision, threads, bank"),
+        ("init_run", "#1", "together with init 'trained'"),
+        ("init_run", "#one", "a run's id, or #K"),
     ],
 )
 def test_wrong_values_name_field_value_and_remedy(field, value, remedy):
@@ -115,11 +125,69 @@ def test_every_other_field_changes_the_id():
         "warmup_fraction": 0.5,
         "clip_norm": 1.0,
         "rounding": "bank",
+        "init_run": "#2",
     } | {name: 3.0 for name in LOSS_FIELDS if name not in ("self_pairs", "detach_thresholds")}
     names = {item.name for item in dataclasses.fields(RunSpec)}
-    assert names - set(other) == {"data", "problem", "init_run"}  # the last comes with "trained"
-    ids = {spec.but(**{name: value}).id(problems) for name, value in other.items()}
-    assert len(ids | {spec.id(problems)}) == len(other) + 1
+    assert names - set(other) == {"data", "problem"}
+    more = {"init_run": {"init": "trained"}}  # which is given with it
+    changed = {name: {name: value} | more.get(name, {}) for name, value in other.items()}
+    ids = {spec.but(**fields).id(problems) for fields in changed.values()}
+    ids.add(spec.but(init="trained", init_run="#3").id(problems))
+    assert len(ids | {spec.id(problems)}) == len(other) + 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "run_id"),
+    [
+        ({}, "0000229cbddf5a54"),
+        ({"method": "ce"}, "3fcd6be37bab4c54"),
+        ({"protocol": "paper"}, "21351caf640226a0"),
+        ({"protocol": "released", "method": "ce"}, "f5f3899448432a0b"),
+        ({"epochs": 100, "seed": 2, "snapshot_every": 4}, "f0eb94e2baa349ef"),
+        (
+            {"regime": "multi", "task": "mmlu_cf", "n_tokens": 8, "init": "vocabulary"},
+            "178c484675b51623",
+        ),
+        (
+            {"method": "l2", "lambda_ts": 0.033, "placement": "prefix", "early_stop": True},
+            "aff8b89dfc6080a7",
+        ),
+        (
+            {"tau": 1.0, "self_pairs": True, "weighting": "gradient", "lr": 1e-3}
+            | {"embed_scale": 24.0},
+            "69325c761b172373",
+        ),
+    ],
+)
+def test_published_runs_keep_their_ids(fields, run_id):
+    """As they were before a run had a schedule, a warm-up, clipping, a donor and a rounding."""
+    spec = RunSpec(**fields)
+    assert spec.id([problem("What is 2+2?", "4")]) == run_id
+    earlier = {name: it for name, it in spec.to_dict().items() if name not in LATER}
+    assert RunSpec.from_dict(earlier) == spec
+
+
+LATER = {"schedule", "warmup_fraction", "clip_norm", "init_run", "rounding"}
+
+
+def test_a_run_that_was_stored_before_a_field_was_added_is_read(tmp_path):
+    store = Store(tmp_path)
+    for protocol in ("tuned", "released"):
+        path = tmp_path / stored(store, protocol=protocol) / "run.json"
+        record = json.loads(path.read_text())
+        assert set(later_fields(protocol)) == LATER <= set(record["spec"])
+        for name in LATER:
+            del record["spec"][name]
+        path.write_text(json.dumps(record | {"checksum": checksum(record)}))
+    again = Store(tmp_path)
+    assert [again.verify(it) for it in again.ids()] == [None, None]
+    assert {it.spec.schedule for it in again.sound()[0]} == {"linear", "constant"}
+    runs = load_runs(again).set_index("protocol")
+    assert runs.schedule.to_dict() == {"tuned": "linear", "released": "constant"}
+    assert runs.setting.to_dict() == {"tuned": "", "released": ""}
+    del record["spec"]["seed"]
+    path.write_text(json.dumps(record | {"checksum": checksum(record)}))
+    assert "spec lacks seed" in str(Store(tmp_path).verify(record["id"]))
 
 
 def test_the_frozen_spec_cannot_change():

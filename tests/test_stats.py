@@ -23,6 +23,7 @@ from tsp.stats import (
     holm,
     holm_levels,
     mann_whitney,
+    paired_difference,
     paired_ratio,
     rho_from_u,
     signed_rank,
@@ -262,6 +263,47 @@ def test_the_interval_is_reproducible_and_covers_the_median():
         )
     assert 0.4 < one.low < one.median_ratio < one.high < 0.9
     assert one.p < 1e-9
+
+
+def test_another_level_gives_another_interval():
+    left = np.arange(20, 60)
+    right = left * np.linspace(0.4, 1.2, 40)
+    wide, usual, default = (
+        paired_ratio(left, right, cap=100, **it) for it in ({"alpha": 0.001}, {"alpha": 0.05}, {})
+    )
+    assert wide.low < usual.low < usual.high < wide.high
+    assert usual == default
+
+
+def test_a_difference_of_paired_shares_by_hand():
+    """Of 10: 6 both, 3 gained, 1 lost. (4 - 2) / 12, and 0.5 - 1 / 36 over 12 under the root."""
+    found = paired_difference(6, 3, 1, 10)
+    assert found.estimate == pytest.approx(0.2)
+    assert found.error == pytest.approx(math.sqrt((1 / 2 - 1 / 36) / 12))
+    half = 1.959964 * found.error
+    assert (found.low, found.high) == pytest.approx((1 / 6 - half, 1 / 6 + half))
+    turned = paired_difference(6, 1, 3, 10)
+    assert (turned.estimate, turned.low) == pytest.approx((-0.2, -found.high))
+    assert paired_difference(0, 1, 0, 1).high == 1.0
+    assert paired_difference(6, 3, 1, 10, alpha=0.01).low < found.low
+    for wrong in ((-1, 0, 0, 5), (3, 2, 1, 5), (0, 0, 0, 0)):
+        with pytest.raises(InputError, match="n = "):
+            paired_difference(*wrong)
+
+
+@pytest.mark.parametrize("shares", [(0.9, 0.05, 0.03), (0.5, 0.2, 0.1), (0.97, 0.0, 0.02)])
+def test_the_interval_of_a_difference_of_paired_shares_covers_it(shares):
+    """In 95 % of samples or more; exactly, over all that 40 units can show."""
+    _, gained, lost = shares
+    n, covered = 40, 0.0
+    for more in range(n + 1):
+        for less in range(n + 1 - more):
+            chance = stats.multinomial.pmf(
+                [more, less, n - more - less], n, [gained, lost, 1 - gained - lost]
+            )
+            found = paired_difference(0, more, less, n)
+            covered += chance * (found.low <= gained - lost <= found.high)
+    assert covered > 0.94
 
 
 def test_few_pairs():

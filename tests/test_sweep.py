@@ -10,15 +10,12 @@ import torch
 from tests.conftest import spec
 from tsp import budget, sweep
 from tsp.errors import InputError
-from tsp.experiments import EXPERIMENTS, PROFILES, experiment_specs
+from tsp.experiments import experiment_specs
 from tsp.finding import find_or_train
-from tsp.models import DEFAULT
-from tsp.paper import CLAIMS, MAIN_TASKS
 from tsp.paths import data_dir
 from tsp.runs import Store
 from tsp.spec import METHODS
 from tsp.sweep import ensure, jobs_of
-from tsp.tasks import TASKS
 
 BBH = {"input": "not True is", "target": "False", "task": "boolean_expressions"}
 
@@ -49,83 +46,6 @@ def test_a_second_sweep_trains_nothing(smoke):
     ids = ensure(experiment_specs("all", "smoke"), smoke, device="cpu", events=events)
     assert begun == []
     assert sorted(ids) == smoke.ids()
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("experiment", [*EXPERIMENTS, "all"])
-def test_every_experiment_has_specs_in_pairs(experiment, profile):
-    specs = experiment_specs(experiment, profile)
-    assert specs
-    assert len(set(specs)) == len(specs)
-    plain = {told.but(method="ce", lambda_ts=0) for told in specs if told.method != "ce"}
-    assert plain == {told for told in specs if told.method == "ce"}
-
-
-def test_profiles_are_what_they_say():
-    quick = experiment_specs("all", "quick")
-    assert {told.model for told in quick} == {"smollm2-135m-instruct"}
-    assert {told.protocol for told in quick} == {"tuned", "paper"}
-    assert {told.task for told in quick} == {"gsm8k", "mmlu_cf"}
-    papers = {told.model for told in experiment_specs("table3", "paper")}
-    assert papers == {"open-llama-7b", "deepseek-7b-chat", "gemma-2b-it"}
-    assert {told.model for told in experiment_specs("all", "quick", model="x/y")} == {"x/y"}
-
-
-def test_table4_has_the_papers_weights_and_baselines_every_method():
-    for profile in PROFILES:
-        specs = experiment_specs("table4", profile)
-        assert {told.lambda_ts for told in specs} == {0, 0.1, 0.5, 1, 10}
-        assert {told.method for told in experiment_specs("baselines", profile)} == set(METHODS)
-
-
-def test_the_full_profile_is_what_is_published():
-    """All six data sets, eight problems of each main one, five of the others, two sets of ten."""
-    specs = experiment_specs("all", "full")
-    tuned = [it for it in specs if it.protocol == "tuned" and it.model == DEFAULT]
-    for task in TASKS:
-        mine = [it for it in tuned if it.task == task and it.seed == 0 and it.method == "ce"]
-        single = {it.problem for it in mine if it.regime == "single"}
-        multi = {it.problem for it in mine if it.regime == "multi"}
-        assert len(single) >= (8 if task in MAIN_TASKS else 5)
-        assert len(multi) >= (1 if task == "longbench" else 2)
-    assert {it.task for it in specs if it.model == "gemma-3-270m"} == set(MAIN_TASKS)
-    assert {it.seed for it in tuned} == {0, 1, 2}
-    assert {it.protocol for it in specs} == {"tuned", "paper"}
-    seeds = [it.seed for it in experiment_specs("table4", "full")]
-    assert seeds == sorted(seeds)  # problems before seeds
-
-
-@pytest.mark.parametrize(
-    "name", [name for name in EXPERIMENTS if name not in ("phenomenon", "close-up")]
-)
-def test_every_arm_has_the_same_problems_and_seeds(name):
-    """In pairs, and in the studies of at least four problems and two seeds, nothing is missing."""
-    specs = [it for it in experiment_specs(name, "full") if it.task == "gsm8k"]
-    specs = [it for it in specs if it.protocol == "tuned" and it.model == DEFAULT]
-    arms = {}
-    for it in specs:
-        where = (it.regime, it.problem, it.seed)
-        arms.setdefault(it.but(problem=0, seed=0, regime="single"), set()).add(where)
-    assert len({frozenset(places) for places in arms.values()}) == 1
-    places = next(iter(arms.values()))
-    assert len({problem for regime, problem, _ in places if regime == "single"}) >= 4
-    assert len({seed for _, _, seed in places}) >= 2
-
-
-def test_fields_of_every_run_can_be_set():
-    specs = experiment_specs("table3", "full", seed=0, epochs=50, data="some/folder")
-    assert {(it.seed, it.epochs, it.data) for it in specs} == {(0, 50, "some/folder")}
-    assert len(specs) == len(set(specs)) < len(experiment_specs("table3", "full")) / 2
-
-
-def test_unknown_experiments_and_profiles_are_refused():
-    with pytest.raises(
-        InputError,
-        match=r"experiment = 'table9'.*phenomenon, table3.*, embed-scale, all",
-    ):
-        experiment_specs("table9", "quick")
-    with pytest.raises(InputError, match=r"profile = 'huge'.*smoke, quick, full, paper"):
-        experiment_specs("table3", "huge")
 
 
 def test_runs_that_coincide_are_one():
@@ -366,15 +286,6 @@ def test_a_sweep_leaves_out_what_is_too_long_and_says_so(tmp_path):
     with pytest.raises(InputError, match=r"problem = 1: row 1 of its source takes \d+ tokens"):
         ensure(told[1:], Store(tmp_path / "other"), device="cpu")
     assert not (tmp_path / "other").exists()
-
-
-def test_every_command_a_claim_names_is_an_experiment():
-    for claim in CLAIMS:
-        words = claim.command.split()
-        assert words[:2] == ["tsp", "sweep"]
-        model = words[words.index("--model") + 1] if "--model" in words else None
-        specs = experiment_specs(words[2], words[words.index("--profile") + 1], model=model)
-        assert {told.protocol for told in specs} >= {claim.protocol}
 
 
 def test_a_run_is_found_whatever_its_epochs_and_place_or_trained(tmp_path):

@@ -87,5 +87,5 @@ def test_runs_are_counted(tmp_path, monkeypatch):
         (name, "math", "multi", "ce"): (1, 1),
     }
     assert set(cells.state) == {"run"}
-    monkeypatch.setattr("tsp.systems.data_dir", lambda name: store.root)
+    monkeypatch.setattr("tsp.runs.data_dir", lambda name: store.root)
     assert set(systems(store).query("runs > 0").state) == {"published"}

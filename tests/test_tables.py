@@ -7,8 +7,9 @@ import pytest
 
 from tests.handmade import pair, stored
 from tsp import tables
+from tsp.claims import CLAIMS
 from tsp.errors import InputError
-from tsp.paper import CLAIMS, reported
+from tsp.paper import reported
 from tsp.records import load_accuracy, load_runs
 from tsp.runs import Store
 from tsp.stats import rho_from_u
@@ -162,53 +163,34 @@ def test_table2_pools_the_runs_asked_for(store):
 # Pairs ---------------------------------------------------------------------------------------
 
 
-def test_pairs_hold_the_epochs_of_both_runs(store):
+def test_pairs_hold_the_iterations_of_both_sides(store):
     ce, ts = pair(store, standard=6, tsloss=4, problem=3, seed=2)
     [row] = pairs(store).to_dict("records")
-    assert (row["id_standard"], row["id_tsloss"]) == (ce, ts)
-    assert (row["standard"], row["tsloss"], row["cap"]) == (6, 4, 8)
-    assert (row["problem"], row["seed"], row["solved_at_start"]) == (3, 2, False)
+    assert (row["ids_standard"], row["ids_tsloss"]) == ((ce,), (ts,))
+    assert (row["standard"], row["tsloss"], row["length"]) == (6, 4, 8)
+    assert (row["sustained_standard"], row["sustained_tsloss"]) == (6, 4)
+    assert (row["problem"], row["seeds"], row["solved_at_start"]) == (3, (2,), False)
+    assert row["origin"] == "own"
 
 
 def test_pairs_differ_in_tsloss_alone(store):
     stored(store, solved=4)
     other = [{"seed": 1}, {"contents": ("two",)}, {"n_tokens": 8}, {"placement": "prefix"}]
     other += [{"protocol": "paper"}, {"task": "bbh"}, {"model": "tiny-llama"}, {"lr": 0.5}]
+    other += [{"lambda_ts": 0.1}, {"tau": 1.0}, {"clip_norm": 1.0}]
     for fields in other:
         stored(store, method="tsloss", solved=2, **fields)
     assert pairs(store).empty
-    stored(store, method="tsloss", solved=2)
-    assert len(pairs(store)) == 1
-
-
-def test_pairs_do_not_depend_on_the_row_of_a_problem(store):
-    stored(store, solved=4, problem=0)
     stored(store, method="tsloss", solved=2, problem=5)  # the same problem in another file
     assert len(pairs(store)) == 1
 
 
-def test_pairs_are_judged_within_the_shorter_run(store):
+def test_of_a_users_runs_the_longest_count_up_to_the_shorter_side(store):
     stored(store, epochs=8, solved=8)
-    stored(store, epochs=4, solved=4, method="tsloss")
-    [row] = pairs(store).to_dict("records")
-    assert math.isnan(row["standard"])
-    assert (row["tsloss"], row["cap"]) == (4, 4)
-
-
-def test_pairs_take_the_longest_run_of_each_kind(store):
-    stored(store, epochs=8, solved=6)
-    for epochs, solved in ((4, None), (8, 6)):
+    for epochs, solved in ((2, None), (4, 4)):
         stored(store, epochs=epochs, solved=solved, method="tsloss")
     [row] = pairs(store).to_dict("records")
-    assert (row["tsloss"], row["cap"]) == (6, 8)
-
-
-def test_pairs_of_another_weight_or_parameter_are_told_apart(store):
-    stored(store, solved=6)
-    stored(store, method="tsloss", lambda_ts=0.1, solved=4)
-    stored(store, method="tsloss", tau=1.0, solved=2)
-    assert pairs(store).setting.tolist() == ["tau 1.0"]
-    assert pairs(store, lambda_ts=0.1).tsloss.tolist() == [4]
+    assert (row["standard"], row["tsloss"], row["length"]) == (math.inf, 4, 4)
 
 
 # Table 2 with runs as what is independent ----------------------------------------------------
@@ -288,7 +270,7 @@ def test_a_problem_counts_once_however_many_seeds(store):
 def test_problems_right_before_training_are_apart(store):
     problems(store, [(4, 2), (0, 0), (8, 4)])
     found = cell(store)
-    assert (found.n, found.n_at_start, found.median) == (2, 1, 6)
+    assert (found.n, found.at_start, found.median) == (2, 1, 6)
     ours = table3(store)[("single", "GSM8K")].loc["here"].loc["smollm2-135m-instruct"]
     assert ours.to_dict() == {"Standard": "6", "+TSLoss": "3", "n": "2 +1 at start"}
 
@@ -325,12 +307,11 @@ def test_table3_has_a_cell_for_each_regime_and_task(store):
     assert table3(store).loc[("paper", "Gemma-2B-IT", "Standard"), ("multi", "MATH")] == "–"
 
 
-def test_table3_does_not_mix_settings(store):
+def test_table3_is_of_the_defaults_alone(store):
     pair(store, standard=4, tsloss=2)
+    before = table3(store)
     pair(store, standard=8, tsloss=6, n_tokens=8)
-    table = table3(store)[("single", "GSM8K")]
-    assert table["here", "smollm2-135m-instruct", "Standard"] == "4"
-    assert table["here", "smollm2-135m-instruct (n_tokens 8)", "Standard"] == "8"
+    pd.testing.assert_frame_equal(table3(store), before)
 
 
 def test_table3_is_tested_cell_by_cell(store):
@@ -356,11 +337,23 @@ def test_table3_is_tested_cell_by_cell(store):
     assert math.isnan(every.p_holm)  # no cell of the family
 
 
-def test_a_problem_that_one_seed_solves_at_the_start_counts_once(store):
+def test_a_problem_that_one_of_three_seeds_solves_at_the_start_is_apart(store):
     problems(store, [(8, 4)] * 2)
-    pair(store, standard=0, tsloss=0, contents=("p0",), problem=0, seed=1)
+    for seed, solved in ((1, 0), (2, 8)):
+        pair(store, standard=solved, tsloss=solved, contents=("p0",), problem=0, seed=seed)
     [row] = table3_tests(store).itertuples()
-    assert (row.n, row.at_start) == (2, 0)
+    assert (row.n, row.at_start) == (1, 1)
+
+
+def test_what_is_lost_again_is_tested_apart(store):
+    """Right at 2 in all; without TSLoss wrong once more at 6."""
+    for k in range(6):
+        told = {"contents": (f"p{k}",), "problem": k}
+        stored(store, right=[[epoch in (2, 4, 8)] for epoch in range(0, 9, 2)], **told)
+        stored(store, method="tsloss", solved=2, **told)
+    first, sustained = (table3_tests(store, sustained=it).iloc[0] for it in (False, True))
+    assert (first.ties, first.wins, first.ratio) == (6, 0, 1)
+    assert (sustained.ties, sustained.wins, sustained.ratio) == (0, 6, 0.25)
 
 
 def test_table3_without_pairs_has_no_tests(store):
@@ -412,10 +405,11 @@ def test_a_chapter_shows_its_claims_in_its_order(store):
     ids = ["lambda-monotone", "tsloss-fewer-iterations"]
     table = chapter_claims(store, ids)
     assert table.index.tolist() == ids
-    assert table.columns.tolist() == ["claimed", "measured", "verdict", "units", "rule"]
+    assert table.columns.tolist() == ["claimed", "measured", "verdict", "units", "effect"]
     assert "<code>tsp sweep table4 --profile full</code>" in table.measured.iloc[0]
     assert table.verdict.iloc[1] == "reproduced"
     assert table.units.iloc[1] == 20
+    assert table.effect.tolist() == ["–", "0.5 (0.5 to 0.5); printed 0.667"]
 
 
 def test_runs_with_other_parameters_of_tsloss_decide_nothing(store):
@@ -438,7 +432,7 @@ def test_trained_counts_runs_and_problems(store):
 def test_headline_fits_a_terminal(store):
     problems(store, [(4, 2), (6, None), (0, 0)])
     many = {"contents": tuple("abcdefghij"), "regime": "multi", "task": "hotpotqa"}
-    pair(store, standard=None, tsloss=6, **many, placement="prefix", n_tokens=8)
+    pair(store, standard=None, tsloss=6, **many)
     text = headline(store)
     assert max(map(len, text.splitlines())) <= 80
     words = [line.split() for line in text.splitlines()]
@@ -470,10 +464,9 @@ def test_a_protocol_without_runs_gives_empty_tables(store):
 
 def test_tables_of_runs_that_were_really_trained(smoke):
     both = pairs(smoke)
-    assert (both.setting == "").sum() == 4
-    assert {"init repeated", "placement prefix", "wrong_answers True"} <= set(both.setting)
-    assert len(pairs(smoke, protocol="paper")) == 1
+    assert both.groupby("model").size().to_dict() == {"tiny-gemma3": 1, "tiny-llama": 4}
+    assert len(pairs(smoke, protocol="paper")) == 2
     table = table3(smoke)
     assert table.loc[("here", "tiny-llama", "n")].tolist()[:2] == ["1", "2"]
-    assert table2(smoke, groups="halves").n_runs.unique().tolist() == [4]
+    assert table2(smoke, groups="halves").n_runs.unique().tolist() == [8]
     assert trained(smoke).runs.sum() == len(smoke.ids())

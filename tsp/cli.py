@@ -177,12 +177,18 @@ def heldout(
     first: Annotated[int, typer.Option(help="Row of the first problem.", min=0)] = 100,
     many: Annotated[int, typer.Option(help="Problems, in tens.", min=10)] = 50,
     protocol: Annotated[str, typer.Option(help="Of the prompts' training.")] = "tuned",
+    regime: Annotated[
+        str, typer.Option(help="Prompts of single problems, or of sets of ten: multi.")
+    ] = "single",
+    decode: Annotated[
+        bool, typer.Option(help="Decode answers, or only measure the reference's cross-entropy.")
+    ] = True,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     as_json: JsonOption = False,
 ) -> None:
-    """Ask problems that no prompt was trained on: with each regulariser's prompts, and without."""
+    """Ask each regulariser's prompts, and the bare model, problems they were not trained on."""
     from tsp.heldout import ask
     from tsp.models import DEFAULT
     from tsp.runs import Store
@@ -194,16 +200,21 @@ def heldout(
         data=data,
         rows=range(first, first + many),
         protocol=protocol,
+        regime=regime,
+        decode=decode,
         device=device,
         precision=precision,
         tell=lambda done, of: typer.echo(f"{done} of {of} problems asked", err=True),
     )
-    shares = found.groupby("method", sort=False).correct.agg(["mean", "size"])
+    measured = found.groupby("method", sort=False).agg(
+        right=("correct", "mean"), answers=("correct", "count"), ce=("ce", "mean")
+    )
     if as_json:
-        _say_rows(shares.rename(columns={"mean": "right", "size": "answers"}).reset_index())
+        _say_rows(measured.reset_index())
         return
-    for method, (share, size) in shares.iterrows():
-        typer.echo(f"{method!s:<12} {share:6.1%} of {size:.0f} answers right")
+    for method, (right, answers, ce) in measured.iterrows():
+        shares = f"{right:6.1%} of {answers:.0f} answers right, " if answers else ""
+        typer.echo(f"{method!s:<12} {shares}cross-entropy {ce:.3f} nats per token")
 
 
 @app.command()

@@ -27,7 +27,7 @@ METHOD_COLORS = {
     "l2": "#DE8F05",
     "pairwise": "#CC78BC",
     "persistence": "#56B4E9",
-    "sham": "#D55E00",
+    "sham": "#CA9161",
 }
 
 

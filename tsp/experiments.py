@@ -140,7 +140,7 @@ def _baselines(profile: str) -> list[RunSpec]:
 
 
 def _close_up(profile: str) -> list[RunSpec]:
-    """The chapters' example (`tsp.finding.showcase`) again, its prompts kept often: to be watched."""
+    """The chapters' example (`tsp.finding.showcase`), its prompts kept often."""
     every = 1 if profile == "smoke" else 4  # a multiple of the epochs between two checks
     return _pairs("hotpotqa", (0,), **_size(profile, epochs=LENGTH) | {"snapshot_every": every})
 

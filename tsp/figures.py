@@ -247,7 +247,7 @@ def figure5(store: Store, *, protocol: str = "tuned") -> Figure:
         _draw_losses(ax, store, cell)
         told = f"{TASK_NAMES.get(task, task)}, {PROBLEMS[regime]} (n = {many(cell, 'pair')})"
         ax.set(title=f"{model}\n{told}", yscale="log", xlabel="epoch")
-        ax.title.set_size("small")
+        ax.title.set_size(9)
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter(LogFormatter())
     for ax in panels[:, 0]:

@@ -27,11 +27,13 @@ TASK_NAMES = {
     "bbh": "BBH",
     "hotpotqa": "HotpotQA",
 }
+ORIGINS = ("published", "own")
 PROTOCOL_ORDER = ("tuned", "paper", "released")
 ANSWER_COLUMNS = (
     *("id", "model", "task", "source", "row", "sha256"),
-    *("longest", "precision", "score", "correct"),
+    *("longest", "precision", "score", "correct", "ce", "target_tokens"),
 )
+LOSS_TYPES = {"ce": float, "target_tokens": float}  # of columns that older files lack
 ANSWER_KEY = ["id", "model", "task", "sha256", "longest", "precision"]
 NO_PROMPT = "no prompt"
 """In place of a run's id: the model was asked without a prompt."""
@@ -145,12 +147,21 @@ def _accuracy(store: Store, runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def load_answers(store: Store) -> pd.DataFrame:
-    """One row a prompt and held-out problem, as `tsp.heldout.evaluate` gave them and kept them.
+    """Return the decoded rows of `load_heldout`: those that say whether the answer is right."""
+    rows = load_heldout(store)
+    return rows[rows.correct.notna()].astype({"correct": bool}).reset_index(drop=True)
+
+
+def load_heldout(store: Store) -> pd.DataFrame:
+    """Return one row a prompt and held-out problem, as `tsp.heldout.evaluate` measured it.
 
     Returns
     -------
     DataFrame
-        `ANSWER_COLUMNS`; no rows if nothing was asked. Own answers come before published ones.
+        `ANSWER_COLUMNS`; no rows if nothing was asked. Missing are ``correct`` and ``score``
+        where nothing was decoded (``longest`` is 0 there), and ``ce`` and ``target_tokens`` in
+        files that were written before they were measured. A store's own rows replace published
+        ones.
 
     Raises
     ------
@@ -158,18 +169,21 @@ def load_answers(store: Store) -> pd.DataFrame:
         If a file cannot be read or lacks a column.
     """
     files = [folder / ANSWERS for folder in store.folders()]
-    found = [_read_answers(file) for file in files if file.is_file()]
+    found = [_read_heldout(file) for file in files if file.is_file()]
     if not found:
-        return pd.DataFrame({name: [] for name in ANSWER_COLUMNS})
+        empty = pd.DataFrame({name: [] for name in ANSWER_COLUMNS})
+        return empty.astype({"correct": "boolean"} | LOSS_TYPES)
     both = pd.concat(found, ignore_index=True)
     return both.drop_duplicates(ANSWER_KEY, ignore_index=True)
 
 
-def _read_answers(file: Path) -> pd.DataFrame:
+def _read_heldout(file: Path) -> pd.DataFrame:
     try:
         found = read_table(file).to_pandas()
-        if missing := sorted(set(ANSWER_COLUMNS).difference(found)):
+        if missing := sorted(set(ANSWER_COLUMNS).difference(found, LOSS_TYPES)):
             raise ValueError(f"no column {', '.join(missing)}")
+        found = found.reindex(columns=list(ANSWER_COLUMNS))
+        found = found.astype({"correct": "boolean"} | LOSS_TYPES)
         found[ANSWER_KEY].drop_duplicates()  # fails for what is no plain value
     except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         raise DamagedPack(f"{file.name} cannot be read ({error})") from error
@@ -202,8 +216,8 @@ def _table(store: Store, runs: Sequence[Run], name: str, columns: Sequence[str] 
 
 
 def in_order(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Sort by columns; protocols, regimes and tasks not by name but in the order of the book."""
-    names = [*PROTOCOL_ORDER, *REGIMES, *TASK_NAMES]
+    """Sort by columns; origins, protocols, regimes and tasks in the order of the book."""
+    names = [*ORIGINS, *PROTOCOL_ORDER, *REGIMES, *TASK_NAMES]
     rank = {name: f"{number:02}" for number, name in enumerate(names)}
     return rows.sort_values(columns, key=lambda it: it.replace(rank), ignore_index=True)
 

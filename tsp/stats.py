@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -357,7 +357,7 @@ def paired_ratio(standard: Any, treated: Any, *, cap: Any, alpha: float = 0.05) 
     )
     p = stats.binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
     median = float(np.median(ratio)) if len(ratio) else math.nan
-    low, high = _median_interval(ratio, alpha)
+    low, high = bootstrap_interval(ratio, alpha=alpha)
     ties = len(ratio) - wins - losses
     return PairedResult(len(ratio), wins, ties, losses, median, low, high, float(p))
 
@@ -633,13 +633,21 @@ def detectable_rho(n: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
     return float(rho[np.argmax(found)]) if found.any() else math.nan
 
 
-def _median_interval(values: np.ndarray, alpha: float) -> tuple[float, float]:
-    """Percentile bootstrap interval of the median at 1 - alpha; nan for fewer than six values."""
-    if len(values) < 6:
+def bootstrap_interval(
+    values: np.ndarray, statistic: Callable[..., Any] = np.median, *, alpha: float = 0.05
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a statistic at 1 - alpha; nan for fewer than six values.
+
+    Examples
+    --------
+    >>> bootstrap_interval(np.array([0, 0, 0, 0, 0, 6.0]), np.mean)[0]
+    0.0
+    """
+    if len(values) < FEWEST:
         return math.nan, math.nan
     found = stats.bootstrap(
         (values,),
-        np.median,
+        statistic,
         confidence_level=1 - alpha,
         method="percentile",
         n_resamples=RESAMPLES,

@@ -39,7 +39,7 @@ export function hand(stage, { points: start }) {
     paint: (pen, at, scale) => paint(pen, at, scale, points, found, found.forces[shown]),
   });
   const told = announcer();
-  const draw = framed(() => {
+  const draw = framed(stage, () => {
     square.show();
     told.say(`${NAMES[shown]} = ${short(found[shown])}`);
     for (const [name, cell] of Object.entries(cells)) cell.textContent = short(found[name]);

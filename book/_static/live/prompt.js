@@ -30,7 +30,7 @@ export function prompt(stage, { methods, longest, digits }) {
     said: (k) => String(epochs[k]),
     changed: () => draw(),
   });
-  const draw = framed(() => panels.forEach((it) => it.show(time.value, radius.value)));
+  const draw = framed(stage, () => panels.forEach((it) => it.show(time.value, radius.value)));
   stage.append(
     html("div", { class: "live-pair" }, ...panels.map((it) => it.element)),
     time.element,

@@ -50,7 +50,7 @@ export function rips(stage, { clouds, epsilon }) {
     draw();
   });
   const scatter = diagram("Persistence diagram of these points");
-  const draw = framed(() => {
+  const draw = framed(stage, () => {
     square.show();
     code.show(bars, radius.value, LONGEST);
     scatter.show(bars, LONGEST);

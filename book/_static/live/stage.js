@@ -16,15 +16,20 @@ export const html = (name, attributes = {}, ...children) =>
 export const svg = (name, attributes = {}, ...children) =>
   made(document.createElementNS(SVG, name), attributes, children);
 
-/** Calls of the returned function before the next frame are one call of `draw`. */
-export function framed(draw) {
+/**
+ * Calls of the returned function before the next frame are one call of `draw`; the stage has the
+ * attribute `data-drawn` while nothing remains to be drawn.
+ */
+export function framed(stage, draw) {
   let asked = false;
   return () => {
     if (asked) return;
     asked = true;
+    delete stage.dataset.drawn;
     requestAnimationFrame(() => {
       asked = false;
       draw();
+      stage.dataset.drawn = "";
     });
   };
 }

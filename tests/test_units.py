@@ -1,0 +1,260 @@
+"""The one table of units, by hand: which runs are in it, and what they count for."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.handmade import pair, stored
+from tsp import tables
+from tsp.packs import write_pack
+from tsp.runs import Store
+from tsp.units import COLUMNS, PAIR, STANDARD, comparable, units, wide
+
+NEVER = np.inf
+ONE = {"ce": STANDARD}
+EVERY = 20  # epochs between two checks
+
+
+def run(*right, seed=0, epochs=100, method="ce", name="", **fields):
+    """A run that is right at the checks after the given epochs, and at no other."""
+    about = {"model": "m", "task": "gsm8k", "regime": "single", "content": "one", "problem": 0}
+    about |= {"protocol": "tuned", "lambda_ts": float(method != "ce"), "snapshot_every": 20}
+    after = [epoch for epoch in right if epoch]
+    told = {"solved_epoch": min(after, default=np.nan), "solved_at_start": 0 in right}
+    name = name or f"{method}{seed}-{epochs}-{sorted(fields.items())}"
+    about |= {"id": name, "right": right, "seed": seed, "epochs": epochs, "method": method}
+    return about | told | fields
+
+
+def table(*runs, arms=ONE, length=100):
+    checks = [
+        {"id": it["id"], "epoch": epoch, "accuracy": float(epoch in it["right"])}
+        for it in runs
+        for epoch in range(0, it["epochs"] + 1, EVERY)
+    ]
+    return units(pd.DataFrame(runs), arms, length=length, accuracy=pd.DataFrame(checks))
+
+
+def outcome(*runs, **told):
+    """Iterations of a single unit and arm, until it stays right, and the seeds behind them."""
+    (row,) = table(*runs, **told).itertuples()
+    return row.iterations, row.sustained, row.seeds
+
+
+@pytest.mark.parametrize(
+    ("epochs", "seeds", "iterations"),
+    [
+        ([20], (0,), 20),
+        ([20, 80], (0,), 20),  # of two seeds the first alone
+        ([20, NEVER], (0,), 20),
+        ([NEVER, 20], (0,), NEVER),
+        ([20, 60, 40], (0, 1, 2), 40),
+        ([20, NEVER, 60], (0, 1, 2), 60),
+        ([NEVER, 20, NEVER], (0, 1, 2), NEVER),
+        ([20, 40, 60, 80], (0, 1, 2), 40),
+        ([NEVER, 80, 60, NEVER, 20], (0, 1, 2, 3, 4), 80),
+    ],
+)
+def test_a_unit_is_the_median_of_an_odd_number_of_seeds(epochs, seeds, iterations):
+    runs = [run(*range(int(min(it, 120)), 101, EVERY), seed=k) for k, it in enumerate(epochs)]
+    assert outcome(*runs) == (iterations, iterations, seeds)
+    assert outcome(*reversed(runs)) == (iterations, iterations, seeds)
+
+
+@pytest.mark.parametrize(
+    ("right", "iterations", "sustained"),
+    [
+        ((), NEVER, NEVER),
+        ((100,), 100, 100),
+        ((20, 60, 80, 100), 20, 60),  # right, lost again, regained
+        ((20, 40, 60, 80), 20, NEVER),  # lost in the end
+        ((0, 40, 60, 80, 100), 40, 40),
+        ((20, 40, 60, 80, 100), 20, 20),
+    ],
+)
+def test_an_answer_may_be_lost_again(right, iterations, sustained):
+    assert outcome(run(*right))[:2] == (iterations, sustained)
+
+
+def test_without_the_checks_nothing_is_known_of_how_long_it_stays():
+    (row,) = units(pd.DataFrame([run(20)]), ONE).itertuples()
+    assert (row.iterations, np.isnan(row.sustained)) == (20, True)
+
+
+def test_runs_are_read_over_one_length():
+    late = run(120, *range(140, 301, EVERY), epochs=300)
+    lost = run(*range(20, 101, EVERY), 140, epochs=300)  # what comes after is not read
+    assert outcome(late)[:2] == (NEVER, NEVER)
+    assert outcome(late, length=300)[:2] == (120, 120)
+    assert outcome(lost)[:2] == (20, 20)
+    assert table(run(20, epochs=80)).empty
+    assert list(table(run(20, epochs=80)).columns) == list(COLUMNS)
+    short, long = run(20, epochs=60), run(80, 100, method="tsloss")
+    found = table(short, long, arms=PAIR, length=None)
+    assert found.length.tolist() == [60, 60]
+    assert found.iterations.tolist() == [20, NEVER]
+    assert table(short, long, arms=PAIR).empty
+
+
+def test_a_unit_that_an_untrained_prompt_solves_is_set_apart():
+    """Whichever of its runs it is: the unit is left out as a whole."""
+    for at_start in (("ce", 0), ("tsloss", 1)):
+        runs = [
+            run(*([0, 40] if (method, seed) == at_start else [40]), method=method, seed=seed)
+            for method in PAIR
+            for seed in range(3)
+        ]
+        found = table(
+            *runs, run(60, content="two"), run(20, method="tsloss", content="two"), arms=PAIR
+        )
+        assert found[found.content == "one"].solved_at_start.tolist() == [True, True]
+        assert found[found.content == "one"].iterations.tolist() == [40, 40]
+        (row,) = wide(found).itertuples()
+        assert (row.Index[-1], row.ce, row.tsloss, row.length) == ("two", 60, 20, 100)
+
+
+def test_of_a_run_that_is_stored_twice_one_counts():
+    """As the protocol records it, then the shorter, then the smaller id; not the later one."""
+    usual = run(name="b")
+    close = run(80, name="a", snapshot_every=4)
+    longer = run(80, name="c", epochs=300)
+    for runs in ([usual, close], [close, usual], [longer, usual, close], [longer, close, usual]):
+        assert table(*runs).ids.tolist() == [("b",)]
+        assert comparable_ids(runs, length=100) == ["b"]
+    assert table(close, longer).ids.tolist() == [("c",)]
+    assert table(usual, longer, length=None).ids.tolist() == [("c",)]
+    assert table(close).ids.tolist() == [("a",)]
+    twins = [run(20, name="y"), run(40, name="x")]
+    assert table(*twins).ids.tolist() == table(*reversed(twins)).ids.tolist() == [("x",)]
+
+
+def comparable_ids(runs, **told):
+    return comparable(pd.DataFrame(runs), protocol="tuned", **told).id.tolist()
+
+
+def test_arms_differ_in_what_they_name_and_in_nothing_else():
+    usual = {"lr": 1e-2, "n_tokens": 40, "init": "gaussian", "init_run": "", "tau": 0.1}
+    slow = run(80, **usual | {"lr": 1e-3})
+    others = [{"n_tokens": 5}, {"init": "repeated"}, {"tau": 1.0}, {"protocol": "paper"}]
+    rest = [run(20, **usual | {"lr": 1e-3} | it) for it in others]
+    arms = {"fast": STANDARD | {"lr": 1e-2}, "slow": STANDARD | {"lr": 1e-3}}
+    found = table(run(40, **usual), slow, *rest, arms=arms)
+    assert found[["arm", "iterations"]].to_numpy().tolist() == [["fast", 40], ["slow", 80]]
+    trained = run(20, **usual | {"init": "trained", "init_run": "0" * 16})
+    arms = {"ce": STANDARD, "trained": STANDARD | {"init": "trained"}}
+    found = table(run(40, **usual), trained, arms=arms)
+    assert found.iterations.tolist() == [40, 20]
+    assert table(*rest, arms=ONE).empty
+    assert comparable_ids([run(40, **usual), slow, trained, *rest]) == [run(40, **usual)["id"]]
+    assert comparable_ids([run(40, model="tiny-llama")]) == []
+
+
+def test_arms_are_compared_in_the_seeds_that_all_of_them_have():
+    plain = [run(epochs, seed=seed) for seed, epochs in enumerate((20, 40, 60))]
+    treated = [run(20 * seed, seed=seed, method="tsloss") for seed in (1, 2, 3)]
+    found = table(*plain, *treated, arms=PAIR)
+    assert found.seeds.tolist() == [(1,), (1,)]
+    assert found.iterations.tolist() == [40, 20]
+    alone = run(20, content="two")
+    assert set(table(*plain, *treated, alone, arms=PAIR).content) == {"one"}
+    assert table(*plain, *treated[2:], arms=PAIR).empty
+
+
+def test_a_problem_is_what_it_holds_wherever_it_was_read():
+    runs = [run(20, problem=0), run(40, seed=1, problem=7), run(60, seed=2)]
+    assert outcome(*runs)[0] == 40
+    apart = [run(20), run(40, content="two"), run(40, regime="multi"), run(40, task="math")]
+    assert len(table(*apart, run(60, model="n"))) == 5
+
+
+runs_of_units = st.lists(
+    st.builds(
+        lambda right, **told: run(*sorted(right), **told),
+        st.sets(st.sampled_from(range(0, 101, EVERY))),
+        content=st.sampled_from(["one", "two", "three"]),
+        seed=st.integers(0, 3),
+        method=st.sampled_from(list(PAIR)),
+    ),
+    min_size=1,
+    max_size=24,
+    unique_by=lambda it: it["id"],
+)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(runs_of_units, st.data())
+def test_order_names_and_what_comes_later_change_nothing(runs, data):
+    def known(found):
+        keys = ["content", "arm"]
+        return found.drop(columns="ids").sort_values(keys, ignore_index=True)
+
+    before = known(table(*runs, arms=PAIR))
+    names = data.draw(st.permutations(range(len(runs))))
+    later = [
+        it
+        | {"id": f"{name:02}", "epochs": 300, "right": (*it["right"], 120, 200)}
+        | {"solved_epoch": min([epoch for epoch in it["right"] if epoch], default=120)}
+        for it, name in zip(runs, names, strict=True)
+    ]
+    after = known(table(*data.draw(st.permutations(later)), arms=PAIR))
+    pd.testing.assert_frame_equal(before, after)
+
+
+# Published runs and a user's own -------------------------------------------------------------
+
+
+@pytest.fixture
+def both(tmp_path, monkeypatch):
+    """A checkout's store to which six published pairs belong."""
+    monkeypatch.setattr("tsp.runs.ROOT", tmp_path)
+    monkeypatch.setattr("tsp.runs.data_dir", lambda name: tmp_path / "data" / name)
+    published = tmp_path / "data" / "runs"
+    published.mkdir(parents=True)
+    written = Store(tmp_path / "elsewhere")
+    for k in range(6):
+        pair(written, standard=80, tsloss=40, contents=(f"p{k}",), problem=k, epochs=100)
+    write_pack([it.apart() for it in written.sound()[0]], published / "table3.parquet")
+    return Store(tmp_path / "runs")
+
+
+def test_a_users_own_runs_stand_beside_the_published_ones(both):
+    before = {name: getattr(tables, name)(both) for name in ("claims", "table3_tests", "table4")}
+    assert set(tables.pairs(both).origin) == {"published"}
+    assert set(before["claims"].own) == {""}
+    for k in range(8):  # of the published problems and of others, shorter and as long
+        told = {"contents": (f"p{k}",), "problem": k}
+        pair(both, standard=20, tsloss=None, epochs=100 if k % 2 else 24, **told)
+        stored(both, method="tsloss", lambda_ts=10.0, epochs=24, **told)
+    own = tables.pairs(both)
+    assert own.groupby("origin").size().to_dict() == {"own": 8, "published": 6}
+    assert own[own.origin == "own"].length.tolist() == [24, 100] * 4
+    after = tables.claims(both)
+    mine = ["own", "own_n"]
+    pd.testing.assert_frame_equal(before["claims"].drop(columns=mine), after.drop(columns=mine))
+    fewer = after.set_index("id").loc["tsloss-fewer-iterations"]
+    assert (fewer.effect, fewer.n) == (0.5, 6)
+    assert (fewer.own, fewer.own_n) == ("not reproduced", 8)
+    for name in ("table3_tests", "table4"):
+        pd.testing.assert_frame_equal(before[name], getattr(tables, name)(both))
+    cells = tables.table3(both)[("single", "GSM8K")]
+    assert cells["here", "smollm2-135m-instruct"].tolist() == ["80", "40", "6"]
+    assert cells["yours", "smollm2-135m-instruct"].tolist() == ["20", ">62", "8"]
+
+
+@pytest.mark.slow
+def test_no_published_verdict_depends_on_a_users_runs(tmp_path, monkeypatch):
+    """Of the runs that come with the book, beside some of its own problems trained in a hurry."""
+    monkeypatch.setattr("tsp.runs.ROOT", tmp_path)
+    store = Store(tmp_path / "runs")
+    before = tables.claims(store)
+    assert before.n.max() > 40
+    about = tables.load_runs(store).query("published and method == 'ce'").iloc[:4]
+    for k, content in enumerate(about.content):
+        pair(store, standard=2, tsloss=8, contents=(content,), problem=k)
+    again = Store(tmp_path / "runs")
+    after = tables.claims(again)
+    assert (after.own != "").all()
+    mine = ["own", "own_n"]
+    pd.testing.assert_frame_equal(before.drop(columns=mine), after.drop(columns=mine))
