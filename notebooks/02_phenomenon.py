@@ -500,7 +500,7 @@ glue("checks-pooled", int(answers.n.max()) if len(answers) else 0, display=False
 # of {glue:text}`runs-pooled:d`
 # runs, so their $p$-values decide nothing, no more than the paper's.
 #
-# ### Table 2 with problems as what is independent
+# ### Table 2 with problems as units
 #
 # Two tests that do not count snapshots. *Exchanged*: compute the same $\rho$ over all snapshots, then give the runs
 # of each problem the answers to another problem of its data set and regime, whole, a few thousand times. What all

@@ -704,7 +704,8 @@ for name, column in zip(("start", "ce", "ts"), compared, strict=True):
 # ### Epoch by epoch
 #
 # Both prompts, from one start: the points as they lie on two axes, edges and triangles of their Rips complex by their
-# true distances in all dimensions, and all bars. (The experiment `close-up` keeps a prompt every four epochs.) Of two points that look close here, most are not.
+# true distances in all dimensions, and all bars. Where the store has a run of the experiment `close-up`, which trains the same pair once more and keeps a prompt every four
+# epochs, that is the one shown. Of two points that look close here, most are not.
 
 # %% mystnb={"figure": {"caption": "One problem, trained without and with TSLoss: the prompt at each stored epoch, under the scale \u03b5. Points are projected, edges and bars are not. In print: both barcodes at the last epoch.", "name": "live-prompt"}} tags=["hide-input"]
 watched = {METHOD_NAMES[name]: closest_watched(store, one) for name, one in pair.items()}

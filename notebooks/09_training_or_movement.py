@@ -160,7 +160,8 @@ if len(contrast):
     )
     equal, unknown = [], []
     for feature, name in FEATURES.items():
-        row, change, digits = contrast.loc[feature], medians[feature].right.median(), places(feature)
+        row, digits = contrast.loc[feature], places(feature)
+        change = medians[feature].right.median()
         shown = f"{name}: {interval(row['median'], row.low, row.high, digits)}, "
         shown += f"margin ±{MARGIN * abs(change):.{digits}f}"
         (equal if alike(row, change) else unknown).append(shown)
@@ -289,7 +290,9 @@ if len(displaced):
         f"units and fewer in {row.below:.0f}; the median difference is {interval(row['median'], row.low, row.high, 1)}."
     )
     differ = [FEATURES[it] for it, row in far.items() if row.p_holm < 0.05]
-    equal = [FEATURES[it] for it, row in far.items() if alike(row, changed["training", it].median())]
+    equal = [
+        FEATURES[it] for it, row in far.items() if alike(row, changed["training", it].median())
+    ]
     told["others"] = (
         "By the table (Holm, all rows one family) training is shown to differ from rows moved as far in "
         f"{', '.join(differ) or 'nothing'}. Equivalent, with the margin of a tenth: {', '.join(equal) or 'nothing'}."

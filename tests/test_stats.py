@@ -524,7 +524,7 @@ def test_no_difference_shows_among_three_answers():
 
 
 def test_each_share_has_its_own_variance():
-    """With that of 2 % on both sides 8 points would do for 50 and 50; it takes nearly twice as many."""
+    """With that of 2 % on both sides 8 points would do; it takes nearly twice as many."""
     naive = 2.8 * math.sqrt(2 * 0.02 * 0.98 / 50)
     assert round(naive, 2) == 0.08
     for test in ("fisher", "z"):

@@ -149,8 +149,8 @@ def confidence_band(X: Any, *, level: float = 0.95, draws: int = 500, seed: int 
     -----
     The subsampling method of Fasy et al. (2014), "Confidence sets for persistence diagrams",
     Annals of Statistics 42, section 4.1: the quantile at ``level`` of the distances from
-    subsamples of b = n / log n points to all of them, doubled. It is made for samples of a manifold with
-    many points; for a prompt, tens of points in hundreds of dimensions, it is as wide as the
+    subsamples of b = n / log n points to all of them, doubled. It is made for samples of a manifold
+    with many points; for a prompt, tens of points in hundreds of dimensions, it is as wide as the
     distances themselves.
     """
     points = np.asarray(X, dtype=float)

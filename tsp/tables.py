@@ -519,9 +519,7 @@ def last_prompts(store: Store, *, protocol: str, model: str) -> list[np.ndarray]
     return _last_prompts(store, runs[runs.model == model], protocol=protocol)
 
 
-def _last_prompts(
-    store: Store, runs: pd.DataFrame, *, protocol: str = "tuned"
-) -> list[np.ndarray]:
+def _last_prompts(store: Store, runs: pd.DataFrame, *, protocol: str = "tuned") -> list[np.ndarray]:
     chosen = comparable(deciding(runs)[0], protocol=protocol, length=None)
     chosen = chosen[chosen.method == "ce"] if len(chosen) else chosen
     clouds: list[np.ndarray] = []
@@ -570,10 +568,9 @@ def same_start(store: Store, *, protocol: str, model: str = "") -> str:
     for name, mine in runs.groupby("model", sort=False):
         starts = first[first.id.isin(mine.id)].drop(columns="id").round(6).drop_duplicates()
         loops = ", ".join(f"{it:.0f}" for it in sorted(starts.h1_count))
-        cloud = "one and the same first prompt" if len(starts) == 1 else f"{len(starts)} first prompts"
-        told.append(
-            f"all {len(mine.drop_duplicates(UNIT))} units of {name} start from {cloud} ({loops} loops)"
-        )
+        many, few = len(mine.drop_duplicates(UNIT)), len(starts)
+        cloud = "one and the same first prompt" if few == 1 else f"{few} first prompts"
+        told.append(f"all {many} units of {name} start from {cloud} ({loops} loops)")
     if not told:
         return "The store has no units."
     said = "; ".join(told)
