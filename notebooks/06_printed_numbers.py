@@ -57,8 +57,14 @@ glue("printed-n", printed.TRAJECTORY, display=False)
 glue("printed-half", printed.TRAJECTORY // 2, display=False)
 half = (printed.TRAJECTORY // 2,) * 2
 glue("printed-ceiling", f"{printed.ceiling(half):.3f}", display=False)
-ties = again.rho["h1_count"] / again.rho_of_u["h1_count"]
-glue("printed-ties", f"{ties:.3f}", display=False)
+tied = again.loc["h1_count"]
+untied = again.drop("h1_count")
+assert (untied.ties == 1).all()
+assert np.allclose(untied.u_p_73, untied.u_p, rtol=0.03)
+assert np.isclose(tied.u_p_ties, tied.u_p, rtol=0.01)
+for name in ("ties", "u_p", "u_p_73", "u_p_ties", "rho", "rho_of_u"):
+    shown = f"{tied[name]:.1e}" if name.startswith("u_p") else f"{tied[name]:.3f}"
+    glue(f"printed-tied-{name.replace('_', '-')}", shown, display=False)
 table(
     pd.DataFrame(
         {
@@ -72,6 +78,7 @@ table(
             ],
             "p of U printed": again.u_p,
             "p of U, two halves": again.u_p_73,
+            "with ties": again.u_p_ties,
         }
     ),
     {
@@ -81,14 +88,18 @@ table(
         f"p of ρ, N = {printed.TRAJECTORY}": "{:.1e}",
         "p of U printed": "{:.1e}",
         "p of U, two halves": "{:.1e}",
+        "with ties": "{:.1e}",
     },
 )
 
 # %% [markdown]
 # All rows together leave an $N$ of {glue:text}`printed-n-range`, and
 # {glue:text}`printed-n` snapshots in two groups of {glue:text}`printed-half` reproduce the p-value of every $U$ and,
-# through the identity, every $\rho$, but for the H1 count's, whose $\rho$ is off by a factor of {glue:text}`printed-ties`: counts have
-# ties, which make $\rho$ larger by just such a factor.
+# through the identity, every $\rho$, but for the H1 count: its $U$ would have p = {glue:text}`printed-tied-u-p-73` where
+# {glue:text}`printed-tied-u-p` is printed, and $\rho$ = {glue:text}`printed-tied-rho-of-u` where
+# {glue:text}`printed-tied-rho` is. Counts have ties, and ties shrink the spread of $U$ and enlarge $\rho$ by one and the same factor. Here
+# $\rho$ asks for {glue:text}`printed-tied-ties`; put into $U$'s test, it gives p = {glue:text}`printed-tied-u-p-ties`. One number repairs
+# both.
 #
 # So "accuracy" took two values, and its two groups are those of the $U$ test: the two columns hold the
 # same evidence. The largest correlation that such groups allow is {glue:text}`printed-ceiling`, which is what is
@@ -107,18 +118,16 @@ table(
 even = printed.evenness()
 glue("printed-counts", even.counts, display=False)
 glue("printed-even", even.even, display=False)
-exponent = int(np.floor(np.log10(even.chance)))
-glue(
-    "printed-chance",
-    f"one in 10{str(-exponent).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}",
-    display=False,
-)
+odds = 1 / even.chance  # 3 to the number of counts
+exponent = int(np.log10(odds))
+power = str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+glue("printed-chance", f"one in {odds / 10**exponent:.1f} · 10{power}", display=False)
 glue("printed-seeds", SEEDS, display=False)
 glue("printed-smallest-p", f"{printed.smallest_p():.2f}", display=False)
 
 # %% [markdown]
 # {glue:text}`printed-even` of {glue:text}`printed-counts` printed counts are even. Were they plain means of three
-# runs whose counts vary, about a third of them would be, and all of them by chance less often than
+# runs whose counts vary, about a third of them would be, and all of them with a probability of
 # {glue:text}`printed-chance`. They were rounded to even numbers, are medians, or the three runs agreed to the
 # epoch. No spread is printed, and with {glue:text}`printed-seeds` pairs of runs the smallest p-value that a
 # sign test can reach is {glue:text}`printed-smallest-p`.

@@ -85,10 +85,12 @@ features = {
     "h0_mean_lifespan_scaled": "H0 / D",
     "persistence_entropy": "entropy",
 }
-columns = {}
+columns, loops = {}, {}
 for feature, name in features.items() if there else ():
     ends = first_and_last(known, feature).query("model == @model").reset_index()
     cells = ends.groupby(["task", "regime"])
+    if feature == "h1_count":
+        loops = {cell: rows["last"] for cell, rows in cells}  # one number a unit
     digits = 1 if feature == "h1_count" else 3
     columns["problems"] = cells.size()
     columns[f"{name}: start"] = cells["first"].median().map(f"{{:.{digits}f}}".format)
@@ -109,19 +111,15 @@ shapes = {
 band = np.quantile(gaussian_counts(*min(shapes)), [0.025, 0.5, 0.975]) if shapes else [np.nan] * 3
 for key, value in zip(("low", "middle", "high"), band, strict=True):
     glue(f"noise-{key}", f"{value:.0f}", display=False)
-last = {
-    cell: [run.topology.sort_values("epoch").h1_count.iloc[-1] for run in found[cell]]
-    for cell in there
-}
-below = [float(np.mean(np.array(counts) < band[0])) for counts in last.values()]
+below = [float((counts < band[0]).mean()) for counts in loops.values()]
 glue("below-least", f"{min(below, default=0):.0%}", display=False)
 glue("below-most", f"{max(below, default=0):.0%}", display=False)
 
 # %% [markdown]
 # Gaussian clouds of this shape have {glue:text}`noise-middle` $H_1$ bars, 95 % of them between
 # {glue:text}`noise-low` and {glue:text}`noise-high`. At their last check {glue:text}`below-least` to
-# {glue:text}`below-most` of the runs of a data set and regime have fewer than the lower end: whether loops vanish
-# can be answered cell by cell, and what else takes them away is asked in {doc}`09_training_or_movement`.
+# {glue:text}`below-most` of the units of a data set and regime have fewer than the lower end (a unit is a problem, or a set
+# of ten, the median over its seeds): whether loops vanish can be answered cell by cell, and what else takes them away is asked in {doc}`09_training_or_movement`.
 #
 # ## Figures 7 to 18
 #

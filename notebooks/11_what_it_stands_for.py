@@ -56,7 +56,7 @@ from tsp.records import NO_PROMPT, load_answers, load_runs
 from tsp.regularizers import METHODS, regularizer
 from tsp.runs import Store
 from tsp.spec import RunSpec
-from tsp.stats import spearman
+from tsp.stats import detectable_difference, spearman
 from tsp.studies import study
 from tsp.surrogate import surrogate, two_pairs
 from tsp.tables import METHOD_NAMES
@@ -256,16 +256,18 @@ size = int(asked[asked.id == NO_PROMPT].shape[0])
 glue("floor", "–" if np.isnan(floor) else f"{floor:.0%}", display=False)
 glue("floor-size", size, display=False)
 glue("floor-precision", ", ".join(sorted(set(asked.precision))) or "–", display=False)
-shows = 2.8 * np.sqrt(2 * max(floor * (1 - floor), 1 / max(size, 1)) / size) if size else np.nan
-glue("floor-shows", "–" if np.isnan(shows) else f"{100 * shows:.0f}", display=False)
+for test in ("z", "fisher"):
+    shows = detectable_difference(floor, size, test=test) if size else np.nan
+    glue(f"floor-shows-{test}", "–" if np.isnan(shows) else f"{100 * shows:.0f}", display=False)
 right = int(asked.correct[asked.id == NO_PROMPT].sum())
 low, high = share_interval(right, size, ALPHA) if size else (0.0, 1.0)
 glue("floor-interval", f"{low:.1%} to {high:.0%}", display=False)
 
 # %% [markdown]
 # Without a prompt the model answers {glue:text}`floor` of {glue:text}`floor-size:d` right (95 % interval
-# {glue:text}`floor-interval`): that is the floor. All decode greedily in {glue:text}`floor-precision`. Two shares of that size over as many problems differ visibly (power 80 %,
-# level 0.05, one prompt against one) from {glue:text}`floor-shows` percentage points on. Of a model so near to nothing only large gains could be seen, and the
+# {glue:text}`floor-interval`): that is the floor. All decode greedily in {glue:text}`floor-precision`. Over as many problems, one prompt against
+# one (level 0.05, power 80 %), a gain on it shows from {glue:text}`floor-shows-z` percentage points on in a z test, and from
+# {glue:text}`floor-shows-fisher` on in Fisher's exact test, which keeps its level. Of a model so near to nothing only large gains could be seen, and the
 # test below, of one difference a trained problem, says what it could have shown. A prompt that was trained on one
 # problem has learnt that problem's answer; what it does to others is a side effect.
 

@@ -28,7 +28,7 @@
 # %% tags=["parameters"]
 runs = ""  # the run store; empty: $TSP_RUNS, else runs
 model = "smollm2-135m-instruct"
-task = "gsm8k"
+task = ""  # of the problem; empty, with problem 0: the example of all chapters
 problem = 0
 protocol = "tuned"
 data = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
@@ -44,30 +44,38 @@ import seaborn as sns
 from myst_nb import glue
 
 from tsp import figures
-from tsp.finding import find_together
+from tsp.finding import find_example, outcome_in_words, right_from
 from tsp.geometry import bottleneck, confidence_band, forces, gaussian_counts, stability_bound
 from tsp.pages import table
 from tsp.runs import Store
 from tsp.spec import RunSpec
+from tsp.tables import TASK_NAMES
 from tsp.topology import lifespans, persistence, summarize
 
 figures.style()
 store = Store(runs)
 common = {
     "model": model,
-    "task": task,
-    "problem": problem,
     "protocol": protocol,
     "epochs": epochs,
 }
-(run,) = find_together(store, [RunSpec(**common, method="ce", lambda_ts=0.0)], data=data)
+wanted = [RunSpec(**common, method="ce", lambda_ts=0.0)]
+(run,) = find_example(store, wanted, task=task, problem=problem, data=data)
+if run.published and not (task or problem):
+    assert right_from(run)  # wrong at the start, right at the end
 epochs_kept = run.prompt_epochs
 clouds = {epoch: run.prompt(epoch).double().numpy() for epoch in epochs_kept}
 n, d = clouds[0].shape
 glue("n", n, display=False)
 glue("d", d, display=False)
+glue("problem", f"problem {run.spec.problem} of {TASK_NAMES[run.spec.task]}", display=False)
+glue("outcome", outcome_in_words(run), display=False)
+glue("last", epochs_kept[-1], display=False)
 
 # %% [markdown]
+# The prompt on this page is {ref}`the example <the-example>` of all chapters: {glue:text}`problem`, {glue:text}`last:d` epochs
+# without TSLoss; the answer {glue:text}`outcome`.
+#
 # ## Stability, and the noise of a snapshot
 #
 # Move every point by at most $\epsilon$ and no bar's end moves by more than $2 \epsilon$; more sharply, the bottleneck

@@ -28,7 +28,7 @@
 # %% tags=["parameters"]
 runs = ""  # the run store; empty: $TSP_RUNS, else runs
 model = "smollm2-135m-instruct"
-task = "gsm8k"
+task = ""  # of the problem; empty, with problem 0: the example of all chapters
 problem = 0
 protocol = "tuned"
 data = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
@@ -45,7 +45,7 @@ import torch
 from myst_nb import glue
 
 from tsp import figures, models
-from tsp.finding import find_together
+from tsp.finding import find_example, outcome_in_words, right_from
 from tsp.pages import table
 from tsp.runs import Store
 from tsp.spec import RunSpec
@@ -55,8 +55,6 @@ figures.style()
 store = Store(runs)
 common = {
     "model": model,
-    "task": task,
-    "problem": problem,
     "protocol": protocol,
     "epochs": epochs,
 }
@@ -64,12 +62,15 @@ wanted = {
     "ce": RunSpec(**common, method="ce", lambda_ts=0.0),
     "tsloss": RunSpec(**common, method="tsloss", lambda_ts=1.0),
 }
-found = find_together(store, list(wanted.values()), data=data)
+found = find_example(store, list(wanted.values()), task=task, problem=problem, data=data)
 pair = dict(zip(wanted, found, strict=True))
-solved = pair["ce"].record["outcome"]["solved_epoch"]
-told = f"{TASK_NAMES.get(task, task)} {problem}, {max(pair['ce'].prompt_epochs)} epochs, "
-told += f"right from epoch {solved} on" if solved else "not solved"
-glue("run-told", told, display=False)
+if found[0].published and not (task or problem):
+    assert all(right_from(one) for one in found)  # wrong at the start, right at the end
+spec = pair["ce"].spec
+glue("problem", f"problem {spec.problem} of {TASK_NAMES[spec.task]}", display=False)
+glue("last", max(pair["ce"].prompt_epochs), display=False)
+for method, one in pair.items():
+    glue(f"outcome-{method}", outcome_in_words(one), display=False)
 frozen = models.load(model, device="cpu")
 words = frozen.vocabulary.detach().float()  # (vocabulary, d)
 directions = torch.nn.functional.normalize(words, dim=1)
@@ -90,8 +91,9 @@ def shown(token):
 # %% [markdown]
 # ## Nearest tokens
 #
-# One problem, one seed ({glue:text}`run-told`): an example. By cosine, for the first eight vectors of the run without
-# TSLoss, at three of its snapshots:
+# One problem, one seed: {ref}`the example <the-example>` of all chapters, {glue:text}`problem`, trained for {glue:text}`last:d`
+# epochs. Without TSLoss its answer {glue:text}`outcome-ce`; with TSLoss it {glue:text}`outcome-tsloss`. By cosine, for the first eight
+# vectors of the run without TSLoss, at three of its snapshots:
 
 # %% tags=["hide-input"]
 run = pair["ce"]

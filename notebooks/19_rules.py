@@ -20,7 +20,8 @@
 # leads to which verdict. This page lists the rules with what they gave.
 #
 # **What counts.** A *unit* is one problem, or one set of ten, on one model under one protocol. A snapshot is not independent of
-# the next one of its run, and two runs of one problem are not independent either, so neither is a unit. Convergence is read
+# the next one of its run, and two runs of one problem are not independent either, so neither is a unit. Units share one thing:
+# all of a model and seed start from one and the same first prompt, so a p-value is about problems, given that start. Convergence is read
 # from one table of units: *iterations* are the first check after the start at which every problem is answered correctly, at
 # most the stated number of epochs; a unit's value is the median over an odd number of seeds, in which an unsolved run ranks
 # last. *Sustained* iterations, shown beside them, are those to the first check from which the answer stays right.

@@ -6,6 +6,7 @@ from scipy import stats
 
 from tsp import printed
 from tsp.errors import InputError
+from tsp.stats import rho_from_u
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.integers(2, 40))
@@ -19,6 +20,19 @@ def test_p_values_are_scipys(seed, a, b):
     assert printed.u_p(u.statistic, (a, b)) == pytest.approx(u.pvalue)
     if abs(rho.statistic) < 1:
         assert printed.rho_p(rho.statistic, a + b) == pytest.approx(rho.pvalue)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(4, 40), st.integers(4, 40))
+def test_ties_have_one_factor_for_u_and_for_rho(seed, a, b):
+    values = np.random.default_rng(seed).integers(0, 4, size=a + b).astype(float)
+    counts = np.unique(values, return_counts=True)[1]
+    if len(counts) > 1:
+        n = a + b
+        ties = 1 / np.sqrt(1 - (counts**3 - counts).sum() / (n**3 - n))
+        u = stats.mannwhitneyu(values[:a], values[a:], method="asymptotic")
+        assert printed.u_p(u.statistic, (a, b), ties=ties) == pytest.approx(u.pvalue)
+        rho = stats.spearmanr(values, np.repeat([0, 1], [a, b])).statistic
+        assert rho == pytest.approx(rho_from_u(u.statistic, a, b) * ties)
 
 
 @pytest.mark.parametrize("sizes", [(1, 1), (3, 5), (73, 73), (10, 136)])
@@ -43,10 +57,10 @@ def test_table_2_says_everything_twice():
     assert (table.n_low <= 146).all()
     assert (table.n_high >= 146).all()
     assert table.rho_of_u.drop("h1_count").round(3).equals(table.rho.drop("h1_count"))
-    ties = table.rho["h1_count"] / table.rho_of_u["h1_count"]  # ties shrink the spread of both
-    assert ties == pytest.approx(1.065, abs=2e-3)
-    untied = table.drop("h1_count")
-    assert untied.u_p_73.to_numpy() == pytest.approx(untied.u_p.to_numpy(), rel=0.03)
+    assert table.ties["h1_count"] == pytest.approx(1.065, abs=2e-3)
+    assert (table.ties.drop("h1_count") == 1).all()
+    assert table.u_p_73["h1_count"] > 2 * table.u_p["h1_count"]  # not without its ties
+    assert table.u_p_ties.to_numpy() == pytest.approx(table.u_p.to_numpy(), rel=0.03)
 
 
 def test_only_two_halves_fit_the_printed_u():

@@ -10,6 +10,7 @@ from tsp.finding import find_example, find_together, outcome_in_words, right_fro
 from tsp.paths import data_dir
 from tsp.runs import Run, Store
 from tsp.spec import RunSpec
+from tsp.tables import same_start
 
 CE = RunSpec(task="gsm8k", epochs=30, method="ce", lambda_ts=0.0)
 TS = RunSpec(task="gsm8k", epochs=30, method="tsloss", lambda_ts=1.0)
@@ -120,14 +121,6 @@ def test_what_the_untrained_prompt_solves_is_no_example(store, trained):
     assert find_example(store, [CE]) == [CE.but(data="shipped")]
 
 
-def test_a_set_of_ten_is_an_example_without_a_partner(store):
-    both = {"regime": "multi", "contents": ("1", "2")}
-    watched(store, right=[[True, False]] * 5, problem=0, **both)
-    wanted = watched(store, right=[[k > 1, k > 2] for k in range(5)], problem=10, **both)
-    (found,) = find_example(store, [CE.but(regime="multi")])
-    assert (found.id, right_from(found)) == (wanted, 6)
-
-
 def test_another_problem_or_source_may_be_named(store, trained):
     solving(store, standard=4, tsloss=4)
     named = watched(store, contents=("b",), problem=3)
@@ -164,3 +157,20 @@ def test_published_examples_solved_their_problem():
         assert run.published
         assert right_from(run) == run.record["outcome"]["solved_epoch"] > 0
         assert len(run.prompt_epochs) > 5
+
+
+def test_units_that_share_a_first_prompt_are_said_to(store):
+    """Units are as many as problems; their first prompts are as many as seeds."""
+    told = partial(same_start, store, protocol="tuned")
+    assert told() == "The store has no units."
+    for content in "abc":
+        pair(store, standard=2, tsloss=4, contents=(content,))
+    small, other = "smollm2-135m-instruct", "gemma-3-270m"
+    assert told().startswith(f"All 3 units of {small} start from one and the same first prompt")
+    stored(store, contents=("a",), seed=1)
+    stored(store, contents=("a",), seed=2, n_tokens=5)  # not at the defaults
+    stored(store, contents=("a",), seed=3, protocol="paper")
+    stored(store, contents=("a",), model=other)
+    assert f"3 units of {small} start from 2 first prompts" in told()
+    assert f"; all 1 units of {other} start from one and the same" in told()
+    assert small not in told(model=other)

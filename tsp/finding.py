@@ -84,7 +84,7 @@ def find_example(
     store
         Where to look, and where new runs go.
     specs
-        What is wanted, but for the problem.
+        What is wanted, but for the problem: single problems.
     task, problem, data
         Another example: runs on this problem, from this source, as `find_together` finds them.
 
@@ -92,8 +92,8 @@ def find_example(
     -----
     The example is a problem that training solved. Of the stored runs that kept their prompts at the
     start, in between and at the end, those count that are wrong at the start and right at the last
-    check. A single problem must have two such runs, Standard and TSLoss at weight 1, because some
-    chapters compare them. Published problems come before a user's own, those whose answer stays
+    check. A problem must have two such runs, Standard and TSLoss at weight 1, because some chapters
+    compare them. Published problems come before a user's own, those whose answer stays
     right from the first right check before others, then the lowest number, then data sets in the
     order of `tsp.tasks.TASKS`. Of several runs that differ in what they kept, the one with the most
     prompts is shown. Without an example it is problem 0 of GSM8K, solved or not.
@@ -124,10 +124,8 @@ def outcome_in_words(run: Run) -> str:
 
 def _example(store: Store, specs: Sequence[RunSpec]) -> dict[RunSpec, Run]:
     """Runs of the specs on the problem that `find_example` says; empty if there is none."""
-    needed = {*specs}
-    for spec in specs:
-        if spec.regime == "single":
-            needed |= {spec.but(method=it, lambda_ts=float(it != "ce")) for it in ("ce", "tsloss")}
+    pair = ({"method": "ce", "lambda_ts": 0.0}, {"method": "tsloss", "lambda_ts": 1.0})
+    needed = {*specs, *(spec.but(**method) for spec in specs for method in pair)}
     found: dict[tuple[str, ...], dict[RunSpec, Run]] = defaultdict(dict)
     for run, spec in product(store.sound()[0], needed):
         place = {"task": run.spec.task, "problem": run.spec.problem}

@@ -148,9 +148,9 @@ def confidence_band(X: Any, *, level: float = 0.95, draws: int = 500, seed: int 
     Notes
     -----
     The subsampling method of Fasy et al. (2014), "Confidence sets for persistence diagrams",
-    Annals of Statistics 42, section 4.1: the 1 - level quantile of the distances from subsamples
-    of b = n / log n points to all of them, doubled. It is made for samples of a manifold with
-    many points; for a prompt, tens of points in hundreds of dimensions, it is as wide as the
+    Annals of Statistics 42, section 4.1: the quantile at ``level`` of the distances from
+    subsamples of b = n / log n points to all of them, doubled. It is made for samples of a manifold
+    with many points; for a prompt, tens of points in hundreds of dimensions, it is as wide as the
     distances themselves.
     """
     points = np.asarray(X, dtype=float)

@@ -54,6 +54,7 @@ __all__ = [
     "load_losses",
     "load_topology",
     "pairs",
+    "same_start",
     "table2",
     "table2_runs",
     "table3",
@@ -512,15 +513,25 @@ A_FEW = 100  # prompts that equation 13 is tried on
 
 def _variances(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
     """Variances of the last Standard prompt of each unit that keeps one (`tsp.surrogate`)."""
-    chosen = comparable(deciding(runs)[0], protocol="tuned", length=None)
+    return surrogate(_last_prompts(store, runs))
+
+
+def last_prompts(store: Store, *, protocol: str, model: str) -> list[np.ndarray]:
+    """Return the last Standard prompt of each unit of a model that keeps one, (n, d) each."""
+    runs = load_runs(store)
+    return _last_prompts(store, runs[runs.model == model], protocol=protocol)
+
+
+def _last_prompts(store: Store, runs: pd.DataFrame, *, protocol: str = "tuned") -> list[np.ndarray]:
+    chosen = comparable(deciding(runs)[0], protocol=protocol, length=None)
     chosen = chosen[chosen.method == "ce"] if len(chosen) else chosen
-    clouds = []
+    clouds: list[np.ndarray] = []
     for _, rows in chosen.groupby(UNIT, sort=False) if len(chosen) else ():
         kept = [run for run in map(store.read, rows.id) if run.prompt_epochs]
         clouds += [run.prompt(run.prompt_epochs[-1]).numpy() for run in kept[:1]]
         if len(clouds) == A_FEW:
             break
-    return surrogate(clouds)
+    return clouds
 
 
 def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:
@@ -544,6 +555,29 @@ def effect(row: Mapping[Any, Any]) -> str:
     if np.isfinite([row["low"], row["high"]]).all():
         told += f" ({row['low']:.3g} to {row['high']:.3g})"
     return told if np.isnan(row["printed"]) else f"{told}; printed {row['printed']:.3g}"
+
+
+def same_start(store: Store, *, protocol: str, model: str = "") -> str:
+    """Say from how many first prompts the units of each model start, and so what a p is about.
+
+    Of the runs at the protocol's defaults; their first prompts are one where all summaries of their
+    topology are. ``model``: of this one alone.
+    """
+    runs, length = deciding(load_runs(store))
+    runs = comparable(runs, protocol=protocol, length=length)
+    runs = runs[runs.model == model] if model else runs
+    first = load_topology(store).query("epoch == 0 and id in @runs.id")
+    told = []
+    for name, mine in runs.groupby("model", sort=False):
+        starts = first[first.id.isin(mine.id)].drop(columns="id").round(6).drop_duplicates()
+        loops = ", ".join(f"{it:.0f}" for it in sorted(starts.h1_count))
+        many, few = len(mine.drop_duplicates(UNIT)), len(starts)
+        cloud = "one and the same first prompt" if few == 1 else f"{few} first prompts"
+        told.append(f"all {many} units of {name} start from {cloud} ({loops} loops)")
+    if not told:
+        return "The store has no units."
+    said = "; ".join(told)
+    return f"{said[0].upper()}{said[1:]}: a p-value is about problems, given where they start."
 
 
 def trained(store: Store) -> pd.DataFrame:
