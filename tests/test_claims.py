@@ -940,7 +940,7 @@ def varied(n=20):
     return runs
 
 
-def test_holm_takes_back_what_one_test_alone_would_give():
+def test_holm_over_the_claims_takes_back_what_one_test_alone_would_give():
     """H1 falls in six of six problems, p = 1/32; the other tests of its family cost it that."""
     runs = moving("h1_count", [-5] * 6)
     table = runs.evaluated()

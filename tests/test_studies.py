@@ -5,8 +5,10 @@ import pytest
 
 from tests.handmade import stored
 from tsp.errors import InputError
+from tsp.records import load_runs, load_topology
 from tsp.runs import Store
-from tsp.studies import COLUMNS, study
+from tsp.studies import COLUMNS, at_last, at_solve, noise_floor, study
+from tsp.units import PAIR, units
 
 
 @pytest.fixture
@@ -107,6 +109,51 @@ def test_the_last_check_gives_the_topology(store):
     arm(store, "init", "gaussian", [2], **told)
     (row,) = study(store, ["init"], base={"init": "gaussian"}).itertuples()
     assert row.h1_count == 3
+
+
+def test_problems_that_an_arm_lacks_count_where_each_arm_is_read_alone(store):
+    arm(store, "init", "gaussian", [8] * 7)
+    arm(store, "init", "repeated", [4] * 6)
+    arm(store, "init", "vocabulary", [4] * 7)
+    for every, pairs in ((True, (6, 6)), (False, (6, 7))):
+        table = study(store, ["init"], base={"init": "gaussian"}, every=every).set_index("arm")
+        found = table.pairs[["ce, init repeated", "ce, init vocabulary"]]
+        assert tuple(found) == pairs
+    assert set(table.ratio.dropna()) == {0.5}
+
+
+def test_an_answer_that_is_lost_again_is_sustained_later(store):
+    for k, right in enumerate([(2, 4, 6, 8), (2, 6, 8), (2,)]):
+        told = {"problem": k, "contents": (f"p{k}",)}
+        stored(store, right=[[epoch in right] for epoch in range(0, 9, 2)], **told)
+    (row,) = study(store, ["init"], base={"init": "gaussian"}).itertuples()
+    assert (row.iterations, row.sustained, row.censored) == (2, 6, False)
+
+
+def test_the_noise_floor_is_the_mean_of_what_other_roundings_change(store):
+    assert noise_floor(store).empty
+    arm(store, "rounding", "", [4])
+    for kind, solved in (("precision", 6), ("threads", 4), ("bank", None)):
+        arm(store, "rounding", kind, [solved])
+    assert noise_floor(store).empty  # TSLoss is to stand beside it
+    arm(store, "rounding", "", [2], method="tsloss")
+    (row,) = noise_floor(store).itertuples()
+    assert (row.precision, row.threads, row.bank, row.tsloss) == (2, 0, 4, 2)  # never: at 8
+    assert row.floor == 2
+
+
+def test_topology_is_read_at_the_last_check_and_at_the_first_right_one(store):
+    for k, solved in enumerate((4, None, 0)):
+        told = {"problem": k, "contents": (f"p{k}",)}
+        stored(store, solved=solved, topology={"h1_count": [9, 8, 7, 6, 5 - k]}, **told)
+        stored(store, method="tsloss", solved=2, topology={"h1_count": [9, 8, 8, 9, 9]}, **told)
+    runs, topology = load_runs(store), load_topology(store)
+    table = units(runs, PAIR, length=8)
+    last = at_last(table, topology, "h1_count", length=8)
+    assert last[["ce", "tsloss"]].to_numpy().tolist() == [[5, 9], [4, 9], [3, 9]]
+    assert at_last(table, topology, "h1_count", length=4).ce.tolist() == [7, 7, 7]
+    (row,) = at_solve(table, topology, runs, "h1_count").itertuples()
+    assert (row.ce, row.tsloss) == (7, 8)  # of the one problem that both solve by training
 
 
 def test_no_runs_no_rows(store):
