@@ -298,6 +298,9 @@ if len(displaced):
         f"{', '.join(differ) or 'nothing'}. By less than a tenth of training's own change, and so equivalent by the margin "
         f"above: {', '.join(equal) or 'nothing'}."
     )
+    if usual.published.all():  # what the text says of them
+        assert all(lost[kind].median() >= 0 for kind in KINDS[:2])
+        assert lost[KINDS[2]].median() <= lost["training"].median() < 0
 for key, text in told.items():
     glue(f"growth-{key}", text, display=False)
 
