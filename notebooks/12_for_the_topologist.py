@@ -130,6 +130,7 @@ table(stability.drop(columns="followed"), "{:.2g}")
 
 # %% tags=["remove-cell"]
 between = stability.iloc[: len(epochs_kept) - 1]
+between = between[between["longest loop / D"] > 0]
 glue(
     "loops-covered",
     int((between["bound / D"] >= between["longest loop / D"] / 2).sum()),
@@ -142,9 +143,9 @@ glue("loops-followed", int(between.followed.sum()), display=False)
 
 # %% [markdown]
 # A bar shorter than twice the bound may have been born of the movement: between {glue:text}`loops-covered:d` of
-# {glue:text}`pairs-between:d` neighbouring snapshots the bound alone allows that for the longest loop there is. The diagrams
-# themselves decide: a loop longer than twice the distance between them has a partner in the next snapshot. Of
-# {glue:text}`pairs-between:d` neighbours {glue:text}`loops-followed:d` have such a loop, and only there can one be followed.
+# {glue:text}`pairs-between:d` neighbouring snapshots of which the first has a loop, the bound alone allows that for the longest.
+# The diagrams themselves decide: a loop longer than twice the distance between them has a partner in the next snapshot. Of
+# these {glue:text}`pairs-between:d` neighbours {glue:text}`loops-followed:d` have such a loop, and only there can one be followed.
 # Rounding to half precision moves no bar by more than {glue:text}`float16-bound` of the mean distance.
 #
 # ## Which bars would survive noise?
