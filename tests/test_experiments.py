@@ -306,6 +306,9 @@ def test_a_sham_gradient_is_as_long_as_tslosss_and_points_elsewhere(tiny):
     later = gradients([P[1]] * 4)
     assert torch.equal(later[2], scrambled(later[0], seed=3))  # one map at every step
     assert torch.equal(sham, scrambled(real, seed=3))
+    assert set(scrambled(torch.ones(1, 32), seed=3).flatten().tolist()) == {-1.0, 1.0}
+    order = scrambled(torch.arange(32.0)[None], seed=3).abs().flatten().tolist()
+    assert sorted(order) == list(range(32)) != order
     (row, _), (same, _) = penalties([specs[0], specs[2]], [P[0], P[0]])
     assert row["reg"] == same["reg"] == pytest.approx(TSLoss()(P[0]).item())
     assert row["grad_reg"] == pytest.approx(same["grad_reg"])

@@ -468,5 +468,5 @@ def test_tables_of_runs_that_were_really_trained(smoke):
     assert len(pairs(smoke, protocol="paper")) == 2
     table = table3(smoke)
     assert table.loc[("here", "tiny-llama", "n")].tolist()[:2] == ["1", "2"]
-    assert table2(smoke, groups="halves").n_runs.unique().tolist() == [8]
+    assert table2(smoke, groups="halves").n_runs.unique().tolist() == [9]
     assert trained(smoke).runs.sum() == len(smoke.ids())
