@@ -291,7 +291,8 @@ def _gemma(profile: str) -> list[RunSpec]:
     told = _size(profile, epochs=LENGTH)
     if profile == "smoke":
         return _pairs("gsm8k", (0,), **told | {"model": "tiny-gemma3"})
-    told |= {"model": "gemma-3-270m"}
+    if profile != "paper":  # which has Gemma-2B-IT itself
+        told |= {"model": "gemma-3-270m"}
     if profile == "quick":
         return _pairs("gsm8k", (0,), **told)
     return [it for k in range(PROBLEMS) for task in MAIN_TASKS for it in _pairs(task, (k,), **told)]
