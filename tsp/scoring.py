@@ -17,37 +17,22 @@ import string
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from decimal import Decimal
+from dataclasses import replace
 from difflib import SequenceMatcher
 from itertools import pairwise
+from typing import Any
 
-NUMBER = re.compile(
-    r"(?<![\w.)])-?\$?(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
+from tsp.answers import (
+    WRAPPED,
+    choice_letter,
+    final_number,
+    formula,
+    join_thousands,
+    last_boxed,
+    tidy,
 )
+
 MATH_SECONDS = 5  # math-verify gives up on towers of powers after this long
-
-
-def final_number(text: str) -> Decimal | None:
-    """GSM8K's final number: the first one after ``####``, else the last one in the text.
-
-    Notes
-    -----
-    As in Cobbe et al., the marker decides where there is one: ``####`` with no number behind it
-    is no answer. The last number is the fallback that evaluation harnesses call "flexible".
-    Thousands commas and dollar signs do not count; a minus counts when it touches the number
-    and nothing stands before it, so ``10-3`` ends in 3.
-
-    Examples
-    --------
-    >>> final_number("She pays 3 * 4 = 12 dollars.\\n#### 1,200.50"), final_number("about $-7.")
-    (Decimal('1200.50'), Decimal('-7'))
-    """
-    text = text.replace("−", "-").replace("$-", "-$")
-    before, marker, after = text.partition("####")
-    found = NUMBER.findall(after if marker else before)
-    if not found:
-        return None
-    return Decimal(re.sub(r"[$,]", "", found[0] if marker else found[-1]))
 
 
 def number_score(text: str, reference: str) -> float:
@@ -56,112 +41,139 @@ def number_score(text: str, reference: str) -> float:
     return float(wanted is not None and final_number(text) == wanted)
 
 
-def choice_letter(text: str, *, letters: str = "ABCD") -> str | None:
-    """The option that a text chooses, or None where it does not clearly choose one.
-
-    Parameters
-    ----------
-    text
-        The model's answer.
-    letters
-        The letters that are on offer.
-
-    Notes
-    -----
-    Tried in this order: the last explicit statement ("the answer is B", "Answer: (B) Paris",
-    "option B", ``\\boxed{B}``); a letter that opens the text ("B", "(B) Paris", "B. Paris");
-    the only letter in brackets. Letters are capital, unless the text is one letter. A bare letter
-    followed by a word is not a choice, so the article in "A train leaves" is none; nor are
-    alternatives ("B or C"). Benchmarks differ in how they extract: this one prefers missing a
-    choice to inventing one.
-
-    Examples
-    --------
-    >>> choice_letter("The answer is (C) Rome."), choice_letter("A train leaves at 9.")
-    ('C', None)
-    """
-    text = re.sub(r"\\(?:text|mathrm|mathbf)\s*\{([^{}]*)\}", r"\1", text)
-    text = re.sub(r"[*_`$]", "", text).strip()
-    if len(text) == 1 and text.upper() in letters:
-        return text.upper()
-    option = _option(letters)
-    stated = re.findall(rf"(?:(?i:{CUE})){option}", text)
-    if stated:
-        return "".join(stated[-1])
-    opening = re.match(option, text)
-    if opening:
-        return opening[1] or opening[2]
-    bracketed = set(re.findall(rf"\(([{letters}])\)", text))
-    return bracketed.pop() if len(bracketed) == 1 else None
-
-
-CUE = r"\b(?:answer|choice|option)(?: is| would be)?(?: option)?\s*:?\s*|\\boxed\s*"
-
-
-def _option(letters: str) -> str:
-    """Regular expression of a chosen letter: in brackets, or bare with no word behind it."""
-    one = f"([{letters}])"
-    bracketed = rf"[(\[{{]\s*{one}\s*[)\]}}]"
-    bare = rf"{one}(?=\s*(?:$|\n|[.:;!?,)\]}}])|\s+(?:because|since|as)\b)"
-    no_other = rf"(?!\s*(?:,|/|&|or\b|and\b)\s*[(\[]?[{letters}](?!\w))"
-    return rf"(?:{bracketed}|{bare}){no_other}"
-
-
 def choice_score(text: str, reference: str) -> float:
     """1 if the text chooses the reference letter among A to D."""
     return float(choice_letter(text) == reference.strip())
 
 
-def last_boxed(text: str) -> str | None:
-    r"""What stands in the last complete ``\boxed{}`` or ``\fbox{}``, braces matched.
-
-    Examples
-    --------
-    >>> last_boxed(r"so $\boxed{1}$, no: $\boxed{\frac{1}{2}}$")
-    '\\frac{1}{2}'
-    """
-    begun: list[int] = []  # where open braces' contents begin, -1 for those of no box
-    last: tuple[int, int] | None = None
-    for brace in re.finditer(r"(\\(?:boxed|fbox)\s*)?\{|\}", text):
-        if brace[0] != "}":
-            begun.append(brace.end() if brace[1] else -1)
-        elif begun:
-            last = max(last or (0, 0), (begun.pop(), brace.start()))
-    return text[last[0] : last[1]].strip() if last and last[0] > 0 else None
-
-
 def math_score(text: str, reference: str) -> float:
-    r"""1 if the text's result equals the reference by ``math-verify``.
+    r"""1 if the text's result (:func:`tsp.answers.formula`) equals the reference, LaTeX.
 
-    The text's last ``\boxed{}`` counts, or what ``math-verify`` finds in a text without one; the
-    reference is LaTeX without ``\boxed{}``.
+    Notes
+    -----
+    Words are compared as words. All else is compared by ``math-verify`` 0.9, but numbers also
+    relatively and to 60 digits: it compares them absolutely and to 15, so 1e-20 would equal 0.
+    Units do not count, as in Hendrycks et al.; nor does whether a percentage has its sign.
     """
-    boxed = last_boxed(text)
-    if _squeeze(boxed if boxed is not None else text) == _squeeze(reference):
+    found = formula(text)
+    wanted, answer = tidy(reference), tidy(text if found is None else found)
+    if _squeeze(wanted) in (_squeeze(answer), _squeeze(tidy(text))):
         return 1.0
-    return float(_math_equal(f"${reference}$", text if boxed is None else f"${boxed}$"))
+    if _is_words(reference):
+        return float(_words(wanted) == _words(answer))
+    if len({base for side in (wanted, answer) for base in re.findall(r"_\{?(\w+)\}?$", side)}) > 1:
+        return 0.0
+    hundredths = [r"\\cdot\\frac{1}{100}", ""] if ("%" in wanted) != ("%" in answer) else [""]
+    pairs = ([re.sub(r"\\?%", new, side) for side in (wanted, answer)] for new in hundredths)
+    return float(any(_math_equal(*pair, prose=found is None) for pair in pairs))
 
 
 def _squeeze(latex: str) -> str:
-    """An expression without white space and without the sizes of fractions and brackets."""
-    latex = re.sub(r"\\(?:left|right|,|;|!)(?![A-Za-z])|[\s$]", "", latex)
-    return latex.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    """An expression without white space, but where it separates digits."""
+    return re.sub(r"(?<![0-9])\s+|\s+(?![0-9])", "", latex)
 
 
-def _math_equal(reference: str, answer: str) -> bool:
+def _is_words(latex: str) -> bool:
+    r"""Whether LaTeX is ``\text{}`` alone, with words or with an option in brackets."""
+    inside = WRAPPED.sub(r"\1", latex)
+    wrapped = re.fullmatch(rf"(?:{WRAPPED.pattern}[\s.,]*)+", latex.strip())
+    return bool(wrapped and re.search(r"[A-Za-z]{2}|\([A-Z]\)", inside))
+
+
+def _words(latex: str) -> str:
+    """The words of an answer, without capitals, punctuation and an article in front."""
+    latex = re.sub(r"\\text\w*|\\m(?:athrm|box)|[\s.,;:!?()\\{}~]", " ", latex.lower())
+    return re.sub(r"^(?:an?|the) (?=\w\w)", "", " ".join(latex.split()))
+
+
+def _math_equal(reference: str, answer: str, *, prose: bool) -> bool:
     """Compare by ``math-verify``, whose time limit needs signals, thus the main thread."""
-    import logging
+    from math_verify import verify
+    from math_verify.errors import TimeoutException
+    from math_verify.utils import timeout
 
-    from math_verify import parse, verify
-
-    logging.getLogger("math_verify").setLevel(logging.ERROR)
     seconds = MATH_SECONDS if threading.current_thread() is threading.main_thread() else None
     try:
-        wanted = parse(reference, parsing_timeout=seconds)  # type: ignore[arg-type]
-        given = parse(answer, parsing_timeout=seconds)  # type: ignore[arg-type]
+        wanted = _parse(f"${reference}$", seconds=seconds)
+        given = _parse(answer if prose else f"${answer}$", prose=prose, seconds=seconds)
+        if timeout(seconds)(_differ)(wanted, given):
+            return False
         return bool(verify(wanted, given, timeout_seconds=seconds))
-    except Exception:  # what cannot be parsed is a wrong answer, whatever the parser raised
+    except (Exception, TimeoutException):  # what cannot be parsed or compared is a wrong answer
         return False
+
+
+def _parse(text: str, *, prose: bool = False, seconds: int | None) -> Any:
+    """The last expression of a text as an object of ``sympy``; i is the imaginary unit."""
+    import logging
+
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
+    from sympy import I
+
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
+    if not prose and re.search("[0-9] [0-9]", text):
+        raise ValueError(text)  # math-verify would add the numbers
+    rules = replace(LatexExtractionConfig().normalization_config, units=False, boxed="none")
+    kinds = [LatexExtractionConfig(normalization_config=rules), ExprExtractionConfig()]
+    (parsed,) = parse(
+        text, kinds if prose else kinds[:1], fallback_mode="no_fallback", parsing_timeout=seconds
+    )
+    return parsed.subs({symbol: I for symbol in parsed.free_symbols if symbol.name == "i"})
+
+
+def _differ(wanted: Any, given: Any) -> bool:
+    """Whether results differ in a number they consist of; False where that is not certain."""
+    from sympy import Eq, Expr
+    from sympy.core.relational import Relational
+
+    if isinstance(wanted, Relational) and wanted.func is given.func:
+        sides = [(wanted.lhs, given.lhs), (wanted.rhs, given.rhs)]
+        return any(
+            a == b and _differ(*other) for (a, b), other in zip(sides, sides[::-1], strict=True)
+        )
+    wanted, given = (side.rhs if isinstance(side, Eq) else side for side in (wanted, given))
+    parts = _parts(wanted), _parts(given)
+    if len(parts[0]) != len(parts[1]):
+        return False
+    if parts != ([wanted], [given]):
+        return any(all(_differ(one, other) for other in parts[1]) for one in parts[0])
+    return isinstance(wanted, Expr) and isinstance(given, Expr) and _apart(wanted, given)
+
+
+def _parts(result: Any) -> list[Any]:
+    """What a set, a tuple, an interval, a matrix or a chain of relations consists of."""
+    from sympy import And, Interval, MatrixBase, Set, Tuple
+
+    if isinstance(result, Interval):
+        return [result.start, result.end]
+    if isinstance(result, Set | Tuple | And):
+        return list(result.args)
+    return list(result) if isinstance(result, MatrixBase) else [result]
+
+
+def _apart(wanted: Any, given: Any) -> bool:
+    """Whether two expressions differ by more than rounding, whatever their symbols stand for."""
+    from sympy import Float, prime, sqrt
+
+    symbols = sorted(wanted.free_symbols | given.free_symbols, key=str)
+    near = 5e-6 if wanted.has(Float) or given.has(Float) else 1e-40
+    for scale in (1, 10, 100) if symbols else (1,):
+        at = {s: scale * sqrt(prime(k)).evalf(60) for k, s in enumerate(symbols, 1)}
+        one, other = _digits(wanted, at=at), _digits(given, at=at)
+        size = max(*map(abs, one + other), 1e-30 if symbols else 0)
+        if not one or not other or all(abs(a - b) <= near * size for a, b in zip(one, other)):
+            return False
+    return True
+
+
+def _digits(expression: Any, *, at: dict[Any, Any]) -> list[Any]:
+    """The real and imaginary part to 60 digits, 0 where they cancel; nothing if not finite."""
+    from sympy import Float, Integer
+
+    parts = expression.evalf(60, subs=at).as_real_imag()
+    if not all(isinstance(part, Float | Integer) for part in parts):
+        return []
+    return [part if getattr(part, "_prec", 2) > 1 else Integer(0) for part in parts]
 
 
 def bbh_score(text: str, reference: str) -> float:
@@ -180,12 +192,17 @@ def bbh_score(text: str, reference: str) -> float:
     """
     if re.fullmatch(r"\([A-Z]\)", reference.strip()):
         return float(choice_letter(text, letters=string.ascii_uppercase) == reference.strip()[1])
-    answer = re.split(r"answer is:?", text, flags=re.IGNORECASE)[-1]
-    return float(_plain(answer) == _plain(reference))
+    cued = re.split(BBH_CUE, text)[-1]
+    heads = [text, last_boxed(text) or cued, re.split(r"\n|,? (?:because|since|as) ", cued)[0]]
+    return float(_plain(reference) in map(_plain, heads))
+
+
+BBH_CUE = r"(?i)\banswer(?:\s+(?:is|would be|must be))?\s*[:=]|\banswer\s+(?:is|would be|must be)\b|^\s*A:"
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.lower().split()).strip("\"'*` ").removesuffix(".").strip("\"'*` ")
+    text = join_thousands(text.lower().replace("−", "-"), comma=True)
+    return " ".join(text.split()).strip("\"'*` ").rstrip(".!").strip("\"'*` ")
 
 
 def normalize_answer(text: str) -> str:

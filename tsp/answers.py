@@ -1,0 +1,318 @@
+r"""Find the answer in a text: the final number, the chosen letter, the resulting formula.
+
+A careful reader is the measure, and missing an answer is preferred to inventing one: an option
+that is negated, eliminated, taken back or put as a question is not chosen.
+"""
+
+import re
+from decimal import Decimal
+from fractions import Fraction
+from functools import lru_cache
+from unicodedata import normalize
+
+# --- numbers ------------------------------------------------------------------------------
+
+_GAP = r",?\\[,;:! ]\s?|\{,\}|[ '’~\u00a0\u2007\u2008\u2009\u200a\u202f]"
+_DIGITS = r"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3}(?!\w))?"
+_RATIO = r"(?<!/)(?:[0-9]{1,15} )?[0-9]{1,15} ?/ ?0*[1-9][0-9]{0,15}(?! ?/|[0-9]|\.[0-9])"
+NUMBER = re.compile(rf"(?<![\w.)])-?[$€£¥]?(?:{_RATIO}|{_DIGITS})")
+_EXPONENT = r"\s?\^\s?[{(]?[-+]?[0-9]+[)}]?|(?<=\w)\*\*[0-9]+(?![0-9*])|[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+"
+POWER = re.compile(rf"(?:\b[0-9.]{{1,20}})?(?:{_EXPONENT})")
+
+
+def join_thousands(text: str, *, comma: bool = False) -> str:
+    r"""Remove what separates groups of three digits: spaces, apostrophes, ``\,``, ``{,}``.
+
+    Examples
+    --------
+    >>> join_thousands(r"1 200 and 10{,}080 and 1'234'567 and 1 20")
+    '1200 and 10080 and 1234567 and 1 20'
+    """
+    gap = rf"{_GAP}|[,_]" if comma else _GAP
+    groups = rf"(?<![\w.,])[0-9]{{1,3}}({gap})[0-9]{{3}}(?:\1[0-9]{{3}})*(?![0-9])"
+    return re.sub(groups, lambda match: match[0].replace(match[1], ""), text)
+
+
+def _numeral(text: str) -> str:
+    """A text with plain minus signs, fractions and numbers, without the exponents of units."""
+    text = re.sub(r"[−–](?=[$€£¥]?[.0-9])", "-", text)
+    text = re.sub(r"([$€£¥])-", r"-\1", text)
+    text = re.sub("[¼-¾⅐-⅞]", lambda sign: f" {normalize('NFKC', sign[0])}", text)
+    return join_thousands(POWER.sub(" ", text.replace("\u2044", "/")), comma=True)
+
+
+def _value(number: str) -> Decimal | Fraction:
+    """The value of a match of :data:`NUMBER`."""
+    number = re.sub(r"[$€£¥]", "", number)
+    if "/" not in number:
+        return Decimal(number)
+    *whole, top, bottom = map(int, re.split(r"[ /]+", number.lstrip("-")))
+    size = sum(whole) + Fraction(top, bottom)
+    return -size if number.startswith("-") else size
+
+
+def final_number(text: str) -> Decimal | Fraction | None:
+    """GSM8K's final number: the first one after ``####``, else the last one in the text.
+
+    Notes
+    -----
+    As in Cobbe et al., the marker decides where there is one: ``####`` with no number behind it
+    is no answer. The last number is the fallback that evaluation harnesses call "flexible".
+    A plain fraction is one number. Separators of thousands (see :func:`join_thousands`), signs
+    of currencies and the exponents of units do not count; a minus counts when it touches the
+    number and nothing stands before it, so ``10-3`` ends in 3.
+
+    Examples
+    --------
+    >>> final_number("She pays 3 * 4 = 12 dollars.\\n#### 1,200.50"), final_number("about $-7.")
+    (Decimal('1200.50'), Decimal('-7'))
+    >>> final_number("72 m^2"), final_number("#### 1/2")
+    (Decimal('72'), Fraction(1, 2))
+    """
+    before, marker, after = _numeral(text).partition("####")
+    numbers = NUMBER.findall(after if marker else before)
+    return _value(numbers[0 if marker else -1]) if numbers else None
+
+
+def only_number(text: str) -> Decimal | Fraction | None:
+    """The number of a text that holds one number, or fraction, and at most a unit besides.
+
+    Examples
+    --------
+    >>> only_number(" $1,200 a year"), only_number("1/2"), only_number("3 or 4"), only_number("-(5)")
+    (Decimal('1200'), Fraction(1, 2), None, None)
+    """
+    text = _numeral(text)
+    numbers, rest = NUMBER.findall(text), NUMBER.sub(" ", text)
+    unit = re.fullmatch(r"(?:[\s%.,]|[^\W\d]|(?<=[^\W\d])/(?=[^\W\d]))*", rest)
+    return _value(numbers[0]) if len(numbers) == 1 and unit else None
+
+
+# --- letters ------------------------------------------------------------------------------
+
+WRAPPED = re.compile(
+    r"\\(?:text(?:bf|it|rm|sf|tt|up|normal)?|math(?:rm|bf|it|sf|tt|normal)|mbox|hbox|boldsymbol|bm)"
+    r"\s*\{([^{}]*)\}"
+)
+_BE = r"(?:is|are|was|were|seems?|looks?|sounds?)"
+_WRONG = r"(?:not|out|wrong|incorrect|false|eliminated|excluded|impossible|ruled|rejected|unlikely)"
+_RIGHT = r"(?:correct|right|true|best|answer|choice|option|one)"
+_SAY = r"(?:think|believe|guess|say|choose|pick|select|go with|opt for)"
+_IS = r"(?:it|this|that)(?:['’]s| is| must be| should be| has to be)"
+_NOT = (
+    r"\b(?:not(?! only)|cannot|\w+n['’]t|never|neither|none of|if|whether|rather than|instead of"
+    r"|unlike|except|(?:eliminat|exclud|reject|discard|dismiss|suppos|assum)\w*"
+    r"|(?:rul(?:e[sd]?|ing)|cross(?:ed|ing)?) out)\b"
+    r"(?:\s+(?!(?:but|so|and|then|hence|because|since|or)\b)[\w'’]+){0,4}?\s+"
+)
+_IS_NOT = (
+    rf"[.)\]]?\s+(?:(?:{_BE}|(?:can|must|should) be|ha(?:s|ve) been)\s+"
+    rf"(?:(?!{_RIGHT}|the\b)\w+\s+){{0,2}}?{_WRONG}\b|(?:is|are|was|were|do|does|did|wo)n['’]t\b"
+    r"|(?:do|does|did|would|could) not\b|can(?:not|['’]t) be (?:right|correct|true|it|the)\b|fails?\b)"
+)
+_STATED = (
+    r"(?:\banswer(?:\s+[\w'’]+){0,4}?\s+(?:is|must be|should be|has to be|seems to be)\b"
+    r"|\banswers?(?: choice| option)?\b"
+    rf"|\b(?:I(?:['’]?d|['’]ll| would| will)?(?: \w+)? )?{_SAY}\b(?: that\b)?(?: {_IS})?"
+    rf"|\bmy (?:guess|choice|pick) is\b|\b(?:it|this|that) (?:must|should|has to) be\b|\bleav(?:es|ing)\b"
+    rf"|(?:^|[.?!;,…—–-])\s*(?:no|actually|sorry|I mean|hmm+)\b[\s,:.…—–-]*(?:{_IS}|make (?:it|that))?"
+    r")[\s:=,~]*(?:(?:but|rather|instead|clearly|definitely|probably|likely|most likely|simply|just"
+    r"|the|option|choice|letter)\b[\s:,~]*)*"
+)
+_HINTED = (
+    r"(?:^|[.?!\n:]|['’]s|\b(?:is|be|so|therefore|thus|hence|but|in|with|chose|picked"
+    r"|clearly|definitely|probably|likely)[,:]?)\s+"
+)
+_TAKEN_BACK = (
+    r"\b(?:wait(?=\s*[,.!:;…—–]|\s+no\b|\s*$)|scratch that|correction|on second thoughts?"
+    r"|never ?mind|I was wrong|that(?:['’]s| is| was) (?:wrong|incorrect|not (?:right|correct)))\b"
+)
+
+
+@lru_cache
+def _patterns(letters: str) -> dict[str, re.Pattern[str]]:
+    """Regular expressions of what is said of the options."""
+    both = f"{letters}{letters.lower()}"
+    bracketed = rf"(?<!\w)[(\[]\s*[{both}]\s*[)\]]"
+    end = r"\s*(?:$|[.:;!?,)\]\n~]|[-–—]\s)|\s+(?:because|since|as)\b"
+
+    def listed(letter: str, *, then: str) -> str:
+        item = rf"(?:{bracketed}|(?<![\w'’]){letter}(?![\w'’]))"
+        joint = r"\s*(?:[,/&]\s*|(?:,\s*)?\b(?:or|and|nor)\b\s*)(?:(?:option|choice)\s+)?"
+        return rf"({item}(?:{joint}{item}){{0,25}}){then}"
+
+    capital, either = f"[{letters}]", f"[{both}]"
+    then = rf"(?:(?<=[)\]])|(?={end}))"
+    sure = rf"\s+(?:{_BE}|must be|has to be)\s+(?:\w+\s+){{0,3}}?{_RIGHT}\b(?![-'’])"
+    return {
+        "rejected": re.compile(
+            rf"(?i:{_NOT})(?:(?i:option|choice|letter)s?\s+)?{listed(capital, then='')}"
+            rf"|{listed(capital, then=f'(?={_IS_NOT})')}"
+        ),
+        "stated": re.compile(
+            rf"(?i:{_STATED}){listed(either, then=then)}|{listed(capital, then=f'(?={sure})')}"
+        ),
+        "opening": re.compile(
+            rf"(?!I,)(?i:option |choice )?(?:{listed(capital, then=then)}|([{letters.lower()}])[).:](?!\S))"
+        ),
+        "hinted": re.compile(rf"({bracketed})|(?i:{_HINTED})({capital})(?={end})"),
+    }
+
+
+def choice_letter(text: str, *, letters: str = "ABCD") -> str | None:
+    r"""The option that a text chooses, or None where it does not clearly choose one.
+
+    Parameters
+    ----------
+    text
+        The model's answer.
+    letters
+        The letters that are on offer.
+
+    Notes
+    -----
+    Options that are negated, eliminated, taken back or put as a question are left out. Then
+    these are tried in order: the last explicit statement ("the answer is B", "Answer: (b) Paris",
+    "I choose B", "B is correct", ``\boxed{B}``); an option that opens the text ("B", "(b) Paris",
+    "B. Paris"); the only option in brackets or behind a hint ("So it's B."). Letters are capital
+    but in brackets and behind "answer". A bare letter followed by a word is not a choice, so the
+    article in "A train leaves" is none; nor are alternatives ("B or C").
+
+    Examples
+    --------
+    >>> choice_letter("The answer is (C) Rome."), choice_letter("A train leaves at 9.")
+    ('C', None)
+    >>> choice_letter("I think it's B"), choice_letter("The answer is not (A) but (B).")
+    ('B', 'B')
+    """
+    text, say = _spoken(text), _patterns(letters)
+    alone = re.fullmatch(rf"[\s(\[]*([{letters}{letters.lower()}])[\s)\].:;!?,]*", text)
+    if alone:
+        return alone[1].upper()
+    text = say["rejected"].sub("~", text)
+    stated = list(say["stated"].finditer(text))
+    found = stated[-1:] or [m for m in [say["opening"].match(text)] if m]
+    chosen = {c.upper() for m in found or say["hinted"].finditer(text) for c in _letters(m)}
+    return chosen.pop() if len(chosen) == 1 else None
+
+
+def _letters(match: re.Match[str]) -> list[str]:
+    """The letters of the options that a match names."""
+    return re.findall(r"(?<!\w)[A-Za-z](?!\w)", next(filter(None, match.groups())))
+
+
+def _spoken(text: str) -> str:
+    """A text without typography, without questions, from where it last takes something back."""
+    text = "\n".join(filter(None, (" ".join(line.split()) for line in text.splitlines())))
+    text = re.sub(r"~~[^~]*~~|[*_`$]", "", WRAPPED.sub(r"\1", text))
+    text = re.sub(r"\\(?:boxed|fbox)\s*\{([^{}]*)\}", r" answer is \1. ", text)
+    text = re.split(rf"(?i){_TAKEN_BACK}", text)[-1].strip(" \t\r\n,.:;…—–-")
+    *sentences, last = re.split(r"(?<=[.?!\n])", text)
+    last = last or (sentences.pop() if sentences else "")
+    return "".join([s for s in sentences if not s.endswith("?")] + [last]).strip()
+
+
+# --- formulas -----------------------------------------------------------------------------
+
+_SIGNS = str.maketrans(
+    {"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "÷": r"\div ", "√": r"\sqrt "}
+    | {"π": r"\pi ", "∞": r"\infty ", "°": r"^\circ ", "≤": r"\le ", "≥": r"\ge ", "∪": r"\cup "}
+    | {"²": "^2", "³": "^3", "∅": r"\emptyset "}
+)
+_GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}"  # braces three deep
+_TOKEN = r"\s*([0-9A-Za-z]|\\(?!frac|sqrt)[A-Za-z]+)"
+_UNIT = r"(?:square |cubic |sq\.? |cu\.? )?(?:[ckm]m|kg|km/h|mph|ft|lb|hr|degrees?|[a-z]{3,})"
+_REWRITES = [
+    (re.compile(pattern), new)
+    for pattern, new in (
+        (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|rm|bf|it|!)(?![A-Za-z])", ""),
+        (r"\\[dtc](frac|binom)(?![A-Za-z])", r"\\\1"),
+        (r"\\(?:text\w*|mbox|mathrm)\s*\{[\s,]*(?:and|or)[\s,]*\}|\b(?:and|or)\b", ","),
+        (r"\\operatorname\*?\s*\{([a-z]+)\}", r"\\\1 "),
+        # a unit behind a number: in \text{}, or bare
+        (r"(?<=[0-9}])[\s~]*(?:\\[,;: ])?\s*\\(?:text\w*|mbox|mathrm)\s*"
+         r"\{(?:[^{}]*[A-Za-z]{2}[^{}]*|\s*[mgshCFLJNWV]\s*)\}(?:\^\{?[0-9]\}?)?[\s.]*$", ""),
+        (rf"(?<=[0-9}}])(?:\s+{_UNIT}|[ckm]m|kg|mph|ft)(?:\^\{{?[0-9]\}}?)?[\s.]*$", ""),
+        (r"\\circ\}?\s*(?:\\(?:text\w*|mbox|mathrm)\s*\{\s*)?[CF]\s*\}?\s*$", r"\\circ"),
+        (r"\\(?:text\w*|math(?:rm|bf|it|sf|normal)|mbox|hbox|boldsymbol|bm)\s*"
+         r"\{([^{}A-Za-z]*[A-Za-z]?[^{}A-Za-z]*)\}", r" \1 "),
+        (r"(?<!\\)\\(?:[,;:> ()\[\]]|q?quad(?![A-Za-z]))|~|\\?\$", " "),
+        (r"\\varnothing(?![A-Za-z])", r"\\emptyset"),
+        (r"(?<![\\A-Za-z])sqrt(?![A-Za-z])", r"\\sqrt"),
+        (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
+        (rf"\\sqrt\s*(\[[^\]]*\])?{_TOKEN}", r"\\sqrt\1{\2}"),
+        (rf"\\(frac|binom){_TOKEN}", r"\\\1{\2}"),
+        (rf"(\\(?:frac|binom)\s*{_GROUP}){_TOKEN}", r"\1{\2}"),
+        (r"(?<![\w.])([0-9]*\.[0-9]+|1(?=e)|[0-9]+(?=E))[eE]([+-]?[0-9]{1,3})(?![\w.])",
+         r"\1\\cdot 10^{\2}"),
+        (r"(?<![\w.])([0-9]+) ([0-9]+)\s*/\s*([0-9]+)(?![\w.])", r"\1\\frac{\2}{\3}"),
+        (r"\s+", " "),
+    )
+]  # fmt: skip
+
+
+def tidy(latex: str) -> str:
+    r"""LaTeX without typography and units, with the braces that TeX lets one leave out.
+
+    Examples
+    --------
+    >>> tidy(r"\dfrac12"), tidy(r"6\,\text{cm}^2"), tidy(r"1+\mathrm{i}"), tidy(r"$\sqrt2$")
+    ('\\frac{1}{2}', '6', '1+ i', '\\sqrt{2}')
+    """
+    latex = join_thousands(latex.translate(_SIGNS))
+    for pattern, new in _REWRITES:
+        latex = pattern.sub(new, latex)
+    return latex.lstrip(" *`").rstrip(" .*`")
+
+
+def last_boxed(text: str) -> str | None:
+    r"""What stands in the last complete ``\boxed{}`` or ``\fbox{}``, braces matched.
+
+    Examples
+    --------
+    >>> last_boxed(r"so $\boxed{1}$, no: $\boxed{\frac{1}{2}}$")
+    '\\frac{1}{2}'
+    """
+    begun: list[int] = []  # where open braces' contents begin, -1 for those of no box
+    last: tuple[int, int] | None = None
+    for brace in re.finditer(r"(\\(?:boxed|fbox)\s*)?\{|\}", text):
+        if brace[0] != "}":
+            begun.append(brace.end() if brace[1] else -1)
+        elif begun:
+            last = max(last or (0, 0), (begun.pop(), brace.start()))
+    return text[last[0] : last[1]].strip() if last and last[0] > 0 else None
+
+
+_DELIMITED = r"(?:(?<!\\)\$\$?[^$]+\$\$?|\\\([^\n]+?\\\)|\\\[(?s:.+?)\\\])"
+_FORMULAS = re.compile(rf"{_DELIMITED}(?:\s*(?:,|(?:,\s*)?(?:and|or)\b)\s*{_DELIMITED})*")
+_PROSE = re.compile(
+    r"\b(?:is|of|to|in|it|he|we|an|no|be|so)\b"
+    r"|(?<![\\A-Za-z{])(?!(?:sin|cos|tan|log|sqrt)(?![A-Za-z]))[A-Za-z]{3,}"
+)
+
+
+def formula(text: str) -> str | None:
+    r"""The formula that a text gives as its result, or None where it has but prose.
+
+    Notes
+    -----
+    The last ``\boxed{}`` decides. Without one it is the formula between dollars behind the last
+    "answer", else the last such formula, else what stands behind the last "is", "so" or "=",
+    or the whole text, where that has no words.
+
+    Examples
+    --------
+    >>> formula(r"So the answer is $x = 3$. ($1+2$)"), formula(r"It is \frac12."), formula("\\frac12")
+    ('$x = 3$', ' \\frac12.', '\\frac12')
+    """
+    boxed = last_boxed(text)
+    if boxed is not None:
+        return boxed
+    cued = re.split(r"(?i)\banswer\b", text)[1:]
+    candidates = [
+        *(_FORMULAS.findall(cued[-1])[:1] if cued else []),
+        *_FORMULAS.findall(text)[-1:],
+        text,
+        re.split(r"(?i)\b(?:is|equals|so|thus|hence|therefore)\b|[:=]", text)[-1],
+    ]
+    return next((c for c in candidates if c.strip() and not _PROSE.search(tidy(c))), None)
