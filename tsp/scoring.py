@@ -161,7 +161,11 @@ def _apart(wanted: Any, given: Any) -> bool:
         at = {s: scale * sqrt(prime(k)).evalf(60) for k, s in enumerate(symbols, 1)}
         one, other = _digits(wanted, at=at), _digits(given, at=at)
         size = max(*map(abs, one + other), 1e-30 if symbols else 0)
-        if not one or not other or all(abs(a - b) <= near * size for a, b in zip(one, other)):
+        if (
+            not one
+            or not other
+            or all(abs(a - b) <= near * size for a, b in zip(one, other, strict=False))
+        ):
             return False
     return True
 
@@ -197,7 +201,10 @@ def bbh_score(text: str, reference: str) -> float:
     return float(_plain(reference) in map(_plain, heads))
 
 
-BBH_CUE = r"(?i)\banswer(?:\s+(?:is|would be|must be))?\s*[:=]|\banswer\s+(?:is|would be|must be)\b|^\s*A:"
+BBH_CUE = (
+    r"(?i)\banswer(?:\s+(?:is|would be|must be))?\s*[:=]"
+    r"|\banswer\s+(?:is|would be|must be)\b|^\s*A:"
+)
 
 
 def _plain(text: str) -> str:
