@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tsp import scoring
+from tsp.benchmarks import CATALOGUE
 
 CLASSES = ("Animal", "Reason", "Way of doing something")
 WORDS = st.lists(st.sampled_from(["a", "the", "red", "Red.", "fox", "1", "yes"]), max_size=6)
@@ -336,3 +337,64 @@ def test_few_shot_answers_end_with_their_line() -> None:
     assert scoring.score_text("few_shot_rouge_l", text, answers=["red fox"]) == 1.0
     assert scoring.score_text("rouge_l", text, answers=["red fox"]) < 1.0
     assert scoring.score_text("few_shot_f1", text, answers=["red fox"]) == 1.0
+
+
+KINDS = [  # what graders are reported to get wrong, and others of the same kinds
+    ("math", "\\frac12", "\\frac{1}{2}", 1.0),
+    ("math", "(E)", "\\text{(E)}", 1.0),
+    ("math", "$1-\\frac{1}{\\mathrm{e}}$", "1+\\frac{1}{\\mathrm{e}}", 0.0),
+    ("math", "$\\frac{1}{2^{99}}$", "\\frac{1}{2^{98}}", 0.0),
+    ("number", "1 200", "#### 1200", 1.0),
+    ("number", "72m^2", "#### 72", 1.0),
+    ("choice", "(b)", "B", 1.0),
+    ("choice", "I think it's B", "B", 1.0),
+    ("choice", "So, B is correct.", "B", 1.0),
+    ("choice", "answer: b", "B", 1.0),
+    ("bbh", "The answer is not (A) but (B).", "(B)", 1.0),
+    ("rouge_l", "the cat sat on the mat", "the cat is on the mat", 0.8333),
+    ("math", "\\boxed{1+\\mathrm{i}}", "1-\\mathrm{i}", 0.0),
+    ("math", "\\boxed{0.0000001}", "0.0000002", 0.0),
+    ("choice", "The answer is B? No, C.", "B", 0.0),
+    ("choice", "The answer cannot be option A; choose (D).", "A", 0.0),
+    ("choice", "I eliminate option A. Option B. is also out. It must be C.", "B", 0.0),
+    ("bbh", "Answer: Yes", "Yes", 1.0),
+    ("bbh", "(b)", "(B)", 1.0),
+    ("math", r"\sqrt2", r"\sqrt{2}", 1.0),
+    ("math", r"\mbox{(B)}", r"\text{(B)}", 1.0),
+    ("math", r"\boxed{1+e}", r"1-e", 0.0),
+    ("math", r"\boxed{2^{-100}}", r"2^{-101}", 0.0),
+    ("math", r"\boxed{1e-20}", "0", 0.0),
+    ("math", r"\boxed{0.333}", r"\frac{1}{3}", 0.0),
+    ("math", r"\boxed{3+2\mathrm{i}}", r"3-2\mathrm{i}", 0.0),
+    ("number", "1\u202f200", "#### 1200", 1.0),
+    ("number", "1'234'567", "#### 1234567", 1.0),
+    ("number", "72 cm^3", "#### 72", 1.0),
+    ("number", "3 or 4 of 72", "#### 4", 0.0),
+    ("choice", "[c]", "C", 1.0),
+    ("choice", "I would say it is D", "D", 1.0),
+    ("choice", "Thus C is the correct answer.", "C", 1.0),
+    ("choice", "the answer is a", "A", 1.0),
+    ("choice", "It is not B.", "B", 0.0),
+    ("choice", "B is wrong, so A.", "B", 0.0),
+    ("choice", "The answer is A. Actually, D.", "A", 0.0),
+    ("choice", "The answer is A. Actually, D.", "D", 1.0),
+    ("choice", "I rule out C. The answer is D.", "D", 1.0),
+    ("choice", "A cat sat on the mat.", "A", 0.0),
+    ("bbh", "So the answer is: No.", "No", 1.0),
+    ("bbh", "Answer: (c)", "(C)", 1.0),
+    ("bbh", "not (A), (B)", "(A)", 0.0),
+]
+
+
+@pytest.mark.parametrize(("metric", "text", "reference", "score"), KINDS)
+def test_a_careful_reader_is_the_measure(metric, text, reference, score):
+    assert scoring.SCORERS[metric](text, reference) == pytest.approx(score, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "fine"),
+    [("#### 1/2", True), ("#### 1,200", True), ("#### 3 or 4", False), ("#### 2x+1", False)],
+)
+def test_a_gsm8k_reference_is_one_number_or_fraction(answer, fine):
+    wrong = CATALOGUE["gsm8k"].wrong({"question": "?", "answer": f"So it is.\n{answer}"})
+    assert (wrong == "") is fine

@@ -147,9 +147,9 @@ def test_marks_line_ends_and_blank_lines_at_the_end(tmp_path: Path) -> None:
         (GOOD | {"answer": "  "}, "field 'answer' is empty"),
         (GOOD | {"question": ""}, "field 'question' is empty"),
         (GOOD | {"answer": 2}, "field 'answer' must be a text"),
-        (GOOD | {"answer": "two"}, "field 'answer' must end with #### and a number"),
-        (GOOD | {"answer": "It is 2."}, "field 'answer' must end with #### and a number"),
-        (GOOD | {"answer": "2\n####"}, "field 'answer' must end with #### and a number"),
+        (GOOD | {"answer": "two"}, "field 'answer' must end with #### and one number"),
+        (GOOD | {"answer": "It is 2."}, "field 'answer' must end with #### and one number"),
+        (GOOD | {"answer": "2\n####"}, "field 'answer' must end with #### and one number"),
     ],
 )
 def test_a_bad_line_is_named(line: Any, why: str, tmp_path: Path) -> None:

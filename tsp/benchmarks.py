@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tsp import scoring
+from tsp.answers import only_number
 
 Row = Mapping[str, Any]
 
@@ -140,8 +141,8 @@ def _boxed(row: Row) -> tuple[str, ...]:
 
 
 def _wrong_gsm8k(row: Row) -> str:
-    number = scoring.final_number(row["answer"]) if "####" in row["answer"] else None
-    return "" if number is not None else "field 'answer' must end with #### and a number"
+    number = only_number(row["answer"].partition("####")[2])
+    return "" if number is not None else "field 'answer' must end with #### and one number"
 
 
 def _wrong_mmlu(row: Row) -> str:
