@@ -226,7 +226,7 @@ for regime, both in ends.items():
 # - noise with the *covariance* of the prompt's points: the same directions, equally stretched;
 # - random directions with the prompt's own *lengths* $r_i = \lVert x_i \rVert$.
 
-# %% mystnb={"image": {"alt": "Two panels: number of H1 bars over epochs for the single problem and for ten. A line is the prompt; a grey band plain noise; dots with error bars, at the stored epochs, noise with the prompt's covariance and random directions with the prompt's lengths."}, "figure": {"caption": "$H_1$ bars of the prompt (line) and of three kinds of random points. Bands and error bars hold 95 % of them.", "name": "fig-noise"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels: number of H1 bars over epochs for the single problem and for ten. A line is the prompt; a grey band plain noise; dots with error bars, at the stored epochs, noise with the prompt's covariance and random directions with the prompt's lengths."}, "figure": {"caption": "$H_1$ bars of the prompt (line) and of three kinds of random points. Bands and error bars hold 95 % of them.", "name": "fig-yardstick"}} tags=["hide-input"]
 DRAWS = 40
 
 
@@ -329,7 +329,7 @@ assert np.allclose(bars[0][:-1, 1], np.hypot(lengths[0], lengths[1 : len(orthogo
 # products: that is where its loops come from. Once lengths differ by more than chance does, the shortest
 # vectors become hubs that everything else joins first, and loops are filled as they form. Fewer loops and
 # longer $H_0$ bars are what any cloud shows whose vectors grow at different speeds. A count above that of
-# random directions with the same lengths, if there is one in {numref}`fig-noise`, is structure that the
+# random directions with the same lengths, if there is one in {numref}`fig-yardstick`, is structure that the
 # lengths do not explain.
 #
 # How long are the loops? The longest $H_1$ bar at any check is {glue:text}`single-longest:.1%` of the
