@@ -122,7 +122,7 @@ shown(pd.DataFrame({"experiment": list(RULES), "rule": list(RULES.values())}))
 # | lambda-ten-fails | never meant more than half | never means at least 0.9 | a word was read too weakly |
 # | lambda-monotone | refuted only by the reverse | also when the interval excludes the printed trend | as above |
 # | all-weights-converge | below a tenth of the first loss | below 0.1 nats a token | a tenth of a large loss is not near zero |
-# | Table 2 | refuted by half of the printed value | refuted by the printed value; *numbers return, reading fails* added | half of a larger number is harder to exclude |
+# | Table 2 | refuted by half of the printed value | refuted by the printed value; *numbers return, reading fails* added | half of a smaller number is harder to exclude |
 # | same-everywhere | loops fall in the median of each data set | and to a like share, within 0.2 | nothing tested "alike" |
 # | loops-vanish | judged after 100 epochs | judged after 300 | the claim says eventually |
 # | entropy-early, density-minimal | under `tuned`, 100 epochs | under `paper`, 300 epochs | the first quarter lay in the warm-up; the density follows the learning rate |

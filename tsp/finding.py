@@ -158,8 +158,14 @@ def _by_problems(
     for run, spec in product(runs, specs):
         if run.spec.problem == spec.problem and _alike(run, spec):
             mine = found[tuple(it["sha256"] for it in run.record["problems"])]
-            mine[spec] = max(mine.get(spec, run), run, key=lambda it: it.spec.epochs)
+            if spec not in mine or _fullness(run, spec) > _fullness(mine[spec], spec):
+                mine[spec] = run
     return [mine for mine in found.values() if mine.keys() == set(specs)]
+
+
+def _fullness(run: Run, spec: RunSpec) -> tuple[int, bool]:
+    """Order of preference: longer runs, then those that keep what the spec says, as units do."""
+    return run.spec.epochs, run.spec.snapshot_every == spec.snapshot_every
 
 
 def _alike(run: Run, spec: RunSpec) -> bool:
