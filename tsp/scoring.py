@@ -23,6 +23,8 @@ from itertools import pairwise
 from typing import Any
 
 from tsp.answers import (
+    REFUSED,
+    UNDECIDED,
     WRAPPED,
     choice_letter,
     final_number,
@@ -55,21 +57,24 @@ def math_score(text: str, reference: str) -> float:
     relatively and to 60 digits: it compares them absolutely and to 15, so 1e-20 would equal 0.
     Units do not count, as in Hendrycks et al.; nor does whether a percentage has its sign.
     """
-    found = formula(text)
-    wanted, answer = tidy(reference), tidy(text if found is None else found)
+    result = formula(text)
+    prose = UNDECIDED.sub(" ", REFUSED.sub(" ", text))
+    wanted, answer = tidy(reference), tidy(prose if result is None else result)
     if _squeeze(wanted) in (_squeeze(answer), _squeeze(tidy(text))):
         return 1.0
+    if all(re.fullmatch("-?[0-9]{1,99}", side) for side in (wanted, answer)):
+        return float(int(wanted) == int(answer))  # most answers, without a parser
     if _is_words(reference):
         return float(_words(wanted) == _words(answer))
     if len({base for side in (wanted, answer) for base in re.findall(r"_\{?(\w+)\}?$", side)}) > 1:
         return 0.0
     hundredths = [r"\\cdot\\frac{1}{100}", ""] if ("%" in wanted) != ("%" in answer) else [""]
     pairs = ([re.sub(r"\\?%", new, side) for side in (wanted, answer)] for new in hundredths)
-    return float(any(_math_equal(*pair, prose=found is None) for pair in pairs))
+    return float(any(_math_equal(*pair, prose=result is None) for pair in pairs))
 
 
 def _squeeze(latex: str) -> str:
-    """An expression without white space, but where it separates digits."""
+    """Remove white space, but where it separates digits."""
     return re.sub(r"(?<![0-9])\s+|\s+(?![0-9])", "", latex)
 
 
@@ -81,7 +86,7 @@ def _is_words(latex: str) -> bool:
 
 
 def _words(latex: str) -> str:
-    """The words of an answer, without capitals, punctuation and an article in front."""
+    """Return the words of an answer without capitals, punctuation and an article in front."""
     latex = re.sub(r"\\text\w*|\\m(?:athrm|box)|[\s.,;:!?()\\{}~]", " ", latex.lower())
     return re.sub(r"^(?:an?|the) (?=\w\w)", "", " ".join(latex.split()))
 
@@ -104,15 +109,15 @@ def _math_equal(reference: str, answer: str, *, prose: bool) -> bool:
 
 
 def _parse(text: str, *, prose: bool = False, seconds: int | None) -> Any:
-    """The last expression of a text as an object of ``sympy``; i is the imaginary unit."""
+    """Return the last expression of a text as ``sympy`` object; i is the imaginary unit."""
     import logging
 
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
     from sympy import I
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)
-    if not prose and re.search("[0-9] [0-9]", text):
-        raise ValueError(text)  # math-verify would add the numbers
+    if not prose and re.search(r"[0-9] [0-9]|\\dots", text):
+        raise ValueError(text)  # math-verify would add the numbers and drop the dots
     rules = replace(LatexExtractionConfig().normalization_config, units=False, boxed="none")
     kinds = [LatexExtractionConfig(normalization_config=rules), ExprExtractionConfig()]
     (parsed,) = parse(
@@ -141,7 +146,7 @@ def _differ(wanted: Any, given: Any) -> bool:
 
 
 def _parts(result: Any) -> list[Any]:
-    """What a set, a tuple, an interval, a matrix or a chain of relations consists of."""
+    """Return what a set, tuple, interval, matrix or chain of relations consists of."""
     from sympy import And, Interval, MatrixBase, Set, Tuple
 
     if isinstance(result, Interval):
@@ -156,22 +161,20 @@ def _apart(wanted: Any, given: Any) -> bool:
     from sympy import Float, prime, sqrt
 
     symbols = sorted(wanted.free_symbols | given.free_symbols, key=str)
-    near = 5e-6 if wanted.has(Float) or given.has(Float) else 1e-40
+    near = 5e-6 if wanted.has(Float) != given.has(Float) else 1e-12 if wanted.has(Float) else 1e-40
     for scale in (1, 10, 100) if symbols else (1,):
         at = {s: scale * sqrt(prime(k)).evalf(60) for k, s in enumerate(symbols, 1)}
         one, other = _digits(wanted, at=at), _digits(given, at=at)
+        if not one or not other:
+            return False
         size = max(*map(abs, one + other), 1e-30 if symbols else 0)
-        if (
-            not one
-            or not other
-            or all(abs(a - b) <= near * size for a, b in zip(one, other, strict=False))
-        ):
+        if all(abs(a - b) <= near * size for a, b in zip(one, other, strict=True)):
             return False
     return True
 
 
 def _digits(expression: Any, *, at: dict[Any, Any]) -> list[Any]:
-    """The real and imaginary part to 60 digits, 0 where they cancel; nothing if not finite."""
+    """Return the real and imaginary part to 60 digits, 0 where it cancels; none if not finite."""
     from sympy import Float, Integer
 
     parts = expression.evalf(60, subs=at).as_real_imag()
@@ -208,7 +211,7 @@ BBH_CUE = (
 
 
 def _plain(text: str) -> str:
-    text = join_thousands(text.lower().replace("−", "-"), comma=True)
+    text = join_thousands(WRAPPED.sub(r"\1", text).lower().replace("−", "-"), comma=True)
     return " ".join(text.split()).strip("\"'*` ").rstrip(".!").strip("\"'*` ")
 
 
