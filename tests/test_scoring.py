@@ -508,6 +508,7 @@ KINDS = [  # what graders are reported to get wrong, and others of the same kind
     ("choice", "answer: b", "B", 1.0),
     ("bbh", "The answer is not (A) but (B).", "(B)", 1.0),
     ("rouge_l", "the cat sat on the mat", "the cat is on the mat", 0.8333),
+    ("rouge_l", "a a a a", "a", 0.4),
     ("math", "\\boxed{1+\\mathrm{i}}", "1-\\mathrm{i}", 0.0),
     ("math", "\\boxed{0.0000001}", "0.0000002", 0.0),
     ("choice", "The answer is B? No, C.", "B", 0.0),

@@ -269,8 +269,9 @@ def rouge_l(text: str, reference: str) -> float:
 
     Notes
     -----
-    LongBench calls the ``rouge`` package, which unites subsequences over sentences and counts a
-    repeated word once: "a a a a" against "a" gives 1.0 there and 0.4 here.
+    LongBench calls the ``rouge`` package, which splits texts at full stops, unites subsequences
+    over sentences and counts a repeated word once: "a a a a" against "a" gives 1.0 there and 0.4
+    here, "the cat sat on the mat" against "the cat is on the mat" 0.80 there and 0.83 here.
     """
     given, wanted = text.split(), reference.split()
     if not given or not wanted:
