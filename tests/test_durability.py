@@ -387,6 +387,7 @@ def test_the_first_signal_ends_at_a_checkpoint_and_says_how_to_go_on(tmp_path, n
     out, root = tmp_path / "out", str(tmp_path / "runs")
     process = command_line(*LONG, "--runs", root, folder=tmp_path, out=out)
     until(out, "bank 1/1", process=process)
+    time.sleep(0.1)
     os.kill(process.pid, number)
     process.join()
     assert process.exitcode == 128 + number
@@ -407,6 +408,7 @@ def test_a_second_signal_stops_at_once(tmp_path):
     words = (*SLOW, "--runs", str(root), "--checkpoint", "1000")
     process = command_line(*words, folder=tmp_path, out=out)
     until(out, "bank 1/1", process=process)
+    time.sleep(0.5)
     os.kill(process.pid, signal.SIGINT)
     until(out, "stopping at a checkpoint", process=process)
     os.kill(process.pid, signal.SIGTERM)
@@ -427,6 +429,7 @@ def test_who_reads_along_may_go_with_the_same_signal(tmp_path):
     )
     while b"bank 1/1" not in process.stderr.readline():
         assert process.poll() is None
+    time.sleep(1)
     process.stderr.close()
     process.send_signal(signal.SIGINT)
     assert process.wait() != 0
