@@ -4,6 +4,7 @@ import importlib
 import os
 
 os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads only wait for each other
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test but those marked `network` may reach out
 
 import pytest
@@ -20,7 +21,7 @@ if os.environ.get("TSP_BROWSER") == "required":  # what the tests of the pages e
     for module in ("axe_playwright_python", "jupyter_book", "playwright"):
         importlib.import_module(module)
 
-torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
+torch.set_num_threads(1)
 PLAN = Plan(token_budget=512, threads=1)
 PATIENCE_SECONDS = 600  # a backstop: no state that a test waits for takes as long on a busy machine
 # Hypothesis, too, takes the time that it takes.

@@ -16,9 +16,12 @@ pytest.importorskip("jupyter_book", reason="the book's tools are not installed")
 import jupytext
 import nbformat
 
+from tests.handmade import stored
+from tests.test_json import copied, small_book
 from tsp import book, notebooks
 from tsp.errors import InputError
 from tsp.paths import ROOT
+from tsp.runs import Store
 
 NOTEBOOK = """# %% [markdown]
 # # A title
@@ -340,39 +343,56 @@ def test_a_second_build_executes_nothing_again(site):
     assert [c.stat().st_mtime_ns for c in copies] == before
 
 
+BUILD_SMALL = """
+from pathlib import Path
+from tsp.book import build
+build(runs=Path("runs"))
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A book of two pages and a chapter, built in a copy of the repository."""
+    checkout = copied(tmp_path_factory.mktemp("small"))
+    small_book(checkout)
+    stored(Store(checkout / "runs"))
+    done = run_in(checkout, BUILD_SMALL)
+    assert done.returncode == 0, done.stderr
+    return checkout
+
+
 def reglue(notebook, key, value):
     """Change a glued number in an executed notebook."""
     content = json.loads(notebook.read_text())
     outputs = [out for cell in content["cells"] for out in cell.get("outputs", [])]
-    (found,) = [o for o in outputs if o["metadata"].get("scrapbook", {}).get("name") == key]
+    names = [out.get("metadata", {}).get("scrapbook", {}).get("name") for out in outputs]
+    found = outputs[names.index(key)]
     found["data"] = {"application/papermill.record/text/plain": value}
     notebook.write_text(json.dumps(content))
 
 
 @pytest.mark.slow
-def test_a_number_on_another_page_follows_its_notebook(site):
-    copy = site / "book" / "_executed" / "01_persistent_homology.ipynb"
-    page = site / "book" / "setup.md"  # not the front page, which Sphinx always writes again
-    kept = copy.read_text(), page.read_text()
-    page.write_text(f"{kept[1]}\nN {{glue:text}}`_executed/{copy.name}::h0-count:d`\n")
+def test_a_number_on_another_page_follows_its_notebook(small):
+    copy = small / "book" / "_executed" / "01_count.ipynb"
+    page = small / "_build" / "html" / "book" / "page.html"  # Sphinx always writes the first page
+    kept = copy.read_text()
     try:
         for value in ("4321", "8765"):
-            reglue(copy, "h0-count", value)
-            assert run_in(site, BUILD).returncode == 0
-            assert value in (site / "_build" / "html" / "book" / "setup.html").read_text()
+            reglue(copy, "runs", value)
+            assert run_in(small, BUILD_SMALL).returncode == 0
+            assert f">{value}</span>" in page.read_text()
     finally:
-        copy.write_text(kept[0])
-        page.write_text(kept[1])
+        copy.write_text(kept)
 
 
 @pytest.mark.slow
-def test_a_warning_fails_the_build_as_often_as_it_is_tried(site):
-    page = site / "book" / "setup.md"
+def test_a_warning_fails_the_build_as_often_as_it_is_tried(small):
+    page = small / "book" / "page.md"
     kept = page.read_text()
     page.write_text(kept + "\n{ref}`nowhere-at-all`\n")
     try:
         for _ in range(2):
-            done = run_in(site, BUILD)
+            done = run_in(small, BUILD_SMALL)
             assert done.returncode == 1
             assert "BookError" in done.stderr
             assert "nowhere-at-all" in done.stderr

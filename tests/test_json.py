@@ -202,12 +202,16 @@ def test_a_model_is_really_installed(tmp_path, monkeypatch):
 def checkout(tmp_path):
     """The package, its notebooks and what a site needs, in a folder of their own."""
     pytest.importorskip("jupyter_book", reason="the book's tools are not installed")
+    return copied(tmp_path)
+
+
+def copied(folder):
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("tsp", "notebooks", "book/_ext", "book/_static"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in ("_config.yml", "book/references.bib"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    return tmp_path
+        shutil.copy(ROOT / name, folder / name)
+    return folder
 
 
 @pytest.mark.slow
@@ -225,11 +229,16 @@ def test_pairs_are_really_written(checkout):
 TOC = """format: jb-book
 root: book/index
 chapters:
+  - file: book/page
   - file: book/_executed/01_count
 """
 INDEX = """# A book
 
 {doc}`_executed/01_count` counts {glue:text}`_executed/01_count.ipynb::runs:d` runs.
+"""
+PAGE = """# A page
+
+It says {glue:text}`_executed/01_count.ipynb::runs:d`.
 """
 CHAPTER = """# %% [markdown]
 # # A chapter
@@ -247,14 +256,19 @@ glue("runs", len(Store(runs).ids()), display=False)
 """
 
 
+def small_book(checkout):
+    """Two pages and one chapter, in place of the book."""
+    shutil.rmtree(checkout / "notebooks")
+    (checkout / "notebooks").mkdir()
+    written = {"_toc.yml": TOC, "book/index.md": INDEX, "book/page.md": PAGE}
+    for name, text in (written | {"notebooks/01_count.py": CHAPTER}).items():
+        (checkout / name).write_text(text)
+
+
 @pytest.mark.slow
 def test_a_book_is_really_built(checkout, store):
-    """Of one page and one chapter, by papermill and Jupyter Book."""
-    shutil.rmtree(checkout / "notebooks")
-    written = {"_toc.yml": TOC, "book/index.md": INDEX, "notebooks/01_count.py": CHAPTER}
-    (checkout / "notebooks").mkdir()
-    for name, text in written.items():
-        (checkout / name).write_text(text)
+    """By papermill and Jupyter Book."""
+    small_book(checkout)
     for _ in range(2):  # the second finds all of it up to date
         told = alone("book", "--runs", store[0], "--json", checkout=checkout)
         index = checkout / "_build" / "html" / "index.html"
