@@ -31,6 +31,8 @@ from tsp.stopping import Stopped
 from tsp.sweep import ensure, jobs_of
 from tsp.trainer import train_bank
 
+KILLS_SAMPLE, KILLS = 10, 200
+
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory):
@@ -226,7 +228,7 @@ def test_a_sweep_that_is_killed_goes_on_with_its_checkpoint(tmp_path, whole):
     assert not any(path.name.startswith(".") for path in root.rglob("*"))
 
 
-@pytest.mark.parametrize("kills", repetitions(10, 200, marks=pytest.mark.slow))
+@pytest.mark.parametrize("kills", repetitions(KILLS_SAMPLE, KILLS, pytest.mark.slow))
 def test_random_kills_lose_nothing_and_leave_nothing(tmp_path, whole, capsys, kills):
     """One sweep at a time, and in every other store two of them at once."""
     rng, killed, stores, rounds = random.Random(6), 0, 0, 0

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -46,10 +47,10 @@ SAMPLE = {"spec": 200, "settings": 200, "prompt": 100, "problems": 100, "plan": 
 SAMPLE |= {"run": 40, "pack": 40, "answers": 60, "model": 15, "gguf": 40, "words": 25}
 SAMPLE |= {"checkpoint": 30}
 MANY = dict.fromkeys(hostile.TARGETS, 3000) | {"model": 500, "words": 1500, "gguf": 1000}
-GUIDED_SAMPLE = dict.fromkeys(hostile.TARGETS, 300) | {"model": 50, "gguf": 100, "words": 100}
+GUIDED_SAMPLE = dict.fromkeys(hostile.TARGETS, 300) | {"model": 60}
+GUIDED_SAMPLE |= dict.fromkeys(("run", "pack", "checkpoint", "gguf", "words"), 100)
 GUIDED = dict.fromkeys(hostile.TARGETS, 8500) | {"run": 2000, "pack": 2000, "model": 500}
 GUIDED |= dict.fromkeys(("checkpoint", "gguf", "words"), 1000)
-assert sum(map(sum, (SAMPLE.values(), MANY.values(), GUIDED.values()))) > 100_000
 
 
 def property_of(name, examples):
@@ -83,7 +84,8 @@ def test_a_guided_search_finds_no_crash(name, inputs, tmp_path):
     command = [sys.executable, str(ROOT / "tests/fuzz.py"), name, *many]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert f"number_of_executed_units: {inputs[name]}" in done.stderr
+    (executed,) = re.findall(r"number_of_executed_units: (\d+)", done.stderr)
+    assert int(executed) >= inputs[name]
 
 
 # --- the watch itself ---------------------------------------------------------------------
