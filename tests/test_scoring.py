@@ -33,13 +33,34 @@ WORDS = st.lists(st.sampled_from(["a", "the", "red", "Red.", "fox", "1", "yes"])
         ("it is .5", "0.5"),
         ("007", "7"),
         ("50%", "50"),
+        ("1 200", "1200"),
+        ("1\u2009200\u2009000", "1200000"),
+        ("10\u00a0000 trees", "10000"),
+        ("1'234’567", "567"),  # two kinds of apostrophes are no one number
+        (r"\$1{,}200", "1200"),
+        ("in 2020 100 of them", "100"),
+        ("1 20", "20"),
+        ("72 m^2", "72"),
+        ("72cm³", "72"),
+        ("9.8 m/s^2", "9.8"),
+        ("the box holds 72 m^{-1}.", "72"),
+        ("**72**", "72"),
+        ("2^3 = 8", "8"),
+        ("1.5e3", "1500"),
+        ("#### 1/2", "0.5"),
+        ("-3 / 4 of it", "-0.75"),
+        ("1 1/2 hours", "1.5"),
+        ("3½", "3.5"),
+        ("on 3/4/2021", "2021"),
     ],
 )
 def test_final_number(text: str, number: str) -> None:
     assert scoring.final_number(text) == Decimal(number)
 
 
-@pytest.mark.parametrize("text", ["", "none", "#### none", "12 apples #### so many", "v2b", "١٢"])
+@pytest.mark.parametrize(
+    "text", ["", "none", "#### none", "12 apples #### so many", "v2b", "١٢", "2^3"]
+)
 def test_final_number_absent(text: str) -> None:
     assert scoring.final_number(text) is None
     assert scoring.number_score(text, "12") == 0.0
@@ -75,6 +96,44 @@ def test_numbers_are_compared_as_numbers(text: str, score: float) -> None:
         ("The answer is A because trains are fast.", "A"),
         (r"The answer is $\boxed{\text{D}}$.", "D"),
         ("It must be (C), I think.", "C"),
+        ("b) Paris", "B"),
+        ("Option B", "B"),
+        ("{C}", "C"),
+        ("'C'", "C"),
+        ("A: (B)", "B"),  # "A" for "answer"
+        ("ans. c", "C"),
+        ("Correct answer: (d)", "D"),
+        ("The answer is option b.", "B"),
+        ("The answer is\n\n**(b)**", "B"),
+        ("So, B is correct.", "B"),
+        ("Only D is right, because it is warm.", "D"),
+        ("I'd go with D.", "D"),
+        ("My guess is (c).", "C"),
+        ("It's definitely C.", "C"),
+        ("Therefore, C", "C"),
+        ("Which one? B.", "B"),
+        ("I am not sure, but I think C.", "C"),
+        ("The answer is not A but B.", "B"),
+        ("The correct answer isn't C; it's A.", "A"),
+        ("Neither A nor B; it must be D.", "D"),
+        ("A, B and C are wrong. D.", "D"),
+        ("We can eliminate (A), (B), and (C), so the answer is (D).", "D"),
+        ("We rule out options A and C. That leaves B.", "B"),
+        ("(A) is too small. (B) cannot be right. It has to be C.", "C"),
+        ("Rather than A, I choose (b).", "B"),
+        ("I was going to say A, but the answer is B.", "B"),
+        ("At first I chose A, but now I think it's D.", "D"),
+        ("The answer is A. Wait, no. It is D.", "D"),
+        ("Answer: A. Oops, B.", "B"),
+        ("A... no, D.", "D"),
+        ("Answer: B\nCorrection: C", "C"),
+        ("The answer is C? Yes, C.", "C"),
+        ("~~A~~ B", "B"),
+        ("(B) No", "B"),  # what an option says does not take it back
+        ("The answer is (C) Cannot be determined.", "C"),
+        ("The answer is (B) He did not go.", "B"),
+        (r"\boxed{\mathbf{(C)}}", "C"),
+        (r"The answer is \(B\).", "B"),
     ],
 )
 def test_choice_letter(text: str, letter: str) -> None:
@@ -96,6 +155,26 @@ def test_choice_letter(text: str, letter: str) -> None:
         "ABBA",
         "None of them",
         "a train",
+        "The answer is a train",
+        "The answer is not B.",
+        "I don't think it's A.",
+        "I doubt it's A.",
+        "It is not certain that the answer is B.",
+        "A is wrong.",
+        "Option C can be ruled out.",
+        "Eliminate B and C.",
+        "If B is correct, the train is late.",
+        "Is the answer B? I do not know.",
+        "The answer is B. Wait, no.",
+        "Answer: A. I take that back.",
+        "B? No.",
+        "It could be A or D.",
+        "the answer is b or c",
+        "Let me look at option A. It is red.",
+        "From point A to point B.",
+        "Hepatitis B",
+        "The answer is E.",
+        "answer: apple",
     ],
 )
 def test_no_choice_is_invented(text: str) -> None:
@@ -135,6 +214,39 @@ def test_last_boxed(text: str, inside: str | None) -> None:
         (r"$\boxed{45}$", r"45^\circ"),
         ("The final answer is $60$.", "60"),
         (r"\boxed{\text{Monday}}", r"\text{Monday}"),
+        (r"\frac12", r"\frac{1}{2}"),
+        (r"So x = \sqrt2.", r"\sqrt{2}"),
+        (r"\frac\pi4", r"\frac{\pi}{4}"),
+        (r"\frac{\sqrt3}2", r"\frac{\sqrt{3}}{2}"),
+        ("√2/2", r"\frac{\sqrt2}{2}"),
+        ("1 1/2", r"\frac{3}{2}"),
+        (r"\binom52", "10"),
+        ("x = 3 or x = -2", "-2, 3"),
+        ("$x=3$ or $x=-2$", "-2, 3"),
+        (r"The answer is $\frac12$, not $\frac13$.", r"\frac{1}{2}"),
+        ("The answer is **60**", "60"),
+        ("(E)", r"\text{(E)}"),
+        (r"\boxed{\mathrm{A}}", r"\textbf{(A)}"),
+        (r"\boxed{\text{an Ellipse.}}", r"\mbox{ellipse}"),
+        (r"\boxed{1-\frac1e}", r"1-\frac{1}{\mathrm{e}}"),
+        (r"\boxed{{\rm e}^{-1}}", r"\frac{1}{\mathrm{e}}"),
+        (r"\boxed{(1+\mathrm{i})^2}", "2i"),
+        (r"\boxed{3+4\text{i}}", "3+4i"),
+        (r"\boxed{10^{-7}}", "0.0000001"),
+        (r"\boxed{1e-7}", r"\frac{1}{10^7}"),
+        (r"\boxed{0.333333}", r"\frac{1}{3}"),
+        (r"\boxed{\sqrt{3+2\sqrt2}}", r"1+\sqrt2"),
+        (r"\boxed{1\,200}", "1,200"),
+        ("\\boxed{1\u202f200\u202f000}", "1200000"),
+        (r"\boxed{72\text{ m}^2}", "72"),
+        (r"\boxed{6\pi\,\mathrm{cm}^{2}}", r"6\pi"),
+        (r"\boxed{20^\circ\text{C}}", "20"),
+        (r"\boxed{50\%}", "50"),
+        (r"\boxed{0.5}", r"50\%"),
+        (r"\boxed{\mathbf{\frac12}}", "0.5"),
+        (r"\boxed{101_{2}}", "101_2"),
+        (r"\boxed{3\le x}", r"x \geq 3"),
+        (r"\boxed{-2x}", "y = -2x"),
     ],
 )
 def test_math_equal(text: str, reference: str) -> None:
@@ -148,6 +260,38 @@ def test_math_equal(text: str, reference: str) -> None:
         (r"first \boxed{60}, no, \boxed{61}", "60"),
         (r"$\boxed{(-1,4)}$", "[-1, 4]"),  # open is not closed
         (r"$\boxed{-\frac{1}{2}}$", r"\frac{1}{2}"),
+        (r"\boxed{\mathrm{e}^{2}}", r"\mathrm{e}^{-2}"),
+        (r"\boxed{\frac{\mathrm{e}-1}{2}}", r"\frac{\mathrm{e}+1}{2}"),
+        (r"\boxed{1e-5}", "1e+5"),
+        (r"\boxed{1+\mathrm{i}}", "1"),
+        (r"\boxed{2\text{i}}", "2"),
+        (r"\boxed{2t}", "2"),  # no unit
+        (r"\boxed{3ab}", "3"),
+        (r"\boxed{10^{-20}}", "0"),
+        (r"\boxed{e^{-300}}", "e^{-301}"),
+        (r"\boxed{\frac{x}{2^{99}}}", r"\frac{x}{2^{98}}"),
+        (r"\boxed{(10^{-9}, 3)}", r"(10^{-8}, 3)"),
+        (r"\boxed{[0, 10^{-9}]}", r"[0, 10^{-8}]"),
+        (r"\boxed{x = 10^{-9}}", r"x = 10^{-8}"),
+        (r"\boxed{x > 10^{-9}}", r"x > 10^{-8}"),
+        (
+            r"\boxed{\begin{pmatrix} 10^{-9} \\ 1 \end{pmatrix}}",
+            r"\begin{pmatrix} 0 \\ 1 \end{pmatrix}",
+        ),
+        (r"\boxed{10^{100}+1}", "10^{100}"),
+        (r"\boxed{3.14}", r"\pi"),
+        (r"\boxed{1 2}", "3"),
+        (r"\boxed{1 2}", "12"),
+        (r"\boxed{(1,200)}", "1200"),
+        (r"\boxed{0.\overline{3}}", "0"),
+        (r"\boxed{3,\ldots,7}", "3,7"),
+        (r"\boxed{3\text{ or more}}", "3"),
+        (r"\boxed{101_2}", "101_3"),
+        (r"\boxed{5\%}", "500"),
+        (r"\boxed{felt}", r"\text{left}"),  # no product of letters
+        (r"\boxed{(D)}", r"\text{(E)}"),
+        ("The answer is not 5.", "5"),
+        ("I think 3 or 4", "4"),
         ("", "60"),
         (r"\boxed{\frac{1}{", r"\frac{1}{2}"),
     ],
@@ -187,6 +331,16 @@ def test_math_works_outside_the_main_thread() -> None:
         ("The answer is: Yes", "Yes", 1),
         ("The answer is no. Wait, the answer is yes.", "Yes", 1),
         ("**valid**", "valid", 1),
+        ("A: Yes", "Yes", 1),
+        ("**Answer:** Yes!", "Yes", 1),
+        ("Answer: valid\nIt follows.", "valid", 1),
+        ("The answer is true, because 1 is 1.", "True", 1),
+        (r"\boxed{\text{invalid}}", "invalid", 1),
+        ("The answer is −1,200.", "-1200", 1),
+        ("The answer is not Yes.", "Yes", 0),
+        ("The answer is yes. Wait, no.", "Yes", 0),
+        ("The answer is I don't know", "(I)", 0),
+        ("item(s)", "(S)", 0),
         ("not valid", "valid", 0),
         ("invalid", "valid", 0),
         ("(B)", "(B)", 1),
@@ -387,14 +541,25 @@ KINDS = [  # what graders are reported to get wrong, and others of the same kind
 
 
 @pytest.mark.parametrize(("metric", "text", "reference", "score"), KINDS)
-def test_a_careful_reader_is_the_measure(metric, text, reference, score):
+def test_a_careful_reader_is_the_measure(
+    metric: str, text: str, reference: str, score: float
+) -> None:
     assert scoring.SCORERS[metric](text, reference) == pytest.approx(score, abs=5e-5)
 
 
 @pytest.mark.parametrize(
     ("answer", "fine"),
-    [("#### 1/2", True), ("#### 1,200", True), ("#### 3 or 4", False), ("#### 2x+1", False)],
+    [
+        *(
+            (f"#### {fine}", True)
+            for fine in ("1/2", "-1/2", "1,200", "$7.50 a day", "72 m^2", "50%")
+        ),
+        *(
+            (f"#### {bad}", False)
+            for bad in ("3 or 4", "5-7", "2x+1", "10^3", "1/0", "1/2/3", "2:30")
+        ),
+    ],
 )
-def test_a_gsm8k_reference_is_one_number_or_fraction(answer, fine):
+def test_a_gsm8k_reference_is_one_number_or_fraction(answer: str, fine: bool) -> None:
     wrong = CATALOGUE["gsm8k"].wrong({"question": "?", "answer": f"So it is.\n{answer}"})
     assert (wrong == "") is fine

@@ -100,8 +100,9 @@ _RIGHT = r"(?:correct|right|true|best|answer|choice|option|one)"
 _SAY = r"(?:think|believe|guess|say|choose|pick|select|go with|opt for)"
 _IS = r"(?:it|this|that)(?:['’]s| is| must be| should be| has to be)"
 _NOT = (
-    r"\b(?:not(?! only)|cannot|\w+n['’]t|never|neither|none of|if|whether|rather than|instead of"
-    r"|unlike|except|(?:eliminat|exclud|reject|discard|dismiss|suppos|assum)\w*"
+    r"\b(?:not (?:certain|sure|clear|convinced) (?:that|whether|if)"
+    r"|not(?! only)|cannot|\w+n['’]t|never|neither|none of|if|whether|rather than|instead of|unlike"
+    r"|except|(?<!no )doubt(?:s|ed|ful)?|(?:eliminat|exclud|reject|discard|dismiss|suppos|assum)\w*"
     r"|(?:rul(?:e[sd]?|ing)|cross(?:ed|ing)?) out)\b"
     r"(?:\s+(?!(?:but|so|and|then|hence|because|since|or)\b)[\w'’]+){0,4}?\s+"
 )
@@ -113,14 +114,14 @@ _IS_NOT = (
 )
 _STATED = (
     r"(?:\banswer(?:\s+[\w'’]+){0,4}?\s+(?:is|must be|should be|has to be|seems to be)\b"
-    r"|\banswers?(?: choice| option)?\b"
+    r"|\b(?:answers?(?: choice| option)?\b|ans\b\.?|(?:choice|option)(?=\s*:))"
     rf"|\b(?:I(?:['’]?d|['’]ll| would| will)?(?: \w+)? )?{_SAY}\b(?: that\b)?(?: {_IS})?"
     r"|\bmy (?:guess|choice|pick) is\b|\b(?:it|this|that) (?:must|should|has to) be\b"
     r"|\bleav(?:es|ing)\b"
-    r"|(?:^|[.?!;,…—–-])\s*(?:no|actually|sorry|I mean|hmm+)\b[\s,:.…—–-]*"
+    r"|(?:^|[.?!;,…—–-])\s*(?:no|yes|actually|sorry|oops|I mean|hmm+)\b[\s,:.…—–-]*"
     rf"(?:{_IS}|make (?:it|that))?"
-    r")[\s:=,~]*(?:(?:but|rather|instead|clearly|definitely|probably|likely|most likely|simply|just"
-    r"|the|option|choice|letter)\b[\s:,~]*)*"
+    r")[\s:=,~–—-]*(?:(?:but|rather|instead|clearly|definitely|probably|likely|most likely|simply"
+    r"|just|the|option|choice|letter)\b[\s:,~]*)*"
 )
 _HINTED = (
     r"(?:^|[.?!\n:]|['’]s|\b(?:is|be|so|therefore|thus|hence|but|in|with|chose|picked"
@@ -128,7 +129,8 @@ _HINTED = (
 )
 _TAKEN_BACK = (
     r"\b(?:wait(?=\s*[,.!:;…—–]|\s+no\b|\s*$)|scratch that|correction|on second thoughts?"
-    r"|never ?mind|I was wrong|that(?:['’]s| is| was) (?:wrong|incorrect|not (?:right|correct)))\b"
+    r"|never ?mind|take (?:that|it) back|I was wrong"
+    r"|that(?:['’]s| is| was) (?:wrong|incorrect|not (?:right|correct)))\b"
 )
 
 
@@ -190,7 +192,8 @@ def choice_letter(text: str, *, letters: str = "ABCD") -> str | None:
     ('B', 'B')
     """
     text, say = _spoken(text), _patterns(letters)
-    alone = re.fullmatch(rf"[\s(\[]*([{letters}{letters.lower()}])[\s)\].:;!?,]*", text)
+    either = f"[{letters}{letters.lower()}]"
+    alone = re.fullmatch(rf"(?:(?i:option|choice) )?[(\[]* ?({either})[ )\].:;!?,]*", text)
     if alone:
         return alone[1].upper()
     text = say["rejected"].sub("~", text)
@@ -208,8 +211,10 @@ def _letters(match: re.Match[str]) -> list[str]:
 def _spoken(text: str) -> str:
     """A text without typography, without questions, from where it last takes something back."""
     text = "\n".join(filter(None, (" ".join(line.split()) for line in text.splitlines())))
-    text = re.sub(r"~~[^~]*~~|[*_`$]", "", WRAPPED.sub(r"\1", text))
+    text = re.sub(r"~~[^~]*~~|[*_`$\"“”]|\\[()\[\]]", "", WRAPPED.sub(r"\1", text))
     text = re.sub(r"\\(?:boxed|fbox)\s*\{([^{}]*)\}", r" answer is \1. ", text)
+    text = re.sub(r"(?<!\w)['‘](\w)['’]|\{(\w)\}", r"\1\2", text)
+    text = re.sub(r"^A:\s+(?=[(\[]\w[)\]]|[A-Z](?!\s*[\w'’]))", "", text)  # "A" for "answer"
     text = re.split(rf"(?i){_TAKEN_BACK}", text)[-1].strip(" \t\r\n,.:;…—–-")
     *sentences, last = re.split(r"(?<=[.?!\n])", text)
     last = last or (sentences.pop() if sentences else "")
@@ -224,33 +229,36 @@ _SIGNS = str.maketrans(
     | {"²": "^2", "³": "^3", "∅": r"\emptyset "}
 )
 _GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}"  # braces three deep
-_TOKEN = r"\s*([0-9A-Za-z]|\\(?!frac|sqrt)[A-Za-z]+)"
-_UNIT = r"(?:square |cubic |sq\.? |cu\.? )?(?:[ckm]m|kg|km/h|mph|ft|lb|hr|degrees?|[a-z]{3,})"
+_TOKEN = r" ?([0-9A-Za-z]|\\(?!frac|sqrt)[A-Za-z]+)"
+_UNIT = r"(?:(?:square|cubic|sq\.?|cu\.?) )?(?:[ckm]m|kg|km/h|mph|ft|lb|hr|[a-z]{3,30})"
+_NUMBERED = r"(?:(?<=[0-9})])|(?<=\\pi)) ?"  # behind a number
+_SQUARED = r"(?:\^\{?[0-9]\}?)?[ .]*$"
 _REWRITES = [
     (re.compile(pattern), new)
     for pattern, new in (
         (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|rm|bf|it|!)(?![A-Za-z])", ""),
-        (r"\\[dtc](frac|binom)(?![A-Za-z])", r"\\\1"),
-        (r"\\(?:text\w*|mbox|mathrm)\s*\{[\s,]*(?:and|or)[\s,]*\}|\b(?:and|or)\b", ","),
-        (r"\\operatorname\*?\s*\{([a-z]+)\}", r"\\\1 "),
-        # a unit behind a number: in \text{}, or bare
-        (r"(?<=[0-9}])[\s~]*(?:\\[,;: ])?\s*\\(?:text\w*|mbox|mathrm)\s*"
-         r"\{(?:[^{}]*[A-Za-z]{2}[^{}]*|\s*[mgshCFLJNWV]\s*)\}(?:\^\{?[0-9]\}?)?[\s.]*$", ""),
-        (rf"(?<=[0-9}}])(?:\s+{_UNIT}|[ckm]m|kg|mph|ft)(?:\^\{{?[0-9]\}}?)?[\s.]*$", ""),
-        (r"\\circ\}?\s*(?:\\(?:text\w*|mbox|mathrm)\s*\{\s*)?[CF]\s*\}?\s*$", r"\\circ"),
-        (r"\\(?:text\w*|math(?:rm|bf|it|sf|normal)|mbox|hbox|boldsymbol|bm)\s*"
-         r"\{([^{}A-Za-z]*[A-Za-z]?[^{}A-Za-z]*)\}", r" \1 "),
         (r"(?<!\\)\\(?:[,;:> ()\[\]]|q?quad(?![A-Za-z]))|~|\\?\$", " "),
+        (r"\s+", " "),
+        (r"\.{3,}|…|\\[lc]dots(?![A-Za-z])", r"\\dots "),
+        (r"\\(?:text\w*|mbox|mathrm) ?\{[ ,]*(?:and|or)[ ,]*\}|\b(?:and|or)\b(?! more| less)", ","),
+        (rf"{_NUMBERED}\\(?:text\w*|mbox|mathrm) ?\{{(?! ?\(?(?:and|or|mod|if|for|when)\b)"
+         rf"(?:[^{{}}]{{0,50}}[A-Za-z]{{2}}[^{{}}]{{0,50}}| ?[mgshCFLJNWV] ?)\}}{_SQUARED}", ""),
+        (rf"{_NUMBERED}(?:(?<= ){_UNIT}|[ckm]m|kg|mph|ft){_SQUARED}", ""),
+        (r"\\degree(?![A-Za-z])", r"^\\circ"),
+        (r"\\circ\}? ?(?:\\(?:text\w*|mbox|mathrm) ?\{ ?)?[CF] ?\}? ?$", r"\\circ"),
+        (r"\\operatorname\*? ?\{([a-z]+)\}", r"\\\1 "),
+        (r"\\(?:text(?!style)\w*|math(?:rm|bf|it|sf|normal)|mbox|hbox|boldsymbol|bm) ?"
+         r"(?:\{([^{}A-Za-z]*[A-Za-z]?[^{}A-Za-z]*)\}|(?=\{ ?\\))", r" \1 "),
+        (r"\\[dtc](frac|binom)(?![A-Za-z])", r"\\\1"),
         (r"\\varnothing(?![A-Za-z])", r"\\emptyset"),
         (r"(?<![\\A-Za-z])sqrt(?![A-Za-z])", r"\\sqrt"),
-        (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
-        (rf"\\sqrt\s*(\[[^\]]*\])?{_TOKEN}", r"\\sqrt\1{\2}"),
+        (r"\\sqrt ?\(([^()]*)\)", r"\\sqrt{\1}"),
+        (rf"\\sqrt ?(\[[^\]]{{0,20}}\])?{_TOKEN}", r"\\sqrt\1{\2}"),
         (rf"\\(frac|binom){_TOKEN}", r"\\\1{\2}"),
-        (rf"(\\(?:frac|binom)\s*{_GROUP}){_TOKEN}", r"\1{\2}"),
-        (r"(?<![\w.])([0-9]*\.[0-9]+|1(?=e)|[0-9]+(?=E))[eE]([+-]?[0-9]{1,3})(?![\w.])",
-         r"\1\\cdot 10^{\2}"),
-        (r"(?<![\w.])([0-9]+) ([0-9]+)\s*/\s*([0-9]+)(?![\w.])", r"\1\\frac{\2}{\3}"),
-        (r"\s+", " "),
+        (rf"(\\(?:frac|binom) ?{_GROUP}){_TOKEN}", r"\1{\2}"),
+        (r"(?<![\w.])([0-9]{0,20}\.[0-9]{1,20}|1(?=e)|[0-9]{1,20}(?=E))[eE]([+-]?[0-9]{1,3})"
+         r"(?![\w.])", r"\1\\cdot 10^{\2}"),
+        (r"(?<![\w.])([0-9]+) ([0-9]+) ?/ ?([0-9]+)(?![\w.])", r"\1\\frac{\2}{\3}"),
     )
 ]  # fmt: skip
 
@@ -266,7 +274,7 @@ def tidy(latex: str) -> str:
     latex = join_thousands(latex.translate(_SIGNS))
     for pattern, new in _REWRITES:
         latex = pattern.sub(new, latex)
-    return latex.lstrip(" *`").rstrip(" .*`")
+    return latex.lstrip(" *`=").rstrip(" .*`")
 
 
 def last_boxed(text: str) -> str | None:
@@ -287,7 +295,13 @@ def last_boxed(text: str) -> str | None:
     return text[last[0] : last[1]].strip() if last and last[0] > 0 else None
 
 
-_DELIMITED = r"(?:(?<!\\)\$\$?[^$]+\$\$?|\\\([^\n]+?\\\)|\\\[(?s:.+?)\\\])"
+_DELIMITED = r"(?:(?<!\\)\$\$?[^$]+\$\$?|\\\([^\n]{1,999}?\\\)|\\\[(?s:.{1,999}?)\\\])"
+_AMOUNT = r"(?<![\w.])[-.\d][\w./]{0,30}"
+REFUSED = re.compile(
+    rf"(?i)(?:\bnot|n['’]t) (?:{_DELIMITED}|{_AMOUNT})"
+    rf"|(?:{_DELIMITED}|{_AMOUNT}) is (?:not|wrong)\b"
+)
+UNDECIDED = re.compile(rf"{_AMOUNT} or {_AMOUNT}")
 _FORMULAS = re.compile(rf"{_DELIMITED}(?:\s*(?:,|(?:,\s*)?(?:and|or)\b)\s*{_DELIMITED})*")
 _PROSE = re.compile(
     r"\b(?:is|of|to|in|it|he|we|an|no|be|so)\b"
@@ -312,6 +326,7 @@ def formula(text: str) -> str | None:
     boxed = last_boxed(text)
     if boxed is not None:
         return boxed
+    text = REFUSED.sub(" ", text)
     cued = re.split(r"(?i)\banswer\b", text)[1:]
     candidates = [
         *(_FORMULAS.findall(cued[-1])[:1] if cued else []),

@@ -23,6 +23,8 @@ from itertools import pairwise
 from typing import Any
 
 from tsp.answers import (
+    REFUSED,
+    UNDECIDED,
     WRAPPED,
     choice_letter,
     final_number,
@@ -56,9 +58,12 @@ def math_score(text: str, reference: str) -> float:
     Units do not count, as in Hendrycks et al.; nor does whether a percentage has its sign.
     """
     found = formula(text)
-    wanted, answer = tidy(reference), tidy(text if found is None else found)
+    prose = UNDECIDED.sub(" ", REFUSED.sub(" ", text))
+    wanted, answer = tidy(reference), tidy(prose if found is None else found)
     if _squeeze(wanted) in (_squeeze(answer), _squeeze(tidy(text))):
         return 1.0
+    if all(re.fullmatch("-?[0-9]{1,99}", side) for side in (wanted, answer)):
+        return float(int(wanted) == int(answer))  # most answers, without a parser
     if _is_words(reference):
         return float(_words(wanted) == _words(answer))
     if len({base for side in (wanted, answer) for base in re.findall(r"_\{?(\w+)\}?$", side)}) > 1:
@@ -111,8 +116,8 @@ def _parse(text: str, *, prose: bool = False, seconds: int | None) -> Any:
     from sympy import I
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)
-    if not prose and re.search("[0-9] [0-9]", text):
-        raise ValueError(text)  # math-verify would add the numbers
+    if not prose and re.search(r"[0-9] [0-9]|\\dots", text):
+        raise ValueError(text)  # math-verify would add the numbers and drop the dots
     rules = replace(LatexExtractionConfig().normalization_config, units=False, boxed="none")
     kinds = [LatexExtractionConfig(normalization_config=rules), ExprExtractionConfig()]
     (parsed,) = parse(
@@ -208,7 +213,7 @@ BBH_CUE = (
 
 
 def _plain(text: str) -> str:
-    text = join_thousands(text.lower().replace("−", "-"), comma=True)
+    text = join_thousands(WRAPPED.sub(r"\1", text).lower().replace("−", "-"), comma=True)
     return " ".join(text.split()).strip("\"'*` ").rstrip(".!").strip("\"'*` ")
 
 
