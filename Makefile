@@ -30,7 +30,7 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
-# Hundreds of kills and a hundred thousand hostile inputs, of which the two above try a sample.
+# Two hundred kills and a hundred thousand hostile inputs; the targets above try a sample of each.
 torture: setup
 	$(BIN)/python -m pytest -m torture
 

@@ -331,7 +331,9 @@ if len(chosen):
     solve = at_solve(chosen, topology, mine, "h1_count")
     end = at_last(chosen, topology, "h1_count", length=length).loc[solve.index]
     treated = mine[mine.id.isin({it for ids in chosen.ids[chosen.arm == "tsloss"] for it in ids})]
-    steps = load_losses(store).merge(treated[["id", "solved_epoch"]].dropna(), on="id")
+    steps = load_losses(store)
+    steps = steps.reindex(columns=list(dict.fromkeys([*steps, "grad_ts", "grad_ce"])))
+    steps = steps.merge(treated[["id", "solved_epoch"]].dropna(), on="id")
     steps = steps[steps.grad_ce > 0].assign(share=lambda it: it.grad_ts / it.grad_ce)
     early = steps.epoch <= steps.solved_epoch
     for part, rows in (("before", steps[early]), ("after", steps[~early])):

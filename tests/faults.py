@@ -18,7 +18,7 @@ def files_of(root):
 
 
 def same_bytes(one, other):
-    """Files that two stores do not have alike; times stand in run.json alone, and do not count."""
+    """Files that differ between two stores; of run.json, times and free memory do not count."""
     here, there = files_of(one), files_of(other)
     changed = {it for it in here & there if _content(one / it) != _content(other / it)}
     return sorted(map(str, (here ^ there) | changed))
@@ -28,6 +28,7 @@ def _content(path):
     if path.name != "run.json":
         return path.read_bytes()
     told = json.loads(path.read_text())
+    del told["plan"]["context_budget"]  # a share of the memory that was free when a sweep began
     return {name: it for name, it in told.items() if name not in TIMES}
 
 

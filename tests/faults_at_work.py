@@ -7,6 +7,7 @@ import torch
 from tests.conftest import spec
 from tsp import cli, sweep
 from tsp.banks import Events, Keeping
+from tsp.checkpoints import Checkpoint
 from tsp.runs import Store
 from tsp.stopping import on_signals
 
@@ -74,6 +75,13 @@ def train(root, log="", every=0.0):
 
 
 def command(*words):
-    """Run the command line."""
+    """Run the command line, and print each epoch that has ended."""
+    reached = Checkpoint.reached
+
+    def printed(point, bank, epoch, seconds):
+        print(f"epoch {epoch} has ended", flush=True)
+        reached(point, bank, epoch, seconds)
+
+    Checkpoint.reached = printed
     sys.argv = ["tsp", *words]
     cli.main()

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 
 import pytest
 import torch
@@ -26,40 +25,19 @@ ray = pytest.importorskip("ray", reason="needs the extra `ray`")
 pytestmark = pytest.mark.slow
 
 
-@contextmanager
-def two_nodes():
+@pytest.fixture
+def cluster(monkeypatch):
     """Two nodes of one processor each, a process group of their own a node."""
     from ray.cluster_utils import Cluster
 
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patched.setenv("PYTHONPATH", os.getcwd())
-        nodes = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80_000_000}
-        found = Cluster(initialize_head=True, head_node_args=nodes)
-        found.second = found.add_node(num_cpus=1, object_store_memory=80_000_000)
-        yield found
-        found.shutdown()
-
-
-@pytest.fixture(scope="module")
-def both():
-    """One cluster for the tests that lose no node."""
-    with two_nodes() as found:
-        yield found
-
-
-@pytest.fixture
-def cluster(both):
-    yield both
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+    nodes = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80_000_000}
+    found = Cluster(initialize_head=True, head_node_args=nodes)
+    found.second = found.add_node(num_cpus=1, object_store_memory=80_000_000)
+    yield found
     ray.shutdown()
-
-
-@pytest.fixture
-def mortal():
-    """A cluster of its own, for a test that kills a node."""
-    with two_nodes() as found:
-        yield found
-        ray.shutdown()
+    found.shutdown()
 
 
 def engine(cluster):
@@ -95,17 +73,17 @@ class Watch:
         return [line.split(" loads ")[0] for line in self.said if " loads " in line]
 
 
-def test_a_node_is_killed_and_every_run_is_there_once(tmp_path, mortal, alone):
-    watch, second = Watch(), mortal.second.node_id
+def test_a_node_is_killed_and_every_run_is_there_once(tmp_path, cluster, alone):
+    watch, second = Watch(), cluster.second.node_id
     lost = []
 
     def kill_the_second(now):
         if not lost and now.epoch > 20 and second.startswith(watch.nodes[now.bank]):
             lost.append((now.bank, now.epoch))
-            mortal.remove_node(mortal.second, allow_graceful=False)
+            cluster.remove_node(cluster.second, allow_graceful=False)
 
     store, told = Store(tmp_path), specs()
-    keeping, where = Keeping(every=0), engine(mortal)
+    keeping, where = Keeping(every=0), engine(cluster)
     events = watch.events(kill_the_second)
     ids = ensure(told, store, name="x", events=events, keeping=keeping, engine=where)
     ((bank, epoch),) = lost

@@ -31,6 +31,8 @@ from tsp.stopping import Stopped
 from tsp.sweep import ensure, jobs_of
 from tsp.trainer import train_bank
 
+KILLS_SAMPLE, KILLS = 10, 200
+
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory):
@@ -226,7 +228,7 @@ def test_a_sweep_that_is_killed_goes_on_with_its_checkpoint(tmp_path, whole):
     assert not any(path.name.startswith(".") for path in root.rglob("*"))
 
 
-@pytest.mark.parametrize("kills", repetitions(10, 200, marks=pytest.mark.slow))
+@pytest.mark.parametrize("kills", repetitions(KILLS_SAMPLE, KILLS, pytest.mark.slow))
 def test_random_kills_lose_nothing_and_leave_nothing(tmp_path, whole, capsys, kills):
     """One sweep at a time, and in every other store two of them at once."""
     rng, killed, stores, rounds = random.Random(6), 0, 0, 0
@@ -386,7 +388,7 @@ SLOW = (*LONG, "--regime", "multi", "--max-new-tokens", "1500", "--check-every",
 def test_the_first_signal_ends_at_a_checkpoint_and_says_how_to_go_on(tmp_path, number):
     out, root = tmp_path / "out", str(tmp_path / "runs")
     process = command_line(*LONG, "--runs", root, folder=tmp_path, out=out)
-    until(out, "bank 1/1", process=process)
+    until(out, "epoch 2 has ended", process=process)
     os.kill(process.pid, number)
     process.join()
     assert process.exitcode == 128 + number
@@ -420,13 +422,11 @@ def test_a_second_signal_stops_at_once(tmp_path):
 
 def test_who_reads_along_may_go_with_the_same_signal(tmp_path):
     """``tsp run … | tee log``: the terminal sends Ctrl-C to both."""
-    code = "import sys; from tsp.cli import main; sys.argv[0] = 'tsp'; main()"
+    code = "import sys; from tests.faults_at_work import command; command(*sys.argv[1:])"
     words = [*SLOW, "--runs", str(tmp_path / "runs"), "--checkpoint", "1000"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    while b"bank 1/1" not in process.stderr.readline():
-        assert process.poll() is None
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", code, *words], **pipes)
+    assert process.stdout.readline() == b"epoch 1 has ended\n"
     process.stderr.close()
     process.send_signal(signal.SIGINT)
     assert process.wait() != 0

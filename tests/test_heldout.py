@@ -150,9 +150,9 @@ def losses(name, *ce, tokens=2, precision="float32", **more):
 
 
 def runs_of(**methods):
-    """Runs by id: (method, content, seed)."""
-    told = [(name, *it) for name, it in methods.items()]
-    return pd.DataFrame(told, columns=["id", "method", "content", "seed"])
+    """Runs by id: (method, content, seed), and where it is not 100 the number of epochs."""
+    told = [(name, *it, 100)[:5] for name, it in methods.items()]
+    return pd.DataFrame(told, columns=["id", "method", "content", "seed", "epochs"])
 
 
 def test_losses_are_paired_by_problem():
@@ -183,17 +183,20 @@ def test_losses_are_paired_by_problem():
 
 
 def test_only_equal_conditions_are_paired():
-    """Another precision, target length, model, seed or set; float32 where there are two."""
+    """Not in precision, target length, model, seed, set or epochs; float32 where there are two."""
     runs = runs_of(a=("ce", "x+y", 0), b=("tsloss", "x+y", 0))
     plain = losses("a", 1.0)
     for other in ({"precision": "bfloat16"}, {"tokens": 3}, {"model": "n"}):
         assert paired_losses(pd.concat([plain, losses("b", 2.0, **other)]), runs).empty
-    for other in (("tsloss", "x+y", 1), ("tsloss", "x+z", 0)):
+    for other in (("tsloss", "x+y", 1), ("tsloss", "x+z", 0), ("tsloss", "x+y", 0, 300)):
         table = pd.concat([plain, losses("b", 2.0)])
         assert paired_losses(table, runs_of(a=("ce", "x+y", 0), b=other)).empty
     low = [losses(name, 7.0, precision="bfloat16") for name in "ab"]
     found = paired_losses(pd.concat([*low, plain, losses("b", 2.0)]), runs)
     assert found.change.tolist() == [1.0]
+    longer = runs_of(c=("ce", "x+y", 0, 300), d=("tsloss", "x+y", 0, 300))
+    table = pd.concat([plain, losses("b", 2.0), losses("c", 1.0), losses("d", 5.0)])
+    assert paired_losses(table, pd.concat([longer, runs])).change.tolist() == [4.0]
     old = plain.assign(ce=np.nan)
     assert paired_losses(pd.concat([old, losses("b", 2.0)]), runs).empty
 

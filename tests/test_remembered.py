@@ -296,10 +296,11 @@ def test_an_empty_or_absent_store_remembers_nothing(tmp_path, cache):
 
 
 def test_one_look_gives_what_three_give(store):
-    runs_of, topology, losses = load_evidence(store)
+    runs_of, topology, losses, accuracy = load_evidence(store)
     pd.testing.assert_frame_equal(runs_of, load_runs(store))
     pd.testing.assert_frame_equal(topology, load_topology(store))
     pd.testing.assert_frame_equal(losses, load_losses(store)[["id", "epoch", "ce", "total"]])
+    pd.testing.assert_frame_equal(accuracy, records.load_accuracy(store))
     assert records.CHECKED[0] == "epoch"
 
 

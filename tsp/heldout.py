@@ -28,7 +28,7 @@ from tsp.verdicts import contrasts
 AT_ONCE = 5  # problems that are asked before the answers are kept
 PROBLEM = ["model", "task", "precision", "sha256", "target_tokens"]
 SET = ["model", "task", "content"]
-PAIRED = [*PROBLEM, "content", "seed"]
+RUN = [*PROBLEM, "content", "seed", "epochs"]
 CHANGE = ["problems", "with_base", "with_method", "change", "low", "high", "lower"]
 
 Prompts = Mapping[str, tuple[RunSpec, torch.Tensor] | None]
@@ -300,8 +300,8 @@ def paired_losses(
     The unit is the set of problems that prompts were trained on. The estimand, for each set, is
     the expected change in the mean cross-entropy (nats per target token) of the reference answer
     of a problem outside the set, when its prompt is trained with ``method`` instead of ``base``.
-    Every problem counts the same, however long its answer; the seeds of a set that have both
-    methods are averaged problem by problem first.
+    Every problem counts the same, however long its answer. Runs of a pair share set, seed and
+    length, the longest there is; the pairs of a set are averaged problem by problem first.
 
     Parameters
     ----------
@@ -327,11 +327,12 @@ def paired_losses(
     losses = rows[rows.ce.notna()].sort_values("precision", key=lambda it: it != "float32")
     losses = losses.drop_duplicates(["id", "model", "task", "sha256"])
     losses = losses[[*PROBLEM, "id", "ce"]]
-    told = losses.merge(runs[["id", "method", "content", "seed"]], on="id")
-    treated, plain, on = told[told.method == method], told[told.method == base], PAIRED
+    told = losses.merge(runs[["id", "method", "content", "seed", "epochs"]], on="id")
+    treated, plain, on = told[told.method == method], told[told.method == base], RUN
     if base == NO_PROMPT:
         plain, on = losses[losses.id == NO_PROMPT], PROBLEM
-    both = treated.merge(plain[[*on, "ce"]], on=on, suffixes=("", "_base"))
+    both = treated.merge(plain[[*on, "ce"]], on=on, suffixes=("", "_base")).sort_values("epochs")
+    both = both.drop_duplicates([*PROBLEM, "content", "seed"], keep="last")
     problems = both.groupby([*SET, "sha256"])[["ce_base", "ce"]].mean()
     sets = [
         dict(zip(SET, key, strict=True)) | _change(set_)

@@ -250,6 +250,7 @@ def _run_papermill(path: Path, notebook: NotebookNode, parameters: Parameters) -
             parameters=dict(parameters),
             kernel_name="python3",
             progress_bar=False,
+            start_timeout=600,  # seconds, on a busy machine
             extra_arguments=["--log-level=CRITICAL"],  # else kernels write that they use TCP
             resources={"metadata": {"path": str(ROOT)}},  # not cwd=, which moves every thread
         )
