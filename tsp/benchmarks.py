@@ -142,7 +142,8 @@ def _boxed(row: Row) -> tuple[str, ...]:
 
 def _wrong_gsm8k(row: Row) -> str:
     number = only_number(row["answer"].partition("####")[2])
-    return "" if number is not None else "field 'answer' must end with #### and one number"
+    remedy = "field 'answer' must end with #### and one number, such as 72 or 1/2"
+    return "" if number is not None else remedy
 
 
 def _wrong_mmlu(row: Row) -> str:
