@@ -117,6 +117,7 @@ shown(pd.DataFrame({"experiment": list(RULES), "rule": list(RULES.values())}))
 # |---|---|---|---|
 # | all | Holm over all tests; a user's own runs pooled with published ones; runs of any length | Holm within families; published runs of a stated length | toy runs of 10 to 70 epochs decided a verdict |
 # | tsloss-fewer-iterations, tsloss-lower-loss | refuted only if TSLoss is sooner in significantly fewer than half of the units | also by an interval within ±10 %, or above the printed ratio | a firm null was called inconclusive |
+# | tsloss-fewer-iterations, -halves-, qwen-fourfold | a unit that only TSLoss solves counted with the ratio at its length | it counts as 0 at the interval's low end (477911b) | its true ratio may be anything smaller |
 # | tsloss-halves-iterations, qwen-fourfold | refuted by sign tests | refuted by intervals | an interval says how much |
 # | tsloss-as-effective | a test of "more than half" | non-inferiority by five points | "more than half" is too easy |
 # | lambda-ten-fails | never meant more than half | never means at least 0.9 | a word was read too weakly |

@@ -1,6 +1,7 @@
 """Each rule gives each of its verdicts, from runs made up so that the verdict is known."""
 
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from scipy import stats
 
 from tsp.claims import CLAIMS, VERDICTS, beside, decide, evaluate
-from tsp.evidence import at_levels, gathered, unseen_shares
+from tsp.evidence import gathered, unseen_shares
 from tsp.experiments import experiment_specs
 from tsp.paper import ALPHA, APPENDIX_TASKS, MAIN_TASKS, PROTOCOLS
 from tsp.verdicts import (
@@ -976,7 +977,7 @@ def test_intervals_of_a_family_hold_together():
     assert (falls.low, falls.high) == median_interval(changes, ALPHA / m)
     assert (falls.low, falls.high) != median_interval(changes, ALPHA)
     assert falls.estimate == falls.effect == np.median(changes)
-    evidence = at_levels(varied().evidence(), alpha=0.01, simultaneous=0.001)
+    evidence = replace(varied().evidence(), alpha=0.01, simultaneous=0.001)
     assert decide(CLAIM["h1-count-falls"], evidence).low == median_interval(changes, 0.001)[0]
 
 
@@ -1033,3 +1034,14 @@ def test_a_users_verdicts_stand_beside_the_published_ones():
     assert (table.own == own.verdict).all()
     assert (table.own_n == own.n).all()
     assert set(beside(published, None).own) == {""}
+
+
+@pytest.mark.parametrize(("seeds", "difference"), [((0,), 5), ((0, 1), 5), ((0, 1, 2), 7)])
+def test_pairs_are_read_over_an_odd_number_of_seeds(seeds, difference):
+    """By seed, TSLoss ends with 5, 30 and 7 loops more: of two seeds the first counts alone."""
+    runs = Runs()
+    for problem in range(6):
+        for seed in seeds:
+            for method, end in (("ce", 0), ("tsloss", (5, 30, 7)[seed])):
+                runs.add(problem, seed=seed, method=method, features={"h1_count": (10, end)})
+    assert runs.row("tsloss-simpler-topology").effect == difference

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tsp.claims_topology import TOPOLOGY
 from tsp.claims_tsloss import TSLOSS
-from tsp.evidence import Evidence, at_levels, gathered
+from tsp.evidence import Evidence, gathered
 from tsp.paper import ALPHA
 from tsp.stats import holm, holm_levels
 from tsp.units import LENGTH
@@ -81,10 +82,10 @@ def evaluate(
     tests = by_family.transform("count").clip(lower=1)
     rows = []
     for k, claim in enumerate(CLAIMS):
-        level = {"alpha": float(levels[k]), "simultaneous": ALPHA / int(tests[k])}
-        verdict = decide(claim, at_levels(evidence[k], **level))
+        level: dict[str, Any] = {"alpha": float(levels[k]), "simultaneous": ALPHA / int(tests[k])}
+        verdict = decide(claim, replace(evidence[k], **level))
         if verdict.verdict == "not tested here" and claim.length != LENGTH and whole:
-            verdict = _earlier(verdict, decide(claim, at_levels(at(claim, LENGTH), **level)))
+            verdict = _earlier(verdict, decide(claim, replace(at(claim, LENGTH), **level)))
         about = {key: getattr(claim, key) for key in ABOUT}
         about["protocol"] = protocol or claim.protocol
         told = asdict(verdict)

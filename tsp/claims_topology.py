@@ -82,8 +82,7 @@ def _change(evidence: Evidence, feature: str, claimed: int) -> Verdict | None:
     ends = first_and_last(evidence, feature)
     if ends.empty:
         return None
-    levels = {"alpha": evidence.alpha, "simultaneous": evidence.simultaneous}
-    return judge_changes(ends.change, claimed=claimed, **levels)  # type: ignore[arg-type]
+    return judge_changes(ends.change, claimed=claimed, **evidence.levels)  # type: ignore[arg-type]
 
 
 def h0_count_constant(evidence: Evidence) -> Verdict:

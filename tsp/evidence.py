@@ -1,7 +1,7 @@
 """What claims are decided by: the comparable runs of a store, and features of each unit."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
 
@@ -48,6 +48,11 @@ class Evidence:
     alpha: float = ALPHA
     simultaneous: float = ALPHA
     known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def levels(self) -> dict[str, float]:
+        """Return both levels as the judges take them."""
+        return {"alpha": self.alpha, "simultaneous": self.simultaneous}
 
 
 def gathered(
@@ -160,13 +165,17 @@ def _nearest_half(rows: pd.DataFrame) -> pd.DataFrame:
 
 @_once
 def pairs(evidence: Evidence, *, lambda_ts: float) -> pd.DataFrame:
-    """Runs that differ in TSLoss alone, one row a pair; ``id_ce`` and ``id_ts`` name them."""
+    """Runs that differ in TSLoss alone, one row a pair; ``id_ce`` and ``id_ts`` name them.
+
+    Of each unit the first odd number of seeds that have both, as in the table of units.
+    """
     runs = evidence.runs
     if runs.empty:
         return pd.DataFrame()
     arms = (runs.method == "ce", (runs.method == "tsloss") & (runs.lambda_ts == lambda_ts))
     ce, ts = (runs.loc[arm, [*UNIT, "seed", "id"]] for arm in arms)
-    return ce.merge(ts, on=[*UNIT, "seed"], suffixes=("_ce", "_ts"))
+    both = ce.merge(ts, on=[*UNIT, "seed"], suffixes=("_ce", "_ts"))
+    return odd_seeds(both.assign(arm="pair")).drop(columns="arm")
 
 
 @_once
@@ -250,8 +259,3 @@ def side_by_side(both: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
     ce = keys.merge(values, left_on="id_ce", right_on="id").drop(columns="id")
     ts = values.rename(columns={"id": "id_ts"})
     return ce.merge(ts, on=["id_ts", "epoch"], suffixes=("_ce", "_ts"))
-
-
-def at_levels(evidence: Evidence, *, alpha: float, simultaneous: float) -> Evidence:
-    """Return the same evidence, to be judged at other levels."""
-    return replace(evidence, alpha=alpha, simultaneous=simultaneous)
