@@ -48,7 +48,7 @@ lint: setup
 
 # Links to other sites: needs a network, and a book that has been built.
 links: setup
-	$(BIN)/python -m tsp.links _build/html
+	$(BIN)/python -m tsp.book.links _build/html
 
 clean:
 	rm -rf _build book/_executed .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -54,8 +54,11 @@ from myst_nb import glue
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import pdist, squareform
 
-from tsp import tables
-from tsp.drawing import (
+from tsp.analysis import tables
+from tsp.analysis.tables import TASK_NAMES
+from tsp.experiments.find_or_train import find_example, outcome_in_words, right_from
+from tsp.figures.interactive import Live
+from tsp.figures.style import (
     DIMENSION_COLORS,
     POINT_COLOR,
     WIDTH,
@@ -64,12 +67,15 @@ from tsp.drawing import (
     draw_diagram,
     style,
 )
-from tsp.finding import find_example, outcome_in_words, right_from
-from tsp.live import Live
-from tsp.runs import Store
-from tsp.spec import RunSpec
-from tsp.tables import TASK_NAMES
-from tsp.topology import betti_curve, lifespans, persistence, persistence_entropy, summarize
+from tsp.store.runs import Store
+from tsp.topology.diagrams import (
+    betti_curve,
+    lifespans,
+    persistence,
+    persistence_entropy,
+    summarize,
+)
+from tsp.training.spec import RunSpec
 
 style()
 

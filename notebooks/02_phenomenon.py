@@ -53,24 +53,25 @@ import seaborn as sns
 from matplotlib.ticker import LogFormatter
 from myst_nb import glue
 
-from tsp import figures, tables
-from tsp.claims import CLAIMS
-from tsp.figures import DIMENSION_COLORS
-from tsp.finding import find_example, find_together, outcome_in_words, right_from
-from tsp.pages import as_text, interval, table
-from tsp.paper import reported
-from tsp.runs import Store
-from tsp.spec import RunSpec
-from tsp.stats import mann_whitney, rho_from_u, spearman
-from tsp.tables import TASK_NAMES
-from tsp.topology import (
+from tsp.analysis import tables
+from tsp.analysis.claims import CLAIMS
+from tsp.analysis.stats import mann_whitney, rho_from_u, spearman
+from tsp.analysis.tables import TASK_NAMES
+from tsp.analysis.verdicts import FEWEST
+from tsp.book.pages import as_text, interval, table
+from tsp.experiments.find_or_train import find_example, find_together, outcome_in_words, right_from
+from tsp.experiments.paper import reported
+from tsp.figures import paper_figures as figures
+from tsp.figures.paper_figures import DIMENSION_COLORS
+from tsp.store.runs import Store
+from tsp.topology.diagrams import (
     SUMMARY_COLUMNS,
     lifespans,
     persistence,
     persistence_entropy,
     summarize,
 )
-from tsp.verdicts import FEWEST
+from tsp.training.spec import RunSpec
 
 rng = np.random.default_rng(0)
 figures.style()

@@ -51,11 +51,15 @@ import seaborn as sns
 import torch
 from myst_nb import glue
 
-from tsp import TSLoss, tables
-from tsp.drawing import DIMENSION_COLORS, METHOD_COLORS, POINT_COLOR, draw_barcode, style
-from tsp.finding import find_example, outcome_in_words, right_from
-from tsp.geometry import gaussian_counts
-from tsp.live import Live, bars_of, closest_watched, evolution
+from tsp import TSLoss
+from tsp.analysis import tables
+from tsp.analysis.geometry import gaussian_counts
+from tsp.analysis.stats import spearman
+from tsp.analysis.tables import METHOD_NAMES, TASK_NAMES
+from tsp.analysis.verdicts import judge_changes
+from tsp.experiments.find_or_train import find_example, outcome_in_words, right_from
+from tsp.figures.interactive import Live, bars_of, closest_watched, evolution
+from tsp.figures.style import DIMENSION_COLORS, METHOD_COLORS, POINT_COLOR, draw_barcode, style
 from tsp.loss import (
     attract_loss,
     distance_matrix,
@@ -67,12 +71,9 @@ from tsp.loss import (
     total_loss,
     without_diagonal,
 )
-from tsp.runs import Store
-from tsp.spec import RunSpec
-from tsp.stats import spearman
-from tsp.tables import METHOD_NAMES, TASK_NAMES
-from tsp.topology import lifespans, normalized_entropy, persistence, summarize
-from tsp.verdicts import judge_changes
+from tsp.store.runs import Store
+from tsp.topology.diagrams import lifespans, normalized_entropy, persistence, summarize
+from tsp.training.spec import RunSpec
 
 torch.manual_seed(0)
 rng = np.random.default_rng(0)

@@ -49,21 +49,22 @@ from IPython.display import HTML
 from matplotlib.ticker import LogFormatter
 from myst_nb import glue
 
-from tsp import figures, tables
-from tsp.claims import CLAIMS
-from tsp.figures import METHOD_COLORS, METHOD_NAMES
-from tsp.finding import find_together
-from tsp.pages import FORMATS, as_text, comparison, interval, missing, table
-from tsp.paper import reported
-from tsp.protocols import PAPER
-from tsp.records import deciding, load_losses, load_runs, load_topology
-from tsp.runs import Store
-from tsp.spec import RunSpec
-from tsp.stats import paired_ratio
-from tsp.studies import at_last, at_solve, noise_floor, study
-from tsp.tables import TASK_NAMES
-from tsp.units import units
-from tsp.verdicts import FEWEST, contrasts, median_interval
+from tsp.analysis import tables
+from tsp.analysis.claims import CLAIMS
+from tsp.analysis.records import deciding, load_losses, load_runs, load_topology
+from tsp.analysis.stats import paired_ratio
+from tsp.analysis.studies import at_last, at_solve, noise_floor, study
+from tsp.analysis.tables import TASK_NAMES
+from tsp.analysis.units import units
+from tsp.analysis.verdicts import FEWEST, contrasts, median_interval
+from tsp.book.pages import FORMATS, as_text, comparison, interval, missing, table
+from tsp.experiments.find_or_train import find_together
+from tsp.experiments.paper import reported
+from tsp.figures import paper_figures as figures
+from tsp.figures.paper_figures import METHOD_COLORS, METHOD_NAMES
+from tsp.store.runs import Store
+from tsp.training.protocols import PAPER
+from tsp.training.spec import RunSpec
 
 figures.style()
 NARROW = {"selector": "th, td", "props": "padding: 0.3em 0.5em"}

@@ -60,15 +60,16 @@ import pandas as pd
 from IPython.display import display
 from myst_nb import glue
 
-from tsp import models, pages
-from tsp.arithmetic import arithmetic, traffic
-from tsp.bench import AIMS, RUNS
-from tsp.cards import fits
-from tsp.drawing import METHOD_COLORS, WIDTH, style
+from benchmarks.bench import AIMS, RUNS
+from benchmarks.flops import arithmetic, traffic
+from benchmarks.gpu_capacity import fits
+from benchmarks.roundings import agreement
+from tsp.book import pages
+from tsp.figures.style import METHOD_COLORS, WIDTH, style
 from tsp.paths import data_dir
-from tsp.roundings import agreement
-from tsp.spec import RunSpec
-from tsp.tasks import load_problems
+from tsp.problems.loading import load_problems
+from tsp.training import models
+from tsp.training.spec import RunSpec
 
 style()
 folder = Path(measurements or data_dir("measurements"))

@@ -18,7 +18,7 @@
 #
 # Before training anything one can ask what the printed numbers say about each other. Every computation on
 # this page starts from the tables as printed (`data/paper`) and from the text;
-# none uses a run of ours. The functions are in `tsp.printed`, with tests.
+# none uses a run of ours. The functions are in `tsp.analysis.table_forensics`, with tests.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -30,10 +30,10 @@ import numpy as np
 import pandas as pd
 from myst_nb import glue
 
-from tsp import printed
-from tsp.pages import table
-from tsp.paper import PROTOCOLS, SEEDS, reported
-from tsp.tables import TASK_NAMES
+from tsp.analysis import table_forensics as printed
+from tsp.analysis.tables import TASK_NAMES
+from tsp.book.pages import table
+from tsp.experiments.paper import PROTOCOLS, SEEDS, reported
 
 # %% [markdown]
 # ## Table 2 is one test, printed twice

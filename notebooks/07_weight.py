@@ -39,13 +39,14 @@ import seaborn as sns
 from matplotlib.ticker import LogFormatter
 from myst_nb import glue
 
-from tsp import figures, tables
-from tsp.claims import CLAIMS
-from tsp.models import MODELS
-from tsp.pages import FORMATS, comparison, missing, table
-from tsp.records import deciding, load_losses, load_runs
-from tsp.runs import Store
-from tsp.studies import study
+from tsp.analysis import tables
+from tsp.analysis.claims import CLAIMS
+from tsp.analysis.records import deciding, load_losses, load_runs
+from tsp.analysis.studies import study
+from tsp.book.pages import FORMATS, comparison, missing, table
+from tsp.figures import paper_figures as figures
+from tsp.store.runs import Store
+from tsp.training.models import MODELS
 
 figures.style()
 store = Store(runs)

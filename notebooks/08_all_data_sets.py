@@ -36,14 +36,15 @@ import numpy as np
 import pandas as pd
 from myst_nb import glue
 
-from tsp import figures, tables
-from tsp.appendix import FIGURES, figure6, figure19, figure_task, plain_runs
-from tsp.evidence import first_and_last
-from tsp.geometry import gaussian_counts
-from tsp.pages import interval, missing, table
-from tsp.records import TASK_NAMES
-from tsp.runs import Store
-from tsp.verdicts import median_interval
+from tsp.analysis import tables
+from tsp.analysis.evidence import first_and_last
+from tsp.analysis.geometry import gaussian_counts
+from tsp.analysis.records import TASK_NAMES
+from tsp.analysis.verdicts import median_interval
+from tsp.book.pages import interval, missing, table
+from tsp.figures import paper_figures as figures
+from tsp.figures.appendix import FIGURES, figure6, figure19, figure_task, plain_runs
+from tsp.store.runs import Store
 
 figures.style()
 store = Store(runs)
@@ -208,7 +209,7 @@ glue("lacking", told, display=False)
 # %%
 import numpy as np
 
-from tsp.topology import persistence
+from tsp.topology.diagrams import persistence
 
 turn = 2 * np.pi * np.arange(12) / 12
 forth = np.c_[np.cos(turn), np.sin(turn)]

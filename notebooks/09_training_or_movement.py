@@ -39,15 +39,16 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from myst_nb import glue
 
-from tsp import figures, tables
-from tsp.geometry import gaussian_counts
-from tsp.nulls import KINDS, nulls
-from tsp.pages import FORMATS, comparison, interval, missing, table
-from tsp.records import deciding, load_runs, load_topology
-from tsp.runs import Store
-from tsp.studies import study
-from tsp.units import STANDARD, UNIT, comparable, units
-from tsp.verdicts import contrasts, median_interval
+from tsp.analysis import tables
+from tsp.analysis.geometry import gaussian_counts
+from tsp.analysis.records import deciding, load_runs, load_topology
+from tsp.analysis.studies import study
+from tsp.analysis.units import STANDARD, UNIT, comparable, units
+from tsp.analysis.verdicts import contrasts, median_interval
+from tsp.book.pages import FORMATS, comparison, interval, missing, table
+from tsp.figures import paper_figures as figures
+from tsp.store.runs import Store
+from tsp.topology.null_models import KINDS, nulls
 
 figures.style()
 store = Store(runs)

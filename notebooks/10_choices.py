@@ -43,12 +43,12 @@ model = "smollm2-135m-instruct"
 import pandas as pd
 from myst_nb import glue
 
-from tsp.pages import FORMATS, comparison, missing, table
-from tsp.paper import ALPHA
-from tsp.runs import Store
-from tsp.spec import RunSpec
-from tsp.stats import detectable_share
-from tsp.studies import study
+from tsp.analysis.stats import detectable_share
+from tsp.analysis.studies import study
+from tsp.book.pages import FORMATS, comparison, missing, table
+from tsp.experiments.paper import ALPHA
+from tsp.store.runs import Store
+from tsp.training.spec import RunSpec
 
 store = Store(runs)
 found = {}

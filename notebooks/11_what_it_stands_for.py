@@ -44,24 +44,25 @@ import seaborn as sns
 from myst_nb import glue
 from scipy.spatial.distance import pdist
 
-from tsp import figures, tables
-from tsp.claims import CLAIMS
-from tsp.evidence import same_conditions
-from tsp.experiments import MATCHED
-from tsp.finding import find_together
-from tsp.heldout import across_sets, paired_losses
+from tsp.analysis import tables
+from tsp.analysis.claims import CLAIMS
+from tsp.analysis.equation13 import surrogate, two_pairs
+from tsp.analysis.evidence import same_conditions
+from tsp.analysis.heldout import across_sets, paired_losses
+from tsp.analysis.records import NO_PROMPT, TASK_NAMES, load_answers, load_heldout, load_runs
+from tsp.analysis.stats import detectable_difference, spearman
+from tsp.analysis.studies import study
+from tsp.analysis.tables import METHOD_NAMES
+from tsp.analysis.verdicts import share_interval
+from tsp.book.pages import FORMATS, comparison, interval, missing, table
+from tsp.experiments.catalogue import MATCHED
+from tsp.experiments.find_or_train import find_together
+from tsp.experiments.paper import ALPHA
+from tsp.figures import paper_figures as figures
 from tsp.loss import TSLoss
-from tsp.pages import FORMATS, comparison, interval, missing, table
-from tsp.paper import ALPHA
-from tsp.records import NO_PROMPT, TASK_NAMES, load_answers, load_heldout, load_runs
 from tsp.regularizers import METHODS, regularizer
-from tsp.runs import Store
-from tsp.spec import RunSpec
-from tsp.stats import detectable_difference, spearman
-from tsp.studies import study
-from tsp.surrogate import surrogate, two_pairs
-from tsp.tables import METHOD_NAMES
-from tsp.verdicts import share_interval
+from tsp.store.runs import Store
+from tsp.training.spec import RunSpec
 
 figures.style()
 store = Store(runs)
@@ -201,7 +202,7 @@ glue("arms-problems", int(arms.n.max()) if len(arms) else 0, display=False)
 # ## Weights that mean the same
 #
 # Weight 1 multiplies quantities of different sizes. The gradients' norms at the start say how the weights would have
-# to differ for the forces to be equal there; the experiment trains those arms too (`tsp.experiments.MATCHED`), and
+# to differ for the forces to be equal there; the experiment trains those arms too (`tsp.experiments.catalogue.MATCHED`), and
 # the table above has them where the store does. The published version compares at one weight, and so does its claim.
 
 # %% tags=["hide-input"]

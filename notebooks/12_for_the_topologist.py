@@ -43,14 +43,20 @@ import pandas as pd
 import seaborn as sns
 from myst_nb import glue
 
-from tsp import figures
-from tsp.finding import find_example, outcome_in_words, right_from
-from tsp.geometry import bottleneck, confidence_band, forces, gaussian_counts, stability_bound
-from tsp.pages import table
-from tsp.runs import Store
-from tsp.spec import RunSpec
-from tsp.tables import TASK_NAMES
-from tsp.topology import lifespans, persistence, summarize
+from tsp.analysis.geometry import (
+    bottleneck,
+    confidence_band,
+    forces,
+    gaussian_counts,
+    stability_bound,
+)
+from tsp.analysis.tables import TASK_NAMES
+from tsp.book.pages import table
+from tsp.experiments.find_or_train import find_example, outcome_in_words, right_from
+from tsp.figures import paper_figures as figures
+from tsp.store.runs import Store
+from tsp.topology.diagrams import lifespans, persistence, summarize
+from tsp.training.spec import RunSpec
 
 figures.style()
 store = Store(runs)

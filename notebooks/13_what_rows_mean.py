@@ -44,12 +44,13 @@ import seaborn as sns
 import torch
 from myst_nb import glue
 
-from tsp import figures, models
-from tsp.finding import find_example, outcome_in_words, right_from
-from tsp.pages import table
-from tsp.runs import Store
-from tsp.spec import RunSpec
-from tsp.tables import METHOD_NAMES, TASK_NAMES
+from tsp.analysis.tables import METHOD_NAMES, TASK_NAMES
+from tsp.book.pages import table
+from tsp.experiments.find_or_train import find_example, outcome_in_words, right_from
+from tsp.figures import paper_figures as figures
+from tsp.store.runs import Store
+from tsp.training import models
+from tsp.training.spec import RunSpec
 
 figures.style()
 store = Store(runs)

@@ -41,13 +41,13 @@ import pandas as pd
 import seaborn as sns
 from myst_nb import glue
 
-from tsp import figures
-from tsp.pages import FORMATS, comparison, missing, table
+from tsp.analysis.stats import paired_ratio
+from tsp.analysis.studies import study
+from tsp.analysis.tables import METHOD_NAMES
+from tsp.book.pages import FORMATS, comparison, missing, table
+from tsp.figures import paper_figures as figures
 from tsp.paths import data_dir
-from tsp.runs import Store
-from tsp.stats import paired_ratio
-from tsp.studies import study
-from tsp.tables import METHOD_NAMES
+from tsp.store.runs import Store
 
 figures.style()
 store = Store(runs)
@@ -109,7 +109,7 @@ glue("adaptive-told", told, display=False)
 # TSLoss is a function of a cloud, and prompt tuning {cite}`lester2021power` is not the only method that trains one. With
 # PEFT {cite}`mangrulkar2022peft`, p-tuning {cite}`liu2024gpt` makes the vectors by a small network, and prefix
 # tuning {cite}`li2021prefix` trains keys and values of every layer instead: n vectors in a space of thousands of
-# dimensions. `tsp.peers.TSLossTrainer` adds TSLoss to transformers' own Trainer for all three.
+# dimensions. `tsp.interop.peers.TSLossTrainer` adds TSLoss to transformers' own Trainer for all three.
 
 
 # %% tags=["hide-input"]
@@ -144,7 +144,7 @@ table(shown) if rows else missing("tsp bench --paradigms FILE")
 # Such a run is trained on one of this project's own multiple-choice problems with PEFT and transformers alone (float32, the
 # prompt before everything), until the answer is
 # right, so "first → last" spans as many epochs as it took. Learning rates are chosen by hand for each kind
-# (`tsp.paradigms.RATES`). In higher dimension distances concentrate, and with them $\delta$ and $\zeta$; at weight 1 the
+# (`benchmarks.peft_methods.RATES`). In higher dimension distances concentrate, and with them $\delta$ and $\zeta$; at weight 1 the
 # force of TSLoss is set against a gradient of another size in each.
 #
 # ## How the cost grows

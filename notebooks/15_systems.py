@@ -35,14 +35,14 @@ import math
 import pandas as pd
 from myst_nb import glue
 
-from tsp import models
-from tsp.cards import memory
-from tsp.pages import table
-from tsp.paper import SYSTEMS
-from tsp.records import TASK_NAMES
-from tsp.runs import Store
-from tsp.systems import systems
-from tsp.tables import METHOD_NAMES
+from benchmarks.gpu_capacity import memory
+from tsp.analysis.records import TASK_NAMES
+from tsp.analysis.systems import systems
+from tsp.analysis.tables import METHOD_NAMES
+from tsp.book.pages import table
+from tsp.experiments.paper import SYSTEMS
+from tsp.store.runs import Store
+from tsp.training import models
 
 found = systems(Store(runs))
 titles = {system.name: system.title for system in SYSTEMS}

@@ -29,9 +29,9 @@ from importlib.metadata import version
 import pandas as pd
 from myst_nb import glue
 
-from tsp.pages import table
-from tsp.records import TASK_NAMES
-from tsp.runs import Store
+from tsp.analysis.records import TASK_NAMES
+from tsp.book.pages import table
+from tsp.store.runs import Store
 
 store = Store(runs)
 records = pd.DataFrame(

@@ -45,16 +45,17 @@ import pandas as pd
 import torch
 from myst_nb import glue
 
-from tsp import TSLoss, TSLossTrainer, models
-from tsp.packs import write_pack
-from tsp.pages import table
+from tsp import TSLoss, TSLossTrainer
+from tsp.book.pages import table
+from tsp.experiments.sweep import ensure
 from tsp.paths import cache_dir
-from tsp.reading import Row, run
-from tsp.runs import Store
-from tsp.spec import RunSpec
-from tsp.sweep import ensure
-from tsp.tasks import load_problems
-from tsp.tiny import TINY, tiny_model
+from tsp.problems.loading import load_problems
+from tsp.store.archive import write_pack
+from tsp.store.runs import Store
+from tsp.training import models
+from tsp.training.forward import Row, run
+from tsp.training.spec import RunSpec
+from tsp.training.tiny_models import TINY, tiny_model
 
 datasets.disable_progress_bars()
 folder = TemporaryDirectory()
@@ -69,7 +70,7 @@ def tsp(*words):
 
 # %% [markdown]
 # One run, of a few epochs, is all that this chapter needs. In a terminal it is `tsp run`, in Python
-# {py:func}`tsp.sweep.ensure`:
+# {py:func}`tsp.experiments.sweep.ensure`:
 
 # %%
 spec = RunSpec(model=model, task=task, problem=problem, epochs=epochs, check_every=epochs)
@@ -194,7 +195,7 @@ glue("plain-apart", float(apart), display=False)
 
 # %% [markdown]
 # Here they differ by {glue:text}`plain-apart:.1e`. Two things are not in the lines above: a run with another
-# `embed_scale`, or of protocol `released`, feeds the model `tsp.prompts.as_input(prompt, spec)` (an adapter has that folded in),
+# `embed_scale`, or of protocol `released`, feeds the model `tsp.training.prompts.as_input(prompt, spec)` (an adapter has that folded in),
 # and a check of ours stops at any of the model's end tokens.
 #
 # ## PEFT: a prompt comes in
@@ -208,12 +209,12 @@ diagrams, _ = found.pop("diagrams"), found.pop("adapter")
 table(pd.DataFrame({"value": found}))
 
 # %% [markdown]
-# With `--json` it gives the bars too. The numbers are those of {py:func}`tsp.topology.summarize`, `tsloss` is TSLoss at its
+# With `--json` it gives the bars too. The numbers are those of {py:func}`tsp.topology.diagrams.summarize`, `tsloss` is TSLoss at its
 # default constants.
 #
 # ## TSLoss in a training of your own
 #
-# {py:class}`tsp.TSLossTrainer <tsp.peers.TSLossTrainer>` is transformers' Trainer with one term more. Model, data and arguments
+# {py:class}`tsp.TSLossTrainer <tsp.interop.peers.TSLossTrainer>` is transformers' Trainer with one term more. Model, data and arguments
 # stay as they were; it takes prompt tuning, p-tuning and prefix tuning. TSLoss counts once a step, also with
 # `gradient_accumulation_steps` or under `accelerate launch`, and `eval_loss` has it too. Below a tiny random model learns eight made-up
 # sentences twice, so only the TSLoss of its vectors means something:
@@ -222,7 +223,7 @@ table(pd.DataFrame({"value": found}))
 from peft import PromptTuningConfig, TaskType, get_peft_model
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from tsp.peers import prompt_vectors
+from tsp.interop.peers import prompt_vectors
 
 rows = datasets.Dataset.from_list(
     [{"input_ids": [5, 6, 7, 8 + k], "labels": [-100, -100, 7, 8 + k]} for k in range(8)]
@@ -262,7 +263,7 @@ table(after_training.to_frame("TSLoss after training"), "{:.3f}")
 # %% [markdown]
 # ## scikit-learn, beside giotto-tda
 #
-# {py:class}`tsp.PersistenceSummary <tsp.estimators.PersistenceSummary>` is `summarize` as a transformer, and takes the clouds that
+# {py:class}`tsp.PersistenceSummary <tsp.interop.sklearn.PersistenceSummary>` is `summarize` as a transformer, and takes the clouds that
 # giotto-tda's own take {cite}`tauzin2021giotto`: both stand in one `FeatureUnion`, and a grid search chooses among columns.
 # Noise and noisy rings, thirty clouds each, told apart:
 
@@ -317,7 +318,7 @@ table(pd.DataFrame({"holds": few}))
 # Curves while it trains
 # : `tsp run --tensorboard curves …`, the same for `tsp sweep`, and `tensorboard --logdir curves` beside it: every epoch's
 #   losses, terms, gradient norms and learning rate, and the share of right answers at each check. In Python
-#   {py:func}`tsp.curves.with_curves` makes events for `ensure`. It needs the extra `tensorboard`.
+#   {py:func}`tsp.experiments.curves.with_curves` makes events for `ensure`. It needs the extra `tensorboard`.
 #
 # Notebooks
 # : `papermill notebooks/03_tsloss.ipynb mine.ipynb -p task mmlu_cf` executes a chapter with other values,
@@ -325,7 +326,7 @@ table(pd.DataFrame({"holds": few}))
 #
 # Several GPUs
 # : `--device balanced` (`balanced_low_0`, `sequential`) divides a model that no single GPU holds, by accelerate;
-#   {py:func}`tsp.models.load` also takes a `device_map` as a dict. Layers that accelerate leaves on the host or a disk do train,
+#   {py:func}`tsp.training.models.load` also takes a `device_map` as a dict. Layers that accelerate leaves on the host or a disk do train,
 #   but come back for every pass and stay until its gradient is there: they spare no memory in training.
 #
 # Another project

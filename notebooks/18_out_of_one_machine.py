@@ -140,15 +140,15 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from myst_nb import glue
 
-from tsp.cards import SHAPES
-from tsp.drawing import WIDTH, style
-from tsp.experiments import experiment_specs
-from tsp.models import MODELS
-from tsp.pages import table
-from tsp.records import TASK_NAMES
-from tsp.runs import Store
-from tsp.scaling import Wanted, scaling
-from tsp.sweep import banks_of
+from benchmarks.gpu_capacity import SHAPES
+from benchmarks.scaling import Wanted, scaling
+from tsp.analysis.records import TASK_NAMES
+from tsp.book.pages import table
+from tsp.experiments.catalogue import experiment_specs
+from tsp.experiments.sweep import banks_of
+from tsp.figures.style import WIDTH, style
+from tsp.store.runs import Store
+from tsp.training.models import MODELS
 
 style()
 read = [run.record for run in Store(runs).sound()[0]]
@@ -267,7 +267,7 @@ plt.show()
 # done its share of the 60: after three hours all 16 have done 48 and 12 begin a fourth, so four are free; it ends after seven.
 
 # %%
-from tsp.scaling import makespan
+from benchmarks.scaling import makespan
 
 hour = [("m", 1.0)] * 60
 for devices, banks, hours in [

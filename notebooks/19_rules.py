@@ -44,11 +44,11 @@ runs = ""  # the run store; empty: $TSP_RUNS, else runs
 # %% tags=["hide-input"]
 import pandas as pd
 
-from tsp import tables
-from tsp.claims import CLAIMS
-from tsp.experiments import RULES
-from tsp.pages import as_text
-from tsp.runs import Store
+from tsp.analysis import tables
+from tsp.analysis.claims import CLAIMS
+from tsp.book.pages import as_text
+from tsp.experiments.catalogue import RULES
+from tsp.store.runs import Store
 
 store = Store(runs)
 judged = tables.claims(store)

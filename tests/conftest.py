@@ -12,11 +12,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from tsp import models
-from tsp.runs import Store
-from tsp.spec import RunSpec
-from tsp.tasks import Problem
-from tsp.trainer import Plan
+from tsp.problems.loading import Problem
+from tsp.store.runs import Store
+from tsp.training import models
+from tsp.training.spec import RunSpec
+from tsp.training.trainer import Plan
 
 if os.environ.get("TSP_BROWSER") == "required":  # what the tests of the pages else skip without
     for module in ("axe_playwright_python", "jupyter_book", "playwright"):
@@ -76,8 +76,8 @@ def spec(**fields):
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
     """A store with the runs of profile `smoke`, trained for this session."""
-    from tsp.experiments import experiment_specs
-    from tsp.sweep import ensure
+    from tsp.experiments.catalogue import experiment_specs
+    from tsp.experiments.sweep import ensure
 
     store = Store(tmp_path_factory.mktemp("runs"))
     ensure(experiment_specs("all", "smoke"), store, name="all-smoke", device="cpu")

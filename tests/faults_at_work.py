@@ -5,11 +5,12 @@ import sys
 import torch
 
 from tests.conftest import spec
-from tsp import cli, sweep
-from tsp.banks import Events, Keeping
-from tsp.checkpoints import Checkpoint
-from tsp.runs import Store
-from tsp.stopping import on_signals
+from tsp.cli.main import main as cli
+from tsp.experiments import sweep
+from tsp.experiments.banks import Events, Keeping
+from tsp.store.checkpoints import Checkpoint
+from tsp.store.runs import Store
+from tsp.training.stopping import on_signals
 
 torch.set_num_threads(1)
 
@@ -35,7 +36,7 @@ def cluster_specs():
 
 def train_on(address, root, log):
     """Train `cluster_specs` on a Ray cluster, as the command line does, and log every epoch."""
-    from tsp.cluster import Ray
+    from tsp.experiments.ray_engine import Ray
 
     def note(text):
         with open(log, "a") as file:

@@ -5,12 +5,12 @@ from functools import cache
 
 import torch
 
-from tsp.members import RunResult
-from tsp.runs import Store
-from tsp.spec import RunSpec
-from tsp.tasks import Problem
-from tsp.topology import analyse
-from tsp.trainer import Plan
+from tsp.problems.loading import Problem
+from tsp.store.runs import Store
+from tsp.topology.diagrams import analyse
+from tsp.training.members import RunResult
+from tsp.training.spec import RunSpec
+from tsp.training.trainer import Plan
 
 EVERY = 2  # epochs between two checks
 _ids = itertools.count(1)

@@ -32,22 +32,26 @@ import numpy as np
 import torch
 from safetensors.torch import save, save_file
 
-from tsp import cli, install, models, remembered, sweep, templates, trainer
+from tsp.analysis.records import load_answers, load_runs
 from tsp.atomic import sha256_of
-from tsp.benchmarks import CATALOGUE
-from tsp.checkpoints import STATE, Checkpoint, key_of
+from tsp.cli.main import main as cli
 from tsp.errors import InputError
+from tsp.experiments import sweep
 from tsp.loss import TSLoss
-from tsp.packs import DamagedPack, Parts, checksum, pack_ids, read_packed, write_pack
 from tsp.paths import data_dir
-from tsp.prompts import import_peft
-from tsp.records import load_answers, load_runs
-from tsp.runs import ANSWERS, DamagedRun, Store
-from tsp.spec import RunSpec
-from tsp.stopping import Stopped
-from tsp.tasks import load_problems, score
-from tsp.tiny import tiny_model, tiny_tokenizer
-from tsp.topology import persistence, summarize
+from tsp.problems.catalogue import CATALOGUE
+from tsp.problems.loading import load_problems, score
+from tsp.store import cache as remembered
+from tsp.store.archive import DamagedPack, Parts, checksum, pack_ids, read_packed, write_pack
+from tsp.store.checkpoints import STATE, Checkpoint, key_of
+from tsp.store.runs import ANSWERS, DamagedRun, Store
+from tsp.topology.diagrams import persistence, summarize
+from tsp.training import chat_templates as templates
+from tsp.training import install, models, trainer
+from tsp.training.prompts import import_peft
+from tsp.training.spec import RunSpec
+from tsp.training.stopping import Stopped
+from tsp.training.tiny_models import tiny_model, tiny_tokenizer
 
 SECONDS = 300  # of one input, after which it counts as a hang, on a busy machine too
 PROMISED = (InputError, DamagedRun, DamagedPack)
@@ -709,9 +713,18 @@ def _refuse(*_, **__):
     raise InputError("words", "book", "takes minutes, so it does not begin here")
 
 
-HEAVY = ("tsp.book.build", "tsp.book.sync_pairs", "tsp.bench.measure", "tsp.growth.grow")
-HEAVY += ("tsp.paradigms.compare", "tsp.roundings.compare", "tsp.install._fetch")
-HEAVY += ("tsp.load.strain", "tsp.cluster.Ray")
+HEAVY = (
+    "tsp.book.site.build",
+    "tsp.book.site.sync_pairs",
+    "benchmarks.bench.measure",
+    "benchmarks.ph_scaling.grow",
+)
+HEAVY += (
+    "benchmarks.peft_methods.compare",
+    "benchmarks.roundings.compare",
+    "tsp.training.install._fetch",
+)
+HEAVY += ("benchmarks.store_load.strain", "tsp.experiments.ray_engine.Ray")
 
 
 def call(words: list[str], folder: Path) -> int:
@@ -835,7 +848,7 @@ def _problems() -> str:
 def seed_answers() -> Path:
     import pandas as pd
 
-    from tsp.records import ANSWER_COLUMNS
+    from tsp.analysis.records import ANSWER_COLUMNS
 
     path = _shelf() / "answers.parquet"
     row = {"row": 0, "longest": 5, "score": 1.0, "correct": True, "ce": 1.0, "target_tokens": 2}

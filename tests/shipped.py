@@ -8,7 +8,7 @@ import pytest
 
 from tsp.errors import InputError
 from tsp.paths import data_dir
-from tsp.tasks import Problem, load_problems
+from tsp.problems.loading import Problem, load_problems
 
 
 def shipped(task: str) -> list[dict[str, Any]]:

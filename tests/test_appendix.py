@@ -5,7 +5,9 @@ import pytest
 
 from tests.handmade import stored
 from tests.test_figures import panel
-from tsp.appendix import (
+from tsp.analysis.geometry import gaussian_counts
+from tsp.errors import InputError
+from tsp.figures.appendix import (
     FIGURES,
     average_bars,
     figure6,
@@ -14,11 +16,9 @@ from tsp.appendix import (
     lifespans_of,
     plain_runs,
 )
-from tsp.drawing import DIMENSION_COLORS
-from tsp.errors import InputError
-from tsp.geometry import gaussian_counts
-from tsp.runs import Store
-from tsp.topology import lifespans, persistence
+from tsp.figures.style import DIMENSION_COLORS
+from tsp.store.runs import Store
+from tsp.topology.diagrams import lifespans, persistence
 
 MODEL = {"model": "smollm2-135m-instruct"}
 

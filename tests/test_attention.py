@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tsp import attention
-from tsp.attention import Context, Layout, attend
-from tsp.contexts import Contexts
-from tsp.models import Encoded, load
-from tsp.reading import Row, read
-from tsp.tiny import TINY
+from tsp.training import attention
+from tsp.training.attention import Context, Layout, attend
+from tsp.training.forward import Row, read
+from tsp.training.models import Encoded, load
+from tsp.training.prefix_cache import Contexts
+from tsp.training.tiny_models import TINY
 
 WINDOW = 8  # of the tiny Gemma 3
 EXACT = {torch.float64: 1e-10, torch.float32: 1e-4}

@@ -4,15 +4,18 @@ import pytest
 import torch
 from transformers import Trainer, TrainingArguments
 
+from benchmarks import bench, measuring
+from benchmarks import store_load as load
+from benchmarks.flops import arithmetic, shares, traffic
 from tests.conftest import PLAN, problem, spec
 from tests.test_cli import tsp
-from tsp import bench, load, measuring, models, peers
-from tsp.arithmetic import arithmetic, shares, traffic
-from tsp.doctor import examine
+from tsp.cli.doctor import examine
+from tsp.interop import peers
+from tsp.interop.peers import KINDS, PeerRun, TSLossTrainer, with_peft
 from tsp.loss import TSLoss
-from tsp.memory import per_position
-from tsp.peers import KINDS, PeerRun, TSLossTrainer, with_peft
-from tsp.trainer import train_bank
+from tsp.training import models
+from tsp.training.memory import per_position
+from tsp.training.trainer import train_bank
 
 
 def told(ours, peer, name="step_context_5k_vs_peft"):

@@ -18,10 +18,11 @@ import nbformat
 
 from tests.handmade import stored
 from tests.test_json import copied, small_book
-from tsp import book, notebooks
+from tsp.book import notebooks
+from tsp.book import site as book
 from tsp.errors import InputError
 from tsp.paths import ROOT
-from tsp.runs import Store
+from tsp.store.runs import Store
 
 NOTEBOOK = """# %% [markdown]
 # # A title
@@ -127,7 +128,7 @@ rows = 2
 # %%
 import matplotlib.pyplot as plt
 
-from tsp.drawing import style
+from tsp.figures.style import style
 
 style()
 
@@ -288,13 +289,13 @@ def test_foreign_addresses_are_found(tmp_path):
 
 
 TRAIN = """
-from tsp.runs import Store
-from tsp.experiments import experiment_specs; from tsp.sweep import ensure
+from tsp.store.runs import Store
+from tsp.experiments.catalogue import experiment_specs; from tsp.experiments.sweep import ensure
 ensure(experiment_specs("all", "smoke"), Store("runs"))
 """
 BUILD = """
 from pathlib import Path
-from tsp.book import build
+from tsp.book.site import build
 print(build(runs=Path("runs"), parameters={"model": "tiny-llama"}))
 """
 
@@ -345,7 +346,7 @@ def test_a_second_build_executes_nothing_again(site):
 
 BUILD_SMALL = """
 from pathlib import Path
-from tsp.book import build
+from tsp.book.site import build
 build(runs=Path("runs"))
 """
 

@@ -18,9 +18,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
 from tests import browser
-from tsp import TSLoss, book
+from tsp import TSLoss
+from tsp.book import site as book
 from tsp.paths import ROOT
-from tsp.topology import persistence
+from tsp.topology.diagrams import persistence
 
 pytestmark = pytest.mark.browser
 

@@ -9,11 +9,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tsp.claims import CLAIMS, VERDICTS, beside, decide, evaluate
-from tsp.evidence import gathered, unseen_shares
-from tsp.experiments import experiment_specs
-from tsp.paper import ALPHA, APPENDIX_TASKS, MAIN_TASKS, PROTOCOLS
-from tsp.verdicts import (
+from tsp.analysis.claims import CLAIMS, VERDICTS, beside, decide, evaluate
+from tsp.analysis.evidence import gathered, unseen_shares
+from tsp.analysis.verdicts import (
     FAMILIES,
     attainable_rho,
     contrasts,
@@ -24,6 +22,8 @@ from tsp.verdicts import (
     median_interval,
     stratified_rho,
 )
+from tsp.experiments.catalogue import experiment_specs
+from tsp.experiments.paper import ALPHA, APPENDIX_TASKS, MAIN_TASKS, PROTOCOLS
 
 EPOCHS = 100
 CHECKS = np.arange(0, EPOCHS + 1, 10)

@@ -13,9 +13,9 @@ from unittest.mock import patch
 
 import pytest
 
-from tsp.cli import main
+from tsp.cli.main import main
 from tsp.paths import data_dir
-from tsp.runs import Store
+from tsp.store.runs import Store
 
 TINY = ["--model", "tiny-llama", "--n-tokens", "4", "--epochs", "2", "--device", "cpu"]
 BBH = {"input": "not True is", "target": "False", "task": "boolean_expressions"}
@@ -282,7 +282,7 @@ def test_failures_exit_1_and_debug_shows_where(tmp_path):
 
 
 def test_as_a_program_it_ends_with_the_same_codes(tmp_path):
-    call = [sys.executable, "-c", "from tsp.cli import main; main()"]
+    call = [sys.executable, "-c", "from tsp.cli.main import main; main()"]
     done = subprocess.run([*call, "run", "--lr", "-1"], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == "tsp: lr = -1.0: give a finite number above 0\n"
@@ -293,7 +293,7 @@ def test_as_a_program_it_ends_with_the_same_codes(tmp_path):
 
 def test_a_sweep_draws_bars_and_can_be_repeated(tmp_path):
     words = ["sweep", "table3", "--profile", "smoke", "--runs", str(tmp_path), "--device", "cpu"]
-    call = [sys.executable, "-c", "from tsp.cli import main; main()", *words]
+    call = [sys.executable, "-c", "from tsp.cli.main import main; main()", *words]
     bars = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
     first = subprocess.run(call, capture_output=True, text=True, env=bars)
     assert first.returncode == 0, first.stderr
@@ -305,5 +305,5 @@ def test_a_sweep_draws_bars_and_can_be_repeated(tmp_path):
 
 
 def test_the_command_line_starts_without_torch():
-    code = "import sys, tsp.cli; assert 'torch' not in sys.modules, 'torch'"
+    code = "import sys, tsp.cli.main; assert 'torch' not in sys.modules, 'torch'"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -13,13 +13,13 @@ import torch
 from tests.conftest import PATIENCE_SECONDS
 from tests.faults import same_bytes
 from tests.faults_at_work import cluster_specs as specs
-from tsp.banks import Events, Keeping
 from tsp.errors import InputError
-from tsp.experiments import experiment_specs
-from tsp.locks import WORK
-from tsp.runs import Store
-from tsp.stopping import Stopped
-from tsp.sweep import ensure, jobs_of
+from tsp.experiments.banks import Events, Keeping
+from tsp.experiments.catalogue import experiment_specs
+from tsp.experiments.sweep import ensure, jobs_of
+from tsp.store.locks import WORK
+from tsp.store.runs import Store
+from tsp.training.stopping import Stopped
 
 ray = pytest.importorskip("ray", reason="needs the extra `ray`")
 pytestmark = pytest.mark.slow
@@ -41,7 +41,7 @@ def cluster(monkeypatch):
 
 
 def engine(cluster):
-    from tsp.cluster import Ray
+    from tsp.experiments.ray_engine import Ray
 
     return Ray(cluster.address)
 
@@ -191,11 +191,11 @@ def test_what_is_wrong_on_a_node_is_said_in_one_line(tmp_path, cluster, monkeypa
     store, told = Store(tmp_path), {"engine": engine(cluster)}
     with pytest.raises(InputError, match="device = 'cuda': no node of the cluster has a GPU"):
         ensure(specs(), store, device="cuda", **told)
-    monkeypatch.setattr("tsp.cluster.made", lambda: {"Python": "2.7"})
+    monkeypatch.setattr("tsp.experiments.ray_engine.made", lambda: {"Python": "2.7"})
     with pytest.raises(InputError, match=r"address = .*this node has Python 3.*what the driver"):
         ensure(specs(), store, **told)
     monkeypatch.undo()
-    monkeypatch.setattr("tsp.cluster.banks_hash", lambda plan: "another")
+    monkeypatch.setattr("tsp.experiments.ray_engine.banks_hash", lambda plan: "another")
     with pytest.raises(InputError, match=r"runs = .* is not shared with node"):
         ensure(specs(), store, **told)
     monkeypatch.undo()

@@ -9,16 +9,23 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
-import tsp.contexts
-import tsp.decoding
-import tsp.reading
+import tsp.training.decoding
+import tsp.training.forward
+import tsp.training.prefix_cache
 from tests.conftest import PLAN, problem, spec
 from tests.test_attention import WINDOW, plain
-from tsp import attention
-from tsp.attention import Context, Layout
-from tsp.contexts import Contexts, context_bytes, neighbours, placed, read_context, visits
-from tsp.tiny import TINY, tiny_config
-from tsp.trainer import train_bank
+from tsp.training import attention
+from tsp.training.attention import Context, Layout
+from tsp.training.prefix_cache import (
+    Contexts,
+    context_bytes,
+    neighbours,
+    placed,
+    read_context,
+    visits,
+)
+from tsp.training.tiny_models import TINY, tiny_config
+from tsp.training.trainer import train_bank
 
 LONG, SHORT = tuple(range(3, 43)), tuple(range(50, 54))  # beyond Gemma 3's window, and within
 TWO = [[problem("What is two and two? " * 2, "four")], [problem("Which colour is it?", "a blue")]]
@@ -66,13 +73,13 @@ def test_the_bytes_that_are_counted_are_those_that_are_held(tiny):
 
 def test_equal_tokens_are_read_once_and_no_tokens_are_no_context(tiny, monkeypatch):
     read, contexts = [], Contexts(tiny(), 10**9, dtypes=[torch.float32])
-    real = tsp.contexts.read_context
+    real = tsp.training.prefix_cache.read_context
 
     def noted(frozen, before, *, dtypes):
         read.append(before)
         return real(frozen, before, dtypes=dtypes)
 
-    monkeypatch.setattr(tsp.contexts, "read_context", noted)
+    monkeypatch.setattr(tsp.training.prefix_cache, "read_context", noted)
     first, other = contexts.of(LONG), contexts.of(SHORT)
     assert contexts.of(tuple(LONG)) is first is not other
     assert contexts.of(()) is None
@@ -135,12 +142,12 @@ def test_a_later_context_that_still_fits_is_held(tiny, caplog):
 @pytest.fixture
 def elsewhere(tiny, monkeypatch):
     """A tiny model on a device that is not the host; what it would read comes from its twin."""
-    frozen, real = tiny(), tsp.contexts.read_context
+    frozen, real = tiny(), tsp.training.prefix_cache.read_context
 
     def read(_, before, *, dtypes):
         return real(frozen, before, dtypes=dtypes)
 
-    monkeypatch.setattr(tsp.contexts, "read_context", read)
+    monkeypatch.setattr(tsp.training.prefix_cache, "read_context", read)
     return replace(frozen, model=copy.deepcopy(frozen.model).to("meta"))
 
 
@@ -164,14 +171,14 @@ def test_on_another_device_they_are_kept_on_the_host(elsewhere, caplog):
 
 def test_a_pass_moves_no_more_than_its_own_rows_need(tiny, monkeypatch):
     """Rows of two problems, one a pass: the other's context stays on the host."""
-    moved, move = [], tsp.contexts.placed
+    moved, move = [], tsp.training.prefix_cache.placed
 
     def noted(contexts, frozen):
         moved.append(len({id(context) for context in contexts}))
         return move(contexts, frozen)
 
-    monkeypatch.setattr(tsp.reading, "placed", noted)
-    monkeypatch.setattr(tsp.decoding, "placed", noted)
+    monkeypatch.setattr(tsp.training.forward, "placed", noted)
+    monkeypatch.setattr(tsp.training.decoding, "placed", noted)
     specs = [spec(epochs=1, seed=k) for k in range(2)]
     train_bank(specs, tiny(), TWO, plan=replace(PLAN, token_budget=1))
     assert set(moved) == {1}

@@ -13,10 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.conftest import spec
 from tests.test_cli import BBH, TINY, fails, tsp, write
-from tsp.banks import Keeping
-from tsp.curves import with_curves
-from tsp.runs import Store
-from tsp.sweep import Events, ensure
+from tsp.experiments.banks import Keeping
+from tsp.experiments.curves import with_curves
+from tsp.experiments.sweep import Events, ensure
+from tsp.store.runs import Store
 
 
 def read(folder):

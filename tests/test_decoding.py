@@ -8,15 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tsp.decoding
+import tsp.training.decoding
 from tests.conftest import problem
 from tests.test_attention import limits, lively, made_rows
-from tsp.contexts import Contexts, neighbours
-from tsp.decoding import NEAR, Wish, greedy_answers, micro_batches, settled
-from tsp.models import Encoded
-from tsp.reading import Choice, Reading, Row, read
-from tsp.tasks import load_problems
-from tsp.tiny import TINY
+from tsp.problems.loading import load_problems
+from tsp.training.decoding import NEAR, Wish, greedy_answers, micro_batches, settled
+from tsp.training.forward import Choice, Reading, Row, read
+from tsp.training.models import Encoded
+from tsp.training.prefix_cache import Contexts, neighbours
+from tsp.training.tiny_models import TINY
 
 
 def plain_greedy(frozen, row, limit):
@@ -90,14 +90,14 @@ def test_where_a_difference_is_looked_for_changes_no_answer(name, agreed, monkey
     said = plain_greedy(frozen, row, 12)
     targets = [said[:8], (*said[:5], (said[5] + 1) % 256, *said[6:8]), (3, 4)]
     rows = [with_target(row, target) for target in targets]
-    read_, short = tsp.decoding.read, [min(len(target), agreed + 1) for target in targets]
+    read_, short = tsp.training.decoding.read, [min(len(target), agreed + 1) for target in targets]
 
     def noted(frozen, rows, **told):
         sizes.extend(len(it.encoded.target) for it in rows)
         return read_(frozen, rows, **told)
 
     sizes = []
-    monkeypatch.setattr(tsp.decoding, "read", noted)
+    monkeypatch.setattr(tsp.training.decoding, "read", noted)
     found, wanted = (
         greedy_answers(frozen, rows, wishes=[Wish(12, agreed=it)] * 3, token_budget=99)
         for it in (agreed, None)
@@ -197,7 +197,7 @@ def test_no_hint_changes_an_answer(name, seed, fed):
     ]
     order = draw.sample(range(len(rows)), len(rows))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(tsp.decoding.FED, "cpu", fed)
+        patch.setitem(tsp.training.decoding.FED, "cpu", fed)
         found = greedy_answers(
             frozen,
             [rows[i] for i in order],
@@ -221,13 +221,13 @@ def test_what_the_talk_of_these_tests_is_made_of(name):
 
 def steps_of(frozen, rows, wishes, monkeypatch):
     """Answers, and how many rows were held at each step of generation."""
-    held, step = [], tsp.decoding._Generation._step
+    held, step = [], tsp.training.decoding._Generation._step
 
     def noted(going):
         held.append(len(going.held))
         step(going)
 
-    monkeypatch.setattr(tsp.decoding._Generation, "_step", noted)
+    monkeypatch.setattr(tsp.training.decoding._Generation, "_step", noted)
     return greedy_answers(frozen, rows, wishes=wishes, token_budget=10**4), held
 
 
@@ -246,7 +246,7 @@ def test_a_right_hint_saves_steps_and_a_wrong_one_costs_none(monkeypatch):
         (answer,), held = steps_of(frozen, [row], [Wish(LIMIT, hints)], monkeypatch)
         assert answer.ids == ids
         steps[what] = len(held)
-    assert steps["right"] <= len(ids) / (tsp.decoding.GUESSES + 1) + 2
+    assert steps["right"] <= len(ids) / (tsp.training.decoding.GUESSES + 1) + 2
     assert steps["right"] <= steps["wrong first"] < steps["none"]
     assert steps["wrong"] <= steps["none"] < len(ids)
 
@@ -410,7 +410,7 @@ def test_a_choice_by_a_clear_margin_is_float32s(smollm):
 
 
 def test_text_and_correctness_follow_the_decoded_tokens(tiny):
-    from tsp.tasks import is_correct
+    from tsp.problems.loading import is_correct
 
     frozen = tiny()
     (row,) = random_rows(frozen, ["?"], scale=0.3)

@@ -6,16 +6,16 @@ from accelerate.hooks import attach_align_device_hook_on_blocks
 
 from tests.conftest import PLAN, problem, spec
 from tests.test_trainer import assert_equal_results
-from tsp import budget, precision
-from tsp.attention import Layout
-from tsp.contexts import Contexts, placed, read_context
 from tsp.errors import InputError
-from tsp.memory import weight_bytes
-from tsp.models import DIVIDED, Frozen, load, resolve_device
-from tsp.reading import Row, run
-from tsp.sweep import BANK
-from tsp.tiny import TINY, tiny_model, tiny_tokenizer
-from tsp.trainer import train_bank
+from tsp.experiments.sweep import BANK
+from tsp.training import budget, precision
+from tsp.training.attention import Layout
+from tsp.training.forward import Row, run
+from tsp.training.memory import weight_bytes
+from tsp.training.models import DIVIDED, Frozen, load, resolve_device
+from tsp.training.prefix_cache import Contexts, placed, read_context
+from tsp.training.tiny_models import TINY, tiny_model, tiny_tokenizer
+from tsp.training.trainer import train_bank
 
 PARTS = ("embed_tokens", "layers.0", "layers.1", "norm", "rotary_emb")
 

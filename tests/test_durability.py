@@ -20,16 +20,16 @@ import pytest
 from tests.conftest import PATIENCE_SECONDS, PLAN, problem, repetitions, spec
 from tests.faults import TENSORS, kill, run_in, same_bytes
 from tests.faults_at_work import train
-from tsp import checkpoints
-from tsp.banks import Keeping
-from tsp.checkpoints import Checkpoint, key_of
 from tsp.errors import InputError
-from tsp.locks import WORK, claimed
-from tsp.packs import write_pack
-from tsp.runs import Store
-from tsp.stopping import Stopped
-from tsp.sweep import ensure, jobs_of
-from tsp.trainer import train_bank
+from tsp.experiments.banks import Keeping
+from tsp.experiments.sweep import ensure, jobs_of
+from tsp.store import checkpoints
+from tsp.store.archive import write_pack
+from tsp.store.checkpoints import Checkpoint, key_of
+from tsp.store.locks import WORK, claimed
+from tsp.store.runs import Store
+from tsp.training.stopping import Stopped
+from tsp.training.trainer import train_bank
 
 KILLS_SAMPLE, KILLS = 10, 200
 

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tsp import PersistenceSummary
 from tsp.errors import InputError
-from tsp.topology import SUMMARY_COLUMNS, summarize
+from tsp.topology.diagrams import SUMMARY_COLUMNS, summarize
 
 FEW = ["h0_mean_lifespan", "h1_count"]
 

@@ -6,20 +6,20 @@ import pytest
 import torch
 
 from tests.conftest import problem, spec
-from tsp.banks import first_prompt
-from tsp.claims import CLAIMS
+from tsp.analysis.claims import CLAIMS
 from tsp.errors import InputError
-from tsp.experiments import EXPERIMENTS, PROFILES, RULES, belongs, experiment_specs
+from tsp.experiments.banks import first_prompt
+from tsp.experiments.catalogue import EXPERIMENTS, PROFILES, RULES, belongs, experiment_specs
+from tsp.experiments.paper import MAIN_TASKS
+from tsp.experiments.sweep import Events, ensure, jobs_of
 from tsp.loss import TSLoss
-from tsp.members import Member
-from tsp.models import DEFAULT
-from tsp.paper import MAIN_TASKS
-from tsp.penalties import penalties, scrambled
-from tsp.prompts import initial_prompt
-from tsp.runs import Store
-from tsp.spec import METHODS, RunSpec
-from tsp.sweep import Events, ensure, jobs_of
-from tsp.tasks import TASKS, load_problems
+from tsp.problems.loading import TASKS, load_problems
+from tsp.store.runs import Store
+from tsp.training.members import Member
+from tsp.training.models import DEFAULT
+from tsp.training.penalties import penalties, scrambled
+from tsp.training.prompts import initial_prompt
+from tsp.training.spec import METHODS, RunSpec
 
 COMPARISONS = [name for name in EXPERIMENTS if name not in RULES]  # what was run at first
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from tests.handmade import pair, stored
 from tsp.errors import InputError
-from tsp.figures import (
+from tsp.figures.paper_figures import (
     DIMENSION_COLORS,
     METHOD_COLORS,
     METHOD_NAMES,
@@ -20,9 +20,9 @@ from tsp.figures import (
     figure3,
     figure5,
 )
-from tsp.runs import Store
-from tsp.spec import METHODS
-from tsp.topology import persistence
+from tsp.store.runs import Store
+from tsp.topology.diagrams import persistence
+from tsp.training.spec import METHODS
 
 SQUARE = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
 TEN = {"regime": "multi", "contents": tuple("abcdefghij"), "task": "mmlu_cf"}

@@ -18,15 +18,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingA
 from tests.conftest import problem, spec
 from tests.test_cli import BBH, fails, write
 from tests.test_json import loads
-from tsp import TSLoss, TSLossTrainer, models, reading
-from tsp.notebooks import NOTEBOOKS
-from tsp.packs import pack_ids
+from tsp import TSLoss, TSLossTrainer
+from tsp.book.notebooks import NOTEBOOKS
+from tsp.interop.peers import prompt_vectors
 from tsp.paths import ROOT
-from tsp.peers import prompt_vectors
-from tsp.prompts import as_input, export_peft, import_peft
-from tsp.reading import Row
-from tsp.runs import Store
-from tsp.tiny import tiny_model, tiny_tokenizer
+from tsp.store.archive import pack_ids
+from tsp.store.runs import Store
+from tsp.training import forward as reading
+from tsp.training import models
+from tsp.training.forward import Row
+from tsp.training.prompts import as_input, export_peft, import_peft
+from tsp.training.tiny_models import tiny_model, tiny_tokenizer
 
 SHORT = ["--task", "bbh", "--n-tokens", "4", "--epochs", "2", "--device", "cpu"]
 

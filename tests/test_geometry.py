@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
-from tsp.errors import InputError
-from tsp.geometry import (
+from tsp.analysis.equation13 import surrogate, two_pairs
+from tsp.analysis.geometry import (
     bar_rates,
     bottleneck,
     confidence_band,
@@ -18,9 +18,9 @@ from tsp.geometry import (
     hausdorff,
     stability_bound,
 )
+from tsp.errors import InputError
 from tsp.loss import TSLoss
-from tsp.surrogate import surrogate, two_pairs
-from tsp.topology import persistence
+from tsp.topology.diagrams import persistence
 
 PROPERTY = settings(max_examples=25, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)

@@ -7,14 +7,14 @@ import torch
 
 from tests.conftest import PLAN, problem, spec
 from tests.test_trainer import assert_checks_are_those_of_generate, assert_equal_results, mixed
-from tsp.budget import fitted
-from tsp.checkpoints import Checkpoint, key_of
-from tsp.members import encode_all
-from tsp.memory import predict
-from tsp.models import load
-from tsp.stopping import Stopped
-from tsp.tiny import TINY
-from tsp.trainer import train_bank
+from tsp.store.checkpoints import Checkpoint, key_of
+from tsp.training.budget import fitted
+from tsp.training.members import encode_all
+from tsp.training.memory import predict
+from tsp.training.models import load
+from tsp.training.stopping import Stopped
+from tsp.training.tiny_models import TINY
+from tsp.training.trainer import train_bank
 
 pytestmark = pytest.mark.gpu
 

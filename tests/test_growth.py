@@ -5,12 +5,15 @@ from functools import partial
 
 import pytest
 
+from benchmarks import peft_methods as paradigms
+from benchmarks import ph_scaling as growth
+from benchmarks import store_load as load
+from benchmarks.ph_scaling import grow
 from tests.conftest import problem
 from tests.test_packs import call
-from tsp import growth, load, models, paradigms
-from tsp.growth import grow
-from tsp.peers import KINDS
-from tsp.runs import Store
+from tsp.interop.peers import KINDS
+from tsp.store.runs import Store
+from tsp.training import models
 
 
 def test_every_size_is_timed():

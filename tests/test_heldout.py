@@ -9,18 +9,18 @@ from tests.conftest import problem, spec
 from tests.handmade import stored
 from tests.test_attention import lively, recomputed
 from tests.test_decoding import plain_greedy
-from tsp.decoding import EXTRA_TOKENS
+from tsp.analysis.evidence import same_conditions
+from tsp.analysis.heldout import across_sets, ask, compared, evaluate, paired_losses, remember
+from tsp.analysis.records import ANSWER_COLUMNS as COLUMNS
+from tsp.analysis.records import NO_PROMPT as NONE
+from tsp.analysis.records import load_answers as remembered
+from tsp.analysis.records import load_heldout
 from tsp.errors import InputError
-from tsp.evidence import same_conditions
-from tsp.heldout import across_sets, ask, compared, evaluate, paired_losses, remember
-from tsp.prompts import as_input
-from tsp.reading import Row
-from tsp.records import ANSWER_COLUMNS as COLUMNS
-from tsp.records import NO_PROMPT as NONE
-from tsp.records import load_answers as remembered
-from tsp.records import load_heldout
-from tsp.runs import ANSWERS, Store
-from tsp.tiny import TINY
+from tsp.store.runs import ANSWERS, Store
+from tsp.training.decoding import EXTRA_TOKENS
+from tsp.training.forward import Row
+from tsp.training.prompts import as_input
+from tsp.training.tiny_models import TINY
 
 ASKED = [problem("2+2=?", "4"), problem("3+3=?", "six", row=1), problem("Who?", "me", row=2)]
 
@@ -54,7 +54,7 @@ def test_answers_are_those_of_generate(name, monkeypatch):
             ids = plain_greedy(frozen, codes[label, k][1], longest + EXTRA_TOKENS)
             said[label, k] = frozen.tokenizer.decode(ids, skip_special_tokens=True).strip()
     monkeypatch.setattr(
-        "tsp.heldout.is_correct", lambda one, text: texts.append(text) or "s" in text
+        "tsp.analysis.heldout.is_correct", lambda one, text: texts.append(text) or "s" in text
     )
     found = evaluate(frozen, prompts, ASKED)
     assert list(found.columns) == list(COLUMNS)
@@ -265,7 +265,7 @@ def test_problems_that_every_prompt_was_trained_on_are_refused(smoke):
 def test_the_command_asks_what_no_prompt_has_seen(tmp_path):
     """Each method's last prompts and no prompt, on ten problems; asked again nothing doubles."""
     from tests.test_packs import call
-    from tsp.spec import METHODS
+    from tsp.training.spec import METHODS
 
     runs = tmp_path / "runs"
     out = call("sweep", "baselines", "--profile", "smoke", "--runs", runs, "--epochs", "2")
@@ -296,7 +296,7 @@ def test_the_command_asks_what_no_prompt_has_seen(tmp_path):
 
 def test_an_interrupted_evening_is_not_asked_again(tmp_path, monkeypatch):
     from tests.test_packs import call
-    from tsp import heldout
+    from tsp.analysis import heldout
 
     runs = tmp_path / "runs"
     call("sweep", "baselines", "--profile", "smoke", "--runs", runs, "--epochs", "2")

@@ -30,17 +30,20 @@ from safetensors.torch import load_file, save_file
 
 from tests import hostile
 from tests.conftest import PATIENCE_SECONDS, repetitions, spec
-from tsp import install, models, schema, sweep, templates
+from tsp.analysis.records import load_answers, load_runs, load_topology
 from tsp.errors import InputError, one_line
+from tsp.experiments import sweep
 from tsp.loss import TSLoss
-from tsp.packs import DamagedPack, Parts, pack_ids, write_pack
-from tsp.prompts import adapter_folder, adapter_kind, import_peft
-from tsp.records import load_answers, load_runs, load_topology
-from tsp.runs import ANSWERS, DamagedRun, Store
-from tsp.scoring import last_boxed
-from tsp.spec import RunSpec
-from tsp.tasks import load_problems
-from tsp.topology import persistence
+from tsp.problems.loading import load_problems
+from tsp.problems.scoring import last_boxed
+from tsp.store import schema
+from tsp.store.archive import DamagedPack, Parts, pack_ids, write_pack
+from tsp.store.runs import ANSWERS, DamagedRun, Store
+from tsp.topology.diagrams import persistence
+from tsp.training import chat_templates as templates
+from tsp.training import install, models
+from tsp.training.prompts import adapter_folder, adapter_kind, import_peft
+from tsp.training.spec import RunSpec
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = {"spec": 200, "settings": 200, "prompt": 100, "problems": 100, "plan": 100, "adapter": 100}
@@ -794,7 +797,7 @@ def test_an_adapter_is_asked_of_the_hub_only_where_it_can_be_reached(monkeypatch
 
     asked = []
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **told: asked.append(told))
-    monkeypatch.setattr("tsp.hub.reachable", lambda: False)
+    monkeypatch.setattr("tsp.problems.hub.reachable", lambda: False)
     with pytest.raises(TypeError):
         adapter_folder("someone/prompt")
     assert asked[0]["local_files_only"]
@@ -1025,7 +1028,7 @@ signal.signal(signal.SIGPROF, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPROF])
 sys.path.insert(0, sys.argv[1])
 from types import SimpleNamespace
-from tsp import templates
+from tsp.training import chat_templates as templates
 templates.SECONDS = 3
 def filled(template):
     tokenizer = SimpleNamespace(get_chat_template=lambda: template, special_tokens_map={})

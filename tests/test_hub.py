@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from tsp import hub
+from tsp.problems import hub
 
 
 @pytest.fixture(autouse=True)

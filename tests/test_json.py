@@ -10,11 +10,14 @@ import pandas as pd
 import pytest
 import typer
 
+from benchmarks import bench
 from tests.test_cli import BBH, TINY, fails, tsp, write
-from tsp import bench, cli, heldout, install, models
+from tsp.analysis import heldout
+from tsp.analysis.records import NO_PROMPT
+from tsp.cli.main import main as cli
 from tsp.paths import ROOT
-from tsp.records import NO_PROMPT
-from tsp.runs import ANSWERS, Store
+from tsp.store.runs import ANSWERS, Store
+from tsp.training import install, models
 
 
 def commands(group=None, path=()):
@@ -147,7 +150,7 @@ def test_export_and_analyze(store, tmp_path):
 
 def test_what_takes_long_is_asked_with_stand_ins(store, tmp_path, monkeypatch):
     """The commands' own part: what they print of what they are given."""
-    from tsp import book
+    from tsp.book import site as book
 
     monkeypatch.setattr(install, "install", lambda name: tmp_path / name)
     monkeypatch.setattr(models, "installed", lambda name: False)
@@ -276,7 +279,7 @@ runs = ""
 # %%
 from myst_nb import glue
 
-from tsp.runs import Store
+from tsp.store.runs import Store
 
 print("a chapter's own output")
 glue("runs", len(Store(runs).ids()), display=False)

@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tsp.links import broken_links, main, outside_links
+from tsp.book.links import broken_links, main, outside_links
 
 
 @pytest.fixture

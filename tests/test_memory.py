@@ -15,20 +15,21 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmarks import gpu_capacity as cards
+from benchmarks.gpu_capacity import fits
 from tests.conftest import problem, spec
-from tsp import budget, cards, memory, models
-from tsp.attention import KEPT
-from tsp.budget import fitted
-from tsp.cards import fits
-from tsp.contexts import Contexts, context_bytes, read_context
 from tsp.errors import InputError
-from tsp.members import encode_all
-from tsp.memory import outline, predict, saved_bytes
-from tsp.models import Encoded
-from tsp.reading import Row, run
-from tsp.spec import RunSpec
-from tsp.tiny import TINY, tiny_config
-from tsp.trainer import Plan, train_bank
+from tsp.training import budget, memory, models
+from tsp.training.attention import KEPT
+from tsp.training.budget import fitted
+from tsp.training.forward import Row, run
+from tsp.training.members import encode_all
+from tsp.training.memory import outline, predict, saved_bytes
+from tsp.training.models import Encoded
+from tsp.training.prefix_cache import Contexts, context_bytes, read_context
+from tsp.training.spec import RunSpec
+from tsp.training.tiny_models import TINY, tiny_config
+from tsp.training.trainer import Plan, train_bank
 
 WEIGHTS = 259 * 32 + 2 * (3072 + 3 * 32 * 64 + 2 * 32) + 32  # of tiny-llama: its head is tied
 PLAN = Plan(token_budget=2048, threads=1)
@@ -244,12 +245,12 @@ def test_tensors_behind_long_contexts_of_two_lengths_take_what_was_predicted(tin
 
 CHILD = """
 import json, sys, torch
-from tsp import models
-from tsp.members import encode_all
-from tsp.memory import predict
-from tsp.spec import RunSpec
-from tsp.tasks import load_problems
-from tsp.trainer import Plan, train_bank
+from tsp.training import models
+from tsp.training.members import encode_all
+from tsp.training.memory import predict
+from tsp.training.spec import RunSpec
+from tsp.problems.loading import load_problems
+from tsp.training.trainer import Plan, train_bank
 
 def status(name):
     lines = dict(line.split(":", 1) for line in open("/proc/self/status"))

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from tests.conftest import problem
-from tsp import attention, install, models, templates
 from tsp.errors import InputError
-from tsp.model_cards import Embedded
-from tsp.models import load
-from tsp.tiny import TINY, tiny_config, tiny_tokenizer
+from tsp.training import attention, install, models
+from tsp.training import chat_templates as templates
+from tsp.training.model_cards import Embedded
+from tsp.training.models import load
+from tsp.training.tiny_models import TINY, tiny_config, tiny_tokenizer
 
 QUESTION, TARGET = "How many apples are left?", "12 apples"
 
@@ -224,7 +225,7 @@ def test_converted_weights_are_four_bit_values(smollm):
 
 
 def test_problems_of_the_tests_are_scored_like_real_ones():
-    from tsp.tasks import is_correct
+    from tsp.problems.loading import is_correct
 
     assert is_correct(problem(), "4")
     assert not is_correct(problem(), "5")

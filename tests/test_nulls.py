@@ -4,9 +4,9 @@ import pytest
 
 from tests.handmade import stored
 from tsp.errors import InputError
-from tsp.nulls import KINDS, _stream, displaced, nulls, walk
-from tsp.runs import Store
-from tsp.topology import summarize
+from tsp.store.runs import Store
+from tsp.topology.diagrams import summarize
+from tsp.topology.null_models import KINDS, _stream, displaced, nulls, walk
 
 
 @pytest.mark.parametrize("straight", [False, True])
@@ -97,7 +97,7 @@ def test_two_runs_of_a_seed_move_in_directions_of_their_own(smoke):
 
 
 def test_walks_start_where_the_prompt_did_and_take_its_steps(smoke, monkeypatch):
-    from tsp import nulls as module
+    from tsp.topology import null_models as module
 
     run, walks = smoke.read(smoke.ids()[0]), []
     monkeypatch.setattr(
@@ -120,8 +120,8 @@ def test_a_run_without_steps_is_told(tmp_path):
 
 def test_a_start_that_is_not_stored_is_drawn_apart_from_the_directions(smoke, monkeypatch):
     """Else the straight walk would scale the cloud, and no distance would change its ratio."""
-    from tsp import nulls as module
-    from tsp.runs import Run
+    from tsp.store.runs import Run
+    from tsp.topology import null_models as module
 
     run = smoke.read(smoke.ids()[0])
     monkeypatch.setattr(Run, "prompt_epochs", property(lambda self: []))

@@ -2,15 +2,15 @@
 
 import pytest
 
+from benchmarks.flops import arithmetic
 from tests.test_packs import call
-from tsp import models
-from tsp.arithmetic import arithmetic
-from tsp.experiments import experiment_specs
-from tsp.outlook import KEY, outlook, render
-from tsp.paper import SEEDS
-from tsp.runs import Store
-from tsp.spec import RunSpec
-from tsp.tasks import load_problems
+from tsp.experiments.catalogue import experiment_specs
+from tsp.experiments.outlook import KEY, outlook, render
+from tsp.experiments.paper import SEEDS
+from tsp.problems.loading import load_problems
+from tsp.store.runs import Store
+from tsp.training import models
+from tsp.training.spec import RunSpec
 
 TINY = {"model": "tiny-llama", "epochs": 6}
 

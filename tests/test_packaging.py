@@ -89,7 +89,8 @@ def test_a_wheel_carries_the_problems_and_the_papers_tables(tmp_path):
     assert "tsp/_data/problems/gsm8k.jsonl" in names
     assert "tsp/_data/paper/table3.csv" in names
     code = (
-        "from tsp.tasks import load_problems; from tsp.paper import reported; import tsp;"
+        "from tsp.problems.loading import load_problems;"
+        "from tsp.experiments.paper import reported; import tsp;"
         "print(tsp.__file__);"
         "print(len(load_problems('bbh', regime='multi')), len(reported('table3')))"
     )

@@ -9,11 +9,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tsp.cli import app
+from tsp.cli.main import app
 from tsp.errors import InputError
-from tsp.locks import claimed
-from tsp.packs import DamagedPack, pack_ids, read_packed, write_pack
-from tsp.runs import DamagedRun, Store
+from tsp.store.archive import DamagedPack, pack_ids, read_packed, write_pack
+from tsp.store.locks import claimed
+from tsp.store.runs import DamagedRun, Store
 
 TABLES = ("epochs", "checks", "topology", "diagrams")
 
@@ -310,7 +310,7 @@ def test_a_half_written_pack_is_no_pack(smoke, tmp_path, monkeypatch):
         where.write_bytes(b"PAR1")
         raise OSError("disk full")
 
-    monkeypatch.setattr("tsp.packs.pq.write_table", fails)
+    monkeypatch.setattr("tsp.store.archive.pq.write_table", fails)
     with pytest.raises(OSError, match="disk full"):
         write_pack([smoke.read(smoke.ids()[1]).apart()], path)
     assert path.read_bytes() == before

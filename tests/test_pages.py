@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from tests.handmade import stored
-from tsp.claims import CLAIMS
-from tsp.pages import FORMATS, comparison, interval, missing, table
+from tsp.analysis.claims import CLAIMS
+from tsp.analysis.studies import study
+from tsp.book.pages import FORMATS, comparison, interval, missing, table
 from tsp.paths import ROOT
-from tsp.runs import Store
-from tsp.studies import study
+from tsp.store.runs import Store
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tsp.claims import CLAIMS
+from tsp.analysis.claims import CLAIMS
+from tsp.analysis.verdicts import FAMILIES
 from tsp.errors import InputError
-from tsp.experiments import EXPERIMENTS, RULES
-from tsp.paper import MAIN_TASKS, PROTOCOLS, REPORTED, SYSTEMS, reported
-from tsp.verdicts import FAMILIES
+from tsp.experiments.catalogue import EXPERIMENTS, RULES
+from tsp.experiments.paper import MAIN_TASKS, PROTOCOLS, REPORTED, SYSTEMS, reported
 
 GROUP = 73  # snapshots on either side of Table 2's test
 SNAPSHOTS = 2 * GROUP
@@ -91,7 +91,7 @@ def test_table2_h0_count_is_constant(table2):
 
 
 def test_table2_features_are_summaries_of_the_topology(table2):
-    from tsp.topology import SUMMARY_COLUMNS
+    from tsp.topology.diagrams import SUMMARY_COLUMNS
 
     assert set(table2.index) <= set(SUMMARY_COLUMNS)
 
@@ -203,7 +203,8 @@ def test_every_experiment_that_decides_an_open_claim_has_its_rule_before_it_runs
 
 
 def test_importing_the_paper_needs_no_third_party_package():
-    code = "import sys, tsp.paper; print(sorted({'pandas', 'numpy', 'torch'} & set(sys.modules)))"
+    heavy = "{'pandas', 'numpy', 'torch'}"
+    code = f"import sys, tsp.experiments.paper; print(sorted({heavy} & set(sys.modules)))"
     printed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout

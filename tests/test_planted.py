@@ -14,9 +14,9 @@ from playwright.sync_api import sync_playwright
 
 from tests import browser
 from tests.handmade import stored
-from tsp.notebooks import NOTEBOOKS, execute_notebook
+from tsp.book.notebooks import NOTEBOOKS, execute_notebook
 from tsp.paths import ROOT
-from tsp.runs import Store
+from tsp.store.runs import Store
 
 pytestmark = pytest.mark.browser
 
@@ -33,8 +33,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from myst_nb import glue
 
-from tsp.live import Live
-from tsp.pages import as_text, missing, table
+from tsp.figures.interactive import Live
+from tsp.book.pages import as_text, missing, table
 
 frame = pd.DataFrame({planted: [planted]}, index=[planted])
 table(frame)

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from tests.handmade import stored
-from tsp.drawing import DIMENSION_COLORS, METHOD_COLORS, POINT_COLOR
-from tsp.live import Live, bars_of, closest_watched, evolution
+from tsp.figures.figure_data import plotted
+from tsp.figures.interactive import Live, bars_of, closest_watched, evolution
+from tsp.figures.style import DIMENSION_COLORS, METHOD_COLORS, POINT_COLOR
 from tsp.paths import ROOT
-from tsp.plotted import plotted
-from tsp.runs import Store
-from tsp.topology import persistence
+from tsp.store.runs import Store
+from tsp.topology.diagrams import persistence
 
 
 @pytest.fixture

@@ -4,10 +4,11 @@ import pandas as pd
 import pytest
 import torch
 
-from tsp import precision, roundings
+from benchmarks import roundings
+from benchmarks.roundings import agreement
 from tsp.errors import InputError
-from tsp.precision import choose
-from tsp.roundings import agreement
+from tsp.training import precision
+from tsp.training.precision import choose
 
 
 def test_what_is_asked_for_is_taken(tiny):

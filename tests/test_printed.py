@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tsp import printed
+from tsp.analysis import table_forensics as printed
+from tsp.analysis.stats import rho_from_u
 from tsp.errors import InputError
-from tsp.stats import rho_from_u
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.integers(2, 40))

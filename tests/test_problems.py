@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.shipped import every, shipped
-from tsp.benchmarks import CATALOGUE, LONGBENCH
 from tsp.paths import data_dir
-from tsp.tasks import TASKS, is_correct, score
+from tsp.problems.catalogue import CATALOGUE, LONGBENCH
+from tsp.problems.loading import TASKS, is_correct, score
 
 HUB_FIELDS = {
     "gsm8k": "question answer",

@@ -3,10 +3,10 @@
 import pytest
 from tqdm import tqdm
 
-from tsp.progress import bars
-from tsp.spec import RunSpec
-from tsp.sweep import Job
-from tsp.trainer import Progress
+from tsp.experiments.progress import bars
+from tsp.experiments.sweep import Job
+from tsp.training.spec import RunSpec
+from tsp.training.trainer import Progress
 
 JOB = Job(RunSpec(model="tiny-llama", epochs=9), [], "0" * 16)
 
@@ -17,7 +17,7 @@ def test_a_bank_that_goes_on_says_so_once_and_no_other_does(off, monkeypatch, ca
         def __init__(self, *args, **told):
             super().__init__(*args, **told, disable=off)
 
-    monkeypatch.setattr("tsp.progress.tqdm", Bar)
+    monkeypatch.setattr("tsp.experiments.progress.tqdm", Bar)
     events = bars()
     for epochs in (range(1, 10), range(5, 10)):  # a bank of the same number comes again
         events.begin([JOB], 1, 1, 0)

@@ -6,15 +6,15 @@ import torch
 
 from tests.conftest import spec
 from tsp.errors import InputError
-from tsp.prompts import (
+from tsp.training.forward import Row, read
+from tsp.training.prompts import (
     as_input,
     export_peft,
     import_peft,
     initial_prompt,
     position_code,
 )
-from tsp.reading import Row, read
-from tsp.spec import RunSpec
+from tsp.training.spec import RunSpec
 
 
 def start(frozen, **fields):

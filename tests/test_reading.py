@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import tsp.reading
+import tsp.training.forward
 from tests.test_attention import EXACT, MIXED, made_rows, recomputed
-from tsp.reading import first_choice, read
-from tsp.tiny import TINY
+from tsp.training.forward import first_choice, read
+from tsp.training.tiny_models import TINY
 
 
 def assert_choices_are_those_of_full_logits(found, logits, *, rtol):
@@ -40,7 +40,7 @@ def test_the_positions_projected_at_once_change_nothing(chunk, tiny, monkeypatch
     rows = made_rows(frozen, MIXED, seed=3)
     prompts = [row.prompt for row in rows]
     weights = torch.linspace(-1.0, 2.0, len(rows), dtype=torch.float64)
-    monkeypatch.setattr(tsp.reading, "CHUNK", chunk)
+    monkeypatch.setattr(tsp.training.forward, "CHUNK", chunk)
     reading = read(frozen, rows, choose=range(len(rows)))
     plain = [recomputed(frozen, row) for row in rows]
     ours = torch.autograd.grad((reading.losses * weights).sum(), prompts)
@@ -73,7 +73,7 @@ class Projected(TorchDispatchMode):
 def test_only_answer_positions_meet_the_vocabulary(name, tiny, monkeypatch):
     frozen = tiny(name)
     rows = made_rows(frozen, MIXED)
-    monkeypatch.setattr(tsp.reading, "CHUNK", 10)
+    monkeypatch.setattr(tsp.training.forward, "CHUNK", 10)
     with Projected(len(frozen.vocabulary)) as projected:
         read(frozen, rows, choose=[0])
     assert sum(projected.positions) == sum(len(row.encoded.target) for row in rows)

@@ -14,8 +14,8 @@ import tsp.regularizers
 from tsp import TSLoss
 from tsp.errors import InputError
 from tsp.regularizers import METHODS, persistence, regularizer, rips_edges
-from tsp.topology import lifespans
-from tsp.topology import persistence as diagrams_of
+from tsp.topology.diagrams import lifespans
+from tsp.topology.diagrams import persistence as diagrams_of
 
 PROPERTY = settings(max_examples=20, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)

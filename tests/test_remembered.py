@@ -9,15 +9,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks import store_load as load
 from tests.conftest import spec
 from tests.handmade import stored
 from tests.test_packs import call
-from tsp import experiments, load, packs, records, remembered, runs
-from tsp.packs import write_pack
+from tsp.analysis import records
+from tsp.analysis.records import load_accuracy, load_evidence, load_losses, load_runs, load_topology
+from tsp.analysis.tables import claims
+from tsp.experiments import catalogue as experiments
 from tsp.paths import data_dir
-from tsp.records import load_accuracy, load_evidence, load_losses, load_runs, load_topology
-from tsp.runs import Store
-from tsp.tables import claims
+from tsp.store import archive as packs
+from tsp.store import cache as remembered
+from tsp.store import runs
+from tsp.store.archive import write_pack
+from tsp.store.runs import Store
 
 LOADERS = (load_runs, load_topology, load_losses, load_accuracy, Store.frame)
 

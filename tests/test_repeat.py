@@ -5,10 +5,10 @@ import shutil
 import pytest
 
 from tests.test_packs import call
-from tsp import repeat as module
 from tsp.errors import InputError
-from tsp.repeat import repeat, sample
-from tsp.runs import Store
+from tsp.experiments import repeat as module
+from tsp.experiments.repeat import repeat, sample
+from tsp.store.runs import Store
 
 
 def test_runs_come_out_the_same(smoke):

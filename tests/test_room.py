@@ -6,7 +6,7 @@ pytest.importorskip("ray", reason="needs the extra `ray`")
 
 import torch
 
-from tsp.cluster import Room
+from tsp.experiments.ray_engine import Room
 
 BOX = {"CPU": 96.0, "GPU": 8.0}
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from tests.conftest import PLAN, problem, spec
-from tsp.banks import keep
 from tsp.errors import InputError
-from tsp.models import load
-from tsp.runs import DamagedRun, Store, kept_prompts
-from tsp.trainer import train_bank
+from tsp.experiments.banks import keep
+from tsp.store.runs import DamagedRun, Store, kept_prompts
+from tsp.training.models import load
+from tsp.training.trainer import train_bank
 
 FILES = [
     "checks.parquet",
@@ -55,7 +55,7 @@ def test_a_run_comes_back_as_it_was_written(trained, tmp_path):
 
 
 def test_a_run_carries_its_topology(trained, tmp_path):
-    from tsp.topology import persistence, summarize
+    from tsp.topology.diagrams import persistence, summarize
 
     store = Store(tmp_path)
     put(store, trained)
@@ -138,7 +138,7 @@ def test_writing_is_all_or_nothing(trained, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("tsp.runs._save_prompts", fail)
+    monkeypatch.setattr("tsp.store.runs._save_prompts", fail)
     with pytest.raises(OSError, match="no space"):
         put(store, trained)
     assert list(tmp_path.iterdir()) == []
@@ -230,8 +230,8 @@ def test_a_store_is_a_folder(tmp_path):
 
 def test_published_runs_belong_to_the_checkouts_own_store(smoke, tmp_path, monkeypatch):
     """`runs` reads `data/runs` beside itself; another folder does not, and nothing goes there."""
-    from tsp import runs as module
-    from tsp.packs import write_pack
+    from tsp.store import runs as module
+    from tsp.store.archive import write_pack
 
     published = tmp_path / "data" / "runs"
     published.mkdir(parents=True)

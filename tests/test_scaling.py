@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.scaling import makespan, scaling
 from tests.conftest import spec
-from tsp.scaling import makespan, scaling
 
 LOADING = {"a": 1.0, "b": 2.0}
 

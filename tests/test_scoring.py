@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tsp import scoring
-from tsp.benchmarks import CATALOGUE
+from tsp.problems import scoring
+from tsp.problems.catalogue import CATALOGUE
 
 CLASSES = ("Animal", "Reason", "Way of doing something")
 WORDS = st.lists(st.sampled_from(["a", "the", "red", "Red.", "fox", "1", "yes"]), max_size=6)

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from tests.conftest import problem
 from tests.handmade import stored
+from tsp.analysis.records import load_runs
 from tsp.errors import InputError
 from tsp.loss import TSLoss
-from tsp.packs import checksum
-from tsp.records import load_runs
-from tsp.runs import Store
-from tsp.spec import LOSS_FIELDS, METHODS, RunSpec, later_fields
+from tsp.store.archive import checksum
+from tsp.store.runs import Store
+from tsp.training.spec import LOSS_FIELDS, METHODS, RunSpec, later_fields
 
 
 def test_defaults_are_the_papers_or_the_projects():

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-import tsp.stats
-from tsp.errors import InputError
-from tsp.stats import (
+import tsp.analysis.stats
+from tsp.analysis.stats import (
     block_rho,
     detectable_difference,
     detectable_rho,
@@ -29,6 +28,7 @@ from tsp.stats import (
     signed_rank,
     spearman,
 )
+from tsp.errors import InputError
 
 PROPERTY = settings(max_examples=40, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
@@ -391,7 +391,7 @@ def test_wrong_pairs_are_refused(standard, treated, cap, message):
 
 
 def test_examples_in_the_docstrings():
-    result = doctest.testmod(tsp.stats)
+    result = doctest.testmod(tsp.analysis.stats)
     assert result.attempted >= 8
     assert result.failed == 0
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from tests.handmade import stored
+from tsp.analysis.records import load_runs, load_topology
+from tsp.analysis.studies import COLUMNS, at_last, at_solve, noise_floor, study
+from tsp.analysis.units import PAIR, units
 from tsp.errors import InputError
-from tsp.records import load_runs, load_topology
-from tsp.runs import Store
-from tsp.studies import COLUMNS, at_last, at_solve, noise_floor, study
-from tsp.units import PAIR, units
+from tsp.store.runs import Store
 
 
 @pytest.fixture

@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from tests.conftest import spec
-from tsp import budget, sweep
 from tsp.errors import InputError
-from tsp.experiments import experiment_specs
-from tsp.finding import find_or_train
+from tsp.experiments import sweep
+from tsp.experiments.catalogue import experiment_specs
+from tsp.experiments.find_or_train import find_or_train
+from tsp.experiments.sweep import ensure, jobs_of
 from tsp.paths import data_dir
-from tsp.runs import Store
-from tsp.spec import METHODS
-from tsp.sweep import ensure, jobs_of
+from tsp.store.runs import Store
+from tsp.training import budget
+from tsp.training.spec import METHODS
 
 BBH = {"input": "not True is", "target": "False", "task": "boolean_expressions"}
 

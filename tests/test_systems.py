@@ -2,14 +2,14 @@
 
 import pytest
 
+from benchmarks.gpu_capacity import memory
 from tests.handmade import stored
-from tsp import models
-from tsp.cards import memory
-from tsp.paper import SYSTEMS, reported
-from tsp.runs import Store
-from tsp.spec import RunSpec
-from tsp.systems import COLUMNS, RELATIVES, systems
-from tsp.tiny import TINY
+from tsp.analysis.systems import COLUMNS, RELATIVES, systems
+from tsp.experiments.paper import SYSTEMS, reported
+from tsp.store.runs import Store
+from tsp.training import models
+from tsp.training.spec import RunSpec
+from tsp.training.tiny_models import TINY
 
 
 @pytest.fixture(scope="module")
@@ -87,5 +87,5 @@ def test_runs_are_counted(tmp_path, monkeypatch):
         (name, "math", "multi", "ce"): (1, 1),
     }
     assert set(cells.state) == {"run"}
-    monkeypatch.setattr("tsp.runs.data_dir", lambda name: store.root)
+    monkeypatch.setattr("tsp.store.runs.data_dir", lambda name: store.root)
     assert set(systems(store).query("runs > 0").state) == {"published"}

@@ -6,14 +6,11 @@ import pandas as pd
 import pytest
 
 from tests.handmade import pair, stored
-from tsp import tables
-from tsp.claims import CLAIMS
-from tsp.errors import InputError
-from tsp.paper import reported
-from tsp.records import load_accuracy, load_runs
-from tsp.runs import Store
-from tsp.stats import rho_from_u
-from tsp.tables import (
+from tsp.analysis import tables
+from tsp.analysis.claims import CLAIMS
+from tsp.analysis.records import load_accuracy, load_runs
+from tsp.analysis.stats import rho_from_u
+from tsp.analysis.tables import (
     METHOD_NAMES,
     TASK_NAMES,
     chapter_claims,
@@ -30,6 +27,9 @@ from tsp.tables import (
     table4,
     trained,
 )
+from tsp.errors import InputError
+from tsp.experiments.paper import reported
+from tsp.store.runs import Store
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from tests.shipped import every, shipped
-from tsp import hub
-from tsp.benchmarks import CATALOGUE, LONGBENCH
 from tsp.errors import InputError
-from tsp.tasks import TASKS, is_correct, load_problems, record_hash
+from tsp.problems import hub
+from tsp.problems.catalogue import CATALOGUE, LONGBENCH
+from tsp.problems.loading import TASKS, is_correct, load_problems, record_hash
 
 GOOD = {"question": "1 + 1?", "answer": "It is 1+1=<<1+1=2>>2.\n#### 2"}
 
@@ -362,7 +362,7 @@ def test_the_real_hub(task: str) -> None:
 
 def test_the_training_side_imports_nothing_heavy() -> None:
     heavy = "{'torch', 'numpy', 'datasets', 'pandas', 'math_verify', 'sympy'}"
-    code = (
-        f"import sys, tsp.tasks; assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
-    )
+    code = f"import sys, tsp.problems.loading as _; print({heavy} & set(sys.modules))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert printed.stdout.strip() == b"set()"
     subprocess.run([sys.executable, "-c", code], check=True)

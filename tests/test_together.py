@@ -5,12 +5,12 @@ from functools import partial
 import pytest
 
 from tests.handmade import pair, stored
-from tsp import finding
-from tsp.finding import find_example, find_together, outcome_in_words, right_from
+from tsp.analysis.tables import same_start
+from tsp.experiments import find_or_train as finding
+from tsp.experiments.find_or_train import find_example, find_together, outcome_in_words, right_from
 from tsp.paths import data_dir
-from tsp.runs import Run, Store
-from tsp.spec import RunSpec
-from tsp.tables import same_start
+from tsp.store.runs import Run, Store
+from tsp.training.spec import RunSpec
 
 CE = RunSpec(task="gsm8k", epochs=30, method="ce", lambda_ts=0.0)
 TS = RunSpec(task="gsm8k", epochs=30, method="tsloss", lambda_ts=1.0)

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import pdist, squareform
 
-import tsp.topology
+import tsp.topology.diagrams
 from tsp.errors import InputError
 from tsp.regularizers import RESOLUTION, _float_ranks, _positions
-from tsp.topology import (
+from tsp.topology.diagrams import (
     SUMMARY_COLUMNS,
     analyse,
     betti_curve,
@@ -311,8 +311,10 @@ def test_runs_of_several_sizes_are_analysed_as_one_by_one(monkeypatch):
     runs = [{epoch: rng.normal(size=size) for epoch in (10, 0, 20)} for size in sizes]
     show = [[0, 20], [10], [20, 10, 0], [0]]
     batches = []
-    diagrams = tsp.topology._diagrams
-    monkeypatch.setattr(tsp.topology, "_diagrams", lambda x: batches.append(len(x)) or diagrams(x))
+    diagrams = tsp.topology.diagrams._diagrams
+    monkeypatch.setattr(
+        tsp.topology.diagrams, "_diagrams", lambda x: batches.append(len(x)) or diagrams(x)
+    )
     found = analyse(runs, show=show)
     assert sorted(batches) == [3, 3, 6]  # one call a size
     for run, shown, tables in zip(runs, show, found, strict=True):
@@ -391,6 +393,6 @@ def test_wrong_input_is_refused(function, wrong, message):
 
 
 def test_examples_in_the_docstrings():
-    result = doctest.testmod(tsp.topology)
+    result = doctest.testmod(tsp.topology.diagrams)
     assert result.attempted >= 7
     assert result.failed == 0

@@ -8,21 +8,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tsp.trainer
+import tsp.training.trainer
 from tests.conftest import PLAN, problem, spec
 from tests.test_attention import lively
 from tests.test_decoding import plain_greedy
-from tsp.decoding import EXTRA_TOKENS
 from tsp.errors import InputError
 from tsp.loss import TSLoss
-from tsp.members import Member
-from tsp.models import load
-from tsp.prompts import as_input
-from tsp.reading import Row
-from tsp.spec import METHODS, RunSpec
-from tsp.tasks import is_correct, load_problems
-from tsp.tiny import TINY
-from tsp.trainer import Bank, Plan, train_bank
+from tsp.problems.loading import is_correct, load_problems
+from tsp.training.decoding import EXTRA_TOKENS
+from tsp.training.forward import Row
+from tsp.training.members import Member
+from tsp.training.models import load
+from tsp.training.prompts import as_input
+from tsp.training.spec import METHODS, RunSpec
+from tsp.training.tiny_models import TINY
+from tsp.training.trainer import Bank, Plan, train_bank
 
 ONE = [problem("What is two and two?", "four")]
 TEN = load_problems("mmlu_cf", regime="multi")
@@ -246,13 +246,13 @@ def test_training_solves_a_problem_and_early_stop_ends_it(tiny):
 
 
 def test_a_finished_run_leaves_the_bank(tiny, monkeypatch):
-    rows, read = [], tsp.trainer.read
+    rows, read = [], tsp.training.trainer.read
 
     def noted(frozen, given, **told):
         rows.append(len(given))
         return read(frozen, given, **told)
 
-    monkeypatch.setattr(tsp.trainer, "read", noted)
+    monkeypatch.setattr(tsp.training.trainer, "read", noted)
     short, long = spec(epochs=2), spec(epochs=6, seed=1)
     results = train_bank([short, long], tiny(), [ONE, ONE], plan=PLAN)
     assert [len(result.epochs) for result in results] == [2, 6]
@@ -318,14 +318,14 @@ def test_checks_are_what_plain_generate_says(name, precision):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_checks_of_solved_runs_are_what_plain_generate_says(precision, monkeypatch):
     """Training passes settle what is right by clear margins, and generation the rest."""
-    frozen, known, settled = lively("tiny-llama"), [], tsp.trainer.settled
+    frozen, known, settled = lively("tiny-llama"), [], tsp.training.trainer.settled
 
     def noted(reader, reading, wishes, *, exact):
         found = settled(reader, reading, wishes, exact=exact)
         known.append((len(found), len(wishes), reader.dtype))
         return found
 
-    monkeypatch.setattr(tsp.trainer, "settled", noted)
+    monkeypatch.setattr(tsp.training.trainer, "settled", noted)
     told = {"n_tokens": 16, "lr": 0.3, "early_stop": True, "max_new_tokens": 12}
     specs = [spec(**told, epochs=60), spec(**told, epochs=60, check_every=1, seed=1)]
     specs.append(spec(**told | {"early_stop": False}, epochs=40, check_every=5))
@@ -357,7 +357,7 @@ def test_terms_as_long_as_the_cross_entropys_gradient(monkeypatch):
     for told in specs:
         run = Member(told, frozen, ONE)
         own = torch.randn(run.prompt.shape, generator=torch.Generator().manual_seed(1))
-        tsp.trainer.step_together([run], {id(run): tsp.trainer.Loss(1.0, own)})
+        tsp.training.trainer.step_together([run], {id(run): tsp.training.trainer.Loss(1.0, own)})
         P = run.prompt.detach().clone().requires_grad_()
         loss = TSLoss(**told.loss_options)
         h0, h1 = (torch.autograd.grad(getattr(loss.terms(P), it), P)[0] for it in ("h0", "h1"))
@@ -370,13 +370,13 @@ def test_terms_as_long_as_the_cross_entropys_gradient(monkeypatch):
 
 def test_runs_that_begin_alike_are_answered_once(monkeypatch):
     """Before training, methods of one seed have one prompt; other seeds and limits do not."""
-    frozen, asked, answers = lively("tiny-llama"), [], tsp.trainer.greedy_answers
+    frozen, asked, answers = lively("tiny-llama"), [], tsp.training.trainer.greedy_answers
 
     def noted(frozen, rows, **told):
         asked.append(len(rows))
         return answers(frozen, rows, **told)
 
-    monkeypatch.setattr(tsp.trainer, "greedy_answers", noted)
+    monkeypatch.setattr(tsp.training.trainer, "greedy_answers", noted)
     arms = [{"method": "ce"}, {}, {"method": "l2"}, {"max_new_tokens": 5}, {"seed": 1}]
     specs = [spec(**{"max_new_tokens": 7, "epochs": 2, "lr": 0.5} | arm) for arm in arms]
     bank = Bank([Member(it, frozen, TEN[:2]) for it in specs], frozen, PLAN)
@@ -416,8 +416,8 @@ def test_answers_that_wait_change_nothing(fails, monkeypatch):
             run.result.failure = "not finite"
 
     monkeypatch.setattr(Member, "watch", failing)
-    monkeypatch.setattr(tsp.trainer, "WAITING_ROWS", 10**6)
-    monkeypatch.setattr(tsp.trainer, "WAITING_ROUNDS", 10**6)
+    monkeypatch.setattr(tsp.training.trainer, "WAITING_ROWS", 10**6)
+    monkeypatch.setattr(tsp.training.trainer, "WAITING_ROUNDS", 10**6)
     results = train_bank(
         specs, frozen, problems, plan=PLAN, on_progress=lambda it: trained.append(it.epoch)
     )

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.handmade import pair, stored
-from tsp import tables
-from tsp.packs import write_pack
-from tsp.runs import Store
-from tsp.units import COLUMNS, PAIR, STANDARD, comparable, units, wide
+from tsp.analysis import tables
+from tsp.analysis.units import COLUMNS, PAIR, STANDARD, comparable, units, wide
+from tsp.store.archive import write_pack
+from tsp.store.runs import Store
 
 NEVER = np.inf
 ONE = {"ce": STANDARD}
@@ -208,8 +208,8 @@ def test_order_names_and_what_comes_later_change_nothing(runs, data):
 @pytest.fixture
 def both(tmp_path, monkeypatch):
     """A checkout's store to which six published pairs belong."""
-    monkeypatch.setattr("tsp.runs.ROOT", tmp_path)
-    monkeypatch.setattr("tsp.runs.data_dir", lambda name: tmp_path / "data" / name)
+    monkeypatch.setattr("tsp.store.runs.ROOT", tmp_path)
+    monkeypatch.setattr("tsp.store.runs.data_dir", lambda name: tmp_path / "data" / name)
     published = tmp_path / "data" / "runs"
     published.mkdir(parents=True)
     written = Store(tmp_path / "elsewhere")
@@ -246,7 +246,7 @@ def test_a_users_own_runs_stand_beside_the_published_ones(both):
 @pytest.mark.slow
 def test_no_published_verdict_depends_on_a_users_runs(tmp_path, monkeypatch):
     """Of the runs that come with the book, beside some of its own problems trained in a hurry."""
-    monkeypatch.setattr("tsp.runs.ROOT", tmp_path)
+    monkeypatch.setattr("tsp.store.runs.ROOT", tmp_path)
     store = Store(tmp_path / "runs")
     before = tables.claims(store)
     assert before.n.max() > 40

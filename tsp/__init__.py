@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tsp.estimators import PersistenceSummary
+    from tsp.interop.peers import TSLossTrainer
+    from tsp.interop.sklearn import PersistenceSummary
     from tsp.loss import TSLoss
-    from tsp.peers import TSLossTrainer
-    from tsp.topology import persistence, summarize
+    from tsp.topology.diagrams import persistence, summarize
 
 __all__ = [
     "PersistenceSummary",
@@ -21,11 +21,11 @@ __all__ = [
 ]
 
 _PLACES = {
-    "PersistenceSummary": "tsp.estimators",
+    "PersistenceSummary": "tsp.interop.sklearn",
     "TSLoss": "tsp.loss",
-    "TSLossTrainer": "tsp.peers",
-    "persistence": "tsp.topology",
-    "summarize": "tsp.topology",
+    "TSLossTrainer": "tsp.interop.peers",
+    "persistence": "tsp.topology.diagrams",
+    "summarize": "tsp.topology.diagrams",
 }
 
 

@@ -1,6 +1,6 @@
 """``python -m tsp``: the command line."""
 
-from tsp.cli import main
+from tsp.cli.main import main
 
 if __name__ == "__main__":
     main()

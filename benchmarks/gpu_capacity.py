@@ -1,0 +1,106 @@
+"""What of the paper's models fits on which GPU, predicted without their weights."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from transformers import AutoConfig
+
+from tsp.training.budget import SHARE
+from tsp.training.memory import outline, pass_dtype, predict
+from tsp.training.models import MODELS, Encoded, Frozen
+from tsp.training.prefix_cache import context_bytes
+from tsp.training.spec import RunSpec
+from tsp.training.trainer import Plan
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# The paper's models, from the config.json of their pages on the hub (`tsp.training.models.MODELS`).
+_SHAPE = (
+    *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size"),
+    "tie_word_embeddings",
+)
+SHAPES: dict[str, dict[str, Any]] = {
+    name: dict(zip(_SHAPE, shape, strict=True))
+    for name, *shape in (
+        ("open-llama-7b", "llama", 4096, 11008, 32, 32, 32, 128, 32000, False),
+        ("deepseek-7b-chat", "llama", 4096, 11008, 30, 32, 32, 128, 102400, False),
+        ("gemma-2b-it", "gemma", 2048, 16384, 18, 8, 1, 256, 256000, True),
+        ("qwen1.5-14b-chat", "qwen2", 5120, 13696, 40, 40, 40, 128, 152064, False),
+    )
+}
+
+EXAMPLE = Encoded(tuple(range(140)), tuple(range(10)), tuple(range(150)))
+"""A problem of 300 tokens: question, end of the turn, answer."""
+LONG_CONTEXT = 5_000  # tokens of a LongBench article
+CARDS = (24, 80, 141)  # what makers call GB is 2**30 bytes
+
+
+def fits(cards: Sequence[int] = CARDS) -> "pd.DataFrame":
+    """What the paper's models need on a GPU, and how many runs train at once on which card.
+
+    One run is a prompt of the protocol's length on one problem, `EXAMPLE`. Runs train at once as
+    rows of one pass; a part of the card, 1 - `SHARE`, is left free.
+
+    Parameters
+    ----------
+    cards
+        Memory of each, GB.
+
+    Returns
+    -------
+    DataFrame
+        One row a model and precision of the passes (checks are decided in float32 in both):
+        ``model hub_id precision``; in bytes ``weights``, ``run`` (activations of one run),
+        ``context`` (one of `LONG_CONTEXT` tokens); and for each card, ``"24 GB"`` …, the number
+        of runs, 0 where not one fits.
+    """
+    import pandas as pd
+
+    return pd.DataFrame(
+        [_fit(name, precision, cards) for name in SHAPES for precision in ("bfloat16", "float32")]
+    )
+
+
+def _fit(name: str, precision: str, cards: Sequence[int]) -> dict[str, Any]:
+    frozen = outline(AutoConfig.for_model(**SHAPES[name]), name=name)
+    plan = Plan(precision=precision)
+    dtypes = {frozen.dtype, pass_dtype(frozen, plan)}
+    one = predict(frozen, [RunSpec()], [[EXAMPLE]], plan, device="cuda")
+    return {
+        "model": name,
+        "hub_id": MODELS[name].hub_id,
+        "precision": precision,
+        "weights": one.weights,
+        "run": one.activations_per_run,
+        "context": context_bytes(frozen, LONG_CONTEXT, dtypes=list(dtypes)),
+        **{f"{card} GB": most_runs(frozen, plan, room=SHARE * card * 2**30) for card in cards},
+    }
+
+
+def memory(name: str) -> int:
+    """Bytes on a GPU that one run of a model of the paper takes, passes in bfloat16, predicted."""
+    frozen = outline(AutoConfig.for_model(**SHAPES[name]), name=name)
+    plan = Plan(precision="bfloat16")
+    return predict(frozen, [RunSpec()], [[EXAMPLE]], plan, device="cuda").total
+
+
+def most_runs(frozen: Frozen, plan: Plan, *, room: float) -> int:
+    """Count the runs on `EXAMPLE` that train in one pass on a GPU within some bytes."""
+    spec = RunSpec()
+    a_run = EXAMPLE.length(spec.n_tokens) - len(EXAMPLE.before)
+
+    def fit(runs: int) -> bool:
+        wide = replace(plan, token_budget=runs * a_run)
+        bank = ([spec] * runs, [[EXAMPLE]] * runs)
+        return predict(frozen, *bank, wide, device="cuda").total <= room
+
+    step = 1
+    while fit(step):
+        step *= 2
+    runs = 0
+    while step := step // 2:
+        runs += step if fit(runs + step) else 0
+    return runs

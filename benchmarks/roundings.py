@@ -1,0 +1,123 @@
+"""Does an outcome hinge on the arithmetic? The same runs in float32, twice, and in bfloat16."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.measuring import environment
+from tsp.analysis.stats import paired_ratio
+from tsp.analysis.verdicts import judge_signs
+from tsp.problems.loading import load_problems
+from tsp.training import models
+from tsp.training.members import RunResult
+from tsp.training.spec import RunSpec
+from tsp.training.trainer import Plan, train_bank
+
+PROBLEMS = {"gsm8k": range(2), "mmlu_cf": range(4), "bbh": range(4)}
+EPOCHS = 80
+PLANS = {
+    "float32": Plan(precision="float32"),
+    # The same mathematics: only the order in which attention's sums are rounded is another.
+    "float32, nothing shared": Plan(precision="float32", context_budget=0),
+    "bfloat16": Plan(precision="bfloat16"),
+}
+
+
+def compare(
+    *, model: str = models.DEFAULT, tell: Callable[[str], None] = lambda name: None
+) -> list[dict[str, Any]]:
+    """Train pairs of runs, with and without TSLoss, under each plan until they are solved.
+
+    Parameters
+    ----------
+    model
+        A name that `tsp.training.models.load` takes.
+    tell
+        Called with the name of each plan before it begins.
+
+    Returns
+    -------
+    list of dict
+        One row a run: ``arithmetic task problem method solved_epoch`` (None: not within the
+        epochs), whether it was right at check 0 already (``known``), ``ce`` after 20 epochs, the
+        number of ``epochs``, the model, and the environment.
+    """
+    specs = [
+        RunSpec(model=model, task=task, problem=k, method=method, epochs=EPOCHS, early_stop=True)
+        for task, rows in PROBLEMS.items()
+        for k in rows
+        for method in ("ce", "tsloss")
+    ]
+    problems = [load_problems(spec.task, problem=spec.problem) for spec in specs]
+    frozen, rows = models.load(model), []
+    for name, plan in PLANS.items():
+        tell(f"{len(specs)} runs: {name}")
+        results = train_bank(specs, frozen, problems, plan=plan)
+        rows += [_row(name, result) | environment() for result in results]
+    return rows
+
+
+def _row(arithmetic: str, result: RunResult) -> dict[str, Any]:
+    correct = [row["epoch"] for row in result.checks if row["correct"]]
+    spec = result.spec
+    return {
+        "arithmetic": arithmetic,
+        "task": spec.task,
+        "problem": spec.problem,
+        "method": spec.method,
+        "solved_epoch": min((epoch for epoch in correct if epoch > 0), default=None),
+        "known": 0 in correct,
+        "ce": result.epochs[min(20, len(result.epochs)) - 1]["ce"],
+        "epochs": spec.epochs,
+        "model": spec.model,
+    }
+
+
+def agreement(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Each way of computing: what it finds about TSLoss, and its runs beside those of float32.
+
+    Returns
+    -------
+    DataFrame
+        One row a way. Of the pairs of runs, those in which TSLoss was solved earlier, as early
+        and later (``wins ties losses``), the median ratio of epochs with its 95 % interval, and
+        the verdict, by `tsp.analysis.stats.paired_ratio` and `tsp.analysis.verdicts.judge_signs`;
+        pairs that neither solves are apart. Of the runs, how many were solved at the epoch of
+        float32, ``earlier`` and ``later``, and the median and largest ``change`` in epochs of those
+        that moved (a run that is not solved counts as solved after the last epoch). Problems that
+        the untrained prompt answers are left out.
+    """
+    frame = pd.DataFrame(rows)
+    frame = frame[~frame.groupby(["task", "problem"]).known.transform("any")]
+    epochs = float(frame.epochs.max())
+    frame["never"] = frame.solved_epoch.fillna(epochs + 2).astype(float)
+    wide = frame.pivot(
+        index=["task", "problem", "method"], columns="arithmetic", values="never"
+    ).astype(float)
+    found = []
+    for name in (name for name in PLANS if name in wide):
+        solved = wide[name].where(wide[name] <= epochs).unstack("method").dropna(how="all")
+        pairs = paired_ratio(solved["ce"], solved["tsloss"], cap=epochs)
+        change = wide[name] - wide["float32"]
+        moved = change[change != 0].abs()
+        found.append(
+            {
+                "arithmetic": name,
+                "pairs": pairs.n,
+                "wins": pairs.wins,
+                "ties": pairs.ties,
+                "losses": pairs.losses,
+                "median_ratio": pairs.median_ratio,
+                "low": pairs.low,
+                "high": pairs.high,
+                "verdict": judge_signs(pairs.wins, pairs.ties, pairs.losses)[0],
+                "runs": len(change),
+                "same": int((change == 0).sum()),
+                "earlier": int((change < 0).sum()),
+                "later": int((change > 0).sum()),
+                "median_change": float(moved.median()) if len(moved) else 0.0,
+                "largest_change": float(moved.max()) if len(moved) else 0.0,
+            }
+        )
+    return pd.DataFrame(found)

@@ -1,0 +1,1 @@
+"""Units, statistics, claims with their rules, tables, held-out evaluation."""

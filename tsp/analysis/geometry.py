@@ -1,0 +1,179 @@
+"""What a topologist asks of a prompt's bars: which force moves them, what noise explains them."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.spatial.distance import cdist, pdist, squareform
+from torch import Tensor
+
+from tsp.errors import InputError
+from tsp.loss import TSLoss, as_cloud
+from tsp.regularizers import rips_edges
+from tsp.topology.diagrams import Diagrams, persistence, summarize
+from tsp.training.penalties import TERMS
+
+CLOUDS = 40  # Gaussian clouds whose bars a figure shows
+
+
+def bar_rates(points: Tensor, velocity: Tensor) -> pd.DataFrame:
+    """How fast each finite bar is born, dies and grows when the points move.
+
+    Every finite birth and death is the length of one edge (i, j), and as long as the order of
+    the edges stays that length changes by <x_i - x_j, v_i - v_j> / D_ij.
+
+    Parameters
+    ----------
+    points, velocity
+        Shape (n, d): where the points are and how they move.
+
+    Returns
+    -------
+    DataFrame
+        One row a bar: ``dimension``, ``birth``, ``death``, and the rates ``birth_rate``,
+        ``death_rate``, ``lifespan_rate`` (distance per unit of time).
+
+    Raises
+    ------
+    InputError
+        If the shapes differ.
+    """
+    X, V = as_cloud(points).detach().double(), velocity.detach().double()
+    if X.shape != V.shape or X.ndim != 2:
+        raise InputError("velocity", tuple(V.shape), f"give the points' shape {tuple(X.shape)}")
+    edges = rips_edges(squareform(pdist(X.numpy())))
+    dies0, rate0 = _moving(X, V, edges.h0_death)
+    born1, rate_born1 = _moving(X, V, edges.h1_birth)
+    dies1, rate1 = _moving(X, V, edges.h1_death)
+    zeros = np.zeros_like(dies0)
+    frame = pd.DataFrame(
+        {
+            "dimension": np.repeat([0, 1], [len(dies0), len(dies1)]),
+            "birth": np.concatenate([zeros, born1]),
+            "death": np.concatenate([dies0, dies1]),
+            "birth_rate": np.concatenate([zeros, rate_born1]),
+            "death_rate": np.concatenate([rate0, rate1]),
+        }
+    )
+    return frame.assign(lifespan_rate=frame.death_rate - frame.birth_rate)
+
+
+def _moving(X: Tensor, V: Tensor, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths of some edges and how fast they change."""
+    i, j = torch.as_tensor(edges).unbind(1)
+    across = X[i] - X[j]
+    lengths = across.norm(dim=1)
+    return lengths.numpy(), ((across * (V[i] - V[j])).sum(1) / lengths).numpy()
+
+
+def forces(points: Tensor, loss: TSLoss | None = None) -> pd.DataFrame:
+    """How each term of TSLoss moves each bar: gradient descent on that term alone.
+
+    Parameters
+    ----------
+    points
+        Shape (n, d).
+    loss
+        Default: with its default constants.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `bar_rates` and ``term``: ``h0``, ``repel`` or ``attract``; a positive
+        ``lifespan_rate`` makes the bar longer.
+    """
+    loss = loss or TSLoss()
+    P = as_cloud(points).detach().double().requires_grad_()
+    terms = loss.terms(P)
+    frames = []
+    for name in TERMS:
+        (gradient,) = torch.autograd.grad(getattr(terms, name), P, retain_graph=True)
+        frames.append(bar_rates(P, -gradient).assign(term=name))
+    return pd.concat(frames, ignore_index=True)
+
+
+@cache
+def gaussian_counts(n: int, d: int, *, clouds: int = 200, seed: int = 0) -> np.ndarray:
+    """Numbers of H1 bars of clouds N(0, I) of n points in d dimensions, (clouds,).
+
+    The count does not depend on a cloud's scale, so this is the baseline for any isotropic one.
+    Computed once in a process.
+    """
+    rng = np.random.default_rng(seed)
+    return summarize(rng.normal(size=(clouds, n, d))).h1_count.to_numpy()
+
+
+@cache
+def gaussian_bars(n: int, d: int, *, clouds: int = CLOUDS, seed: int = 0) -> dict[int, np.ndarray]:
+    """Lifespans of H0 and H1 of such clouds in units of their mean distance; in each, of all."""
+    points = np.random.default_rng(seed).normal(size=(clouds, n, d))
+    found: dict[int, list[np.ndarray]] = {0: [], 1: []}
+    for cloud in points:
+        diagrams = persistence(cloud)
+        assert isinstance(diagrams, dict)
+        for k, bars in diagrams.items():
+            finite = bars[np.isfinite(bars[:, 1])]
+            found[k].append((finite[:, 1] - finite[:, 0]) / pdist(cloud).mean())
+    return {k: np.concatenate(lengths) for k, lengths in found.items()}
+
+
+def hausdorff(X: Any, Y: Any) -> float:
+    """Hausdorff distance of two clouds (n, d) and (m, d)."""
+    D = cdist(np.asarray(X, dtype=float), np.asarray(Y, dtype=float))
+    return float(max(D.min(axis=0).max(), D.min(axis=1).max()))
+
+
+def confidence_band(X: Any, *, level: float = 0.95, draws: int = 500, seed: int = 0) -> float:
+    """Half-width c of a band about a diagram: bars no longer than 2 c may be noise.
+
+    Parameters
+    ----------
+    X
+        The cloud, (n, d), taken for a sample of some set.
+    level
+        Asymptotic probability that the diagram of the set is within the band.
+    draws
+        Subsamples.
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    float
+        In units of a Rips filtration by edge lengths, whose diagrams move by at most twice the
+        Hausdorff distance.
+
+    Notes
+    -----
+    The subsampling method of Fasy et al. (2014), "Confidence sets for persistence diagrams",
+    Annals of Statistics 42, section 4.1: the quantile at ``level`` of the distances from
+    subsamples of b = n / log n points to all of them, doubled. It is made for samples of a manifold
+    with many points; for a prompt, tens of points in hundreds of dimensions, it is as wide as the
+    distances themselves.
+    """
+    points = np.asarray(X, dtype=float)
+    n = len(points)
+    size = min(n, round(n / np.log(n))) if n > 1 else 1
+    rng = np.random.default_rng(seed)
+    found = [hausdorff(points[rng.choice(n, size, replace=False)], points) for _ in range(draws)]
+    return 2 * 2 * float(np.quantile(found, level))
+
+
+def bottleneck(one: Diagrams, other: Diagrams, dimension: int) -> float:
+    """Bottleneck distance of two diagrams' finite bars in a dimension (giotto-tda's, exact)."""
+    from gtda.externals.modules.gtda_bottleneck import bottleneck_distance
+
+    bars = (it[dimension][np.isfinite(it[dimension][:, 1])] for it in (one, other))
+    return float(bottleneck_distance(*bars, 0.0))
+
+
+def stability_bound(X: Any, Y: Any) -> float:
+    """Largest change of a pairwise distance between two snapshots of one prompt, (n, d) each.
+
+    Rips diagrams by edge lengths are no further apart in bottleneck distance (Chazal, de Silva and
+    Oudot 2014, "Persistence stability for geometric complexes", with the correspondence that
+    keeps each row): no bar can have moved by more.
+    """
+    return float(np.abs(pdist(np.asarray(X, float)) - pdist(np.asarray(Y, float))).max())

@@ -1,0 +1,371 @@
+"""Held-out problems: the answers of trained prompts, and the loss of the reference answer."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tsp.analysis.records import (
+    ANSWER_COLUMNS,
+    ANSWER_KEY,
+    NO_PROMPT,
+    load_heldout,
+    load_runs,
+    longest,
+)
+from tsp.analysis.stats import FEWEST, bootstrap_interval, holm
+from tsp.analysis.units import at_defaults
+from tsp.analysis.verdicts import contrasts
+from tsp.atomic import replacing
+from tsp.errors import InputError
+from tsp.problems.loading import Problem, is_correct, load_problems, score
+from tsp.store.runs import ANSWERS, Run, Store
+from tsp.training.decoding import EXTRA_TOKENS, Wish, batches, greedy_answers
+from tsp.training.forward import Row, read
+from tsp.training.models import Frozen, load
+from tsp.training.precision import choose
+from tsp.training.prefix_cache import Contexts
+from tsp.training.prompts import as_input
+from tsp.training.spec import RunSpec
+from tsp.training.trainer import Plan
+
+AT_ONCE = 5  # problems that are asked before the answers are kept
+PROBLEM = ["model", "task", "precision", "sha256", "target_tokens"]
+SET = ["model", "task", "content"]
+RUN = [*PROBLEM, "content", "seed", "epochs"]
+CHANGE = ["problems", "with_base", "with_method", "change", "low", "high", "lower"]
+
+Prompts = Mapping[str, tuple[RunSpec, torch.Tensor] | None]
+
+
+def evaluate(
+    frozen: Frozen,
+    prompts: Prompts,
+    problems: Sequence[Problem],
+    *,
+    limit: int = 0,
+    plan: Plan | None = None,
+    decode: bool = True,
+    skip: Collection[tuple[str, str]] = (),
+) -> pd.DataFrame:
+    """Measure the reference's cross-entropy of every prompt and problem, and decode greedily.
+
+    Parameters
+    ----------
+    frozen
+        The model, in the precision that is to answer.
+    prompts
+        By name, such as a run's id: the spec that says where the prompt goes, and the prompt,
+        (n, d); None asks without a prompt, the floor.
+    problems
+        What to ask; no prompt should have been trained on them.
+    limit
+        Tokens of the longest answer; 0: `longest_answer` of these problems.
+    plan
+        How many positions a pass has, and how much contexts may take.
+    decode
+        Decode answers; else only the cross-entropy is measured, in one pass and no more.
+    skip
+        Pairs of a prompt's name and a problem's hash that are left out.
+
+    Returns
+    -------
+    DataFrame
+        `tsp.analysis.records.ANSWER_COLUMNS`, one row a prompt and problem; ``id`` is the prompt's
+        name. ``ce`` is the mean over the ``target_tokens`` of the reference, each predicted from
+        those before it, in nats per token. Without decoding ``longest`` is 0, ``score`` and
+        ``correct`` are missing.
+    """
+    plan = plan or Plan()
+    asked = [
+        (name, problem)
+        for problem in problems  # those that share a context side by side
+        for name in prompts
+        if (name, problem.sha256) not in skip
+    ]
+    rows = _rows(frozen, prompts, asked, plan)
+    limit = (limit or longest_answer(frozen, problems)) if decode else 0
+    texts = _texts(frozen, rows, limit, plan) if decode else [None] * len(rows)
+    found = [
+        {
+            "id": name,
+            "model": frozen.name,
+            "task": problem.task,
+            "source": problem.source,
+            "row": problem.row,
+            "sha256": problem.sha256,
+            "longest": limit,
+            "precision": _precision(frozen),
+            "score": None if text is None else float(score(problem, text)),
+            "correct": None if text is None else bool(is_correct(problem, text)),
+            "ce": ce,
+            "target_tokens": len(row.encoded.target),
+        }
+        for (name, problem), row, text, ce in zip(
+            asked, rows, texts, _losses(frozen, rows, plan), strict=True
+        )
+    ]
+    table = pd.DataFrame(found, columns=list(ANSWER_COLUMNS))
+    return table.astype({"score": float, "correct": "boolean"})
+
+
+def _rows(
+    frozen: Frozen, prompts: Prompts, asked: Sequence[tuple[str, Problem]], plan: Plan
+) -> list[Row]:
+    contexts = Contexts(frozen, plan.context_budget, dtypes=[frozen.dtype])
+    rows = []
+    for name, problem in asked:
+        spec, vectors = prompts[name] or (RunSpec(), torch.zeros(0, frozen.dim))
+        coded = frozen.encode(
+            problem.question,
+            problem.target,
+            placement=spec.placement,
+            end=spec.settings.end_token,
+        )
+        received = as_input(vectors.float(), spec) if len(vectors) else vectors
+        rows.append(Row(received.to(frozen.device), coded, contexts.of(coded.before)))
+    return rows
+
+
+@torch.no_grad()
+def _losses(frozen: Frozen, rows: Sequence[Row], plan: Plan) -> list[float]:
+    """Mean cross-entropy over each row's target tokens."""
+    found: dict[int, float] = {}
+    for group in batches(rows, plan.token_budget, plan.context_budget):
+        sums = read(frozen, [rows[i] for i in group]).losses.tolist()
+        found |= {i: ce / len(rows[i].encoded.target) for i, ce in zip(group, sums, strict=True)}
+    return [found[i] for i in range(len(rows))]
+
+
+def _texts(frozen: Frozen, rows: Sequence[Row], limit: int, plan: Plan) -> list[str]:
+    """Decode each row's answer; its reference is a guess that changes nothing."""
+    answers = greedy_answers(
+        frozen,
+        rows,
+        wishes=[Wish(limit, (row.encoded.target,), agreed=0) for row in rows],
+        token_budget=plan.token_budget,
+        context_budget=plan.context_budget,
+    )
+    return [answer.text for answer in answers]
+
+
+def _precision(frozen: Frozen) -> str:
+    return str(frozen.dtype).removeprefix("torch.")
+
+
+def longest_answer(frozen: Frozen, problems: Sequence[Problem]) -> int:
+    """Tokens that every answer may have: `EXTRA_TOKENS` more than the longest of all references.
+
+    The length of a problem's own reference would tell something of it.
+    """
+    end = RunSpec().settings.end_token
+    coded = [
+        frozen.encode(it.question, it.target, placement=RunSpec().placement, end=end)
+        for it in problems
+    ]
+    return max(len(it.target) for it in coded) + EXTRA_TOKENS
+
+
+def compared(
+    store: Store, *, task: str, model: str, protocol: str = "tuned", regime: str = "single"
+) -> list[Run]:
+    """Return the runs whose prompts are asked: each regulariser at weight 1, on equal terms.
+
+    Returns
+    -------
+    list of Run
+        With stored prompts and at the protocol's defaults; only those problems (or sets of ten)
+        and seeds that were trained with the most methods.
+    """
+    runs = load_runs(store)
+    told = {"task": task, "model": model, "protocol": protocol, "regime": regime}
+    for name, value in told.items():
+        runs = runs[runs[name] == value]
+    runs = longest(at_defaults(runs[runs.lambda_ts.isin([0.0, 1.0])], protocol=protocol))
+    found = [run for run in map(store.read, runs.id) if run.prompt_epochs]
+    runs = runs[runs.id.isin([run.id for run in found])]
+    many = runs.groupby(["content", "seed"]).method.transform("nunique")
+    chosen = set(runs.id[many == many.max()])
+    return [run for run in found if run.id in chosen]
+
+
+def remember(store: Store, found: pd.DataFrame) -> Path:
+    """Keep answers beside a store's runs, ``heldout/answers.parquet``; asked again, they change."""
+    path = store.root / ANSWERS
+    known = load_heldout(store)
+    both = pd.concat([known, found], ignore_index=True) if len(known) else found
+    both = both.drop_duplicates(ANSWER_KEY, keep="last")
+    with replacing(path) as work:
+        both.sort_values(["model", "task", "id", "row"]).to_parquet(work, index=False)
+    return path
+
+
+def ask(
+    store: Store,
+    *,
+    task: str,
+    model: str,
+    data: str | Path,
+    rows: range,
+    protocol: str = "tuned",
+    regime: str = "single",
+    decode: bool = True,
+    device: str = "auto",
+    precision: str = "float32",
+    tell: Callable[[int, int], None] = lambda done, all: None,
+) -> pd.DataFrame:
+    """Ask problems with the last prompt of each compared run and without any; keep the answers.
+
+    They are kept after every few problems, and what is known already is not asked again: it can
+    be interrupted.
+
+    Parameters
+    ----------
+    store
+        Where the runs are, and where the answers go (`remember`).
+    task, model, protocol, regime
+        Which runs (`compared`).
+    data, rows
+        Problems, as `tsp.problems.loading.load_problems` takes them, in tens. Each prompt is asked
+        those that it was not trained on.
+    decode
+        As for `evaluate`.
+    device, precision
+        As `tsp.training.models.load` and `tsp.training.precision.choose` take them. Unlike a check
+        of a run, which float32 decides, an answer is that of the model in this precision; the
+        default is not ``auto``, since no measurement of speed should decide what a prompt answers.
+    tell
+        Called with the number of problems that are done, and of all.
+
+    Returns
+    -------
+    DataFrame
+        The answers, `tsp.analysis.records.ANSWER_COLUMNS`, and the ``method`` of each prompt.
+
+    Raises
+    ------
+    InputError
+        If there are no runs to compare, or no problem is left.
+    """
+    runs = compared(store, task=task, model=model, protocol=protocol, regime=regime)
+    if not runs:
+        sweep = "baselines" if regime == "single" else "table3"
+        remedy = f"{store.root} has no prompts of it; `tsp sweep {sweep}` trains some"
+        raise InputError("task", task, remedy)
+    trained = {(run.id, it["sha256"]) for run in runs for it in run.record["problems"]}
+    ids, problems = [run.id for run in runs], _problems(task, data, rows)
+    problems = [problem for problem in problems if _lacking(problem, ids, trained)]
+    if not problems:
+        raise InputError("rows", f"{rows[0]} to {rows[-1]}", "all are trained on; give others")
+    frozen = load(model, device=device)
+    if choose(precision, frozen) == "bfloat16":
+        frozen = frozen.at(torch.bfloat16)
+    prompts: dict[str, tuple[RunSpec, torch.Tensor] | None] = {NO_PROMPT: None}
+    prompts |= {run.id: (run.spec, run.prompt(run.prompt_epochs[-1])) for run in runs}
+    limit = longest_answer(frozen, problems) if decode else 0
+
+    def known() -> pd.DataFrame:
+        rows = load_heldout(store)
+        rows = rows[(rows.model == frozen.name) & (rows.precision == _precision(frozen))]
+        rows = rows[(rows.longest == limit) if decode else rows.ce.notna()]
+        hashes = [problem.sha256 for problem in problems]
+        rows = rows[rows.id.isin(prompts) & rows.sha256.isin(hashes)]
+        rows = rows.drop_duplicates(["id", "sha256"])
+        return rows if decode else rows.assign(longest=0, score=np.nan, correct=pd.NA)
+
+    for done in range(0, len(problems), AT_ONCE):
+        tell(done, len(problems))
+        skip = trained.union(known()[["id", "sha256"]].itertuples(index=False, name=None))
+        few = problems[done : done + AT_ONCE]
+        few = [problem for problem in few if _lacking(problem, prompts, skip)]
+        if few:
+            remember(store, evaluate(frozen, prompts, few, limit=limit, decode=decode, skip=skip))
+    places = {name: place for place, name in enumerate(prompts)}  # the floor first
+    found = known().sort_values("id", key=lambda it: it.map(places), kind="stable")
+    methods = {run.id: run.spec.method for run in runs} | {NO_PROMPT: NO_PROMPT}
+    return found.assign(method=found.id.map(methods))
+
+
+def _problems(task: str, data: str | Path, rows: range) -> list[Problem]:
+    tens = (load_problems(task, data=data, regime="multi", problem=row) for row in rows[::10])
+    return [problem for ten in tens for problem in ten][: len(rows)]
+
+
+def _lacking(problem: Problem, names: Iterable[str], known: Collection[tuple[str, str]]) -> bool:
+    """Whether some prompt has yet to be asked a problem."""
+    return any((name, problem.sha256) not in known for name in names)
+
+
+def paired_losses(
+    rows: pd.DataFrame, runs: pd.DataFrame, *, method: str = "tsloss", base: str = "ce"
+) -> pd.DataFrame:
+    """Compare the reference's cross-entropy under two methods, problem by problem.
+
+    The unit is the set of problems that prompts were trained on. The estimand, for each set, is
+    the expected change in the mean cross-entropy (nats per target token) of the reference answer
+    of a problem outside the set, when its prompt is trained with ``method`` instead of ``base``.
+    Every problem counts the same, however long its answer. Runs of a pair share set, seed and
+    length, the longest there is; the pairs of a set are averaged problem by problem first.
+
+    Parameters
+    ----------
+    rows
+        As `tsp.analysis.records.load_heldout` gives them. Of several precisions float32 is taken.
+    runs
+        The runs to compare, as `tsp.analysis.records.load_runs` gives them.
+    method, base
+        Methods of `tsp.training.spec.METHODS`; ``base`` may be `tsp.analysis.records.NO_PROMPT`.
+
+    Returns
+    -------
+    DataFrame
+        One row a set: ``model``, ``task``, ``content``; ``problems`` that were asked under both;
+        the mean cross-entropy ``with_base`` and ``with_method``; ``change``, the second less the
+        first, and its 95 % bootstrap interval over problems, ``low`` to ``high`` (nan for fewer
+        than six); ``lower``, the share of problems whose cross-entropy is lower with ``method``.
+
+    Notes
+    -----
+    The interval speaks of other problems for the same prompts, not of other sets or seeds.
+    """
+    losses = rows[rows.ce.notna()].sort_values("precision", key=lambda it: it != "float32")
+    losses = losses.drop_duplicates(["id", "model", "task", "sha256"])
+    losses = losses[[*PROBLEM, "id", "ce"]]
+    told = losses.merge(runs[["id", "method", "content", "seed", "epochs"]], on="id")
+    treated, plain, on = told[told.method == method], told[told.method == base], RUN
+    if base == NO_PROMPT:
+        plain, on = losses[losses.id == NO_PROMPT], PROBLEM
+    both = treated.merge(plain[[*on, "ce"]], on=on, suffixes=("", "_base")).sort_values("epochs")
+    both = both.drop_duplicates([*PROBLEM, "content", "seed"], keep="last")
+    problems = both.groupby([*SET, "sha256"])[["ce_base", "ce"]].mean()
+    sets = [
+        dict(zip(SET, key, strict=True)) | _change(set_)
+        for key, set_ in problems.groupby(SET, sort=False)
+    ]
+    return pd.DataFrame(sets, columns=[*SET, *CHANGE])
+
+
+def _change(problems: pd.DataFrame) -> dict[str, float]:
+    """Return `CHANGE` of one set from the cross-entropies of its problems."""
+    change = (problems.ce - problems.ce_base).to_numpy()
+    means = [len(change), problems.ce_base.mean(), problems.ce.mean(), change.mean()]
+    values = [*means, *bootstrap_interval(change, np.mean), (change < 0).mean()]
+    return dict(zip(CHANGE, values, strict=True))
+
+
+def across_sets(changes: Mapping[str, Any]) -> pd.DataFrame:
+    """Summarise changes of several comparisons over sets, one number a set.
+
+    Returns
+    -------
+    DataFrame
+        As `tsp.analysis.verdicts.contrasts` gives it: the median over sets with its interval, and
+        the sign test. ``few`` where there are fewer than six sets: no test of so few can be below
+        0.05, so p is nan there, and the interval too.
+    """
+    table = contrasts(changes)
+    few = table.n < FEWEST
+    return table.assign(few=few, p=table.p.mask(few), p_holm=holm(table.p.mask(few)))

@@ -1,0 +1,242 @@
+"""The runs of a store as data frames: one row a run, a check, an epoch, a pair or a cell."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import fields
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+
+from tsp.analysis.units import ARM, UNIT
+from tsp.errors import Damaged
+from tsp.store import cache as remembered
+from tsp.store.archive import DamagedPack
+from tsp.store.runs import ANSWERS, Run, Store, one_under_the_other, summary, summary_columns
+from tsp.store.schema import SUMMARY_COLUMNS, read_table
+from tsp.training.protocols import LENGTH
+from tsp.training.spec import METHOD_FIELDS, REGIMES, RunSpec, later_fields
+
+TASK_NAMES = {
+    "gsm8k": "GSM8K",
+    "mmlu_cf": "MMLU-CF",
+    "longbench": "LongBench",
+    "math": "MATH",
+    "bbh": "BBH",
+    "hotpotqa": "HotpotQA",
+}
+ORIGINS = ("published", "own")
+PROTOCOL_ORDER = ("tuned", "paper", "released")
+ANSWER_COLUMNS = (
+    *("id", "model", "task", "source", "row", "sha256"),
+    *("longest", "precision", "score", "correct", "ce", "target_tokens"),
+)
+LOSS_TYPES = {"ce": float, "target_tokens": float}  # of columns that older files lack
+ANSWER_KEY = ["id", "model", "task", "sha256", "longest", "precision"]
+NO_PROMPT = "no prompt"
+"""In place of a run's id: the model was asked without a prompt."""
+ALIKE = [name for name in ARM if name not in METHOD_FIELDS]  # a run without TSLoss has no others
+CHECKED = ["epoch", *SUMMARY_COLUMNS]
+LOSSES, CORRECT = ["epoch", "ce", "total"], ["epoch", "correct"]
+SAME = [*UNIT, "seed", "protocol", *ALIKE]
+
+
+def load_runs(store: Store) -> pd.DataFrame:
+    """One row a sound run: the columns of `Store.frame` and what they leave out of the spec.
+
+    Returns
+    -------
+    DataFrame
+        Also ``content``, the first digits of the problems' hashes joined by ``+``, and
+        ``setting``: how the run differs from its protocol's defaults for its model, in words;
+        empty if it does not; ``published``: whether it comes with the book.
+    """
+    return _runs(store.sound()[0])
+
+
+class Records(NamedTuple):
+    """The tables that claims are decided by."""
+
+    runs: pd.DataFrame
+    topology: pd.DataFrame
+    losses: pd.DataFrame
+    accuracy: pd.DataFrame
+
+
+def load_evidence(store: Store) -> Records:
+    """Load `load_runs`, `load_topology`, ``ce`` and ``total`` by epoch, and `load_accuracy`.
+
+    The store is looked through once for all of them.
+    """
+    runs = store.sound()[0]
+    topology = _rows(store, runs, "topology", empty=CHECKED)
+    losses = _rows(store, runs, "epochs", columns=LOSSES)
+    return Records(_runs(runs), topology, losses, _accuracy(store, runs))
+
+
+def by_origin(runs: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, int | None]]:
+    """Split runs into ``published`` and ``own`` ones, each with the epochs to read of a run.
+
+    Published runs are read over their stated length, a user's own up to the shortest of each unit.
+    The first of the two that there is decides what a table or a claim says.
+    """
+    public = runs.published.astype(bool)
+    found: dict[str, tuple[pd.DataFrame, int | None]] = {}
+    if public.any():
+        found["published"] = (runs[public], LENGTH)
+    if not public.all() or runs.empty:
+        found["own"] = (runs[~public], None)
+    return found
+
+
+def remember(store: Store) -> None:
+    """Read what tables ask for, so that the first look at new runs takes no longer than the next.
+
+    If some runs are without topology, that of all is left to who asks for it. What cannot be read
+    is left as well: who needs it will be told.
+    """
+    with suppress(Damaged, OSError):
+        runs = Store(store.root).sound()[0]  # what it knew in memory may be forgotten meanwhile
+        wanted = [("checks", CORRECT), ("epochs", LOSSES), ("epochs", None)]
+        if not any(run.unanalysed for run in runs):
+            wanted.append(("topology", None))
+        for name, columns in wanted if runs else ():
+            _table(store, runs, name, columns)
+
+
+def deciding(runs: pd.DataFrame) -> tuple[pd.DataFrame, int | None]:
+    """Published runs where there are any, else a user's own, and the epochs to read of each."""
+    return next(iter(by_origin(runs).values()))
+
+
+def _runs(runs: Sequence[Run]) -> pd.DataFrame:
+    more = [it.name for it in fields(RunSpec) if it.name not in (*summary_columns(), "data")]
+    rows = [
+        later_fields(run.record["spec"]["protocol"])
+        | run.record["spec"]
+        | summary(run.record)
+        | {"content": "+".join(it["sha256"][:8] for it in run.record["problems"])}
+        | {"setting": _setting(run.record["spec"]), "published": run.published}
+        for run in runs
+    ]
+    columns = [*summary_columns(), *more, "content", "setting", "published"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def load_topology(store: Store) -> pd.DataFrame:
+    """One row a check of a run: ``id``, ``epoch``, columns of `tsp.topology.diagrams.summarize`."""
+    return _rows(store, store.sound()[0], "topology", empty=CHECKED)
+
+
+def load_losses(store: Store) -> pd.DataFrame:
+    """One row an epoch of a run: ``id``, ``epoch``, ``ce``, ``total`` and all of `Run.epochs`."""
+    return _rows(store, store.sound()[0], "epochs", empty=LOSSES)
+
+
+def load_accuracy(store: Store) -> pd.DataFrame:
+    """One row a check of a run: ``id``, ``epoch`` and ``accuracy``, the share of right answers."""
+    return _accuracy(store, store.sound()[0])
+
+
+def _accuracy(store: Store, runs: Sequence[Run]) -> pd.DataFrame:
+    checks = _rows(store, runs, "checks", columns=CORRECT)
+    shares = checks.groupby(["id", "epoch"]).correct.mean()
+    return shares.astype(float).rename("accuracy").reset_index()
+
+
+def load_answers(store: Store) -> pd.DataFrame:
+    """Return the decoded rows of `load_heldout`: those that say whether the answer is right."""
+    rows = load_heldout(store)
+    return rows[rows.correct.notna()].astype({"correct": bool}).reset_index(drop=True)
+
+
+def load_heldout(store: Store) -> pd.DataFrame:
+    """Return one row a prompt and held-out problem, as `tsp.analysis.heldout.evaluate` measured it.
+
+    Returns
+    -------
+    DataFrame
+        `ANSWER_COLUMNS`; no rows if nothing was asked. Missing are ``correct`` and ``score``
+        where nothing was decoded (``longest`` is 0 there), and ``ce`` and ``target_tokens`` in
+        files that were written before they were measured. A store's own rows replace published
+        ones.
+
+    Raises
+    ------
+    DamagedPack
+        If a file cannot be read or lacks a column.
+    """
+    files = [folder / ANSWERS for folder in store.folders()]
+    found = [_read_heldout(file) for file in files if file.is_file()]
+    if not found:
+        empty = pd.DataFrame({name: [] for name in ANSWER_COLUMNS})
+        return empty.astype({"correct": "boolean"} | LOSS_TYPES)
+    both = pd.concat(found, ignore_index=True)
+    return both.drop_duplicates(ANSWER_KEY, ignore_index=True)
+
+
+def _read_heldout(file: Path) -> pd.DataFrame:
+    try:
+        found = read_table(file).to_pandas()
+        if missing := sorted(set(ANSWER_COLUMNS).difference(found, LOSS_TYPES)):
+            raise ValueError(f"no column {', '.join(missing)}")
+        found = found.reindex(columns=list(ANSWER_COLUMNS))
+        found = found.astype({"correct": "boolean"} | LOSS_TYPES)
+        found[ANSWER_KEY].drop_duplicates()  # fails for what is no plain value
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        raise DamagedPack(f"{file.name} cannot be read ({error})") from error
+    return found
+
+
+def _rows(
+    store: Store,
+    runs: Sequence[Run],
+    name: str,
+    *,
+    columns: Sequence[str] | None = None,
+    empty: Sequence[str] = (),
+) -> pd.DataFrame:
+    """A table of every run, or some of its columns, one under the other, the run's id in front."""
+    if not runs:
+        return pd.DataFrame(columns=["id", *(columns or empty)])
+    table = _table(store, runs, name, columns)
+    coded = table["key"].combine_chunks()
+    ids = pa.array([it[:16] for it in coded.dictionary.to_pylist()], pa.string())
+    coded = pa.DictionaryArray.from_arrays(coded.indices, ids)
+    table = table.set_column(0, "id", coded.cast(pa.string()))
+    return table.to_pandas(self_destruct=True)  # column by column, or all would be held twice
+
+
+def _table(store: Store, runs: Sequence[Run], name: str, columns: Sequence[str] | None) -> pa.Table:
+    read = partial(one_under_the_other, runs, name=name, columns=columns)
+    kind = "-".join([name, *(columns or ())])
+    return remembered.rows(store.root, kind, [run.key for run in runs], read)
+
+
+def in_order(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Sort by columns; origins, protocols, regimes and tasks in the order of the book."""
+    names = [*ORIGINS, *PROTOCOL_ORDER, *REGIMES, *TASK_NAMES]
+    rank = {name: f"{number:02}" for number, name in enumerate(names)}
+    return rows.sort_values(columns, key=lambda it: it.replace(rank), ignore_index=True)
+
+
+def _setting(spec: Mapping[str, Any]) -> str:
+    default = _default(spec["model"], spec["protocol"])
+    if default.items() <= spec.items():  # as most are
+        return ""
+    told = {name: spec.get(name, usual) for name, usual in default.items()}
+    return ", ".join(f"{name} {it}" for name, it in told.items() if it != default[name])
+
+
+@cache
+def _default(model: str, protocol: str) -> dict[str, Any]:
+    usual = RunSpec(model=model, protocol=protocol)
+    return {name: getattr(usual, name) for name in ARM}
+
+
+def longest(runs: pd.DataFrame) -> pd.DataFrame:
+    """Of runs that differ in their length alone, which share their first epochs, the longest."""
+    kind = [*SAME, "method", "lambda_ts", *METHOD_FIELDS]
+    return runs.sort_values("epochs", kind="stable").drop_duplicates(kind, keep="last")

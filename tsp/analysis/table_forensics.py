@@ -1,0 +1,193 @@
+"""What the paper's printed numbers say about each other: small computations, none of them ours.
+
+Everything is computed from ``data/paper`` and the text; nothing is trained.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from tsp.analysis.stats import rho_from_u
+from tsp.errors import InputError
+from tsp.experiments.paper import PROTOCOLS, SEEDS, reported
+
+TRAJECTORY = 146  # snapshots that the p-values of Table 2 imply
+GEMMA_WIDTH = 2048  # d of Gemma-2B, the width of its embeddings
+
+
+def rho_p(rho: float, n: int) -> float:
+    """Two-sided p-value of a rank correlation over n pairs, by Student's t as SciPy has it.
+
+    Examples
+    --------
+    >>> f"{rho_p(-0.324, 146):.2e}"
+    '6.65e-05'
+    """
+    if not (n > 2 and abs(rho) < 1):
+        raise InputError("rho, n", (rho, n), "give a rho inside (-1, 1) and n of at least 3")
+    t = rho * np.sqrt((n - 2) / (1 - rho**2))
+    return float(2 * stats.t.sf(abs(t), n - 2))
+
+
+def u_p(u: float, sizes: tuple[int, int], *, ties: float = 1.0) -> float:
+    """Two-sided p-value of a Mann-Whitney U: normal, continuity corrected.
+
+    ``ties`` is 1 / sqrt(1 - sum(t³ - t) / (N³ - N)) over tied groups of t, 1 without ties: the
+    factor by which U's spread is smaller, and by which Spearman's rho is larger (`rho_from_u`).
+
+    Examples
+    --------
+    >>> f"{u_p(0.0, (73, 73)):.1e}"
+    '1.9e-25'
+    """
+    a, b = sizes
+    spread = np.sqrt(a * b * (a + b + 1) / 12) / ties
+    z = (abs(u - a * b / 2) - 0.5) / spread
+    return float(min(1.0, 2 * stats.norm.sf(z)))
+
+
+def ceiling(sizes: tuple[int, int]) -> float:
+    """Largest Spearman correlation with a quantity that takes two values, in groups of sizes.
+
+    Examples
+    --------
+    >>> round(ceiling((73, 73)), 3)
+    0.866
+    """
+    return rho_from_u(0.0, *sizes)
+
+
+def splits(u: float, p: float, n: int) -> list[tuple[int, int]]:
+    """Sizes of two groups of n in all, the smaller first, whose U has the printed p.
+
+    As ``p`` is rounded, so are those it is compared with: to two significant digits.
+    """
+    pairs = [(a, n - a) for a in range(1, n // 2 + 1)]
+    return [it for it in pairs if u <= it[0] * it[1] and _digits(u_p(u, it), 2) == _digits(p, 2)]
+
+
+def _digits(x: float, digits: int) -> str:
+    return f"{x:.{digits - 1}e}"
+
+
+def implied_n(rho: float, p: float, *, digits: int = 2, most: int = 2000) -> list[int]:
+    """Numbers of pairs at which the printed rho, before rounding to 0.001, gives the printed p."""
+    found = []
+    for n in range(3, most):
+        low, high = sorted(rho_p(rho + half, n) for half in (-0.0005, 0.0005))
+        unit = 10.0 ** (np.floor(np.log10(p)) - digits + 1)
+        if low <= p + unit / 2 and high >= p - unit / 2:
+            found.append(n)
+    return found
+
+
+def table2_again() -> pd.DataFrame:
+    """Table 2 with what its columns imply about each other, one row a feature that varies.
+
+    Returns
+    -------
+    DataFrame
+        ``feature``; ``rho``, ``rho_p``, ``u``, ``u_p`` as printed; ``n_low``, ``n_high``: the pairs
+        that rho and its p fit; ``rho_p_146``, ``u_p_73``: the p-values of 146 snapshots in two
+        halves without ties; ``rho_of_u``: the rho that U implies then; ``ties``: the printed rho
+        over that one, 1 if they agree to three digits; ``u_p_ties``: U's p-value with that factor.
+    """
+    half = (TRAJECTORY // 2, TRAJECTORY // 2)
+    rows = []
+    for row in reported("table2").dropna().to_dict("records"):
+        fits: list[float] = [*implied_n(row["rho"], row["rho_p"])] or [np.nan]
+        of_u = rho_from_u(row["u"], *half)
+        ties = 1.0 if round(of_u, 3) == row["rho"] else row["rho"] / of_u
+        rows.append(
+            row
+            | {"n_low": min(fits), "n_high": max(fits)}
+            | {"rho_p_146": rho_p(row["rho"], TRAJECTORY), "u_p_73": u_p(row["u"], half)}
+            | {"rho_of_u": of_u, "ties": ties, "u_p_ties": u_p(row["u"], half, ties=ties)}
+        )
+    return pd.DataFrame(rows)
+
+
+def savings() -> pd.DataFrame:
+    """Table 3 as ratios: iterations with TSLoss over those without, one row a cell."""
+    table = reported("table3").pivot(
+        index=["model", "regime", "task"], columns="method", values="iterations"
+    )
+    return table.assign(ratio=table.tsloss / table.ce).reset_index().rename_axis(columns=None)
+
+
+@dataclass(frozen=True)
+class Evenness:
+    """How many printed counts are even numbers, and what three averaged runs would give.
+
+    Attributes
+    ----------
+    counts, even
+        Printed iterations of Table 3, and how many of them are even.
+    chance
+        Probability that every mean of three independent even counts is an even number, if the
+        counts are spread over many values: one third for each cell.
+    """
+
+    counts: int
+    even: int
+    chance: float
+
+
+def evenness() -> Evenness:
+    """The counts of Table 3 and the statement that each averages three independent runs.
+
+    Three even numbers have an even mean when the sum of their halves is a multiple of three. So
+    means of three would mostly have a fraction: what is printed was rounded to even numbers, is a
+    median, or the three runs agreed exactly.
+    """
+    counts = reported("table3").iterations
+    return Evenness(len(counts), int((counts % 2 == 0).sum()), float(3.0 ** -len(counts)))
+
+
+def tables_3_and_4() -> pd.DataFrame:
+    """The cell of Table 3 that Table 4 repeats: Gemma-2B-IT, one GSM8K problem."""
+    cell = savings().query("model == 'gemma-2b-it' and regime == 'single' and task == 'gsm8k'")
+    fourth = reported("table4").set_index("lambda_ts").iterations
+    return pd.DataFrame(
+        {
+            "lambda_ts": [0.0, 1.0],
+            "table 3": [cell.ce.item(), cell.tsloss.item()],
+            "table 4": [fourth[0.0], fourth[1.0]],
+        }
+    )
+
+
+def effective_weight(lambda_ts: float) -> float:
+    """Weight that equation 8 and the objective of section 4.2 give together: its square.
+
+    Equation 8 has lambda_ts inside L_ts; section 4.2 multiplies L_ts by it again.
+
+    Examples
+    --------
+    >>> [effective_weight(weight) for weight in (0.1, 0.5, 1.0, 10.0)]
+    [0.010000000000000002, 0.25, 1.0, 100.0]
+    """
+    return lambda_ts**2
+
+
+def scaled_embeddings(width: int = GEMMA_WIDTH) -> dict[str, float]:
+    """What the paper's initial spread and learning rate were where embeddings are multiplied.
+
+    Until version 5.4 transformers multiplied a Gemma's input embeddings, given prompts among them,
+    by the square root of their width. AdamW moves a coordinate by about its learning rate a step,
+    so on the scale that the model sees both grow by that factor.
+
+    Returns
+    -------
+    dict
+        ``factor``, ``init_std`` and ``lr`` as the model saw them.
+    """
+    paper, factor = PROTOCOLS["paper"], float(np.sqrt(width))
+    return {"factor": factor, "init_std": paper.init_std * factor, "lr": paper.lr * factor}
+
+
+def smallest_p(seeds: int = SEEDS) -> float:
+    """Smallest two-sided p that a comparison of two methods over so many paired seeds can reach."""
+    return float(min(1.0, 2.0 ** (1 - seeds)))

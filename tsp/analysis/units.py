@@ -1,0 +1,203 @@
+"""One table of units: what every number about convergence is read from.
+
+A unit is one problem, or one set of ten, on one model under one protocol. Its runs are those of
+its seeds, under settings that are called arms: Standard, TSLoss at weight 1, another first prompt.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsp.training.protocols import LENGTH
+from tsp.training.spec import METHOD_FIELDS, RunSpec
+
+__all__ = [
+    "ARM",
+    "LENGTH",
+    "PAIR",
+    "STANDARD",
+    "STRATUM",
+    "UNIT",
+    "at_defaults",
+    "comparable",
+    "odd_seeds",
+    "units",
+    "wide",
+]
+
+STRATUM = ["model", "task", "regime"]
+UNIT = [*STRATUM, "content"]  # a problem is what it holds, wherever it was read and by what number
+ARM = (
+    "lr",
+    "n_tokens",
+    "init",
+    "placement",
+    "embed_scale",
+    "check_every",
+    "early_stop",
+    "max_new_tokens",
+    "wrong_answers",
+    "schedule",
+    "warmup_fraction",
+    "clip_norm",
+    "init_run",
+    "rounding",
+    *METHOD_FIELDS,
+)
+"""Fields of a run that change its outcome, beside its method and weight."""
+STANDARD: Mapping[str, Any] = {"method": "ce", "lambda_ts": 0.0}
+PAIR: Mapping[str, Mapping[str, Any]] = {
+    "ce": STANDARD,
+    "tsloss": {"method": "tsloss", "lambda_ts": 1.0},
+}
+COLUMNS = (
+    *UNIT,
+    *("arm", "problem", "seeds", "ids", "iterations", "sustained", "length", "solved_at_start"),
+)
+
+
+def units(
+    runs: pd.DataFrame,
+    arms: Mapping[str, Mapping[str, Any]] = PAIR,
+    *,
+    protocol: str = "tuned",
+    length: int | None = LENGTH,
+    accuracy: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Make the table of units: how many iterations each needs in each arm.
+
+    Parameters
+    ----------
+    runs
+        One row a run (`tsp.analysis.records.load_runs`).
+    arms
+        By name, the fields in which an arm differs from the protocol's defaults for the model.
+    protocol
+        Of the runs.
+    length
+        Epochs that are read: shorter runs are left out, longer ones are cut. None: each unit is
+        read up to its shortest run.
+    accuracy
+        One row a check, ``id epoch accuracy`` (`tsp.analysis.records.load_accuracy`); without it
+        ``sustained`` is nan.
+
+    Returns
+    -------
+    DataFrame
+        `COLUMNS`, one row a unit and arm; only units that have all the arms, in the same seeds.
+        ``iterations`` is the first check after the start at which every problem is answered
+        correctly, ``sustained`` the first from which that stays so up to ``length``; infinite where
+        it is not reached (right-censored at ``length``). Each is the median over ``seeds``, the
+        first odd number of those that all the arms have. ``ids``: the runs, in their order.
+        ``solved_at_start``: the untrained prompt of one of the runs is right already.
+
+    Notes
+    -----
+    Where two runs of an arm and seed share everything but what is recorded, one counts: that
+    which records as the protocol has it, then the shortest (None: the longest) one, then the
+    smaller id.
+    """
+    rows = [_of_arm(runs, arm, protocol).assign(arm=name) for name, arm in arms.items()]
+    found = pd.concat(rows) if rows else pd.DataFrame()
+    found = _one_of_each(found, length) if len(found) else found
+    if found.empty:
+        return pd.DataFrame(columns=list(COLUMNS))
+    together = found.groupby([*UNIT, "seed"]).arm.transform("nunique") == len(arms)
+    found = odd_seeds(found[together])
+    shortest = found.groupby(UNIT).epochs.transform("min")
+    found = found.assign(length=shortest if length is None else length)
+    found = found.join(_outcomes(found, accuracy), on="id")
+    found["at_start"] = found.solved_at_start.astype(bool)
+    found["at_start"] = found.groupby(UNIT).at_start.transform("any")
+    table = found.groupby([*UNIT, "arm"], sort=False).agg(
+        problem=("problem", "first"),
+        seeds=("seed", tuple),
+        ids=("id", tuple),
+        iterations=("first_right", "median"),
+        sustained=("right_to_the_end", "median"),
+        length=("length", "first"),
+        solved_at_start=("at_start", "first"),
+    )
+    return table.reset_index()[list(COLUMNS)]
+
+
+def wide(table: pd.DataFrame, value: str = "iterations") -> pd.DataFrame:
+    """Return one row a unit, a column an arm, and ``length``; units solved untrained left out."""
+    table = table[~table.solved_at_start.astype(bool)]
+    arms = table.set_index([*UNIT, "arm"])[value].unstack("arm").astype(float)
+    return arms.join(table.groupby(UNIT).length.first().astype(float))
+
+
+def at_defaults(runs: pd.DataFrame, *, protocol: str, but: Sequence[str] = ()) -> pd.DataFrame:
+    """Runs whose fields of `ARM`, but for some, are what their model has under a protocol.
+
+    Which run a prompt begins with goes with how it begins: ``init_run`` with ``init``.
+    """
+    but = [*but, "init_run"] if "init" in but else but
+    columns = [column for column in ARM if column in runs.columns and column not in but]
+    usual = pd.Series(True, index=runs.index)
+    for model, rows in runs.groupby("model"):
+        default = RunSpec(model=str(model), protocol=protocol)
+        for column in columns:
+            usual[rows.index] &= rows[column] == getattr(default, column)
+    return runs[usual]
+
+
+def comparable(runs: pd.DataFrame, *, protocol: str, length: int | None = LENGTH) -> pd.DataFrame:
+    """Runs under a protocol, all but method and weight at its defaults, one of each kind.
+
+    Tiny random models are left out: they know nothing, so they decide nothing. ``length`` as in
+    `units`.
+    """
+    if runs.empty:
+        return runs
+    runs = runs[(runs.protocol == protocol) & ~runs.model.str.startswith("tiny-")]
+    runs = at_defaults(runs, protocol=protocol)
+    weight = runs.lambda_ts.astype(str)
+    return _one_of_each(runs.assign(arm=runs.method + weight), length).drop(columns="arm")
+
+
+def _of_arm(runs: pd.DataFrame, arm: Mapping[str, Any], protocol: str) -> pd.DataFrame:
+    if runs.empty:
+        return runs
+    chosen = runs[runs.protocol == protocol]
+    for name, value in arm.items():
+        chosen = chosen[chosen[name] == value]
+    return at_defaults(chosen, protocol=protocol, but=list(arm))
+
+
+def _one_of_each(runs: pd.DataFrame, length: int | None) -> pd.DataFrame:
+    """One run of each unit, seed and arm, long enough; `units` states the rule."""
+    runs = runs if length is None else runs[runs.epochs >= length]
+    usual = RunSpec().snapshot_every
+    recorded = runs.snapshot_every != usual if "snapshot_every" in runs else False
+    order = runs.assign(other=recorded, size=runs.epochs if length else -runs.epochs)
+    order = order.sort_values(["other", "size", "id"], kind="stable")
+    kept = order.drop_duplicates([*UNIT, "seed", "arm"])
+    return runs.loc[runs.index.isin(kept.index)] if runs.index.is_unique else kept
+
+
+def odd_seeds(runs: pd.DataFrame) -> pd.DataFrame:
+    """Keep the first odd number of seeds of each unit and arm, in their order."""
+    runs = runs.sort_values("seed", kind="stable")
+    seeds = runs.groupby([*UNIT, "arm"]).seed
+    place, many = seeds.cumcount(), seeds.transform("size")
+    return runs[place < many - (many % 2 == 0)]
+
+
+def _outcomes(runs: pd.DataFrame, accuracy: pd.DataFrame | None) -> pd.DataFrame:
+    """By run: the first right check after the start, and that from which it stays so."""
+    runs = runs.drop_duplicates("id").set_index("id")
+    first = runs.solved_epoch.where(runs.solved_epoch <= runs.length).fillna(np.inf)
+    found = pd.DataFrame({"first_right": first.astype(float), "right_to_the_end": np.nan})
+    if accuracy is None or accuracy.empty:
+        return found
+    checks = accuracy[accuracy.id.isin(runs.index) & (accuracy.epoch > 0)]
+    checks = checks[checks.epoch <= checks.id.map(runs.length).astype(float)]
+    last_wrong = checks.epoch.where(checks.accuracy < 1, 0).groupby(checks.id).max()
+    later = checks[checks.epoch > checks.id.map(last_wrong)]
+    sustained = later.groupby("id").epoch.min().astype(float)
+    found["right_to_the_end"] = sustained.reindex(found.index).fillna(np.inf)
+    return found

@@ -1,0 +1,1 @@
+"""From notebooks to executed notebooks to the site."""

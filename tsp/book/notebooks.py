@@ -1,0 +1,313 @@
+"""Notebooks as text: their pairs, and their executed copies.
+
+The text form of a notebook, ``notebooks/NN_topic.py``, is the source. Its pair, the ``.ipynb``
+beside it, is derived (`sync_pairs`). Its executed copy lies in ``book/_executed`` and is made by
+papermill (`execute_notebook`), again only when something that it depends on has changed.
+"""
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+from tqdm import tqdm
+
+from tsp.errors import InputError
+from tsp.paths import PACKAGE, ROOT
+from tsp.store.runs import Store
+
+NOTEBOOKS = ROOT / "notebooks"
+EXECUTED = ROOT / "book" / "_executed"
+SOURCES = "[0-9][0-9]_*.py"
+WORKERS = 2
+"""Notebooks executed at a time: most of a notebook's time is its imports, on one core."""
+
+Parameters = Mapping[str, Any]
+
+
+class BookError(RuntimeError):
+    """A notebook or the site failed; the message names the place."""
+
+
+def execute_notebooks(
+    sources: Iterable[Path], *, parameters: Parameters, out: Path = EXECUTED, force: bool = False
+) -> list[Path]:
+    """Execute, two at a time, the notebooks that are out of date.
+
+    Parameters
+    ----------
+    sources
+        Text notebooks.
+    parameters
+        Values by name; each notebook gets those that it has.
+    out
+        Folder of the executed notebooks.
+    force
+        Execute also those that are up to date.
+
+    Returns
+    -------
+    list of Path
+        The executed copies that are new.
+
+    Raises
+    ------
+    BookError
+        One or more failed: one line for each.
+    """
+    jobs = {s: _only_known(s, parameters) for s in sources}
+    if not force:
+        jobs = {s: own for s, own in jobs.items() if not is_current(s, parameters=own, out=out)}
+    with ThreadPoolExecutor(WORKERS) as pool:
+        futures = [
+            pool.submit(execute_notebook, s, parameters=own, out=out) for s, own in jobs.items()
+        ]
+        waiting = as_completed(futures)
+        for _ in tqdm(waiting, "notebooks", total=len(jobs), disable=not jobs or None):
+            pass
+    failures = [str(e) for f in futures if isinstance(e := f.exception(), BookError)]
+    if failures:
+        raise BookError("\n".join(failures))
+    return [future.result() for future in futures]
+
+
+def execute_notebook(
+    path: Path, *, parameters: Parameters | None = None, out: Path = EXECUTED
+) -> Path:
+    """Execute one text notebook with papermill, in the repository's root.
+
+    Parameters
+    ----------
+    path
+        The notebook, ``NN_topic.py``.
+    parameters
+        Values by name, for names that the notebook's ``parameters`` cell has.
+    out
+        Folder that gets the executed copy, once the whole notebook has succeeded.
+
+    Returns
+    -------
+    Path
+        The executed copy. Its metadata keep a `fingerprint` of what it was made from.
+
+    Raises
+    ------
+    InputError
+        A parameter that the notebook does not have.
+    BookError
+        A cell failed: the message names notebook and cell. Nothing is written then.
+    """
+    own = dict(parameters or {})
+    notebook = read_notebook(path)
+    check_known(path.name, own, known=parameter_names(notebook))
+    print_of_inputs = fingerprint(path, parameters=own)  # before: a later change must be noticed
+    executed = _run_papermill(path, notebook, own)
+    _tidy(executed, print_of_inputs)
+    data = _offer_data(executed, f"data/{path.stem}")
+    shutil.rmtree(out / "data" / path.stem, ignore_errors=True)
+    for name, text in data.items():
+        _write_whole(text, out / name)
+    return _write_whole(nbformat.writes(executed) + "\n", executed_path(path, out=out))
+
+
+def executed_path(source: Path, *, out: Path = EXECUTED) -> Path:
+    """Where the executed copy of a text notebook lies."""
+    return out / f"{source.stem}.ipynb"
+
+
+def fingerprint(source: Path, *, parameters: Parameters) -> str:
+    """Hash what an executed notebook depends on.
+
+    Its source, this package, the paper's tables, the measurements of speed, its parameters, and,
+    if ``runs`` is one of them, every pack of that store and every run's record, which carries the
+    checksum of the run's files.
+
+    Parameters
+    ----------
+    source
+        Text notebook.
+    parameters
+        Values by name.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    told = [ROOT / "data" / "paper", ROOT / "data" / "measurements"]
+    if parameters.get("measurements"):
+        told.append(ROOT / str(parameters["measurements"]))
+    files = [source, *sorted(PACKAGE.rglob("*.py"))]
+    files += [file for folder in told for file in sorted(folder.glob("*"))]
+    if "runs" in parameters:
+        files += Store(ROOT / str(parameters["runs"])).files()
+    shown = json.dumps(dict(parameters), sort_keys=True, default=str)
+    return hashlib.sha256(shown.encode() + hash_files(files)).hexdigest()
+
+
+def is_current(source: Path, *, parameters: Parameters, out: Path = EXECUTED) -> bool:
+    """Tell whether the executed copy of a notebook was made from what is there now."""
+    copy = executed_path(source, out=out)
+    try:
+        kept = json.loads(copy.read_text("utf8"))["metadata"]["tsp"]["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return kept == fingerprint(source, parameters=parameters)
+
+
+def sync_pairs(folder: Path = NOTEBOOKS) -> list[Path]:
+    """Write the output-free ``.ipynb`` of each text notebook whose pair differs.
+
+    Returns
+    -------
+    list of Path
+        The pairs that were written.
+    """
+    stale = [pair for pair in check_pairs(folder) if pair.with_suffix(".py").exists()]
+    for pair in stale:
+        pair.write_text(pair_text(pair.with_suffix(".py")), "utf8")
+    return stale
+
+
+def check_pairs(folder: Path = NOTEBOOKS) -> list[Path]:
+    """List the ``.ipynb`` that are missing, differ from their text notebook, or have none."""
+    wanted = {s.with_suffix(".ipynb"): s for s in sorted(folder.glob(SOURCES))}
+    stale = [p for p, s in wanted.items() if not p.exists() or p.read_text("utf8") != pair_text(s)]
+    return stale + [p for p in sorted(folder.glob("*.ipynb")) if p not in wanted]
+
+
+def pair_text(source: Path) -> str:
+    """Derive the ``.ipynb`` of a text notebook: no outputs, the same bytes every time."""
+    return nbformat.writes(read_notebook(source), version=4) + "\n"
+
+
+def read_notebook(source: Path) -> NotebookNode:
+    """Read a text notebook; its cells get ids made from their text, so that they are stable."""
+    notebook = nbformat.v4.upgrade(jupytext.read(source))
+    seen: Counter[str] = Counter()
+    for cell in notebook.cells:
+        seen[cell.source] += 1
+        cell.id = hashlib.sha256(f"{seen[cell.source]}{cell.source}".encode()).hexdigest()[:8]
+    notebook.metadata = nbformat.from_dict(
+        {
+            "jupytext": {"formats": "ipynb,py:percent"},
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    return notebook
+
+
+def hash_files(files: Iterable[Path]) -> bytes:
+    """Hash names and contents."""
+    total = hashlib.sha256()
+    for file in files:
+        total.update(f"{file.parent.name}/{file.name}\0".encode())
+        total.update(hashlib.sha256(file.read_bytes()).digest())
+    return total.digest()
+
+
+def parameter_names(notebook: NotebookNode) -> list[str]:
+    """List the names set in the first cell tagged ``parameters``."""
+    tagged = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+    cell = next(tagged, None)
+    nodes = ast.walk(ast.parse(cell.source)) if cell else ()
+    return [n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+
+
+def _only_known(source: Path, parameters: Parameters) -> dict[str, Any]:
+    """Keep the parameters that a notebook has."""
+    names = parameter_names(read_notebook(source))
+    return {name: value for name, value in parameters.items() if name in names}
+
+
+def check_known(who: str, parameters: Parameters, *, known: list[str]) -> None:
+    """Reject parameters that a notebook does not have, which papermill would only remark."""
+    for name in parameters:
+        if name not in known:
+            have = ", ".join(known) or "no parameters"
+            raise InputError("parameter", name, f"{who} has {have}")
+
+
+def _run_papermill(path: Path, notebook: NotebookNode, parameters: Parameters) -> NotebookNode:
+    """Execute a notebook that is in memory, and return it; nothing is written."""
+    import papermill
+
+    os.environ["TQDM_DISABLE"] = "1"  # a progress bar is written to stderr, which -W rejects
+    try:
+        return papermill.execute_notebook(
+            notebook,
+            None,
+            parameters=dict(parameters),
+            kernel_name="python3",
+            progress_bar=False,
+            start_timeout=600,  # seconds, on a busy machine
+            extra_arguments=["--log-level=CRITICAL"],  # else kernels write that they use TCP
+            resources={"metadata": {"path": str(ROOT)}},  # not cwd=, which moves every thread
+        )
+    except papermill.PapermillExecutionError as error:
+        raise BookError(_failure(path, notebook, error)) from error
+    except Exception as error:  # the kernel died, could not start, …
+        raise BookError(f"{path.name}: {type(error).__name__}: {error}") from error
+
+
+def _failure(path: Path, notebook: NotebookNode, error: Any) -> str:
+    """Say in one line which cell of a notebook failed, and how."""
+    number = next((i for i, c in enumerate(notebook.cells, 1) if c.source == error.source), "?")
+    first = next((line for line in error.source.splitlines() if line.strip()), "")
+    what = f"{error.ename}: {error.evalue}".strip(": ").splitlines()[0]
+    return f"{path.name}, cell {number} ({first.strip()!r}): {what}"
+
+
+def _tidy(notebook: NotebookNode, print_of_inputs: str) -> None:
+    """Hide the parameter cells from the page; drop paths and times, keep the hash."""
+    for cell in notebook.cells:
+        for key in ("papermill", "execution"):  # when and how long, different every time
+            cell.metadata.pop(key, None)
+        tags = cell.metadata.get("tags", [])
+        if {"parameters", "injected-parameters"} & set(tags):
+            cell.metadata["tags"] = [*tags, "remove-cell"]
+        if "injected-parameters" in tags:
+            cell.id = "injected-parameters"  # papermill draws one
+    notebook.metadata.pop("papermill", None)
+    notebook.metadata["tsp"] = {"fingerprint": print_of_inputs}
+
+
+def _offer_data(notebook: NotebookNode, folder: str) -> dict[str, str]:
+    """Take the data of figures out of a notebook, and link them in the captions: text by name."""
+    files = {}
+    for cell in notebook.cells:
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        shown = [
+            output.data
+            for output in cell.get("outputs", [])
+            if "text/csv" in output.get("data", {})
+        ]
+        found = [data.pop("text/csv") for data in shown]
+        for number, text in enumerate(found, 1):
+            if "name" in figure:
+                name = f"{folder}/{figure['name']}{f'-{number}' if len(found) > 1 else ''}.csv"
+                files[name] = text
+                figure["caption"] += f" {{download}}`Data <{name}>`"
+    return files
+
+
+def _write_whole(text: str, target: Path) -> Path:
+    """Write a file so that it is there whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.stem}.{os.getpid()}.part")
+    try:
+        part.write_text(text, "utf8")
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return target

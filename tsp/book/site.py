@@ -1,0 +1,155 @@
+"""Executed notebooks ► site.
+
+Brings the executed notebooks up to date (`tsp.book.notebooks`) and hands them, with the pages under
+``book/``, to Jupyter Book.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tsp.book.links import broken_links
+from tsp.book.notebooks import (
+    EXECUTED,
+    NOTEBOOKS,
+    SOURCES,
+    BookError,
+    Parameters,
+    check_known,
+    check_pairs,
+    execute_notebook,
+    execute_notebooks,
+    executed_path,
+    hash_files,
+    parameter_names,
+    read_notebook,
+    sync_pairs,
+)
+from tsp.errors import InputError
+from tsp.paths import ROOT
+from tsp.store.runs import Store
+
+__all__ = ["BookError", "build", "check_pairs", "execute_notebook", "sync_pairs"]
+
+
+def build(
+    *,
+    runs: Path,
+    out: Path = ROOT / "_build",
+    notebooks: Iterable[str] | None = None,
+    parameters: Parameters | None = None,
+    force: bool = False,
+) -> Path:
+    """Execute the notebooks that are out of date against a run store, and make the site.
+
+    Parameters
+    ----------
+    runs
+        Folder of the run store that the notebooks read.
+    out
+        Where the site goes, in its folder ``html``; must be called ``_build``.
+    notebooks
+        Names (``"01_persistent_homology"``, or ``"01"``) to bring up to date; ``None`` is all.
+        The others are left as they are, unless they have never been executed.
+    parameters
+        Values by name, besides ``runs``; each notebook gets those that it has.
+    force
+        Execute also those that are up to date.
+
+    Returns
+    -------
+    Path
+        The site's first page.
+
+    Raises
+    ------
+    InputError
+        No checkout, no such notebook or parameter, an empty store, or a wrong ``out``.
+    BookError
+        A notebook failed, or the site has a warning or a link that leads nowhere.
+    """
+    if not NOTEBOOKS.is_dir():
+        raise InputError("book", NOTEBOOKS, "run this in a clone of the repository")
+    if out.name != "_build":
+        raise InputError("out", out, "give a folder called _build")
+    if not Store(runs).ids():
+        raise InputError("runs", runs, "give a folder with runs in it; `tsp sweep` makes one")
+    sources = sorted(NOTEBOOKS.glob(SOURCES))
+    chosen = set(sources) if notebooks is None else {_named(name) for name in notebooks}
+    todo = [s for s in sources if s in chosen or not executed_path(s).exists()]
+    given = {"runs": _from_root(runs), **(parameters or {})}
+    names = {name for s in sources for name in parameter_names(read_notebook(s))}
+    check_known("a notebook", parameters or {}, known=sorted(names))
+    _forget_all_but(sources)
+    execute_notebooks(todo, parameters=given, force=force)
+    execute_notebooks(todo, parameters=given)  # if one trained a run, the others have to see it
+    return _build_site(out)
+
+
+def _named(name: str) -> Path:
+    """Find a text notebook by its name or its number."""
+    found = [s for s in sorted(NOTEBOOKS.glob(SOURCES)) if name in (s.stem, s.stem[:2])]
+    if not found:
+        known = ", ".join(s.stem for s in sorted(NOTEBOOKS.glob(SOURCES)))
+        raise InputError("notebook", name, f"give one of {known}")
+    return found[0]
+
+
+def _from_root(folder: Path) -> str:
+    """Give a path as a notebook, which runs in the repository's root, would write it."""
+    folder = folder.resolve()
+    return str(folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder)
+
+
+def _forget_all_but(sources: list[Path]) -> None:
+    """Remove the executed copies of notebooks that are gone, and their figures' data."""
+    for copy in EXECUTED.glob("*.ipynb"):
+        if copy not in {executed_path(s) for s in sources}:
+            copy.unlink()
+            shutil.rmtree(EXECUTED / "data" / copy.stem, ignore_errors=True)
+
+
+def _build_site(out: Path) -> Path:
+    """Call Jupyter Book with warnings as errors; the site's first page."""
+    stamp = out / ".site"
+    assets = hash_files(_assets()).hex()
+    if not stamp.exists() or stamp.read_text() != assets:
+        _forget_site(out)
+    stamp.unlink(missing_ok=True)  # a failed build starts afresh, or its warnings would be gone
+    finished = subprocess.run(_site_command(out), capture_output=True, text=True, cwd=ROOT)
+    if finished.returncode:
+        raise BookError(_site_warnings(finished.stdout + finished.stderr))
+    if broken := broken_links(out / "html"):
+        raise BookError("\n".join(["links of the site that lead nowhere:", *broken]))
+    stamp.write_text(assets)
+    return out / "html" / "index.html"
+
+
+def _assets() -> Iterator[Path]:
+    """List the files that Sphinx does not watch."""
+    yield from (ROOT / "_config.yml", ROOT / "_toc.yml")
+    for folder in ("_static", "_ext"):
+        files = (ROOT / "book" / folder).rglob("*")
+        yield from sorted(f for f in files if f.is_file() and "__pycache__" not in f.parts)
+
+
+def _forget_site(out: Path) -> None:
+    """Remove a site and what Sphinx remembers of it."""
+    for folder in ("html", ".doctrees"):
+        shutil.rmtree(out / folder, ignore_errors=True)
+
+
+def _site_command(out: Path) -> list[str]:
+    """Spell the command `jupyter-book build` of this very interpreter."""
+    call = "from jupyter_book.cli.main import main; main()"
+    options = ["-W", "--keep-going", "-n", "-q", "--path-output", str(out.resolve().parent)]
+    return [sys.executable, "-c", call, "build", str(ROOT), *options]
+
+
+def _site_warnings(log: str) -> str:
+    """Pick the warnings out of Jupyter Book's log; the end of the log if there are none."""
+    lines = log.splitlines()
+    found = [line for line in lines if "WARNING" in line or "ERROR" in line]
+    return "\n".join(["the site has warnings:", *(found or lines[-20:])])

@@ -1,0 +1,1 @@
+"""Which runs a table needs, and sweeps that train them, here or on a Ray cluster."""

@@ -1,0 +1,140 @@
+"""Live curves for TensorBoard: each run's losses, TSLoss's terms, gradients, rate and answers."""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tsp.errors import InputError
+from tsp.experiments.sweep import Events, Job
+from tsp.training.trainer import Progress
+
+NOT_CURVES = ("epoch", "step")
+
+
+class Curve(NamedTuple):
+    """A run's event file, and what it has."""
+
+    id: str
+    writer: Any
+    known: set[tuple[str, int]]
+
+
+class _Curves:
+    """Event files of the banks that train, a folder a run."""
+
+    def __init__(self, folder: Path, writer: Any) -> None:
+        self.folder, self.writer = folder, writer
+        self.jobs: dict[int, Sequence[Job]] = {}  # by the bank's number
+        self.open: dict[int, list[Curve]] = {}
+
+    def begin(self, jobs: Sequence[Job], number: int) -> None:
+        """Expect a bank."""
+        self.close(number)  # of a worker that was lost
+        self.jobs[number] = jobs
+
+    def progress(self, now: Progress) -> None:
+        """Add the last epoch of each run, and the answers that have been checked since."""
+        if now.bank not in self.open:  # only now it is known on which epoch the bank goes on
+            self.open[now.bank] = [self._curve(job, now.epoch) for job in self.jobs[now.bank]]
+        own = self.open[now.bank]
+        for (_, writer, known), row, correct in zip(own, now.rows, now.correct, strict=True):
+            epoch = int(row.get("epoch", 0))
+            values = {(name, epoch): it for name, it in row.items() if name not in NOT_CURVES}
+            values |= {("correct", checked): share for checked, share in correct.items()}
+            for (name, at), value in values.items():
+                if (name, at) not in known:
+                    writer.add_scalar(name, value, at)
+            known.update(values)
+            writer.flush()
+
+    def _curve(self, job: Job, first: int) -> Curve:
+        """A run's folder, in which its epochs before ``first`` stay as they are, each once."""
+        folder = self.folder / _name(job)
+        known = {(name, at) for name, at in _written(folder) if at < first}
+        writer = self.writer(str(folder), purge_step=first)  # TensorBoard forgets what is later
+        if not known:
+            told = "\n".join(f"    {k}: {v}" for k, v in job.spec.to_dict().items())
+            writer.add_text("spec", told)
+        return Curve(job.id, writer, known)
+
+    def stored(self, jobs: Sequence[Job]) -> None:
+        """Close the event files of the bank that is stored."""
+        for number in [k for k, own in self.open.items() if own[0].id == jobs[0].id]:
+            self.close(number)
+
+    def close(self, number: int) -> None:
+        """Close the event files of a bank, if they are open."""
+        for _, writer, _ in self.open.pop(number, ()):
+            writer.close()
+
+
+def _written(folder: Path) -> set[tuple[str, int]]:
+    """Names and epochs of the scalars that earlier sweeps have left in a run's folder."""
+    if not folder.is_dir():
+        return set()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of each purge, as wanted
+    found = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    found.Reload()
+    return {(name, it.step) for name in found.Tags()["scalars"] for it in found.Scalars(name)}
+
+
+def _name(job: Job) -> str:
+    """Folder of a run, which TensorBoard shows as its name."""
+    return f"{re.sub(r'[^A-Za-z0-9.=]+', '-', job.spec.label)}-{job.id}"
+
+
+def with_curves(folder: Path, events: Events | None = None) -> Events:
+    """Events that also write TensorBoard's files, while runs train.
+
+    Parameters
+    ----------
+    folder
+        Log directory, as ``tensorboard --logdir`` takes it; runs get folders in it. Scalars, by
+        epoch: those of `tsp.store.runs.Run.epochs`, and ``correct``, the share of right answers.
+    events
+        Whom else to tell.
+
+    Returns
+    -------
+    Events
+        For `tsp.experiments.sweep.ensure`.
+
+    Raises
+    ------
+    InputError
+        If the package tensorboard is missing, or ``folder`` is a file.
+
+    Notes
+    -----
+    A run that stops early may train on until its answers are decided; the curves show that, the
+    stored run does not. A sweep that goes on adds to the curves it finds, each epoch once. Workers
+    of a cluster report twice a second at most: epochs between are left out of the curves, not of
+    the stored runs.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        remedy = "the package tensorboard is missing: pip install 'tsp[tensorboard]'"
+        raise InputError("tensorboard", str(folder), remedy) from error
+    if folder.exists() and not folder.is_dir():
+        raise InputError("tensorboard", str(folder), "is a file; name a folder")
+    told, curves = events or Events(), _Curves(folder, SummaryWriter)
+
+    def begin(jobs: Sequence[Job], number: int, banks: int, peak: int) -> None:
+        curves.begin(jobs, number)
+        told.begin(jobs, number, banks, peak)
+
+    def progress(now: Progress) -> None:
+        curves.progress(now)
+        told.progress(now)
+
+    def stored(jobs: Sequence[Job]) -> None:
+        curves.stored(jobs)
+        told.stored(jobs)
+
+    return replace(told, begin=begin, progress=progress, stored=stored)

@@ -1,0 +1,181 @@
+"""The stored run that a notebook wants, or a new one."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import product
+
+from tsp.experiments.sweep import Events, Job, ensure, jobs_of
+from tsp.problems.loading import TASKS
+from tsp.store.runs import Run, Store
+from tsp.training import models
+from tsp.training.precision import check_known
+from tsp.training.spec import RunSpec
+
+
+def find_or_train(
+    store: Store,
+    spec: RunSpec,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    events: Events | None = None,
+) -> Run:
+    """Longest stored run of a spec, whatever its number of epochs, or a new one of as many as told.
+
+    Parameters
+    ----------
+    store
+        Where to look, and where a new run goes.
+    spec
+        What is wanted; a stored run fits if all but ``epochs`` and the problem's place agree.
+    device
+        As `tsp.training.models.load` takes it.
+    precision
+        As `tsp.training.precision.choose` takes it; with ``auto`` a stored run of any precision
+        fits.
+    events
+        Whom to tell of the training.
+
+    Raises
+    ------
+    InputError
+        If the very run is stored in another precision than the one asked for.
+    """
+    (job,) = jobs_of([spec])
+    check_known(precision)
+    fitting = [run for run in store.sound()[0] if _fits(run, job)]
+    alike = [run for run in fitting if precision in ("auto", run.precision)]
+    if alike:
+        return max(alike, key=lambda run: run.spec.epochs)
+    (run_id,) = ensure([spec], store, device=device, precision=precision, events=events)
+    return store.read(run_id)
+
+
+def find_together(
+    store: Store, specs: Sequence[RunSpec], *, data: str = "", prompts: bool = True
+) -> list[Run]:
+    """Runs of several specs on the same problems: the longest of the store, or new ones.
+
+    Parameters
+    ----------
+    store
+        Where to look, and where new runs go.
+    specs
+        What is wanted, but for the problems' source; a stored run fits as in `find_or_train`.
+    data
+        The source, as `RunSpec` takes it. Empty: stored runs from any source will do that have
+        the specs' ``problem``, and the shipped problems where there are none.
+    prompts
+        Whether a stored run from any source must have kept its prompts.
+    """
+    whole = [] if data else _by_problems(store, specs, prompts=prompts)
+    if whole:
+        most = max(whole, key=lambda mine: sum(run.spec.epochs for run in mine.values()))
+        return [most[spec] for spec in specs]
+    return [find_or_train(store, spec.but(data=data or "shipped")) for spec in specs]
+
+
+def find_example(
+    store: Store, specs: Sequence[RunSpec], *, task: str = "", problem: int = 0, data: str = ""
+) -> list[Run]:
+    """Return the runs that the chapters show, one for each spec: by default their one example.
+
+    Parameters
+    ----------
+    store
+        Where to look, and where new runs go.
+    specs
+        What is wanted, but for the problem: single problems.
+    task, problem, data
+        Another example: runs on this problem, from this source, as `find_together` finds them.
+
+    Notes
+    -----
+    The example is a problem that training solved. Of the stored runs that kept their prompts at the
+    start, in between and at the end, those count that are wrong at the start and right at the last
+    check. A problem must have two such runs, Standard and TSLoss at weight 1, because some chapters
+    compare them. Published problems come before a user's own, those whose answer stays
+    right from the first right check before others, then the lowest number, then data sets in the
+    order of `tsp.problems.loading.TASKS`. Of several runs that differ in what they kept, the one
+    with the most prompts is shown. Without an example it is problem 0 of GSM8K, solved or not.
+    """
+    if not (task or problem or data) and (example := _example(store, specs)):
+        return [example[spec] for spec in specs]
+    wanted = [spec.but(task=task or "gsm8k", problem=problem) for spec in specs]
+    return find_together(store, wanted, data=data)
+
+
+def right_from(run: Run) -> int | None:
+    """First check from which all answers of a run stay right to its end; None if there is none."""
+    right = run.checks.groupby("epoch").correct.all()
+    last_wrong = max(right.index[~right], default=-1)
+    return min((int(epoch) for epoch in right.index if epoch > last_wrong), default=None)
+
+
+def outcome_in_words(run: Run) -> str:
+    """Say when the answers of a run are right, as a predicate: "is right first at epoch 24, …"."""
+    first, stays = run.record["outcome"]["solved_epoch"], right_from(run)
+    if first is None:
+        return "is not right at any check"
+    told = f"is right first at epoch {first}"
+    if stays is None:
+        return f"{told} and wrong again at the end"
+    return told + (", and stays right" if stays <= first else f", and stays right from {stays} on")
+
+
+def _example(store: Store, specs: Sequence[RunSpec]) -> dict[RunSpec, Run]:
+    """Runs of the specs on the problem that `find_example` says; empty if there is none."""
+    pair = ({"method": "ce", "lambda_ts": 0.0}, {"method": "tsloss", "lambda_ts": 1.0})
+    needed = {*specs, *(spec.but(**method) for spec in specs for method in pair)}
+    found: dict[tuple[str, ...], dict[RunSpec, Run]] = defaultdict(dict)
+    for run, spec in product(store.sound()[0], needed):
+        place = {"task": run.spec.task, "problem": run.spec.problem}
+        if _alike(run, spec.but(**place)) and len(run.prompt_epochs) > 2 and _learns(run):
+            mine = found[tuple(it["sha256"] for it in run.record["problems"])]
+            mine[spec] = max(mine.get(spec, run), run, key=lambda it: len(it.prompt_epochs))
+    whole = [mine for mine in found.values() if mine.keys() == needed]
+    return min(whole, key=_rank, default={})
+
+
+def _learns(run: Run) -> bool:
+    return not run.record["outcome"]["solved_at_start"] and right_from(run) is not None
+
+
+def _rank(example: dict[RunSpec, Run]) -> tuple[bool, bool, int, int]:
+    """What `find_example` prefers, best first."""
+    runs = example.values()
+    loses = any(right_from(run) != run.record["outcome"]["solved_epoch"] for run in runs)
+    spec = next(iter(runs)).spec
+    own = not all(run.published for run in runs)
+    return own, loses, spec.problem, TASKS.index(spec.task)
+
+
+def _by_problems(
+    store: Store, specs: Sequence[RunSpec], *, prompts: bool
+) -> list[dict[RunSpec, Run]]:
+    """For all problems on which every spec has a stored run: the longest run of each."""
+    found: dict[tuple[str, ...], dict[RunSpec, Run]] = defaultdict(dict)
+    runs = [run for run in store.sound()[0] if run.prompt_epochs or not prompts]
+    for run, spec in product(runs, specs):
+        if run.spec.problem == spec.problem and _alike(run, spec):
+            mine = found[tuple(it["sha256"] for it in run.record["problems"])]
+            if spec not in mine or _fullness(run, spec) > _fullness(mine[spec], spec):
+                mine[spec] = run
+    return [mine for mine in found.values() if mine.keys() == set(specs)]
+
+
+def _fullness(run: Run, spec: RunSpec) -> tuple[int, bool]:
+    """Order of preference: longer runs, then those that keep what the spec says, as units do."""
+    return run.spec.epochs, run.spec.snapshot_every == spec.snapshot_every
+
+
+def _alike(run: Run, spec: RunSpec) -> bool:
+    """Whether two trainings agree in all but the problems and the number of epochs."""
+    place = {"data": spec.data, "problem": spec.problem, "snapshot_every": spec.snapshot_every}
+    return run.spec.but(**place, epochs=spec.epochs) == spec
+
+
+def _fits(run: Run, job: Job) -> bool:
+    spec = job.spec
+    same = run.spec.id(job.problems, model=models.fingerprint(spec.model)) == run.id
+    return _alike(run, spec) and same

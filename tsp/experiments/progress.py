@@ -1,0 +1,74 @@
+"""Progress bars for the terminal: what is being trained, epoch, loss, correct so far, time left."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from tsp.experiments.sweep import Events, Job
+from tsp.training.trainer import Progress
+
+
+class _Bars:
+    """One bar a bank, whose unit is the epoch; on a cluster several are open at once."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, Any] = {}
+        self.numbers: dict[str, int] = {}
+        self.epochs: dict[int, int] = {}  # a bar that is switched off does not count
+
+    def begin(self, jobs: Sequence[Job], number: int, banks: int, peak: int) -> None:
+        """Open the bar of a bank, and say how many bytes it may take."""
+        spec = jobs[0].spec
+        first = f"bank {number}/{banks}: {len(jobs)} prompts on {spec.model}, {spec.protocol}"
+        memory = f"at most about {peak / 2**20:.0f} MiB"
+        lines = [f"{first} protocol, lr {spec.lr:g}, {memory}"]
+        lines += [f"  {job.id}  {job.spec.label}" for job in jobs]
+        self.say("\n".join(lines))
+        bar = tqdm(total=max(job.spec.epochs for job in jobs), unit="epoch", ncols=96)
+        bar.set_description(f"{number}: {spec.task} {spec.regime}")
+        self.close(number)  # of a worker that was lost
+        self.open[number] = bar
+        self.numbers |= {job.id: number for job in jobs}
+
+    def progress(self, now: Progress) -> None:
+        """Move the bar to the epoch that ended."""
+        bar, before = self.open[now.bank], self.epochs.get(now.bank, 0)
+        if before == 0 and now.epoch > 1:
+            self.say(f"bank {now.bank} goes on after epoch {now.epoch}")
+            bar.initial = now.epoch  # so that the rate is of what is trained here
+        self.epochs[now.bank] = now.epoch
+        bar.update(now.epoch - before)
+        bar.set_postfix_str(f"loss {now.loss:.3f}, correct {now.solved}/{now.runs}")
+
+    def stored(self, jobs: Sequence[Job]) -> None:
+        """Close the bar: the bank's runs are in the store."""
+        self.close(self.numbers[jobs[0].id])
+
+    def close(self, number: int) -> None:
+        """Close a bank's bar, if one is open."""
+        self.epochs.pop(number, None)
+        if number in self.open:
+            self.open.pop(number).close()
+
+    def say(self, text: str) -> None:
+        """Say a line without spoiling the bars."""
+        tqdm.write(text, file=sys.stderr)
+
+    def left_out(self, job: Job, why: str) -> None:
+        """Say which run is not trained, and why."""
+        tqdm.write(f"  left out: {job.spec.label}: {why}", file=sys.stderr)
+
+
+def say_set_aside(why: str, place: Path) -> None:
+    """Say which run was damaged and where it is now."""
+    tqdm.write(f"{why}; kept as {place} and trained again", file=sys.stderr)
+
+
+def bars() -> Events:
+    """Events that draw progress bars on standard error."""
+    drawn = _Bars()
+    told = (drawn.begin, drawn.progress, drawn.stored, drawn.left_out)
+    return Events(*told, say_set_aside, drawn.say)

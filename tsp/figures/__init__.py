@@ -1,0 +1,1 @@
+"""The style of all figures, the paper's figures, interactive figures."""

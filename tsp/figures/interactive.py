@@ -1,0 +1,134 @@
+"""Figures that a reader can move: what the scripts in ``book/_static/live`` are given."""
+
+import base64
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.spatial.distance import pdist
+
+from tsp.figures.figure_data import plotted
+from tsp.store.runs import Run, Store
+from tsp.topology.diagrams import Diagrams, persistence
+
+DIGITS = 4  # of a number that a page gets: less than a pixel
+SNAPSHOTS = 26  # of a run: a page's slider needs no more
+
+
+@dataclass(frozen=True)
+class Live:
+    """A figure that the book's scripts bring to life; elsewhere and on paper it is a picture.
+
+    Parameters
+    ----------
+    kind
+        Which script draws it: ``"rips"``, ``"prompt"`` or ``"hand"``.
+    data
+        What that script is given, as JSON.
+    still, alt
+        The picture, and what it shows in words.
+    table
+        What the reader may download, if that is more than what is `plotted` in the picture.
+    """
+
+    kind: str
+    data: Any
+    still: Figure
+    alt: str
+    table: pd.DataFrame | None = None
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        file = io.BytesIO()
+        self.still.savefig(file, format="png", dpi=150)
+        picture = base64.b64encode(file.getvalue()).decode()
+        # "<" could end the script element early, whatever the data contain.
+        told = json.dumps(self.data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+        shown = (
+            f'<div class="live" data-live="{html.escape(self.kind)}"><img class="live-still" '
+            f'src="data:image/png;base64,{picture}" alt="{html.escape(self.alt)}">'
+            f'<script type="application/json">{told}</script></div>'
+        )
+        table = plotted(self.still) if self.table is None else self.table
+        return {"text/html": shown, "text/csv": table.to_csv(index=False)}
+
+
+def closest_watched(store: Store, run: Run) -> Run:
+    """Of the stored runs that repeat a run's training, that with the most prompts."""
+    same = [it for it in store.sound()[0] if _training(it) == _training(run)]
+    return max([run, *same], key=lambda it: len(it.prompt_epochs))
+
+
+def _training(run: Run) -> tuple[Any, ...]:
+    """What two runs have in common that differ in nothing but what they keep."""
+    problems = tuple(it["sha256"] for it in run.record["problems"])
+    return run.spec.but(snapshot_every=1), problems
+
+
+def evolution(runs: Mapping[str, Run]) -> dict[str, Any]:
+    """Data of a figure ``"prompt"``: runs by name, snapshot by snapshot, all projected alike.
+
+    Parameters
+    ----------
+    runs
+        With stored prompts. Shown are the epochs that all of them keep, at most 26 of these.
+
+    Returns
+    -------
+    dict
+        ``methods``: for each run a list of snapshots with ``epoch``, ``points`` (n, 2) on the two
+        principal axes of the last snapshots together, scaled to 0..1, ``distances`` in d dimensions
+        of the pairs i < j row by row, ``h0`` the finite deaths and ``h1`` the (birth, death) pairs.
+        ``longest``: end of the bars' axis; ``digits``: of a scale.
+    """
+    kept = sorted(set.intersection(*(set(run.prompt_epochs) for run in runs.values())))
+    shown = np.unique(np.linspace(0, len(kept) - 1, min(SNAPSHOTS, len(kept))).round().astype(int))
+    prompts = {
+        name: {kept[k]: run.prompt(kept[k]).double().numpy() for k in shown}
+        for name, run in runs.items()
+    }
+    last = np.vstack([list(found.values())[-1] for found in prompts.values()])
+    axes = np.linalg.svd(last - last.mean(0), full_matrices=False)[2][:2]
+    reach = 2.2 * np.abs((last - last.mean(0)) @ axes.T).max()
+    methods = {
+        name: [
+            {"epoch": epoch, "points": _short(0.5 + (prompt - last.mean(0)) @ axes.T / reach)}
+            | _bars(prompt)
+            for epoch, prompt in found.items()
+        ]
+        for name, found in prompts.items()
+    }
+    longest = max(death for found in methods.values() for it in found for death in it["h0"])
+    return {"methods": methods, "longest": round(1.2 * longest, DIGITS), "digits": 2}
+
+
+def bars_of(seen: Mapping[str, Any]) -> pd.DataFrame:
+    """The bars of an `evolution`, one a row: ``run epoch dimension birth death``."""
+    rows = [
+        (name, it["epoch"], dimension, birth, death)
+        for name, snapshots in seen["methods"].items()
+        for it in snapshots
+        for dimension, bars in ((0, [(0.0, death) for death in it["h0"]]), (1, it["h1"]))
+        for birth, death in bars
+    ]
+    return pd.DataFrame(rows, columns=["run", "epoch", "dimension", "birth", "death"])
+
+
+def _bars(prompt: np.ndarray) -> dict[str, Any]:
+    (bars,) = cast(list[Diagrams], persistence(prompt[None]))
+    deaths = bars[0][:, 1]
+    return {
+        "distances": _short(pdist(prompt)),
+        "h0": _short(np.sort(deaths[np.isfinite(deaths)])),
+        "h1": _short(bars[1][np.argsort(bars[1][:, 0] - bars[1][:, 1])]),
+    }
+
+
+def _short(values: Sequence[Any] | np.ndarray) -> list[Any]:
+    rounded: list[Any] = np.round(np.asarray(values, dtype=float), DIGITS).tolist()
+    return rounded

@@ -1,0 +1,185 @@
+"""The colours and letters of all figures, and pictures of complexes, barcodes and diagrams."""
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import seaborn as sns
+from IPython.core.getipython import get_ipython
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PatchCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Polygon
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+from scipy.spatial.distance import pdist, squareform
+
+from tsp.errors import InputError
+from tsp.figures.figure_data import plotted
+from tsp.topology.diagrams import Diagrams
+
+WIDTH = 7.2  # inches: the text width of a book page
+POINT_COLOR = "#DE8F05"
+DIMENSION_COLORS = {0: "#0173B2", 1: "#D55E00"}
+DIMENSION_NAMES = {0: "$H_0$", 1: "$H_1$"}
+METHOD_COLORS = {
+    "ce": "#4D4D4D",
+    "tsloss": "#029E73",
+    "l2": "#DE8F05",
+    "pairwise": "#CC78BC",
+    "persistence": "#56B4E9",
+    "sham": "#CA9161",
+}
+
+
+def style() -> None:
+    """Set seaborn's theme for everything drawn afterwards: white ground, letters of 10 points.
+
+    Colours are those of seaborn's palette ``colorblind``; the ground is white even where the
+    page is dark, because lines and letters are not. In a notebook every figure also shows what
+    is `plotted` in it, as ``text/csv``, which the book offers for download.
+    """
+    letters: dict[str, float] = {"font.size": 10, "axes.titlesize": 11, "axes.labelsize": 10}
+    letters |= {f"{part}.labelsize": 10 for part in ("xtick", "ytick")}
+    letters |= {"legend.fontsize": 9.5, "legend.title_fontsize": 9.5}
+    ground: dict[str, str | float] = {
+        "figure.facecolor": "white",
+        "savefig.facecolor": "white",
+        "figure.dpi": 110,
+    }
+    set_matplotlib_formats("retina")  # twice the pixels, for screens that have them
+    lines = {"grid.color": "0.9", "axes.edgecolor": "0.6", "legend.frameon": False}
+    sns.set_theme(style="whitegrid", palette="colorblind", rc=letters | ground | lines)
+    shell = get_ipython()
+    if shell and shell.display_formatter:
+        shell.display_formatter.mimebundle_formatter.for_type(Figure, _as_csv)
+
+
+def _as_csv(figure: Figure, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+    return {"text/csv": plotted(figure).to_csv(index=False)}, {}
+
+
+def draw_complex(points: np.ndarray, scale: float, *, ax: Axes) -> None:
+    """Draw the Rips complex of points in the plane at one scale (equation 9).
+
+    Parameters
+    ----------
+    points
+        ``(n, 2)``.
+    scale
+        Longest edge, in the points' distance. The discs have half of it as radius, so that two
+        points are joined when their discs meet.
+    ax
+        Where to draw; its two axes get one unit, and no ticks.
+    """
+    points = _in_plane(points)
+    D = squareform(pdist(points))
+    edges = [pair for pair in combinations(range(len(points)), 2) if D[pair] <= scale]
+    joined = set(edges)
+    triangles = [
+        it for it in combinations(range(len(points)), 3) if {*combinations(it, 2)} <= joined
+    ]
+    discs = [Circle(point, scale / 2) for point in points]
+    faces = [Polygon(points[list(it)]) for it in triangles]
+    ax.add_collection(PatchCollection(discs, color=DIMENSION_COLORS[0], alpha=0.10, lw=0))
+    ax.add_collection(PatchCollection(faces, color=DIMENSION_COLORS[1], alpha=0.4, lw=0))
+    ax.add_collection(LineCollection(points[np.array(edges, int).reshape(-1, 2)], color="0.2"))
+    x, y = points.T
+    ax.scatter(x, y, color=POINT_COLOR, edgecolor="0.2", s=50, zorder=3)
+    ax.set(aspect="equal", xticks=[], yticks=[])
+    ax.grid(visible=False)
+    sns.despine(ax=ax, left=True, bottom=True)
+
+
+def draw_barcode(diagrams: Diagrams, ax: Axes, *, limit: float | None = None) -> None:
+    """Draw each bar of both diagrams from birth to death, H0 below H1, by death.
+
+    Parameters
+    ----------
+    diagrams
+        As `tsp.topology.diagrams.persistence` gives them.
+    ax
+        Where to draw.
+    limit
+        Right end of the picture, which the essential class reaches with an arrowhead; by
+        default a little beyond the last death.
+    """
+    right = limit or beyond(diagrams)
+    height = 0
+    lw = np.clip(80 / sum(map(len, diagrams.values())), 0.8, 2)
+    for dimension, bars in diagrams.items():
+        births, deaths = bars[np.lexsort(bars.T)].T
+        rows = height + np.arange(len(bars))
+        color, name = DIMENSION_COLORS[dimension], DIMENSION_NAMES[dimension]
+        ends = np.minimum(deaths, right)
+        # Loops are short-lived: round ends leave a dot of a bar that is shorter than a pixel.
+        look = {"color": color, "lw": lw + dimension, "capstyle": "round", "snap": False}
+        ax.hlines(rows, births, ends, label=f"{name}: {len(bars)}", **look)
+        for row in rows[np.isinf(deaths)]:
+            ax.plot(right, row, ">", color=color, ms=6, clip_on=False)
+        height += len(bars)
+    ax.set(xlabel="scale ε", xlim=(0, right), ylim=(-1, height + 1), yticks=[])
+    ax.grid(axis="y", visible=False)
+
+
+def draw_diagram(
+    diagrams: Diagrams,
+    ax: Axes,
+    *,
+    limit: float | None = None,
+    filled: bool = True,
+    band: float = 0.0,
+) -> None:
+    """Draw both persistence diagrams as points (birth, death) above the diagonal.
+
+    Parameters
+    ----------
+    diagrams
+        As `tsp.topology.diagrams.persistence` gives them.
+    ax
+        Where to draw.
+    limit
+        Right and upper end of the picture; by default a little beyond the last death. The
+        essential class lies on a dotted line there, which stands for infinity.
+    filled
+        Whether the markers are filled; hollow ones leave room for another diagram on top.
+    band
+        Shade what is less than so far above the diagonal: twice the half-width of a confidence
+        band (`tsp.analysis.geometry.confidence_band`).
+    """
+    top = limit or beyond(diagrams)
+    if band > 0:
+        strip = [(0, 0), (top, top), (top, top + band), (0, band)]
+        ax.add_patch(Polygon(strip, color="0.88", lw=0, zorder=0, label="may be noise"))
+    ax.plot([0, top], [0, top], color="0.6", lw=1, zorder=1)
+    ax.axhline(top, color="0.6", lw=1, ls=":", zorder=1)
+    for dimension, bars in diagrams.items():
+        births, deaths = bars.T
+        color = DIMENSION_COLORS[dimension]
+        ax.scatter(
+            births,
+            np.minimum(deaths, top),
+            marker={0: "o", 1: "^"}[dimension],
+            s=22,
+            color=color if filled else "none",
+            edgecolor="white" if filled else color,
+            lw=0.5 if filled else 1,
+            clip_on=False,
+            zorder=3 if filled else 2,
+            label=DIMENSION_NAMES[dimension],
+        )
+    ax.set(xlabel="birth", ylabel="death", aspect="equal", xlim=(0, top), ylim=(0, top))
+
+
+def beyond(*several: Diagrams) -> float:
+    """A scale a little beyond every finite birth and death; 1 if there is none."""
+    ends = np.concatenate([bars.ravel() for diagrams in several for bars in diagrams.values()])
+    last = float(ends[np.isfinite(ends)].max(initial=0.0))
+    return 1.08 * last if last > 0 else 1.0
+
+
+def _in_plane(points: np.ndarray) -> np.ndarray:
+    """Bring points to ``(n, 2)``, or say what is wrong with them."""
+    found = np.asarray(points, dtype=float)
+    if found.ndim != 2 or found.shape[1] != 2:
+        raise InputError("points", found.shape, "give points of the plane, shape (n, 2)")
+    return found

@@ -1,0 +1,1 @@
+"""PEFT, transformers' Trainer and scikit-learn."""

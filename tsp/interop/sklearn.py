@@ -1,0 +1,71 @@
+"""The summaries of a prompt as a step of a scikit-learn pipeline, beside giotto-tda's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from tsp.errors import InputError
+from tsp.topology.diagrams import SUMMARY_COLUMNS, summarize
+
+
+class PersistenceSummary(TransformerMixin, BaseEstimator):
+    """Summarise point clouds, as `tsp.topology.diagrams.summarize` does.
+
+    Parameters
+    ----------
+    columns
+        Which of `tsp.topology.diagrams.SUMMARY_COLUMNS`, in this order; None: all.
+
+    Notes
+    -----
+    It takes what giotto-tda's ``VietorisRipsPersistence`` takes, so both stand side by side in a
+    ``FeatureUnion``. Nothing is learned from data.
+
+    Examples
+    --------
+    >>> square = [[0, 0], [1, 0], [1, 1], [0, 1]]
+    >>> PersistenceSummary(["h0_count", "h1_max_lifespan"]).fit_transform([square]).round(3)
+    array([[4.   , 0.414]])
+    """
+
+    def __init__(self, columns: Sequence[str] | None = None) -> None:
+        self.columns = columns
+
+    def fit(self, X: Any, y: Any = None) -> "PersistenceSummary":
+        """Check the columns; there is nothing to learn.
+
+        Raises
+        ------
+        InputError
+            For a column that `summarize` does not give.
+        """
+        self.get_feature_names_out()
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Summaries of clouds (B, n, d), or of a list of clouds (n_i, d): (B, columns).
+
+        Raises
+        ------
+        InputError
+            As `summarize` does, which names what is wrong with a cloud.
+        """
+        listed = isinstance(X, (list, tuple)) or hasattr(X, "detach")
+        clouds = X if listed else np.asarray(X)
+        if len(clouds) == 0 or np.ndim(clouds[0]) != 2:
+            raise InputError("X", type(X).__name__, "give clouds (B, n, d) or a list of (n, d)")
+        names = list(self.get_feature_names_out())
+        return np.stack([summarize(cloud)[names].to_numpy(float)[0] for cloud in clouds])
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of what `transform` gives."""
+        names = SUMMARY_COLUMNS if self.columns is None else self.columns
+        for name in names:
+            if name not in SUMMARY_COLUMNS:
+                raise InputError("columns", name, f"choose of {', '.join(SUMMARY_COLUMNS)}")
+        return np.asarray(names, dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True

@@ -1,0 +1,1 @@
+"""The six benchmarks: schema, templates, loading, scoring."""

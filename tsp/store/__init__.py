@@ -1,0 +1,1 @@
+"""Runs on disk: write, read, verify, archive."""

@@ -1,0 +1,274 @@
+"""The persistent homology of a prompt, and what the paper reads off its diagrams.
+
+Vietoris–Rips filtration on Euclidean distances, coefficients Z/2, no cut; every scale is the
+length of an edge (gudhi and ripser use the same convention).
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.spatial.distance import pdist
+
+from tsp.errors import InputError
+from tsp.regularizers import Pairs, rips_pairs
+from tsp.store.schema import SUMMARY_COLUMNS
+
+Diagrams = dict[int, np.ndarray]
+
+LARGEST = 1e150  # squares of larger coordinates overflow float64
+MOST = 4000  # points; the work grows with their cube, the memory with their square
+
+
+def persistence(X: Any, *, n_jobs: int = 1) -> Diagrams | list[Diagrams]:
+    """Persistence diagrams in dimensions 0 and 1 (equations 9 to 11).
+
+    Parameters
+    ----------
+    X
+        One cloud ``(n, d)`` or a batch ``(B, n, d)``: array, nested list or tensor, on any
+        device, of any real dtype. A square ``(n, n)`` input is a cloud like any other.
+    n_jobs
+        Processes over the clouds of a batch. The result does not depend on it.
+
+    Returns
+    -------
+    dict or list of dict
+        ``{0: (k, 2), 1: (m, 2)}``, float64 births and deaths in ascending order; the last row of
+        dimension 0 is the essential class ``(0, inf)``. A batch gives one dict a cloud.
+
+    Raises
+    ------
+    InputError
+        For another number of axes, an empty axis, more than `MOST` points, or coordinates that
+        are not finite.
+
+    Notes
+    -----
+    Bars of length zero are dropped: coincident points count once, and H0 has n bars if all
+    points differ. So are bars of H1 shorter than 2.4e-7 of their death, which float32 coordinates
+    cannot tell from zero. The pairing and the lengths themselves are exact to float64.
+
+    Examples
+    --------
+    >>> diagrams = persistence([[0, 0], [1, 0], [1, 1], [0, 1]])
+    >>> diagrams[0].tolist()
+    [[0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [0.0, inf]]
+    >>> diagrams[1].round(3).tolist()
+    [[1.0, 1.414]]
+    """
+    points = _points(X)
+    if points.ndim == 2:
+        return _diagrams(points[None])[0]
+    if n_jobs == 1:
+        return _diagrams(points)
+    from joblib import Parallel, delayed, effective_n_jobs
+
+    parts = np.array_split(points, min(effective_n_jobs(n_jobs), len(points)))
+    found = Parallel(n_jobs=n_jobs)(delayed(_diagrams)(part) for part in parts)
+    return list(chain.from_iterable(found))
+
+
+def summarize(X: Any, *, diagrams: Diagrams | Sequence[Diagrams] | None = None) -> pd.DataFrame:
+    """Summaries of the diagrams of each cloud, as in the paper's figures and Table 2.
+
+    Parameters
+    ----------
+    X
+        ``(n, d)`` or ``(B, n, d)``, as for `persistence`.
+    diagrams
+        What ``persistence(X)`` gave, if it is at hand already.
+
+    Returns
+    -------
+    DataFrame
+        One row a cloud, columns `SUMMARY_COLUMNS`: number of H0 bars (with the essential one)
+        and of H1 bars; mean and largest lifespan, in the embedding space's distance;
+        persistence entropy in nats (equation 12), and divided by the log of the number of bars
+        in it, so that it lies in [0, 1]; mean distance over pairs i ≠ j, and the mean lifespans
+        divided by it, which do not change when a cloud merely grows.
+
+    Raises
+    ------
+    InputError
+        As for `persistence`, or if there are not as many diagrams as clouds.
+
+    Notes
+    -----
+    The essential class has no lifespan and is in no mean, maximum or entropy. Entropy is over
+    the H0 and H1 lifespans together. Means are over the bars (the paper's appendix divides by
+    n). Mean, maximum and entropy of no bars are 0, and so is anything scaled by a mean distance
+    of 0. Coincident points count once in the diagrams, each in the mean distance.
+
+    Examples
+    --------
+    >>> square = [[0, 0], [1, 0], [1, 1], [0, 1]]
+    >>> summarize(square).round(3).iloc[0, :6].tolist()
+    [4.0, 1.0, 1.0, 0.414, 1.0, 0.414]
+    """
+    points = _points(X)
+    clouds = points if points.ndim == 3 else points[None]
+    found = persistence(clouds) if diagrams is None else diagrams
+    listed = [found] if isinstance(found, dict) else list(found)
+    if len(listed) != len(clouds):
+        remedy = f"give one dict for each of the {len(clouds)} clouds"
+        raise InputError("diagrams", len(listed), remedy)
+    rows = [_summary(cloud, bars) for cloud, bars in zip(clouds, listed, strict=True)]
+    return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+
+
+def lifespans(diagram: np.ndarray) -> np.ndarray:
+    """Lifespans death - birth of the finite bars of one diagram ``(k, 2)``."""
+    finite = diagram[np.isfinite(diagram[:, 1])]
+    return finite[:, 1] - finite[:, 0]
+
+
+def persistence_entropy(lengths: np.ndarray) -> float:
+    """Equation 12: the entropy of the lifespans' shares of their sum, in nats; 0 for no bars.
+
+    Examples
+    --------
+    >>> persistence_entropy(np.array([2.0, 2.0, 2.0, 2.0])) == np.log(4)
+    True
+    """
+    if len(lengths) == 0:
+        return 0.0
+    share = lengths / lengths.sum()
+    return float(-(share * np.log(share)).sum())
+
+
+def normalized_entropy(lengths: np.ndarray) -> float:
+    """Equation 12 over its largest value, log(number of bars); 0 for fewer than two bars."""
+    return persistence_entropy(lengths) / float(np.log(len(lengths))) if len(lengths) > 1 else 0.0
+
+
+def betti_curve(diagram: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Count the bars of a diagram ``(k, 2)`` with birth <= scale < death, at each scale.
+
+    Examples
+    --------
+    >>> betti_curve(np.array([[0.0, 1.0], [0.0, np.inf]]), np.array([0.0, 0.5, 1.0, 2.0]))
+    array([2, 2, 1, 1])
+    """
+    scales = np.asarray(scales, dtype=float)[:, None]
+    return ((diagram[:, 0] <= scales) & (scales < diagram[:, 1])).sum(axis=1)
+
+
+def _diagrams(clouds: np.ndarray) -> list[Diagrams]:
+    """Both diagrams of each cloud of ``(B, n, d)``, float64."""
+    # pdist subtracts coordinates: exact for close and coincident points.
+    lengths = np.stack([pdist(cloud) for cloud in clouds])
+    return [_bars(*both) for both in zip(lengths, rips_pairs(lengths), strict=True)]
+
+
+def _bars(lengths: np.ndarray, pairs: Pairs) -> Diagrams:
+    """Diagrams from the lengths of the edges and the positions that `rips_pairs` found."""
+    deaths, *born_and_dead = (lengths[positions] for positions in pairs)
+    h0 = np.zeros((len(deaths) + 1, 2))
+    h0[:-1, 1], h0[-1, 1] = deaths, np.inf
+    h1 = np.column_stack(born_and_dead)
+    return {0: h0, 1: h1[np.lexsort((h1[:, 1], h1[:, 0]))]}
+
+
+def _summary(cloud: np.ndarray, diagrams: Diagrams) -> dict[str, float]:
+    """One row of `summarize`."""
+    h0, h1 = lifespans(diagrams[0]), lifespans(diagrams[1])
+    both = np.concatenate([h0, h1])
+    distance = float(pdist(cloud).mean()) if len(cloud) > 1 else 0.0
+    scale = 1 / distance if distance > 0 else 0.0
+    return {
+        "h0_count": len(diagrams[0]),
+        "h1_count": len(diagrams[1]),
+        "h0_mean_lifespan": _mean(h0),
+        "h1_mean_lifespan": _mean(h1),
+        "h0_max_lifespan": float(h0.max(initial=0.0)),
+        "h1_max_lifespan": float(h1.max(initial=0.0)),
+        "persistence_entropy": persistence_entropy(both),
+        "normalized_entropy": normalized_entropy(both),
+        "mean_distance": distance,
+        "h0_mean_lifespan_scaled": _mean(h0) * scale,
+        "h1_mean_lifespan_scaled": _mean(h1) * scale,
+    }
+
+
+def _mean(lengths: np.ndarray) -> float:
+    """Mean of the lifespans, 0 for none."""
+    return float(lengths.mean()) if len(lengths) else 0.0
+
+
+def _points(X: Any) -> np.ndarray:
+    """Bring clouds to float64 ``(n, d)`` or ``(B, n, d)``, or say what is wrong with them."""
+    try:
+        points = np.asarray(_as_array(X), dtype=np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise InputError("X", type(X).__name__, "give an array of real numbers") from None
+    if points.ndim not in (2, 3) or points.size == 0:
+        remedy = "give the shape (n, d) or (B, n, d) with at least one point and one dimension"
+        raise InputError("X", points.shape, remedy)
+    if points.shape[-2] > MOST:
+        raise InputError("X", points.shape, f"give at most {MOST} points a cloud")
+    if not max(points.max(), -points.min()) <= LARGEST:  # nan compares false
+        worst = points[~(np.abs(points) <= LARGEST)][0]
+        raise InputError("X", float(worst), f"give finite coordinates, at most {LARGEST:g}")
+    return points
+
+
+def _as_array(X: Any) -> np.ndarray:
+    """Bring clouds to an array of numbers; complex ones, dates and texts are no coordinates."""
+    if hasattr(X, "detach"):  # a tensor: numpy knows neither its gradient, device nor bfloat16
+        X = X.detach().cpu()
+        X = (X if X.is_complex() else X.double()).numpy()
+    array = np.asarray(X)
+    if array.dtype.kind not in "biufO":
+        raise TypeError(array.dtype)
+    return array
+
+
+def analyse(
+    runs: Sequence[Mapping[int, Any]], *, show: Sequence[Sequence[int]]
+) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Topology of the snapshots of runs, as the run store keeps it; clouds of a size in one batch.
+
+    Parameters
+    ----------
+    runs
+        Of each its ``(n, d)`` clouds by epoch.
+    show
+        Of each the epochs whose diagrams are kept bar by bar.
+
+    Returns
+    -------
+    topology : DataFrame
+        Of each run ``epoch`` and `SUMMARY_COLUMNS`, one row an epoch.
+    diagrams : DataFrame
+        Of each run ``epoch dimension birth death``, one row a bar; the essential class dies at
+        infinity.
+    """
+    clouds = [np.stack([_points(run[epoch]) for epoch in sorted(run)]) for run in runs]
+    found: dict[int, list[Diagrams]] = {}
+    for size in {cloud.shape[1:] for cloud in clouds}:
+        chosen = [r for r, cloud in enumerate(clouds) if cloud.shape[1:] == size]
+        bars = iter(_diagrams(np.concatenate([clouds[r] for r in chosen])))
+        found |= {r: [next(bars) for _ in clouds[r]] for r in chosen}
+    return [
+        _tables(sorted(run), clouds[r], found[r], shown)
+        for r, (run, shown) in enumerate(zip(runs, show, strict=True))
+    ]
+
+
+def _tables(
+    epochs: list[int], clouds: np.ndarray, found: list[Diagrams], show: Sequence[int]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both tables of one run."""
+    topology = summarize(clouds, diagrams=found)
+    topology.insert(0, "epoch", epochs)
+    by_epoch = dict(zip(epochs, found, strict=True))
+    # One table of all bars: to join a small one for each takes pandas as long as the homology.
+    keys = [(epoch, k) for epoch in show for k in by_epoch[epoch]]
+    shown = [by_epoch[epoch][k] for epoch, k in keys]
+    epoch, dimension = np.repeat(keys, [len(bars) for bars in shown], axis=0).T
+    birth, death = np.concatenate(shown).T
+    table = {"epoch": epoch, "dimension": dimension, "birth": birth, "death": death}
+    return topology, pd.DataFrame(table)

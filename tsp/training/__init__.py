@@ -1,0 +1,1 @@
+"""Many soft prompts on one frozen model: specification, prompts, attention, checks, trainer."""

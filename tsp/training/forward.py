@@ -1,0 +1,191 @@
+"""One pass of the frozen model over a bank's rows: losses, and what greedy decoding would choose.
+
+A row is ``context | prompt | after | target``; the context's keys and values come from
+`tsp.training.prefix_cache`, so the pass computes the rest alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tsp.training.attention import Context, KeyValues, Layout
+from tsp.training.models import Encoded, Frozen
+from tsp.training.prefix_cache import placed
+
+CHUNK = 128  # positions projected to the vocabulary at once
+LANE = 16  # of them worked on at once: their logits stay in a cache
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence of a batch: a run's prompt among the tokens of one of its problems."""
+
+    prompt: Tensor  # what the model receives, (n, d), in the prompt's own precision
+    encoded: Encoded
+    context: Context | None = None  # of the tokens before the prompt; None: read them too
+
+    @property
+    def own(self) -> int:
+        """Positions that a pass computes: all but the context and the last target token."""
+        before = 0 if self.context else len(self.encoded.before)
+        return before + len(self.prompt) + len(self.encoded.after) + len(self.encoded.target) - 1
+
+    @property
+    def start(self) -> int:
+        """Position of the first of them in the whole sequence."""
+        return self.context.length if self.context else 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the model would say at each target position of a row, and by what margin."""
+
+    ids: tuple[int, ...]
+    margins: tuple[float, ...]  # of the logits of the first and the second choice
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A pass over rows: with gradient, their losses; where asked for, choices and own keys."""
+
+    rows: Sequence[Row]
+    losses: Tensor  # (B,) cross-entropy summed over target tokens
+    choices: dict[int, Choice]  # by row number
+    own: list[KeyValues] | None  # per layer, (heads, B, q, D)
+
+
+def read(
+    frozen: Frozen,
+    rows: Sequence[Row],
+    *,
+    choose: Sequence[int] = (),
+    keep: bool = False,
+) -> Reading:
+    """Read rows with their targets in one pass.
+
+    Rows are padded behind: a causal model never looks there, so no mask is needed.
+
+    Parameters
+    ----------
+    frozen
+        The model.
+    rows
+        Those that share a context stand together.
+    choose
+        Numbers of the rows whose choices are wanted.
+    keep
+        Keep the rows' own keys and values, so that generation can go on from them.
+    """
+    hidden, recorded = run(frozen, rows, keep=keep)
+    places = [(r, place) for r, row in enumerate(rows) for place in _asked(row)]
+    place = hidden.device
+    line, column = torch.tensor(places, device=place).T
+    tokens = [token for row in rows for token in row.encoded.target]
+    chosen = set(choose)
+    wanted = torch.tensor([r in chosen for r, _ in places], device=place)
+    each, ids, margins = _AnswerLoss.apply(
+        hidden[line, column], frozen.head, torch.tensor(tokens, device=place), wanted
+    )
+    losses = each.new_zeros(len(rows)).index_add(0, line, each)
+    return Reading(rows, losses, _choices(rows, choose, ids, margins), recorded)
+
+
+def run(
+    frozen: Frozen, rows: Sequence[Row], *, keep: bool = False
+) -> tuple[Tensor, list[KeyValues] | None]:
+    """Hidden states (B, q, d) of the rows' own positions, and their keys and values per layer."""
+    embeds = torch.nn.utils.rnn.pad_sequence([embed(frozen, row) for row in rows], True)
+    own = torch.arange(embeds.shape[1], device=frozen.device)[None]
+    starts = torch.tensor([row.start for row in rows], device=frozen.device)[:, None]
+    contexts = placed([row.context for row in rows], frozen)
+    layout = Layout(contexts, own, recorded={} if keep else None)
+    hidden = frozen.decoder(
+        inputs_embeds=embeds, position_ids=starts + own, use_cache=False, layout=layout
+    ).last_hidden_state.to(frozen.head.device)
+    recorded = layout.recorded
+    return hidden, None if recorded is None else [recorded[layer] for layer in sorted(recorded)]
+
+
+def embed(frozen: Frozen, row: Row) -> Tensor:
+    """Input embeddings of a row's own positions, shape (own, d)."""
+    coded = row.encoded
+    before = () if row.context else coded.before
+    tail = coded.after + coded.target[:-1]
+    parts = (frozen.embed(before), row.prompt, frozen.embed(tail))
+    return torch.cat([part.to(frozen.dtype) for part in parts])
+
+
+def _asked(row: Row) -> range:
+    """Own positions whose output predicts the target."""
+    return range(row.own - len(row.encoded.target), row.own)
+
+
+def _choices(
+    rows: Sequence[Row], choose: Sequence[int], ids: Tensor, margins: Tensor
+) -> dict[int, Choice]:
+    found, start = {}, 0
+    told, gaps = ids.tolist(), margins.tolist()
+    for r, row in enumerate(rows):
+        size = len(row.encoded.target)
+        if r in choose:
+            found[r] = Choice(tuple(told[start : start + size]), tuple(gaps[start : start + size]))
+        start += size
+    return found
+
+
+class _AnswerLoss(torch.autograd.Function):
+    """Cross-entropy at each position, with its gradient made in the forward pass.
+
+    The logits of a few positions at a time exist, and are turned into the gradient in place.
+    Also gives the first choice and its margin over the second at the positions ``wanted``.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, wanted: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        losses = hidden.new_zeros(len(hidden), dtype=wide)
+        ids, margins = torch.zeros_like(targets), torch.zeros_like(losses)
+        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        head = head.to(hidden.dtype)
+        room = hidden.new_empty(min(CHUNK, len(hidden)), len(head))  # the same for every chunk
+        lane = room.new_empty(min(LANE, len(room)), len(head), dtype=wide)
+        for start in range(0, len(hidden), CHUNK):
+            chunk = hidden[start : start + CHUNK]
+            logits = torch.mm(chunk, head.T, out=room[: len(chunk)])
+            for low in logits.split(LANE):
+                part = slice(start, start + len(low))
+                start = part.stop
+                high = low if low.dtype == wide else lane[: len(low)].copy_(low)
+                if wanted[part].any():
+                    ids[part], margins[part] = first_choice(high)
+                at = targets[part, None]
+                high -= high.amax(-1, keepdim=True)
+                own = high.gather(1, at)
+                total = high.exp_().sum(-1, keepdim=True)
+                losses[part] = (total.log() - own).squeeze(1)
+                if gradient is not None:
+                    high /= total
+                    high.scatter_add_(1, at, high.new_full(at.shape, -1.0))
+                    low.copy_(high)
+            if gradient is not None:
+                torch.mm(logits, head, out=gradient[start - len(chunk) : start])
+        ctx.gradient = gradient
+        ctx.mark_non_differentiable(ids, margins)
+        return losses, ids, margins
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        moved = ctx.gradient * gradients[0][:, None]
+        return moved.to(ctx.gradient.dtype), None, None, None
+
+
+def first_choice(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Most likely token of each position, and its logit's distance from the second's."""
+    best, ids = logits.max(-1)
+    rest = logits.scatter(1, ids[:, None], -torch.inf).amax(-1)
+    return ids, best - rest
