@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.flops import arithmetic, shares
 from benchmarks.measuring import Done, compared, environment, timed
 from tsp.errors import InputError
 from tsp.problems.loading import Problem, load_problems
@@ -19,6 +18,7 @@ from tsp.store.runs import kept_prompts
 from tsp.training import models
 from tsp.training.budget import fitted
 from tsp.training.decoding import EXTRA_TOKENS
+from tsp.training.flops import arithmetic, shares
 from tsp.training.members import Member, RunResult, encode_all
 from tsp.training.penalties import penalties
 from tsp.training.precision import choose

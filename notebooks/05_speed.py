@@ -61,7 +61,6 @@ from IPython.display import display
 from myst_nb import glue
 
 from benchmarks.bench import AIMS, RUNS
-from benchmarks.flops import arithmetic, traffic
 from benchmarks.gpu_capacity import fits
 from benchmarks.roundings import agreement
 from tsp.book import pages
@@ -69,6 +68,7 @@ from tsp.figures.style import METHOD_COLORS, WIDTH, style
 from tsp.paths import data_dir
 from tsp.problems.loading import load_problems
 from tsp.training import models
+from tsp.training.flops import arithmetic, traffic
 from tsp.training.spec import RunSpec
 
 style()

@@ -41,6 +41,7 @@ from myst_nb import glue
 
 from tsp.analysis import tables
 from tsp.analysis.geometry import gaussian_counts
+from tsp.analysis.movement import KINDS, nulls
 from tsp.analysis.records import deciding, load_runs, load_topology
 from tsp.analysis.studies import study
 from tsp.analysis.units import STANDARD, UNIT, comparable, units
@@ -48,7 +49,6 @@ from tsp.analysis.verdicts import contrasts, median_interval
 from tsp.book.pages import FORMATS, comparison, interval, missing, table
 from tsp.figures import paper_figures as figures
 from tsp.store.runs import Store
-from tsp.topology.null_models import KINDS, nulls
 
 figures.style()
 store = Store(runs)

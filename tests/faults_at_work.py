@@ -8,8 +8,8 @@ from tests.conftest import spec
 from tsp.cli.main import main as cli
 from tsp.experiments import sweep
 from tsp.experiments.banks import Events, Keeping
-from tsp.store.checkpoints import Checkpoint
 from tsp.store.runs import Store
+from tsp.training.checkpoints import Checkpoint
 from tsp.training.stopping import on_signals
 
 torch.set_num_threads(1)

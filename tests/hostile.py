@@ -33,7 +33,7 @@ import torch
 from safetensors.torch import save, save_file
 
 from tsp.analysis.records import load_answers, load_runs
-from tsp.atomic import sha256_of
+from tsp.atomic import checksum, sha256_of
 from tsp.cli.main import main as cli
 from tsp.errors import InputError
 from tsp.experiments import sweep
@@ -42,12 +42,12 @@ from tsp.paths import data_dir
 from tsp.problems.catalogue import CATALOGUE
 from tsp.problems.loading import load_problems, score
 from tsp.store import cache as remembered
-from tsp.store.archive import DamagedPack, Parts, checksum, pack_ids, read_packed, write_pack
-from tsp.store.checkpoints import STATE, Checkpoint, key_of
+from tsp.store.archive import DamagedPack, Parts, pack_ids, read_packed, write_pack
 from tsp.store.runs import ANSWERS, DamagedRun, Store
 from tsp.topology.diagrams import persistence, summarize
 from tsp.training import chat_templates as templates
 from tsp.training import install, models, trainer
+from tsp.training.checkpoints import STATE, Checkpoint, key_of
 from tsp.training.prompts import import_peft
 from tsp.training.spec import RunSpec
 from tsp.training.stopping import Stopped

@@ -6,7 +6,6 @@ from transformers import Trainer, TrainingArguments
 
 from benchmarks import bench, measuring
 from benchmarks import store_load as load
-from benchmarks.flops import arithmetic, shares, traffic
 from tests.conftest import PLAN, problem, spec
 from tests.test_cli import tsp
 from tsp.cli.doctor import examine
@@ -14,6 +13,7 @@ from tsp.interop import peers
 from tsp.interop.peers import KINDS, PeerRun, TSLossTrainer, with_peft
 from tsp.loss import TSLoss
 from tsp.training import models
+from tsp.training.flops import arithmetic, shares, traffic
 from tsp.training.memory import per_position
 from tsp.training.trainer import train_bank
 

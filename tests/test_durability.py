@@ -23,11 +23,11 @@ from tests.faults_at_work import train
 from tsp.errors import InputError
 from tsp.experiments.banks import Keeping
 from tsp.experiments.sweep import ensure, jobs_of
-from tsp.store import checkpoints
 from tsp.store.archive import write_pack
-from tsp.store.checkpoints import Checkpoint, key_of
 from tsp.store.locks import WORK, claimed
 from tsp.store.runs import Store
+from tsp.training import checkpoints
+from tsp.training.checkpoints import Checkpoint, key_of
 from tsp.training.stopping import Stopped
 from tsp.training.trainer import train_bank
 

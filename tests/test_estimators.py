@@ -14,7 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from tsp import PersistenceSummary
 from tsp.errors import InputError
-from tsp.topology.diagrams import SUMMARY_COLUMNS, summarize
+from tsp.topology import SUMMARY_COLUMNS
+from tsp.topology.diagrams import summarize
 
 FEW = ["h0_mean_lifespan", "h1_count"]
 

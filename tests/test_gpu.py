@@ -7,8 +7,8 @@ import torch
 
 from tests.conftest import PLAN, problem, spec
 from tests.test_trainer import assert_checks_are_those_of_generate, assert_equal_results, mixed
-from tsp.store.checkpoints import Checkpoint, key_of
 from tsp.training.budget import fitted
+from tsp.training.checkpoints import Checkpoint, key_of
 from tsp.training.members import encode_all
 from tsp.training.memory import predict
 from tsp.training.models import load

@@ -3,10 +3,11 @@ import pandas as pd
 import pytest
 
 from tests.handmade import stored
+from tsp.analysis.movement import KINDS, _stream, nulls
 from tsp.errors import InputError
 from tsp.store.runs import Store
 from tsp.topology.diagrams import summarize
-from tsp.topology.null_models import KINDS, _stream, displaced, nulls, walk
+from tsp.topology.null_models import displaced, walk
 
 
 @pytest.mark.parametrize("straight", [False, True])
@@ -97,7 +98,7 @@ def test_two_runs_of_a_seed_move_in_directions_of_their_own(smoke):
 
 
 def test_walks_start_where_the_prompt_did_and_take_its_steps(smoke, monkeypatch):
-    from tsp.topology import null_models as module
+    from tsp.analysis import movement as module
 
     run, walks = smoke.read(smoke.ids()[0]), []
     monkeypatch.setattr(
@@ -120,8 +121,8 @@ def test_a_run_without_steps_is_told(tmp_path):
 
 def test_a_start_that_is_not_stored_is_drawn_apart_from_the_directions(smoke, monkeypatch):
     """Else the straight walk would scale the cloud, and no distance would change its ratio."""
+    from tsp.analysis import movement as module
     from tsp.store.runs import Run
-    from tsp.topology import null_models as module
 
     run = smoke.read(smoke.ids()[0])
     monkeypatch.setattr(Run, "prompt_epochs", property(lambda self: []))

@@ -2,7 +2,6 @@
 
 import pytest
 
-from benchmarks.flops import arithmetic
 from tests.test_packs import call
 from tsp.experiments.catalogue import experiment_specs
 from tsp.experiments.outlook import KEY, outlook, render
@@ -10,6 +9,7 @@ from tsp.experiments.paper import SEEDS
 from tsp.problems.loading import load_problems
 from tsp.store.runs import Store
 from tsp.training import models
+from tsp.training.flops import arithmetic
 from tsp.training.spec import RunSpec
 
 TINY = {"model": "tiny-llama", "epochs": 6}

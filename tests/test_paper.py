@@ -91,7 +91,7 @@ def test_table2_h0_count_is_constant(table2):
 
 
 def test_table2_features_are_summaries_of_the_topology(table2):
-    from tsp.topology.diagrams import SUMMARY_COLUMNS
+    from tsp.topology import SUMMARY_COLUMNS
 
     assert set(table2.index) <= set(SUMMARY_COLUMNS)
 

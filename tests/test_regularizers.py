@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 import tsp.regularizers
 from tsp import TSLoss
 from tsp.errors import InputError
-from tsp.regularizers import METHODS, persistence, regularizer, rips_edges
+from tsp.regularizers import METHODS, persistence, regularizer
 from tsp.topology.diagrams import lifespans
 from tsp.topology.diagrams import persistence as diagrams_of
+from tsp.topology.rips import rips_edges
 
 PROPERTY = settings(max_examples=20, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)

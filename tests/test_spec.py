@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from tests.conftest import problem
 from tests.handmade import stored
 from tsp.analysis.records import load_runs
+from tsp.atomic import checksum
 from tsp.errors import InputError
 from tsp.loss import TSLoss
-from tsp.store.archive import checksum
 from tsp.store.runs import Store
 from tsp.training.spec import LOSS_FIELDS, METHODS, RunSpec, later_fields
 

@@ -18,7 +18,6 @@ from scipy.spatial.distance import pdist, squareform
 
 import tsp.topology.diagrams
 from tsp.errors import InputError
-from tsp.regularizers import RESOLUTION, _float_ranks, _positions
 from tsp.topology.diagrams import (
     SUMMARY_COLUMNS,
     analyse,
@@ -29,6 +28,7 @@ from tsp.topology.diagrams import (
     persistence_entropy,
     summarize,
 )
+from tsp.topology.rips import RESOLUTION, _float_ranks, _positions
 
 PROPERTY = settings(max_examples=20, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tsp.errors import InputError
 from tsp.loss import TSLoss, as_cloud
-from tsp.regularizers import rips_edges
 from tsp.topology.diagrams import Diagrams, persistence, summarize
+from tsp.topology.rips import rips_edges
 from tsp.training.penalties import TERMS
 
 CLOUDS = 40  # Gaussian clouds whose bars a figure shows

@@ -15,7 +15,8 @@ from tsp.errors import Damaged
 from tsp.store import cache as remembered
 from tsp.store.archive import DamagedPack
 from tsp.store.runs import ANSWERS, Run, Store, one_under_the_other, summary, summary_columns
-from tsp.store.schema import SUMMARY_COLUMNS, read_table
+from tsp.store.schema import read_table
+from tsp.topology import SUMMARY_COLUMNS
 from tsp.training.protocols import LENGTH
 from tsp.training.spec import METHOD_FIELDS, REGIMES, RunSpec, later_fields
 

@@ -62,7 +62,7 @@ CheckpointOption = Annotated[
     float,
     typer.Option(help="Seconds between checkpoints, which a killed run goes on from.", min=0),
 ]
-SECONDS = 30.0  # tsp.store.checkpoints has it too, behind imports that would delay `--help`
+SECONDS = 30.0  # tsp.training.checkpoints has it too, behind imports that would delay `--help`
 
 
 def _run(

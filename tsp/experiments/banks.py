@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from tsp.errors import InputError
 from tsp.problems.loading import Problem
-from tsp.store.checkpoints import SECONDS, Checkpoint, key_of
 from tsp.store.locks import checkpoint_folder, claimed
 from tsp.store.runs import Store, kept_prompts
+from tsp.training.checkpoints import SECONDS, Checkpoint, key_of
 from tsp.training.members import RunResult, encode_all
 from tsp.training.memory import predict
 from tsp.training.models import Frozen

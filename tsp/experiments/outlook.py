@@ -4,11 +4,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks.flops import arithmetic
 from tsp.errors import InputError
 from tsp.experiments.sweep import Job, jobs_of
 from tsp.store.runs import Store
 from tsp.training import models
+from tsp.training.flops import arithmetic
 from tsp.training.members import encode_all
 from tsp.training.spec import RunSpec
 
@@ -34,7 +34,7 @@ def outlook(specs: Iterable[RunSpec], store: Store, *, device: str = "cpu") -> l
         `COLUMNS`, one dict a model, protocol, task and regime: ``runs`` that are wanted, of which
         so many are ``stored`` or, longer than what the model reads, ``left_out``. Of the rest:
         ``epochs`` and ``steps`` of all together; ``operations`` of their steps, in 10^15, checks
-        not counted (`benchmarks.flops.arithmetic`); ``hours``, checks included, if an epoch of a
+        not counted (`tsp.training.flops.arithmetic`); ``hours``, checks included, if an epoch of a
         run takes as long as in the stored runs of the row on such a device, None without those.
     """
     frozen: dict[str, models.Frozen] = {}

@@ -7,7 +7,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from tsp.errors import InputError
-from tsp.topology.diagrams import SUMMARY_COLUMNS, summarize
+from tsp.topology import SUMMARY_COLUMNS
+from tsp.topology.diagrams import summarize
 
 
 class PersistenceSummary(TransformerMixin, BaseEstimator):

@@ -13,7 +13,6 @@ from tsp.errors import InputError
 from tsp.paths import data_dir
 from tsp.problems import hub, scoring
 from tsp.problems.catalogue import CATALOGUE, Benchmark, Row
-from tsp.training.spec import LARGEST
 
 TASKS: tuple[str, ...] = tuple(CATALOGUE)
 REGIMES = {"single": 1, "multi": 10}  # problems in each of the paper's regimes (section 4.2)
@@ -196,7 +195,7 @@ def _problem(task: str, found: Found, *, source: str) -> Problem:
         answers=benchmark.answers(record),
         metric=benchmark.metric(record),
         source=source,
-        row=own_row if type(own_row) is int and 0 <= own_row < LARGEST else found.row,
+        row=own_row if type(own_row) is int and 0 <= own_row < 2**63 else found.row,
         sha256=record_hash(record),
         subset=str(record.get(benchmark.subset_field, "")),
         classes=tuple(classes) if isinstance(classes, list) else (),

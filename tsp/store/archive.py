@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError
 
-from tsp.atomic import replacing
+from tsp.atomic import checksum, replacing
 from tsp.errors import Damaged, InputError
 from tsp.paths import writable_name
 from tsp.store.schema import PROMPTS, TABLES, check_columns, check_record, check_whole, read_table
@@ -286,12 +286,6 @@ def _check(
     for epoch, prompt in prompts.items():
         if epoch < 0 or list(prompt.shape) != record["shape"]:
             raise ValueError(f"the prompt of epoch {epoch} is of shape {list(prompt.shape)}")
-
-
-def checksum(record: Mapping[str, Any]) -> str:
-    """Hash of a run's record, its own checksum left out."""
-    content = {name: value for name, value in record.items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _sealed(

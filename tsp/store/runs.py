@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tsp.atomic import new_folder, sha256_of
+from tsp.atomic import checksum, new_folder, sha256_of
 from tsp.errors import Damaged, InputError, one_line
 from tsp.paths import ROOT, data_dir, writable_name
 from tsp.provenance import commit, versions
@@ -41,7 +41,6 @@ from tsp.store.archive import (
     UNREADABLE,
     DamagedPack,
     Parts,
-    checksum,
     holds,
     pack_ids,
     read_packed,

@@ -17,23 +17,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from safetensors import safe_open
 
+from tsp.topology import SUMMARY_COLUMNS
 from tsp.training.spec import RunSpec
 
 PROMPTS = "prompts.safetensors"
 PROMPT_NAME = re.compile(r"epoch_\d{4,18}")
-SUMMARY_COLUMNS = (
-    "h0_count",
-    "h1_count",
-    "h0_mean_lifespan",
-    "h1_mean_lifespan",
-    "h0_max_lifespan",
-    "h1_max_lifespan",
-    "persistence_entropy",
-    "normalized_entropy",
-    "mean_distance",
-    "h0_mean_lifespan_scaled",
-    "h1_mean_lifespan_scaled",
-)
 COLUMNS: dict[str, tuple[str, ...]] = {  # what each table has at least
     "epochs": ("epoch", "step", "ce", "total"),
     "checks": ("epoch", "problem", "correct", "matched_tokens", "target_tokens"),

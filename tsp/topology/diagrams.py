@@ -13,8 +13,8 @@ import pandas as pd
 from scipy.spatial.distance import pdist
 
 from tsp.errors import InputError
-from tsp.regularizers import Pairs, rips_pairs
-from tsp.store.schema import SUMMARY_COLUMNS
+from tsp.topology import SUMMARY_COLUMNS
+from tsp.topology.rips import Pairs, rips_pairs
 
 Diagrams = dict[int, np.ndarray]
 

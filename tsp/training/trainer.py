@@ -22,7 +22,7 @@ from tsp.training.prompts import as_input
 from tsp.training.spec import RunSpec
 
 if TYPE_CHECKING:
-    from tsp.store.checkpoints import Checkpoint
+    from tsp.training.checkpoints import Checkpoint
 
 WAITING_ROWS = 48  # answers that are generated together, but for
 WAITING_ROUNDS = 6  # checks at most: a run that is solved trains on until they are decided

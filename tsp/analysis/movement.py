@@ -1,0 +1,75 @@
+"""Null models of stored runs: movement as long as training's, without training."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsp.errors import InputError
+from tsp.store.runs import Run
+from tsp.topology import SUMMARY_COLUMNS
+from tsp.topology.diagrams import summarize
+from tsp.topology.null_models import displaced, walk
+
+KINDS = ("random walk", "straight walk", "rows as far")
+"""Nulls of a run: `walk`, `walk` with ``straight``, and `displaced`."""
+
+
+def nulls(run: Run, *, draws: int = 5) -> pd.DataFrame:
+    """Topology of a run's nulls at its first and last check, beside its own.
+
+    Parameters
+    ----------
+    run
+        With ``moved`` in its epochs; the kind ``"rows as far"`` takes stored prompts.
+    draws
+        Independent copies of each kind. Their directions depend on the run's id, so those of two
+        runs are independent too.
+
+    Returns
+    -------
+    DataFrame
+        Columns of `tsp.topology.diagrams.summarize`, ``kind`` (``"training"`` and `KINDS`),
+        ``draw`` (0 for training) and ``end``: False at the first check, True at the last. A prompt
+        that is not stored is replaced, as the start of the walks, by a Gaussian one of its shape
+        and initial scale.
+
+    Raises
+    ------
+    InputError
+        If the run does not say how far its prompt moved.
+    """
+    epochs = run.epochs
+    if "moved" not in epochs:
+        raise InputError("run", run.id, "was trained before steps were measured; train it again")
+    checks = run.topology.sort_values("epoch")
+    trained = checks.iloc[[0, -1]][list(SUMMARY_COLUMNS)]
+    stored = run.prompt_epochs
+    if stored:
+        first = np.asarray(run.prompt(stored[0]), dtype=np.float64)
+    else:
+        spread = run.spec.settings.init_std
+        first = _stream(run, "start").normal(scale=spread, size=run.record["shape"])
+    lengths = epochs.sort_values("epoch").moved.to_numpy()
+    kinds = KINDS if len(stored) > 1 else KINDS[:2]
+    last = run.prompt(stored[-1]) if len(stored) > 1 else first
+    clouds, labels = [], [("training", 0)]
+    for kind in kinds:
+        for draw in range(draws):
+            seed = int(_stream(run, kind, draw).integers(2**63))
+            if kind == KINDS[2]:
+                end = displaced(first, last, seed=seed)
+            else:
+                end = walk(first, lengths, seed=seed, straight=kind == KINDS[1])[-1]
+            clouds += [first, end]
+            labels.append((kind, draw))
+    found = pd.concat([trained, summarize(np.stack(clouds))], ignore_index=True)
+    twice = [label for label in labels for _ in range(2)]
+    found[["kind", "draw"]] = pd.DataFrame(twice)
+    return found.assign(end=[False, True] * len(labels))
+
+
+def _stream(run: Run, *names: Any) -> np.random.Generator:
+    """A random stream of a run's own, for each purpose another."""
+    words = [int(run.id, 16), *("/".join(map(str, names))).encode()]
+    return np.random.default_rng(np.random.SeedSequence(words))
