@@ -85,4 +85,4 @@ def command(*words):
 
     Checkpoint.reached = printed
     sys.argv = ["tsp", *words]
-    cli.main()
+    cli()

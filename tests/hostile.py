@@ -34,7 +34,7 @@ from safetensors.torch import save, save_file
 
 from tsp.analysis.records import load_answers, load_runs
 from tsp.atomic import checksum, sha256_of
-from tsp.cli.main import main as cli
+from tsp.cli import main as cli
 from tsp.errors import InputError
 from tsp.experiments import sweep
 from tsp.loss import TSLoss

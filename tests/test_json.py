@@ -14,7 +14,7 @@ from benchmarks import bench
 from tests.test_cli import BBH, TINY, fails, tsp, write
 from tsp.analysis import heldout
 from tsp.analysis.records import NO_PROMPT
-from tsp.cli.main import main as cli
+from tsp.cli import main as cli
 from tsp.paths import ROOT
 from tsp.store.runs import ANSWERS, Store
 from tsp.training import install, models
