@@ -1,9 +1,9 @@
-"""Time two pieces of work in turn, and say on what machine."""
+"""Time two pieces of work in turn, and describe the machine."""
 
-import logging
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,57 +15,52 @@ import torch
 
 from tsp.provenance import commit
 
-log = logging.getLogger(__name__)
-
 PACKAGES = [
     *("tsp", "torch", "transformers", "accelerate", "peft"),
     *("giotto-tda", "giotto-ph", "gudhi", "ripser"),
 ]
-WARM = 30  # seconds after which work counts as warm
+WARM_SECONDS = 30  # work that takes longer needs no warming up
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a piece of work did: how many units, and what else a table should say of it."""
+    """The number of units that a piece of work did, and further columns for its row."""
 
     units: float = 1.0
-    told: dict[str, float] = field(default_factory=dict)
+    columns: dict[str, float] = field(default_factory=dict)
 
 
-Work = Callable[[], Done | Any]  # what gives something else did one unit
+Work = Callable[[], Done | Any]  # what returns something else did one unit
+
+
+def report(text: str) -> None:
+    """Print progress on standard error."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def compared(name: str, ours: Work, peer: Work, repeats: int, peer_name: str) -> dict[str, Any]:
-    """Time two pieces of work in turn, per unit of each, after one of each that is not counted.
+    """Time two pieces of work in turn, and return a row with the medians per unit of each.
 
-    Work that takes half a minute needs no such warming up.
+    Each side runs once more at the start, which is not counted, unless it takes half a minute.
     """
     times: dict[str, list[float]] = {"ours": [], "peer": []}
-    told: dict[str, float] = {}
+    columns: dict[str, float] = {}
     for repeat in range(repeats + 1):
         for side, work in (("ours", ours), ("peer", peer)):
             if len(times[side]) < repeats:
                 seconds, done = timed(work)
-                told |= {f"{side}_{name}": value for name, value in done.told.items()}
-                if repeat or seconds > WARM:
+                columns |= {f"{side}_{key}": value for key, value in done.columns.items()}
+                if repeat or seconds > WARM_SECONDS:
                     times[side].append(seconds / done.units)
     mine, theirs = (statistics.median(times[side]) for side in ("ours", "peer"))
-    log.info("%s: %.3g s against %.3g s", name, mine, theirs)
-    return {
-        "name": name,
-        "ours": mine,
-        "peer": theirs,
-        "ratio": theirs / mine,
-        "unit": "s",
-        "peer_name": peer_name,
-        "repeats": repeats,
-        **{f"{side}_times": times for side, times in times.items()},
-        **told,
-    }
+    report(f"{name}: {mine:.3g} s against {theirs:.3g} s")
+    row = {"name": name, "ours": mine, "peer": theirs, "ratio": theirs / mine, "unit": "s"}
+    row |= {"peer_name": peer_name, "repeats": repeats}
+    return row | {f"{side}_times": values for side, values in times.items()} | columns
 
 
 def timed(work: Work) -> tuple[float, Done]:
-    """Seconds that a piece of work takes, and what it did."""
+    """Return the seconds that a piece of work takes, and what it did."""
     begun = time.perf_counter()
     done = work()
     if torch.cuda.is_available():
@@ -74,7 +69,7 @@ def timed(work: Work) -> tuple[float, Done]:
 
 
 def environment() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Return the machine and the versions that a row was measured with."""
     cuda = torch.cuda.is_available()
     return {
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
@@ -95,12 +90,12 @@ def _version(name: str) -> str:
 
 
 def _processor() -> str:
-    """The processor as Linux names it, and its matrix unit if it has one."""
+    """Return the processor as Linux names it, and its matrix unit if it has one."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or "unknown"
-    told = dict(line.split(":", 1) for line in lines if ":" in line)
-    told = {name.strip(): value.strip() for name, value in told.items()}
-    unit = ", AMX" if "amx_bf16" in told.get("flags", "") else ""
-    return told.get("model name", platform.machine()) + unit
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    facts = {name.strip(): value.strip() for name, value in pairs}
+    unit = ", AMX" if "amx_bf16" in facts.get("flags", "") else ""
+    return facts.get("model name", platform.machine()) + unit

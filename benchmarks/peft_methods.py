@@ -1,9 +1,9 @@
 """TSLoss on PEFT's other prompts, p-tuning and prefix tuning, as PEFT trains them."""
 
-from collections.abc import Callable
+from itertools import product
 from typing import Any
 
-from benchmarks.measuring import environment
+from benchmarks.measuring import report
 from tsp.interop.peers import KINDS, with_peft
 from tsp.problems.loading import load_problems
 from tsp.topology.diagrams import summarize
@@ -17,49 +17,35 @@ RATES = {"prompt tuning": 1e-2, "p-tuning": 1e-3, "prefix tuning": 1e-2}
 EPOCHS = 60
 
 
-def compare(
-    *, model: str = models.DEFAULT, tell: Callable[[str], None] = lambda name: None
-) -> list[dict[str, Any]]:
+def compare(*, model: str = models.DEFAULT) -> list[dict[str, Any]]:
     """Train each of `tsp.interop.peers.KINDS` without and with TSLoss, on the same problems.
 
     Parameters
     ----------
     model
         A name that `tsp.training.models.load` takes.
-    tell
-        Called with the name of each run before it begins.
 
     Returns
     -------
     list of dict
         One row a run: ``kind task problem method lr epochs solved``, the number of ``vectors`` and
-        their ``dimension``, topology of them before (``*_first``) and after (``*_last``), the
-        model, and the environment.
+        their ``dimension``, topology before (``*_first``) and after (``*_last``), and the model.
     """
     frozen, rows = models.load(model), []
-    for task, numbers in PROBLEMS.items():
-        for number in numbers:
-            problems = load_problems(task, problem=number)
-            for kind in KINDS:
-                for method in ("ce", "tsloss"):
-                    tell(f"{kind}, {task} {number}, {method}")
-                    spec = RunSpec(
-                        model=model,
-                        task=task,
-                        problem=number,
-                        method=method,
-                        placement="prefix",
-                        lr=RATES[kind],
-                        epochs=EPOCHS,
-                        early_stop=True,
-                    )
-                    done = with_peft(spec, frozen, problems, kind=kind)()
-                    ends = summarize(done.vectors)[list(SHOWN)]
-                    told = {f"{name}_first": ends[name].iloc[0] for name in SHOWN}
-                    told |= {f"{name}_last": ends[name].iloc[1] for name in SHOWN}
-                    about = {"kind": kind, "task": task, "problem": number, "method": method}
-                    about |= {"lr": spec.lr, "epochs": done.epochs, "solved": done.solved}
-                    about |= {"vectors": done.vectors.shape[1], "dimension": done.vectors.shape[2]}
-                    told = {name: float(value) for name, value in told.items()}
-                    rows.append(about | told | {"model": model} | environment())
+    problems = [(task, number) for task, numbers in PROBLEMS.items() for number in numbers]
+    for (task, number), kind, method in product(problems, KINDS, ("ce", "tsloss")):
+        report(f"{kind}, {task} {number}, {method}")
+        fields = {"task": task, "problem": number, "method": method, "lr": RATES[kind]}
+        spec = RunSpec(model=model, placement="prefix", epochs=EPOCHS, early_stop=True, **fields)
+        done = with_peft(spec, frozen, load_problems(task, problem=number), kind=kind)()
+        _, n, d = done.vectors.shape
+        row = {"kind": kind, **fields, "epochs": done.epochs, "solved": done.solved}
+        row |= {"vectors": n, "dimension": d, "model": model}
+        for end, summary in zip(("first", "last"), _summaries(done.vectors), strict=True):
+            row |= {f"{name}_{end}": float(summary[name]) for name in SHOWN}
+        rows.append(row)
     return rows
+
+
+def _summaries(vectors: Any) -> list[dict[Any, Any]]:
+    return summarize(vectors).to_dict("records")

@@ -1,12 +1,12 @@
 """How the cost of persistent homology grows with the number of points and their dimension."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from benchmarks.measuring import environment
+from benchmarks.measuring import report
 from tsp.topology.diagrams import persistence
 
 POINTS = (10, 20, 40, 80, 160, 320, 640, 1000)
@@ -18,7 +18,6 @@ def grow(
     points: Sequence[int] = POINTS,
     dimensions: Sequence[int] = DIMENSIONS,
     repeats: int = 3,
-    tell: Callable[[str], None] = lambda name: None,
 ) -> list[dict[str, Any]]:
     """Time `tsp.topology.diagrams.persistence` (H0 and H1) of one Gaussian cloud of each size.
 
@@ -27,27 +26,25 @@ def grow(
     points, dimensions
         Sizes n and d.
     repeats
-        Clouds of each; the median counts.
-    tell
-        Called with each size before it is timed.
+        Clouds of each size; the median counts.
 
     Returns
     -------
     list of dict
-        ``n d seconds h1_count``, the times of all repeats, and the environment.
+        ``n d seconds h1_count`` and the ``times`` of all repeats.
     """
     rng = np.random.default_rng(0)
-    persistence(rng.normal(size=(5, 3)))  # what is imported at the first call
+    persistence(rng.normal(size=(5, 3)))  # imports at the first call
     rows = []
     for d in dimensions:
         for n in points:
-            tell(f"n = {n}, d = {d}")
+            report(f"n = {n}, d = {d}")
             times, loops = [], 0
             for _ in range(repeats):
                 cloud = rng.normal(size=(n, d))
                 begin = perf_counter()
                 loops = len(persistence(cloud)[1])
                 times.append(perf_counter() - begin)
-            told = {"n": n, "d": d, "seconds": float(np.median(times)), "h1_count": loops}
-            rows.append(told | {"times": times} | environment())
+            row = {"n": n, "d": d, "seconds": float(np.median(times)), "h1_count": loops}
+            rows.append(row | {"times": times})
     return rows

@@ -1,11 +1,10 @@
-"""Does an outcome hinge on the arithmetic? The same runs in float32, twice, and in bfloat16."""
+"""Train the same runs in float32, twice, and in bfloat16: do outcomes hinge on rounding?"""
 
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
-from benchmarks.measuring import environment
+from benchmarks.measuring import report
 from tsp.analysis.stats import paired_ratio
 from tsp.analysis.verdicts import judge_signs
 from tsp.problems.loading import load_problems
@@ -24,24 +23,20 @@ PLANS = {
 }
 
 
-def compare(
-    *, model: str = models.DEFAULT, tell: Callable[[str], None] = lambda name: None
-) -> list[dict[str, Any]]:
+def compare(*, model: str = models.DEFAULT) -> list[dict[str, Any]]:
     """Train pairs of runs, with and without TSLoss, under each plan until they are solved.
 
     Parameters
     ----------
     model
         A name that `tsp.training.models.load` takes.
-    tell
-        Called with the name of each plan before it begins.
 
     Returns
     -------
     list of dict
         One row a run: ``arithmetic task problem method solved_epoch`` (None: not within the
         epochs), whether it was right at check 0 already (``known``), ``ce`` after 20 epochs, the
-        number of ``epochs``, the model, and the environment.
+        number of ``epochs`` and the model.
     """
     specs = [
         RunSpec(model=model, task=task, problem=k, method=method, epochs=EPOCHS, early_stop=True)
@@ -52,9 +47,8 @@ def compare(
     problems = [load_problems(spec.task, problem=spec.problem) for spec in specs]
     frozen, rows = models.load(model), []
     for name, plan in PLANS.items():
-        tell(f"{len(specs)} runs: {name}")
-        results = train_bank(specs, frozen, problems, plan=plan)
-        rows += [_row(name, result) | environment() for result in results]
+        report(f"{len(specs)} runs: {name}")
+        rows += [_row(name, it) for it in train_bank(specs, frozen, problems, plan=plan)]
     return rows
 
 
@@ -75,18 +69,18 @@ def _row(arithmetic: str, result: RunResult) -> dict[str, Any]:
 
 
 def agreement(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Each way of computing: what it finds about TSLoss, and its runs beside those of float32.
+    """Compare the verdict on TSLoss, and the runs, of each precision with those of float32.
 
     Returns
     -------
     DataFrame
-        One row a way. Of the pairs of runs, those in which TSLoss was solved earlier, as early
-        and later (``wins ties losses``), the median ratio of epochs with its 95 % interval, and
-        the verdict, by `tsp.analysis.stats.paired_ratio` and `tsp.analysis.verdicts.judge_signs`;
-        pairs that neither solves are apart. Of the runs, how many were solved at the epoch of
-        float32, ``earlier`` and ``later``, and the median and largest ``change`` in epochs of those
-        that moved (a run that is not solved counts as solved after the last epoch). Problems that
-        the untrained prompt answers are left out.
+        One row a precision. For pairs of runs: the number in which TSLoss was solved earlier, as
+        early and later (``wins ties losses``), the median ratio of epochs with its 95 % interval,
+        and the verdict, by `tsp.analysis.stats.paired_ratio` and
+        `tsp.analysis.verdicts.judge_signs`; pairs that neither solves are excluded. For runs: the
+        number solved at the epoch of float32, ``earlier`` and ``later``, and the median and
+        largest ``change`` in epochs of those that moved (an unsolved run counts as solved after
+        the last epoch). Problems that the untrained prompt answers are excluded.
     """
     frame = pd.DataFrame(rows)
     frame = frame[~frame.groupby(["task", "problem"]).known.transform("any")]

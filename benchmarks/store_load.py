@@ -1,4 +1,4 @@
-"""How long listings and tables take with ten thousand stored runs, and how much memory."""
+"""Time and memory of listings and tables with ten thousand stored runs."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
 from statistics import median
@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from benchmarks.measuring import environment
+from benchmarks.measuring import report
 from tsp.errors import InputError
 from tsp.paths import PACKAGE, data_dir
 from tsp.store.archive import Parts, write_pack
@@ -34,25 +34,17 @@ COMMANDS = {
     "tsp report": ["report"],
     "tsp runs verify": ["runs", "verify"],  # reads every byte, so it may take its time
 }
-TABLES = {
-    **{
-        name: f"from tsp import tables; tables.{name}(store)"
-        for name in ("table2", "table2_runs", "table3", "table3_tests", "table4", "claims")
-    },
-    **{
-        name: f"from tsp import tables; tables.{name}(store)"
-        for name in ("pairs", "trained", "weighted", "load_losses", "load_topology")
-    },
-    "study": "from tsp.analysis.studies import study;"
-    " study(store, ['n_tokens'], base={'n_tokens': 40})",
-    "systems": "from tsp.analysis.systems import systems; systems(store)",
+ANALYSIS = {
+    "tsp.analysis.tables": [
+        *("table2", "table2_runs", "table3", "table3_tests", "table4", "claims"),
+        *("pairs", "trained", "weighted", "load_losses", "load_topology"),
+    ],
+    "tsp.analysis.systems": ["systems"],
+    "benchmarks.store_load": ["study_of_tokens"],
 }
+"""Functions of a store by module."""
 CLI = "from tsp.cli.main import main; main()"
-TABLE = """
-from tsp.store.runs import Store
-store = Store({store!r})
-{call}
-"""
+TABLE = "from {} import {} as make; from tsp.store.runs import Store; make(Store({!r}))"
 WATCH = """
 import json, resource, subprocess, sys, time
 begun = time.perf_counter()
@@ -63,45 +55,49 @@ print(json.dumps([code, seconds, size * (1 if sys.platform == "darwin" else 1024
 """
 
 
-def strain(
-    *, runs: int = RUNS, tell: Callable[[str], None] = lambda name: None
-) -> list[dict[str, Any]]:
+def strain(*, runs: int = RUNS) -> list[dict[str, Any]]:
     """Time what reads a store of many runs, each in a process of its own.
 
     Parameters
     ----------
     runs
-        How many: copies of the published ones with other seeds and problems, prompts cut short.
-    tell
-        Called with what is going to be done.
+        Number of runs: copies of the published ones with other seeds and problems, and prompts
+        that are cut short.
 
     Returns
     -------
     list of dict
-        ``name runs stored seconds bytes``; ``stored``: as folders or as packs; ``bytes``: the most
-        memory that the process held; and the environment. Each twice: ``first``, with an empty
-        cache, as of a store that comes from elsewhere; and with what is remembered of it, for
-        folders since they were unpacked, for packs since the first time, the median of `LOOKS`.
+        ``name runs stored first seconds bytes``. ``stored``: in folders or in packs; ``bytes``: the
+        peak memory of the process. Each name has two rows: ``first``, with an empty cache, as for
+        a store that was copied from elsewhere; and the median of `LOOKS` later looks.
     """
     rows = []
     with tempfile.TemporaryDirectory() as work:
-        tell(f"making {runs} runs")
+        report(f"making {runs} runs")
         stores = build(Path(work), runs)
         for stored, store in stores.items():
             for name, words in _works(store).items():
                 empty = Path(work) / f"cache-{stored}-{name}"
                 for first in (True, False):
-                    tell(f"{name}, {stored}, {'first' if first else 'again'}")
+                    report(f"{name}, {stored}, {'first' if first else 'again'}")
                     cache = Path(work, CACHE) if stored == "folders" and not first else empty
                     looks = [_watched(words, cache) for _ in range(1 if first else LOOKS)]
-                    seconds, most = median(it for it, _ in looks), max(it for _, it in looks)
-                    told = {"name": name, "runs": runs, "stored": stored, "first": first}
-                    rows.append(told | {"seconds": seconds, "bytes": most} | environment())
+                    row = {"name": name, "runs": runs, "stored": stored, "first": first}
+                    row |= {"seconds": median(seconds for seconds, _ in looks)}
+                    rows.append(row | {"bytes": max(size for _, size in looks)})
+    report(render(rows))
     return rows
 
 
+def study_of_tokens(store: Store) -> Any:
+    """Compare the numbers of tokens of stored runs, as an example of a study."""
+    from tsp.analysis.studies import study
+
+    return study(store, ["n_tokens"], base={"n_tokens": 40})
+
+
 def render(rows: list[dict[str, Any]]) -> str:
-    """Rows as a table for the terminal; what takes more than it may is marked."""
+    """Return rows as a table for the terminal; `!` marks what takes more than it may."""
     lines = []
     for row in rows:
         over = row["seconds"] > SECONDS or row["bytes"] > MEMORY
@@ -112,7 +108,7 @@ def render(rows: list[dict[str, Any]]) -> str:
 
 
 def build(work: Path, runs: int) -> dict[str, Path]:
-    """Make a store of packs and one of folders, which hold the same runs."""
+    """Make a store of packs and one of folders that hold the same runs."""
     stores = {"folders": work / "folders", "packs": work / "packs"}
     copies = _copies()
     packs = [stores["packs"] / f"{number}.parquet" for number in range(-(-runs // A_PACK))]
@@ -124,7 +120,7 @@ def build(work: Path, runs: int) -> dict[str, Path]:
 
 
 def _copies() -> Iterator[Parts]:
-    """Published runs, then the same with other seeds, and on other problems, without an end."""
+    """Yield published runs, then the same with other seeds and on other problems, forever."""
     known, _ = Store(data_dir("runs")).sound()
     if not known:
         raise InputError("runs", str(data_dir("runs")), "published runs are in a checkout alone")
@@ -132,7 +128,7 @@ def _copies() -> Iterator[Parts]:
 
 
 def _copy(parts: Parts, number: int) -> Parts:
-    """A run's copy as it would be stored at home: double precision, and answers in its checks."""
+    """Copy a run as it would be stored at home: double precision, and answers in its checks."""
     record = json.loads(json.dumps(parts.record))
     record["id"] = _hash(record["id"], number)[:16]
     record["together"] = [record["id"]]
@@ -160,21 +156,20 @@ def _hash(text: str, number: int) -> str:
 
 
 def _works(store: Path) -> dict[str, list[str]]:
-    """Words to start each work with, by its name."""
-    where = ["--runs", str(store)]
-    works = {name: ["-c", CLI, *words, *where] for name, words in COMMANDS.items()}
-    tables = {
-        name: ["-c", TABLE.format(store=str(store), call=call)] for name, call in TABLES.items()
-    }
-    return works | tables
+    """Return the arguments of Python for each piece of work, by its name."""
+    works = {name: ["-c", CLI, *words, "--runs", str(store)] for name, words in COMMANDS.items()}
+    for module, names in ANALYSIS.items():
+        for name in names:
+            works[name] = ["-c", TABLE.format(module, name, str(store))]
+    return works
 
 
 def _watched(words: list[str], cache: Path) -> tuple[float, int]:
-    """Seconds and bytes of a work in a process whose cache is a folder."""
-    told = os.environ | {"TSP_CACHE": str(cache), "PYTHONPATH": str(PACKAGE.parent)}
+    """Return the seconds and the peak bytes of a process that uses a cache folder."""
+    environment = os.environ | {"TSP_CACHE": str(cache), "PYTHONPATH": str(PACKAGE.parent)}
     # A process begins with its parent's peak, so a small one stands between.
     command = [sys.executable, "-c", WATCH, sys.executable, *words]
-    out = subprocess.run(command, env=told, capture_output=True, text=True, check=True)
+    out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     code, seconds, most = json.loads(out.stdout)
     if code:
         raise RuntimeError(f"{' '.join(words)} failed: {out.stderr.strip()[-500:]}")

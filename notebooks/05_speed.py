@@ -60,9 +60,10 @@ import pandas as pd
 from IPython.display import display
 from myst_nb import glue
 
-from benchmarks.bench import AIMS, RUNS
+from benchmarks.bench import AIMS
 from benchmarks.gpu_capacity import fits
 from benchmarks.roundings import agreement
+from benchmarks.training import RUNS
 from tsp.book import pages
 from tsp.figures.style import METHOD_COLORS, WIDTH, style
 from tsp.paths import data_dir

@@ -35,6 +35,7 @@ from safetensors.torch import save, save_file
 from tsp.analysis.records import load_answers, load_runs
 from tsp.atomic import checksum, sha256_of
 from tsp.cli import main as cli
+from tsp.cli.runs import describe
 from tsp.errors import InputError
 from tsp.experiments import sweep
 from tsp.loss import TSLoss
@@ -351,9 +352,8 @@ def use(store: Store, run_id: str) -> None:
     for epoch in run.prompt_epochs:
         persistence(run.prompt(epoch))
     run.apart(analysed=True).published(prompts=True)
-    with redirect_stdout(io.StringIO()):
-        cli._show_run(run)
-        json.dumps(run.record)
+    describe(run)
+    json.dumps(run.record)
 
 
 def attack_pack(dice: Dice, folder: Path) -> None:
@@ -735,8 +735,13 @@ def call(words: list[str], folder: Path) -> int:
     with ExitStack() as stack:
         for name in HEAVY:
             stack.enter_context(patch(name, _refuse))
-        told_first = cli._told
-        stack.enter_context(patch.object(cli, "_told", lambda e: odd.append(e) or told_first(e)))
+        first = cli.outcome
+
+        def noted(error):
+            odd.extend([error] if first(error)[0] == 1 else [])
+            return first(error)
+
+        stack.enter_context(patch.object(cli, "outcome", noted))
         stack.enter_context(patch.object(sys, "argv", ["tsp", *words]))
         stack.enter_context(patch.dict(os.environ, told))
         os.environ.pop("TSP_RUNS", None)

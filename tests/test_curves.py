@@ -12,7 +12,7 @@ pytest.importorskip("tensorboard", reason="needs the extra `tensorboard`")
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import spec
-from tests.test_cli import BBH, TINY, fails, tsp, write
+from tests.terminal import BBH, TINY, fails, tsp, write
 from tsp.experiments.banks import Keeping
 from tsp.experiments.curves import with_curves
 from tsp.experiments.sweep import Events, ensure

@@ -393,7 +393,7 @@ def test_the_first_signal_ends_at_a_checkpoint_and_says_how_to_go_on(tmp_path, n
     process.join()
     assert process.exitcode == 128 + number
     told = out.read_text()
-    assert "stopping at a checkpoint after this epoch" in told
+    assert "stopping after this epoch" in told
     (reached,) = re.findall(r"tsp: stopped after epoch (\d+); the same command goes on", told)
     assert "Traceback" not in told
     assert len(list((tmp_path / "runs" / WORK).glob("*/state.json"))) == 1
@@ -410,7 +410,7 @@ def test_a_second_signal_stops_at_once(tmp_path):
     process = command_line(*words, folder=tmp_path, out=out)
     until(out, "bank 1/1", process=process)
     os.kill(process.pid, signal.SIGINT)
-    until(out, "stopping at a checkpoint", process=process)
+    until(out, "stopping after this epoch", process=process)
     os.kill(process.pid, signal.SIGTERM)
     process.join()
     assert process.exitcode == 130

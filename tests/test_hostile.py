@@ -1117,7 +1117,7 @@ def test_a_panic_of_a_library_is_told_in_a_line(monkeypatch, capsys):
     class PanicException(BaseException):
         pass
 
-    def panic(**_):
+    def panic(*_, **__):
         raise PanicException("on\nRust")
 
     monkeypatch.setattr(hostile.cli, "app", panic)

@@ -1,11 +1,8 @@
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 import torch
 
-from benchmarks import roundings
-from benchmarks.roundings import agreement
 from tsp.errors import InputError
 from tsp.training import precision
 from tsp.training.precision import choose
@@ -55,57 +52,3 @@ def test_without_room_for_a_copy_nothing_is_measured(tiny, monkeypatch):
     frozen = replace(tiny(), copies={})
     assert choose("auto", frozen) == "float32"
     assert not frozen.copies
-
-
-def row(arithmetic, problem, method, solved):
-    return {
-        "arithmetic": arithmetic,
-        "task": "gsm8k",
-        "problem": problem,
-        "method": method,
-        "solved_epoch": solved,
-        "known": problem == 9,
-        "epochs": 80,
-    }
-
-
-def test_agreement_by_hand():
-    rows = [
-        *(row("float32", 0, m, e) for m, e in (("ce", 40), ("tsloss", 30))),
-        *(row("float32", 1, m, e) for m, e in (("ce", 20), ("tsloss", 22))),
-        *(row("bfloat16", 0, m, e) for m, e in (("ce", 44), ("tsloss", 30))),
-        *(row("bfloat16", 1, m, e) for m, e in (("ce", 24), ("tsloss", None))),
-        *(row(way, 9, m, 2) for way in ("float32", "bfloat16") for m in ("ce", "tsloss")),
-    ]
-    plain, found = agreement(rows).to_dict("records")
-    assert (plain["arithmetic"], found["arithmetic"]) == ("float32", "bfloat16")
-    assert (plain["wins"], plain["ties"], plain["losses"]) == (1, 0, 1)
-    assert plain["median_ratio"] == pytest.approx((30 / 40 + 22 / 20) / 2)
-    assert (plain["runs"], plain["same"], plain["largest_change"]) == (4, 4, 0)
-    assert (found["wins"], found["ties"], found["losses"]) == (1, 0, 1)
-    assert found["median_ratio"] == pytest.approx((30 / 44 + 80 / 24) / 2)  # never: at the cap
-    assert (found["same"], found["earlier"], found["later"]) == (1, 0, 3)
-    assert found["median_change"] == 4  # 4, 4 and 82 - 22: those that moved
-    assert found["largest_change"] == 60
-    assert found["verdict"] == "inconclusive"
-
-
-def test_pairs_that_neither_solves_have_no_ratio():
-    rows = [row("float32", k, m, 10 if k else None) for k in (0, 1) for m in ("ce", "tsloss")]
-    (found,) = agreement(rows).to_dict("records")
-    assert (found["pairs"], found["ties"], found["runs"]) == (1, 1, 4)
-
-
-def test_the_same_runs_are_trained_under_every_plan(monkeypatch):
-    monkeypatch.setattr(roundings, "PROBLEMS", {"mmlu_cf": range(1)})
-    monkeypatch.setattr(roundings, "EPOCHS", 2)
-    rows = pd.DataFrame(roundings.compare(model="tiny-llama"))
-    assert rows.groupby("arithmetic").size().to_dict() == dict.fromkeys(roundings.PLANS, 2)
-    assert rows.ce.between(0, 20).all()
-    wide = rows.pivot_table(index="method", columns="arithmetic", values="ce")
-    torch.testing.assert_close(
-        wide["float32"].to_numpy(), wide["float32, nothing shared"].to_numpy(), rtol=1e-4, atol=0
-    )
-    apart = (wide["bfloat16"] - wide["float32"]).abs() / wide["float32"]
-    assert (apart > 0).all()
-    assert (apart < 0.05).all()

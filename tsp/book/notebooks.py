@@ -125,11 +125,10 @@ def executed_path(source: Path, *, out: Path = EXECUTED) -> Path:
 
 
 def fingerprint(source: Path, *, parameters: Parameters) -> str:
-    """Hash what an executed notebook depends on.
+    """Hash everything that an executed notebook depends on.
 
-    Its source, this package, the paper's tables, the measurements of speed, its parameters, and,
-    if ``runs`` is one of them, every pack of that store and every run's record, which carries the
-    checksum of the run's files.
+    That is its source, this package with all sub-packages, the benchmarks, the paper's tables, the
+    measurements of speed, its parameters and, if ``runs`` is one of them, the run store's files.
 
     Parameters
     ----------
@@ -143,11 +142,12 @@ def fingerprint(source: Path, *, parameters: Parameters) -> str:
     str
         64 hexadecimal digits.
     """
-    told = [ROOT / "data" / "paper", ROOT / "data" / "measurements"]
+    folders = [ROOT / "data" / "paper", ROOT / "data" / "measurements"]
     if parameters.get("measurements"):
-        told.append(ROOT / str(parameters["measurements"]))
-    files = [source, *sorted(PACKAGE.rglob("*.py"))]
-    files += [file for folder in told for file in sorted(folder.glob("*"))]
+        folders.append(ROOT / str(parameters["measurements"]))
+    code = [*PACKAGE.rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    files = [source, *sorted(code)]
+    files += [file for folder in folders for file in sorted(folder.glob("*"))]
     if "runs" in parameters:
         files += Store(ROOT / str(parameters["runs"])).files()
     shown = json.dumps(dict(parameters), sort_keys=True, default=str)

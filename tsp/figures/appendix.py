@@ -14,8 +14,8 @@ from tsp.analysis.geometry import CLOUDS, gaussian_bars
 from tsp.analysis.records import TASK_NAMES, deciding, load_runs
 from tsp.analysis.units import comparable
 from tsp.errors import InputError
-from tsp.figures.paper_figures import PROBLEMS, empty, first_and_last, many, noise_band
-from tsp.figures.style import DIMENSION_COLORS, DIMENSION_NAMES, beyond, draw_barcode
+from tsp.figures.paper_figures import PROBLEMS, first_and_last, many, noise_band
+from tsp.figures.style import DIMENSION_COLORS, DIMENSION_NAMES, beyond, draw_barcode, empty
 from tsp.store.runs import Run, Store
 from tsp.training.spec import REGIMES
 

@@ -7,7 +7,6 @@ a cell, and a loop over many of them keeps none open.
 from collections.abc import Callable, Sequence, Sized
 from typing import Any, Literal
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -23,11 +22,11 @@ from tsp.figures.style import (
     DIMENSION_COLORS,
     DIMENSION_NAMES,
     METHOD_COLORS,
-    WIDTH,
     beyond,
     draw_barcode,
     draw_complex,
     draw_diagram,
+    empty,
     style,
 )
 from tsp.store.runs import Run, Store
@@ -283,14 +282,6 @@ def noise_band(
     label = f"$H_1$ of Gaussian clouds, n = {shape[0]}, d = {shape[1]}: 95 %"
     span = ax.axhspan if along == "y" else ax.axvspan
     span(low, high, color="0.88", lw=0, zorder=0, label=label)
-
-
-def empty(height: float) -> Figure:
-    """An empty figure of the book's width."""
-    style()
-    fig = plt.figure(figsize=(WIDTH, height), layout="constrained")
-    plt.close(fig)  # pyplot made the notebook able to show it, and need not show it again
-    return fig
 
 
 def _read(store: Store, run_id: str, regime: str) -> Run:

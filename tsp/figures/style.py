@@ -3,6 +3,7 @@
 from itertools import combinations
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from IPython.core.getipython import get_ipython
@@ -52,6 +53,14 @@ def style() -> None:
     shell = get_ipython()
     if shell and shell.display_formatter:
         shell.display_formatter.mimebundle_formatter.for_type(Figure, _as_csv)
+
+
+def empty(height: float) -> Figure:
+    """Return an empty figure of the book's width and a height in inches."""
+    style()
+    fig = plt.figure(figsize=(WIDTH, height), layout="constrained")
+    plt.close(fig)  # pyplot made the notebook able to show it, and need not show it again
+    return fig
 
 
 def _as_csv(figure: Figure, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:

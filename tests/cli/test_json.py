@@ -1,20 +1,23 @@
 """With --json every command prints JSON on standard output and nothing else."""
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
 
 import pandas as pd
 import pytest
 import typer
 
 from benchmarks import bench
-from tests.test_cli import BBH, TINY, fails, tsp, write
+from tests.terminal import BBH, TINY, fails, loads, parsed, tsp, write
 from tsp.analysis import heldout
 from tsp.analysis.records import NO_PROMPT
 from tsp.cli import main as cli
+from tsp.cli.terminal import emit, records
 from tsp.paths import ROOT
 from tsp.store.runs import ANSWERS, Store
 from tsp.training import install, models
@@ -28,20 +31,6 @@ def commands(group=None, path=()):
             yield from commands(command, (*path, name))
         else:
             yield (*path, name), command
-
-
-def loads(*words):
-    """What a command prints, read by a parser that knows no NaN."""
-    return parsed(tsp(*words))
-
-
-def parsed(done):
-    assert done.returncode == 0, done.stderr
-
-    def refuse(name):
-        raise AssertionError(f"{name} is no JSON")
-
-    return json.loads(done.stdout, parse_constant=refuse)
 
 
 def alone(*words, checkout=ROOT, **environment):
@@ -199,10 +188,12 @@ def test_a_failure_leaves_standard_output_empty(store):
     assert done.stdout == ""
 
 
-def test_rows_keep_every_digit(capsys):
+def test_rows_keep_every_digit():
     rows = [{"p": 1e-20, "lr": 1 / 3, "n": 7, "why": None}, {"p": float("nan"), "n": 8}]
-    cli._say_rows(pd.DataFrame(rows))
-    first, second = json.loads(capsys.readouterr().out)
+    out = io.StringIO()
+    with redirect_stdout(out):
+        emit(records(pd.DataFrame(rows)), as_json=True)
+    first, second = json.loads(out.getvalue())
     assert first == {"p": 1e-20, "lr": 1 / 3, "n": 7, "why": None}
     assert second == {"p": None, "lr": None, "n": 8, "why": None}
 

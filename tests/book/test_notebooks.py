@@ -16,8 +16,8 @@ pytest.importorskip("jupyter_book", reason="the book's tools are not installed")
 import jupytext
 import nbformat
 
+from tests.cli.test_json import copied, small_book
 from tests.handmade import stored
-from tests.test_json import copied, small_book
 from tsp.book import notebooks
 from tsp.book import site as book
 from tsp.errors import InputError

@@ -12,12 +12,11 @@ import nbformat
 import pytest
 import torch
 from peft import PeftModel, PromptTuningConfig, TaskType, get_peft_model
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 from tests.conftest import problem, spec
-from tests.test_cli import BBH, fails, write
-from tests.test_json import loads
+from tests.terminal import BBH, fails, loads, write
 from tsp import TSLoss, TSLossTrainer
 from tsp.book.notebooks import NOTEBOOKS
 from tsp.interop.peers import prompt_vectors
@@ -197,7 +196,7 @@ def test_a_model_that_the_trainer_has_wrapped(tune):
 ON_EACH = """
 import sys
 from safetensors.torch import save_file
-from tests.test_fits_in import TSLossTrainer, prompt_vectors, tuned
+from tests.interop.test_fits_in import TSLossTrainer, prompt_vectors, tuned
 trainer = tuned(TSLossTrainer, sys.argv[1], accumulate=4, processes=2, optim="sgd")
 assert type(trainer.model_wrapped).__name__ == "DistributedDataParallel"
 if trainer.is_world_process_zero():
@@ -249,17 +248,6 @@ def _snapshot(cache, name):
     (cache / name / "refs").mkdir(parents=True)
     (cache / name / "refs" / "main").write_text("0" * 40)
     return cache / name / "snapshots" / ("0" * 40)
-
-
-def test_wrong_adapters_are_named(tmp_path):
-    fails(2, "adapter = .*has no adapter_model.safetensors", "analyze", tmp_path)
-    (tmp_path / "adapter_model.bin").write_bytes(b"")
-    fails(2, "a .bin is a pickle, which is not read", "analyze", tmp_path)
-    (tmp_path / "adapter_model.safetensors").write_text("no")
-    fails(2, "adapter = .*cannot be read", "analyze", tmp_path)
-    lora = {"base.q_proj.lora_A.weight": torch.zeros(2, 2)}
-    save_file(lora, tmp_path / "adapter_model.safetensors")
-    fails(2, r"holds base\.q_proj\.lora_A\.weight, not prompt_embeddings", "analyze", tmp_path)
 
 
 @pytest.mark.parametrize("pack", sorted((ROOT / "data" / "runs").glob("*.parquet")))

@@ -1,56 +1,19 @@
 """The command line as a user meets it: words in; output, error line and exit code out."""
 
-import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from types import SimpleNamespace
-from unittest.mock import patch
 
 import pytest
 
-from tsp.cli.main import main
+from tests.terminal import BBH, TINY, fails, loads, tsp, write
 from tsp.paths import data_dir
 from tsp.store.runs import Store
 
-TINY = ["--model", "tiny-llama", "--n-tokens", "4", "--epochs", "2", "--device", "cpu"]
-BBH = {"input": "not True is", "target": "False", "task": "boolean_expressions"}
-
-
-def tsp(*words, **environment):
-    """Call the command in this process: a new one would spend seconds importing torch."""
-    told = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"} | environment
-    out, err = io.StringIO(), io.StringIO()
-    argv = patch.object(sys, "argv", ["tsp", *map(str, words)])
-    with argv, patch.dict(os.environ, told), redirect_stdout(out), redirect_stderr(err):
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
-
-
-def fails(code, pattern, *words, **environment):
-    done = tsp(*words, **environment)
-    assert done.returncode == code, done.stderr
-    last = done.stderr.strip().splitlines()[-1]
-    assert re.search(pattern, last), done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def write(path, *lines):
-    path.write_text("\n".join(lines) + "\n")
-    return path.parent
-
-
-def ids(folder):
-    return [row["id"] for row in json.loads(tsp("runs", "list", "--runs", folder, "--json").stdout)]
+BAD_LINE = ["run", "--task", "bbh", "--problem", 1, *TINY]
 
 
 @pytest.fixture(scope="module")
@@ -66,22 +29,10 @@ def store(tmp_path_factory):
 def test_help_explains_every_option():
     done = tsp("run", "--help")
     assert done.returncode == 0
-    for option in (
-        "model",
-        "task",
-        "data",
-        "regime",
-        "problem",
-        "method",
-        "lambda-ts",
-        "protocol",
-        "placement",
-        "n-tokens",
-        "lr",
-        "epochs",
-        "seed",
-        "runs",
-    ):
+    options = (
+        "model task data regime problem method lambda-ts protocol placement n-tokens lr epochs"
+    )
+    for option in f"{options} seed runs".split():
         assert f"--{option}" in done.stdout
     for command in ("sweep", "report", "book", "bench", "export", "doctor", "runs", "model"):
         assert tsp(command, "--help").returncode == 0
@@ -89,15 +40,12 @@ def test_help_explains_every_option():
 
 def test_a_run_shows_its_answers_and_is_stored(store):
     folder, done = store
-    (run_id,) = [
-        it["id"] for it in json.loads(tsp("runs", "list", "--runs", folder, "--json").stdout)
-    ]
+    (run_id,) = Store(folder).ids()
     assert run_id in done.stdout
     assert re.search(r"epoch +2 .* 0/6 tokens", done.stdout)
     shown = tsp("runs", "show", run_id, "--runs", folder)
     assert "bbh#0 tsloss" in shown.stdout
-    record = json.loads(tsp("runs", "show", run_id, "--runs", folder, "--json").stdout)
-    assert record["id"] == run_id
+    record = loads("runs", "show", run_id, "--runs", folder, "--json")
     assert record["problems"][0]["source"] == "local"
 
 
@@ -131,14 +79,9 @@ def test_the_store_may_be_named_by_the_environment(store):
     assert len(json.loads(done.stdout)) == 1
 
 
-def test_json_is_json_and_nothing_else(store, tmp_path):
-    for words in (("runs", "list"), ("runs", "verify"), ("report",), ("doctor",)):
-        where = [] if words == ("doctor",) else ["--runs", store[0]]
-        done = tsp(*words, *where, "--json")
-        assert done.returncode == 0, done.stderr
-        assert isinstance(json.loads(done.stdout), dict if words == ("doctor",) else list)
-    (tmp_path / "none").mkdir()
-    assert json.loads(tsp("runs", "list", "--runs", tmp_path / "none", "--json").stdout) == []
+def test_an_empty_store_lists_nothing(tmp_path):
+    assert loads("runs", "list", "--runs", tmp_path, "--json") == []
+    assert "no runs in" in tsp("runs", "list", "--runs", tmp_path).stdout
 
 
 def test_verify_names_a_damaged_run_and_exits_1(store, tmp_path):
@@ -154,15 +97,8 @@ def test_verify_names_a_damaged_run_and_exits_1(store, tmp_path):
     assert listed.returncode == 0
     assert f"skipped: run {folder.name}" in listed.stderr
     assert f"skipped: run {folder.name}" in tsp("report", "--runs", tmp_path / "runs").stderr
-    fails(
-        1,
-        f"run {folder.name}: checks.parquet",
-        "runs",
-        "show",
-        folder.name,
-        "--runs",
-        tmp_path / "runs",
-    )
+    where = ("--runs", tmp_path / "runs")
+    fails(1, f"run {folder.name}: checks.parquet", "runs", "show", folder.name, *where)
 
 
 def test_a_run_without_prompts_is_not_exported(tmp_path):
@@ -174,9 +110,7 @@ def test_a_run_without_prompts_is_not_exported(tmp_path):
 
 
 def test_export_writes_an_adapter_that_peft_knows(store, tmp_path):
-    (run_id,) = [
-        it["id"] for it in json.loads(tsp("runs", "list", "--runs", store[0], "--json").stdout)
-    ]
+    (run_id,) = Store(store[0]).ids()
     done = tsp("export", run_id, "--to", tmp_path / "adapter", "--runs", store[0])
     assert done.returncode == 0, done.stderr
     assert "after the question" in done.stderr  # PEFT puts a prompt elsewhere
@@ -213,43 +147,16 @@ def test_wrong_input_is_one_line_and_exit_2(pattern, words, tmp_path):
     ("line", "pattern"),
     [
         ("{not json", r"bbh\.jsonl.*2"),
-        ('{"input": "1 is", "task": "x"}', r"bbh\.jsonl.*2.*target"),
         ('{"input": "1 is", "target": "", "task": "x"}', r"bbh\.jsonl.*2.*target"),
-        ("[1]", r"bbh\.jsonl.*2"),
+        (
+            json.dumps(BBH | {"input": "word " * 2000}),
+            r"problem = 1: row 1 .*\d+ tokens.*reads 4096",
+        ),
     ],
 )
 def test_a_bad_line_is_named_with_its_number(line, pattern, tmp_path):
     data = write(tmp_path / "bbh.jsonl", json.dumps(BBH), line)
-    fails(
-        2,
-        pattern,
-        "run",
-        "--task",
-        "bbh",
-        "--data",
-        data,
-        "--problem",
-        1,
-        "--runs",
-        tmp_path / "runs",
-        *TINY,
-    )
-
-
-def test_a_context_longer_than_the_window_is_refused(tmp_path):
-    data = write(tmp_path / "bbh.jsonl", json.dumps(BBH | {"input": "word " * 2000}))
-    fails(
-        2,
-        r"problem = 0: row 0 .*takes \d+ tokens.*reads 4096",
-        "run",
-        "--task",
-        "bbh",
-        "--data",
-        data,
-        "--runs",
-        tmp_path / "runs",
-        *TINY,
-    )
+    fails(2, pattern, *BAD_LINE, "--data", data, "--runs", tmp_path / "runs")
 
 
 def test_other_wrong_words(tmp_path, store):

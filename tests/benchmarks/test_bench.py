@@ -1,0 +1,134 @@
+"""Measurements against peers: what is timed, and the rows that come of it."""
+
+import json
+
+import pytest
+import torch
+
+from benchmarks import bench, measuring, training
+from tests.conftest import PLAN, problem
+from tests.terminal import fails, loads, tsp
+from tsp.training import models
+from tsp.training.trainer import train_bank
+
+PEERS = ("gudhi", "giotto", "ripser")
+
+
+def test_ratios_are_those_of_the_times_and_a_missing_peer_is_left_out(monkeypatch):
+    monkeypatch.setattr(models, "installed", lambda name: False)
+    rows = loads("bench", "--repeats", 1, "--json", "-")
+    assert [row["name"] for row in rows] == [f"topology_vs_{name}_n40" for name in PEERS]
+    for row in rows:
+        assert min(row["ours"], row["peer"]) > 0
+        assert row["ratio"] == pytest.approx(row["peer"] / row["ours"])
+        assert row["torch"].startswith(torch.__version__.split("+")[0])
+        wanted = {"machine", "processor", "device", "threads", "repeats", "unit", "peer_name"}
+        assert wanted <= set(row)
+    monkeypatch.setattr(bench, "find_spec", lambda name: None if name == "ripser" else name)
+    assert [row["name"] for row in bench.measure(repeats=1)] == [row["name"] for row in rows[:2]]
+
+
+ENDED = {"regime": "single", "epochs": 100, "early_stop": True, "max_new_tokens": 34}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_measurements_of_training(monkeypatch, precision):
+    """The measuring itself, on a tiny model that solves its problem at once."""
+    frozen = models.load("tiny-llama")
+    one = problem("Which letter?", "B", metric="choice")
+    two = [one, problem("Which of the letters is it?", "A", metric="choice")]
+    shipped = {"single": [one], "multi": two}
+    monkeypatch.setattr(training, "load_problems", lambda task, regime="single": shipped[regime])
+    monkeypatch.setattr(training, "_long_problem", lambda frozen: one)
+    monkeypatch.setitem(training.SQUARE, "cpu", 64)
+    works = training.training(training.Side(frozen, precision), 1)
+    rows = {row["name"]: row for name, work in works.items() for row in work()}
+    assert all(name.startswith(tuple(works)) or name == "topology_share" for name in rows)
+    low = {"gemm_fraction_bfloat16", "epoch_single_vs_peft_float32"}
+    wanted = {name for name in bench.AIMS if not name.startswith(("topology_vs", "bank64"))}
+    assert set(rows) == (wanted if precision == "bfloat16" else wanted - low)
+    for name, row in rows.items():
+        ratio = row["peer"] / row["ours"]
+        inverted = name in ("tsloss_share", "topology_share")
+        assert row["ratio"] == pytest.approx(1 / ratio if inverted else ratio)
+        assert row["precision"] == (
+            "float32" if "float32" in name or name == "gemm_fraction" else precision
+        )
+    single = rows["epoch_single_vs_peft"]
+    assert (single["ours_runs"], single["peer_runs"]) == (8, 1)
+    results = train_bank(training._specs("tiny-llama", 8, **ENDED), frozen, [[one]] * 8, plan=PLAN)
+    if precision == "float32":
+        assert single["ours_epochs"] == sum(len(result.epochs) for result in results)
+        assert single["ours_solved"] == sum(result.checks[-1]["correct"] for result in results)
+    assert single["ours_seconds_per_run"] == pytest.approx(
+        single["ours"] * single["ours_epochs"] / 8
+    )
+    assert single["model"] == "tiny-llama"
+    assert (single["peer_precision"], single["peer_placement"]) == ("float32", "prefix")
+    assert rows["topology_share"]["peer"] == single["ours"]
+
+
+def test_both_sides_are_timed_in_turn_and_per_unit(monkeypatch):
+    clock, order = [0.0], []
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: clock[0])
+
+    def side(name, seconds, done):
+        def work():
+            order.append(name)
+            clock[0] += seconds.pop(0)
+            return done
+
+        return work
+
+    two = measuring.Done(2, {"solved": 1})
+    ours, peer = side("ours", [9.0, 2.0, 4.0, 2.0], two), side("peer", [9.0, 6.0, 6.0, 60.0], True)
+    row = measuring.compared("x", ours, peer, 3, "other")
+    assert order == ["ours", "peer"] * 4  # the first of each warms up
+    assert (row["ours"], row["peer"], row["ratio"]) == (1.0, 6.0, 6.0)  # medians; True is one unit
+    assert row["ours_solved"] == 1
+
+
+def test_work_of_half_a_minute_is_not_repeated_to_warm_up(monkeypatch):
+    clock, calls = [0.0], []
+
+    def slow():
+        calls.append(1)
+        clock[0] += 31.0
+
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: clock[0])
+    row = measuring.compared("x", slow, slow, 1, "other")
+    assert len(calls) == 2
+    assert row["ours"] == 31
+
+
+def test_aims_in_words():
+    assert bench.AIMS["tsloss_share"].text == "at most 2%"
+    row = {"name": "step_context_5k_vs_peft", "ours": 1.0, "peer": 2.0, "ratio": 2.0}
+    row |= {"peer_name": "p", "unit": "s", "repeats": 3} | measuring.environment()
+    assert "at least 30 × s; p, 3 repeats" in bench.render([row])
+
+
+def test_the_long_problem_has_about_five_thousand_tokens(smollm):
+    long = training._long_problem(smollm)
+    assert len(smollm.encode(long.question, long.target).before) == pytest.approx(5000, abs=60)
+
+
+def test_some_measurements_replace_their_rows_in_a_file(monkeypatch, tmp_path):
+    monkeypatch.setattr(models, "installed", lambda name: False)
+    file, other = tmp_path / "bench.json", {"name": "epoch_multi_vs_peft", "ratio": 1.0}
+    file.write_text(json.dumps([other, {"name": "topology_vs_gudhi_n40", "ratio": 0.0}]))
+    words = ("bench", "--json", file, "--repeats", "1", "--only")
+    done = tsp(*words, "topology_vs_gudhi")
+    assert done.returncode == 0, done.stderr
+    kept, measured = json.loads(file.read_text())
+    assert kept == other
+    assert measured["name"] == "topology_vs_gudhi_n40"
+    assert measured["ratio"] > 0
+    done = tsp(*words, "speed")
+    assert done.returncode == 2
+    assert "only = 'speed': begin as one of topology_vs_gudhi_n40" in done.stderr
+
+
+def test_a_wheel_has_no_benchmarks(monkeypatch, tmp_path):
+    monkeypatch.setattr("tsp.cli.project.ROOT", tmp_path)
+    fails(2, "bench = .*: the benchmarks come with a checkout", "bench")

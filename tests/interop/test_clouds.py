@@ -1,0 +1,137 @@
+"""`tsp analyze`: the prompts that people have, and what is wrong with other files."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.terminal import fails, loads, tsp
+from tsp.interop.clouds import load_clouds
+from tsp.topology.diagrams import summarize
+
+P = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+NAN = P.clone()
+NAN[3, 1] = torch.nan
+LORA = {f"base.layers.{k}.q_proj.lora_A.weight": torch.zeros(2, 2) for k in range(400)}
+
+
+def save(path, points):
+    """Write points in the format of the file's suffix; return the file."""
+    if path.suffix == ".npy":
+        np.save(path, np.asarray(points))
+    elif path.suffix == ".pt":
+        torch.save(points, path)
+    else:
+        save_file(points if isinstance(points, dict) else {"x": points}, path)
+    return path
+
+
+def adapter(folder, tensors, **config):
+    """Write an adapter as PEFT does; an empty config is left out."""
+    folder.mkdir()
+    save_file(tensors, folder / "adapter_model.safetensors")
+    if config:
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".safetensors", ".pt"])
+@pytest.mark.parametrize("batch", [False, True])
+def test_one_cloud_in_any_format(suffix, batch, tmp_path):
+    """The paper's own public code saves bare half-precision tensors (1, n, d) as .pt."""
+    points = P.half()[None] if batch else P
+    found = loads("analyze", save(tmp_path / f"prompt{suffix}", points), "--json")
+    assert (found["n_tokens"], found["dim"], len(found["diagrams"]["0"])) == (6, 3, 6)
+    wanted = summarize(points.double().reshape(6, 3)).iloc[0]
+    assert found["h1_count"] == wanted.h1_count
+    assert found["persistence_entropy"] == pytest.approx(wanted.persistence_entropy)
+
+
+def test_bfloat16_and_a_named_tensor(tmp_path):
+    tensors = {"prompt_embeddings": P.bfloat16(), "other": torch.zeros(2, 2)}
+    (cloud,) = load_clouds(str(save(tmp_path / "x.safetensors", tensors)))
+    np.testing.assert_array_equal(cloud.points, P.bfloat16().double())
+    (cloud,) = load_clouds(str(save(tmp_path / "x.pt", {"weights": P})))
+    np.testing.assert_array_equal(cloud.points, P.double())
+
+
+def test_a_batch_is_a_list_of_clouds(tmp_path):
+    rows = loads("analyze", save(tmp_path / "batch.npy", torch.stack([P, 2 * P])), "--json")
+    assert [row["cloud"] for row in rows] == [0, 1]
+    first, second = (row["h0_mean_lifespan"] for row in rows)
+    assert second == pytest.approx(2 * first)
+
+
+def test_a_folder_is_a_trajectory_in_the_natural_order_of_names(tmp_path):
+    for epoch in (10, 2, 100):
+        save(tmp_path / f"soft_prompt_epoch_{epoch}.pt", epoch * P[None])
+    (tmp_path / "notes.txt").write_text("not a prompt")
+    rows = loads("analyze", tmp_path, "--json")
+    assert [row["file"].rpartition("_")[2] for row in rows] == ["2.pt", "10.pt", "100.pt"]
+    assert len(tsp("analyze", tmp_path).stdout.splitlines()) == 4
+    done = tsp("analyze", tmp_path, "--plot", tmp_path / "curves.svg")
+    assert done.returncode == 0, done.stderr
+    assert "persistence entropy" in (tmp_path / "curves.svg").read_text()
+
+
+def test_a_plot_of_one_cloud(tmp_path):
+    file = save(tmp_path / "x.npy", P)
+    assert tsp("analyze", file, "--plot", tmp_path / "x.png").returncode == 0
+    assert (tmp_path / "x.png").read_bytes()[1:4] == b"PNG"
+    fails(2, r"plot = .*x\.doc.*\.png", "analyze", file, "--plot", tmp_path / "x.doc")
+    fails(2, "plot = .*no such folder", "analyze", file, "--plot", tmp_path / "no" / "x.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "points", "message"),
+    [
+        ("x.pt", NAN, r"x\.pt': holds nan in row 3"),
+        ("x.npy", torch.stack([P, NAN]), r"x\.npy': holds nan in cloud 1, row 3"),
+        ("x.npy", P * torch.inf, r"holds -?inf in row 0"),
+        ("x.npy", P[0], r"has shape \(3,\), not \(n, d\) or \(B, n, d\)"),
+        ("x.npy", torch.zeros(0, 3), r"has shape \(0, 3\)"),
+        ("x.npy", torch.zeros(4001, 1), "has 4001 rows; at most 4000"),
+        ("x.npy", torch.zeros(2, 2, dtype=torch.complex64), "something else than real numbers"),
+        ("x.pt", [object()], r"x\.pt': cannot be read \("),
+        ("x.safetensors", LORA, "is a LoRA adapter; prompt tuning adapters hold"),
+        ("x.safetensors", {"a": P, "b": NAN}, r"holds 2 tensors \(a, b …\); give a file with one"),
+    ],
+)
+def test_wrong_contents_are_named(name, points, message, tmp_path):
+    done = fails(2, message, "analyze", save(tmp_path / name, points))
+    assert len(done.stderr) < 400
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.safetensors", "x.pt"])
+def test_damaged_files_are_named(name, tmp_path):
+    (tmp_path / name).write_bytes(b"no")
+    fails(2, rf"file = '.*{name}': cannot be read", "analyze", tmp_path / name)
+
+
+def test_wrong_adapters_are_named(tmp_path):
+    lora = adapter(tmp_path / "lora", LORA, peft_type="LORA")
+    done = fails(2, r"lora': is a LoRA adapter; prompt tuning adapters", "analyze", lora)
+    assert len(done.stderr) < 300
+    (lora / "adapter_model.safetensors").unlink()
+    fails(2, "is a LoRA adapter", "analyze", lora)
+    fails(2, "is a LoRA adapter", "analyze", adapter(tmp_path / "bare", LORA))
+    ia3 = adapter(tmp_path / "ia3", {"x": P}, peft_type="IA3")
+    fails(2, "is an IA3 adapter", "analyze", ia3)
+    fails(2, "holds 1 tensors", "analyze", adapter(tmp_path / "odd", {"x": P}))
+    damaged = adapter(tmp_path / "damaged", {"prompt_embeddings": NAN}, peft_type="PROMPT_TUNING")
+    fails(2, "adapter = .*damaged': holds nan in row 3", "analyze", damaged)
+    (damaged / "adapter_model.safetensors").write_text("no")
+    fails(2, "adapter = .*cannot be read", "analyze", damaged)
+    (damaged / "adapter_model.safetensors").rename(damaged / "adapter_model.bin")
+    fails(2, "a .bin is a pickle, which is not read", "analyze", damaged)
+
+
+def test_wrong_places_are_named(tmp_path):
+    fails(2, r"has no adapter_model\.safetensors.* and no \.npy", "analyze", tmp_path)
+    (tmp_path / "x.txt").write_text("1 2 3")
+    fails(2, r"x\.txt': give a folder of a PEFT adapter, or a \.npy", "analyze", tmp_path / "x.txt")
+    long = fails(2, "no such file or folder", "analyze", "/".join(["x" * 400, "y"]))
+    assert "Errno" not in long.stderr
+    fails(2, "no such", "analyze", "x" * 400)

@@ -1,0 +1,165 @@
+"""``tsp report``, ``heldout``, ``analyze`` and ``export``: what trained prompts show."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tsp.cli.terminal import (
+    DeviceOption,
+    JsonOption,
+    RunsOption,
+    emit,
+    readable_store,
+    records,
+    say,
+    warn_damaged,
+)
+
+
+def report(runs: RunsOption = None, as_json: JsonOption = False) -> None:
+    """Print every claim of the paper with its verdict, effect, interval and printed value."""
+    store = readable_store(runs).still()
+    from tsp.analysis.tables import claims
+
+    warn_damaged(store)
+    table = claims(store)
+    if as_json:
+        ends = zip(table.low, table.high, table.low.notna() & table.high.notna(), strict=True)
+        table["interval"] = [[low, high] if known else None for low, high, known in ends]
+        emit(records(table), as_json)
+        return
+    for row in table.to_dict("records"):
+        _print_claim(row)
+
+
+def _print_claim(row: dict[str, Any]) -> None:
+    """Print a claim: verdict, effect with interval, printed value, margin, and n."""
+    from tsp.analysis.tables import effect
+
+    typer.secho(row["verdict"], bold=True, nl=False)
+    say(f"  {row['id']} ({row['source']}): {row['statement']}")
+    margin = f"; margin: {row['margin']}" if row["margin"] else ""
+    about = f"protocol {row['protocol']}, n = {row['n']}. {row['why']}"
+    say(f"    effect {effect(row)}{margin}. {about}")
+    if row["own"]:
+        say(f"    your own runs: {row['own']}, n = {row['own_n']}")
+
+
+def heldout(
+    task: Annotated[str, typer.Option(help="Task of the prompts and of the problems.")] = "gsm8k",
+    model: Annotated[str | None, typer.Option(help="Model.  [default: the embedded one]")] = None,
+    data: Annotated[str, typer.Option(help="shipped, hub or a folder.")] = "shipped",
+    first: Annotated[int, typer.Option(help="Row of the first problem.", min=0)] = 100,
+    count: Annotated[int, typer.Option("--many", help="Number of problems, in tens.", min=10)] = 50,
+    protocol: Annotated[str, typer.Option(help="Protocol the prompts were trained by.")] = "tuned",
+    regime: Annotated[
+        str, typer.Option(help="single: prompts of one problem; multi: prompts of ten.")
+    ] = "single",
+    decode: Annotated[
+        bool, typer.Option(help="Decode answers, or only measure the reference's cross-entropy.")
+    ] = True,
+    runs: RunsOption = None,
+    device: DeviceOption = "auto",
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    as_json: JsonOption = False,
+) -> None:
+    """Test each method's prompts, and the bare model, on problems they were not trained on."""
+    from tsp.analysis.heldout import ask
+    from tsp.store.runs import Store
+    from tsp.training.models import DEFAULT
+
+    answers = ask(
+        Store(runs),
+        task=task,
+        model=model or DEFAULT,
+        data=data,
+        rows=range(first, first + count),
+        protocol=protocol,
+        regime=regime,
+        decode=decode,
+        device=device,
+        precision=precision,
+        tell=lambda done, total: say(f"{done} of {total} problems asked", err=True),
+    )
+    measured = answers.groupby("method", sort=False).agg(
+        right=("correct", "mean"), answers=("correct", "count"), ce=("ce", "mean")
+    )
+    lines = []
+    for method, (right, decoded, ce) in measured.iterrows():
+        shares = f"{right:6.1%} of {decoded:.0f} answers right, " if decoded else ""
+        lines.append(f"{method!s:<12} {shares}cross-entropy {ce:.3f} nats per token")
+    emit(records(measured.reset_index()), as_json, "\n".join(lines))
+
+
+def analyze(
+    prompt: Annotated[
+        str,
+        typer.Argument(
+            help="A PEFT adapter (folder or hub id), a .npy, .safetensors or .pt file of shape "
+            "(n, d) or (B, n, d), or a folder of such files: a trajectory.",
+        ),
+    ],
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw the barcode and diagram, or the curves along a trajectory, into FILE.",
+            metavar="FILE",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the topology of soft prompts, whoever trained them, and their TSLoss."""
+    from tsp.interop.clouds import load_clouds, summaries
+
+    clouds = load_clouds(prompt)
+    table, diagrams = summaries(clouds)
+    if plot:
+        from tsp.figures.clouds import save_figure
+
+        save_figure(plot, table, diagrams)
+    rows = records(table)
+    if as_json:  # the essential class dies at infinity, for which JSON has no number
+        for row, bars in zip(rows, diagrams, strict=True):
+            row["diagrams"] = {k: pairs.tolist() for k, pairs in bars.items()}
+        emit(rows if len(rows) > 1 else rows[0], as_json)
+    elif len(rows) > 1:
+        say(table.to_string(index=False, float_format="{:.6g}".format))
+    else:
+        for name, value in rows[0].items():
+            say(f"{name:<24}{value:.6g}" if isinstance(value, float) else f"{name:<24}{value}")
+    if plot:
+        say(f"Figure: {plot}", err=True)
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="Id of a stored run.")],
+    to: Annotated[Path, typer.Option(help="New folder for the adapter.", metavar="DIR")],
+    epoch: Annotated[
+        int | None, typer.Option(help="Epoch of the prompt.  [default: the last stored]")
+    ] = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a run's prompt as a PEFT prompt-tuning adapter."""
+    from tsp.paths import writable_name
+    from tsp.store.runs import Store
+    from tsp.training.models import MODELS
+    from tsp.training.prompts import export_peft
+
+    writable_name("to", to)
+    stored = Store(runs).read(run)
+    spec = stored.spec
+    last = max(stored.prompt_epochs, default=0) if epoch is None else epoch
+    base = MODELS[spec.model].hub_id if spec.model in MODELS else spec.model
+    export_peft(stored.prompt(last), spec=spec, hub_id=base, folder=to)
+    data = {"id": run, "epoch": last, "adapter": str(to)}
+    data |= {"placement": spec.placement, "base_model": base}
+    emit(data, as_json, f"Adapter of run {run} at epoch {last}: {to}")
+    if spec.placement != "prefix":
+        say(
+            "PEFT puts a prompt before everything; this one was trained after the question, so the "
+            "adapter will not behave the same. The book's page on your own tools has ten lines "
+            "that do.",
+            err=True,
+        )

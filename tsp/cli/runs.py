@@ -1,0 +1,204 @@
+"""``tsp runs``: list, show, verify, pack, unpack and repeat stored runs."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tsp.cli.terminal import (
+    JsonOption,
+    RunsOption,
+    emit,
+    readable_store,
+    records,
+    say,
+    warn_damaged,
+)
+from tsp.errors import InputError, one_line
+
+app = typer.Typer(help="List, show and verify stored runs.", no_args_is_help=True)
+LISTED = ["id", "model", "task", "regime", "problem", "method", "lambda_ts", "protocol"]
+LISTED += ["seed", "epochs", "solved_epoch"]
+
+
+@app.command("list")
+def list_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
+    """List the stored runs; damaged ones are named on standard error.
+
+    Files that have not changed since they were verified are not read again; `tsp runs verify`
+    reads every byte.
+    """
+    store = readable_store(runs).still()
+    frame = store.frame()
+    if as_json:
+        emit(records(frame), as_json)
+    elif frame.empty:
+        say(f"no runs in {store.root}; `tsp run` or `tsp sweep` makes some")
+    else:
+        say(frame[LISTED].to_string(index=False))
+    warn_damaged(store)
+
+
+@app.command("show")
+def show_run(
+    run: Annotated[str, typer.Argument(help="Id of a stored run.")],
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one run: what was trained, how it went, and what the prompt answers."""
+    from tsp.store.runs import Store
+
+    stored = Store(runs).read(run)
+    emit(stored.record, as_json, describe(stored))
+
+
+def describe(run: Any) -> str:
+    """Return a run for people: its spec, a line for each check, its outcome."""
+    outcome = run.record["outcome"]
+    lines = [
+        f"run {run.id}: {run.spec.label}, {run.spec.model}, {outcome['epochs_trained']} epochs"
+    ]
+    for row in run.checks.to_dict("records"):
+        mark = "correct" if row["correct"] else "       "
+        # Published runs keep no answers to problems that are not shipped.
+        answer = one_line(" ".join(row.get("answer", "").split()))[:90]
+        tokens = f"{row['matched_tokens']:>3}/{row['target_tokens']} tokens"
+        lines.append(f"  epoch {row['epoch']:>3}  {mark}  {tokens}  {answer}")
+    solved = outcome["solved_epoch"]
+    state = "never all correct" if solved is None else f"all correct from epoch {solved}"
+    seconds, device = run.record["seconds"], run.record["device"]
+    return "\n".join(
+        [*lines, f"{state}; {seconds:.0f} s on {device}, {run.precision}; {run.folder}"]
+    )
+
+
+@app.command("verify")
+def verify_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
+    """Check every file of every run against its checksum; exit 1 if one is damaged."""
+    problems = readable_store(runs).check()
+    damaged = [why for why in problems.values() if why is not None]
+    if not as_json:
+        for why in dict.fromkeys(damaged):
+            say(why, err=True)
+    rows = [{"id": i, "sound": not why, "problem": why} for i, why in problems.items()]
+    emit(rows, as_json, f"{len(problems) - len(damaged)} runs are sound, {len(damaged)} damaged")
+    if damaged:
+        raise typer.Exit(1)
+
+
+@app.command("pack")
+def pack_runs(
+    file: Annotated[Path, typer.Argument(help="The Parquet file to write.", dir_okay=False)],
+    runs: RunsOption = None,
+    run: Annotated[
+        list[str] | None, typer.Option(help="Id of a run; may be repeated.  [default: all]")
+    ] = None,
+    experiment: Annotated[
+        str, typer.Option(help="Only runs of this experiment, under profile full.")
+    ] = "",
+    publish: Annotated[
+        bool,
+        typer.Option("--publish", help="Make it small, and leave out texts of other projects."),
+    ] = False,
+    prompts: Annotated[
+        int,
+        typer.Option(
+            help="With --publish: number of runs that keep prompts, those without a "
+            "regulariser first.",
+            min=0,
+        ),
+    ] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Write runs into one file, to take them to another host or to publish them.
+
+    With --publish, runs that another pack in the file's folder holds are left out.
+    """
+    from tsp.experiments.catalogue import belongs
+    from tsp.store.archive import DamagedPack, pack_ids, write_pack
+    from tsp.store.runs import Store
+
+    store = readable_store(runs)
+    wanted = run or store.ids()
+    if experiment:
+        wanted = [i for i in wanted if belongs(store.read(i).spec, experiment, "full")]
+    others = set(Store(file.parent).ids()) if publish and file.parent != store.root else set()
+    try:
+        before = pack_ids(file) if file.exists() else []
+    except DamagedPack as error:
+        raise InputError(
+            "file", str(file), "holds something else than runs; name another"
+        ) from error
+    ids = [i for i in wanted if i not in others.difference(before)]
+    if lost := set(before).difference(ids):
+        remedy = f"holds {len(lost)} runs that are not among these; name another file"
+        raise InputError("file", str(file), remedy)
+    chosen = sorted(map(store.read, ids), key=lambda stored: stored.spec.method != "ce")
+    parts = [stored.apart(analysed=publish) for stored in chosen]
+    if publish:
+        parts = [part.published(prompts=k < prompts) for k, part in enumerate(parts)]
+    count, size = write_pack(parts, file), file.stat().st_size
+    data = {"file": str(file), "runs": count, "bytes": size, "ids": [it.id for it in chosen]}
+    emit(data, as_json, f"{count} runs in {file}, {size / 2**20:.1f} MiB")
+
+
+@app.command("unpack")
+def unpack_runs(
+    files: Annotated[list[Path], typer.Argument(help="Packs.", exists=True, dir_okay=False)],
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify the runs in packs and add those that the store lacks; nothing is overwritten."""
+    from tsp.analysis.records import remember
+    from tsp.store.archive import DamagedPack
+    from tsp.store.runs import Store
+
+    store, rows, lines = Store(runs), [], []
+    for file in files:
+        try:
+            added, present, damaged = store.unpack(file)
+        except DamagedPack as error:
+            raise InputError("pack", str(file), str(error)) from error
+        for why in damaged.values():
+            say(why, err=True)
+        rows.append({"file": str(file), "added": added, "present": present, "damaged": damaged})
+        lines.append(
+            f"{file.name}: {len(added)} runs added to {store.root}, "
+            f"{len(present)} were there, {len(damaged)} damaged"
+        )
+    emit(rows, as_json, "\n".join(lines))
+    remember(store)
+    if any(row["damaged"] for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command("repeat")
+def repeat_runs(
+    run: Annotated[
+        list[str] | None, typer.Argument(help="Ids of runs.  [default: some, drawn at random]")
+    ] = None,
+    runs: RunsOption = None,
+    data: Annotated[
+        str, typer.Option(help="Folder with the problems that are not shipped here.")
+    ] = "",
+    count: Annotated[int, typer.Option("--many", help="Number of runs to draw.", min=1)] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train stored runs again, as they were trained, and compare; exit 1 if one differs."""
+    from tsp.experiments.repeat import repeat, sample
+
+    store = readable_store(runs)
+    ids = run or sample(store, count, seed=seed)
+    if not ids:
+        raise InputError("runs", str(store.root), "holds no run that was made on a CPU in a bank")
+    rows = repeat(store, ids, data=data, tell=lambda text: say(text, err=True))
+    emit(rows, as_json, "\n".join(map(_compared, rows)))
+    if not all(row["same"] for row in rows):
+        raise typer.Exit(1)
+
+
+def _compared(row: dict[str, Any]) -> str:
+    first, again = (row[name] or "never" for name in ("solved_epoch", "again"))
+    verdict = "the same" if row["same"] else "DIFFERENT"
+    return f"{row['id']}  right at {first}, again at {again}: {verdict}; ce {row['ce']:.1g}"

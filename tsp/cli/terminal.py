@@ -1,0 +1,105 @@
+"""What all commands share: their common options, and how they print text, JSON and errors."""
+
+import errno
+import json
+import math
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tsp.errors import InputError, one_line
+from tsp.training.stopping import Stopped
+
+# Heavy modules are imported inside the commands, so that `--help` answers at once.
+
+RunsOption = Annotated[
+    Path | None,
+    typer.Option("--runs", help="Run store.  [default: $TSP_RUNS, else runs/]", metavar="DIR"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda, cuda:1 …; balanced, balanced_low_0 or sequential over several GPUs."
+    ),
+]
+INTERRUPTED = "stopped; what was finished is kept, the same command does the rest"
+REMEDIES = {
+    errno.ENOSPC: "free some space, or name another store with --runs",
+    errno.EROFS: "name a store that can be written with --runs",
+    errno.EACCES: "name a store that you may write with --runs",
+    errno.ENOLCK: "name a store on a file system that has locks, with --runs",
+    errno.ENOTDIR: "name another folder",
+    errno.ENAMETOOLONG: "name a shorter path",
+}
+
+
+def readable_store(runs: Path | None) -> Any:
+    """Open a run store that is only read: a folder named by the user must exist."""
+    from tsp.store.runs import Store
+
+    store = Store(runs)
+    if runs is not None and not store.root.is_dir():
+        raise InputError("runs", str(runs), "no such folder")
+    return store
+
+
+def warn_damaged(store: Any) -> None:
+    """Print one line on standard error for each damaged run or archive."""
+    for why in dict.fromkeys(store.sound()[1].values()):
+        say(f"skipped: {why}", err=True)
+
+
+def emit(data: Any, as_json: bool, text: str = "") -> None:
+    """Print the result of a command: the data as JSON, or a text for people."""
+    if as_json:
+        indent = None if isinstance(data, list) else 1
+        typer.echo(json.dumps(_finite(data), indent=indent, allow_nan=False))
+    elif text:
+        say(text)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text line by line; characters that are not printable are escaped."""
+    for line in text.split("\n"):
+        typer.echo(one_line(line), err=err)
+
+
+def records(frame: Any) -> list[dict[str, Any]]:
+    """Return the rows of a DataFrame as objects for JSON; missing values are None."""
+    rows: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return rows
+
+
+def _finite(value: Any) -> Any:
+    """Replace numbers that JSON cannot spell, nan and infinity, by None."""
+    if isinstance(value, dict):
+        return {name: _finite(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def outcome(error: BaseException) -> tuple[int, str]:
+    """Return the exit code and the line on standard error for what ended a command."""
+    if isinstance(error, InputError):
+        return 2, str(error)
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return 130, INTERRUPTED
+    if isinstance(error, Stopped):
+        return 128 + error.number, f"{error}; the same command goes on there"
+    if hasattr(error, "format_message"):  # Typer's errors of usage
+        return 2, _usage(error)
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        place = f"{error.filename}: " if error.filename else ""
+        return 1, f"{place}{os.strerror(error.errno)}; {REMEDIES[error.errno]}"
+    return 1, " ".join(str(error).split()) or type(error).__name__
+
+
+def _usage(error: Any) -> str:
+    """Return Typer's message and the value that was given, which its message may lack."""
+    invalid = getattr(error.__cause__, "errors", None)  # pydantic's, about one option
+    given = f" (given: {invalid()[0]['input']})" if invalid else ""
+    return f"{error.format_message()}{given}; --help lists the choices"

@@ -1,0 +1,198 @@
+"""``tsp run`` and ``tsp sweep``: train prompts and store the runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tsp.cli.runs import describe
+from tsp.cli.terminal import DeviceOption, JsonOption, RunsOption, emit, records, say
+from tsp.errors import InputError
+
+TensorBoardOption = Annotated[
+    Path | None,
+    typer.Option(help="Write live curves of each run to DIR.", metavar="DIR"),
+]
+PrecisionOption = Annotated[
+    str, typer.Option(help="Precision of training: auto (the faster one), float32 or bfloat16.")
+]
+CheckpointOption = Annotated[
+    float,
+    typer.Option(help="Seconds between checkpoints, from which a killed run resumes.", min=0),
+]
+CHECKPOINT_SECONDS = 30.0  # as in tsp.training.checkpoints, whose import would delay `--help`
+
+
+class Engine(StrEnum):
+    """Where a sweep's banks are trained."""
+
+    local = "local"
+    ray = "ray"
+
+
+def run(
+    *,
+    spec: Any,
+    runs: RunsOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    checkpoint: CheckpointOption = CHECKPOINT_SECONDS,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print the memory the run would need, and stop.")
+    ] = False,
+    tensorboard: TensorBoardOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one prompt, check its answers while it learns, and store the run."""
+    from tsp.experiments.sweep import ensure
+    from tsp.store.runs import Store
+
+    if plan:
+        _show_memory(spec, device, precision, as_json=as_json)
+        return
+    store = Store(runs)
+    options = {"device": device, "precision": precision, "events": _events(tensorboard)}
+    with _stopping(checkpoint) as keeping:
+        (run_id,) = ensure([spec], store, name="single", keeping=keeping, **options)
+    stored = store.read(run_id)
+    emit(stored.record, as_json, describe(stored))
+
+
+def sweep(
+    experiment: Annotated[
+        str, typer.Argument(help="phenomenon, table3, table4, figure5, baselines, null … or all.")
+    ],
+    profile: Annotated[str, typer.Option(help="smoke, quick, full or paper.")] = "quick",
+    engine: Annotated[
+        Engine, typer.Option(help="Where banks are trained: on this machine or a Ray cluster.")
+    ] = Engine.local,
+    address: Annotated[
+        str,
+        typer.Option(help="Address of the Ray cluster.  [default: $RAY_ADDRESS, this machine]"),
+    ] = "",
+    model: Annotated[str | None, typer.Option(help="Replaces the profile's model.")] = None,
+    data: Annotated[str | None, typer.Option(help="shipped, hub or a folder.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Replaces the profile's seeds.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Stop each run after this epoch.")] = None,
+    runs: RunsOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    bank: Annotated[
+        int | None,
+        typer.Option(help="Runs trained together.  [default: 8 on a CPU, 64 on a GPU]", min=1),
+    ] = None,
+    checkpoint: CheckpointOption = CHECKPOINT_SECONDS,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what would be trained and its cost, and stop.")
+    ] = False,
+    tensorboard: TensorBoardOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train every run of an experiment that the store lacks; resume where it was interrupted."""
+    from tsp.analysis.records import remember
+    from tsp.experiments.catalogue import experiment_specs
+    from tsp.experiments.outlook import outlook, render
+    from tsp.experiments.sweep import ensure, within_reach
+    from tsp.store.runs import Store
+    from tsp.training import models
+
+    store, cluster = Store(runs), _cluster(engine, address)
+    changes = {"model": model, "data": data, "seed": seed, "epochs": epochs}
+    specs, lacking = within_reach(experiment_specs(experiment, profile, **changes))
+    for why in lacking:
+        say(f"left out, {why}; `--data DIR` names a folder with more", err=True)
+    if not specs:
+        raise InputError("data", data or "shipped", "has none of the experiment's problems")
+    place = cluster.place(device) if cluster else models.resolve_device(device)
+    cost = outlook(specs, store, device=place)
+    if plan:
+        emit(cost, as_json, render(cost))
+        return
+    if any(row["runs"] > row["stored"] for row in cost):
+        say(render(cost), err=True)
+    options: dict[str, Any] = {"device": device, "precision": precision, "bank": bank}
+    options |= {"engine": cluster, "events": _events(tensorboard)}
+    try:
+        with _stopping(checkpoint) as keeping:
+            name = f"{experiment}-{profile}"
+            ids = ensure(specs, store, name=name, keeping=keeping, **options)
+    except FloatingPointError:  # all other runs are stored
+        remember(store)
+        raise
+    rows = records(store.frame().set_index("id", drop=False).loc[ids]) if as_json else []
+    summary = f"{len(ids)} runs of '{experiment}' ({profile}, engine {engine}) in {store.root}"
+    emit(rows, as_json, summary)
+    remember(store)
+
+
+def _show_memory(spec: Any, device: str, precision: str, *, as_json: bool) -> None:
+    """Print the memory that a run would need, without loading the model's weights."""
+    from dataclasses import asdict
+
+    from tsp.experiments.sweep import jobs_of
+    from tsp.training import models
+    from tsp.training.budget import fitted, free_memory
+    from tsp.training.members import encode_all
+    from tsp.training.memory import predict, render
+    from tsp.training.precision import check_known, most_likely
+    from tsp.training.trainer import Plan
+
+    check_known(precision)
+    place = models.resolve_device(device)
+    (job,) = jobs_of([spec])
+    frozen = models.load(spec.model, device="meta")
+    encoded = encode_all(spec, frozen, job.problems)
+    free = free_memory(place)
+    place = "cuda" if place in models.DIVIDED else place
+    plan = Plan(precision=most_likely(precision, frozen))
+    plan = fitted(plan, frozen, [spec], [encoded], device=place, free=free)
+    if as_json:
+        needed = predict(frozen, [spec], [encoded], plan, device=place)
+        row = {"id": job.id, "device": place, "free": free, "plan": asdict(plan)}
+        emit(row | {"bytes": asdict(needed) | {"peak": needed.total}}, as_json)
+        return
+    table = render(frozen, spec, encoded, plan, device=place, free=free)
+    say(f"{spec.label}, {spec.model}, {spec.epochs} epochs\n{table}")
+
+
+def _cluster(engine: Engine, address: str) -> Any:
+    """Return the Ray engine, or None for this machine."""
+    if engine is Engine.ray:
+        from tsp.experiments.ray_engine import Ray
+
+        return Ray(address)
+    if address:
+        raise InputError("address", address, "names a Ray cluster; give --engine ray too")
+    return None
+
+
+@contextmanager
+def _stopping(seconds: float) -> Iterator[Any]:
+    """Yield when to write checkpoints: after so many seconds, and on Ctrl-C or SIGTERM."""
+    from tsp.experiments.banks import Keeping
+    from tsp.training.stopping import on_signals
+
+    def announce() -> None:
+        with suppress(OSError, RuntimeError):  # the terminal may be gone with the same signal
+            typer.echo(
+                "\nstopping after this epoch (a checkpoint will be saved); "
+                "press Ctrl-C again to stop now",
+                err=True,
+            )
+
+    with on_signals(announce) as stop:
+        yield Keeping(seconds, stop)
+
+
+def _events(tensorboard: Path | None) -> Any:
+    """Return what reports progress: bars, and TensorBoard's files if a folder is named."""
+    from tsp.experiments.progress import bars
+
+    if tensorboard is None:
+        return bars()
+    from tsp.experiments.curves import with_curves
+
+    return with_curves(tensorboard, bars())
