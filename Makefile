@@ -46,9 +46,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Links to other sites: needs a network, and a book that has been built.
+# Links to other sites, by Sphinx's linkcheck: needs a network, and executed notebooks (make book).
 links: setup
-	$(BIN)/python -m tsp.book.links _build/html
+	$(BIN)/jupyter-book build . --builder linkcheck
 
 clean:
 	rm -rf _build book/_executed .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -173,7 +173,7 @@ def step_context(side: Side, repeats: int) -> list[Row]:
         alone.advance(1)
         return Done(runs)
 
-    row = {"unit": "s per step and run"} | side.columns(specs[0])
+    row: Row = {"unit": "s per step and run"} | side.columns(specs[0])
     row["context"] = len(shared.runs[0].encoded[0].before)
     same = {"peer_precision": side.precision}
     sides = {

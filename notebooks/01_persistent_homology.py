@@ -31,16 +31,16 @@
 # ```
 
 # %% tags=["parameters"]
-runs = ""  # the run store; empty: $TSP_RUNS, else runs
-model = "smollm2-135m-instruct"
-task = ""  # of the problem; empty, with problem 0: the example of all chapters
-problem = 0
-method = "ce"  # the prompt's training: ce (plain) or tsloss
-protocol = "tuned"
-seed = 0
-epoch = -1  # the prompt after this many epochs; -1 is the last that is stored
-epochs = 30  # of a run that the store lacks: it is trained now
-data = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
+runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
+model: str = "smollm2-135m-instruct"
+task: str = ""  # of the problem; empty, with problem 0: the example of all chapters
+problem: int = 0
+method: str = "ce"  # the prompt's training: ce (plain) or tsloss
+protocol: str = "tuned"
+seed: int = 0
+epoch: int = -1  # the prompt after this many epochs; -1 is the last that is stored
+epochs: int = 30  # of a run that the store lacks: it is trained now
+data: str = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
 
 # %% tags=["hide-input"]
 from itertools import combinations
@@ -56,6 +56,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from tsp.analysis import tables
 from tsp.analysis.tables import TASK_NAMES
+from tsp.book.pages import check_parameters
 from tsp.experiments.find_or_train import find_example, outcome_in_words, right_from
 from tsp.figures.interactive import Live
 from tsp.figures.style import (
@@ -76,6 +77,8 @@ from tsp.topology.diagrams import (
     summarize,
 )
 from tsp.training.spec import RunSpec
+
+check_parameters(globals())
 
 style()
 

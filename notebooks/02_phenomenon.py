@@ -32,16 +32,16 @@
 # ```
 
 # %% tags=["parameters"]
-runs = ""  # the run store; empty: $TSP_RUNS, else runs
-model = "smollm2-135m-instruct"
-task = ""  # of the single problem; empty, with problem 0: the example of all chapters
-problem = 0
-task_multi = "mmlu_cf"  # of the set of ten problems
-protocol = "tuned"
-method = "ce"  # ce (plain), or a regulariser at weight 1: tsloss, l2, pairwise, persistence
-seed = 0
-data = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
-epochs = 30  # of runs that the store lacks: they are trained now
+runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
+model: str = "smollm2-135m-instruct"
+task: str = ""  # of the single problem; empty, with problem 0: the example of all chapters
+problem: int = 0
+task_multi: str = "mmlu_cf"  # of the set of ten problems
+protocol: str = "tuned"
+method: str = "ce"  # ce (plain), or a regulariser at weight 1: tsloss, l2, pairwise, persistence
+seed: int = 0
+data: str = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
+epochs: int = 30  # of runs that the store lacks: they are trained now
 
 # %% tags=["hide-input"]
 from math import sqrt
@@ -58,7 +58,7 @@ from tsp.analysis.claims import CLAIMS
 from tsp.analysis.stats import mann_whitney, rho_from_u, spearman
 from tsp.analysis.tables import TASK_NAMES
 from tsp.analysis.verdicts import FEWEST
-from tsp.book.pages import as_text, interval, table
+from tsp.book.pages import as_text, check_parameters, interval, table
 from tsp.experiments.find_or_train import find_example, find_together, outcome_in_words, right_from
 from tsp.experiments.paper import reported
 from tsp.figures import paper_figures as figures
@@ -72,6 +72,8 @@ from tsp.topology.diagrams import (
     summarize,
 )
 from tsp.training.spec import RunSpec
+
+check_parameters(globals())
 
 rng = np.random.default_rng(0)
 figures.style()

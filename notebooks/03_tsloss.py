@@ -30,16 +30,16 @@
 # ```
 
 # %% tags=["parameters"]
-runs = ""  # the run store; empty: $TSP_RUNS, else runs
-model = "smollm2-135m-instruct"
-task = ""  # of the problem; empty, with problem 0: the example of all chapters
-problem = 0
-protocol = "tuned"
-seed = 0
-data = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
-epochs = 30  # of runs that the store lacks: they are trained now
-tau = 0.1  # temperature of the soft nearest neighbour
-alpha = 10.0  # sharpness of the soft thresholds
+runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
+model: str = "smollm2-135m-instruct"
+task: str = ""  # of the problem; empty, with problem 0: the example of all chapters
+problem: int = 0
+protocol: str = "tuned"
+seed: int = 0
+data: str = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
+epochs: int = 30  # of runs that the store lacks: they are trained now
+tau: float = 0.1  # temperature of the soft nearest neighbour
+alpha: float = 10.0  # sharpness of the soft thresholds
 
 # %% tags=["hide-input"]
 from math import exp, log
@@ -57,6 +57,7 @@ from tsp.analysis.geometry import gaussian_counts
 from tsp.analysis.stats import spearman
 from tsp.analysis.tables import METHOD_NAMES, TASK_NAMES
 from tsp.analysis.verdicts import judge_changes
+from tsp.book.pages import check_parameters
 from tsp.experiments.find_or_train import find_example, outcome_in_words, right_from
 from tsp.figures.interactive import Live, bars_of, closest_watched, evolution
 from tsp.figures.style import DIMENSION_COLORS, METHOD_COLORS, POINT_COLOR, draw_barcode, style
@@ -74,6 +75,8 @@ from tsp.loss import (
 from tsp.store.runs import Store
 from tsp.topology.diagrams import lifespans, normalized_entropy, persistence, summarize
 from tsp.training.spec import RunSpec
+
+check_parameters(globals())
 
 torch.manual_seed(0)
 rng = np.random.default_rng(0)

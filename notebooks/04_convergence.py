@@ -28,15 +28,15 @@
 # ```
 
 # %% tags=["parameters"]
-runs = ""  # the run store; empty: $TSP_RUNS, else runs
-model = "smollm2-135m-instruct"
-task = "gsm8k"  # of the runs that are looked at one by one
-problem = 0
-protocol = "tuned"
-seed = 0
-task_slow = "mmlu_cf"  # of the run under the paper's own learning rate
-data = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
-epochs = 30  # of runs that the store lacks: they are trained now
+runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
+model: str = "smollm2-135m-instruct"
+task: str = "gsm8k"  # of the runs that are looked at one by one
+problem: int = 0
+protocol: str = "tuned"
+seed: int = 0
+task_slow: str = "mmlu_cf"  # of the run under the paper's own learning rate
+data: str = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
+epochs: int = 30  # of runs that the store lacks: they are trained now
 
 # %% tags=["hide-input"]
 from html import escape
@@ -57,7 +57,7 @@ from tsp.analysis.studies import at_last, at_solve, noise_floor, study
 from tsp.analysis.tables import TASK_NAMES
 from tsp.analysis.units import units
 from tsp.analysis.verdicts import FEWEST, contrasts, median_interval
-from tsp.book.pages import FORMATS, as_text, comparison, interval, missing, table
+from tsp.book.pages import FORMATS, as_text, check_parameters, comparison, interval, missing, table
 from tsp.experiments.find_or_train import find_together
 from tsp.experiments.paper import reported
 from tsp.figures import paper_figures as figures
@@ -65,6 +65,8 @@ from tsp.figures.paper_figures import METHOD_COLORS, METHOD_NAMES
 from tsp.store.runs import Store
 from tsp.training.protocols import PAPER
 from tsp.training.spec import RunSpec
+
+check_parameters(globals())
 
 figures.style()
 NARROW = {"selector": "th, td", "props": "padding: 0.3em 0.5em"}

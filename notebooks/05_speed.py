@@ -46,9 +46,9 @@
 # ```
 
 # %% tags=["parameters"]
-measurements = ""  # folder of bench.json and roundings.json; empty: the published ones
-task = "gsm8k"  # of the problem whose operations are counted
-problem = 0
+measurements: str = ""  # folder of bench.json and roundings.json; empty: the published ones
+task: str = "gsm8k"  # of the problem whose operations are counted
+problem: int = 0
 
 # %% tags=["hide-input"]
 import json
@@ -65,12 +65,15 @@ from benchmarks.gpu_capacity import fits
 from benchmarks.roundings import agreement
 from benchmarks.training import RUNS
 from tsp.book import pages
+from tsp.book.pages import check_parameters
 from tsp.figures.style import METHOD_COLORS, WIDTH, style
 from tsp.paths import data_dir
 from tsp.problems.loading import load_problems
 from tsp.training import models
 from tsp.training.flops import arithmetic, traffic
 from tsp.training.spec import RunSpec
+
+check_parameters(globals())
 
 style()
 folder = Path(measurements or data_dir("measurements"))

@@ -27,9 +27,9 @@
 # ```
 
 # %% tags=["parameters"]
-runs = ""  # the run store; empty: $TSP_RUNS, else runs
-model = "smollm2-135m-instruct"
-protocol = "tuned"
+runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
+model: str = "smollm2-135m-instruct"
+protocol: str = "tuned"
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
@@ -43,10 +43,12 @@ from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
 from tsp.analysis.records import deciding, load_losses, load_runs
 from tsp.analysis.studies import study
-from tsp.book.pages import FORMATS, comparison, missing, table
+from tsp.book.pages import FORMATS, check_parameters, comparison, missing, table
 from tsp.figures import paper_figures as figures
 from tsp.store.runs import Store
 from tsp.training.models import MODELS
+
+check_parameters(globals())
 
 figures.style()
 store = Store(runs)

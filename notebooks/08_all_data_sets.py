@@ -27,9 +27,9 @@
 # ```
 
 # %% tags=["parameters"]
-runs = ""  # the run store; empty: $TSP_RUNS, else runs
-model = "smollm2-135m-instruct"
-protocol = "tuned"
+runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
+model: str = "smollm2-135m-instruct"
+protocol: str = "tuned"
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -41,10 +41,12 @@ from tsp.analysis.evidence import first_and_last
 from tsp.analysis.geometry import gaussian_counts
 from tsp.analysis.records import TASK_NAMES
 from tsp.analysis.verdicts import median_interval
-from tsp.book.pages import interval, missing, table
+from tsp.book.pages import check_parameters, interval, missing, table
 from tsp.figures import paper_figures as figures
 from tsp.figures.appendix import FIGURES, figure6, figure19, figure_task, plain_runs
 from tsp.store.runs import Store
+
+check_parameters(globals())
 
 figures.style()
 store = Store(runs)

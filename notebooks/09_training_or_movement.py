@@ -28,9 +28,9 @@
 # ```
 
 # %% tags=["parameters"]
-runs = ""  # the run store; empty: $TSP_RUNS, else runs
-protocol = "tuned"
-model = "smollm2-135m-instruct"
+runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
+protocol: str = "tuned"
+model: str = "smollm2-135m-instruct"
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -46,9 +46,11 @@ from tsp.analysis.records import deciding, load_runs, load_topology
 from tsp.analysis.studies import study
 from tsp.analysis.units import STANDARD, UNIT, comparable, units
 from tsp.analysis.verdicts import contrasts, median_interval
-from tsp.book.pages import FORMATS, comparison, interval, missing, table
+from tsp.book.pages import FORMATS, check_parameters, comparison, interval, missing, table
 from tsp.figures import paper_figures as figures
 from tsp.store.runs import Store
+
+check_parameters(globals())
 
 figures.style()
 store = Store(runs)

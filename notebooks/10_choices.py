@@ -35,9 +35,9 @@
 # ```
 
 # %% tags=["parameters"]
-runs = ""  # the run store; empty: $TSP_RUNS, else runs
-protocol = "tuned"
-model = "smollm2-135m-instruct"
+runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
+protocol: str = "tuned"
+model: str = "smollm2-135m-instruct"
 
 # %% tags=["hide-input"]
 import pandas as pd
@@ -45,10 +45,12 @@ from myst_nb import glue
 
 from tsp.analysis.stats import detectable_share
 from tsp.analysis.studies import study
-from tsp.book.pages import FORMATS, comparison, missing, table
+from tsp.book.pages import FORMATS, check_parameters, comparison, missing, table
 from tsp.experiments.paper import ALPHA
 from tsp.store.runs import Store
 from tsp.training.spec import RunSpec
+
+check_parameters(globals())
 
 store = Store(runs)
 found = {}

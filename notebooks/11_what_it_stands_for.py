@@ -28,13 +28,13 @@
 # ```
 
 # %% tags=["parameters"]
-runs = ""  # the run store; empty: $TSP_RUNS, else runs
-model = "smollm2-135m-instruct"
-task = "gsm8k"
-problem = 0
-protocol = "tuned"
-data = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
-epochs = 30  # of a run that the store lacks: it is trained now
+runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
+model: str = "smollm2-135m-instruct"
+task: str = "gsm8k"
+problem: int = 0
+protocol: str = "tuned"
+data: str = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
+epochs: int = 30  # of a run that the store lacks: it is trained now
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
@@ -54,7 +54,7 @@ from tsp.analysis.stats import detectable_difference, spearman
 from tsp.analysis.studies import study
 from tsp.analysis.tables import METHOD_NAMES
 from tsp.analysis.verdicts import share_interval
-from tsp.book.pages import FORMATS, comparison, interval, missing, table
+from tsp.book.pages import FORMATS, check_parameters, comparison, interval, missing, table
 from tsp.experiments.catalogue import MATCHED
 from tsp.experiments.find_or_train import find_together
 from tsp.experiments.paper import ALPHA
@@ -63,6 +63,8 @@ from tsp.loss import TSLoss
 from tsp.regularizers import METHODS, regularizer
 from tsp.store.runs import Store
 from tsp.training.spec import RunSpec
+
+check_parameters(globals())
 
 figures.style()
 store = Store(runs)

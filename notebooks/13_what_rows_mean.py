@@ -26,13 +26,13 @@
 # ```
 
 # %% tags=["parameters"]
-runs = ""  # the run store; empty: $TSP_RUNS, else runs
-model = "smollm2-135m-instruct"
-task = ""  # of the problem; empty, with problem 0: the example of all chapters
-problem = 0
-protocol = "tuned"
-data = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
-epochs = 30  # of a run that the store lacks: it is trained now
+runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
+model: str = "smollm2-135m-instruct"
+task: str = ""  # of the problem; empty, with problem 0: the example of all chapters
+problem: int = 0
+protocol: str = "tuned"
+data: str = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
+epochs: int = 30  # of a run that the store lacks: it is trained now
 
 # %% tags=["hide-input"]
 from html import escape
@@ -45,12 +45,14 @@ import torch
 from myst_nb import glue
 
 from tsp.analysis.tables import METHOD_NAMES, TASK_NAMES
-from tsp.book.pages import table
+from tsp.book.pages import check_parameters, table
 from tsp.experiments.find_or_train import find_example, outcome_in_words, right_from
 from tsp.figures import paper_figures as figures
 from tsp.store.runs import Store
 from tsp.training import models
 from tsp.training.spec import RunSpec
+
+check_parameters(globals())
 
 figures.style()
 store = Store(runs)

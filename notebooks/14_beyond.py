@@ -26,10 +26,10 @@
 # ```
 
 # %% tags=["parameters"]
-runs = ""  # the run store; empty: $TSP_RUNS, else runs
-protocol = "tuned"
-model = "smollm2-135m-instruct"
-measurements = ""  # folder of growth.json and paradigms.json; empty: the published ones
+runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
+protocol: str = "tuned"
+model: str = "smollm2-135m-instruct"
+measurements: str = ""  # folder of growth.json and paradigms.json; empty: the published ones
 
 # %% tags=["hide-input"]
 import json
@@ -44,10 +44,12 @@ from myst_nb import glue
 from tsp.analysis.stats import paired_ratio
 from tsp.analysis.studies import study
 from tsp.analysis.tables import METHOD_NAMES
-from tsp.book.pages import FORMATS, comparison, missing, table
+from tsp.book.pages import FORMATS, check_parameters, comparison, missing, table
 from tsp.figures import paper_figures as figures
 from tsp.paths import data_dir
 from tsp.store.runs import Store
+
+check_parameters(globals())
 
 figures.style()
 store = Store(runs)

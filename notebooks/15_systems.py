@@ -27,7 +27,7 @@
 # ```
 
 # %% tags=["parameters"]
-runs = ""  # the run store; empty: $TSP_RUNS, else runs
+runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
 
 # %% tags=["hide-input"]
 import math
@@ -39,10 +39,12 @@ from benchmarks.gpu_capacity import memory
 from tsp.analysis.records import TASK_NAMES
 from tsp.analysis.systems import systems
 from tsp.analysis.tables import METHOD_NAMES
-from tsp.book.pages import table
+from tsp.book.pages import check_parameters, table
 from tsp.experiments.paper import SYSTEMS
 from tsp.store.runs import Store
 from tsp.training import models
+
+check_parameters(globals())
 
 found = systems(Store(runs))
 titles = {system.name: system.title for system in SYSTEMS}

@@ -20,7 +20,7 @@
 # which way, with which programs, and from what.
 
 # %% tags=["parameters"]
-runs = ""  # the run store; empty: $TSP_RUNS, else runs
+runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
 
 # %% tags=["hide-input"]
 import platform
@@ -30,8 +30,10 @@ import pandas as pd
 from myst_nb import glue
 
 from tsp.analysis.records import TASK_NAMES
-from tsp.book.pages import table
+from tsp.book.pages import check_parameters, table
 from tsp.store.runs import Store
+
+check_parameters(globals())
 
 store = Store(runs)
 records = pd.DataFrame(
@@ -107,6 +109,6 @@ table(pd.DataFrame({"version": programs}))
 # |---|---|
 # | mathematics | tests with values by hand, properties and independent libraries |
 # | every cell | executed at each build; one that fails, or writes to its error stream, stops it |
-# | every reference, citation, label | Sphinx, with warnings as errors; links to files and anchors when the site is built |
+# | every reference, link, citation, label | Sphinx, with warnings as errors |
 # | every page in a browser | a test in Chromium: no error, nothing from outside, nothing wider than a phone, accessible |
-# | links to elsewhere | `make links`, when there is a network |
+# | links to elsewhere | Sphinx's linkcheck (`make links`), when there is a network |

@@ -27,10 +27,10 @@
 # ```
 
 # %% tags=["parameters"]
-model = "smollm2-135m-instruct"
-task = "mmlu_cf"
-problem = 0  # of those that are shipped
-epochs = 4  # few: the prompt need not be good to be carried around
+model: str = "smollm2-135m-instruct"
+task: str = "mmlu_cf"
+problem: int = 0  # of those that are shipped
+epochs: int = 4  # few: the prompt need not be good to be carried around
 
 # %% tags=["hide-input"]
 import json
@@ -46,7 +46,7 @@ import torch
 from myst_nb import glue
 
 from tsp import TSLoss, TSLossTrainer
-from tsp.book.pages import table
+from tsp.book.pages import check_parameters, table
 from tsp.experiments.sweep import ensure
 from tsp.paths import cache_dir
 from tsp.problems.loading import load_problems
@@ -56,6 +56,8 @@ from tsp.training import models
 from tsp.training.forward import Row, run
 from tsp.training.spec import RunSpec
 from tsp.training.tiny_models import TINY, tiny_model
+
+check_parameters(globals())
 
 datasets.disable_progress_bars()
 folder = TemporaryDirectory()

@@ -26,10 +26,10 @@
 # ```
 
 # %% tags=["parameters"]
-runs = ""  # the run store; empty: $TSP_RUNS, else runs
-rate = 2e14  # operations a second that a GPU reaches in training: an assumption, not a measurement
-disk = 2e9  # bytes a second at which a model is loaded: an assumption too
-sizes = [64, 4]  # runs of a bank
+runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
+rate: float = 2e14  # operations a second that a GPU reaches in training: assumed, not measured
+disk: float = 2e9  # bytes a second at which a model is loaded: an assumption too
+sizes: list = [64, 4]  # runs of a bank
 
 # %% [markdown]
 # ## One command
@@ -143,12 +143,14 @@ from myst_nb import glue
 from benchmarks.gpu_capacity import SHAPES
 from benchmarks.scaling import Wanted, scaling
 from tsp.analysis.records import TASK_NAMES
-from tsp.book.pages import table
+from tsp.book.pages import check_parameters, table
 from tsp.experiments.catalogue import experiment_specs
 from tsp.experiments.sweep import banks_of
 from tsp.figures.style import WIDTH, style
 from tsp.store.runs import Store
 from tsp.training.models import MODELS
+
+check_parameters(globals())
 
 style()
 read = [run.record for run in Store(runs).sound()[0]]

@@ -39,16 +39,18 @@
 # at $1 - 0.05/m$ for its $m$ tests.
 
 # %% tags=["parameters"]
-runs = ""  # the run store; empty: $TSP_RUNS, else runs
+runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
 
 # %% tags=["hide-input"]
 import pandas as pd
 
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
-from tsp.book.pages import as_text
+from tsp.book.pages import as_text, check_parameters
 from tsp.experiments.catalogue import RULES
 from tsp.store.runs import Store
+
+check_parameters(globals())
 
 store = Store(runs)
 judged = tables.claims(store)

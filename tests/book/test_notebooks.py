@@ -20,6 +20,7 @@ from tests.cli.test_json import copied, small_book
 from tests.handmade import stored
 from tsp.book import notebooks
 from tsp.book import site as book
+from tsp.book.pages import check_parameters
 from tsp.errors import InputError
 from tsp.paths import ROOT
 from tsp.store.runs import Store
@@ -109,7 +110,11 @@ def test_an_unknown_parameter_is_named_with_those_there_are(source, tmp_path):
 
 
 def test_an_executed_copy_has_its_outputs_and_hides_its_parameters(source, tmp_path):
-    copy = notebooks.execute_notebook(source, parameters={"x": 2}, out=tmp_path / "out")
+    copy, again = (
+        notebooks.execute_notebook(source, parameters={"x": 2}, out=tmp_path / name)
+        for name in ("out", "again")
+    )
+    assert copy.read_bytes() == again.read_bytes()
     assert "x is 2, from none" in outputs(copy)
     notebook = nbformat.read(copy, as_version=4)
     hidden = [c.source for c in notebook.cells if "remove-cell" in c.metadata.get("tags", [])]
@@ -147,23 +152,9 @@ def test_the_data_of_a_figure_is_taken_out_and_linked(source, tmp_path):
     caption = cell.metadata["mystnb"]["figure"]["caption"]
     assert caption == f"One. {{download}}`Data <data/{source.stem}/fig-one.csv>`"
     assert "text/csv" not in copy.read_text()
-
-
-def test_data_of_figures_that_are_gone_go_too(source, tmp_path):
-    source.write_text(FIGURE)
-    notebooks.execute_notebook(source, parameters={}, out=tmp_path / "out")
     source.write_text(FIGURE.replace("fig-one", "fig-two"))
     notebooks.execute_notebook(source, parameters={}, out=tmp_path / "out")
-    left = sorted(it.name for it in (tmp_path / "out" / "data" / source.stem).iterdir())
-    assert left == ["fig-two.csv"]
-
-
-def test_an_executed_copy_has_the_same_bytes_every_time(source, tmp_path):
-    copies = [
-        notebooks.execute_notebook(source, parameters={"x": 2}, out=tmp_path / name)
-        for name in ("a", "b")
-    ]
-    assert copies[0].read_bytes() == copies[1].read_bytes()
+    assert [it.name for it in data.parent.iterdir()] == ["fig-two.csv"]
 
 
 def test_a_failing_notebook_names_its_cell_and_leaves_what_was_there(source, tmp_path):
@@ -211,23 +202,31 @@ def test_only_what_is_out_of_date_is_executed_again(source, tmp_path):
     assert new(x=3) == [copy]
 
 
-def test_a_fingerprint_covers_the_package_and_the_papers_tables(source, tmp_path, monkeypatch):
-    for name in ("PACKAGE", "ROOT"):
-        monkeypatch.setattr(notebooks, name, tmp_path)
-    seen = {notebooks.fingerprint(source, parameters={})}
-    for name in ("loss.py", "data/paper/table3.csv", "data/measurements/bench.json"):
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("1")
-        seen.add(notebooks.fingerprint(source, parameters={}))
-        file.write_text("2")
-        seen.add(notebooks.fingerprint(source, parameters={}))
-    assert len(seen) == 7
-    (tmp_path / "mine").mkdir()
-    mine = {"measurements": "mine"}
-    before = notebooks.fingerprint(source, parameters=mine)
-    (tmp_path / "mine" / "bench.json").write_text("1")
-    assert notebooks.fingerprint(source, parameters=mine) != before
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tsp/loss.py",
+        "tsp/topology/rips.py",
+        "benchmarks/scaling.py",
+        "data/paper/table3.csv",
+        "data/measurements/bench.json",
+        "mine/bench.json",
+    ],
+)
+def test_a_changed_line_makes_a_chapter_stale(name, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    monkeypatch.setattr(notebooks, "PACKAGE", tmp_path / "tsp")
+    file = tmp_path / name
+    file.parent.mkdir(parents=True)
+    given = {"measurements": "mine"} if name.startswith("mine") else {}
+    seen = []
+    for text in ("x = 1", "x = 2"):
+        file.write_text(text)
+        seen.append(notebooks.fingerprint(source, parameters=given))
+    copy = notebooks.executed_path(source, out=tmp_path)
+    for kept, current in zip(seen, (False, True), strict=True):
+        copy.write_text(json.dumps({"metadata": {"tsp": {"fingerprint": kept}}}))
+        assert notebooks.is_current(source, parameters=given, out=tmp_path) is current
 
 
 @pytest.mark.parametrize(
@@ -288,6 +287,30 @@ def test_foreign_addresses_are_found(tmp_path):
     assert foreign_addresses(page) == found
 
 
+def test_parameters_keep_their_types():
+    """`papermill -p runs 0012` gives the number 12, `-p runs 0` the number 0."""
+    declared = {"runs": str, "epochs": int, "rate": float, "sizes": list}
+    right = {"runs": "0012", "epochs": 3, "rate": 2, "sizes": [1]}
+    check_parameters({"__annotations__": declared, **right})
+    for name, value, message in (
+        ("runs", 12, "runs = 12: must be text; `papermill -r runs VALUE`"),
+        ("runs", 0, "papermill -r"),
+        ("epochs", "many", "epochs = 'many': must be of type int"),
+        ("epochs", True, "of type int"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_parameters({"__annotations__": declared, **right, name: value})
+
+
+def test_every_notebook_checks_its_parameters():
+    for source in notebooks.NOTEBOOKS.glob(notebooks.SOURCES):
+        if notebooks.parameter_names(notebooks.read_notebook(source)):
+            text = source.read_text()
+            assert "\ncheck_parameters(globals())\n" in text, source.name
+            cell = text.partition('tags=["parameters"]')[2].partition("\n# %%")[0]
+            assert re.findall(r"^\w+ =", cell, re.MULTILINE) == [], "declare the type"
+
+
 TRAIN = """
 from tsp.store.runs import Store
 from tsp.experiments.catalogue import experiment_specs; from tsp.experiments.sweep import ensure
@@ -312,7 +335,7 @@ def run_in(checkout, code):
 def site(tmp_path_factory):
     """A copy of the repository, with its book built from the runs of the smoke profile."""
     checkout = tmp_path_factory.mktemp("checkout")
-    for name in ("book", "notebooks", "tsp", "tests", "data"):
+    for name in ("book", "notebooks", "tsp", "benchmarks", "tests", "data"):
         ignored = shutil.ignore_patterns("_executed", "__pycache__", "runs")
         shutil.copytree(ROOT / name, checkout / name, ignore=ignored)
     for name in ("_config.yml", "_toc.yml"):

@@ -228,7 +228,7 @@ def checkout(tmp_path):
 
 def copied(folder):
     ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("tsp", "notebooks", "book/_ext", "book/_static"):
+    for name in ("tsp", "benchmarks", "notebooks", "book/_ext", "book/_static"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in ("_config.yml", "book/references.bib"):
         shutil.copy(ROOT / name, folder / name)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -297,6 +298,10 @@ def test_jupytext_keeps_a_pair_together(pair):
 def test_papermill_executes_a_chapter_with_other_values(smoke, tmp_path):
     out = tmp_path / "out.ipynb"
     given = ["-p", "runs", smoke.root, "-p", "model", "tiny-llama", "-p", "epochs", 4]
+    for wrong in ("0012", "0"):
+        done = command("papermill", NOTEBOOKS / "03_tsloss.ipynb", out, "-p", "runs", wrong)
+        last = done.stderr.strip().splitlines()[-1]
+        assert re.fullmatch(r"InputError: runs = \d+: must be text; `papermill -r .*", last)
     done = command("papermill", NOTEBOOKS / "03_tsloss.ipynb", out, *given)
     assert done.returncode == 0, done.stderr
     cells = nbformat.read(out, as_version=4).cells

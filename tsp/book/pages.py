@@ -1,4 +1,4 @@
-"""How chapters show tables, and what they say where the store lacks the runs of one."""
+"""What chapters share: checked parameters, tables, and a line where runs are missing."""
 
 from collections.abc import Mapping
 from html import escape
@@ -10,6 +10,7 @@ from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
 from tsp.analysis.tables import METHOD_NAMES
+from tsp.errors import InputError
 
 CELLS = [
     {"selector": "th, td", "props": "padding: 0.3em 0.5em; text-align: right"},
@@ -19,6 +20,31 @@ CELLS = [
 MISSING = "–"
 
 
+def check_parameters(namespace: Mapping[str, Any]) -> None:
+    """Check the types of a notebook's parameters, which papermill guesses from their spelling.
+
+    Parameters
+    ----------
+    namespace
+        The notebook's ``globals()``; its parameters cell declares types: ``runs: str = ""``.
+
+    Raises
+    ------
+    InputError
+        If a value has another type than declared, such as 12 for ``-p runs 0012``.
+    """
+    for name, kind in namespace["__annotations__"].items():
+        value = namespace[name]
+        if type(value) is kind or (kind is float and type(value) is int):
+            continue
+        remedy = f"must be of type {kind.__name__}"
+        if kind is str:
+            remedy = (
+                f"must be text; `papermill -r {name} VALUE` keeps text that looks like a number"
+            )
+        raise InputError(name, value, remedy)
+
+
 def table(
     frame: pd.DataFrame,
     formats: Mapping[Any, str] | None = None,
@@ -26,18 +52,18 @@ def table(
     markup: bool = False,
     **more: Any,
 ) -> Styler:
-    """A table of results: numbers to the right, missing ones as a dash, the index shown.
+    """Style a table of results: numbers to the right, missing ones as a dash, the index shown.
 
     Parameters
     ----------
     frame
-        What to show; the index' name is left out.
+        The table; the name of its index is left out.
     formats
         By column, as `pandas.io.formats.style.Styler.format` takes them.
     markup
-        Whether markup in cells and names counts; else it is shown.
+        Interpret markup in cells and names instead of showing it.
     more
-        Further arguments of that.
+        Further arguments of ``Styler.format``.
     """
     plain = frame if markup else as_text(frame)
     made = plain.rename_axis(index=None, columns=None).style
@@ -46,7 +72,7 @@ def table(
 
 
 def as_text(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same table with every string as HTML that shows it, whatever markup is in it."""
+    """Escape markup in every string of a table."""
 
     def shown(value: Any) -> Any:
         if isinstance(value, tuple):
@@ -61,12 +87,12 @@ def as_text(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def missing(command: str) -> Markdown:
-    """Say that the store has no such runs, and what trains them."""
+    """Return a line that says that runs are missing, and which command trains them."""
     return Markdown(f"*The store has no such runs; `{command}` trains them.*")
 
 
 def interval(middle: Any, low: Any, high: Any, digits: int = 2) -> str:
-    """An estimate and its interval in one cell: ``0.98 (0.90–1.10)``; a dash if there is none."""
+    """Format an estimate and its interval: ``0.98 (0.90–1.10)``; a dash if it is missing."""
     if pd.isna(middle):
         return MISSING
     known = not (pd.isna(low) or pd.isna(high))
@@ -75,8 +101,8 @@ def interval(middle: Any, low: Any, high: Any, digits: int = 2) -> str:
     return shown.replace("-", "−")
 
 
-def comparison(found: pd.DataFrame) -> pd.DataFrame:
-    """A table of `tsp.analysis.studies.study` for display: one row an arm.
+def comparison(study: pd.DataFrame) -> pd.DataFrame:
+    """Format a table of `tsp.analysis.studies.study` for display: one row an arm.
 
     Columns: problems; median epochs until right, ``>E`` where that is a lower bound; against the
     base arm how many problems were right sooner, as soon, later; the median ratio of epochs with
@@ -84,23 +110,23 @@ def comparison(found: pd.DataFrame) -> pd.DataFrame:
     and H0 lifespan over mean distance at the last check.
     """
     names = {f"{method} ": f"{name} " for method, name in METHOD_NAMES.items()}
-    arms = (found.arm + " ").replace(names)
+    arms = (study.arm + " ").replace(names)
     for short, name in METHOD_NAMES.items():
         arms = arms.str.replace(rf"^{short}(?=[ ,])", name, regex=True)
-    epochs = np.where(found.censored.eq(True), ">", "") + found.iterations.map("{:g}".format)
+    epochs = np.where(study.censored.eq(True), ">", "") + study.iterations.map("{:g}".format)
     shown = {
-        "problems": found.n,
-        "epochs": np.where(found.n > 0, epochs, MISSING),
-        "sooner": found.wins,
-        "same": found.ties,
-        "later": found.losses,
-        "ratio": [interval(*it) for it in zip(found.ratio, found.low, found.high, strict=True)],
-        "p": found.p,
-        "p (Holm)": found.p_holm,
-        "p (ranks)": found.p_rank,
-        "ranks (Holm)": found.p_rank_holm,
-        "H1 bars": found.h1_count,
-        "H0 / D": found.h0_mean_lifespan_scaled,
+        "problems": study.n,
+        "epochs": np.where(study.n > 0, epochs, MISSING),
+        "sooner": study.wins,
+        "same": study.ties,
+        "later": study.losses,
+        "ratio": [interval(*it) for it in zip(study.ratio, study.low, study.high, strict=True)],
+        "p": study.p,
+        "p (Holm)": study.p_holm,
+        "p (ranks)": study.p_rank,
+        "ranks (Holm)": study.p_rank_holm,
+        "H1 bars": study.h1_count,
+        "H0 / D": study.h0_mean_lifespan_scaled,
     }
     return pd.DataFrame(shown).set_axis(arms.str.strip(), axis=0)
 

@@ -17,27 +17,29 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One benchmark: its place on the hub, its schema and its template.
+    """One benchmark: its place on the hub, its schema, its template and its scorer.
 
     Attributes
     ----------
     path, configs, split
-        Arguments of ``datasets.load_dataset``; rows count through the configs in this order.
+        Arguments of ``datasets.load_dataset``; rows are counted through the configs in order.
     fields
         The required fields and their JSON types.
-    question, target
-        From a row to the user's turn, and to the text that is learned.
-    answers
-        From a row to what the scorer compares with.
-    wrong
-        From a row whose fields are all there to what is still wrong with it, ``""`` for nothing.
     metric
-        From a row to the scorer's name in :mod:`tsp.problems.scoring`.
+        Name of the scorer in `tsp.problems.scoring`, or a function of the row that returns it.
+    question
+        Returns the user's turn for a row.
+    target
+        The field with the reference answer that is learned, or a function that returns it.
+    answers
+        Returns what the scorer compares with; by default the target.
+    wrong
+        Returns what is wrong with a row that has all fields, or ``""``.
     subset_field
-        The field that names the row's part of the benchmark: the config on the hub, which leaves
-        the field out where it is the same in all rows.
+        The field that names the row's part of the benchmark: the config on the hub, whose rows lack
+        it.
     archive
-        The file with all configs' JSON lines, where the hub has the rows only packed.
+        The file with the JSON lines of all configs, where the hub has the rows only packed.
     optional_text
         Fields that may hold an empty text.
     """
@@ -46,14 +48,27 @@ class Benchmark:
     configs: tuple[str | None, ...]
     split: str
     fields: Mapping[str, type]
+    metric: str | Callable[[Row], str]
     question: Callable[[Row], str]
-    target: Callable[[Row], str]
-    answers: Callable[[Row], tuple[str, ...]]
-    wrong: Callable[[Row], str]
-    metric: Callable[[Row], str]
+    target: str | Callable[[Row], str]
+    answers: Callable[[Row], tuple[str, ...]] | None = None
+    wrong: Callable[[Row], str] = lambda row: ""
     subset_field: str = ""
     archive: str = ""
     optional_text: frozenset[str] = frozenset()
+
+    def target_of(self, row: Row) -> str:
+        """Return the reference answer of a row."""
+        is_field = isinstance(self.target, str)
+        return row[self.target].strip() if is_field else self.target(row)  # type: ignore[operator]
+
+    def answers_of(self, row: Row) -> tuple[str, ...]:
+        """Return the answers that are right."""
+        return self.answers(row) if self.answers else (self.target_of(row),)
+
+    def metric_of(self, row: Row) -> str:
+        """Return the name of the scorer of a row."""
+        return self.metric if isinstance(self.metric, str) else self.metric(row)
 
 
 # --- templates ----------------------------------------------------------------------------
@@ -124,17 +139,6 @@ LONGBENCH: dict[str, tuple[str, str]] = {  # LongBench's English and code datase
     "lcc": ("code_similarity", _CODE),
     "repobench-p": ("code_similarity", _CODE),
 }
-
-
-# --- answers ------------------------------------------------------------------------------
-
-
-def _number(row: Row) -> tuple[str, ...]:
-    return (str(scoring.final_number(row["answer"])),)
-
-
-def _boxed(row: Row) -> tuple[str, ...]:
-    return (scoring.last_boxed(row["solution"]) or "",)
 
 
 # --- what can be wrong --------------------------------------------------------------------
@@ -235,33 +239,32 @@ CATALOGUE: dict[str, Benchmark] = {
         configs=("main",),
         split="test",
         fields={"question": str, "answer": str},
+        metric="number",
         question=_ask_gsm8k,
-        target=lambda row: row["answer"].strip(),
-        answers=_number,
+        target="answer",
+        answers=lambda row: (str(scoring.final_number(row["answer"])),),
         wrong=_wrong_gsm8k,
-        metric=lambda row: "number",
     ),
     "mmlu_cf": Benchmark(
         path="microsoft/MMLU-CF",
         configs=(None,),
         split="val",
         fields={"Question": str, "A": str, "B": str, "C": str, "D": str, "Answer": str},
+        metric="choice",
         question=_ask_mmlu,
-        target=lambda row: row["Answer"].strip(),
-        answers=lambda row: (row["Answer"].strip(),),
+        target="Answer",
         wrong=_wrong_mmlu,
-        metric=lambda row: "choice",
     ),
     "longbench": Benchmark(
         path="THUDM/LongBench",
         configs=tuple(LONGBENCH),
         split="test",
         fields={"input": str, "context": str, "answers": list, "dataset": str},
+        metric=lambda row: LONGBENCH[row["dataset"]][0],
         question=_ask_longbench,
         target=lambda row: row["answers"][0],
         answers=lambda row: tuple(row["answers"]),
         wrong=_wrong_longbench,
-        metric=lambda row: LONGBENCH[row["dataset"]][0],
         subset_field="dataset",
         archive="data.zip",
         optional_text=frozenset({"input"}),
@@ -271,11 +274,11 @@ CATALOGUE: dict[str, Benchmark] = {
         configs=MATH,
         split="test",
         fields={"problem": str, "level": str, "type": str, "solution": str},
+        metric="math",
         question=_ask_math,
-        target=lambda row: row["solution"].strip(),
-        answers=_boxed,
+        target="solution",
+        answers=lambda row: (scoring.last_boxed(row["solution"]) or "",),
         wrong=_wrong_math,
-        metric=lambda row: "math",
         subset_field="type",
     ),
     "bbh": Benchmark(
@@ -283,11 +286,9 @@ CATALOGUE: dict[str, Benchmark] = {
         configs=BBH,
         split="test",
         fields={"input": str, "target": str, "task": str},
+        metric="bbh",
         question=_ask_bbh,
-        target=lambda row: row["target"].strip(),
-        answers=lambda row: (row["target"].strip(),),
-        wrong=lambda row: "",
-        metric=lambda row: "bbh",
+        target="target",
         subset_field="task",
     ),
     "hotpotqa": Benchmark(
@@ -295,10 +296,9 @@ CATALOGUE: dict[str, Benchmark] = {
         configs=("distractor",),
         split="validation",
         fields={"question": str, "answer": str, "context": dict},
+        metric="hotpotqa",
         question=_ask_hotpotqa,
-        target=lambda row: row["answer"].strip(),
-        answers=lambda row: (row["answer"].strip(),),
+        target="answer",
         wrong=_wrong_hotpotqa,
-        metric=lambda row: "hotpotqa",
     ),
 }

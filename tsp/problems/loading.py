@@ -1,7 +1,8 @@
-"""Problems: load them from the package, a folder or the hub, ask them, and score answers."""
+"""Load problems from the package, a folder or the hub, and score answers."""
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -78,7 +79,7 @@ def load_problems(
     problem: int = 0,
     wrong_answers: bool = False,
 ) -> list[Problem]:
-    """The problems of one run, with their template applied.
+    """Load the problems of one run, with their template applied.
 
     Parameters
     ----------
@@ -91,8 +92,8 @@ def load_problems(
     problem
         The first problem's place in the file, from 0.
     wrong_answers
-        Put another problem's reference in the place of each one's: of the next problem in the
-        file (after the last comes the first) whose reference is wrong here.
+        Replace each reference by that of the next problem in the file (after the last comes the
+        first) whose reference is wrong here.
 
     Returns
     -------
@@ -102,8 +103,8 @@ def load_problems(
     Raises
     ------
     InputError
-        For a name that is not known, a file that cannot be read, a line that is no valid problem
-        (with its number), or more problems than there are.
+        For an unknown name, a file that cannot be read, a line that is not a valid problem (with
+        its number), or a problem beyond the last.
 
     Examples
     --------
@@ -115,14 +116,17 @@ def load_problems(
     if isinstance(problem, bool) or not isinstance(problem, int) or problem < 0:
         raise InputError("problem", problem, "give a whole number of at least 0")
     source = data if data in ("shipped", "hub") else "local"
-    found = _hub_records(task) if source == "hub" else _file_records(_file(task, data))
-    chosen = _select(found, start=problem, count=REGIMES[regime], task=task)
+    chosen = _select(_records(task, data), start=problem, count=REGIMES[regime], task=task)
     own = [_problem(task, item, source=str(source)) for item in chosen]
     if not wrong_answers:
         return own
-    again = _hub_records(task) if source == "hub" else _file_records(_file(task, data))
-    pool = [_problem(task, it, source=str(source)) for it in islice(again, problem + 2 * POOL)]
+    others = islice(_records(task, data), problem + 2 * POOL)
+    pool = [_problem(task, item, source=str(source)) for item in others]
     return [_with_wrong_answer(one, pool, problem + k + 1) for k, one in enumerate(own)]
+
+
+def _records(task: str, data: str | Path) -> Iterator[Found]:
+    return _hub_records(task) if data == "hub" else _file_records(_file(task, data))
 
 
 def _with_wrong_answer(problem: Problem, pool: list[Problem], start: int) -> Problem:
@@ -130,25 +134,25 @@ def _with_wrong_answer(problem: Problem, pool: list[Problem], start: int) -> Pro
     for k in range(len(pool)):
         other = pool[(start + k) % len(pool)]
         if not is_correct(problem, other.target):
-            told = ("target", "answers", "metric", "classes")
-            return replace(problem, **{name: getattr(other, name) for name in told})
+            fields = ("target", "answers", "metric", "classes")
+            return replace(problem, **{name: getattr(other, name) for name in fields})
     raise InputError("wrong_answers", True, "all problems of the file have the same answer")
 
 
 def score(problem: Problem, text: str) -> float:
-    """How right a text is, in [0, 1], by the benchmark's own scorer."""
+    """Return the score of a text in [0, 1], by the benchmark's scorer."""
     return scoring.score_text(
         problem.metric, text, answers=problem.answers, classes=problem.classes
     )
 
 
 def is_correct(problem: Problem, text: str) -> bool:
-    """Whether a text solves the problem: score 1, and for HotpotQA an exact match."""
+    """Return whether a text solves the problem: score 1, and for HotpotQA an exact match."""
     return scoring.is_right(problem.metric, text, answers=problem.answers, classes=problem.classes)
 
 
 def record_hash(record: Row) -> str:
-    """SHA-256 of a record as canonical JSON, without the keys that start with ``_``.
+    """Return the SHA-256 of a record as canonical JSON, without keys that start with ``_``.
 
     Examples
     --------
@@ -169,7 +173,7 @@ def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
 
 
 def _select(found: Iterable[Found], *, start: int, count: int, task: str) -> list[Found]:
-    """Records ``start`` to ``start + count - 1``; no later record is read."""
+    """Return records ``start`` to ``start + count - 1``; no later record is read."""
     chosen, total = [], 0
     for total, item in enumerate(islice(found, start + count), 1):
         if total > start:
@@ -191,9 +195,9 @@ def _problem(task: str, found: Found, *, source: str) -> Problem:
     return Problem(
         task=task,
         question=benchmark.question(record),
-        target=benchmark.target(record),
-        answers=benchmark.answers(record),
-        metric=benchmark.metric(record),
+        target=benchmark.target_of(record),
+        answers=benchmark.answers_of(record),
+        metric=benchmark.metric_of(record),
         source=source,
         row=own_row if type(own_row) is int and 0 <= own_row < 2**63 else found.row,
         sha256=record_hash(record),
@@ -203,7 +207,7 @@ def _problem(task: str, found: Found, *, source: str) -> Problem:
 
 
 def _check_record(task: str, found: Found) -> None:
-    """Refuse a record that lacks what the benchmark needs, naming the place and the field."""
+    """Raise if a record lacks what the benchmark needs, naming the place and the field."""
     benchmark = CATALOGUE[task]
     for name, kind in benchmark.fields.items():
         if name not in found.record:
@@ -224,9 +228,11 @@ def _check_record(task: str, found: Found) -> None:
 
 
 def _file(task: str, data: str | Path) -> Path:
-    """The JSONL file of a task: in the package, or in the folder that the user names."""
-    folder = data_dir("problems") if data == "shipped" else Path(data).expanduser()
-    if not folder.is_dir():
+    """Return the JSONL file of a task: the package's, or the one in the user's folder."""
+    folder = data_dir("problems") if data == "shipped" else Path(os.path.expanduser(data))
+    if os.path.isfile(folder):
+        raise InputError("data", data, f"is a file; give the folder that holds {task}.jsonl")
+    if not os.path.isdir(folder):
         raise InputError("data", data, "no such folder; give shipped, hub or a folder")
     path = folder / f"{task}.jsonl"
     if not path.is_file():
@@ -236,7 +242,7 @@ def _file(task: str, data: str | Path) -> Path:
 
 
 def _file_records(path: Path) -> Iterator[Found]:
-    """The records of a JSONL file, each line checked to be an object; blank lines may end it."""
+    """Yield the records of a JSONL file."""
     try:
         with path.open("rb") as lines:
             yield from _line_records(lines, path)
@@ -245,6 +251,7 @@ def _file_records(path: Path) -> Iterator[Found]:
 
 
 def _line_records(lines: Iterable[bytes], path: Path) -> Iterator[Found]:
+    """Yield one record a line; blank lines may only stand at the end."""
     blank = 0
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -258,14 +265,13 @@ def _line_records(lines: Iterable[bytes], path: Path) -> Iterator[Found]:
 def _parse(line: bytes, place: str) -> Row:
     try:
         record = json.loads(line.decode("utf-8-sig"))  # a file from Windows may start with a mark
-        # half a character, which JSON can spell and no tokenizer takes, fails here
-        json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeDecodeError as error:
-        raise InputError("data", place, f"is not UTF-8 at its byte {error.start}") from error
+        json.dumps(record, ensure_ascii=False).encode()  # fails for half a surrogate pair
     except json.JSONDecodeError as error:
         why = f"{error.msg} at column {error.colno}"
         raise InputError("data", place, f"is not JSON: {why}; write one object a line") from error
-    except (RecursionError, ValueError) as error:  # nested too deeply, a number of 5,000 digits
+    except UnicodeDecodeError as error:
+        raise InputError("data", place, f"is not UTF-8 at its byte {error.start}") from error
+    except (RecursionError, ValueError) as error:
         raise InputError("data", place, f"cannot be read: {str(error)[:80]}") from error
     if not isinstance(record, dict):
         raise InputError("data", place, "is not a JSON object; write one object a line")
@@ -276,7 +282,7 @@ def _parse(line: bytes, place: str) -> Row:
 
 
 def _hub_records(task: str) -> Iterator[Found]:
-    """The rows of a benchmark on the Hugging Face hub, through its configs in order."""
+    """Yield the rows of a benchmark on the Hugging Face hub, config by config."""
     benchmark = CATALOGUE[task]
     for config in benchmark.configs:
         name = f"{benchmark.path} {config or ''}".strip()
@@ -287,7 +293,7 @@ def _hub_records(task: str) -> Iterator[Found]:
 
 
 def _hub_config(task: str, benchmark: Benchmark, *, config: str | None) -> Iterable[dict[str, Any]]:
-    """One config as ``datasets`` loads it, or the error that says what is there instead."""
+    """Load one config of a benchmark, or raise with what to use instead."""
     try:
         return _load_config(benchmark, config=config)
     except Exception as error:  # the hub's libraries raise errors of many unrelated families
@@ -303,7 +309,7 @@ def _hub_config(task: str, benchmark: Benchmark, *, config: str | None) -> Itera
 
 
 def _load_config(benchmark: Benchmark, *, config: str | None) -> Iterable[dict[str, Any]]:
-    """Load one config, by the hub's own Parquet conversion where it still has a loading script."""
+    """Load one config; a dataset with a loading script from the hub's Parquet conversion."""
     import datasets
     import huggingface_hub
 
@@ -322,7 +328,7 @@ def _load_config(benchmark: Benchmark, *, config: str | None) -> Iterable[dict[s
 
 
 def _packed_rows(benchmark: Benchmark, *, config: str | None) -> list[dict[str, Any]]:
-    """Rows of a config that the hub holds only as JSON lines in a packed file."""
+    """Return the rows of a config that the hub holds only as JSON lines in a zip file."""
     from huggingface_hub import hf_hub_download
 
     path = Path(hf_hub_download(benchmark.path, benchmark.archive, repo_type="dataset"))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from tests.figures.test_paper_figures import panel
 from tests.handmade import stored
-from tests.test_figures import panel
 from tsp.analysis.geometry import gaussian_counts
 from tsp.errors import InputError
 from tsp.figures.appendix import (
