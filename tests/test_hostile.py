@@ -34,8 +34,8 @@ from tsp.analysis.records import load_answers, load_runs, load_topology
 from tsp.errors import InputError, one_line
 from tsp.experiments import sweep
 from tsp.loss import TSLoss
+from tsp.problems.formulas import last_boxed
 from tsp.problems.loading import load_problems
-from tsp.problems.scoring import last_boxed
 from tsp.store import schema
 from tsp.store.archive import DamagedPack, Parts, pack_ids, write_pack
 from tsp.store.runs import ANSWERS, DamagedRun, Store

@@ -129,8 +129,7 @@ WRONG = [
     (r"lr = -1\.0: give a finite number above 0", ["--lr", "-1"]),
     (r"lambda_ts = nan: give a finite number", ["--lambda-ts", "nan"]),
     (r"epochs = 500: protocol 'tuned' schedules 300", ["--epochs", "500"]),
-    (r"problem = 99", ["--problem", "99"]),
-    (r"data = '/no/such'", ["--data", "/no/such"]),
+    *((r"problem = 99", ["--problem", "99"]), (r"data = '/no/such'", ["--data", "/no/such"])),
     (r"device = 'abacus'", ["--device", "abacus"]),
     (r"hub gave no 'google/gemma-2b-it'.*tiny-llama", ["--model", "gemma-2b-it"]),
 ]
@@ -170,8 +169,7 @@ def test_other_wrong_words(tmp_path, store):
     for pattern, words in (
         ("--no-such-option", ["run", "--no-such-option"]),
         ("abacus.*local", ["sweep", "table3", "--engine", "abacus"]),
-        ("--n-tokens.*abc", ["run", "--n-tokens", "abc"]),
-        ("(?i)experiment", ["sweep"]),
+        *(("--n-tokens.*abc", ["run", "--n-tokens", "abc"]), ("(?i)experiment", ["sweep"])),
     ):
         done = fails(2, pattern, *words)
         assert len(done.stderr.strip().splitlines()) == 1

@@ -37,12 +37,8 @@ def test_a_line_is_read_back_with_its_name_and_axes(ax):
     assert found.x.tolist() == [1, 2, 4]
     assert found.y.tolist() == pytest.approx([3, 5, 1 / 3])
     assert set(found.series) == {"loss"}
-    assert found[["panel", "title", "x_axis", "y_axis"]].iloc[0].tolist() == [
-        1,
-        "one",
-        "epoch",
-        "L",
-    ]
+    names = ["panel", "title", "x_axis", "y_axis"]
+    assert found[names].iloc[0].tolist() == [1, "one", "epoch", "L"]
 
 
 def test_points_keep_what_their_colour_says(ax):

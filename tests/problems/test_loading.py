@@ -7,7 +7,6 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +96,10 @@ def test_wrong_answers_are_those_of_other_problems(task: str, regime: str) -> No
 
 
 def test_a_wrong_answer_is_that_of_the_next_problem_or_the_first() -> None:
-    last = next(k for k in count() if not _there("gsm8k", k + 1))
-    first, second = (load_problems("gsm8k", problem=k)[0].target for k in (0, 1))
-    assert load_problems("gsm8k", problem=0, wrong_answers=True)[0].target == second
-    assert load_problems("gsm8k", problem=last, wrong_answers=True)[0].target == first
-
-
-def _there(task: str, k: int) -> bool:
-    try:
-        return bool(load_problems(task, problem=k))
-    except InputError:
-        return False
+    problems = every("gsm8k")
+    for k, following in ((0, 1), (len(problems) - 1, 0)):
+        (wrong,) = load_problems("gsm8k", problem=k, wrong_answers=True)
+        assert wrong.target == problems[following].target
 
 
 def test_where_all_answers_are_the_same_there_is_no_wrong_one(tmp_path: Path) -> None:
@@ -140,8 +132,6 @@ def test_marks_line_ends_and_blank_lines_at_the_end(tmp_path: Path) -> None:
     [
         ("{not json", "is not JSON: Expecting property name enclosed in double quotes at column 2"),
         ("[1, 2]", "is not a JSON object"),
-        ("[" * 100_000, "cannot be read: maximum recursion depth"),
-        ('{"question": ' + "1" * 5000 + "}", "cannot be read: Exceeds the limit"),
         ('{"question": "\\ud800"}', "cannot be read: 'utf-8' codec can't encode"),
         ({"question": "1 + 1?"}, "lacks field 'answer'; gsm8k needs question, answer"),
         (GOOD | {"answer": "  "}, "field 'answer' is empty"),
@@ -187,11 +177,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         ("longbench", {"dataset": "trec"}, "field 'all_classes' must list the classes"),
         ("longbench", {"dataset": "passage_count", "answers": ["x"]}, "must hold a number"),
         ("hotpotqa", {"context": [["Title", ["One."]]]}, "field 'context' must be an object"),
-        (
-            "hotpotqa",
-            {"context": {"title": ["a"], "sentences": []}},
-            "field 'context' must hold as",
-        ),
+        ("hotpotqa", {"context": {"title": ["a"], "sentences": []}}, "'context' must hold as"),
         ("bbh", {"target": ""}, "field 'target' is empty"),
     ],
 )
@@ -213,6 +199,8 @@ def test_a_bad_record_is_named(task: str, change: dict[str, Any], why: str, tmp_
         ({"task": "gsm8k", "problem": 16}, "there are 16 gsm8k problems, give 0 to 15"),
         ({"task": "gsm8k", "problem": 7, "regime": "multi"}, "16 gsm8k problems, give 0 to 6"),
         ({"task": "gsm8k", "data": "nowhere"}, "data = 'nowhere': no such folder"),
+        ({"task": "gsm8k", "data": __file__}, "is a file; give the folder that holds gsm8k.jsonl"),
+        ({"task": "gsm8k", "data": "x" * 400}, "no such folder"),
         ({"task": "gsm8k", "data": "tests"}, "holds no gsm8k.jsonl (no .jsonl file there)"),
     ],
 )
@@ -365,4 +353,3 @@ def test_the_training_side_imports_nothing_heavy() -> None:
     code = f"import sys, tsp.problems.loading as _; print({heavy} & set(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert printed.stdout.strip() == b"set()"
-    subprocess.run([sys.executable, "-c", code], check=True)

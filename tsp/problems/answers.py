@@ -1,7 +1,7 @@
-r"""Find the answer in a text: the final number, the chosen letter, the resulting formula.
+"""Find the answer in a text: the final number or the chosen letter.
 
-A careful reader is the measure, and missing an answer is preferred to inventing one: an option
-that is negated, eliminated, taken back or put as a question is not chosen.
+The rules follow a careful reader, and prefer missing an answer to inventing one: an option that is
+negated, eliminated, taken back or put as a question is not chosen.
 """
 
 import re
@@ -52,7 +52,7 @@ def _value(number: str) -> Decimal | Fraction:
 
 
 def final_number(text: str) -> Decimal | Fraction | None:
-    """GSM8K's final number: the first one after ``####``, else the last one in the text.
+    """Return GSM8K's final number: the first one after ``####``, else the last one in the text.
 
     Notes
     -----
@@ -75,7 +75,7 @@ def final_number(text: str) -> Decimal | Fraction | None:
 
 
 def only_number(text: str) -> Decimal | Fraction | None:
-    """Return the number, or fraction, of a text that holds but one and at most a unit.
+    """Return the number or fraction of a text that holds one and at most a unit besides.
 
     Examples
     --------
@@ -166,7 +166,7 @@ def _patterns(letters: str) -> dict[str, re.Pattern[str]]:
 
 
 def choice_letter(text: str, *, letters: str = "ABCD") -> str | None:
-    r"""The option that a text chooses, or None where it does not clearly choose one.
+    r"""Return the option that a text chooses, or None where it does not clearly choose one.
 
     Parameters
     ----------
@@ -219,119 +219,3 @@ def _spoken(text: str) -> str:
     *sentences, last = re.split(r"(?<=[.?!\n])", text)
     last = last or (sentences.pop() if sentences else "")
     return "".join([s for s in sentences if not s.endswith("?")] + [last]).strip()
-
-
-# --- formulas -----------------------------------------------------------------------------
-
-_SIGNS = str.maketrans(
-    {"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "÷": r"\div ", "√": r"\sqrt "}
-    | {"π": r"\pi ", "∞": r"\infty ", "°": r"^\circ ", "≤": r"\le ", "≥": r"\ge ", "∪": r"\cup "}
-    | {"²": "^2", "³": "^3", "∅": r"\emptyset "}
-)
-_GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}"  # braces three deep
-_TOKEN = r" ?([0-9A-Za-z]|\\(?!frac|sqrt)[A-Za-z]+)"
-_UNIT = r"(?:(?:square|cubic|sq\.?|cu\.?) )?(?:[ckm]m|kg|km/h|mph|ft|lb|hr|[a-z]{3,30})"
-_NUMBERED = r"(?:(?<=[0-9})])|(?<=\\pi)) ?"  # behind a number
-_SQUARED = r"(?:\^\{?[0-9]\}?)?[ .]*$"
-_REWRITES = [
-    (re.compile(pattern), new)
-    for pattern, new in (
-        (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|rm|bf|it|!)(?![A-Za-z])", ""),
-        (r"(?<!\\)\\(?:[,;:> ()\[\]]|q?quad(?![A-Za-z]))|~|\\?\$", " "),
-        (r"\s+", " "),
-        (r"\.{3,}|…|\\[lc]dots(?![A-Za-z])", r"\\dots "),
-        (r"\\(?:text\w*|mbox|mathrm) ?\{[ ,]*(?:and|or)[ ,]*\}|\b(?:and|or)\b(?! more| less)", ","),
-        (rf"{_NUMBERED}\\(?:text\w*|mbox|mathrm) ?\{{(?! ?\(?(?:and|or|mod|if|for|when)\b)"
-         rf"(?:[^{{}}]{{0,50}}[A-Za-z]{{2}}[^{{}}]{{0,50}}| ?[mgshCFLJNWV] ?)\}}{_SQUARED}", ""),
-        (rf"{_NUMBERED}(?:(?<= ){_UNIT}|[ckm]m|kg|mph|ft){_SQUARED}", ""),
-        (r"\\degree(?![A-Za-z])", r"^\\circ"),
-        (r"\\circ\}? ?(?:\\(?:text\w*|mbox|mathrm) ?\{ ?)?[CF] ?\}? ?$", r"\\circ"),
-        (r"\\operatorname\*? ?\{([a-z]+)\}", r"\\\1 "),
-        (r"\\(?:text(?!style)\w*|math(?:rm|bf|it|sf|normal)|mbox|hbox|boldsymbol|bm) ?"
-         r"(?:\{([^{}A-Za-z]*[A-Za-z]?[^{}A-Za-z]*)\}|(?=\{ ?\\))", r" \1 "),
-        (r"\\[dtc](frac|binom)(?![A-Za-z])", r"\\\1"),
-        (r"\\varnothing(?![A-Za-z])", r"\\emptyset"),
-        (r"(?<![\\A-Za-z])sqrt(?![A-Za-z])", r"\\sqrt"),
-        (r"\\sqrt ?\(([^()]*)\)", r"\\sqrt{\1}"),
-        (rf"\\sqrt ?(\[[^\]]{{0,20}}\])?{_TOKEN}", r"\\sqrt\1{\2}"),
-        (rf"\\(frac|binom){_TOKEN}", r"\\\1{\2}"),
-        (rf"(\\(?:frac|binom) ?{_GROUP}){_TOKEN}", r"\1{\2}"),
-        (r"(?<![\w.])([0-9]{0,20}\.[0-9]{1,20}|1(?=e)|[0-9]{1,20}(?=E))[eE]([+-]?[0-9]{1,3})"
-         r"(?![\w.])", r"\1\\cdot 10^{\2}"),
-        (r"(?<![\w.])([0-9]+) ([0-9]+) ?/ ?([0-9]+)(?![\w.])", r"\1\\frac{\2}{\3}"),
-    )
-]  # fmt: skip
-
-
-def tidy(latex: str) -> str:
-    r"""Remove typography and units from LaTeX; add the braces that TeX lets one leave out.
-
-    Examples
-    --------
-    >>> tidy(r"\dfrac12"), tidy(r"6\,\text{cm}^2"), tidy(r"1+\mathrm{i}"), tidy(r"$\sqrt2$")
-    ('\\frac{1}{2}', '6', '1+ i', '\\sqrt{2}')
-    """
-    latex = join_thousands(latex.translate(_SIGNS))
-    for pattern, new in _REWRITES:
-        latex = pattern.sub(new, latex)
-    return latex.lstrip(" *`=").rstrip(" .*`")
-
-
-def last_boxed(text: str) -> str | None:
-    r"""What stands in the last complete ``\boxed{}`` or ``\fbox{}``, braces matched.
-
-    Examples
-    --------
-    >>> last_boxed(r"so $\boxed{1}$, no: $\boxed{\frac{1}{2}}$")
-    '\\frac{1}{2}'
-    """
-    begun: list[int] = []  # where open braces' contents begin, -1 for those of no box
-    last: tuple[int, int] | None = None
-    for brace in re.finditer(r"(\\(?:boxed|fbox)\s*)?\{|\}", text):
-        if brace[0] != "}":
-            begun.append(brace.end() if brace[1] else -1)
-        elif begun:
-            last = max(last or (0, 0), (begun.pop(), brace.start()))
-    return text[last[0] : last[1]].strip() if last and last[0] > 0 else None
-
-
-_DELIMITED = r"(?:(?<!\\)\$\$?[^$]+\$\$?|\\\([^\n]{1,999}?\\\)|\\\[(?s:.{1,999}?)\\\])"
-_AMOUNT = r"(?<![\w.])[-.\d][\w./]{0,30}"
-REFUSED = re.compile(
-    rf"(?i)(?:\bnot|n['’]t) (?:{_DELIMITED}|{_AMOUNT})"
-    rf"|(?:{_DELIMITED}|{_AMOUNT}) is (?:not|wrong)\b"
-)
-UNDECIDED = re.compile(rf"{_AMOUNT} or {_AMOUNT}")
-_FORMULAS = re.compile(rf"{_DELIMITED}(?:\s*(?:,|(?:,\s*)?(?:and|or)\b)\s*{_DELIMITED})*")
-_PROSE = re.compile(
-    r"\b(?:is|of|to|in|it|he|we|an|no|be|so)\b"
-    r"|(?<![\\A-Za-z{])(?!(?:sin|cos|tan|log|sqrt)(?![A-Za-z]))[A-Za-z]{3,}"
-)
-
-
-def formula(text: str) -> str | None:
-    r"""The formula that a text gives as its result, or None where it has but prose.
-
-    Notes
-    -----
-    The last ``\boxed{}`` decides. Without one it is the formula between dollars behind the last
-    "answer", else the last such formula, else what stands behind the last "is", "so" or "=",
-    or the whole text, where that has no words.
-
-    Examples
-    --------
-    >>> formula(r"So the answer is $x = 3$. ($1+2$)"), formula(r"It is \frac12.")
-    ('$x = 3$', ' \\frac12.')
-    """
-    boxed = last_boxed(text)
-    if boxed is not None:
-        return boxed
-    text = REFUSED.sub(" ", text)
-    cued = re.split(r"(?i)\banswer\b", text)[1:]
-    candidates = [
-        *(_FORMULAS.findall(cued[-1])[:1] if cued else []),
-        *_FORMULAS.findall(text)[-1:],
-        text,
-        re.split(r"(?i)\b(?:is|equals|so|thus|hence|therefore)\b|[:=]", text)[-1],
-    ]
-    return next((c for c in candidates if c.strip() and not _PROSE.search(tidy(c))), None)

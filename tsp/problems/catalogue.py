@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tsp.problems import scoring
-from tsp.problems.answers import only_number
+from tsp.problems.answers import final_number, only_number
+from tsp.problems.formulas import last_boxed
 
 Row = Mapping[str, Any]
 
@@ -59,8 +59,9 @@ class Benchmark:
 
     def target_of(self, row: Row) -> str:
         """Return the reference answer of a row."""
-        is_field = isinstance(self.target, str)
-        return row[self.target].strip() if is_field else self.target(row)  # type: ignore[operator]
+        if isinstance(self.target, str):
+            return str(row[self.target]).strip()
+        return self.target(row)
 
     def answers_of(self, row: Row) -> tuple[str, ...]:
         """Return the answers that are right."""
@@ -156,7 +157,7 @@ def _wrong_mmlu(row: Row) -> str:
 
 
 def _wrong_math(row: Row) -> str:
-    boxed = scoring.last_boxed(row["solution"])
+    boxed = last_boxed(row["solution"])
     return "" if boxed else "field 'solution' must hold its result in \\boxed{}"
 
 
@@ -242,7 +243,7 @@ CATALOGUE: dict[str, Benchmark] = {
         metric="number",
         question=_ask_gsm8k,
         target="answer",
-        answers=lambda row: (str(scoring.final_number(row["answer"])),),
+        answers=lambda row: (str(final_number(row["answer"])),),
         wrong=_wrong_gsm8k,
     ),
     "mmlu_cf": Benchmark(
@@ -277,7 +278,7 @@ CATALOGUE: dict[str, Benchmark] = {
         metric="math",
         question=_ask_math,
         target="solution",
-        answers=lambda row: (scoring.last_boxed(row["solution"]) or "",),
+        answers=lambda row: (last_boxed(row["solution"]) or "",),
         wrong=_wrong_math,
         subset_field="type",
     ),
