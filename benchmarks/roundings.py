@@ -54,18 +54,11 @@ def compare(*, model: str = models.DEFAULT) -> list[dict[str, Any]]:
 
 def _row(arithmetic: str, result: RunResult) -> dict[str, Any]:
     correct = [row["epoch"] for row in result.checks if row["correct"]]
-    spec = result.spec
-    return {
-        "arithmetic": arithmetic,
-        "task": spec.task,
-        "problem": spec.problem,
-        "method": spec.method,
-        "solved_epoch": min((epoch for epoch in correct if epoch > 0), default=None),
-        "known": 0 in correct,
-        "ce": result.epochs[min(20, len(result.epochs)) - 1]["ce"],
-        "epochs": spec.epochs,
-        "model": spec.model,
-    }
+    solved = min((epoch for epoch in correct if epoch > 0), default=None)
+    fields = {name: getattr(result.spec, name) for name in ("task", "problem", "method")}
+    row = {"arithmetic": arithmetic, **fields, "solved_epoch": solved, "known": 0 in correct}
+    row["ce"] = result.epochs[min(20, len(result.epochs)) - 1]["ce"]
+    return row | {"epochs": result.spec.epochs, "model": result.spec.model}
 
 
 def agreement(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -89,29 +82,17 @@ def agreement(rows: list[dict[str, Any]]) -> pd.DataFrame:
     wide = frame.pivot(
         index=["task", "problem", "method"], columns="arithmetic", values="never"
     ).astype(float)
-    found = []
+    table = []
     for name in (name for name in PLANS if name in wide):
         solved = wide[name].where(wide[name] <= epochs).unstack("method").dropna(how="all")
         pairs = paired_ratio(solved["ce"], solved["tsloss"], cap=epochs)
+        signs = {"wins": pairs.wins, "ties": pairs.ties, "losses": pairs.losses}
+        row = {"arithmetic": name, "pairs": pairs.n, **signs, "median_ratio": pairs.median_ratio}
+        row |= {"low": pairs.low, "high": pairs.high, "verdict": judge_signs(*signs.values())[0]}
         change = wide[name] - wide["float32"]
-        moved = change[change != 0].abs()
-        found.append(
-            {
-                "arithmetic": name,
-                "pairs": pairs.n,
-                "wins": pairs.wins,
-                "ties": pairs.ties,
-                "losses": pairs.losses,
-                "median_ratio": pairs.median_ratio,
-                "low": pairs.low,
-                "high": pairs.high,
-                "verdict": judge_signs(pairs.wins, pairs.ties, pairs.losses)[0],
-                "runs": len(change),
-                "same": int((change == 0).sum()),
-                "earlier": int((change < 0).sum()),
-                "later": int((change > 0).sum()),
-                "median_change": float(moved.median()) if len(moved) else 0.0,
-                "largest_change": float(moved.max()) if len(moved) else 0.0,
-            }
-        )
-    return pd.DataFrame(found)
+        moved = change[change != 0].abs() if (change != 0).any() else change
+        row |= {"runs": len(change), "same": int((change == 0).sum())}
+        row |= {"earlier": int((change < 0).sum()), "later": int((change > 0).sum())}
+        row |= {"median_change": float(moved.median()), "largest_change": float(moved.max())}
+        table.append(row)
+    return pd.DataFrame(table)

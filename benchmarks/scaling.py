@@ -1,4 +1,4 @@
-"""How long a sweep would take on so many devices, its banks handed out in order."""
+"""Estimate how long a sweep takes on several devices, its banks handed out in order."""
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from tsp.training.spec import RunSpec
 
 @dataclass(frozen=True)
 class Wanted:
-    """A run that is counted, not trained."""
+    """A run that is counted, not trained: what `banks_of` needs of a job."""
 
     spec: RunSpec
 
@@ -20,16 +20,16 @@ class Wanted:
 def makespan(
     banks: Sequence[tuple[str, float]], devices: int, *, loading: Mapping[str, float]
 ) -> float:
-    """Seconds until the last of some banks is done, each begun by the first device that is free.
+    """Return the seconds until the last bank is done; each goes to the first free device.
 
     Parameters
     ----------
     banks
-        Model and seconds of each, in the order in which they are handed out.
+        Model and seconds of each, in order.
     devices
-        How many there are.
+        Number of devices.
     loading
-        Seconds that a device takes to load a model that it does not hold.
+        Seconds to load each model on a device that holds another.
 
     Examples
     --------
@@ -54,35 +54,31 @@ def scaling(
     bank: int,
     loading: Mapping[str, float],
 ) -> pd.DataFrame:
-    """A sweep on one device and on more.
+    """Compare a sweep on several numbers of devices.
 
     Parameters
     ----------
     specs
-        Its runs.
+        The runs.
     cost
-        Seconds of a run on a device; a bank takes the sum of its runs'.
+        Returns the seconds of a run on a device; those of a bank are the sum.
     devices
         Numbers of devices to compare.
     bank
-        Runs of a bank, at most.
+        Largest number of runs of a bank.
     loading
         As in `makespan`.
 
     Returns
     -------
     DataFrame
-        One row a number of ``devices``: ``hours`` until the last bank is done; ``speedup``, the
-        hours of one device over these; ``efficiency``, speedup over devices; ``least``, the hours
-        that the longest bank takes alone with the loading of its model.
+        One row a number of ``devices``: ``hours``; ``speedup`` over one device; ``efficiency``,
+        speedup over devices; ``least``, the hours of the longest bank with its model's loading.
     """
-    found = banks_of(map(Wanted, specs), bank)
-    told = [(it[0].spec.model, sum(cost(wanted.spec) for wanted in it)) for it in found]
-    least = max(seconds + loading[model] for model, seconds in told)
-    alone = makespan(told, 1, loading=loading)
-    rows = []
-    for many in devices:
-        seconds = makespan(told, many, loading=loading)
-        speedup = alone / seconds
-        rows.append([many, seconds / 3600, speedup, speedup / many, least / 3600])
-    return pd.DataFrame(rows, columns=["devices", "hours", "speedup", "efficiency", "least"])
+    groups = banks_of(map(Wanted, specs), bank)
+    banks = [(runs[0].spec.model, sum(cost(run.spec) for run in runs)) for runs in groups]
+    least = max(seconds + loading[model] for model, seconds in banks) / 3600
+    hours = pd.Series([makespan(banks, n, loading=loading) / 3600 for n in devices])
+    speedup = makespan(banks, 1, loading=loading) / 3600 / hours
+    table = {"devices": list(devices), "hours": hours, "speedup": speedup}
+    return pd.DataFrame(table | {"efficiency": speedup / list(devices), "least": least})

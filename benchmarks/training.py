@@ -209,14 +209,9 @@ def epoch_single(side: Side, repeats: int) -> list[Row]:
     prompts = [result.prompts for result in results]
     show = [list(kept_prompts(result)) for result in results]
     times = [timed(lambda: analyse(prompts, show=show))[0] for _ in range(repeats)]
-    topology = {
-        "name": "topology_share",
-        "ours": statistics.median(times) / total,
-        "peer": row["ours"],
-        "peer_name": "training the same runs",
-        "unit": row["unit"],
-        "repeats": repeats,
-    }
+    ours = statistics.median(times) / total
+    topology = {"name": "topology_share", "ours": ours, "peer": row["ours"], "unit": row["unit"]}
+    topology |= {"peer_name": "training the same runs", "repeats": repeats}
     return [row, _share(topology) | side.columns(results[0].spec)]
 
 

@@ -65,24 +65,6 @@ def test_stores_of_copies_are_sound_and_hold_the_same(smoke, monkeypatch, tmp_pa
     assert stores["folders"].frame().seed.max() == smoke.frame().seed.max() + 100
 
 
-def test_every_listing_and_table_is_watched_first_and_again(smoke, monkeypatch, tmp_path):
-    monkeypatch.setattr(load, "data_dir", lambda name: smoke.root)
-    seen = []
-    monkeypatch.setattr(load, "_watched", lambda words, cache: seen.append(cache) or (6.0, 10))
-    rows = load.strain(runs=1)
-    assert len(rows) == 4 * len(load._works(tmp_path))
-    assert [row["first"] for row in rows[:2]] == [True, False]
-    unpacked, *looks = seen
-    works = [looks[at : at + 1 + load.LOOKS] for at in range(0, len(looks), 1 + load.LOOKS)]
-    caches = {unpacked, *(first for first, *_ in works)}
-    assert len(caches) == len(works) + 1  # a first look finds an empty one
-    assert len(works) == len(rows) / 2
-    folders, packs = works[: len(works) // 2], works[len(works) // 2 :]
-    assert all(set(again) == {unpacked} for _, *again in folders)
-    assert all(set(again) == {first} for first, *again in packs)
-    assert load.render(rows).splitlines()[0].split()[-5:] == ["6.0", "s", "0", "MB", "!"]
-
-
 def test_a_watched_work_tells_its_time_and_memory_or_why_it_failed(tmp_path):
     seconds, most = load._watched(["-c", "x = bytearray(10**8)"], tmp_path)
     assert seconds > 0

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import typer
 
-from benchmarks import bench
 from tests.terminal import BBH, TINY, fails, loads, parsed, tsp, write
 from tsp.analysis import heldout
 from tsp.analysis.records import NO_PROMPT
@@ -173,16 +172,6 @@ def test_heldout_reports_right_answers_and_cross_entropy(tmp_path, monkeypatch):
     )
 
 
-def test_bench_prints_its_rows_where_the_file_is_a_dash(monkeypatch, tmp_path):
-    row = {"name": "x", "ours": 1.0, "peer": 2.0, "ratio": 2.0, "unit": "s", "peer_name": "y"}
-    monkeypatch.setattr(bench, "measure", lambda repeats, only: [row])
-    monkeypatch.setattr(bench, "render", lambda rows: "a table")
-    assert loads("bench", "--json", "-") == [row]
-    done = tsp("bench", "--json", tmp_path / "rows.json")
-    assert (done.stdout, json.loads((tmp_path / "rows.json").read_text())) == ("", [row])
-    assert tsp("bench").stdout == "a table\n"
-
-
 def test_a_failure_leaves_standard_output_empty(store):
     done = fails(2, "run = 'abc'", "runs", "show", "abc", "--runs", store[0], "--json")
     assert done.stdout == ""
@@ -196,13 +185,6 @@ def test_rows_keep_every_digit():
     first, second = json.loads(out.getvalue())
     assert first == {"p": 1e-20, "lr": 1 / 3, "n": 7, "why": None}
     assert second == {"p": None, "lr": None, "n": 8, "why": None}
-
-
-@pytest.mark.slow
-def test_a_real_benchmark_prints_nothing_but_json():
-    rows = loads("bench", "--only", "topology_vs_ripser", "--repeats", 1, "--json", "-")
-    assert {row["name"] for row in rows} == {"topology_vs_ripser_n40"}
-    assert all(row["ratio"] > 0 for row in rows)
 
 
 @pytest.mark.slow

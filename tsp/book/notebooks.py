@@ -1,8 +1,8 @@
-"""Notebooks as text: their pairs, and their executed copies.
+"""Notebooks: text, pair, executed copy.
 
-The text form of a notebook, ``notebooks/NN_topic.py``, is the source. Its pair, the ``.ipynb``
-beside it, is derived (`sync_pairs`). Its executed copy lies in ``book/_executed`` and is made by
-papermill (`execute_notebook`), again only when something that it depends on has changed.
+The source of a notebook is its text form, ``notebooks/NN_topic.py``. The ``.ipynb`` beside it is
+derived (`sync_pairs`). papermill makes its executed copy in ``book/_executed``
+(`execute_notebook`), again only when something that it depends on has changed.
 """
 
 import ast
@@ -21,6 +21,7 @@ import nbformat
 from nbformat import NotebookNode
 from tqdm import tqdm
 
+from tsp.atomic import replace_file
 from tsp.errors import InputError
 from tsp.paths import PACKAGE, ROOT
 from tsp.store.runs import Store
@@ -29,7 +30,7 @@ NOTEBOOKS = ROOT / "notebooks"
 EXECUTED = ROOT / "book" / "_executed"
 SOURCES = "[0-9][0-9]_*.py"
 WORKERS = 2
-"""Notebooks executed at a time: most of a notebook's time is its imports, on one core."""
+"""Notebooks executed at a time; most of a notebook's time is imports, on one core."""
 
 Parameters = Mapping[str, Any]
 
@@ -41,7 +42,7 @@ class BookError(RuntimeError):
 def execute_notebooks(
     sources: Iterable[Path], *, parameters: Parameters, out: Path = EXECUTED, force: bool = False
 ) -> list[Path]:
-    """Execute, two at a time, the notebooks that are out of date.
+    """Execute the notebooks that are out of date, two at a time.
 
     Parameters
     ----------
@@ -52,28 +53,24 @@ def execute_notebooks(
     out
         Folder of the executed notebooks.
     force
-        Execute also those that are up to date.
+        Execute all of them.
 
     Returns
     -------
     list of Path
-        The executed copies that are new.
+        The new executed copies.
 
     Raises
     ------
     BookError
-        One or more failed: one line for each.
+        If notebooks failed: one line for each.
     """
-    jobs = {s: _only_known(s, parameters) for s in sources}
+    jobs = [(source, _only_known(source, parameters)) for source in sources]
     if not force:
-        jobs = {s: own for s, own in jobs.items() if not is_current(s, parameters=own, out=out)}
+        jobs = [(s, given) for s, given in jobs if not is_current(s, parameters=given, out=out)]
     with ThreadPoolExecutor(WORKERS) as pool:
-        futures = [
-            pool.submit(execute_notebook, s, parameters=own, out=out) for s, own in jobs.items()
-        ]
-        waiting = as_completed(futures)
-        for _ in tqdm(waiting, "notebooks", total=len(jobs), disable=not jobs or None):
-            pass
+        futures = [pool.submit(execute_notebook, s, parameters=given, out=out) for s, given in jobs]
+        list(tqdm(as_completed(futures), "notebooks", total=len(jobs), disable=not jobs or None))
     failures = [str(e) for f in futures if isinstance(e := f.exception(), BookError)]
     if failures:
         raise BookError("\n".join(failures))
@@ -90,37 +87,39 @@ def execute_notebook(
     path
         The notebook, ``NN_topic.py``.
     parameters
-        Values by name, for names that the notebook's ``parameters`` cell has.
+        Values by name, for names in the notebook's ``parameters`` cell.
     out
-        Folder that gets the executed copy, once the whole notebook has succeeded.
+        Folder of the executed copy, which is written if the whole notebook succeeds.
 
     Returns
     -------
     Path
-        The executed copy. Its metadata keep a `fingerprint` of what it was made from.
+        The executed copy. Its metadata hold the `fingerprint` of its inputs.
 
     Raises
     ------
     InputError
-        A parameter that the notebook does not have.
+        If the notebook does not have a parameter.
     BookError
-        A cell failed: the message names notebook and cell. Nothing is written then.
+        If a cell failed; the message names notebook and cell.
     """
-    own = dict(parameters or {})
+    given = dict(parameters or {})
     notebook = read_notebook(path)
-    check_known(path.name, own, known=parameter_names(notebook))
-    print_of_inputs = fingerprint(path, parameters=own)  # before: a later change must be noticed
-    executed = _run_papermill(path, notebook, own)
-    _tidy(executed, print_of_inputs)
+    check_known(path.name, given, known=parameter_names(notebook))
+    inputs = fingerprint(path, parameters=given)  # before: a later change must be noticed
+    executed = _run_papermill(path, notebook, given)
+    _tidy(executed, inputs)
     data = _offer_data(executed, f"data/{path.stem}")
     shutil.rmtree(out / "data" / path.stem, ignore_errors=True)
     for name, text in data.items():
-        _write_whole(text, out / name)
-    return _write_whole(nbformat.writes(executed) + "\n", executed_path(path, out=out))
+        replace_file(out / name, text)
+    copy = executed_path(path, out=out)
+    replace_file(copy, nbformat.writes(executed) + "\n")
+    return copy
 
 
 def executed_path(source: Path, *, out: Path = EXECUTED) -> Path:
-    """Where the executed copy of a text notebook lies."""
+    """Return the place of the executed copy of a text notebook."""
     return out / f"{source.stem}.ipynb"
 
 
@@ -155,7 +154,7 @@ def fingerprint(source: Path, *, parameters: Parameters) -> str:
 
 
 def is_current(source: Path, *, parameters: Parameters, out: Path = EXECUTED) -> bool:
-    """Tell whether the executed copy of a notebook was made from what is there now."""
+    """Return whether the executed copy of a notebook was made from the present inputs."""
     copy = executed_path(source, out=out)
     try:
         kept = json.loads(copy.read_text("utf8"))["metadata"]["tsp"]["fingerprint"]
@@ -191,7 +190,7 @@ def pair_text(source: Path) -> str:
 
 
 def read_notebook(source: Path) -> NotebookNode:
-    """Read a text notebook; its cells get ids made from their text, so that they are stable."""
+    """Read a text notebook; the ids of cells are derived from their text, and so stable."""
     notebook = nbformat.v4.upgrade(jupytext.read(source))
     seen: Counter[str] = Counter()
     for cell in notebook.cells:
@@ -208,7 +207,7 @@ def read_notebook(source: Path) -> NotebookNode:
 
 
 def hash_files(files: Iterable[Path]) -> bytes:
-    """Hash names and contents."""
+    """Hash the names and contents of files."""
     total = hashlib.sha256()
     for file in files:
         total.update(f"{file.parent.name}/{file.name}\0".encode())
@@ -225,13 +224,13 @@ def parameter_names(notebook: NotebookNode) -> list[str]:
 
 
 def _only_known(source: Path, parameters: Parameters) -> dict[str, Any]:
-    """Keep the parameters that a notebook has."""
+    """Return those of the parameters that a notebook has."""
     names = parameter_names(read_notebook(source))
     return {name: value for name, value in parameters.items() if name in names}
 
 
 def check_known(who: str, parameters: Parameters, *, known: list[str]) -> None:
-    """Reject parameters that a notebook does not have, which papermill would only remark."""
+    """Raise for a parameter that a notebook does not have; papermill only warns."""
     for name in parameters:
         if name not in known:
             have = ", ".join(known) or "no parameters"
@@ -239,7 +238,7 @@ def check_known(who: str, parameters: Parameters, *, known: list[str]) -> None:
 
 
 def _run_papermill(path: Path, notebook: NotebookNode, parameters: Parameters) -> NotebookNode:
-    """Execute a notebook that is in memory, and return it; nothing is written."""
+    """Execute a notebook in memory and return it."""
     import papermill
 
     os.environ["TQDM_DISABLE"] = "1"  # a progress bar is written to stderr, which -W rejects
@@ -261,15 +260,15 @@ def _run_papermill(path: Path, notebook: NotebookNode, parameters: Parameters) -
 
 
 def _failure(path: Path, notebook: NotebookNode, error: Any) -> str:
-    """Say in one line which cell of a notebook failed, and how."""
+    """Return one line that names the cell that failed, and its error."""
     number = next((i for i, c in enumerate(notebook.cells, 1) if c.source == error.source), "?")
     first = next((line for line in error.source.splitlines() if line.strip()), "")
     what = f"{error.ename}: {error.evalue}".strip(": ").splitlines()[0]
     return f"{path.name}, cell {number} ({first.strip()!r}): {what}"
 
 
-def _tidy(notebook: NotebookNode, print_of_inputs: str) -> None:
-    """Hide the parameter cells from the page; drop paths and times, keep the hash."""
+def _tidy(notebook: NotebookNode, inputs: str) -> None:
+    """Hide the parameter cells, drop paths and times, and keep the fingerprint."""
     for cell in notebook.cells:
         for key in ("papermill", "execution"):  # when and how long, different every time
             cell.metadata.pop(key, None)
@@ -279,35 +278,19 @@ def _tidy(notebook: NotebookNode, print_of_inputs: str) -> None:
         if "injected-parameters" in tags:
             cell.id = "injected-parameters"  # papermill draws one
     notebook.metadata.pop("papermill", None)
-    notebook.metadata["tsp"] = {"fingerprint": print_of_inputs}
+    notebook.metadata["tsp"] = {"fingerprint": inputs}
 
 
 def _offer_data(notebook: NotebookNode, folder: str) -> dict[str, str]:
-    """Take the data of figures out of a notebook, and link them in the captions: text by name."""
+    """Move the data of figures out of a notebook, link them in captions, return text by name."""
     files = {}
     for cell in notebook.cells:
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
-        shown = [
-            output.data
-            for output in cell.get("outputs", [])
-            if "text/csv" in output.get("data", {})
-        ]
-        found = [data.pop("text/csv") for data in shown]
-        for number, text in enumerate(found, 1):
+        outputs = [output.get("data", {}) for output in cell.get("outputs", [])]
+        tables = [data.pop("text/csv") for data in outputs if "text/csv" in data]
+        for number, text in enumerate(tables, 1):
             if "name" in figure:
-                name = f"{folder}/{figure['name']}{f'-{number}' if len(found) > 1 else ''}.csv"
+                name = f"{folder}/{figure['name']}{f'-{number}' if len(tables) > 1 else ''}.csv"
                 files[name] = text
                 figure["caption"] += f" {{download}}`Data <{name}>`"
     return files
-
-
-def _write_whole(text: str, target: Path) -> Path:
-    """Write a file so that it is there whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.stem}.{os.getpid()}.part")
-    try:
-        part.write_text(text, "utf8")
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-    return target

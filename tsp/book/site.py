@@ -1,8 +1,4 @@
-"""Executed notebooks ► site.
-
-Brings the executed notebooks up to date (`tsp.book.notebooks`) and hands them, with the pages under
-``book/``, to Jupyter Book.
-"""
+"""Bring executed notebooks up to date and build the site from them with Jupyter Book."""
 
 import shutil
 import subprocess
@@ -46,16 +42,16 @@ def build(
     Parameters
     ----------
     runs
-        Folder of the run store that the notebooks read.
+        The run store that the notebooks read.
     out
-        Where the site goes, in its folder ``html``; must be called ``_build``.
+        Folder called ``_build``; the site goes to its folder ``html``.
     notebooks
-        Names (``"01_persistent_homology"``, or ``"01"``) to bring up to date; ``None`` is all.
-        The others are left as they are, unless they have never been executed.
+        Names or numbers of the notebooks to bring up to date; by default all. Others are only
+        executed if they never have been.
     parameters
         Values by name, besides ``runs``; each notebook gets those that it has.
     force
-        Execute also those that are up to date.
+        Execute all of them.
 
     Returns
     -------
@@ -65,9 +61,10 @@ def build(
     Raises
     ------
     InputError
-        No checkout, no such notebook or parameter, an empty store, or a wrong ``out``.
+        If this is not a checkout, a notebook or parameter does not exist, the store is empty, or
+        ``out`` has another name.
     BookError
-        A notebook failed, or Sphinx warned, for example of a link that leads nowhere.
+        If a notebook failed, or Sphinx warned, for example of a link that leads nowhere.
     """
     if not NOTEBOOKS.is_dir():
         raise InputError("book", NOTEBOOKS, "run this in a clone of the repository")
@@ -88,22 +85,23 @@ def build(
 
 
 def _named(name: str) -> Path:
-    """Find a text notebook by its name or its number."""
-    found = [s for s in sorted(NOTEBOOKS.glob(SOURCES)) if name in (s.stem, s.stem[:2])]
-    if not found:
-        known = ", ".join(s.stem for s in sorted(NOTEBOOKS.glob(SOURCES)))
-        raise InputError("notebook", name, f"give one of {known}")
-    return found[0]
+    """Return a text notebook by its name or number."""
+    sources = sorted(NOTEBOOKS.glob(SOURCES))
+    for source in sources:
+        if name in (source.stem, source.stem[:2]):
+            return source
+    known = ", ".join(source.stem for source in sources)
+    raise InputError("notebook", name, f"give one of {known}")
 
 
 def _from_root(folder: Path) -> str:
-    """Give a path as a notebook, which runs in the repository's root, would write it."""
+    """Return a path relative to the repository's root, where notebooks run."""
     folder = folder.resolve()
     return str(folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder)
 
 
 def _forget_all_but(sources: list[Path]) -> None:
-    """Remove the executed copies of notebooks that are gone, and their figures' data."""
+    """Remove executed copies, and data of figures, of notebooks that no longer exist."""
     for copy in EXECUTED.glob("*.ipynb"):
         if copy not in {executed_path(s) for s in sources}:
             copy.unlink()
@@ -111,7 +109,7 @@ def _forget_all_but(sources: list[Path]) -> None:
 
 
 def _build_site(out: Path) -> Path:
-    """Call Jupyter Book with warnings as errors; the site's first page."""
+    """Run Jupyter Book with warnings as errors, and return the site's first page."""
     stamp = out / ".site"
     assets = hash_files(_assets()).hex()
     if not stamp.exists() or stamp.read_text() != assets:
@@ -125,7 +123,7 @@ def _build_site(out: Path) -> Path:
 
 
 def _assets() -> Iterator[Path]:
-    """List the files that Sphinx does not watch."""
+    """Yield the files that Sphinx does not watch."""
     yield from (ROOT / "_config.yml", ROOT / "_toc.yml")
     for folder in ("_static", "_ext"):
         files = (ROOT / "book" / folder).rglob("*")
@@ -133,20 +131,20 @@ def _assets() -> Iterator[Path]:
 
 
 def _forget_site(out: Path) -> None:
-    """Remove a site and what Sphinx remembers of it."""
+    """Remove a site and Sphinx's cache."""
     for folder in ("html", ".doctrees"):
         shutil.rmtree(out / folder, ignore_errors=True)
 
 
 def _site_command(out: Path) -> list[str]:
-    """Spell the command `jupyter-book build` of this very interpreter."""
+    """Return the command `jupyter-book build` of this interpreter."""
     call = "from jupyter_book.cli.main import main; main()"
     options = ["-W", "--keep-going", "-n", "-q", "--path-output", str(out.resolve().parent)]
     return [sys.executable, "-c", call, "build", str(ROOT), *options]
 
 
 def _site_warnings(log: str) -> str:
-    """Pick the warnings out of Jupyter Book's log; the end of the log if there are none."""
+    """Return the warnings in Jupyter Book's log, or its end if there are none."""
     lines = log.splitlines()
-    found = [line for line in lines if "WARNING" in line or "ERROR" in line]
-    return "\n".join(["the site has warnings:", *(found or lines[-20:])])
+    warnings = [line for line in lines if "WARNING" in line or "ERROR" in line]
+    return "\n".join(["the site has warnings:", *(warnings or lines[-20:])])

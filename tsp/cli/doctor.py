@@ -1,4 +1,4 @@
-"""What is installed here, which models and data are within reach, which device is used."""
+"""The state of this installation: packages, device, models, problems and places."""
 
 import os
 import platform
@@ -17,35 +17,34 @@ BOOK = ("jupyter-book", "jupytext", "papermill", "seaborn")
 
 
 def examine() -> dict[str, dict[str, str]]:
-    """One table a subject: versions, device, models, problems, runs."""
-    return {
-        "packages": {name: _version(name) for name in (*PACKAGES, *BOOK)},
-        "device": _device(),
-        "models": {name: _model_state(name) for name in models.known()},
-        "problems": {task: _problem_state(task) for task in TASKS},
-        "places": _places(),
-    }
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "missing: pip install 'tsp[book]'" if name in BOOK else "missing"
-
-
-def _device() -> dict[str, str]:
-    used = models.resolve_device("auto")
+    """Return a table for each subject: packages, device, models, problems and places."""
+    used, store = models.resolve_device("auto"), Store()
     name = torch.cuda.get_device_name() if used == "cuda" else platform.processor() or "CPU"
     return {
-        "used by default": used,
-        "name": name,
-        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-        "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
+        "packages": {package: _version(package) for package in (*PACKAGES, *BOOK)},
+        "device": {
+            "used by default": used,
+            "name": name,
+            "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+            "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
+        },
+        "models": {model: _model(model) for model in models.known()},
+        "problems": {task: _problems(task) for task in TASKS},
+        "places": {
+            "run store": f"{store.root.resolve()} ({len(store.ids())} runs)",
+            "model cache": str(cache_dir()),
+        },
     }
 
 
-def _model_state(name: str) -> str:
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing: pip install 'tsp[book]'" if package in BOOK else "missing"
+
+
+def _model(name: str) -> str:
     card = models.MODELS.get(name)
     if card is None:
         return "ready (random, for tests)"
@@ -56,15 +55,7 @@ def _model_state(name: str) -> str:
     return f"{state}; {card.hub_id}, {card.license}"
 
 
-def _problem_state(task: str) -> str:
+def _problems(task: str) -> str:
     lines = (data_dir("problems") / f"{task}.jsonl").read_text().splitlines()
     more = "and the hub's" if hub.reachable() else "hub not reachable; --data DIR reads a folder"
     return f"{len(lines)} shipped, {more}"
-
-
-def _places() -> dict[str, str]:
-    store = Store()
-    return {
-        "run store": f"{store.root.resolve()} ({len(store.ids())} runs)",
-        "model cache": str(cache_dir()),
-    }

@@ -1,6 +1,7 @@
 """Figures 6 to 19, the paper's appendix: bars and counts of every data set, from stored runs."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,35 +15,35 @@ from tsp.analysis.geometry import CLOUDS, gaussian_bars
 from tsp.analysis.records import TASK_NAMES, deciding, load_runs
 from tsp.analysis.units import comparable
 from tsp.errors import InputError
-from tsp.figures.paper_figures import PROBLEMS, first_and_last, many, noise_band
-from tsp.figures.style import DIMENSION_COLORS, DIMENSION_NAMES, beyond, draw_barcode, empty
+from tsp.figures.paper_figures import PROBLEMS, counted, first_and_last
+from tsp.figures.style import (
+    BOXED,
+    DIMENSION_COLORS,
+    DIMENSION_NAMES,
+    beyond,
+    draw_barcode,
+    empty,
+    noise_band,
+)
 from tsp.store.runs import Run, Store
+from tsp.topology.diagrams import lifespans
 from tsp.training.spec import REGIMES
 
 WHEN = ("start", "end")
-FIGURES = dict(
-    zip(
-        [
-            (task, regime)
-            for task in ("gsm8k", "math", "bbh", "mmlu_cf", "hotpotqa", "longbench")
-            for regime in REGIMES
-        ],
-        range(7, 19),
-        strict=True,
-    )
-)
+TASKS = ("gsm8k", "math", "bbh", "mmlu_cf", "hotpotqa", "longbench")
+FIGURES = {kind: number for number, kind in enumerate(product(TASKS, REGIMES), 7)}
 """The paper's number of the figure of a task and regime."""
 
 
 def plain_runs(store: Store, *, protocol: str = "tuned", **only: str) -> list[Run]:
-    """Runs without TSLoss under a protocol, otherwise at its defaults, by task and problem.
+    """Return runs without TSLoss under a protocol, otherwise at defaults, by task and problem.
 
     Parameters
     ----------
     store
-        Where the runs are.
+        The run store.
     protocol
-        Of the runs.
+        Protocol of the runs.
     only
         Values of columns of `tsp.analysis.records.load_runs`, such as ``task`` or ``model``.
     """
@@ -59,20 +60,20 @@ def plain_runs(store: Store, *, protocol: str = "tuned", **only: str) -> list[Ru
 def figure_task(
     store: Store, *, task: str, regime: str, model: str, protocol: str = "tuned"
 ) -> Figure:
-    """One of Figures 7 to 18: barcodes and lifespans at the start and at the end of training.
+    """Draw one of Figures 7 to 18: barcodes and lifespans at the start and end of training.
 
     Parameters
     ----------
     store
-        Where the runs are.
+        The run store.
     task, regime, model, protocol
-        Of the runs without TSLoss.
+        Select the runs without TSLoss.
 
     Returns
     -------
     Figure
-        Above the barcodes of one run (the first problem's, first seed), on one scale; below how
-        the lifespans of all runs are distributed, finite bars per run, in H0 and in H1.
+        Above, the barcodes of one run (first problem, first seed), on one scale; below, histograms
+        of the lifespans of all runs, finite bars per run, in H0 and in H1.
 
     Raises
     ------
@@ -90,23 +91,23 @@ def figure_task(
     for ax, (epoch, bars) in zip(panels[0], ends, strict=True):
         draw_barcode(bars, ax, limit=limit)
         ax.set(title=f"one run, epoch {epoch}")
-        ax.legend(loc="lower right", frameon=True, framealpha=1, edgecolor="white")
+        ax.legend(**BOXED)
     _draw_lifespans(panels[1], runs)
     problems = {it["sha256"] for run in runs for it in run.record["problems"]}
-    told = f"{many(runs, 'run')}, {many(problems, 'problem')}"
-    fig.suptitle(f"{TASK_NAMES.get(task, task)}, {PROBLEMS[regime]}: {told}")
+    size = f"{counted(runs, 'run')}, {counted(problems, 'problem')}"
+    fig.suptitle(f"{TASK_NAMES.get(task, task)}, {PROBLEMS[regime]}: {size}")
     return fig
 
 
 def figure6(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
-    """Figure 6: barcodes and lifespans averaged over all data sets, a row a regime.
+    """Draw Figure 6: barcodes and lifespans averaged over all data sets, a row a regime.
 
     Parameters
     ----------
     store
-        Where the runs are.
+        The run store.
     model, protocol
-        Of the runs without TSLoss.
+        Select the runs without TSLoss.
 
     Returns
     -------
@@ -121,21 +122,20 @@ def figure6(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
 
     Notes
     -----
-    The paper does not say how it averages barcodes. Bars of two clouds do not belong together;
-    ordering them by length is the usual choice, and makes of each barcode a falling curve.
+    The paper does not say how it averages barcodes. Ordering bars by length is the usual choice,
+    and makes each barcode a falling curve.
     """
-    found = _by_regime(store, model, protocol)
-    fig = empty(1 + 2.6 * len(found))
-    panels = fig.subplots(len(found), 2, squeeze=False)
-    for row, (regime, runs) in zip(panels, found.items(), strict=True):
+    groups = _by_regime(store, model, protocol)
+    fig = empty(1 + 2.6 * len(groups))
+    panels = fig.subplots(len(groups), 2, squeeze=False)
+    for row, runs in zip(panels, groups, strict=True):
         for dimension, color in DIMENSION_COLORS.items():
             for when, look in zip(WHEN, ({"ls": ":"}, {"ls": "-"}), strict=True):
                 length = average_bars(runs, dimension=dimension, end=when == "end")
                 label = f"{DIMENSION_NAMES[dimension]}, {when}"
                 row[0].plot(length, np.arange(len(length)) + 1, color=color, label=label, **look)
-        told = f"{many(runs, 'run')}, {many({run.spec.task for run in runs}, 'data set')}"
-        row[0].set(title=f"{PROBLEMS[regime]}: {told}")
-        row[0].set(xlabel="mean lifespan", ylabel="bar, by length", xlim=(0, None))
+        row[0].set(title=_size(runs), xlabel="mean lifespan", ylabel="bar, by length")
+        row[0].set(xlim=(0, None))
         lives = lifespans_of(runs)
         after = lives[lives.when == "end"].assign(bars=lives.dimension.map(DIMENSION_NAMES))
         palette = {DIMENSION_NAMES[k]: color for k, color in DIMENSION_COLORS.items()}
@@ -146,39 +146,37 @@ def figure6(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
 
 
 def figure19(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
-    """Figure 19: counts and entropy while prompts are trained, averaged over all data sets.
+    """Draw Figure 19: counts and entropy during training, averaged over all data sets.
 
     Parameters
     ----------
     store
-        Where the runs are.
+        The run store.
     model, protocol
-        Of the runs without TSLoss.
+        Select the runs without TSLoss.
 
     Returns
     -------
     Figure
-        A column a regime. Above the number of H0 and of H1 bars, on the band of random clouds;
-        below persistence entropy (equation 12). Thin: each data set, the mean over its runs;
-        thick: the mean over data sets, to the last check that all of them have.
+        A column a regime. Above, the number of H0 and H1 bars on the band of random clouds;
+        below, persistence entropy (equation 12). Thin: the mean over the runs of each data set;
+        thick: the mean over data sets, up to the last check that all of them have.
 
     Raises
     ------
     InputError
         If there is no such run.
     """
-    found = _by_regime(store, model, protocol)
+    groups = _by_regime(store, model, protocol)
     fig = empty(5.4)
-    panels = fig.subplots(2, len(found), sharey="row", sharex="col", squeeze=False)
-    for column, (regime, runs) in zip(panels.T, found.items(), strict=True):
+    panels = fig.subplots(2, len(groups), sharey="row", sharex="col", squeeze=False)
+    for column, runs in zip(panels.T, groups, strict=True):
         noise_band(column[0], runs)
         for dimension, color in DIMENSION_COLORS.items():
             name = DIMENSION_NAMES[dimension]
             _draw_average(column[0], runs, f"h{dimension}_count", color=color, label=name)
         _draw_average(column[1], runs, "persistence_entropy", color="0.2", label="entropy")
-        told = f"{many(runs, 'run')}, {many({run.spec.task for run in runs}, 'data set')}"
-        column[0].set(title=f"{PROBLEMS[regime]}: {told}")
-        column[0].set(ylim=(0, None))
+        column[0].set(title=_size(runs), ylim=(0, None))
         column[1].set(xlabel="epoch")
     panels[0, 0].set(ylabel="bars")
     panels[1, 0].set(ylabel="entropy, nats")
@@ -187,7 +185,7 @@ def figure19(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
 
 
 def average_bars(runs: Sequence[Run], *, dimension: int, end: bool) -> np.ndarray:
-    """Mean over runs of the k-th longest finite lifespan; every data set weighs the same.
+    """Return the mean over runs of the k-th longest finite lifespan; data sets weigh the same.
 
     Parameters
     ----------
@@ -196,52 +194,50 @@ def average_bars(runs: Sequence[Run], *, dimension: int, end: bool) -> np.ndarra
     dimension
         0 or 1.
     end
-        At the last stored epoch instead of the first.
+        Take the last stored epoch instead of the first.
 
     Returns
     -------
     ndarray
         Falling, as long as the longest barcode; runs with fewer bars count as 0 there.
     """
-    rows: dict[str, list[np.ndarray]] = {}
-    for run in runs:
-        bars = first_and_last(run)[int(end)][1][dimension]
-        lengths = (bars[:, 1] - bars[:, 0])[np.isfinite(bars[:, 1])]
-        rows.setdefault(run.spec.task, []).append(np.sort(lengths)[::-1])
-    most = max((len(it) for found in rows.values() for it in found), default=0)
-    padded = [
-        np.mean([np.pad(it, (0, most - len(it))) for it in found], axis=0)
-        for found in rows.values()
+    lengths = [
+        np.sort(lifespans(first_and_last(run)[int(end)][1][dimension]))[::-1] for run in runs
     ]
-    return np.mean(padded, axis=0)
+    padded = pd.DataFrame(lengths).fillna(0.0)
+    by_task = padded.groupby([run.spec.task for run in runs], sort=False).mean()
+    return by_task.mean().to_numpy()
 
 
 def lifespans_of(runs: Sequence[Run]) -> pd.DataFrame:
-    """Finite bars at the first and the last stored epoch: ``dimension when lifespan``."""
+    """Return finite bars at the first and last stored epoch: ``dimension when lifespan``."""
     frames = [
         pd.DataFrame({"dimension": k, "when": when, "lifespan": ends[:, 1] - ends[:, 0]})
         for run in runs
         for when, (_, bars) in zip(WHEN, first_and_last(run), strict=True)
         for k, ends in bars.items()
     ]
-    found = pd.concat(frames, ignore_index=True)
-    return found[np.isfinite(found.lifespan)]
+    bars = pd.concat(frames, ignore_index=True)
+    return bars[np.isfinite(bars.lifespan)]
 
 
-def _by_regime(store: Store, model: str, protocol: str) -> dict[str, list[Run]]:
-    found = {
-        regime: plain_runs(store, protocol=protocol, regime=regime, model=model)
-        for regime in REGIMES
-    }
-    found = {regime: runs for regime, runs in found.items() if runs}
-    if not found:
+def _by_regime(store: Store, model: str, protocol: str) -> list[list[Run]]:
+    """Return the runs of each regime that has some."""
+    groups = [plain_runs(store, protocol=protocol, regime=it, model=model) for it in REGIMES]
+    groups = [runs for runs in groups if runs]
+    if not groups:
         remedy = f"{store.root} has no runs of it; `tsp sweep phenomenon` trains some"
         raise InputError("model", model, remedy)
-    return found
+    return groups
+
+
+def _size(runs: Sequence[Run]) -> str:
+    tasks = {run.spec.task for run in runs}
+    return f"{PROBLEMS[runs[0].spec.regime]}: {counted(runs, 'run')}, {counted(tasks, 'data set')}"
 
 
 def _draw_lifespans(row: Sequence[Axes], runs: Sequence[Run]) -> None:
-    """How the lifespans of all runs are distributed, a panel a dimension, beside random clouds."""
+    """Draw histograms of the lifespans of all runs, a panel a dimension, beside random clouds."""
     lives = lifespans_of(runs)
     for ax, (dimension, name) in zip(row, DIMENSION_NAMES.items(), strict=True):
         mine = lives[lives.dimension == dimension]
@@ -272,7 +268,7 @@ def _draw_histogram(
 
 
 def _draw_noise(ax: Axes, lives: pd.DataFrame, runs: Sequence[Run], dimension: int) -> None:
-    """The same of Gaussian clouds with the runs' n, d and mean distance at the end, dotted."""
+    """Draw, dotted, the same for Gaussian clouds with the runs' n, d and final mean distance."""
     shapes = {tuple(run.record.get("shape", ())) for run in runs}
     if lives.empty or len(shapes) != 1 or not (shape := shapes.pop()):
         return
@@ -296,7 +292,7 @@ def _bins(lives: pd.DataFrame) -> list[float]:
 
 
 def _draw_average(ax: Axes, runs: Sequence[Run], feature: str, *, color: Any, label: str) -> None:
-    """Mean of each data set, thin, and of all, thick."""
+    """Draw the mean of each data set, thin, and of all, thick."""
     each: dict[str, list[pd.Series]] = {}
     for run in runs:
         each.setdefault(run.spec.task, []).append(run.topology.set_index("epoch")[feature])

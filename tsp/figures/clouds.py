@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from tsp.errors import InputError
 from tsp.figures.style import (
+    BOXED,
     DIMENSION_COLORS,
     DIMENSION_NAMES,
     draw_barcode,
@@ -25,7 +26,7 @@ def draw_cloud(diagrams: Diagrams) -> Figure:
     draw_diagram(diagrams, diagram)
     barcode.set(title="barcode")
     diagram.set(title="persistence diagram")
-    barcode.legend(loc="lower right", frameon=True, framealpha=1, edgecolor="white")
+    barcode.legend(**BOXED)
     return fig
 
 

@@ -1,4 +1,4 @@
-"""The data behind a figure, read back from what is drawn in it."""
+"""The data of a figure, read from its matplotlib artists."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +26,7 @@ Vertices = list[tuple[Any, Any, Any]]  # x, y, value
 
 
 def plotted(figure: Figure) -> pd.DataFrame:
-    """The data that a figure shows, read back from what is drawn.
+    """Return the data that a figure shows, read from its artists.
 
     Parameters
     ----------
@@ -48,20 +48,20 @@ def plotted(figure: Figure) -> pd.DataFrame:
     for panel, ax in enumerate(figure.axes, 1):
         if ax.get_label() == "<colorbar>":
             continue
-        told = {"panel": panel, "title": ax.get_title(), "x_axis": ax.get_xlabel()}
-        told |= {"y_axis": ax.get_ylabel()}
+        axes = {"panel": panel, "title": ax.get_title(), "x_axis": ax.get_xlabel()}
+        axes |= {"y_axis": ax.get_ylabel()}
         for part, (kind, artist, vertices) in enumerate(_vertices(ax), 1):
             label = str(artist.get_label())
-            own = told | {"kind": kind, "series": "" if label.startswith("_") else label}
+            row = axes | {"kind": kind, "series": "" if label.startswith("_") else label}
             for x, y, value in vertices:
                 x, y = (_named(at, axis) for at, axis in ((x, ax.xaxis), (y, ax.yaxis)))
-                rows.append(own | {"part": part, "x": x, "y": y, "value": value})
+                rows.append(row | {"part": part, "x": x, "y": y, "value": value})
     columns = ["panel", "title", "x_axis", "y_axis", "kind", "series", "part", "x", "y", "value"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _named(at: Any, axis: Axis) -> Any:
-    """The name of a tick where an axis has names, else the number."""
+    """Return the name of a tick if the axis has names, else the number."""
     formatter = axis.get_major_formatter()
     if at is None or not isinstance(formatter, FixedFormatter | StrCategoryFormatter):
         return at if at is None else float(f"{at:.10g}")
@@ -81,8 +81,8 @@ def _vertices(ax: Axes) -> Iterator[tuple[str, Any, Vertices]]:
         values = np.asarray(image.get_array())
         cells = [(x, y, v) for (y, x), v in np.ndenumerate(values)] if values.ndim == 2 else []
         yield "mesh", image, cells
-    for found in ax.collections:
-        yield from _of_collection(found)
+    for artist in ax.collections:
+        yield from _of_collection(artist)
     for patch in ax.patches:
         if isinstance(patch, Rectangle):
             ends = patch.get_bbox().get_points()
@@ -100,7 +100,7 @@ def _of_line(line: Line2D, ax: Axes) -> tuple[str, Any, Vertices]:
 
 
 def _across(transform: Transform, ax: Axes) -> int | None:
-    """Which coordinate counts from edge to edge of the panel, and not in data: 0, 1 or none."""
+    """Return which coordinate spans the panel instead of counting in data: 0, 1 or None."""
     whole = (ax.get_yaxis_transform(which="grid"), ax.get_xaxis_transform(which="grid"))
     return next((k for k, it in enumerate(whole) if transform == it), None)
 
@@ -110,24 +110,24 @@ def _kept(point: np.ndarray, across: int | None) -> tuple[Any, Any, Any]:
     return x, y, None
 
 
-def _of_collection(found: Collection) -> Iterator[tuple[str, Any, Vertices]]:
-    values: Any = found.get_array()
-    if isinstance(found, QuadMesh):
-        corners = np.asarray(found.get_coordinates())
+def _of_collection(artist: Collection) -> Iterator[tuple[str, Any, Vertices]]:
+    values: Any = artist.get_array()
+    if isinstance(artist, QuadMesh):
+        corners = np.asarray(artist.get_coordinates())
         centres = (corners[:-1, :-1] + corners[1:, 1:]) / 2
         flat = zip(centres.reshape(-1, 2), np.ravel(values), strict=True)
-        yield "mesh", found, [(x, y, v) for (x, y), v in flat]
-    elif isinstance(found, LineCollection):
-        for segment in found.get_segments():
-            yield "segments", found, [(x, y, None) for x, y in segment]
-    elif isinstance(found, PathCollection):
-        points = np.asarray(found.get_offsets(), dtype=float)
-        told = [None] * len(points) if values is None else np.ravel(values)
-        yield "points", found, [(x, y, v) for (x, y), v in zip(points, told, strict=True)]
-    elif isinstance(found, Quiver):
-        parts: list[Any] = [found.X, found.Y, found.U, found.V]
+        yield "mesh", artist, [(x, y, v) for (x, y), v in flat]
+    elif isinstance(artist, LineCollection):
+        for segment in artist.get_segments():
+            yield "segments", artist, [(x, y, None) for x, y in segment]
+    elif isinstance(artist, PathCollection):
+        points = np.asarray(artist.get_offsets(), dtype=float)
+        colors = [None] * len(points) if values is None else np.ravel(values)
+        yield "points", artist, [(x, y, v) for (x, y), v in zip(points, colors, strict=True)]
+    elif isinstance(artist, Quiver):
+        parts: list[Any] = [artist.X, artist.Y, artist.U, artist.V]
         for x, y, u, v in zip(*map(np.ravel, parts), strict=True):
-            yield "arrow", found, [(x, y, None), (x + u, y + v, None)]
-    elif isinstance(found, PolyCollection):
-        for path in found.get_paths():
-            yield "band", found, [(x, y, None) for x, y in np.asarray(path.vertices)]
+            yield "arrow", artist, [(x, y, None), (x + u, y + v, None)]
+    elif isinstance(artist, PolyCollection):
+        for path in artist.get_paths():
+            yield "band", artist, [(x, y, None) for x, y in np.asarray(path.vertices)]

@@ -1,4 +1,4 @@
-"""Figures that a reader can move: what the scripts in ``book/_static/live`` are given."""
+"""Interactive figures: the data for the scripts in ``book/_static/live``."""
 
 import base64
 import html
@@ -23,18 +23,18 @@ SNAPSHOTS = 26  # of a run: a page's slider needs no more
 
 @dataclass(frozen=True)
 class Live:
-    """A figure that the book's scripts bring to life; elsewhere and on paper it is a picture.
+    """A figure that the book's scripts make interactive; without them it is a picture.
 
     Parameters
     ----------
     kind
-        Which script draws it: ``"rips"``, ``"prompt"`` or ``"hand"``.
+        The script that draws it: ``"rips"``, ``"prompt"`` or ``"hand"``.
     data
-        What that script is given, as JSON.
+        The script's input, for JSON.
     still, alt
-        The picture, and what it shows in words.
+        The picture, and its description.
     table
-        What the reader may download, if that is more than what is `plotted` in the picture.
+        The data to download, if more than is `plotted` in the picture.
     """
 
     kind: str
@@ -48,35 +48,35 @@ class Live:
         self.still.savefig(file, format="png", dpi=150)
         picture = base64.b64encode(file.getvalue()).decode()
         # "<" could end the script element early, whatever the data contain.
-        told = json.dumps(self.data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+        data = json.dumps(self.data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
         shown = (
             f'<div class="live" data-live="{html.escape(self.kind)}"><img class="live-still" '
             f'src="data:image/png;base64,{picture}" alt="{html.escape(self.alt)}">'
-            f'<script type="application/json">{told}</script></div>'
+            f'<script type="application/json">{data}</script></div>'
         )
         table = plotted(self.still) if self.table is None else self.table
         return {"text/html": shown, "text/csv": table.to_csv(index=False)}
 
 
 def closest_watched(store: Store, run: Run) -> Run:
-    """Of the stored runs that repeat a run's training, that with the most prompts."""
+    """Return the stored run that repeats a run's training and keeps the most prompts."""
     same = [it for it in store.sound()[0] if _training(it) == _training(run)]
     return max([run, *same], key=lambda it: len(it.prompt_epochs))
 
 
 def _training(run: Run) -> tuple[Any, ...]:
-    """What two runs have in common that differ in nothing but what they keep."""
+    """Return what is equal in runs that differ only in what they keep."""
     problems = tuple(it["sha256"] for it in run.record["problems"])
     return run.spec.but(snapshot_every=1), problems
 
 
 def evolution(runs: Mapping[str, Run]) -> dict[str, Any]:
-    """Data of a figure ``"prompt"``: runs by name, snapshot by snapshot, all projected alike.
+    """Return the data of a figure ``"prompt"``: snapshots of runs, in one projection.
 
     Parameters
     ----------
     runs
-        With stored prompts. Shown are the epochs that all of them keep, at most 26 of these.
+        Runs with stored prompts, by name. At most 26 epochs that all of them keep are shown.
 
     Returns
     -------
@@ -92,23 +92,23 @@ def evolution(runs: Mapping[str, Run]) -> dict[str, Any]:
         name: {kept[k]: run.prompt(kept[k]).double().numpy() for k in shown}
         for name, run in runs.items()
     }
-    last = np.vstack([list(found.values())[-1] for found in prompts.values()])
+    last = np.vstack([list(snapshots.values())[-1] for snapshots in prompts.values()])
     axes = np.linalg.svd(last - last.mean(0), full_matrices=False)[2][:2]
     reach = 2.2 * np.abs((last - last.mean(0)) @ axes.T).max()
     methods = {
         name: [
             {"epoch": epoch, "points": _short(0.5 + (prompt - last.mean(0)) @ axes.T / reach)}
             | _bars(prompt)
-            for epoch, prompt in found.items()
+            for epoch, prompt in snapshots.items()
         ]
-        for name, found in prompts.items()
+        for name, snapshots in prompts.items()
     }
-    longest = max(death for found in methods.values() for it in found for death in it["h0"])
+    longest = max(death for shown in methods.values() for it in shown for death in it["h0"])
     return {"methods": methods, "longest": round(1.2 * longest, DIGITS), "digits": 2}
 
 
 def bars_of(seen: Mapping[str, Any]) -> pd.DataFrame:
-    """The bars of an `evolution`, one a row: ``run epoch dimension birth death``."""
+    """Return the bars of an `evolution`, one a row: ``run epoch dimension birth death``."""
     rows = [
         (name, it["epoch"], dimension, birth, death)
         for name, snapshots in seen["methods"].items()

@@ -1,24 +1,23 @@
 """Figures 2 to 5 of the paper drawn from stored runs, and the pictures that explain them.
 
-Every function that makes a figure returns it closed: a notebook shows it once, as the value of
-a cell, and a loop over many of them keeps none open.
+Functions return closed figures: a notebook shows each once, as the value of a cell.
 """
 
-from collections.abc import Callable, Sequence, Sized
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence, Sized
+from itertools import chain
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from tsp.analysis.geometry import gaussian_counts
 from tsp.analysis.records import TASK_NAMES
 from tsp.analysis.tables import METHOD_NAMES, pairs, weighted
 from tsp.errors import InputError
 from tsp.figures.style import (
+    BOXED,
     DIMENSION_COLORS,
     DIMENSION_NAMES,
     METHOD_COLORS,
@@ -27,6 +26,7 @@ from tsp.figures.style import (
     draw_complex,
     draw_diagram,
     empty,
+    noise_band,
     style,
 )
 from tsp.store.runs import Run, Store
@@ -58,12 +58,12 @@ COMPLEXITY: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
 
 
 def figure2(store: Store, *, single: str, multi: str) -> Figure:
-    """Figure 2: how a prompt's topology changes while it is trained, four panels.
+    """Draw Figure 2: how a prompt's topology changes while it is trained, four panels.
 
     Parameters
     ----------
     store
-        Where the runs are.
+        The run store.
     single, multi
         Ids of a run trained on one problem and of one trained on ten.
 
@@ -71,8 +71,8 @@ def figure2(store: Store, *, single: str, multi: str) -> Figure:
     -------
     Figure
         (a) mean lifespan, in the embedding space's distance, and (c) number of bars at every
-        check, on the `noise_band`; (b) persistence diagrams, hollow at the first stored epoch and
-        filled at the last; (d) barcodes of the same two epochs.
+        check, on the `noise_band`; (b) persistence diagrams at the first stored epoch (hollow) and
+        the last; (d) barcodes of both.
 
     Raises
     ------
@@ -82,8 +82,7 @@ def figure2(store: Store, *, single: str, multi: str) -> Figure:
     Notes
     -----
     The paper does not say which of its two runs its diagrams and barcodes show; here (b) and (d)
-    are of both, on one scale. The essential class, which never dies, is drawn: on the dotted
-    line that stands for infinity, and with an arrowhead.
+    show both, on one scale. The essential class is drawn on the dotted line, and with an arrowhead.
     """
     runs = {"single": _read(store, single, "single"), "multi": _read(store, multi, "multi")}
     fig = empty(11)
@@ -103,22 +102,22 @@ def figure2(store: Store, *, single: str, multi: str) -> Figure:
             ax = panels[f"{part} {regime}"]
             draw_barcode(bars, ax, limit=limit)
             ax.set(title=f"(d) barcode, {PROBLEMS[regime]}, epoch {epoch}")
-            ax.legend(loc="lower right", frameon=True, framealpha=1, edgecolor="white")
+            ax.legend(**BOXED)
     for regime in runs:
         panels[f"first {regime}"].set(xlabel="")
     return fig
 
 
 def figure3(store: Store, *, ids: Sequence[str]) -> Figure:
-    """Figure 3: density and topological complexity while prompts are trained, two panels.
+    """Draw Figure 3: density and complexity while prompts are trained, two panels.
 
     Parameters
     ----------
     store
-        Where the runs are.
+        The run store.
     ids
-        Runs to draw. Those of one method and regime are one thick line, their median at each
-        check that all of them have, behind it each run as a thin line.
+        Runs to draw, grouped by method and regime: thin lines, and as a thick line their median
+        at each check that all of them have.
 
     Returns
     -------
@@ -144,7 +143,7 @@ def figure3(store: Store, *, ids: Sequence[str]) -> Figure:
     noise_band(panels["h1"], [run for runs in groups.values() for run in runs], share=True)
     for (method, regime), runs in groups.items():
         look = {"color": METHOD_COLORS[method], "ls": REGIME_LINES[regime]}
-        label = f"{METHOD_NAMES[method]}, {PROBLEMS[regime]} (n = {many(runs, 'run')})"
+        label = f"{METHOD_NAMES[method]}, {PROBLEMS[regime]} (n = {counted(runs, 'run')})"
         for name, curve in COMPLEXITY.items():
             curves = pd.DataFrame({run.id: curve(_checks(run)) for run in runs})
             _draw_median(panels[name], curves, label=label, **look)
@@ -158,15 +157,15 @@ def figure3(store: Store, *, ids: Sequence[str]) -> Figure:
 
 
 def figure4(store: Store, *, protocol: str = "tuned", model: str = "") -> Figure:
-    """Figure 4: the training loss at each weight of TSLoss in Table 4.
+    """Draw Figure 4: the training loss at each weight of TSLoss in Table 4.
 
     Parameters
     ----------
     store
-        Where the runs are.
+        The run store.
     protocol, model
-        Of the runs drawn: those of the problems and seeds that have every weight stored; the
-        default model if none is named.
+        Protocol and model (by default the embedded one) of the runs. Drawn are the problems and
+        seeds that have every weight.
 
     Returns
     -------
@@ -188,39 +187,35 @@ def figure4(store: Store, *, protocol: str = "tuned", model: str = "") -> Figure
     weights = sorted(runs.lambda_ts.unique())
     colors = sns.color_palette("viridis_r", len(weights))
     for weight, color in zip(weights, colors, strict=True):
-        found = [
-            store.read(it).epochs.set_index("epoch") for it in runs.id[runs.lambda_ts == weight]
-        ]
+        ids = runs.id[runs.lambda_ts == weight]
         for ax, name in zip(panels, ("total", "ce"), strict=True):
-            curves = pd.concat([it[name] for it in found], axis=1)
+            curves = _losses(store, ids, name)
             ax.plot(curves.dropna().median(axis=1), color=color, label=f"{weight:g}")
     panels[0].set(title="$L_{total}$", ylabel="median over runs")
     panels[1].set(title="its cross-entropy")
     for ax in panels:
-        ax.set(yscale="log", xlabel="epoch")
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_formatter(LogFormatter())
-    told = f"$\\lambda_{{ts}}$ (n = {many(runs.content.unique(), 'problem')})"
+        _logarithmic(ax)
+    title = f"$\\lambda_{{ts}}$ (n = {counted(runs.content.unique(), 'problem')})"
     handles, labels = panels[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper center", ncols=len(weights), title=told)
+    fig.legend(handles, labels, loc="outside upper center", ncols=len(weights), title=title)
     return fig
 
 
 def figure5(store: Store, *, protocol: str = "tuned") -> Figure:
-    """Figure 5: the training loss without and with TSLoss, a panel a model, task and regime.
+    """Draw Figure 5: the loss without and with TSLoss, a panel a model, task and regime.
 
     Parameters
     ----------
     store
-        Where the runs are.
+        The run store.
     protocol
-        Of the runs drawn, those of `tsp.analysis.tables.pairs` that decide.
+        Protocol of the runs: the pairs of `tsp.analysis.tables.pairs` that decide.
 
     Returns
     -------
     Figure
-        L_total (section 4.2) by epoch, logarithmic; of several pairs the median, and each run
-        as a thin line behind it. Dotted: what of it is cross-entropy in the runs with TSLoss.
+        L_total (section 4.2) by epoch, logarithmic: each run thin, the median thick. Dotted: the
+        cross-entropy in the runs with TSLoss.
 
     Raises
     ------
@@ -229,8 +224,8 @@ def figure5(store: Store, *, protocol: str = "tuned") -> Figure:
 
     Notes
     -----
-    The two L_total are not the same quantity: the one with TSLoss contains one term more. So the
-    cross-entropy alone, which both minimise, is drawn too; the paper does not show it.
+    L_total with TSLoss has one term more, so the cross-entropy, which both minimise, is drawn too;
+    the paper does not show it.
     """
     both = pairs(store, protocol=protocol)
     if both.empty:
@@ -244,44 +239,15 @@ def figure5(store: Store, *, protocol: str = "tuned") -> Figure:
     panels = fig.subplots(rows, columns, squeeze=False, sharey="row")
     for ax, ((model, regime, task), cell) in zip(panels.flat, cells, strict=False):
         _draw_losses(ax, store, cell)
-        told = f"{TASK_NAMES.get(task, task)}, {PROBLEMS[regime]} (n = {many(cell, 'pair')})"
-        ax.set(title=f"{model}\n{told}", yscale="log", xlabel="epoch")
-        ax.title.set_size(9)
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_formatter(LogFormatter())
+        about = f"{TASK_NAMES.get(task, task)}, {PROBLEMS[regime]} (n = {counted(cell, 'pair')})"
+        ax.set_title(f"{model}\n{about}", size=9)
+        _logarithmic(ax)
     for ax in panels[:, 0]:
         ax.set(ylabel="$L_{total}$")
     for ax in panels.flat[len(cells) :]:
         ax.set_axis_off()
     fig.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return fig
-
-
-def noise_band(
-    ax: Axes, runs: Sequence[Run], *, share: bool = False, along: Literal["x", "y"] = "y"
-) -> None:
-    """Shade how many H1 bars random clouds have: what a count is to be compared with.
-
-    Parameters
-    ----------
-    ax
-        Whose ordinate is a number of bars.
-    runs
-        Whose n and d the clouds N(0, I) have; their scale does not matter to a count. Nothing is
-        drawn for runs of several shapes, or of none that is stored.
-    share
-        The ordinate is the number over n.
-    along
-        The axis that counts, if it is not the ordinate.
-    """
-    shapes = {tuple(run.record.get("shape", ())) for run in runs}
-    if len(shapes) != 1 or not (shape := shapes.pop()):
-        return
-    counts = gaussian_counts(*shape) / (shape[0] if share else 1)
-    low, high = np.quantile(counts, [0.025, 0.975])
-    label = f"$H_1$ of Gaussian clouds, n = {shape[0]}, d = {shape[1]}: 95 %"
-    span = ax.axhspan if along == "y" else ax.axvspan
-    span(low, high, color="0.88", lw=0, zorder=0, label=label)
 
 
 def _read(store: Store, run_id: str, regime: str) -> Run:
@@ -292,39 +258,37 @@ def _read(store: Store, run_id: str, regime: str) -> Run:
 
 
 def _by_kind(runs: list[Run]) -> dict[tuple[str, str], list[Run]]:
-    """Runs by method and regime, in the order in which these are always named."""
-    kinds: dict[tuple[str, str], list[Run]] = {
-        (method, regime): [] for regime in PROBLEMS for method in METHOD_NAMES
+    """Group runs by method and regime, in the order in which these are listed everywhere."""
+    order = [(method, regime) for regime in PROBLEMS for method in METHOD_NAMES]
+    kinds = {
+        kind: [run for run in runs if (run.spec.method, run.spec.regime) == kind] for kind in order
     }
-    for run in runs:
-        kinds[run.spec.method, run.spec.regime].append(run)
-    return {kind: found for kind, found in kinds.items() if found}
+    return {kind: group for kind, group in kinds.items() if group}
 
 
 def _checks(run: Run) -> pd.DataFrame:
-    """Topology of a run by epoch, and the number of its vectors."""
+    """Return the topology of a run by epoch, with its number of vectors."""
     return run.topology.set_index("epoch").assign(n=run.spec.n_tokens)
 
 
 def first_and_last(run: Run) -> list[tuple[int, Diagrams]]:
-    """First and last epoch with diagrams, and the diagrams."""
-    bars = run.diagrams
-    return [
-        (
-            int(epoch),
-            {
-                k: bars.loc[
-                    (bars.epoch == epoch) & (bars.dimension == k), ["birth", "death"]
-                ].to_numpy()
-                for k in DIMENSION_NAMES
-            },
-        )
-        for epoch in (bars.epoch.min(), bars.epoch.max())
-    ]
+    """Return the first and the last epoch with diagrams, and the diagrams."""
+    ends = []
+    for epoch in (run.diagrams.epoch.min(), run.diagrams.epoch.max()):
+        bars = run.diagrams[run.diagrams.epoch == epoch]
+        pairs = bars[["birth", "death"]].to_numpy()
+        ends.append((int(epoch), {k: pairs[bars.dimension == k] for k in DIMENSION_NAMES}))
+    return ends
+
+
+def _logarithmic(ax: Axes) -> None:
+    ax.set(yscale="log", xlabel="epoch")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(LogFormatter())
 
 
 def _draw_curves(ax: Axes, runs: dict[str, Run], feature: str) -> None:
-    """A summary in both dimensions at every check, for each regime."""
+    """Draw a summary in both dimensions at every check, for each regime."""
     for regime, run in runs.items():
         checks = _checks(run)
         for k, name in DIMENSION_NAMES.items():
@@ -335,7 +299,7 @@ def _draw_curves(ax: Axes, runs: dict[str, Run], feature: str) -> None:
 
 
 def _draw_ends(ax: Axes, run: Run, limit: float) -> None:
-    """Panel (b) of Figure 2 for one run."""
+    """Draw panel (b) of Figure 2 for one run."""
     (first, before), (last, after) = first_and_last(run)
     draw_diagram(before, ax, limit=limit, filled=False)
     draw_diagram(after, ax, limit=limit)
@@ -347,27 +311,27 @@ def _draw_ends(ax: Axes, run: Run, limit: float) -> None:
     ax.legend(handles[2:], labels[2:], loc="lower right")
 
 
+def _losses(store: Store, ids: Iterable[str], name: str) -> pd.DataFrame:
+    """Return a loss of several runs, epoch by run."""
+    return pd.concat([store.read(i).epochs.set_index("epoch")[name] for i in ids], axis=1)
+
+
 def _draw_losses(ax: Axes, store: Store, cell: pd.DataFrame) -> None:
-    """One panel of Figure 5 from its pairs."""
-    sides = {"ce": cell.ids_standard, "tsloss": cell.ids_tsloss}
-    losses = {
-        method: [store.read(it).epochs.set_index("epoch") for ids in units for it in ids]
-        for method, units in sides.items()
-    }
-    for method, found in losses.items():
-        total = pd.concat([it.total for it in found], axis=1)
+    """Draw one panel of Figure 5 from its pairs."""
+    for method, units in (("ce", cell.ids_standard), ("tsloss", cell.ids_tsloss)):
+        total = _losses(store, chain.from_iterable(units), "total")
         _draw_median(ax, total, label=METHOD_NAMES[method], color=METHOD_COLORS[method])
-    ce = pd.concat([it.ce for it in losses["tsloss"]], axis=1).dropna().median(axis=1)
+    ce = _losses(store, chain.from_iterable(cell.ids_tsloss), "ce").dropna().median(axis=1)
     ax.plot(ce, color=METHOD_COLORS["tsloss"], ls=":", label="its cross-entropy")
 
 
 def _draw_median(ax: Axes, curves: pd.DataFrame, *, label: str, **look: Any) -> None:
-    """Curves, epoch by run: each thin if there are several, and their median where all are."""
+    """Draw curves (epoch, run): each thin if there are several, and their median where all are."""
     if curves.shape[1] > 1:
         ax.plot(curves.index, curves.to_numpy(), lw=0.7, alpha=0.4, **look)
     ax.plot(curves.dropna().median(axis=1), lw=2, label=label, **look)
 
 
-def many(things: Sized, name: str) -> str:
-    """How many things there are, with their name in singular or plural."""
+def counted(things: Sized, name: str) -> str:
+    """Return the number of things with their name in singular or plural."""
     return f"{len(things)} {name}{'s' * (len(things) != 1)}"

@@ -1,7 +1,8 @@
 """The colours and letters of all figures, and pictures of complexes, barcodes and diagrams."""
 
+from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,14 +15,23 @@ from matplotlib.patches import Circle, Polygon
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from scipy.spatial.distance import pdist, squareform
 
+from tsp.analysis.geometry import gaussian_counts
 from tsp.errors import InputError
 from tsp.figures.figure_data import plotted
+from tsp.store.runs import Run
 from tsp.topology.diagrams import Diagrams
 
 WIDTH = 7.2  # inches: the text width of a book page
 POINT_COLOR = "#DE8F05"
 DIMENSION_COLORS = {0: "#0173B2", 1: "#D55E00"}
 DIMENSION_NAMES = {0: "$H_0$", 1: "$H_1$"}
+BOXED: dict[str, Any] = {
+    "loc": "lower right",
+    "frameon": True,
+    "framealpha": 1,
+    "edgecolor": "white",
+}
+"""Arguments of a legend that stands on top of bars."""
 METHOD_COLORS = {
     "ce": "#4D4D4D",
     "tsloss": "#029E73",
@@ -33,23 +43,18 @@ METHOD_COLORS = {
 
 
 def style() -> None:
-    """Set seaborn's theme for everything drawn afterwards: white ground, letters of 10 points.
+    """Set seaborn's theme for all later figures: palette ``colorblind``, white ground, 10 points.
 
-    Colours are those of seaborn's palette ``colorblind``; the ground is white even where the
-    page is dark, because lines and letters are not. In a notebook every figure also shows what
-    is `plotted` in it, as ``text/csv``, which the book offers for download.
+    The ground is white even on a dark page, because lines and letters are dark. In a notebook each
+    figure also shows its data (`plotted`) as ``text/csv``, which the book offers for download.
     """
-    letters: dict[str, float] = {"font.size": 10, "axes.titlesize": 11, "axes.labelsize": 10}
-    letters |= {f"{part}.labelsize": 10 for part in ("xtick", "ytick")}
-    letters |= {"legend.fontsize": 9.5, "legend.title_fontsize": 9.5}
-    ground: dict[str, str | float] = {
-        "figure.facecolor": "white",
-        "savefig.facecolor": "white",
-        "figure.dpi": 110,
-    }
-    set_matplotlib_formats("retina")  # twice the pixels, for screens that have them
+    letters = {"axes.titlesize": 11, "legend.fontsize": 9.5, "legend.title_fontsize": 9.5}
+    ten = ("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize")
+    ground = {"figure.facecolor": "white", "savefig.facecolor": "white", "figure.dpi": 110}
     lines = {"grid.color": "0.9", "axes.edgecolor": "0.6", "legend.frameon": False}
-    sns.set_theme(style="whitegrid", palette="colorblind", rc=letters | ground | lines)
+    set_matplotlib_formats("retina")  # twice the pixels, for screens that have them
+    rc = dict.fromkeys(ten, 10) | letters | ground | lines
+    sns.set_theme(style="whitegrid", palette="colorblind", rc=rc)
     shell = get_ipython()
     if shell and shell.display_formatter:
         shell.display_formatter.mimebundle_formatter.for_type(Figure, _as_csv)
@@ -75,20 +80,18 @@ def draw_complex(points: np.ndarray, scale: float, *, ax: Axes) -> None:
     points
         ``(n, 2)``.
     scale
-        Longest edge, in the points' distance. The discs have half of it as radius, so that two
-        points are joined when their discs meet.
+        Longest edge, in the points' distance. Two points are joined when their discs, of half
+        that radius, meet.
     ax
-        Where to draw; its two axes get one unit, and no ticks.
+        Where to draw.
     """
     points = _in_plane(points)
     D = squareform(pdist(points))
     edges = [pair for pair in combinations(range(len(points)), 2) if D[pair] <= scale]
     joined = set(edges)
-    triangles = [
-        it for it in combinations(range(len(points)), 3) if {*combinations(it, 2)} <= joined
-    ]
+    triples = combinations(range(len(points)), 3)
+    faces = [Polygon(points[list(t)]) for t in triples if {*combinations(t, 2)} <= joined]
     discs = [Circle(point, scale / 2) for point in points]
-    faces = [Polygon(points[list(it)]) for it in triangles]
     ax.add_collection(PatchCollection(discs, color=DIMENSION_COLORS[0], alpha=0.10, lw=0))
     ax.add_collection(PatchCollection(faces, color=DIMENSION_COLORS[1], alpha=0.4, lw=0))
     ax.add_collection(LineCollection(points[np.array(edges, int).reshape(-1, 2)], color="0.2"))
@@ -105,12 +108,12 @@ def draw_barcode(diagrams: Diagrams, ax: Axes, *, limit: float | None = None) ->
     Parameters
     ----------
     diagrams
-        As `tsp.topology.diagrams.persistence` gives them.
+        As `tsp.topology.diagrams.persistence` returns them.
     ax
         Where to draw.
     limit
-        Right end of the picture, which the essential class reaches with an arrowhead; by
-        default a little beyond the last death.
+        Right end of the axis, where an arrowhead ends the essential class; by default a little
+        beyond the last death.
     """
     right = limit or beyond(diagrams)
     height = 0
@@ -143,17 +146,17 @@ def draw_diagram(
     Parameters
     ----------
     diagrams
-        As `tsp.topology.diagrams.persistence` gives them.
+        As `tsp.topology.diagrams.persistence` returns them.
     ax
         Where to draw.
     limit
-        Right and upper end of the picture; by default a little beyond the last death. The
-        essential class lies on a dotted line there, which stands for infinity.
+        End of both axes, where a dotted line for infinity holds the essential class; by default a
+        little beyond the last death.
     filled
-        Whether the markers are filled; hollow ones leave room for another diagram on top.
+        Fill the markers; hollow ones leave room for another diagram on top.
     band
-        Shade what is less than so far above the diagonal: twice the half-width of a confidence
-        band (`tsp.analysis.geometry.confidence_band`).
+        Height above the diagonal to shade: twice the half-width of a confidence band
+        (`tsp.analysis.geometry.confidence_band`).
     """
     top = limit or beyond(diagrams)
     if band > 0:
@@ -179,16 +182,42 @@ def draw_diagram(
     ax.set(xlabel="birth", ylabel="death", aspect="equal", xlim=(0, top), ylim=(0, top))
 
 
+def noise_band(
+    ax: Axes, runs: Sequence[Run], *, share: bool = False, along: Literal["x", "y"] = "y"
+) -> None:
+    """Shade the central 95 % of the number of H1 bars of random clouds, to compare counts with.
+
+    Parameters
+    ----------
+    ax
+        Panel with a number of bars on one axis.
+    runs
+        Runs whose n and d the clouds N(0, I) get; nothing is drawn if they differ in these.
+    share
+        The axis shows the number of bars divided by n.
+    along
+        The axis with the number of bars.
+    """
+    shapes = {tuple(run.record.get("shape", ())) for run in runs}
+    if len(shapes) != 1 or not (shape := shapes.pop()):
+        return
+    counts = gaussian_counts(*shape) / (shape[0] if share else 1)
+    low, high = np.quantile(counts, [0.025, 0.975])
+    label = f"$H_1$ of Gaussian clouds, n = {shape[0]}, d = {shape[1]}: 95 %"
+    span = ax.axhspan if along == "y" else ax.axvspan
+    span(low, high, color="0.88", lw=0, zorder=0, label=label)
+
+
 def beyond(*several: Diagrams) -> float:
-    """A scale a little beyond every finite birth and death; 1 if there is none."""
+    """Return a scale a little beyond every finite birth and death; 1 if there is none."""
     ends = np.concatenate([bars.ravel() for diagrams in several for bars in diagrams.values()])
     last = float(ends[np.isfinite(ends)].max(initial=0.0))
     return 1.08 * last if last > 0 else 1.0
 
 
 def _in_plane(points: np.ndarray) -> np.ndarray:
-    """Bring points to ``(n, 2)``, or say what is wrong with them."""
-    found = np.asarray(points, dtype=float)
-    if found.ndim != 2 or found.shape[1] != 2:
-        raise InputError("points", found.shape, "give points of the plane, shape (n, 2)")
-    return found
+    """Return points as an array of shape (n, 2), or raise."""
+    array = np.asarray(points, dtype=float)
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise InputError("points", array.shape, "give points of the plane, shape (n, 2)")
+    return array

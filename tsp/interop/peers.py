@@ -1,7 +1,4 @@
-"""What a user would pick instead: PEFT's prompt tuning, transformers' Trainer and generate.
-
-`TSLossTrainer` is that Trainer with TSLoss added, for whatever of PEFT's has prompt vectors.
-"""
+"""PEFT's prompt methods in transformers' Trainer: with TSLoss added, and as a peer of ours."""
 
 import copy
 import io
@@ -33,15 +30,14 @@ KINDS: dict[str, Any] = {
     "p-tuning": PromptEncoderConfig,
     "prefix tuning": PrefixTuningConfig,
 }
-"""PEFT's prompt paradigms: trained vectors; vectors that a small network makes; keys and values
-of every layer."""
+"""PEFT's prompt methods: trained vectors; the output of a small network; keys and values."""
 
 
 @dataclass(frozen=True)
 class PeerRun:
-    """How training ended: after how many epochs, and whether all answers were right then.
+    """The end of a training: its epochs, and whether all answers were right.
 
-    ``vectors`` are those that TSLoss sees, before and after, (2, n, D).
+    ``vectors`` (2, n, D) are those that TSLoss sees, before and after.
     """
 
     epochs: int
@@ -55,15 +51,15 @@ class TSLossTrainer(Trainer):
     Parameters
     ----------
     ts_loss
-        Default: TSLoss with its default constants.
+        The loss; by default TSLoss with its default constants.
     lambda_ts
-        Its weight.
+        Weight of the loss.
     more
-        As for `transformers.Trainer`; ``model`` is a PEFT model of `KINDS`.
+        Arguments of `transformers.Trainer`; ``model`` is a PEFT model of `KINDS`.
 
     Notes
     -----
-    TSLoss counts once a step, whatever the micro-batches and processes; ``eval_loss`` has it too.
+    TSLoss counts once a step for any number of micro-batches and processes, and in ``eval_loss``.
     """
 
     def __init__(
@@ -80,20 +76,20 @@ class TSLossTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Cross-entropy as the Trainer has it, plus the weighted TSLoss."""
+        """Return the Trainer's cross-entropy plus the weighted TSLoss."""
         loss, outputs = super().compute_loss(
             model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
         )
         vectors = prompt_vectors(self.accelerator.unwrap_model(model))
         added = self.lambda_ts * self.ts_loss(vectors).to(loss)
-        # What the Trainer does not divide by the micro-batches of a step is summed over them.
+        # The Trainer sums such losses over the micro-batches of a step.
         if model.training and self._is_a_share(num_items_in_batch):
             added = added / self.current_gradient_accumulation_steps
         loss = loss + added
         return (loss, outputs) if return_outputs else loss
 
     def _is_a_share(self, num_items_in_batch: Any) -> bool:
-        """Whether the Trainer takes a loss for a share of a step's, as `training_step` decides."""
+        """Return whether the Trainer takes the loss as a share of the step's (`training_step`)."""
         if self.loss_is_scaled_for_ga is not None:
             return self.loss_is_scaled_for_ga
         by_model = self.model_accepts_loss_kwargs and num_items_in_batch is not None
@@ -101,12 +97,12 @@ class TSLossTrainer(Trainer):
 
 
 def prompt_vectors(model: Any) -> torch.Tensor:
-    """What a PEFT model of `KINDS` trains, as a cloud with a gradient.
+    """Return what a PEFT model of `KINDS` trains, as a cloud with a gradient.
 
     Returns
     -------
     Tensor
-        (n, D): D = d, but for prefix tuning, whose vectors are the keys and values of all layers.
+        (n, D). D = d except in prefix tuning, where a vector holds keys and values of all layers.
     """
     name = model.active_adapter
     encoder = model.prompt_encoder[name]
@@ -123,11 +119,11 @@ def with_peft(
     check: bool = True,
     kind: str = "prompt tuning",
 ) -> Callable[[], PeerRun]:
-    """Make ready to train one prompt with PEFT's and transformers' own code, as often as called.
+    """Return a function that trains one prompt with the code of PEFT and transformers.
 
-    The same model, problems, first prompt, optimiser, schedule and longest answer as
-    `tsp.training.trainer.train_bank` has for ``spec``; the method is ``ce`` or ``tsloss``. Every
-    ``check_every`` epochs the answers are generated, ten problems in one padded batch, and with
+    Model, problems, first prompt, optimiser, schedule and longest answer are those of
+    `tsp.training.trainer.train_bank` for ``spec``; the method is ``ce`` or ``tsloss``. Every
+    ``check_every`` epochs answers are generated, ten problems in one padded batch; with
     ``early_stop`` training ends at the first check that is all correct.
 
     Parameters
@@ -135,19 +131,19 @@ def with_peft(
     spec
         A run with the placement ``prefix``, the only one that PEFT has.
     frozen
-        The model; a copy of it is wrapped.
+        The model, of which a copy is wrapped.
     problems
-        What to train on.
+        The problems to train on.
     check
-        Generate answers at all.
+        Generate answers at checks.
     kind
-        One of `KINDS`; only prompt tuning starts from the first prompt of ``spec``, the others
-        as PEFT starts them.
+        One of `KINDS`. Prompt tuning starts from the first prompt of ``spec``, the others from
+        PEFT's initial values.
 
     Returns
     -------
     callable
-        Trains from the first prompt and says how it went.
+        Trains from the start at each call, and returns a `PeerRun`.
     """
     member = Member(spec, frozen, problems)  # tokens, limits and steps are the same
     wrapped = _wrapped(spec, frozen, kind)
@@ -186,7 +182,7 @@ class _Check(TrainerCallback):
         self.check, self.epochs, self.solved = check, 0, False
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        """Check after every ``check_every`` epochs."""
+        """Check every ``check_every`` epochs."""
         self.epochs += 1
         spec = self.member.spec
         if self.check and (self.epochs % spec.check_every == 0 or self.epochs == spec.epochs):
@@ -219,7 +215,7 @@ class _Check(TrainerCallback):
 
 def _wrapped(spec: RunSpec, frozen: Frozen, kind: str) -> Any:
     model = copy.deepcopy(frozen.model)
-    model.set_attn_implementation("sdpa")  # what transformers gives who asks for nothing
+    model.set_attn_implementation("sdpa")  # transformers' default
     config = KINDS[kind](task_type=TaskType.CAUSAL_LM, num_virtual_tokens=spec.n_tokens)
     torch.manual_seed(spec.seed)
     with quiet():
@@ -227,19 +223,19 @@ def _wrapped(spec: RunSpec, frozen: Frozen, kind: str) -> Any:
 
 
 def _arguments(spec: RunSpec, folder: str, member: Member, *, cpu: bool) -> TrainingArguments:
-    told = spec.settings
-    steps = told.epochs * member.steps_per_epoch
+    settings = spec.settings
+    steps = settings.epochs * member.steps_per_epoch
     return TrainingArguments(
         output_dir=folder,
-        num_train_epochs=told.epochs,
-        per_device_train_batch_size=told.batch_size,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
         learning_rate=spec.lr,
         lr_scheduler_type="linear",
-        warmup_steps=round(told.warmup_fraction * steps),
-        adam_beta1=told.betas[0],
-        adam_beta2=told.betas[1],
-        adam_epsilon=told.eps,
-        weight_decay=told.weight_decay,
+        warmup_steps=round(settings.warmup_fraction * steps),
+        adam_beta1=settings.betas[0],
+        adam_beta2=settings.betas[1],
+        adam_epsilon=settings.eps,
+        weight_decay=settings.weight_decay,
         max_grad_norm=0.0,
         save_strategy="no",
         logging_strategy="no",

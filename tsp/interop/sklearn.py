@@ -1,4 +1,4 @@
-"""The summaries of a prompt as a step of a scikit-learn pipeline, beside giotto-tda's."""
+"""Summaries of prompts as a step of a scikit-learn pipeline."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,11 +17,11 @@ class PersistenceSummary(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     columns
-        Which of `tsp.topology.diagrams.SUMMARY_COLUMNS`, in this order; None: all.
+        Columns of `tsp.topology.SUMMARY_COLUMNS` in this order; by default all.
 
     Notes
     -----
-    It takes what giotto-tda's ``VietorisRipsPersistence`` takes, so both stand side by side in a
+    It takes the input of giotto-tda's ``VietorisRipsPersistence``, so both fit into one
     ``FeatureUnion``. Nothing is learned from data.
 
     Examples
@@ -40,18 +40,18 @@ class PersistenceSummary(TransformerMixin, BaseEstimator):
         Raises
         ------
         InputError
-            For a column that `summarize` does not give.
+            For a column that `summarize` does not return.
         """
         self.get_feature_names_out()
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Summaries of clouds (B, n, d), or of a list of clouds (n_i, d): (B, columns).
+        """Return the summaries (B, columns) of clouds (B, n, d) or of a list of clouds (n_i, d).
 
         Raises
         ------
         InputError
-            As `summarize` does, which names what is wrong with a cloud.
+            As `summarize` does.
         """
         listed = isinstance(X, (list, tuple)) or hasattr(X, "detach")
         clouds = X if listed else np.asarray(X)
@@ -61,7 +61,7 @@ class PersistenceSummary(TransformerMixin, BaseEstimator):
         return np.stack([summarize(cloud)[names].to_numpy(float)[0] for cloud in clouds])
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of what `transform` gives."""
+        """Return the names of the columns."""
         names = SUMMARY_COLUMNS if self.columns is None else self.columns
         for name in names:
             if name not in SUMMARY_COLUMNS:

@@ -64,7 +64,7 @@ class Problem:
 
 
 class Found(NamedTuple):
-    """A record and where it was found."""
+    """A record and where it was item."""
 
     place: str  # for error messages: a file and line, or a dataset and row
     row: int
@@ -117,12 +117,12 @@ def load_problems(
         raise InputError("problem", problem, "give a whole number of at least 0")
     source = data if data in ("shipped", "hub") else "local"
     chosen = _select(_records(task, data), start=problem, count=REGIMES[regime], task=task)
-    own = [_problem(task, item, source=str(source)) for item in chosen]
+    problems = [_problem(task, item, source=str(source)) for item in chosen]
     if not wrong_answers:
-        return own
+        return problems
     others = islice(_records(task, data), problem + 2 * POOL)
     pool = [_problem(task, item, source=str(source)) for item in others]
-    return [_with_wrong_answer(one, pool, problem + k + 1) for k, one in enumerate(own)]
+    return [_with_wrong_answer(one, pool, problem + k + 1) for k, one in enumerate(problems)]
 
 
 def _records(task: str, data: str | Path) -> Iterator[Found]:
@@ -172,10 +172,10 @@ def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
         raise InputError(name, value, f"choose one of {', '.join(known)}")
 
 
-def _select(found: Iterable[Found], *, start: int, count: int, task: str) -> list[Found]:
+def _select(items: Iterable[Found], *, start: int, count: int, task: str) -> list[Found]:
     """Return records ``start`` to ``start + count - 1``; no later record is read."""
     chosen, total = [], 0
-    for total, item in enumerate(islice(found, start + count), 1):
+    for total, item in enumerate(islice(items, start + count), 1):
         if total > start:
             chosen.append(item)
     if len(chosen) < count:
@@ -187,10 +187,10 @@ def _select(found: Iterable[Found], *, start: int, count: int, task: str) -> lis
     return chosen
 
 
-def _problem(task: str, found: Found, *, source: str) -> Problem:
+def _problem(task: str, item: Found, *, source: str) -> Problem:
     """Check a record and apply the template."""
-    benchmark, record = CATALOGUE[task], found.record
-    _check_record(task, found)
+    benchmark, record = CATALOGUE[task], item.record
+    _check_record(task, item)
     own_row, classes = record.get("_source_index"), record.get("all_classes")
     return Problem(
         task=task,
@@ -199,29 +199,29 @@ def _problem(task: str, found: Found, *, source: str) -> Problem:
         answers=benchmark.answers_of(record),
         metric=benchmark.metric_of(record),
         source=source,
-        row=own_row if type(own_row) is int and 0 <= own_row < 2**63 else found.row,
+        row=own_row if type(own_row) is int and 0 <= own_row < 2**63 else item.row,
         sha256=record_hash(record),
         subset=str(record.get(benchmark.subset_field, "")),
         classes=tuple(classes) if isinstance(classes, list) else (),
     )
 
 
-def _check_record(task: str, found: Found) -> None:
+def _check_record(task: str, item: Found) -> None:
     """Raise if a record lacks what the benchmark needs, naming the place and the field."""
     benchmark = CATALOGUE[task]
     for name, kind in benchmark.fields.items():
-        if name not in found.record:
+        if name not in item.record:
             needed = ", ".join(benchmark.fields)
-            raise InputError("data", found.place, f"lacks field '{name}'; {task} needs {needed}")
-        value = found.record[name]
+            raise InputError("data", item.place, f"lacks field '{name}'; {task} needs {needed}")
+        value = item.record[name]
         if not isinstance(value, kind):
-            raise InputError("data", found.place, f"field '{name}' must be {KINDS[kind]}")
+            raise InputError("data", item.place, f"field '{name}' must be {KINDS[kind]}")
         empty = not (value.strip() if isinstance(value, str) else value)
         if empty and name not in benchmark.optional_text:
-            raise InputError("data", found.place, f"field '{name}' is empty, fill it in")
-    wrong = benchmark.wrong(found.record)
+            raise InputError("data", item.place, f"field '{name}' is empty, fill it in")
+    wrong = benchmark.wrong(item.record)
     if wrong:
-        raise InputError("data", found.place, wrong)
+        raise InputError("data", item.place, wrong)
 
 
 # --- files --------------------------------------------------------------------------------
@@ -333,4 +333,4 @@ def _packed_rows(benchmark: Benchmark, *, config: str | None) -> list[dict[str, 
 
     path = Path(hf_hub_download(benchmark.path, benchmark.archive, repo_type="dataset"))
     with ZipFile(path) as packed, packed.open(f"data/{config}.jsonl") as lines:
-        return [dict(found.record) for found in _line_records(lines, path)]
+        return [dict(item.record) for item in _line_records(lines, path)]
