@@ -165,6 +165,8 @@ def test_other_wrong_words(tmp_path, store):
     fails(2, "runs = .*no such folder", "runs", "list", "--runs", tmp_path / "missing")
     fails(2, "model = 'tiny-llama'.*can be installed", "model", "install", "tiny-llama")
     fails(2, "runs = .*is a file; name a folder", "runs", "list", "--runs", __file__)
+    fails(2, "File name too long; name a shorter path", "runs", "list", "--runs", "x" * 400)
+    fails(2, "data = .*is a file; give the folder", "run", "--data", __file__, *TINY)
     fails(2, "model = '/no/such': no such folder", "run", "--model", "/no/such")
     for pattern, words in (
         ("--no-such-option", ["run", "--no-such-option"]),

@@ -94,7 +94,8 @@ def outcome(error: BaseException) -> tuple[int, str]:
         return 2, _usage(error)
     if isinstance(error, OSError) and error.errno in REMEDIES:
         place = f"{error.filename}: " if error.filename else ""
-        return 1, f"{place}{os.strerror(error.errno)}; {REMEDIES[error.errno]}"
+        code = 2 if error.errno == errno.ENAMETOOLONG else 1
+        return code, f"{place}{os.strerror(error.errno)}; {REMEDIES[error.errno]}"
     return 1, " ".join(str(error).split()) or type(error).__name__
 
 
