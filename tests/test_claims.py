@@ -1,7 +1,6 @@
 """Each rule gives each of its verdicts, from runs made up so that the verdict is known."""
 
 from collections import Counter
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,17 +9,16 @@ import pytest
 from scipy import stats
 
 from tsp.analysis.claims import CLAIMS, VERDICTS, beside, decide, evaluate
+from tsp.analysis.claims.accuracy import judge_rho
 from tsp.analysis.evidence import gathered, unseen_shares
+from tsp.analysis.stats import attainable_rho, median_interval, stratified_rho
 from tsp.analysis.verdicts import (
+    ALONE,
     FAMILIES,
-    attainable_rho,
+    Levels,
     contrasts,
-    correlation,
     judge_changes,
-    judge_correlation,
     judge_signs,
-    median_interval,
-    stratified_rho,
 )
 from tsp.experiments.catalogue import experiment_specs
 from tsp.experiments.paper import ALPHA, APPENDIX_TASKS, MAIN_TASKS, PROTOCOLS
@@ -85,7 +83,7 @@ class Runs:
         return gathered(*self.frames, pd.DataFrame(), **told, **self.more)
 
     def row(self, claim, **told):
-        return decide(CLAIM[claim], self.evidence(**told))
+        return decide(CLAIM[claim], CLAIM[claim].judge(self.evidence(**told)))
 
     def verdict(self, claim, **told):
         return self.row(claim, **told).verdict
@@ -761,20 +759,18 @@ def test_problems_that_need_no_training_and_short_runs_do_not_correlate():
 def test_only_the_claimed_end_of_the_interval_counts(sign):
     """Of rho = 0.3 (-0.4 to 0.75) the printed 0.7 may be true, and -0.7 may not."""
     x, y = np.arange(12.0), sign * np.isin(np.arange(12), (1, 4, 6, 8, 9, 11))
-    found = correlation(x, y, strata=np.zeros(12), sign=sign)
-    assert found.p > 0.05
-    told = [judge_correlation(found, printed=it * sign, pooled=0.0).verdict for it in (0.7, -0.7)]
-    assert told == [OPEN, NOT]
+    found = [judge_rho(x, y, np.zeros(12), printed=it * sign, pooled=0.0) for it in (0.7, -0.7)]
+    assert found[0].p > 0.05
+    assert [it.decide(ALONE).verdict for it in found] == [OPEN, NOT]
 
 
 @pytest.mark.parametrize("printed", [0.8, -0.8])
 def test_numbers_that_return_over_snapshots_are_read_wrongly(printed):
     """At half the printed size, and of its sign, they return."""
-    x, y = np.arange(60.0), EVERY_OTHER
-    found = correlation(x, y, strata=np.zeros(60), sign=np.sign(printed))
-    shares = (1.0, 0.5, 0.49, 0.0, -1.0)
-    told = [judge_correlation(found, printed=printed, pooled=it * printed) for it in shares]
-    assert [it.verdict for it in told] == [READING, READING, NOT, NOT, NOT]
+    x, y, strata = np.arange(60.0), EVERY_OTHER, np.zeros(60)
+    for share, verdict in ((1.0, READING), (0.5, READING), (0.49, NOT), (0.0, NOT), (-1.0, NOT)):
+        found = judge_rho(x, y, strata, printed=printed, pooled=share * printed)
+        assert found.decide(ALONE).verdict == verdict
 
 
 def test_what_unequal_groups_cannot_reach_is_not_held_against_them():
@@ -783,8 +779,7 @@ def test_what_unequal_groups_cannot_reach_is_not_held_against_them():
     most = attainable_rho(x, y, strata, sign=1)
     assert most == pytest.approx(stats.spearmanr(x, y).statistic)
     assert most == pytest.approx(0.52, abs=0.01)
-    found = correlation(x, y, strata=strata)
-    told = judge_correlation(found, printed=0.866, pooled=0.0)
+    told = judge_rho(x, y, strata, printed=0.866, pooled=0.0).decide(ALONE)
     assert told.verdict == REPRODUCED
     assert "attainable with so many solved: 0.52" in told.why
     assert attainable_rho(x, y, np.repeat([0, 1], 20), sign=1) < 0.9
@@ -977,8 +972,8 @@ def test_intervals_of_a_family_hold_together():
     assert (falls.low, falls.high) == median_interval(changes, ALPHA / m)
     assert (falls.low, falls.high) != median_interval(changes, ALPHA)
     assert falls.estimate == falls.effect == np.median(changes)
-    evidence = replace(varied().evidence(), alpha=0.01, simultaneous=0.001)
-    assert decide(CLAIM["h1-count-falls"], evidence).low == median_interval(changes, 0.001)[0]
+    finding = CLAIM["h1-count-falls"].judge(varied().evidence())
+    assert finding.decide(Levels(0.01, 0.001)).low == median_interval(changes, 0.001)[0]
 
 
 # Which runs decide ---------------------------------------------------------------------------

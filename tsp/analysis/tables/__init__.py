@@ -12,7 +12,7 @@ import pandas as pd
 
 from tsp.analysis import claims as rules
 from tsp.analysis.equation13 import surrogate
-from tsp.analysis.evidence import Evidence, at_balanced_check, gathered, plain_checks
+from tsp.analysis.evidence import Evidence, at_balanced_check, gathered
 from tsp.analysis.records import (
     TASK_NAMES,
     by_origin,
@@ -33,12 +33,14 @@ from tsp.analysis.stats import (
     feature_tests,
     holm,
     paired_ratio,
+    rho_interval,
     signed_rank,
     spearman,
+    stratified_rho,
 )
 from tsp.analysis.studies import study
 from tsp.analysis.units import PAIR, STRATUM, UNIT, comparable, units
-from tsp.analysis.verdicts import VERDICTS, rho_interval, stratified_rho
+from tsp.analysis.verdicts import VERDICTS
 from tsp.errors import InputError
 from tsp.experiments.paper import APPENDIX_TASKS, MAIN_TASKS, SYSTEMS, reported
 from tsp.store.runs import Store
@@ -181,7 +183,7 @@ def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
         statistic does not exist.
     """
     evidence = evidence_of(store, protocol)
-    plain = plain_checks(evidence)
+    plain = evidence.plain_checks
     features = [*reported("table2").feature, *SCALE_FREE]
     if plain.empty:
         return pd.DataFrame(columns=list(TABLE2_RUNS_COLUMNS))
