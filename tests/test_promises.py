@@ -10,7 +10,7 @@ from tests import test_hostile as hostile
 
 TESTS = Path(__file__).parent
 PAGE = (TESTS.parent / "book" / "promises.md").read_text()
-NAMED = re.findall(r"^(test_\w+\.py)::(\w+)$", PAGE, re.MULTILINE)
+NAMED = re.findall(r"^([\w/]+\.py)::(\w+)$", PAGE, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("file", "name"), NAMED, ids=lambda it: it)

@@ -17,7 +17,6 @@ from tsp.analysis.verdicts import (
     FAMILIES,
     Levels,
     contrasts,
-    judge_changes,
     judge_signs,
 )
 from tsp.experiments.catalogue import experiment_specs
@@ -140,19 +139,6 @@ def test_signs(wins, ties, losses, verdict):
     assert judge_signs(wins, ties, losses)[0] == verdict
 
 
-def test_too_few_units_are_told():
-    assert "fewer than 6 changed" in judge_signs(5, 0, 0)[1]
-    assert "fewer" not in judge_signs(7, 0, 5)[1]
-
-
-def test_what_a_sign_test_could_have_found_is_told():
-    """P(at least 10 of 12) = 0.8 at a share of 0.867 or so: ten is where p falls below 0.05."""
-    told = judge_signs(7, 3, 5)[1]
-    assert stats.binomtest(10, 12).pvalue < 0.05 <= stats.binomtest(9, 12).pvalue
-    share = float(told.split("show a share of ")[1].split("%")[0]) / 100
-    assert stats.binom.sf(9, 12, share + 0.005) > 0.8 > stats.binom.sf(9, 12, share - 0.01)
-
-
 def test_speaking_against_a_claim_is_held_to_the_same_level():
     """0 of 6 is below one half at 95 %, since 2 / 64 < 0.05, and not where 0.01 is asked."""
     assert judge_signs(0, 0, 6, alpha=0.05)[0] == "not reproduced"
@@ -174,11 +160,6 @@ def test_median_interval_is_that_of_the_sign_test():
     assert np.isnan(median_interval([1, 2, 3, 4, 5])).all()
     low, high = median_interval(np.arange(20))
     assert (low, high) == (5, 14)  # the sixth from either end: P(B(20, 1/2) < 6) = 0.0207
-
-
-def test_the_effect_is_the_median_change():
-    verdict = judge_changes([-3, -1, -2, -9, -4, -5], claimed=-1)
-    assert (verdict.effect, verdict.low, verdict.high) == (-3.5, -9, -1)
 
 
 def test_contrasts_are_one_family_of_sign_tests():
@@ -643,18 +624,6 @@ def test_seeds_and_snapshots_are_not_units():
     assert (row.verdict, row.n, row.effect) == (OPEN, 3, -10)
 
 
-def test_runs_with_tsloss_and_runs_of_one_check_are_not_the_phenomenon():
-    runs = moving("h1_count", [-5] * 6)
-    for problem in range(6):
-        for weight in (1.0, 10.0):
-            told = {"lambda_ts": weight, "features": {"h1_count": (10, 90)}}
-            runs.add(problem, method="tsloss", **told)
-    for problem in range(6, 13):
-        runs.add(problem, epochs=5)
-    row = runs.row("h1-count-falls")
-    assert (row.verdict, row.n, row.effect) == (REPRODUCED, 6, -5)
-
-
 def test_regimes_are_compared_within_tasks():
     """Sets of a task of few loops beside problems of a task of many say nothing of regimes."""
     runs = Runs()
@@ -685,13 +654,6 @@ def test_regimes_are_compared_where_both_are_over_the_same_checks():
     assert (row.verdict, row.effect) == (OPEN, 0.5)
 
 
-def test_a_cloud_that_starts_without_loops_cannot_lose_them():
-    runs = by_regime(FAST, [])
-    for problem in range(5):
-        runs.add(problem, features={"h1_count": (0, 10)})
-    assert runs.verdict("h1-falls-faster-multi") == UNTESTED
-
-
 def test_data_sets_that_are_alike_are_seldom_called_unlike():
     """Six samples of one distribution differ more than the distributions, which do not."""
     rng, lows = np.random.default_rng(0), []
@@ -706,15 +668,6 @@ def test_data_sets_that_are_alike_are_seldom_called_unlike():
 # Topology and accuracy -----------------------------------------------------------------------
 
 
-def test_correlation_with_accuracy_is_spearmans():
-    for claim, (feature, sign) in SIGNS.items():
-        values, right = 5 + sign * np.arange(10) / 10, np.arange(10) >= 5
-        row = solved_or_not(feature, values, right).row(claim)
-        assert row.n == 10
-        assert row.effect == pytest.approx(stats.spearmanr(values, right).statistic)
-        assert row.low < row.effect < row.high
-
-
 def test_a_difference_between_tasks_is_not_a_correlation():
     low, high = [1.0, 1.1] * 5, [9.0, 9.1] * 5
     right = [[0, 0, 0, 1, 1, 0, 0, 0, 0, 0], [1, 1, 1, 0, 0, 1, 1, 1, 1, 1]]
@@ -727,16 +680,6 @@ def test_a_difference_between_tasks_is_not_a_correlation():
     row = runs.row("h0-lifespan-accuracy")
     assert row.n == 20
     assert abs(row.effect) < 1e-9
-
-
-def test_check_is_the_one_at_which_half_are_solved():
-    runs = Runs()
-    for problem in range(8):  # all solved in the end; the feature parts them only at epoch 50
-        late = problem >= 4
-        solved = 90.0 if late else 20.0
-        runs.add(problem, solved=solved, features={"h1_count": (10, 10 + late + problem / 100)})
-    row = runs.row("h1-count-accuracy")
-    assert (row.verdict, row.n) == (REPRODUCED, 8)
 
 
 def test_check_is_one_that_all_runs_have():
@@ -793,11 +736,7 @@ def test_shuffling_gives_the_exact_p_and_stays_within_strata():
     y = np.array([0, 0, 0, 1, 0, 0, 0, 1])
     _, p = stratified_rho(x, y, np.repeat([0, 1], 4))
     assert p == pytest.approx(2 / 16, abs=0.015)  # this of 4 x 4 arrangements, and its mirror
-
-
-def test_a_number_that_is_none_correlates_with_nothing():
-    x = np.array([1.0, 2, np.nan, 4, 5, 6])
-    assert stratified_rho(x, np.arange(6) > 2, np.zeros(6))[1] == 1
+    assert stratified_rho(np.r_[x[1:], np.nan], y, np.zeros(8))[1] == 1
 
 
 # With and without TSLoss ---------------------------------------------------------------------
@@ -826,20 +765,6 @@ def test_the_best_of_many_cells_must_be_that_much_clearer():
     assert with_best(11, 1).verdict == REPRODUCED  # 3 x 2 x 13 / 4096
 
 
-def test_a_ratio_that_is_above_one_half_is_seldom_called_one_half():
-    """Six cells of twelve, a true ratio of 0.6 and noise: by chance some median is below 0.5."""
-    rng = np.random.default_rng(0)
-    verdicts = []
-    for _ in range(20):
-        runs = Runs()
-        for task in ALL_SIX:
-            for problem in range(12):
-                treated = np.round(60 * 0.6 * np.exp(rng.normal(scale=0.3)))
-                runs.pair(problem, 60.0, min(treated, 100.0), task=task)
-        verdicts.append(runs.verdict("tsloss-halves-iterations"))
-    assert verdicts.count(REPRODUCED) <= 1
-
-
 def test_oscillation_is_a_median_over_seeds_of_equally_many_epochs():
     runs = losses_of(6, last=1, wave=0.05)
     again = {run["id"]: f"again {run['id']}" for run in runs.runs}
@@ -856,12 +781,6 @@ def test_oscillation_is_a_median_over_seeds_of_equally_many_epochs():
     runs.losses = [it for it in runs.losses if it["id"] not in short or it["epoch"] <= 20]
     row = runs.row("lambda-ten-oscillates")
     assert (row.verdict, row.effect) == (NOT, 0)
-
-
-def test_problems_of_shorter_runs_do_not_converge_less():
-    runs = losses_of(7, last=0.01)
-    runs.runs[0]["epochs"] = 50
-    assert runs.row("all-weights-converge").n == 6
 
 
 # Problems that no prompt was trained on ------------------------------------------------------
@@ -1005,6 +924,7 @@ def test_published_verdicts_take_the_stated_length_and_read_no_further():
     runs = moving("h1_count", [-5] * 20)
     for problem in range(20, 40):
         runs.add(problem, epochs=90, features={"h1_count": (10, 90)})
+        runs.add(problem, method="tsloss", features={"h1_count": (10, 90)})
     runs.topology += [
         it | {"epoch": 300, "h1_count": 90} for it in runs.topology if it["epoch"] == 100
     ]
