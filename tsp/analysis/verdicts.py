@@ -9,7 +9,6 @@ import pandas as pd
 
 from tsp.analysis.evidence import Evidence
 from tsp.analysis.stats import (
-    FEWEST,
     Interval,
     detectable_share,
     holm,
@@ -18,25 +17,6 @@ from tsp.analysis.stats import (
     sign_test,
 )
 from tsp.experiments.paper import ALPHA
-
-__all__ = [
-    "FAMILIES",
-    "FEWEST",
-    "VERDICTS",
-    "Claim",
-    "Finding",
-    "Levels",
-    "Verdict",
-    "contrasts",
-    "from_changes",
-    "from_events",
-    "judge_changes",
-    "judge_signs",
-    "median_interval",
-    "share_interval",
-    "undecided",
-    "unless",
-]
 
 POWER = 0.8
 READING = "numbers return, reading fails"
@@ -302,6 +282,11 @@ def always(verdict: Verdict) -> Finding:
     return Finding(verdict.p, lambda levels: verdict)
 
 
+def within(interval: Interval, low: float, high: float) -> bool:
+    """Whether an interval lies inside of (low, high): equivalence, where those are its margins."""
+    return low < interval[0] and interval[1] < high
+
+
 def compared(interval: Interval, low: float, high: float = np.inf) -> str:
     """Decide by an interval: reproduced inside of (low, high), not reproduced outside of it.
 
@@ -310,7 +295,7 @@ def compared(interval: Interval, low: float, high: float = np.inf) -> str:
     >>> [compared(it, 0.9) for it in ((0.92, 0.99), (0.7, 0.8), (0.8, 0.95))]
     ['reproduced', 'not reproduced', 'inconclusive']
     """
-    if low < interval[0] and interval[1] < high:
+    if within(interval, low, high):
         return "reproduced"
     return "not reproduced" if interval[1] < low or interval[0] > high else "inconclusive"
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from tsp.analysis.evidence import Evidence, at_balanced_check
 from tsp.analysis.stats import (
+    FEWEST,
     attainable_rho,
     detectable_rho,
     rho_interval,
@@ -14,7 +15,6 @@ from tsp.analysis.stats import (
 )
 from tsp.analysis.units import STRATUM
 from tsp.analysis.verdicts import (
-    FEWEST,
     HOLM,
     POWER,
     READING,
@@ -23,6 +23,7 @@ from tsp.analysis.verdicts import (
     Levels,
     Verdict,
     undecided,
+    within,
 )
 from tsp.experiments.paper import reported
 
@@ -91,7 +92,8 @@ def judge_rho(
         verdict = "inconclusive"
         if abs(printed) < SMALL_RHO:
             verdict = "not reproduced" if clear else "inconclusive"
-            verdict = "reproduced" if low > -SMALL_RHO and high < SMALL_RHO else verdict
+            small = within((low, high), -SMALL_RHO, SMALL_RHO)
+            verdict = "reproduced" if small else verdict
         else:
             why += f"; over snapshots, early against late, rho = {pooled:.3f}"
             excluded = (high if claimed > 0 else -low) < min(abs(printed), most)

@@ -1,14 +1,16 @@
 """Claims about iterations with and without TSLoss (section 4.3, Table 3)."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, norm
 
 from tsp.analysis.evidence import Evidence, iterations
-from tsp.analysis.stats import PairedResult, paired_difference, paired_ratio, signed_rank
+from tsp.analysis.stats import FEWEST, PairedResult, paired_difference, paired_ratio, signed_rank
+from tsp.analysis.table_forensics import savings
 from tsp.analysis.units import STRATUM, UNIT
 from tsp.analysis.verdicts import (
-    FEWEST,
     HOLM,
     Finding,
     Levels,
@@ -19,8 +21,8 @@ from tsp.analysis.verdicts import (
     judge_signs,
     signs,
     undecided,
+    within,
 )
-from tsp.experiments.paper import reported
 from tsp.training.model_cards import MODELS
 
 SAME = 0.1  # of the iterations, or of the loss: differences that are none
@@ -36,13 +38,8 @@ PAIR_UNIT = (
 )
 COUNTED = f"{PAIR_UNIT}; those that the untrained prompt solves are excluded"
 REACHED = f"{COUNTED}, and those that neither run solves"
-
-
-def printed_ratios() -> pd.Series:
-    """Ratios of iterations, TSLoss over Standard, of the cells of Table 3."""
-    cells = reported("table3").set_index(["model", "regime", "task", "method"])
-    cells = cells.iterations.unstack()
-    return cells.tsloss / cells.ce
+PAPER = {"protocol": "paper", "profile": "paper"}
+table3 = partial(claim, family="TSLoss", needs="table3", unit=REACHED)
 
 
 def kendall(values: np.ndarray) -> float:
@@ -80,13 +77,10 @@ def _share_below(units: pd.DataFrame, share: float) -> float:
     return min(1.0, 2 * float(one))
 
 
-@claim(
+@table3(
     "tsloss-fewer-iterations",
     "With TSLoss at weight 1 a prompt needs fewer iterations until its problems are solved.",
     source="abstract; section 4.3, Table 3",
-    family="TSLoss",
-    needs="table3",
-    unit=REACHED,
     estimand="the median ratio of iterations, TSLoss over Standard, with a bootstrap interval, "
     "whose low end counts a unit that only TSLoss solves as 0; printed: the median ratio of "
     "the cells of Table 3",
@@ -114,7 +108,7 @@ def fewer_iterations(evidence: Evidence) -> Finding | None:
     sooner, later = int((stays.ts < stays.ce).sum()), int((stays.ts > stays.ce).sum())
     more = f"signed-rank p = {rank:.3g}; to stay right: {sooner} sooner, "
     more += f"{len(stays) - sooner - later} the same, {later} later; {excluded}"
-    printed = float(printed_ratios().median())
+    printed = float(savings().ratio.median())
 
     def decide(levels: Levels) -> Verdict:
         ratio = _ratio(reached, levels.interval)
@@ -123,7 +117,7 @@ def fewer_iterations(evidence: Evidence) -> Finding | None:
         if clear and pairs.wins > pairs.losses:
             verdict = "partly" if by_signs == "partly" or above else "reproduced"
         else:
-            alike = ratio.low > 1 - SAME and ratio.high < 1 + SAME
+            alike = within((ratio.low, ratio.high), 1 - SAME, 1 + SAME)
             verdict = "not reproduced" if alike or above or clear else "inconclusive"
         effect = (ratio.median_ratio, ratio.low, ratio.high)
         return Verdict(verdict, ratio.n, *effect, f"{why}; {more}", p, printed)
@@ -131,12 +125,10 @@ def fewer_iterations(evidence: Evidence) -> Finding | None:
     return Finding(pairs.p, decide)
 
 
-@claim(
+@table3(
     "tsloss-halves-iterations",
     "The saving reaches about one half.",
     source="section 4.3, Table 3; published version",
-    family="TSLoss",
-    needs="table3",
     unit=f"{REACHED}; each model, task and regime with at least six is a cell, as in Table 3",
     estimand="the smallest median ratio of iterations of a cell, with an interval corrected "
     "for the number of cells",
@@ -177,12 +169,10 @@ def halves_iterations(evidence: Evidence) -> Finding | None:
     return Finding(p, decide)
 
 
-@claim(
+@table3(
     "tsloss-as-effective",
     "With TSLoss prompts still come to solve their problems.",
     source="abstract; section 4.3",
-    family="TSLoss",
-    needs="table3",
     unit=COUNTED,
     estimand="the difference of the shares of units solved, TSLoss less Standard, with Bonett "
     "and Price's interval for paired shares",
@@ -211,17 +201,14 @@ def as_effective(evidence: Evidence) -> Finding | None:
     return Finding(p, decide)
 
 
-@claim(
+@table3(
     "small-models-gain-more",
     "The smaller the model, the more TSLoss saves.",
     source="section 4.3, Table 3",
-    family="TSLoss",
-    needs="table3",
     unit="one problem (or set of ten) trained on at least three models, pairs that are solved",
     estimand="the median of Kendall's tau of the ratio of iterations with the model's size",
     decision=signs("the ratio of iterations rises with the model's size (tau above 0)"),
-    protocol="paper",
-    profile="paper",
+    **PAPER,
 )
 def small_models_gain_more(evidence: Evidence) -> Finding | None:
     """Judge whether the ratio of iterations rises with the model's size."""
@@ -237,20 +224,17 @@ def small_models_gain_more(evidence: Evidence) -> Finding | None:
     return from_changes([kendall(row[~np.isnan(row)]) for row in table.to_numpy()], claimed=1)
 
 
-@claim(
+@table3(
     "qwen-fourfold",
     "On Qwen1.5-14B TSLoss shortens training four times.",
     source="published version",
     family="published version",
-    needs="table3",
-    unit=REACHED,
     estimand="the median ratio of iterations",
     decision="Reproduced when more units need at most a quarter of the iterations than more, "
     f"by a two-sided sign test ({HOLM}); not reproduced when the interval lies above a "
     "quarter; inconclusive otherwise.",
     margin="interval excludes one quarter",
-    protocol="paper",
-    profile="paper",
+    **PAPER,
     model=LARGEST,
 )
 def qwen_fourfold(evidence: Evidence) -> Finding | None:

@@ -1,17 +1,18 @@
 """Claims about the topology of a prompt while it is trained (section 2)."""
 
+from functools import partial
 from itertools import combinations
 from math import comb, prod
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tsp.analysis.evidence import Evidence, first_and_last
-from tsp.analysis.stats import Interval, stratified_rho
+from tsp.analysis.stats import FEWEST, Interval, stratified_rho
 from tsp.analysis.stats.ranks import SHUFFLES
 from tsp.analysis.units import UNIT
 from tsp.analysis.verdicts import (
-    FEWEST,
     HOLM,
     Finding,
     Levels,
@@ -37,13 +38,14 @@ PLAIN = (
     "TSLoss; all runs of a seed start from one prompt, so p is about problems, given such starts"
 )
 
+PAPER_LENGTH: dict[str, Any] = {"needs": "paper-length", "protocol": "paper", "length": 300}
+phenomenon = partial(claim, family="phenomenon", needs="phenomenon", unit=PLAIN)
 
-@claim(
+
+@phenomenon(
     "h0-count-constant",
     "The number of H0 features stays the same throughout training.",
     source="abstract; section 2.3, Figure 2 (c), Table 2",
-    family="phenomenon",
-    needs="phenomenon",
     unit="one run",
     estimand="none",
     decision="True by definition: distinct points are that many components at scale zero. The "
@@ -59,13 +61,10 @@ def h0_count_constant(evidence: Evidence) -> Finding:
     return always(Verdict("true by definition", len(runs), np.nan, np.nan, np.nan, why))
 
 
-@claim(
+@phenomenon(
     "h1-count-falls",
     "Training removes loops: the number of H1 features goes down.",
     source="section 1; section 2.3, Figure 2 (c)",
-    family="phenomenon",
-    needs="phenomenon",
-    unit=PLAIN,
     estimand="the median change of the H1 count from the first check to the last",
     decision=signs("the H1 count is lower at the last check than at the first"),
 )
@@ -75,11 +74,10 @@ def h1_count_falls(evidence: Evidence) -> Finding | None:
     return None if ends.empty else from_changes(ends.change, claimed=-1)
 
 
-@claim(
+@phenomenon(
     "loops-vanish",
     "The number of loops eventually approaches zero.",
     source="section 1",
-    family="phenomenon",
     needs="tuned-length",
     length=300,
     unit=f"{PLAIN}; those that begin without loops are excluded",
@@ -95,13 +93,10 @@ def loops_vanish(evidence: Evidence) -> Finding | None:
     return None if ends.empty else from_events(left <= LITTLE, left)
 
 
-@claim(
+@phenomenon(
     "h0-lifespan-grows",
     "H0 features live longer and longer while the prompt is trained.",
     source="section 2.3, Figure 2 (a), (b) and (d)",
-    family="phenomenon",
-    needs="phenomenon",
-    unit=PLAIN,
     estimand="the median change of the mean H0 lifespan",
     decision=signs("the mean H0 lifespan is longer at the last check than at the first")
     + " Reproduced so, but the median change of the lifespan divided by the mean distance, "
@@ -119,13 +114,10 @@ def h0_lifespan_grows(evidence: Evidence) -> Finding | None:
     return unless(from_changes(ends.change, claimed=1), change <= 0, f"{more}value")
 
 
-@claim(
+@phenomenon(
     "entropy-falls",
     "Persistence entropy goes down a little.",
     source="section 1; appendix A.1.3, Figure 19",
-    family="phenomenon",
-    needs="phenomenon",
-    unit=PLAIN,
     estimand="the median change of the persistence entropy",
     decision=signs("the entropy is lower at the last check than at the first")
     + " A median fall of more than a tenth is not a little: partly.",
@@ -141,15 +133,11 @@ def entropy_falls(evidence: Evidence) -> Finding | None:
     return unless(from_changes(ends.change, claimed=-1), fall > LITTLE, more)
 
 
-@claim(
+@phenomenon(
     "entropy-early",
     "Persistence entropy falls rapidly at first and then stabilises.",
     source="section 2.3, Figure 3 (b)",
-    family="phenomenon",
-    needs="paper-length",
-    protocol="paper",
-    length=300,
-    unit=PLAIN,
+    **PAPER_LENGTH,
     estimand="the median share of the entropy's fall in the first quarter of the epochs",
     decision=share(
         "the entropy falls, and at least half of its fall is in the first quarter of the epochs,"
@@ -176,15 +164,11 @@ def entropy_early(evidence: Evidence) -> Finding | None:
     return from_events((whole > 0) & (part >= 0.5), part)
 
 
-@claim(
+@phenomenon(
     "density-minimal",
     "Loops vanish while the density of the cloud falls only minimally.",
     source="section 2.3, Figure 3 (a)",
-    family="phenomenon",
-    needs="paper-length",
-    protocol="paper",
-    length=300,
-    unit=PLAIN,
+    **PAPER_LENGTH,
     estimand="the median fall of the density, as a share of its first value",
     decision=share(
         "the H1 count falls and the density n / D (D: mean distance) falls too, by at most a "
@@ -203,13 +187,10 @@ def density_minimal(evidence: Evidence) -> Finding | None:
     return from_events(claimed, fall, more=more)
 
 
-@claim(
+@phenomenon(
     "same-everywhere",
     "In all six data sets the topology evolves alike: loops disappear.",
     source="section 4.2; appendix A.2, Figures 6-19",
-    family="phenomenon",
-    needs="phenomenon",
-    unit=PLAIN,
     estimand="the largest difference, between two data sets, of the median share of the loops "
     "that is removed, with an interval from the bootstrap intervals of all pairs of data sets",
     decision="Not reproduced when loops do not fall in the median of a data set; otherwise "
@@ -265,12 +246,10 @@ def _range_interval(removed: pd.DataFrame, alpha: float) -> Interval:
     return max(0.0, float(low.max()), float(-high.min())), float(furthest.max())
 
 
-@claim(
+@phenomenon(
     "h1-falls-faster-multi",
     "Loops disappear faster when ten problems are trained on together than with one.",
     source="section 2.3, Figure 2 (c)",
-    family="phenomenon",
-    needs="phenomenon",
     unit="one problem, or one set of ten, the median of its runs without TSLoss; models and "
     "tasks that have both are strata",
     estimand="the share of comparisons of a set with a problem of its stratum in which the set "

@@ -9,10 +9,9 @@ from tsp.analysis.claims.iterations import PAIR_UNIT, SAME
 from tsp.analysis.equation13 import surrogate, two_pairs
 from tsp.analysis.evidence import Evidence, pairs, side_by_side, unseen_shares
 from tsp.analysis.records import NO_PROMPT
-from tsp.analysis.stats import median_interval
+from tsp.analysis.stats import FEWEST, median_interval
 from tsp.analysis.units import UNIT
 from tsp.analysis.verdicts import (
-    FEWEST,
     Finding,
     Levels,
     Verdict,
@@ -21,6 +20,7 @@ from tsp.analysis.verdicts import (
     compared,
     from_changes,
     signs,
+    within,
 )
 
 OTHERS = ("ce", "l2", "pairwise")  # what the published version sets TSLoss against
@@ -77,7 +77,7 @@ def lower_loss(evidence: Evidence) -> Finding | None:
     def decide(levels: Levels) -> Verdict:
         found = logs.decide(levels)
         effect, low, high = (float(np.exp(it)) for it in (found.effect, found.low, found.high))
-        alike = low > 1 - SAME and high < 1 + SAME
+        alike = within((low, high), 1 - SAME, 1 + SAME)
         refuted = alike and found.verdict == "inconclusive"
         verdict = "not reproduced" if refuted else found.verdict
         why = f"{found.why}; the curves are alike within {SAME:.0%}" if alike else found.why

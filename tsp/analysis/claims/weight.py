@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -28,14 +29,13 @@ from tsp.experiments.paper import reported
 ALWAYS = 0.9  # of the units: what "never arrives" must hold for
 NEAR_ZERO = 0.1  # nats a token
 FIGURE4_EPOCHS = 100  # by then, says section 4.4, the total loss is near zero at every weight
+table4 = partial(claim, family="weight", needs="table4")
 
 
-@claim(
+@table4(
     "lambda-monotone",
     "From weight 0 to 1 every increase of lambda_ts shortens training.",
     source="section 4.4, Table 4",
-    family="weight",
-    needs="table4",
     unit="one problem (or set of ten) on one model with all four weights, the median over an "
     "odd number of seeds that have them; what no weight solves is excluded",
     estimand="the median of Kendall's tau of the iterations with lambda_ts (0, 0.1, 0.5, 1)",
@@ -68,12 +68,10 @@ def monotone(evidence: Evidence) -> Finding | None:
     return Finding(trends.p, decide)
 
 
-@claim(
+@table4(
     "lambda-ten-fails",
     "At lambda_ts = 10 training never arrives at a correct answer.",
     source="section 4.4, Table 4",
-    family="weight",
-    needs="table4",
     unit=f"{COUNTED}, at weight 10, where the run without is solved",
     estimand="the share of units that weight 10 leaves unsolved, with the exact interval",
     decision="Never is a matter of all: reproduced when the interval lies above 0.9, not "
@@ -115,12 +113,10 @@ def _totals(evidence: Evidence, weights: Sequence[float], *, epochs: int = 1) ->
     return rows[rows.epoch <= rows.common].sort_values(["id", "epoch"])
 
 
-@claim(
+@table4(
     "all-weights-converge",
     "At every weight the total loss is near zero after about 100 epochs.",
     source="section 4.4, Figure 4",
-    family="weight",
-    needs="table4",
     unit="one problem (or set of ten) on one model with all five weights, the median over an "
     "odd number of seeds",
     estimand="the median total loss, in nats a token, mean of the five epochs to "
@@ -142,12 +138,10 @@ def all_converge(evidence: Evidence) -> Finding | None:
     return Finding(found.p, lambda levels: replace(found.decide(levels), printed=0.0))
 
 
-@claim(
+@table4(
     "lambda-ten-oscillates",
     "At lambda_ts = 10 the total loss oscillates notably while it converges.",
     source="section 4.4, Figure 4",
-    family="weight",
-    needs="table4",
     unit=PAIR_UNIT.replace("TSLoss alone", "its weight alone"),
     estimand="the median difference of the rises of the total loss from epoch to epoch, added "
     "up and divided by its first value",

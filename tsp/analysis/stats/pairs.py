@@ -11,19 +11,24 @@ from tsp.analysis.stats.ranks import RankTest
 from tsp.errors import InputError
 
 
+class Difference(NamedTuple):
+    """An estimate, its interval and its standard error."""
+
+    estimate: float
+    low: float
+    high: float
+    error: float
+
+
 class PairedResult(NamedTuple):
     """How often, and by how much, the treated run of a pair was solved sooner.
 
     Attributes
     ----------
-    n
-        Number of pairs: wins + ties + losses.
-    wins, ties, losses
-        Pairs in which the treated run needed less, as much, more.
-    median_ratio
-        Median of treated / standard: below 1 the treated runs were sooner.
-    low, high
-        Bootstrap interval of the median, over pairs.
+    n, wins, ties, losses
+        Number of pairs, and of those in which the treated run needed less, as much, more.
+    median_ratio, low, high
+        Median of treated / standard and its bootstrap interval: below 1 the treated are sooner.
     p
         Exact two-sided sign test of wins against losses; 1 when there are neither.
     """
@@ -36,15 +41,6 @@ class PairedResult(NamedTuple):
     low: float
     high: float
     p: float
-
-
-class Difference(NamedTuple):
-    """An estimate, its interval and its standard error."""
-
-    estimate: float
-    low: float
-    high: float
-    error: float
 
 
 def paired_ratio(standard: Any, treated: Any, *, cap: Any, alpha: float = 0.05) -> PairedResult:
@@ -145,19 +141,8 @@ def paired_difference(
 ) -> Difference:
     """Interval of a difference of two paired proportions (Bonett and Price 2012).
 
-    Parameters
-    ----------
-    both, gained, lost
-        Units in which both succeed, only the second, only the first.
-    n
-        Number of all units.
-    alpha
-        The interval is at 1 - alpha.
-
-    Returns
-    -------
-    Difference
-        Estimate (gained - lost) / n, low, high, and the standard error.
+    ``both``, ``gained`` and ``lost`` of ``n`` units are those in which both succeed, only the
+    second, only the first; the estimate is (gained - lost) / n, the interval at 1 - alpha.
 
     Examples
     --------

@@ -11,21 +11,9 @@ TwoSharesTest = Literal["fisher", "z"]
 
 
 def detectable_share(n: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Smallest share of wins that a two-sided sign test over n pairs finds with some power.
+    """Smallest share of wins that a two-sided sign test over n untied pairs finds with some power.
 
-    Parameters
-    ----------
-    n
-        Pairs that are no ties.
-    alpha
-        Level of the test.
-    power
-        Probability with which it is to reject.
-
-    Returns
-    -------
-    float
-        To 0.001; nan where not even n wins of n are significant.
+    To 0.001; nan where not even n wins of n are significant at level ``alpha``.
 
     Examples
     --------
@@ -44,14 +32,14 @@ def detectable_share(n: int, *, alpha: float = 0.05, power: float = 0.8) -> floa
 def difference_power(
     share: float, other: Any, n: int, *, test: TwoSharesTest = "fisher", alpha: float = 0.05
 ) -> np.ndarray:
-    """Probability that a two-sided test tells two independent shares of n each apart.
+    """Power of a two-sided test of two independent shares, exact.
 
     Parameters
     ----------
     share, other
         True shares; ``other`` may be several.
     n
-        Observations on each side.
+        Number of observations on each side.
     test
         ``"fisher"``: Fisher's exact test. ``"z"``: the z test with each side's own variance, whose
         true level may be a little above alpha.
@@ -61,8 +49,7 @@ def difference_power(
     Returns
     -------
     ndarray
-        Exact: the sum over all pairs of counts that the test rejects. One number for each of
-        ``other``.
+        The sum over all pairs of counts that the test rejects, one number for each of ``other``.
 
     Examples
     --------
@@ -84,21 +71,9 @@ def detectable_difference(
     alpha: float = 0.05,
     power: float = 0.8,
 ) -> float:
-    """Smallest gain over a share that a test of two shares of n each finds with some power.
+    """Smallest gain over a share that `difference_power` finds with some power.
 
-    Parameters
-    ----------
-    share
-        The lower of the two true shares.
-    n, test, alpha
-        As in `difference_power`.
-    power
-        Probability with which the test is to reject.
-
-    Returns
-    -------
-    float
-        To 0.001; nan where not even a share of 1 would be told from ``share``.
+    To 0.001; nan where not even a share of 1 would be told apart from ``share``.
 
     Examples
     --------
@@ -111,20 +86,20 @@ def detectable_difference(
 
 
 def _fisher_rejects(n: int, alpha: float) -> np.ndarray:
-    """Which pairs of counts (n + 1, n + 1) Fisher's two-sided exact test rejects."""
+    """Mark the pairs of counts, (n + 1, n + 1), that Fisher's two-sided exact test rejects."""
     first, second = np.indices((n + 1, n + 1))
     chance = stats.hypergeom.pmf(first, 2 * n, first + second, n)
     p = np.zeros(chance.shape)
     for total in range(2 * n + 1):  # tables with the same margins
         a = np.arange(max(0, total - n), min(n, total) + 1)
-        own = chance[a, total - a]
-        as_rare = own <= own[:, None] * (1 + 1e-7)
-        p[a, total - a] = as_rare @ own
+        chances = chance[a, total - a]
+        as_rare = chances <= chances[:, None] * (1 + 1e-7)
+        p[a, total - a] = as_rare @ chances
     return p < alpha
 
 
 def _z_rejects(n: int, alpha: float) -> np.ndarray:
-    """Which pairs of counts the z test with unpooled variances rejects."""
+    """Mark the pairs of counts that the z test with unpooled variances rejects."""
     first, second = np.indices((n + 1, n + 1)) / n
     error = np.sqrt((first * (1 - first) + second * (1 - second)) / n)
     return np.abs(first - second) > stats.norm.ppf(1 - alpha / 2) * error
@@ -133,8 +108,8 @@ def _z_rejects(n: int, alpha: float) -> np.ndarray:
 def detectable_rho(n: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
     """Smallest rank correlation that a two-sided test over n pairs finds with some power.
 
-    Fisher's transformation with Bonett and Wright's variance (1 + rho² / 2) / (n - 3), as the
-    intervals of claims have it; nan below four pairs.
+    Fisher's transformation with Bonett and Wright's variance (1 + rho² / 2) / (n - 3), as in
+    `tsp.analysis.stats.rho_interval`; nan below four pairs.
 
     Examples
     --------
@@ -146,5 +121,5 @@ def detectable_rho(n: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
     rho = np.arange(1, 1000) / 1000
     spread = np.sqrt((1 + rho**2 / 2) / (n - 3))
     least = stats.norm.ppf(1 - alpha / 2) / math.sqrt(n - 3)
-    found = stats.norm.sf((least - np.arctanh(rho)) / spread) >= power
-    return float(rho[np.argmax(found)]) if found.any() else math.nan
+    enough = stats.norm.sf((least - np.arctanh(rho)) / spread) >= power
+    return float(rho[np.argmax(enough)]) if enough.any() else math.nan
