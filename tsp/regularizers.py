@@ -1,4 +1,4 @@
-"""What TSLoss is compared with: nothing, L2, pairwise distances, exact persistence.
+"""The regularisers that TSLoss is compared with: none, L2, pairwise distances, persistence.
 
 All of them take a bank of prompts and give one number a prompt, as TSLoss does.
 """

@@ -12,34 +12,16 @@ from tsp.analysis.units import PAIR, STRATUM, UNIT, comparable, odd_seeds, units
 
 @dataclass(frozen=True)
 class Evidence:
-    """Runs under one protocol, at its defaults except for method and weight, and their tables.
+    """Runs under one protocol, at its defaults except for method and weight, and their tables."""
 
-    Attributes
-    ----------
-    runs
-        One row a run (`tsp.analysis.units.comparable` of `tsp.analysis.records.load_runs`).
-    topology
-        One row a check of a run: ``id``, ``epoch``, columns of `tsp.topology.diagrams.summarize`.
-    losses
-        One row an epoch of a run: ``id``, ``epoch``, ``ce``, ``total``.
-    accuracy
-        One row a check of a run (`tsp.analysis.records.load_accuracy`).
-    answers
-        One row a held-out problem and prompt (`tsp.analysis.heldout.evaluate`).
-    variances
-        One row a unit, of its last Standard prompt: ``soft_variance``, ``death_variance``.
-    protocol, length
-        Protocol of the runs, and the number of epochs read of each (None: all).
-    """
-
-    runs: pd.DataFrame
-    topology: pd.DataFrame
-    losses: pd.DataFrame
-    accuracy: pd.DataFrame = field(default_factory=pd.DataFrame)
-    answers: pd.DataFrame = field(default_factory=pd.DataFrame)
-    variances: pd.DataFrame = field(default_factory=pd.DataFrame)
+    runs: pd.DataFrame  # one row a run: `tsp.analysis.units.comparable` of `load_runs`
+    topology: pd.DataFrame  # one row a check: id, epoch, columns of `summarize`
+    losses: pd.DataFrame  # one row an epoch: id, epoch, ce, total
+    accuracy: pd.DataFrame = field(default_factory=pd.DataFrame)  # one row a check
+    answers: pd.DataFrame = field(default_factory=pd.DataFrame)  # `tsp.analysis.heldout.evaluate`
+    variances: pd.DataFrame = field(default_factory=pd.DataFrame)  # `equation13.surrogate`
     protocol: str = "tuned"
-    length: int | None = None
+    length: int | None = None  # epochs that are read of each run; None: all
 
     @cached_property
     def plain_checks(self) -> pd.DataFrame:

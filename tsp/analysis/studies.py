@@ -93,8 +93,8 @@ def study(
             names = [other, name] if other else [name]
             table = units(runs, {it: arms[it] for it in names}, **about)
         rows.append({"arm": name} | _row(name, table, last, other))
-    found = pd.DataFrame(rows, columns=list(COLUMNS))
-    return found.assign(p_holm=holm(found.p), p_rank_holm=holm(found.p_rank))
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return table.assign(p_holm=holm(table.p), p_rank_holm=holm(table.p_rank))
 
 
 def noise_floor(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
@@ -115,8 +115,8 @@ def noise_floor(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     if table.empty:
         return pd.DataFrame(columns=[*names, "floor"], dtype=float)
     reached = table[["ce", *names]].clip(upper=table.length, axis=0)
-    found = reached[names].sub(reached.ce, axis=0).abs()
-    return found.assign(floor=found[list(ROUNDINGS[1:])].mean(axis=1))
+    moved = reached[names].sub(reached.ce, axis=0).abs()
+    return moved.assign(floor=moved[list(ROUNDINGS[1:])].mean(axis=1))
 
 
 def at_last(

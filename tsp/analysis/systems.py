@@ -30,11 +30,6 @@ COLUMNS = (
 def systems(store: Store) -> pd.DataFrame:
     """The paper's systems and ours, one row a model, data set, regime and method.
 
-    Parameters
-    ----------
-    store
-        Where the runs are.
-
     Returns
     -------
     DataFrame

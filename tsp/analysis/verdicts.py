@@ -38,18 +38,10 @@ Direction = Literal[1, -1]
 
 
 class Levels(NamedTuple):
-    """The levels at which a claim is decided within its family.
+    """The levels at which a claim is decided within its family."""
 
-    Attributes
-    ----------
-    alpha
-        What p must be below: Holm's share of `ALPHA`.
-    interval
-        1 - confidence of the intervals: `ALPHA` over the number of claims tested in the family.
-    """
-
-    alpha: float = ALPHA
-    interval: float = ALPHA
+    alpha: float = ALPHA  # what p must be below: Holm's share of ALPHA
+    interval: float = ALPHA  # 1 - confidence of intervals: ALPHA over the tests of the family
 
 
 ALONE = Levels()
@@ -58,33 +50,16 @@ ALONE = Levels()
 
 @dataclass(frozen=True)
 class Verdict:
-    """The decision about a claim.
+    """The decision about a claim; numbers that do not exist are nan."""
 
-    Attributes
-    ----------
-    verdict
-        One of `VERDICTS`.
-    n
-        Number of independent units (problems, or sets of ten) behind it.
-    effect, low, high
-        The quantity that the rule names and its interval, simultaneous over the claim's family;
-        nan where there is none.
-    why
-        The numbers that the rule was applied to, in words, and what they could have shown.
-    p
-        p-value of the test that the rule names; nan where none was made.
-    printed
-        The effect that the paper prints; nan where it prints none.
-    """
-
-    verdict: str
-    n: int
-    effect: float
-    low: float
+    verdict: str  # one of VERDICTS
+    n: int  # independent units (problems, or sets of ten) behind it
+    effect: float  # the quantity that the rule names
+    low: float  # its interval, simultaneous over the claim's family
     high: float
-    why: str
-    p: float = np.nan
-    printed: float = np.nan
+    why: str  # the numbers that the rule was applied to, and what they could have shown
+    p: float = np.nan  # of the test that the rule names
+    printed: float = np.nan  # the effect that the paper prints
 
 
 class Finding(NamedTuple):
@@ -99,49 +74,22 @@ Judge = Callable[[Evidence], Finding | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A statement of the paper and the rule that decides it, in words and as code.
+    """A statement of the paper and the rule that decides it, in words and as code."""
 
-    Attributes
-    ----------
-    id
-        Name used in tables and links.
-    source
-        Where the paper says it.
-    statement
-        What it says, in our words.
-    family
-        One of `FAMILIES`.
-    needs
-        The experiment whose runs decide it.
-    unit, estimand, decision
-        What counts once, which effect is estimated over units, and which result gives which
-        verdict.
-    judge
-        ``decision`` as code; returns None where there are no runs to decide it.
-    margin
-        What the effect is compared with, in words.
-    protocol, length
-        The protocol of the deciding runs, and how many of their epochs are read.
-    profile
-        The profile that is large enough to decide it.
-    model
-        The model it is about, where it is not the profile's.
-    """
-
-    id: str
-    source: str
-    statement: str
-    family: str
-    needs: str
-    unit: str
-    estimand: str
-    decision: str
-    judge: Judge
-    margin: str = ""
-    protocol: str = "tuned"
-    length: int = 100
-    profile: str = "full"
-    model: str = ""
+    id: str  # name used in tables and links
+    source: str  # where the paper says it
+    statement: str  # what it says, in our words
+    family: str  # one of FAMILIES
+    needs: str  # the experiment whose runs decide it
+    unit: str  # what counts once
+    estimand: str  # which effect is estimated over units
+    decision: str  # which result gives which verdict
+    judge: Judge  # the decision as code; None where there are no runs to decide it
+    margin: str = ""  # what the effect is compared with
+    protocol: str = "tuned"  # of the deciding runs
+    length: int = 100  # epochs that are read of each
+    profile: str = "full"  # large enough to decide it
+    model: str = ""  # the model it is about, where it is not the profile's
 
     @property
     def rule(self) -> str:
@@ -220,8 +168,10 @@ def _power(moved: int, alpha: float) -> str:
     if np.isnan(share):
         fewest = next(n for n in range(1, 99) if 2.0 ** (1 - n) < alpha)
         return f"fewer than {fewest} changed, too few for any p < {alpha:.2g}"
-    shown = f"{moved} changed units show a share of {share:.0%} or more"
-    return f"{shown} at level {alpha:.2g} with power {POWER:.0%}"
+    text = (
+        f"with {moved} changed units the test has {100 * POWER:.0f} % power to detect a share of "
+    )
+    return f"{text}{100 * share:.0f} % (level {alpha:.2g})"
 
 
 def from_changes(changes: Sequence[float] | pd.Series, *, claimed: Direction) -> Finding:
@@ -264,10 +214,10 @@ def unless(finding: Finding, fails: bool, more: str) -> Finding:
     """Turn "reproduced" into "partly" where a further condition fails; add to the reasons."""
 
     def decide(levels: Levels) -> Verdict:
-        found = finding.decide(levels)
-        partly = fails and found.verdict == "reproduced"
-        verdict = "partly" if partly else found.verdict
-        return replace(found, verdict=verdict, why=f"{found.why}; {more}")
+        decided = finding.decide(levels)
+        partly = fails and decided.verdict == "reproduced"
+        verdict = "partly" if partly else decided.verdict
+        return replace(decided, verdict=verdict, why=f"{decided.why}; {more}")
 
     return Finding(finding.p, decide)
 

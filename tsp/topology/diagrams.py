@@ -67,8 +67,8 @@ def persistence(X: Any, *, n_jobs: int = 1) -> Diagrams | list[Diagrams]:
     from joblib import Parallel, delayed, effective_n_jobs
 
     parts = np.array_split(points, min(effective_n_jobs(n_jobs), len(points)))
-    found = Parallel(n_jobs=n_jobs)(delayed(_diagrams)(part) for part in parts)
-    return list(chain.from_iterable(found))
+    diagrams = Parallel(n_jobs=n_jobs)(delayed(_diagrams)(part) for part in parts)
+    return list(chain.from_iterable(diagrams))
 
 
 def summarize(X: Any, *, diagrams: Diagrams | Sequence[Diagrams] | None = None) -> pd.DataFrame:
@@ -110,8 +110,8 @@ def summarize(X: Any, *, diagrams: Diagrams | Sequence[Diagrams] | None = None) 
     """
     points = _points(X)
     clouds = points if points.ndim == 3 else points[None]
-    found = persistence(clouds) if diagrams is None else diagrams
-    listed = [found] if isinstance(found, dict) else list(found)
+    diagrams = persistence(clouds) if diagrams is None else diagrams
+    listed = [diagrams] if isinstance(diagrams, dict) else list(diagrams)
     if len(listed) != len(clouds):
         remedy = f"give one dict for each of the {len(clouds)} clouds"
         raise InputError("diagrams", len(listed), remedy)
@@ -254,24 +254,24 @@ def analyse(
         ``epoch dimension birth death``, one row a bar, where the essential class dies at infinity.
     """
     clouds = [np.stack([_points(run[epoch]) for epoch in sorted(run)]) for run in runs]
-    found: dict[int, list[Diagrams]] = {}
+    diagrams: dict[int, list[Diagrams]] = {}
     for size in {cloud.shape[1:] for cloud in clouds}:
         chosen = [r for r, cloud in enumerate(clouds) if cloud.shape[1:] == size]
         bars = iter(_diagrams(np.concatenate([clouds[r] for r in chosen])))
-        found |= {r: [next(bars) for _ in clouds[r]] for r in chosen}
+        diagrams |= {r: [next(bars) for _ in clouds[r]] for r in chosen}
     return [
-        _tables(sorted(run), clouds[r], found[r], shown)
+        _tables(sorted(run), clouds[r], diagrams[r], shown)
         for r, (run, shown) in enumerate(zip(runs, show, strict=True))
     ]
 
 
 def _tables(
-    epochs: list[int], clouds: np.ndarray, found: list[Diagrams], show: Sequence[int]
+    epochs: list[int], clouds: np.ndarray, diagrams: list[Diagrams], show: Sequence[int]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Make both tables of one run."""
-    topology = summarize(clouds, diagrams=found)
+    topology = summarize(clouds, diagrams=diagrams)
     topology.insert(0, "epoch", epochs)
-    by_epoch = dict(zip(epochs, found, strict=True))
+    by_epoch = dict(zip(epochs, diagrams, strict=True))
     # One table of all bars: joining many small ones would take as long as the homology.
     keys = [(epoch, k) for epoch in show for k in by_epoch[epoch]]
     shown = [by_epoch[epoch][k] for epoch, k in keys]

@@ -124,9 +124,9 @@ def _earlier(verdict: Verdict, finding: Finding | None, levels: Levels) -> Verdi
     """Add what runs of the usual length show about a claim that they cannot decide."""
     if finding is None:
         return verdict
-    found = finding.decide(levels)
-    why = f"{verdict.why}; over {LENGTH} epochs: {found.why}"
-    return replace(found, verdict=verdict.verdict, p=np.nan, why=why)
+    decided = finding.decide(levels)
+    why = f"{verdict.why}; over {LENGTH} epochs: {decided.why}"
+    return replace(decided, verdict=verdict.verdict, p=np.nan, why=why)
 
 
 def beside(published: pd.DataFrame, own: pd.DataFrame | None) -> pd.DataFrame:

@@ -86,8 +86,9 @@ def judge_rho(
         low, high = rho_interval(rho, free, levels.interval)
         shown = detectable_rho(free, alpha=levels.interval, power=POWER)
         why = f"across {n} units rho = {rho:.3f} ({low:.2f} to {high:.2f}), p = {p:.3g} by "
-        why += f"shuffling; attainable with so many solved: {most:.2f}; so many show a rho of "
-        why += f"{shown:.2f} or more at level {levels.interval:.2g} with power {POWER:.0%}"
+        why += f"shuffling; attainable with so many solved: {most:.2f}; with so many units the "
+        why += f"test has {100 * POWER:.0f} % power to detect a rho of {shown:.2f} "
+        why += f"(level {levels.interval:.2g})"
         clear = p < levels.alpha
         verdict = "inconclusive"
         if abs(printed) < SMALL_RHO:

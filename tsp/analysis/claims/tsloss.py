@@ -75,13 +75,15 @@ def lower_loss(evidence: Evidence) -> Finding | None:
     logs = from_changes(np.log(ratio), claimed=-1)
 
     def decide(levels: Levels) -> Verdict:
-        found = logs.decide(levels)
-        effect, low, high = (float(np.exp(it)) for it in (found.effect, found.low, found.high))
+        decided = logs.decide(levels)
+        effect, low, high = (
+            float(np.exp(it)) for it in (decided.effect, decided.low, decided.high)
+        )
         alike = within((low, high), 1 - SAME, 1 + SAME)
-        refuted = alike and found.verdict == "inconclusive"
-        verdict = "not reproduced" if refuted else found.verdict
-        why = f"{found.why}; the curves are alike within {SAME:.0%}" if alike else found.why
-        return replace(found, verdict=verdict, effect=effect, low=low, high=high, why=why)
+        refuted = alike and decided.verdict == "inconclusive"
+        verdict = "not reproduced" if refuted else decided.verdict
+        why = f"{decided.why}; the curves are alike within {SAME:.0%}" if alike else decided.why
+        return replace(decided, verdict=verdict, effect=effect, low=low, high=high, why=why)
 
     return Finding(logs.p, decide)
 
@@ -155,15 +157,15 @@ def better_downstream(evidence: Evidence) -> Finding | None:
     means = _means(evidence, shares)
 
     def decide(levels: Levels) -> Verdict:
-        found = {name: test.decide(levels) for name, test in tests.items()}
+        decided = {name: test.decide(levels) for name, test in tests.items()}
         if behind:
             against = chosen.decide(levels._replace(alpha=levels.alpha / len(OTHERS)))
             refuted = against.verdict == "not reproduced"
             verdict = "not reproduced" if refuted else "inconclusive"
         else:
             order = ("inconclusive", "not reproduced", "partly", "reproduced")
-            verdict = min((it.verdict for it in found.values()), key=order.index)
-        why = "; ".join(f"against {name}: {it.why}" for name, it in found.items())
+            verdict = min((it.verdict for it in decided.values()), key=order.index)
+        why = "; ".join(f"against {name}: {it.why}" for name, it in decided.items())
         return replace(chosen.decide(levels), verdict=verdict, p=p, why=f"{why}; {means}")
 
     return Finding(p, decide)

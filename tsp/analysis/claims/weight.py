@@ -60,10 +60,10 @@ def monotone(evidence: Evidence) -> Finding | None:
     trends = unless(trends, not falls, more)
 
     def decide(levels: Levels) -> Verdict:
-        found = trends.decide(levels)
-        refuted = found.verdict == "inconclusive" and found.low > printed
-        verdict = "not reproduced" if refuted else found.verdict
-        return replace(found, verdict=verdict, printed=printed)
+        decided = trends.decide(levels)
+        refuted = decided.verdict == "inconclusive" and decided.low > printed
+        verdict = "not reproduced" if refuted else decided.verdict
+        return replace(decided, verdict=verdict, printed=printed)
 
     return Finding(trends.p, decide)
 
@@ -134,8 +134,8 @@ def all_converge(evidence: Evidence) -> Finding | None:
     ends = ends.assign(gap=ends.total.isna()).groupby(of_run)
     left = ends.total.mean().mask(ends.gap.any()).fillna(np.inf)  # not converged
     left = left.groupby([*UNIT, "seed"]).max().groupby(UNIT).median()
-    found = from_events(left < NEAR_ZERO, left)
-    return Finding(found.p, lambda levels: replace(found.decide(levels), printed=0.0))
+    decided = from_events(left < NEAR_ZERO, left)
+    return Finding(decided.p, lambda levels: replace(decided.decide(levels), printed=0.0))
 
 
 @table4(

@@ -11,26 +11,14 @@ from tsp.analysis.stats.families import numbers
 
 
 class BlockTest(NamedTuple):
-    """Rank correlation over snapshots of several blocks, beside what shuffled blocks give.
+    """Rank correlation over snapshots of several blocks, beside what shuffled blocks give."""
 
-    Attributes
-    ----------
-    rho
-        Spearman's, over the snapshots of blocks that have another to be exchanged with.
-    mean, low, high
-        Mean and middle 95 % of rho when the second series of whole blocks are shuffled.
-    p
-        Two-sided: twice the rarer side of that distribution, at least 2 / (shuffles + 1).
-    blocks
-        Number of blocks that have another to be exchanged with.
-    """
-
-    rho: float
-    mean: float
-    low: float
+    rho: float  # Spearman's, over blocks that have another to be exchanged with
+    mean: float  # of rho when the second series of whole blocks are shuffled
+    low: float  # the middle 95 % of that
     high: float
-    p: float
-    blocks: int
+    p: float  # two-sided: twice the rarer side of it, at least 2 / (shuffles + 1)
+    blocks: int  # blocks that have another to be exchanged with
 
 
 def block_rho(
@@ -48,23 +36,19 @@ def block_rho(
     strata
         Label of each snapshot's stratum; blocks of a stratum with equally many snapshots may be
         exchanged for each other.
-    shuffles
-        Number of random exchanges.
-    seed
-        Seed of the exchanges.
+    shuffles, seed
+        Number of random exchanges, and their seed.
 
     Returns
     -------
     BlockTest
-        nan but for the number of blocks where rho does not exist, or where no two blocks can be
-        exchanged.
+        nan but for the number of blocks where rho does not exist or none can be exchanged.
 
     Notes
     -----
     Snapshots of one run follow each other, so they cannot be shuffled; blocks can be. Shuffled
-    blocks keep what all have in common, a feature and an accuracy that both follow the epochs.
-    The test then asks whether the problems that are solved sooner are those whose prompts
-    changed sooner.
+    blocks still follow the epochs, so the test is about whether problems that are solved sooner
+    are those whose prompts changed sooner.
 
     Examples
     --------

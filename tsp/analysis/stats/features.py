@@ -18,13 +18,8 @@ def feature_tests(
     Parameters
     ----------
     snapshots
-        One row a snapshot.
-    features
-        Columns to test.
-    accuracy
-        Column that rho correlates with.
-    group
-        Column of true (right) and false (wrong): the two groups of the U test.
+        One row a snapshot, with the columns ``features``, ``accuracy`` (which rho correlates
+        with) and ``group`` (true or false: right or wrong, the groups of the U test).
 
     Returns
     -------

@@ -21,26 +21,16 @@ class Difference(NamedTuple):
 
 
 class PairedResult(NamedTuple):
-    """How often, and by how much, the treated run of a pair was solved sooner.
+    """How often, and by how much, the treated run of a pair was solved sooner."""
 
-    Attributes
-    ----------
-    n, wins, ties, losses
-        Number of pairs, and of those in which the treated run needed less, as much, more.
-    median_ratio, low, high
-        Median of treated / standard and its bootstrap interval: below 1 the treated are sooner.
-    p
-        Exact two-sided sign test of wins against losses; 1 when there are neither.
-    """
-
-    n: int
-    wins: int
+    n: int  # pairs: wins + ties + losses
+    wins: int  # the treated run needed less
     ties: int
     losses: int
-    median_ratio: float
-    low: float
+    median_ratio: float  # treated / standard: below 1 the treated runs were sooner
+    low: float  # bootstrap interval of the median, over pairs
     high: float
-    p: float
+    p: float  # exact two-sided sign test of wins against losses; 1 when there are neither
 
 
 def paired_ratio(standard: Any, treated: Any, *, cap: Any, alpha: float = 0.05) -> PairedResult:

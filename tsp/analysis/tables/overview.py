@@ -71,15 +71,7 @@ def same_start(store: Store, *, protocol: str, model: str = "") -> str:
 def headline(store: Store) -> str:
     """What was trained, Table 3 beside the paper's, and how many claims got which verdict.
 
-    Parameters
-    ----------
-    store
-        Where the runs are.
-
-    Returns
-    -------
-    str
-        Text for a terminal of 80 columns.
+    Returns text for a terminal of 80 columns.
     """
     table = trained(store)
     if table.empty:

@@ -118,13 +118,6 @@ def _half(checks: pd.DataFrame) -> pd.Series:
 def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     """Table 2 with problems instead of snapshots as what is independent.
 
-    Parameters
-    ----------
-    store
-        Where the runs are.
-    protocol
-        Protocol of the runs without TSLoss, which are otherwise at its defaults.
-
     Returns
     -------
     DataFrame

@@ -81,13 +81,6 @@ def convergence(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
 def table3(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     """Table 3: epochs until every training problem is answered right, the paper's and ours.
 
-    Parameters
-    ----------
-    store
-        Where the runs are.
-    protocol
-        Protocol of our runs.
-
     Returns
     -------
     DataFrame
@@ -142,14 +135,8 @@ def median_text(cell: Any) -> str:
 def table3_tests(store: Store, *, protocol: str = "tuned", sustained: bool = False) -> pd.DataFrame:
     """Table 3 cell by cell: is a unit solved sooner with TSLoss, and what could be seen?
 
-    Parameters
-    ----------
-    store
-        Where the runs are; a user's own are used only where none is published.
-    protocol
-        Protocol of the pairs of runs, otherwise at its defaults.
-    sustained
-        Count to the first check from which the answer stays right, not to the first right one.
+    A user's own runs are used only where none is published. ``sustained``: count to the first
+    check from which the answer stays right, not to the first right one.
 
     Returns
     -------
