@@ -55,9 +55,8 @@ from myst_nb import glue
 
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
-from tsp.analysis.stats import mann_whitney, rho_from_u, spearman
+from tsp.analysis.stats import FEWEST, mann_whitney, rho_from_u, spearman
 from tsp.analysis.tables import TASK_NAMES
-from tsp.analysis.verdicts import FEWEST
 from tsp.book.pages import as_text, check_parameters, interval, table
 from tsp.experiments.find_or_train import find_example, find_together, outcome_in_words, right_from
 from tsp.experiments.paper import reported

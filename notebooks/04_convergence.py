@@ -52,11 +52,11 @@ from myst_nb import glue
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
 from tsp.analysis.records import deciding, load_losses, load_runs, load_topology
-from tsp.analysis.stats import paired_ratio
+from tsp.analysis.stats import FEWEST, paired_ratio
 from tsp.analysis.studies import at_last, at_solve, noise_floor, study
 from tsp.analysis.tables import TASK_NAMES
 from tsp.analysis.units import units
-from tsp.analysis.verdicts import FEWEST, contrasts, median_interval
+from tsp.analysis.verdicts import contrasts, median_interval
 from tsp.book.pages import FORMATS, as_text, check_parameters, comparison, interval, missing, table
 from tsp.experiments.find_or_train import find_together
 from tsp.experiments.paper import reported

@@ -15,7 +15,7 @@ from tsp.errors import InputError
 
 
 class Terms(NamedTuple):
-    """What TSLoss is made of; shapes are for a bank ``(R, n, d)``, one prompt drops the R.
+    """The terms of TSLoss; shapes are for a bank ``(R, n, d)``, one prompt drops the R.
 
     Attributes
     ----------
@@ -174,7 +174,7 @@ class TSLoss(nn.Module):
 
     Notes
     -----
-    lambda_ts is not in here: a trainer minimises ``cross_entropy + lambda_ts * loss(P)``.
+    lambda_ts is not part of it: a trainer minimises ``cross_entropy + lambda_ts * loss(P)``.
     Equation 8 has it inside L_ts and section 4.2 multiplies by it once more. The paper writes P
     for n in equations 1 and 2. With self pairs the sum in equation 1 contains exp(0) = 1, hence
     s_i lies in [-tau log n, 0] and delta near 0, whatever the points do.

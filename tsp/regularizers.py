@@ -1,4 +1,4 @@
-"""What TSLoss is compared with: nothing, L2, pairwise distances, exact persistence.
+"""The regularisers that TSLoss is compared with: none, L2, pairwise distances, persistence.
 
 All of them take a bank of prompts and give one number a prompt, as TSLoss does.
 """
@@ -18,14 +18,14 @@ METHODS = ("ce", "tsloss", "l2", "pairwise", "persistence")
 
 
 def regularizer(method: str, *, loss: TSLoss) -> Callable[[Tensor], Tensor]:
-    """Choose what is added to the cross-entropy, times lambda_ts.
+    """Return the regulariser of a method, which a trainer adds to the cross-entropy.
 
     Parameters
     ----------
     method
         ``ce`` (zeros), ``tsloss``, ``l2``, ``pairwise`` or ``persistence``.
     loss
-        Is itself the method ``tsloss``; ``persistence`` takes its beta_h0 and beta_h1 from it.
+        The regulariser of ``tsloss``; ``persistence`` takes its beta_h0 and beta_h1.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def regularizer(method: str, *, loss: TSLoss) -> Callable[[Tensor], Tensor]:
 
 
 def nothing(prompts: Tensor) -> Tensor:
-    """Zeros, with a zero gradient: cross-entropy alone. ``(..., n, d)`` gives ``(...)``."""
+    """Return zeros with a zero gradient: cross-entropy alone. ``(..., n, d)`` gives ``(...)``."""
     return as_cloud(prompts).flatten(-2)[..., :0].sum(-1)  # an empty sum still has a gradient
 
 
@@ -87,7 +87,7 @@ def pairwise(prompts: Tensor) -> Tensor:
 def persistence(prompts: Tensor, *, beta_h0: float = 1.0, beta_h1: float = 1.0) -> Tensor:
     """Exact persistence: beta_h0 Var(finite H0 deaths) + beta_h1 (sum of H1 lifespans).
 
-    This is what TSLoss stands for, without its approximations.
+    TSLoss approximates this loss.
 
     Parameters
     ----------

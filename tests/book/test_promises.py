@@ -7,7 +7,7 @@ import pytest
 
 TESTS = Path(__file__).parent.parent
 PAGE = (TESTS.parent / "book" / "promises.md").read_text()
-NAMED = re.findall(r"^((?:\w+/)?test_\w+\.py)::(\w+)$", PAGE, re.MULTILINE)
+NAMED = re.findall(r"^([\w/]+\.py)::(\w+)$", PAGE, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("file", "name"), NAMED, ids=lambda it: it)

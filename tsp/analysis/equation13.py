@@ -1,4 +1,4 @@
-"""Equation 13 put to the test: what TSLoss varies beside what it stands for."""
+"""Equation 13: the variance that TSLoss penalises beside the one it stands for."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,9 +16,9 @@ def surrogate(clouds: Sequence[Any], *, tau: float = 0.1) -> pd.DataFrame:
     Parameters
     ----------
     clouds
-        Each (n, d), of two points at least.
+        Arrays (n, d) of at least two points.
     tau
-        Of the soft nearest neighbour (equation 1), without self pairs.
+        Temperature of the soft nearest neighbour (equation 1), without self pairs.
 
     Returns
     -------
@@ -47,9 +47,9 @@ def surrogate(clouds: Sequence[Any], *, tau: float = 0.1) -> pd.DataFrame:
 
 
 def two_pairs(near: float = 1.0, far: float = 10.0) -> np.ndarray:
-    """Four points on a line for which equation 13 fails: two tight pairs, far apart.
+    """Return four points on a line, (4, 1), for which equation 13 fails: two tight pairs.
 
-    Every point's nearest neighbour is as near as every other's, so Var(s_i) is all but zero; the
-    deaths are near, near and the gap between the pairs.
+    Every point has its nearest neighbour at the same distance, so Var(s_i) is almost zero; the
+    deaths are ``near``, ``near`` and the gap ``far`` between the pairs.
     """
     return np.array([[0.0], [near], [near + far], [2 * near + far]])

@@ -1,4 +1,4 @@
-"""What a topologist asks of a prompt's bars: which force moves them, what noise explains them."""
+"""The bars of a prompt: how forces move them, and which of them noise explains."""
 
 from functools import cache
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tsp.errors import InputError
 from tsp.loss import TSLoss, as_cloud
-from tsp.topology.diagrams import Diagrams, persistence, summarize
+from tsp.topology.diagrams import Diagrams, lifespans, persistence, summarize
 from tsp.topology.rips import rips_edges
 from tsp.training.penalties import TERMS
 
@@ -19,7 +19,7 @@ CLOUDS = 40  # Gaussian clouds whose bars a figure shows
 
 
 def bar_rates(points: Tensor, velocity: Tensor) -> pd.DataFrame:
-    """How fast each finite bar is born, dies and grows when the points move.
+    """Return how fast each finite bar's birth, death and lifespan change when the points move.
 
     Every finite birth and death is the length of one edge (i, j), and as long as the order of
     the edges stays that length changes by <x_i - x_j, v_i - v_j> / D_ij.
@@ -69,14 +69,14 @@ def _moving(X: Tensor, V: Tensor, edges: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def forces(points: Tensor, loss: TSLoss | None = None) -> pd.DataFrame:
-    """How each term of TSLoss moves each bar: gradient descent on that term alone.
+    """Return how gradient descent on each term of TSLoss alone moves each bar.
 
     Parameters
     ----------
     points
         Shape (n, d).
     loss
-        Default: with its default constants.
+        The loss; by default with its default constants.
 
     Returns
     -------
@@ -99,7 +99,6 @@ def gaussian_counts(n: int, d: int, *, clouds: int = 200, seed: int = 0) -> np.n
     """Numbers of H1 bars of clouds N(0, I) of n points in d dimensions, (clouds,).
 
     The count does not depend on a cloud's scale, so this is the baseline for any isotropic one.
-    Computed once in a process.
     """
     rng = np.random.default_rng(seed)
     return summarize(rng.normal(size=(clouds, n, d))).h1_count.to_numpy()
@@ -107,16 +106,14 @@ def gaussian_counts(n: int, d: int, *, clouds: int = 200, seed: int = 0) -> np.n
 
 @cache
 def gaussian_bars(n: int, d: int, *, clouds: int = CLOUDS, seed: int = 0) -> dict[int, np.ndarray]:
-    """Lifespans of H0 and H1 of such clouds in units of their mean distance; in each, of all."""
+    """Lifespans of all bars of such clouds, by dimension, in units of a cloud's mean distance."""
     points = np.random.default_rng(seed).normal(size=(clouds, n, d))
-    found: dict[int, list[np.ndarray]] = {0: [], 1: []}
-    for cloud in points:
-        diagrams = persistence(cloud)
-        assert isinstance(diagrams, dict)
-        for k, bars in diagrams.items():
-            finite = bars[np.isfinite(bars[:, 1])]
-            found[k].append((finite[:, 1] - finite[:, 0]) / pdist(cloud).mean())
-    return {k: np.concatenate(lengths) for k, lengths in found.items()}
+    diagrams: Any = persistence(points)
+    pairs = list(zip(points, diagrams, strict=True))
+    return {
+        k: np.concatenate([lifespans(bars[k]) / pdist(cloud).mean() for cloud, bars in pairs])
+        for k in (0, 1)
+    }
 
 
 def hausdorff(X: Any, Y: Any) -> float:
@@ -131,13 +128,13 @@ def confidence_band(X: Any, *, level: float = 0.95, draws: int = 500, seed: int 
     Parameters
     ----------
     X
-        The cloud, (n, d), taken for a sample of some set.
+        The cloud, (n, d), as a sample of some set.
     level
         Asymptotic probability that the diagram of the set is within the band.
     draws
-        Subsamples.
+        Number of subsamples.
     seed
-        Of the draws.
+        Seed of the subsamples.
 
     Returns
     -------
@@ -157,8 +154,8 @@ def confidence_band(X: Any, *, level: float = 0.95, draws: int = 500, seed: int 
     n = len(points)
     size = min(n, round(n / np.log(n))) if n > 1 else 1
     rng = np.random.default_rng(seed)
-    found = [hausdorff(points[rng.choice(n, size, replace=False)], points) for _ in range(draws)]
-    return 2 * 2 * float(np.quantile(found, level))
+    away = [hausdorff(points[rng.choice(n, size, replace=False)], points) for _ in range(draws)]
+    return 2 * 2 * float(np.quantile(away, level))
 
 
 def bottleneck(one: Diagrams, other: Diagrams, dimension: int) -> float:
@@ -172,8 +169,8 @@ def bottleneck(one: Diagrams, other: Diagrams, dimension: int) -> float:
 def stability_bound(X: Any, Y: Any) -> float:
     """Largest change of a pairwise distance between two snapshots of one prompt, (n, d) each.
 
-    Rips diagrams by edge lengths are no further apart in bottleneck distance (Chazal, de Silva and
+    Their Rips diagrams are no further apart than that in bottleneck distance (Chazal, de Silva and
     Oudot 2014, "Persistence stability for geometric complexes", with the correspondence that
-    keeps each row): no bar can have moved by more.
+    keeps each row).
     """
     return float(np.abs(pdist(np.asarray(X, float)) - pdist(np.asarray(Y, float))).max())

@@ -14,10 +14,9 @@ from tsp.analysis.records import (
     NO_PROMPT,
     load_heldout,
     load_runs,
-    longest,
 )
 from tsp.analysis.stats import FEWEST, bootstrap_interval, holm
-from tsp.analysis.units import at_defaults
+from tsp.analysis.units import at_defaults, one_of_each
 from tsp.analysis.verdicts import contrasts
 from tsp.atomic import replacing
 from tsp.errors import InputError
@@ -59,17 +58,17 @@ def evaluate(
         The model, in the precision that is to answer.
     prompts
         By name, such as a run's id: the spec that says where the prompt goes, and the prompt,
-        (n, d); None asks without a prompt, the floor.
+        (n, d); None for the answers without a prompt, the floor.
     problems
-        What to ask; no prompt should have been trained on them.
+        Problems that no prompt should have been trained on.
     limit
         Tokens of the longest answer; 0: `longest_answer` of these problems.
     plan
-        How many positions a pass has, and how much contexts may take.
+        How many positions a pass has, and how much memory contexts may take.
     decode
-        Decode answers; else only the cross-entropy is measured, in one pass and no more.
+        Decode answers; otherwise only measure the cross-entropy, in a single pass.
     skip
-        Pairs of a prompt's name and a problem's hash that are left out.
+        Pairs of a prompt's name and a problem's hash to leave out.
 
     Returns
     -------
@@ -88,27 +87,18 @@ def evaluate(
     ]
     rows = _rows(frozen, prompts, asked, plan)
     limit = (limit or longest_answer(frozen, problems)) if decode else 0
-    texts = _texts(frozen, rows, limit, plan) if decode else [None] * len(rows)
-    found = [
-        {
-            "id": name,
-            "model": frozen.name,
-            "task": problem.task,
-            "source": problem.source,
-            "row": problem.row,
-            "sha256": problem.sha256,
-            "longest": limit,
-            "precision": _precision(frozen),
-            "score": None if text is None else float(score(problem, text)),
-            "correct": None if text is None else bool(is_correct(problem, text)),
-            "ce": ce,
-            "target_tokens": len(row.encoded.target),
-        }
-        for (name, problem), row, text, ce in zip(
-            asked, rows, texts, _losses(frozen, rows, plan), strict=True
-        )
-    ]
-    table = pd.DataFrame(found, columns=list(ANSWER_COLUMNS))
+    answers = [{"id": name, "model": frozen.name, "longest": limit} for name, _ in asked]
+    for answer, (_, problem), row, ce in zip(
+        answers, asked, rows, _losses(frozen, rows, plan), strict=True
+    ):
+        answer |= {name: getattr(problem, name) for name in ("task", "source", "row", "sha256")}
+        answer |= {"precision": _precision(frozen), "ce": ce}
+        answer["target_tokens"] = len(row.encoded.target)
+    for answer, (_, problem), text in zip(
+        answers, asked, _texts(frozen, rows, limit, plan) if decode else (), strict=decode
+    ):
+        answer |= {"score": float(score(problem, text)), "correct": is_correct(problem, text)}
+    table = pd.DataFrame(answers, columns=list(ANSWER_COLUMNS))
     return table.astype({"score": float, "correct": "boolean"})
 
 
@@ -133,11 +123,13 @@ def _rows(
 @torch.no_grad()
 def _losses(frozen: Frozen, rows: Sequence[Row], plan: Plan) -> list[float]:
     """Mean cross-entropy over each row's target tokens."""
-    found: dict[int, float] = {}
+    losses = np.empty(len(rows))
     for group in batches(rows, plan.token_budget, plan.context_budget):
         sums = read(frozen, [rows[i] for i in group]).losses.tolist()
-        found |= {i: ce / len(rows[i].encoded.target) for i, ce in zip(group, sums, strict=True)}
-    return [found[i] for i in range(len(rows))]
+        losses[group] = [
+            ce / len(rows[i].encoded.target) for i, ce in zip(group, sums, strict=True)
+        ]
+    return losses.tolist()
 
 
 def _texts(frozen: Frozen, rows: Sequence[Row], limit: int, plan: Plan) -> list[str]:
@@ -157,9 +149,9 @@ def _precision(frozen: Frozen) -> str:
 
 
 def longest_answer(frozen: Frozen, problems: Sequence[Problem]) -> int:
-    """Tokens that every answer may have: `EXTRA_TOKENS` more than the longest of all references.
+    """Return the tokens that any answer may have: `EXTRA_TOKENS` more than the longest reference.
 
-    The length of a problem's own reference would tell something of it.
+    The length of a problem's own reference would give something of the answer away.
     """
     end = RunSpec().settings.end_token
     coded = [
@@ -172,31 +164,28 @@ def longest_answer(frozen: Frozen, problems: Sequence[Problem]) -> int:
 def compared(
     store: Store, *, task: str, model: str, protocol: str = "tuned", regime: str = "single"
 ) -> list[Run]:
-    """Return the runs whose prompts are asked: each regulariser at weight 1, on equal terms.
+    """Return the runs to evaluate: each regulariser at weight 1, on equal terms.
 
-    Returns
-    -------
-    list of Run
-        With stored prompts and at the protocol's defaults; only those problems (or sets of ten)
-        and seeds that were trained with the most methods.
+    They have stored prompts, are at the protocol's defaults, and cover only those problems (or
+    sets of ten) and seeds that were trained with the most methods.
     """
     runs = load_runs(store)
-    told = {"task": task, "model": model, "protocol": protocol, "regime": regime}
-    for name, value in told.items():
-        runs = runs[runs[name] == value]
-    runs = longest(at_defaults(runs[runs.lambda_ts.isin([0.0, 1.0])], protocol=protocol))
-    found = [run for run in map(store.read, runs.id) if run.prompt_epochs]
-    runs = runs[runs.id.isin([run.id for run in found])]
-    many = runs.groupby(["content", "seed"]).method.transform("nunique")
-    chosen = set(runs.id[many == many.max()])
-    return [run for run in found if run.id in chosen]
+    runs = runs[runs.task.eq(task) & runs.model.eq(model) & runs.protocol.eq(protocol)]
+    runs = runs[runs.regime.eq(regime) & runs.lambda_ts.isin([0.0, 1.0])]
+    runs = at_defaults(runs, protocol=protocol)
+    runs = one_of_each(runs.assign(arm=runs.method), None)
+    kept = [run for run in map(store.read, runs.id) if run.prompt_epochs]
+    runs = runs[runs.id.isin([run.id for run in kept])]
+    methods = runs.groupby(["content", "seed"]).method.transform("nunique")
+    chosen = set(runs.id[methods == methods.max()])
+    return [run for run in kept if run.id in chosen]
 
 
-def remember(store: Store, found: pd.DataFrame) -> Path:
-    """Keep answers beside a store's runs, ``heldout/answers.parquet``; asked again, they change."""
+def remember(store: Store, answers: pd.DataFrame) -> Path:
+    """Save answers in the store's ``heldout/answers.parquet``, in place of older ones."""
     path = store.root / ANSWERS
     known = load_heldout(store)
-    both = pd.concat([known, found], ignore_index=True) if len(known) else found
+    both = pd.concat([known, answers], ignore_index=True) if len(known) else answers
     both = both.drop_duplicates(ANSWER_KEY, keep="last")
     with replacing(path) as work:
         both.sort_values(["model", "task", "id", "row"]).to_parquet(work, index=False)
@@ -217,9 +206,9 @@ def ask(
     precision: str = "float32",
     tell: Callable[[int, int], None] = lambda done, all: None,
 ) -> pd.DataFrame:
-    """Ask problems with the last prompt of each compared run and without any; keep the answers.
+    """Evaluate the last prompt of each compared run, and no prompt, and save the answers.
 
-    They are kept after every few problems, and what is known already is not asked again: it can
+    Answers are saved after every few problems and not computed again, so that an evaluation can
     be interrupted.
 
     Parameters
@@ -227,16 +216,15 @@ def ask(
     store
         Where the runs are, and where the answers go (`remember`).
     task, model, protocol, regime
-        Which runs (`compared`).
+        Select the runs (`compared`).
     data, rows
-        Problems, as `tsp.problems.loading.load_problems` takes them, in tens. Each prompt is asked
+        Problems, as `tsp.problems.loading.load_problems` takes them, in tens. Each prompt gets
         those that it was not trained on.
     decode
         As for `evaluate`.
     device, precision
         As `tsp.training.models.load` and `tsp.training.precision.choose` take them. Unlike a check
-        of a run, which float32 decides, an answer is that of the model in this precision; the
-        default is not ``auto``, since no measurement of speed should decide what a prompt answers.
+        of a run, an answer is that of the model in this precision, so the default is not ``auto``.
     tell
         Called with the number of problems that are done, and of all.
 
@@ -256,7 +244,9 @@ def ask(
         remedy = f"{store.root} has no prompts of it; `tsp sweep {sweep}` trains some"
         raise InputError("task", task, remedy)
     trained = {(run.id, it["sha256"]) for run in runs for it in run.record["problems"]}
-    ids, problems = [run.id for run in runs], _problems(task, data, rows)
+    tens = (load_problems(task, data=data, regime="multi", problem=row) for row in rows[::10])
+    problems = [problem for ten in tens for problem in ten][: len(rows)]
+    ids = [run.id for run in runs]
     problems = [problem for problem in problems if _lacking(problem, ids, trained)]
     if not problems:
         raise InputError("rows", f"{rows[0]} to {rows[-1]}", "all are trained on; give others")
@@ -267,11 +257,12 @@ def ask(
     prompts |= {run.id: (run.spec, run.prompt(run.prompt_epochs[-1])) for run in runs}
     limit = longest_answer(frozen, problems) if decode else 0
 
+    hashes = [problem.sha256 for problem in problems]
+
     def known() -> pd.DataFrame:
         rows = load_heldout(store)
         rows = rows[(rows.model == frozen.name) & (rows.precision == _precision(frozen))]
         rows = rows[(rows.longest == limit) if decode else rows.ce.notna()]
-        hashes = [problem.sha256 for problem in problems]
         rows = rows[rows.id.isin(prompts) & rows.sha256.isin(hashes)]
         rows = rows.drop_duplicates(["id", "sha256"])
         return rows if decode else rows.assign(longest=0, score=np.nan, correct=pd.NA)
@@ -284,14 +275,9 @@ def ask(
         if few:
             remember(store, evaluate(frozen, prompts, few, limit=limit, decode=decode, skip=skip))
     places = {name: place for place, name in enumerate(prompts)}  # the floor first
-    found = known().sort_values("id", key=lambda it: it.map(places), kind="stable")
+    answers = known().sort_values("id", key=lambda ids: ids.map(places), kind="stable")
     methods = {run.id: run.spec.method for run in runs} | {NO_PROMPT: NO_PROMPT}
-    return found.assign(method=found.id.map(methods))
-
-
-def _problems(task: str, data: str | Path, rows: range) -> list[Problem]:
-    tens = (load_problems(task, data=data, regime="multi", problem=row) for row in rows[::10])
-    return [problem for ten in tens for problem in ten][: len(rows)]
+    return answers.assign(method=answers.id.map(methods))
 
 
 def _lacking(problem: Problem, names: Iterable[str], known: Collection[tuple[str, str]]) -> bool:
@@ -307,15 +293,15 @@ def paired_losses(
     The unit is the set of problems that prompts were trained on. The estimand, for each set, is
     the expected change in the mean cross-entropy (nats per target token) of the reference answer
     of a problem outside the set, when its prompt is trained with ``method`` instead of ``base``.
-    Every problem counts the same, however long its answer. Runs of a pair share set, seed and
-    length, the longest there is; the pairs of a set are averaged problem by problem first.
+    Runs of a pair share set, seed and length, the longest there is; the pairs of a set are
+    averaged problem by problem first.
 
     Parameters
     ----------
     rows
-        As `tsp.analysis.records.load_heldout` gives them. Of several precisions float32 is taken.
+        Rows of `tsp.analysis.records.load_heldout`. Of several precisions float32 is taken.
     runs
-        The runs to compare, as `tsp.analysis.records.load_runs` gives them.
+        The runs to compare, rows of `tsp.analysis.records.load_runs`.
     method, base
         Methods of `tsp.training.spec.METHODS`; ``base`` may be `tsp.analysis.records.NO_PROMPT`.
 
@@ -329,42 +315,32 @@ def paired_losses(
 
     Notes
     -----
-    The interval speaks of other problems for the same prompts, not of other sets or seeds.
+    The interval is about other problems for the same prompts, not about other sets or seeds.
     """
     losses = rows[rows.ce.notna()].sort_values("precision", key=lambda it: it != "float32")
     losses = losses.drop_duplicates(["id", "model", "task", "sha256"])
     losses = losses[[*PROBLEM, "id", "ce"]]
-    told = losses.merge(runs[["id", "method", "content", "seed", "epochs"]], on="id")
-    treated, plain, on = told[told.method == method], told[told.method == base], RUN
+    prompts = losses.merge(runs[["id", "method", "content", "seed", "epochs"]], on="id")
+    treated, plain, on = prompts[prompts.method == method], prompts[prompts.method == base], RUN
     if base == NO_PROMPT:
         plain, on = losses[losses.id == NO_PROMPT], PROBLEM
     both = treated.merge(plain[[*on, "ce"]], on=on, suffixes=("", "_base")).sort_values("epochs")
     both = both.drop_duplicates([*PROBLEM, "content", "seed"], keep="last")
     problems = both.groupby([*SET, "sha256"])[["ce_base", "ce"]].mean()
-    sets = [
-        dict(zip(SET, key, strict=True)) | _change(set_)
-        for key, set_ in problems.groupby(SET, sort=False)
-    ]
-    return pd.DataFrame(sets, columns=[*SET, *CHANGE])
-
-
-def _change(problems: pd.DataFrame) -> dict[str, float]:
-    """Return `CHANGE` of one set from the cross-entropies of its problems."""
-    change = (problems.ce - problems.ce_base).to_numpy()
-    means = [len(change), problems.ce_base.mean(), problems.ce.mean(), change.mean()]
-    values = [*means, *bootstrap_interval(change, np.mean), (change < 0).mean()]
-    return dict(zip(CHANGE, values, strict=True))
+    rows_of_sets = []
+    for key, set_ in problems.groupby(SET, sort=False):
+        change = (set_.ce - set_.ce_base).to_numpy()
+        means = [len(change), set_.ce_base.mean(), set_.ce.mean(), change.mean()]
+        interval = bootstrap_interval(change, np.mean)
+        rows_of_sets.append([*key, *means, *interval, (change < 0).mean()])
+    return pd.DataFrame(rows_of_sets, columns=[*SET, *CHANGE])
 
 
 def across_sets(changes: Mapping[str, Any]) -> pd.DataFrame:
     """Summarise changes of several comparisons over sets, one number a set.
 
-    Returns
-    -------
-    DataFrame
-        As `tsp.analysis.verdicts.contrasts` gives it: the median over sets with its interval, and
-        the sign test. ``few`` where there are fewer than six sets: no test of so few can be below
-        0.05, so p is nan there, and the interval too.
+    Returns the columns of `tsp.analysis.verdicts.contrasts` and ``few``: whether there are fewer
+    than six sets. No test of so few can be below 0.05, so p and the interval are nan there.
     """
     table = contrasts(changes)
     few = table.n < FEWEST

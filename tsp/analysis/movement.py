@@ -16,23 +16,22 @@ KINDS = ("random walk", "straight walk", "rows as far")
 
 
 def nulls(run: Run, *, draws: int = 5) -> pd.DataFrame:
-    """Topology of a run's nulls at its first and last check, beside its own.
+    """Topology of a run and of its null models at the first and the last check.
 
     Parameters
     ----------
     run
-        With ``moved`` in its epochs; the kind ``"rows as far"`` takes stored prompts.
+        A run with ``moved`` in its epochs; the kind ``"rows as far"`` needs stored prompts.
     draws
-        Independent copies of each kind. Their directions depend on the run's id, so those of two
-        runs are independent too.
+        Number of independent copies of each kind. Their directions depend on the run's id, so
+        those of two runs are independent too.
 
     Returns
     -------
     DataFrame
         Columns of `tsp.topology.diagrams.summarize`, ``kind`` (``"training"`` and `KINDS`),
-        ``draw`` (0 for training) and ``end``: False at the first check, True at the last. A prompt
-        that is not stored is replaced, as the start of the walks, by a Gaussian one of its shape
-        and initial scale.
+        ``draw`` (0 for training) and ``end``: False at the first check, True at the last. Where
+        the first prompt is not stored the walks start from a Gaussian one of its shape and scale.
 
     Raises
     ------
@@ -63,13 +62,12 @@ def nulls(run: Run, *, draws: int = 5) -> pd.DataFrame:
                 end = walk(first, lengths, seed=seed, straight=kind == KINDS[1])[-1]
             clouds += [first, end]
             labels.append((kind, draw))
-    found = pd.concat([trained, summarize(np.stack(clouds))], ignore_index=True)
-    twice = [label for label in labels for _ in range(2)]
-    found[["kind", "draw"]] = pd.DataFrame(twice)
-    return found.assign(end=[False, True] * len(labels))
+    table = pd.concat([trained, summarize(np.stack(clouds))], ignore_index=True)
+    table[["kind", "draw"]] = pd.DataFrame([label for label in labels for _ in range(2)])
+    return table.assign(end=[False, True] * len(labels))
 
 
 def _stream(run: Run, *names: Any) -> np.random.Generator:
-    """A random stream of a run's own, for each purpose another."""
+    """Return the random generator of a run for one purpose."""
     words = [int(run.id, 16), *("/".join(map(str, names))).encode()]
     return np.random.default_rng(np.random.SeedSequence(words))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pyarrow as pa
 
-from tsp.analysis.units import ARM, UNIT
+from tsp.analysis.units import ARM
 from tsp.errors import Damaged
 from tsp.store import cache as remembered
 from tsp.store.archive import DamagedPack
@@ -18,7 +18,7 @@ from tsp.store.runs import ANSWERS, Run, Store, one_under_the_other, summary, su
 from tsp.store.schema import read_table
 from tsp.topology import SUMMARY_COLUMNS
 from tsp.training.protocols import LENGTH
-from tsp.training.spec import METHOD_FIELDS, REGIMES, RunSpec, later_fields
+from tsp.training.spec import REGIMES, RunSpec, later_fields
 
 TASK_NAMES = {
     "gsm8k": "GSM8K",
@@ -27,6 +27,14 @@ TASK_NAMES = {
     "math": "MATH",
     "bbh": "BBH",
     "hotpotqa": "HotpotQA",
+}
+METHOD_NAMES = {
+    "ce": "Standard",
+    "tsloss": "+TSLoss",
+    "l2": "+L2",
+    "pairwise": "+Pairwise",
+    "persistence": "+Persistence",
+    "sham": "+Sham",
 }
 ORIGINS = ("published", "own")
 PROTOCOL_ORDER = ("tuned", "paper", "released")
@@ -38,14 +46,12 @@ LOSS_TYPES = {"ce": float, "target_tokens": float}  # of columns that older file
 ANSWER_KEY = ["id", "model", "task", "sha256", "longest", "precision"]
 NO_PROMPT = "no prompt"
 """In place of a run's id: the model was asked without a prompt."""
-ALIKE = [name for name in ARM if name not in METHOD_FIELDS]  # a run without TSLoss has no others
 CHECKED = ["epoch", *SUMMARY_COLUMNS]
 LOSSES, CORRECT = ["epoch", "ce", "total"], ["epoch", "correct"]
-SAME = [*UNIT, "seed", "protocol", *ALIKE]
 
 
 def load_runs(store: Store) -> pd.DataFrame:
-    """One row a sound run: the columns of `Store.frame` and what they leave out of the spec.
+    """Return one row a valid run: the columns of `Store.frame` and the rest of its spec.
 
     Returns
     -------
@@ -69,7 +75,7 @@ class Records(NamedTuple):
 def load_evidence(store: Store) -> Records:
     """Load `load_runs`, `load_topology`, ``ce`` and ``total`` by epoch, and `load_accuracy`.
 
-    The store is looked through once for all of them.
+    The store is read once for all of them.
     """
     runs = store.sound()[0]
     topology = _rows(store, runs, "topology", empty=CHECKED)
@@ -81,25 +87,25 @@ def by_origin(runs: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, int | None]]:
     """Split runs into ``published`` and ``own`` ones, each with the epochs to read of a run.
 
     Published runs are read over their stated length, a user's own up to the shortest of each unit.
-    The first of the two that there is decides what a table or a claim says.
+    The first of the two decides what a table or a claim says.
     """
     public = runs.published.astype(bool)
-    found: dict[str, tuple[pd.DataFrame, int | None]] = {}
+    parts: dict[str, tuple[pd.DataFrame, int | None]] = {}
     if public.any():
-        found["published"] = (runs[public], LENGTH)
+        parts["published"] = (runs[public], LENGTH)
     if not public.all() or runs.empty:
-        found["own"] = (runs[~public], None)
-    return found
+        parts["own"] = (runs[~public], None)
+    return parts
 
 
 def remember(store: Store) -> None:
-    """Read what tables ask for, so that the first look at new runs takes no longer than the next.
+    """Fill the cache with what tables read, so that the first look at new runs is a quick one.
 
-    If some runs are without topology, that of all is left to who asks for it. What cannot be read
-    is left as well: who needs it will be told.
+    Topology is skipped where some runs lack it, and so is what cannot be read: the table that
+    needs it reports the damage.
     """
     with suppress(Damaged, OSError):
-        runs = Store(store.root).sound()[0]  # what it knew in memory may be forgotten meanwhile
+        runs = Store(store.root).sound()[0]  # not what this store holds in memory
         wanted = [("checks", CORRECT), ("epochs", LOSSES), ("epochs", None)]
         if not any(run.unanalysed for run in runs):
             wanted.append(("topology", None))
@@ -170,25 +176,24 @@ def load_heldout(store: Store) -> pd.DataFrame:
         If a file cannot be read or lacks a column.
     """
     files = [folder / ANSWERS for folder in store.folders()]
-    found = [_read_heldout(file) for file in files if file.is_file()]
-    if not found:
+    tables = [_read_heldout(file) for file in files if file.is_file()]
+    if not tables:
         empty = pd.DataFrame({name: [] for name in ANSWER_COLUMNS})
         return empty.astype({"correct": "boolean"} | LOSS_TYPES)
-    both = pd.concat(found, ignore_index=True)
-    return both.drop_duplicates(ANSWER_KEY, ignore_index=True)
+    return pd.concat(tables, ignore_index=True).drop_duplicates(ANSWER_KEY, ignore_index=True)
 
 
 def _read_heldout(file: Path) -> pd.DataFrame:
     try:
-        found = read_table(file).to_pandas()
-        if missing := sorted(set(ANSWER_COLUMNS).difference(found, LOSS_TYPES)):
+        table = read_table(file).to_pandas()
+        if missing := sorted(set(ANSWER_COLUMNS).difference(table, LOSS_TYPES)):
             raise ValueError(f"no column {', '.join(missing)}")
-        found = found.reindex(columns=list(ANSWER_COLUMNS))
-        found = found.astype({"correct": "boolean"} | LOSS_TYPES)
-        found[ANSWER_KEY].drop_duplicates()  # fails for what is no plain value
+        table = table.reindex(columns=list(ANSWER_COLUMNS))
+        table = table.astype({"correct": "boolean"} | LOSS_TYPES)
+        table[ANSWER_KEY].drop_duplicates()  # fails for values that are lists
     except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         raise DamagedPack(f"{file.name} cannot be read ({error})") from error
-    return found
+    return table
 
 
 def _rows(
@@ -199,7 +204,7 @@ def _rows(
     columns: Sequence[str] | None = None,
     empty: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """A table of every run, or some of its columns, one under the other, the run's id in front."""
+    """One table of all runs, or some of its columns, with the run's id in front."""
     if not runs:
         return pd.DataFrame(columns=["id", *(columns or empty)])
     table = _table(store, runs, name, columns)
@@ -227,17 +232,11 @@ def _setting(spec: Mapping[str, Any]) -> str:
     default = _default(spec["model"], spec["protocol"])
     if default.items() <= spec.items():  # as most are
         return ""
-    told = {name: spec.get(name, usual) for name, usual in default.items()}
-    return ", ".join(f"{name} {it}" for name, it in told.items() if it != default[name])
+    values = {name: spec.get(name, usual) for name, usual in default.items()}
+    return ", ".join(f"{name} {it}" for name, it in values.items() if it != default[name])
 
 
 @cache
 def _default(model: str, protocol: str) -> dict[str, Any]:
     usual = RunSpec(model=model, protocol=protocol)
     return {name: getattr(usual, name) for name in ARM}
-
-
-def longest(runs: pd.DataFrame) -> pd.DataFrame:
-    """Of runs that differ in their length alone, which share their first epochs, the longest."""
-    kind = [*SAME, "method", "lambda_ts", *METHOD_FIELDS]
-    return runs.sort_values("epochs", kind="stable").drop_duplicates(kind, keep="last")

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from tsp.analysis.records import deciding, load_accuracy, load_runs, load_topology
-from tsp.analysis.stats import FEWEST, holm, paired_ratio, signed_rank
-from tsp.analysis.units import ARM, PAIR, STANDARD, UNIT, at_defaults, units, wide
+from tsp.analysis.stats import holm
+from tsp.analysis.units import ARM, PAIR, STANDARD, UNIT, at_defaults, compared, units, wide
 from tsp.errors import InputError
 from tsp.store.runs import Store
 from tsp.training.spec import ROUNDINGS, RunSpec
@@ -44,14 +44,10 @@ def study(
     base
         The arm that the others are compared with: values of ``method``, ``lambda_ts`` and fields;
         what it leaves out is as in the arm that is compared.
-    protocol
-        Of all runs.
-    methods, weights
-        Of all runs.
-    model
-        Of all runs; empty: of any model, problems of different models side by side.
-    seeds
-        Of all runs; empty: all.
+    protocol, methods, weights
+        Select the runs.
+    model, seeds
+        Select the runs; empty: of any model (problems of different models side by side), all seeds.
     every
         Read only problems that all arms have, so that the columns of different arms are about the
         same problems. Otherwise each arm is read over the problems that it has in common with its
@@ -63,10 +59,9 @@ def study(
         `COLUMNS`, one row an arm, from the table of units (`tsp.analysis.units.units`).
         ``iterations``: median over ``n`` problems, a lower bound if ``censored``; ``sustained``:
         until the answer stays right. Against the base, over ``pairs`` problems: ``wins`` (sooner),
-        ``ties``, ``losses``, the median ratio with its interval, the sign test's ``p``
-        (`paired_ratio`) and the signed-rank test's ``p_rank`` (`signed_rank`), each also by Holm
-        over the arms. Means over problems of two summaries at the last check. nan where there is
-        nothing to compare.
+        ``ties``, ``losses``, the median ratio with its interval and both tests
+        (`tsp.analysis.units.compared`), each also by Holm over the arms. Means over problems of
+        two summaries at the last check. nan where there is nothing to compare.
 
     Raises
     ------
@@ -85,23 +80,25 @@ def study(
     if runs.empty:
         return pd.DataFrame(columns=list(COLUMNS))
     arms = _arms(runs, fields)
-    told = {"protocol": protocol, "length": length, "accuracy": load_accuracy(store)}
+    about: dict[str, Any] = {"protocol": protocol, "length": length}
+    about["accuracy"] = load_accuracy(store)
     last = _last_checks(load_topology(store), length)
-    together = units(runs, arms, **told) if every else None  # type: ignore[arg-type]
+    together = units(runs, arms, **about) if every else None
     rows = []
     for name, arm in arms.items():
         other = _label(arm | dict(base), fields)
-        names = list(dict.fromkeys([other, name])) if other in arms else [name]
+        other = other if other in arms and other != name else ""
         table = together
         if table is None:
-            table = units(runs, {it: arms[it] for it in names}, **told)  # type: ignore[arg-type]
-        rows.append(_row(name, table, last, other if other != name else ""))
-    found = pd.DataFrame(rows, columns=list(COLUMNS))
-    return found.assign(p_holm=holm(found.p), p_rank_holm=holm(found.p_rank))
+            names = [other, name] if other else [name]
+            table = units(runs, {it: arms[it] for it in names}, **about)
+        rows.append({"arm": name} | _row(name, table, last, other))
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return table.assign(p_holm=holm(table.p), p_rank_holm=holm(table.p_rank))
 
 
 def noise_floor(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
-    """How far rounding alone moves the iterations of a unit, beside what TSLoss does.
+    """Return how far rounding alone moves the iterations of a unit, beside what TSLoss does.
 
     Returns
     -------
@@ -118,8 +115,8 @@ def noise_floor(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     if table.empty:
         return pd.DataFrame(columns=[*names, "floor"], dtype=float)
     reached = table[["ce", *names]].clip(upper=table.length, axis=0)
-    found = reached[names].sub(reached.ce, axis=0).abs()
-    return found.assign(floor=found[list(ROUNDINGS[1:])].mean(axis=1))
+    moved = reached[names].sub(reached.ce, axis=0).abs()
+    return moved.assign(floor=moved[list(ROUNDINGS[1:])].mean(axis=1))
 
 
 def at_last(
@@ -138,24 +135,25 @@ def at_solve(
 
     Only of units that all arms solve; ``runs`` as `tsp.analysis.records.load_runs` gives them.
     """
-    told = table[~table.solved_at_start.astype(bool) & np.isfinite(table.iterations.astype(float))]
+    solved = table[~table.solved_at_start.astype(bool)]
+    solved = solved[np.isfinite(solved.iterations.astype(float))]
     rows = topology.merge(runs[["id", "solved_epoch"]], on="id")
     there = rows[rows.epoch == rows.solved_epoch].drop_duplicates("id").set_index("id")[feature]
-    values = [float(there.reindex(list(ids)).median()) for ids in told.ids]
-    return told.assign(value=values).set_index([*UNIT, "arm"]).value.unstack("arm").dropna()
+    values = [float(there.reindex(list(ids)).median()) for ids in solved.ids]
+    return solved.assign(value=values).set_index([*UNIT, "arm"]).value.unstack("arm").dropna()
 
 
 def _arms(runs: pd.DataFrame, fields: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Arms by name: those of the problems and seeds that have the most."""
     columns = ["method", "lambda_ts", *fields]
     runs = runs.assign(arm=[_label(row, fields) for row in runs.to_dict("records")])
-    many = runs.groupby([*UNIT, "seed"]).arm.transform("nunique")
-    first = runs[many == many.max()].sort_values(columns).drop_duplicates("arm")
+    arms = runs.groupby([*UNIT, "seed"]).arm.transform("nunique")
+    first = runs[arms == arms.max()].sort_values(columns).drop_duplicates("arm")
     return {row["arm"]: {name: row[name] for name in columns} for row in first.to_dict("records")}
 
 
 def _label(row: Mapping[Any, Any], fields: Sequence[str]) -> str:
-    """An arm in words: its method, and what of the fields is not at its default."""
+    """Name an arm by its method and by the fields that are not at their defaults."""
     default = RunSpec()
     weight = "" if row["method"] == "ce" else f" λ={row['lambda_ts']:g}"
     odd = [f"{name} {row[name]}" for name in fields if row[name] != getattr(default, name)]
@@ -167,24 +165,22 @@ def _last_checks(topology: pd.DataFrame, length: int | None) -> pd.DataFrame:
     return rows.sort_values("epoch").drop_duplicates("id", keep="last").set_index("id")[LAST]
 
 
-def _row(arm: str, table: pd.DataFrame, last: pd.DataFrame, base: str) -> list[Any]:
-    """One row of `study`."""
-    told = table[~table.solved_at_start.astype(bool)].set_index([*UNIT, "arm"])
-    known = told.index.get_level_values("arm")
+def _row(arm: str, table: pd.DataFrame, last: pd.DataFrame, base: str) -> dict[str, Any]:
+    """Columns of one row of `study`."""
+    trained = table[~table.solved_at_start.astype(bool)].set_index([*UNIT, "arm"])
+    known = set(trained.index.get_level_values("arm"))
     if arm not in known:  # the untrained prompt solved every problem
-        return [arm, 0, *[np.nan] * (len(COLUMNS) - 2)]
-    mine = told.xs(arm, level="arm")
-    least = float(np.minimum(mine.iterations, mine.length).median())
-    stays = float(np.minimum(mine.sustained, mine.length).median())
-    row: list[Any] = [arm, len(mine), least, bool(least < mine.iterations.median()), stays]
-    shown = [float(np.mean([last.loc[list(ids), it].median() for ids in mine.ids])) for it in LAST]
-    if base not in known or not base:
-        return [*row, 0, *[np.nan] * 10, *shown]
-    both = mine.join(told.xs(base, level="arm"), rsuffix="_base", how="inner")
-    sides = [both[name].replace(np.inf, np.nan) for name in ("iterations_base", "iterations")]
-    found = paired_ratio(*sides, cap=both.length)
-    rank = signed_rank(*sides, cap=both.length)
-    counts = [found.n, found.wins, found.ties, found.losses]
-    p, p_rank = (found.p, rank.p) if found.n >= FEWEST else (np.nan, np.nan)
-    tests = [found.median_ratio, found.low, found.high, p, np.nan, p_rank, np.nan]
-    return [*row, *counts, *tests, *shown]
+        return {"n": 0}
+    mine = trained.xs(arm, level="arm")
+    iterations, sustained = (
+        float(np.minimum(mine[name], mine.length).median()) for name in ("iterations", "sustained")
+    )
+    row: dict[str, Any] = {"n": len(mine), "iterations": iterations, "sustained": sustained}
+    row |= {"censored": bool(iterations < mine.iterations.median()), "pairs": 0}
+    for name in LAST:
+        row[name] = float(np.mean([last.loc[list(ids), name].median() for ids in mine.ids]))
+    if base in known:
+        both = mine.join(trained.xs(base, level="arm"), rsuffix="_base", how="inner")
+        row["pairs"] = len(both)
+        row |= compared(both.iterations_base, both.iterations, both.length, n=len(both))
+    return row

@@ -1,7 +1,8 @@
-"""Every model, data set and method of the paper, and what has become of it here."""
+"""Every model, data set and method of the paper and of this project, and what was run of it."""
 
 from itertools import product
 
+import numpy as np
 import pandas as pd
 
 from tsp.analysis.records import load_runs
@@ -29,11 +30,6 @@ COLUMNS = (
 def systems(store: Store) -> pd.DataFrame:
     """The paper's systems and ours, one row a model, data set, regime and method.
 
-    Parameters
-    ----------
-    store
-        Whose runs count.
-
     Returns
     -------
     DataFrame
@@ -46,17 +42,17 @@ def systems(store: Store) -> pd.DataFrame:
     runs = load_runs(store)
     runs = runs[(runs.setting == "") & (runs.lambda_ts == (runs.method != "ce"))]
     keys = ["model", "task", "regime", "method"]
-    found = runs.groupby(keys).agg(
+    counts = runs.groupby(keys).agg(
         problems=("content", "nunique"), runs=("id", "size"), public=("published", "any")
     )
-    rows = []
-    for model, task, regime, method in _cells():
-        there = (model, task, regime, method) in found.index
-        problems, many, shown = found.loc[(model, task, regime, method)] if there else (0, 0, 0)
-        state = "published" if shown else "run" if there else "not run"
-        told = (int(problems), int(many), RELATIVES[model], _command(model, task, regime, method))
-        rows.append([model, task, regime, method, state, *told])
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    table = pd.DataFrame(_cells(), columns=keys).join(counts, on=keys)
+    table["state"] = np.select(
+        [table.public.eq(True), table.runs > 0], ["published", "run"], "not run"
+    )
+    table = table.fillna({"problems": 0, "runs": 0}).astype({"problems": int, "runs": int})
+    table["relative"] = table.model.map(RELATIVES)
+    table["command"] = [_command(*cell) for cell in _cells()]
+    return table[list(COLUMNS)]
 
 
 def _cells() -> list[tuple[str, str, str, str]]:

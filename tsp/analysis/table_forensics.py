@@ -1,9 +1,6 @@
-"""What the paper's printed numbers say about each other: small computations, none of them ours.
+"""What the paper's printed numbers say about each other, from ``data/paper`` and the text alone."""
 
-Everything is computed from ``data/paper`` and the text; nothing is trained.
-"""
-
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -59,28 +56,15 @@ def ceiling(sizes: tuple[int, int]) -> float:
     return rho_from_u(0.0, *sizes)
 
 
-def splits(u: float, p: float, n: int) -> list[tuple[int, int]]:
-    """Sizes of two groups of n in all, the smaller first, whose U has the printed p.
-
-    As ``p`` is rounded, so are those it is compared with: to two significant digits.
-    """
-    pairs = [(a, n - a) for a in range(1, n // 2 + 1)]
-    return [it for it in pairs if u <= it[0] * it[1] and _digits(u_p(u, it), 2) == _digits(p, 2)]
-
-
-def _digits(x: float, digits: int) -> str:
-    return f"{x:.{digits - 1}e}"
-
-
 def implied_n(rho: float, p: float, *, digits: int = 2, most: int = 2000) -> list[int]:
     """Numbers of pairs at which the printed rho, before rounding to 0.001, gives the printed p."""
-    found = []
-    for n in range(3, most):
-        low, high = sorted(rho_p(rho + half, n) for half in (-0.0005, 0.0005))
-        unit = 10.0 ** (np.floor(np.log10(p)) - digits + 1)
-        if low <= p + unit / 2 and high >= p - unit / 2:
-            found.append(n)
-    return found
+    half = 10.0 ** (np.floor(np.log10(p)) - digits + 1) / 2
+
+    def fits(n: int) -> bool:
+        low, high = sorted(rho_p(rho + change, n) for change in (-0.0005, 0.0005))
+        return bool(low <= p + half and high >= p - half)
+
+    return [n for n in range(3, most) if fits(n)]
 
 
 def table2_again() -> pd.DataFrame:
@@ -117,8 +101,7 @@ def savings() -> pd.DataFrame:
     return table.assign(ratio=table.tsloss / table.ce).reset_index().rename_axis(columns=None)
 
 
-@dataclass(frozen=True)
-class Evenness:
+class Evenness(NamedTuple):
     """How many printed counts are even numbers, and what three averaged runs would give.
 
     Attributes
@@ -160,7 +143,7 @@ def tables_3_and_4() -> pd.DataFrame:
 
 
 def effective_weight(lambda_ts: float) -> float:
-    """Weight that equation 8 and the objective of section 4.2 give together: its square.
+    """Return the weight that equation 8 and the objective of section 4.2 give: its square.
 
     Equation 8 has lambda_ts inside L_ts; section 4.2 multiplies L_ts by it again.
 
@@ -173,11 +156,11 @@ def effective_weight(lambda_ts: float) -> float:
 
 
 def scaled_embeddings(width: int = GEMMA_WIDTH) -> dict[str, float]:
-    """What the paper's initial spread and learning rate were where embeddings are multiplied.
+    """Return the paper's initial spread and learning rate as a model that scales prompts sees them.
 
-    Until version 5.4 transformers multiplied a Gemma's input embeddings, given prompts among them,
-    by the square root of their width. AdamW moves a coordinate by about its learning rate a step,
-    so on the scale that the model sees both grow by that factor.
+    Until version 5.4 transformers multiplied a Gemma's input embeddings, including prompts that
+    are passed in, by the square root of their width. AdamW moves a coordinate by about its
+    learning rate a step, so on the scale that the model sees both grow by that factor.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""One table of units: what every number about convergence is read from.
+"""The table of units, which every number about convergence is read from.
 
 A unit is one problem, or one set of ten, on one model under one protocol. Its runs are those of
 its seeds, under settings that are called arms: Standard, TSLoss at weight 1, another first prompt.
@@ -10,22 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsp.analysis.stats import FEWEST, paired_ratio, signed_rank
 from tsp.training.protocols import LENGTH
 from tsp.training.spec import METHOD_FIELDS, RunSpec
-
-__all__ = [
-    "ARM",
-    "LENGTH",
-    "PAIR",
-    "STANDARD",
-    "STRATUM",
-    "UNIT",
-    "at_defaults",
-    "comparable",
-    "odd_seeds",
-    "units",
-    "wide",
-]
 
 STRATUM = ["model", "task", "regime"]
 UNIT = [*STRATUM, "content"]  # a problem is what it holds, wherever it was read and by what number
@@ -75,10 +62,10 @@ def units(
     arms
         By name, the fields in which an arm differs from the protocol's defaults for the model.
     protocol
-        Of the runs.
+        Protocol of the runs.
     length
-        Epochs that are read: shorter runs are left out, longer ones are cut. None: each unit is
-        read up to its shortest run.
+        Number of epochs to read: shorter runs are left out, longer ones are cut. None: each unit
+        is read up to its shortest run.
     accuracy
         One row a check, ``id epoch accuracy`` (`tsp.analysis.records.load_accuracy`); without it
         ``sustained`` is nan.
@@ -99,19 +86,19 @@ def units(
     which records as the protocol has it, then the shortest (None: the longest) one, then the
     smaller id.
     """
-    rows = [_of_arm(runs, arm, protocol).assign(arm=name) for name, arm in arms.items()]
-    found = pd.concat(rows) if rows else pd.DataFrame()
-    found = _one_of_each(found, length) if len(found) else found
-    if found.empty:
+    parts = [_of_arm(runs, arm, protocol).assign(arm=name) for name, arm in arms.items()]
+    rows = pd.concat(parts) if parts else pd.DataFrame()
+    rows = one_of_each(rows, length) if len(rows) else rows
+    if rows.empty:
         return pd.DataFrame(columns=list(COLUMNS))
-    together = found.groupby([*UNIT, "seed"]).arm.transform("nunique") == len(arms)
-    found = odd_seeds(found[together])
-    shortest = found.groupby(UNIT).epochs.transform("min")
-    found = found.assign(length=shortest if length is None else length)
-    found = found.join(_outcomes(found, accuracy), on="id")
-    found["at_start"] = found.solved_at_start.astype(bool)
-    found["at_start"] = found.groupby(UNIT).at_start.transform("any")
-    table = found.groupby([*UNIT, "arm"], sort=False).agg(
+    together = rows.groupby([*UNIT, "seed"]).arm.transform("nunique") == len(arms)
+    rows = odd_seeds(rows[together])
+    shortest = rows.groupby(UNIT).epochs.transform("min")
+    rows = rows.assign(length=shortest if length is None else length)
+    rows = rows.join(_outcomes(rows, accuracy), on="id")
+    rows["at_start"] = rows.solved_at_start.astype(bool)
+    rows["at_start"] = rows.groupby(UNIT).at_start.transform("any")
+    table = rows.groupby([*UNIT, "arm"], sort=False).agg(
         problem=("problem", "first"),
         seeds=("seed", tuple),
         ids=("id", tuple),
@@ -124,16 +111,36 @@ def units(
 
 
 def wide(table: pd.DataFrame, value: str = "iterations") -> pd.DataFrame:
-    """Return one row a unit, a column an arm, and ``length``; units solved untrained left out."""
+    """One row a unit, a column an arm, and ``length``; units solved untrained are left out."""
     table = table[~table.solved_at_start.astype(bool)]
     arms = table.set_index([*UNIT, "arm"])[value].unstack("arm").astype(float)
     return arms.join(table.groupby(UNIT).length.first().astype(float))
 
 
-def at_defaults(runs: pd.DataFrame, *, protocol: str, but: Sequence[str] = ()) -> pd.DataFrame:
-    """Runs whose fields of `ARM`, but for some, are what their model has under a protocol.
+def compared(standard: pd.Series, treated: pd.Series, length: Any, *, n: int) -> dict[str, Any]:
+    """Compare the iterations of two arms, unit by unit; infinite where a unit is not solved.
 
-    Which run a prompt begins with goes with how it begins: ``init_run`` with ``init``.
+    Returns
+    -------
+    dict
+        ``wins`` (treated is sooner), ``ties``, ``losses``; the median ``ratio`` with its interval
+        ``low`` to ``high`` and the sign test's ``p`` (`tsp.analysis.stats.paired_ratio`); the
+        signed-rank test's ``p_rank`` (`tsp.analysis.stats.signed_rank`). Both p are nan for fewer
+        than six of ``n`` units.
+    """
+    sides = [side.astype(float).replace(np.inf, np.nan) for side in (standard, treated)]
+    cap = np.asarray(length, dtype=float)
+    _, wins, ties, losses, ratio, low, high, p = paired_ratio(*sides, cap=cap)
+    rank = signed_rank(*sides, cap=cap).p
+    p, rank = (p, rank) if n >= FEWEST else (np.nan, np.nan)
+    counts = {"wins": wins, "ties": ties, "losses": losses}
+    return counts | {"ratio": ratio, "low": low, "high": high, "p": p, "p_rank": rank}
+
+
+def at_defaults(runs: pd.DataFrame, *, protocol: str, but: Sequence[str] = ()) -> pd.DataFrame:
+    """Select the runs whose fields of `ARM`, except ``but``, are their protocol's defaults.
+
+    The run that a prompt begins with belongs to how it begins: ``init_run`` to ``init``.
     """
     but = [*but, "init_run"] if "init" in but else but
     columns = [column for column in ARM if column in runs.columns and column not in but]
@@ -146,7 +153,7 @@ def at_defaults(runs: pd.DataFrame, *, protocol: str, but: Sequence[str] = ()) -
 
 
 def comparable(runs: pd.DataFrame, *, protocol: str, length: int | None = LENGTH) -> pd.DataFrame:
-    """Runs under a protocol, all but method and weight at its defaults, one of each kind.
+    """Select runs of a protocol, at its defaults except for method and weight, one of each kind.
 
     Tiny random models are left out: they know nothing, so they decide nothing. ``length`` as in
     `units`.
@@ -156,7 +163,7 @@ def comparable(runs: pd.DataFrame, *, protocol: str, length: int | None = LENGTH
     runs = runs[(runs.protocol == protocol) & ~runs.model.str.startswith("tiny-")]
     runs = at_defaults(runs, protocol=protocol)
     weight = runs.lambda_ts.astype(str)
-    return _one_of_each(runs.assign(arm=runs.method + weight), length).drop(columns="arm")
+    return one_of_each(runs.assign(arm=runs.method + weight), length).drop(columns="arm")
 
 
 def _of_arm(runs: pd.DataFrame, arm: Mapping[str, Any], protocol: str) -> pd.DataFrame:
@@ -168,8 +175,8 @@ def _of_arm(runs: pd.DataFrame, arm: Mapping[str, Any], protocol: str) -> pd.Dat
     return at_defaults(chosen, protocol=protocol, but=list(arm))
 
 
-def _one_of_each(runs: pd.DataFrame, length: int | None) -> pd.DataFrame:
-    """One run of each unit, seed and arm, long enough; `units` states the rule."""
+def one_of_each(runs: pd.DataFrame, length: int | None) -> pd.DataFrame:
+    """Keep one long enough run of each unit, seed and arm, by the rule that `units` states."""
     runs = runs if length is None else runs[runs.epochs >= length]
     usual = RunSpec().snapshot_every
     recorded = runs.snapshot_every != usual if "snapshot_every" in runs else False
@@ -183,21 +190,21 @@ def odd_seeds(runs: pd.DataFrame) -> pd.DataFrame:
     """Keep the first odd number of seeds of each unit and arm, in their order."""
     runs = runs.sort_values("seed", kind="stable")
     seeds = runs.groupby([*UNIT, "arm"]).seed
-    place, many = seeds.cumcount(), seeds.transform("size")
-    return runs[place < many - (many % 2 == 0)]
+    size = seeds.transform("size")
+    return runs[seeds.cumcount() < size - (size % 2 == 0)]
 
 
 def _outcomes(runs: pd.DataFrame, accuracy: pd.DataFrame | None) -> pd.DataFrame:
-    """By run: the first right check after the start, and that from which it stays so."""
+    """First right check of each run after the start, and the check from which it stays right."""
     runs = runs.drop_duplicates("id").set_index("id")
     first = runs.solved_epoch.where(runs.solved_epoch <= runs.length).fillna(np.inf)
-    found = pd.DataFrame({"first_right": first.astype(float), "right_to_the_end": np.nan})
+    outcomes = pd.DataFrame({"first_right": first.astype(float), "right_to_the_end": np.nan})
     if accuracy is None or accuracy.empty:
-        return found
+        return outcomes
     checks = accuracy[accuracy.id.isin(runs.index) & (accuracy.epoch > 0)]
     checks = checks[checks.epoch <= checks.id.map(runs.length).astype(float)]
     last_wrong = checks.epoch.where(checks.accuracy < 1, 0).groupby(checks.id).max()
     later = checks[checks.epoch > checks.id.map(last_wrong)]
     sustained = later.groupby("id").epoch.min().astype(float)
-    found["right_to_the_end"] = sustained.reindex(found.index).fillna(np.inf)
-    return found
+    outcomes["right_to_the_end"] = sustained.reindex(outcomes.index).fillna(np.inf)
+    return outcomes

@@ -1,4 +1,4 @@
-"""The persistent homology of a prompt, and what the paper reads off its diagrams.
+"""The persistent homology of a prompt, and the paper's summaries of its diagrams.
 
 Vietoris–Rips filtration on Euclidean distances, coefficients Z/2, no cut; every scale is the
 length of an edge (gudhi and ripser use the same convention).
@@ -67,8 +67,8 @@ def persistence(X: Any, *, n_jobs: int = 1) -> Diagrams | list[Diagrams]:
     from joblib import Parallel, delayed, effective_n_jobs
 
     parts = np.array_split(points, min(effective_n_jobs(n_jobs), len(points)))
-    found = Parallel(n_jobs=n_jobs)(delayed(_diagrams)(part) for part in parts)
-    return list(chain.from_iterable(found))
+    diagrams = Parallel(n_jobs=n_jobs)(delayed(_diagrams)(part) for part in parts)
+    return list(chain.from_iterable(diagrams))
 
 
 def summarize(X: Any, *, diagrams: Diagrams | Sequence[Diagrams] | None = None) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def summarize(X: Any, *, diagrams: Diagrams | Sequence[Diagrams] | None = None) 
     X
         ``(n, d)`` or ``(B, n, d)``, as for `persistence`.
     diagrams
-        What ``persistence(X)`` gave, if it is at hand already.
+        The result of ``persistence(X)``, or diagrams from elsewhere, if they are known already.
 
     Returns
     -------
@@ -110,8 +110,8 @@ def summarize(X: Any, *, diagrams: Diagrams | Sequence[Diagrams] | None = None) 
     """
     points = _points(X)
     clouds = points if points.ndim == 3 else points[None]
-    found = persistence(clouds) if diagrams is None else diagrams
-    listed = [found] if isinstance(found, dict) else list(found)
+    diagrams = persistence(clouds) if diagrams is None else diagrams
+    listed = [diagrams] if isinstance(diagrams, dict) else list(diagrams)
     if len(listed) != len(clouds):
         remedy = f"give one dict for each of the {len(clouds)} clouds"
         raise InputError("diagrams", len(listed), remedy)
@@ -128,11 +128,14 @@ def lifespans(diagram: np.ndarray) -> np.ndarray:
 def persistence_entropy(lengths: np.ndarray) -> float:
     """Equation 12: the entropy of the lifespans' shares of their sum, in nats; 0 for no bars.
 
+    A lifespan of zero adds nothing.
+
     Examples
     --------
-    >>> persistence_entropy(np.array([2.0, 2.0, 2.0, 2.0])) == np.log(4)
+    >>> persistence_entropy(np.array([2.0, 2.0, 2.0, 2.0, 0.0])) == np.log(4)
     True
     """
+    lengths = lengths[lengths > 0]
     if len(lengths) == 0:
         return 0.0
     share = lengths / lengths.sum()
@@ -140,8 +143,12 @@ def persistence_entropy(lengths: np.ndarray) -> float:
 
 
 def normalized_entropy(lengths: np.ndarray) -> float:
-    """Equation 12 over its largest value, log(number of bars); 0 for fewer than two bars."""
-    return persistence_entropy(lengths) / float(np.log(len(lengths))) if len(lengths) > 1 else 0.0
+    """Equation 12 over its largest value, log(number of bars); 0 for fewer than two bars.
+
+    Lifespans of zero do not count as bars.
+    """
+    bars = np.count_nonzero(lengths)
+    return persistence_entropy(lengths) / float(np.log(bars)) if bars > 1 else 0.0
 
 
 def betti_curve(diagram: np.ndarray, scales: np.ndarray) -> np.ndarray:
@@ -157,7 +164,7 @@ def betti_curve(diagram: np.ndarray, scales: np.ndarray) -> np.ndarray:
 
 
 def _diagrams(clouds: np.ndarray) -> list[Diagrams]:
-    """Both diagrams of each cloud of ``(B, n, d)``, float64."""
+    """Compute both diagrams of each cloud of ``(B, n, d)``, float64."""
     # pdist subtracts coordinates: exact for close and coincident points.
     lengths = np.stack([pdist(cloud) for cloud in clouds])
     return [_bars(*both) for both in zip(lengths, rips_pairs(lengths), strict=True)]
@@ -199,7 +206,7 @@ def _mean(lengths: np.ndarray) -> float:
 
 
 def _points(X: Any) -> np.ndarray:
-    """Bring clouds to float64 ``(n, d)`` or ``(B, n, d)``, or say what is wrong with them."""
+    """Return clouds as float64 ``(n, d)`` or ``(B, n, d)``, or raise an `InputError`."""
     try:
         points = np.asarray(_as_array(X), dtype=np.float64)
     except (TypeError, ValueError, OverflowError, RuntimeError):
@@ -210,13 +217,15 @@ def _points(X: Any) -> np.ndarray:
     if points.shape[-2] > MOST:
         raise InputError("X", points.shape, f"give at most {MOST} points a cloud")
     if not max(points.max(), -points.min()) <= LARGEST:  # nan compares false
-        worst = points[~(np.abs(points) <= LARGEST)][0]
-        raise InputError("X", float(worst), f"give finite coordinates, at most {LARGEST:g}")
+        *cloud, row, column = np.argwhere(~(np.abs(points) <= LARGEST))[0].tolist()
+        where = f"row {row} of cloud {cloud[0]}" if cloud else f"row {row}"
+        remedy = f"give finite coordinates, at most {LARGEST:g}, in {where}"
+        raise InputError("X", float(points[*cloud, row, column]), remedy)
     return points
 
 
 def _as_array(X: Any) -> np.ndarray:
-    """Bring clouds to an array of numbers; complex ones, dates and texts are no coordinates."""
+    """Return clouds as an array of numbers; refuse complex numbers, dates and texts."""
     if hasattr(X, "detach"):  # a tensor: numpy knows neither its gradient, device nor bfloat16
         X = X.detach().cpu()
         X = (X if X.is_complex() else X.double()).numpy()
@@ -229,43 +238,41 @@ def _as_array(X: Any) -> np.ndarray:
 def analyse(
     runs: Sequence[Mapping[int, Any]], *, show: Sequence[Sequence[int]]
 ) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Topology of the snapshots of runs, as the run store keeps it; clouds of a size in one batch.
+    """Compute the topology of the snapshots of runs, clouds of one size in one batch.
 
     Parameters
     ----------
     runs
-        Of each its ``(n, d)`` clouds by epoch.
+        The ``(n, d)`` clouds of each run by epoch.
     show
-        Of each the epochs whose diagrams are kept bar by bar.
+        The epochs of each run whose diagrams are returned bar by bar.
 
     Returns
     -------
-    topology : DataFrame
-        Of each run ``epoch`` and `SUMMARY_COLUMNS`, one row an epoch.
-    diagrams : DataFrame
-        Of each run ``epoch dimension birth death``, one row a bar; the essential class dies at
-        infinity.
+    list of (topology, diagrams)
+        For each run two tables: ``epoch`` and `SUMMARY_COLUMNS`, one row an epoch; and
+        ``epoch dimension birth death``, one row a bar, where the essential class dies at infinity.
     """
     clouds = [np.stack([_points(run[epoch]) for epoch in sorted(run)]) for run in runs]
-    found: dict[int, list[Diagrams]] = {}
+    diagrams: dict[int, list[Diagrams]] = {}
     for size in {cloud.shape[1:] for cloud in clouds}:
         chosen = [r for r, cloud in enumerate(clouds) if cloud.shape[1:] == size]
         bars = iter(_diagrams(np.concatenate([clouds[r] for r in chosen])))
-        found |= {r: [next(bars) for _ in clouds[r]] for r in chosen}
+        diagrams |= {r: [next(bars) for _ in clouds[r]] for r in chosen}
     return [
-        _tables(sorted(run), clouds[r], found[r], shown)
+        _tables(sorted(run), clouds[r], diagrams[r], shown)
         for r, (run, shown) in enumerate(zip(runs, show, strict=True))
     ]
 
 
 def _tables(
-    epochs: list[int], clouds: np.ndarray, found: list[Diagrams], show: Sequence[int]
+    epochs: list[int], clouds: np.ndarray, diagrams: list[Diagrams], show: Sequence[int]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both tables of one run."""
-    topology = summarize(clouds, diagrams=found)
+    """Make both tables of one run."""
+    topology = summarize(clouds, diagrams=diagrams)
     topology.insert(0, "epoch", epochs)
-    by_epoch = dict(zip(epochs, found, strict=True))
-    # One table of all bars: to join a small one for each takes pandas as long as the homology.
+    by_epoch = dict(zip(epochs, diagrams, strict=True))
+    # One table of all bars: joining many small ones would take as long as the homology.
     keys = [(epoch, k) for epoch in show for k in by_epoch[epoch]]
     shown = [by_epoch[epoch][k] for epoch, k in keys]
     epoch, dimension = np.repeat(keys, [len(bars) for bars in shown], axis=0).T

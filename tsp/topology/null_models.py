@@ -1,4 +1,4 @@
-"""What a cloud's topology does when nothing is learned: walks as long as training's, without it."""
+"""Null models: prompts that move as far as training moved them, in random directions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from tsp.errors import InputError
 
 
 def walk(first: Any, lengths: Sequence[float], *, seed: int, straight: bool = False) -> np.ndarray:
-    """Move a prompt as far as training moved it, in directions that know nothing of a task.
+    """Move a prompt as far as training moved it, in random directions.
 
     Parameters
     ----------
@@ -18,9 +18,9 @@ def walk(first: Any, lengths: Sequence[float], *, seed: int, straight: bool = Fa
     lengths
         Length of each step in the Frobenius norm, such as the column ``moved`` of a run's epochs.
     seed
-        Of the directions.
+        Seed of the directions.
     straight
-        Keep the first direction, instead of drawing one for every step: all movement adds up.
+        Keep the first direction instead of drawing one for every step, so that all steps add up.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def walk(first: Any, lengths: Sequence[float], *, seed: int, straight: bool = Fa
     Raises
     ------
     InputError
-        If the first prompt is no matrix or a length is not a finite number of at least 0.
+        If the first prompt is not a matrix or a length is not a finite number of at least 0.
 
     Notes
     -----
@@ -45,8 +45,8 @@ def walk(first: Any, lengths: Sequence[float], *, seed: int, straight: bool = Fa
     if not (np.isfinite(steps).all() and (steps >= 0).all()):
         raise InputError("lengths", steps.tolist(), "give finite numbers of at least 0")
     rng = np.random.default_rng(seed)
-    many = min(1, len(steps)) if straight else len(steps)
-    directions = rng.normal(size=(many, *start.shape))
+    n_directions = min(1, len(steps)) if straight else len(steps)
+    directions = rng.normal(size=(n_directions, *start.shape))
     directions /= np.sqrt((directions**2).sum(axis=(1, 2), keepdims=True))
     moves = steps[:, None, None] * directions  # one direction serves all steps of a straight walk
     return np.concatenate([start[None], start + moves.cumsum(axis=0)])
@@ -60,13 +60,12 @@ def displaced(first: Any, last: Any, *, seed: int) -> np.ndarray:
     first, last
         The prompt before and after training, (n, d): array or tensor.
     seed
-        Of the directions.
+        Seed of the directions.
 
     Returns
     -------
     ndarray
-        (n, d), float64. Vectors move by unequal lengths, as trained ones do, and know nothing of
-        each other.
+        (n, d), float64. Vectors move by unequal lengths, as trained ones do, and independently.
     """
     start, end = (np.asarray(it, dtype=np.float64) for it in (first, last))
     if start.shape != end.shape or start.ndim != 2:

@@ -1,4 +1,4 @@
-"""The Rips engine: which edges of a cloud give birth to its bars, and which end them."""
+"""The Rips engine: the edges of a cloud at which its bars are born and die."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -86,13 +86,13 @@ def rips_pairs(lengths: np.ndarray) -> list[Pairs]:
     matrices = [_central_last(squareform(cloud)) for cloud in ranks]
     # The engine starts a thread for each call, which wakes sooner while nothing comes between.
     engine: Any = partial(ripser_parallel, maxdim=1, metric="precomputed")
-    found = [engine(matrix)["dgms"] for matrix in matrices]
-    return [_pairs(*of_cloud) for of_cloud in zip(lengths, order, found, strict=True)]
+    diagrams = [engine(matrix)["dgms"] for matrix in matrices]
+    return [_pairs(*of_cloud) for of_cloud in zip(lengths, order, diagrams, strict=True)]
 
 
-def _pairs(lengths: np.ndarray, order: np.ndarray, found: list[np.ndarray]) -> Pairs:
+def _pairs(lengths: np.ndarray, order: np.ndarray, diagrams: list[np.ndarray]) -> Pairs:
     """Read one cloud's edges off the engine's bars of ranks; drop the bars of length zero."""
-    h0, h1 = found
+    h0, h1 = diagrams
     deaths = order[np.sort(_positions(h0[np.isfinite(h0[:, 1]), 1]))]
     birth, death = order[_positions(h1)].T
     lasting = lengths[death] - lengths[birth] > RESOLUTION * lengths[death]

@@ -60,15 +60,6 @@ def test_few_pairs_are_no_test(store):
     assert row[["p", "p_holm", "p_rank", "p_rank_holm"]].isna().all()
 
 
-def test_methods_may_be_the_arms(store):
-    arm(store, "seed", 0, [6, 6, 6, 6, 6, 6])
-    arm(store, "seed", 0, [4, 4, 4, 4, 4, 4], method="tsloss")
-    (plain, treated) = study(store, [], base={"method": "ce", "lambda_ts": 0.0}).itertuples()
-    assert (plain.arm, plain.pairs) == ("ce", 0)
-    assert (treated.arm, treated.wins, treated.p) == ("tsloss λ=1", 6, pytest.approx(2 / 64))
-    assert treated.p_rank == pytest.approx(2 / 64)
-
-
 def test_seeds_are_no_independent_units(store):
     """Two problems with three seeds each are two pairs of medians."""
     for seed, counts in enumerate(([2, 8], [4, 8], [8, 8])):
@@ -79,12 +70,6 @@ def test_seeds_are_no_independent_units(store):
     short = table.loc["ce, n_tokens 5"]
     assert (short.pairs, short.wins, short.losses) == (2, 1, 1)
     assert table.loc["ce, n_tokens 40" if "ce, n_tokens 40" in table.index else "ce"].n == 2
-
-
-def test_never_solved_is_a_bound(store):
-    arm(store, "embed_scale", 1.0, [None, None, 4], epochs=8)
-    (row,) = study(store, ["embed_scale"], base={"embed_scale": 1.0}).itertuples()
-    assert (row.iterations, row.censored) == (8, True)
 
 
 def test_what_the_untrained_prompt_solves_says_nothing(store):

@@ -63,12 +63,6 @@ def test_table_2_says_everything_twice():
     assert table.u_p_ties.to_numpy() == pytest.approx(table.u_p.to_numpy(), rel=0.03)
 
 
-def test_only_two_halves_fit_the_printed_u():
-    assert (73, 73) in printed.splits(0.0, 1.9e-25, 146)
-    assert printed.splits(5153.0, 2.1e-22, 146)[-1] == (73, 73)
-    assert printed.splits(5153.0, 0.5, 146) == []
-
-
 def test_the_tables_of_iterations():
     both = printed.tables_3_and_4()
     assert both["table 3"].tolist() == both["table 4"].tolist()

@@ -241,20 +241,3 @@ def test_a_users_own_runs_stand_beside_the_published_ones(both):
     cells = tables.table3(both)[("single", "GSM8K")]
     assert cells["here", "smollm2-135m-instruct"].tolist() == ["80", "40", "6"]
     assert cells["yours", "smollm2-135m-instruct"].tolist() == ["20", ">62", "8"]
-
-
-@pytest.mark.slow
-def test_no_published_verdict_depends_on_a_users_runs(tmp_path, monkeypatch):
-    """Of the runs that come with the book, beside some of its own problems trained in a hurry."""
-    monkeypatch.setattr("tsp.store.runs.ROOT", tmp_path)
-    store = Store(tmp_path / "runs")
-    before = tables.claims(store)
-    assert before.n.max() > 40
-    about = tables.load_runs(store).query("published and method == 'ce'").iloc[:4]
-    for k, content in enumerate(about.content):
-        pair(store, standard=2, tsloss=8, contents=(content,), problem=k)
-    again = Store(tmp_path / "runs")
-    after = tables.claims(again)
-    assert (after.own != "").all()
-    mine = ["own", "own_n"]
-    pd.testing.assert_frame_equal(before.drop(columns=mine), after.drop(columns=mine))

@@ -106,39 +106,28 @@ def test_answers_are_kept_and_replaced_by_newer_ones(tmp_path):
     store = Store(tmp_path)
     assert remembered(store).empty
     assert list(remembered(store).columns) == list(COLUMNS)
-    remember(store, rows(1, 0))
-    remember(store, rows(0, name="b"))
-    remember(store, rows(1, 1))
-    found = remembered(store).set_index(["id", "row"]).correct.to_dict()
-    assert found == {("a", 0): True, ("a", 1): True, ("b", 0): False}
-    remember(store, rows(0, name="a").assign(model="another"))
+    for answers in (rows(1, 0), rows(0, name="b"), rows(1, 1), rows(0).assign(model="another")):
+        remember(store, answers)
     found = remembered(store).set_index(["model", "id", "row"]).correct.to_dict()
-    assert (found["m", "a", 0], found["another", "a", 0]) == (True, False)
+    expected = {("m", "a", 0): True, ("m", "a", 1): True, ("m", "b", 0): False}
+    assert found == expected | {("another", "a", 0): False}
     assert store.ids() == []
     assert store.sound() == ([], {})
 
 
-def test_losses_alone_are_no_answers(tmp_path):
-    store = Store(tmp_path)
-    remember(store, rows(1, 0))
-    alone = {"longest": 0, "score": np.nan, "correct": None}
-    remember(store, rows(1, name="b").assign(**alone))
-    found = load_heldout(store)
-    assert found.correct.isna().tolist() == [False, False, True]
-    assert remembered(store).id.tolist() == ["a", "a"]
-    assert remembered(store).correct.dtype == bool
-
-
-def test_a_file_without_losses_is_read(tmp_path):
-    """Written before they were measured; what is added keeps its own."""
+def test_losses_may_be_without_answers_and_answers_without_losses(tmp_path):
+    """Answers may have been written before losses were measured."""
     store = Store(tmp_path)
     remember(store, rows(1, 0))
     old = pd.read_parquet(tmp_path / ANSWERS).drop(columns=["ce", "target_tokens"])
     old.assign(correct=old.correct.astype(bool)).to_parquet(tmp_path / ANSWERS, index=False)
     assert load_heldout(store)[["ce", "target_tokens"]].isna().all(axis=None)
-    assert remembered(store).correct.tolist() == [True, False]
-    remember(store, rows(1, name="b"))
+    remember(store, rows(1, name="b").assign(longest=0, score=np.nan, correct=None))
     assert load_heldout(store).ce.isna().tolist() == [True, True, False]
+    assert load_heldout(store).correct.isna().tolist() == [False, False, True]
+    assert remembered(store).id.tolist() == ["a", "a"]
+    assert remembered(store).correct.tolist() == [True, False]
+    assert remembered(store).correct.dtype == bool
 
 
 SET = "m", "bbh", "x+y"

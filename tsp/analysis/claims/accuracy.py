@@ -1,0 +1,175 @@
+"""Claims that a topological feature goes with accuracy (Table 2)."""
+
+from functools import partial
+
+import numpy as np
+
+from tsp.analysis.evidence import Evidence, at_balanced_check
+from tsp.analysis.stats import (
+    FEWEST,
+    attainable_rho,
+    detectable_rho,
+    rho_interval,
+    spearman,
+    stratified_rho,
+)
+from tsp.analysis.units import STRATUM
+from tsp.analysis.verdicts import (
+    HOLM,
+    POWER,
+    READING,
+    Claim,
+    Finding,
+    Levels,
+    Verdict,
+    undecided,
+    within,
+)
+from tsp.experiments.paper import reported
+
+SMALL_RHO = 0.324  # of H1 counts: the smallest that Table 2 calls a correlation
+
+
+def correlates(evidence: Evidence, feature: str) -> Finding | None:
+    """Judge a feature's correlation with accuracy, across units and beside that over snapshots."""
+    units = at_balanced_check(evidence, feature)
+    if units.empty:
+        none = evidence.plain_checks.empty
+        why = "at no check are some units of a stratum solved and others not"
+        return None if none else undecided(why)
+    if len(units) < FEWEST:
+        why = f"{len(units)} units are too few for a correlation, it takes {FEWEST}"
+        return undecided(why, len(units))
+    printed = float(reported("table2").set_index("feature").rho[feature])
+    pooled = np.nan if abs(printed) < SMALL_RHO else pooled_rho(evidence, feature)
+    x, y = units[feature].to_numpy(), units.accuracy.to_numpy()
+    strata = units.groupby(STRATUM).ngroup().to_numpy()
+    return judge_rho(x, y, strata, printed=printed, pooled=pooled)
+
+
+def pooled_rho(evidence: Evidence, feature: str) -> float:
+    """Rank correlation over all snapshots with the half of its run that a snapshot is from.
+
+    The printed numbers fit two equal groups of snapshots that also define accuracy
+    (`tsp.analysis.stats.rho_from_u`).
+    """
+    rows = evidence.plain_checks
+    number = rows.groupby("id").cumcount() + 0.5
+    middle = rows.groupby("id").id.transform("size") / 2
+    rows = rows.assign(later=number > middle)[number != middle]
+    return spearman(rows[feature], rows.later).statistic
+
+
+def judge_rho(
+    x: np.ndarray, y: np.ndarray, strata: np.ndarray, *, printed: float, pooled: float
+) -> Finding:
+    """Judge a rank correlation within strata against the one that the paper prints.
+
+    Parameters
+    ----------
+    x, y : array, shape (n,)
+        Feature and accuracy, one pair a unit.
+    strata : array, shape (n,)
+        Label of each unit's stratum; ranks within strata leave one unit less to the interval for
+        every further stratum.
+    printed
+        The paper's rho, over snapshots; below `SMALL_RHO` in size it claims no correlation.
+    pooled
+        Ours over snapshots.
+    """
+    n, claimed = len(x), float(np.sign(printed))
+    rho, p = stratified_rho(x, y, strata)
+    free = n - len(np.unique(strata)) + 1
+    most = attainable_rho(x, y, strata, sign=claimed)
+
+    def decide(levels: Levels) -> Verdict:
+        low, high = rho_interval(rho, free, levels.interval)
+        shown = detectable_rho(free, alpha=levels.interval, power=POWER)
+        why = f"across {n} units rho = {rho:.3f} ({low:.2f} to {high:.2f}), p = {p:.3g} by "
+        why += f"shuffling; attainable with so many solved: {most:.2f}; with so many units the "
+        why += f"test has {100 * POWER:.0f} % power to detect a rho of {shown:.2f} "
+        why += f"(level {levels.interval:.2g})"
+        clear = p < levels.alpha
+        verdict = "inconclusive"
+        if abs(printed) < SMALL_RHO:
+            verdict = "not reproduced" if clear else "inconclusive"
+            small = within((low, high), -SMALL_RHO, SMALL_RHO)
+            verdict = "reproduced" if small else verdict
+        else:
+            why += f"; over snapshots, early against late, rho = {pooled:.3f}"
+            excluded = (high if claimed > 0 else -low) < min(abs(printed), most)
+            if clear and rho * claimed > 0:
+                verdict = "partly" if excluded else "reproduced"
+            elif excluded or clear:
+                returns = pooled * claimed >= abs(printed) / 2
+                verdict = READING if returns else "not reproduced"
+        return Verdict(verdict, n, rho, low, high, why, p, printed)
+
+    return Finding(p, decide)
+
+
+DECISION = (
+    f"Reproduced when {HOLM}, rho has the printed sign and its interval reaches the printed value; "
+    "partly when the interval does not reach it. When the interval excludes the printed value (or "
+    "the largest that so many solved and unsolved units allow, where that is smaller), or p is so "
+    f"small with the other sign: '{READING}' if the rank correlation over all snapshots with the "
+    "half of its run that a snapshot is from, which is what the printed numbers fit, has the "
+    "printed sign and at least half the printed size; not reproduced if it has not. Inconclusive "
+    "otherwise. At least six units are needed."
+)
+NO_CORRELATION = (
+    f"Reproduced when the interval lies within -{SMALL_RHO} and {SMALL_RHO}, the "
+    f"smallest size that Table 2 calls a correlation; not reproduced when {HOLM} and it does "
+    "not; inconclusive otherwise."
+)
+UNIT = (
+    "one problem (or set of ten) on one model, the mean of its runs without TSLoss. Each model, "
+    "task and regime is a stratum, read at the check, of those that all its runs have, at which "
+    "the share of its units solved so far is nearest one half; problems that the untrained prompt "
+    "solves, and runs of less than half the longest's length, are excluded; strata where all or "
+    "none are solved say nothing"
+)
+CLAIMS = tuple(
+    Claim(
+        id=name,
+        source="section 2.3, Table 2",
+        statement=statement,
+        family="table 2",
+        needs="phenomenon",
+        unit=UNIT,
+        estimand="Spearman's rho over ranks taken within strata, p from shuffling within strata",
+        decision=decision,
+        margin=margin,
+        judge=partial(correlates, feature=feature),
+    )
+    for name, feature, statement, decision, margin in (
+        (
+            "h0-lifespan-accuracy",
+            "h0_mean_lifespan",
+            "Prompts whose H0 features live longer answer more accurately.",
+            DECISION,
+            "interval excludes the printed rho",
+        ),
+        (
+            "h1-count-accuracy",
+            "h1_count",
+            "Prompts with fewer loops answer more accurately.",
+            DECISION,
+            "interval excludes the printed rho",
+        ),
+        (
+            "entropy-accuracy",
+            "persistence_entropy",
+            "Prompts of lower persistence entropy answer more accurately.",
+            DECISION,
+            "interval excludes the printed rho",
+        ),
+        (
+            "h1-lifespan-accuracy",
+            "h1_mean_lifespan",
+            "The mean H1 lifespan has nothing to do with accuracy.",
+            NO_CORRELATION,
+            f"rho within ±{SMALL_RHO}",
+        ),
+    )
+)

@@ -1,0 +1,125 @@
+"""What a test could have found: the smallest effects that it detects with some power."""
+
+import math
+from bisect import bisect_left
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+TwoSharesTest = Literal["fisher", "z"]
+
+
+def detectable_share(n: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Smallest share of wins that a two-sided sign test over n untied pairs finds with some power.
+
+    To 0.001; nan where not even n wins of n are significant at level ``alpha``.
+
+    Examples
+    --------
+    >>> detectable_share(8), detectable_share(24), detectable_share(5)
+    (0.973, 0.797, nan)
+    """
+    wins = range(n // 2 + 1, n + 1)
+    short = bisect_left(wins, True, key=lambda k: stats.binomtest(k, n).pvalue <= alpha)
+    if short == len(wins):
+        return math.nan
+    least = wins[short]
+    shares = np.arange(500, 1001) / 1000
+    return float(shares[np.argmax(stats.binom.sf(least - 1, n, shares) >= power)])
+
+
+def difference_power(
+    share: float, other: Any, n: int, *, test: TwoSharesTest = "fisher", alpha: float = 0.05
+) -> np.ndarray:
+    """Power of a two-sided test of two independent shares, exact.
+
+    Parameters
+    ----------
+    share, other
+        True shares; ``other`` may be several.
+    n
+        Number of observations on each side.
+    test
+        ``"fisher"``: Fisher's exact test. ``"z"``: the z test with each side's own variance, whose
+        true level may be a little above alpha.
+    alpha
+        Level of the test.
+
+    Returns
+    -------
+    ndarray
+        The sum over all pairs of counts that the test rejects, one number for each of ``other``.
+
+    Examples
+    --------
+    >>> [round(difference_power(0.02, 0.1, 50, test=test).item(), 2) for test in ("fisher", "z")]
+    [0.19, 0.44]
+    """
+    counts = np.arange(n + 1)
+    one = stats.binom.pmf(counts, n, share)
+    both = stats.binom.pmf(counts[:, None], n, np.atleast_1d(other))  # (n + 1, others)
+    rejected = _fisher_rejects(n, alpha) if test == "fisher" else _z_rejects(n, alpha)
+    return one @ rejected @ both
+
+
+def detectable_difference(
+    share: float,
+    n: int,
+    *,
+    test: TwoSharesTest = "fisher",
+    alpha: float = 0.05,
+    power: float = 0.8,
+) -> float:
+    """Smallest gain over a share that `difference_power` finds with some power.
+
+    To 0.001; nan where not even a share of 1 would be told apart from ``share``.
+
+    Examples
+    --------
+    >>> [detectable_difference(0.02, 50, test=test) for test in ("fisher", "z")]
+    [0.186, 0.144]
+    """
+    higher = np.arange(math.ceil(1000 * share), 1001) / 1000
+    enough = difference_power(share, higher, n, test=test, alpha=alpha) >= power
+    return round(float(higher[np.argmax(enough)] - share), 3) if enough.any() else math.nan
+
+
+def _fisher_rejects(n: int, alpha: float) -> np.ndarray:
+    """Mark the pairs of counts, (n + 1, n + 1), that Fisher's two-sided exact test rejects."""
+    first, second = np.indices((n + 1, n + 1))
+    chance = stats.hypergeom.pmf(first, 2 * n, first + second, n)
+    p = np.zeros(chance.shape)
+    for total in range(2 * n + 1):  # tables with the same margins
+        a = np.arange(max(0, total - n), min(n, total) + 1)
+        chances = chance[a, total - a]
+        as_rare = chances <= chances[:, None] * (1 + 1e-7)
+        p[a, total - a] = as_rare @ chances
+    return p < alpha
+
+
+def _z_rejects(n: int, alpha: float) -> np.ndarray:
+    """Mark the pairs of counts that the z test with unpooled variances rejects."""
+    first, second = np.indices((n + 1, n + 1)) / n
+    error = np.sqrt((first * (1 - first) + second * (1 - second)) / n)
+    return np.abs(first - second) > stats.norm.ppf(1 - alpha / 2) * error
+
+
+def detectable_rho(n: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Smallest rank correlation that a two-sided test over n pairs finds with some power.
+
+    Fisher's transformation with Bonett and Wright's variance (1 + rho² / 2) / (n - 3), as in
+    `tsp.analysis.stats.rho_interval`; nan below four pairs.
+
+    Examples
+    --------
+    >>> round(detectable_rho(24), 2), round(detectable_rho(100), 2)
+    (0.56, 0.28)
+    """
+    if n < 4:
+        return math.nan
+    rho = np.arange(1, 1000) / 1000
+    spread = np.sqrt((1 + rho**2 / 2) / (n - 3))
+    least = stats.norm.ppf(1 - alpha / 2) / math.sqrt(n - 3)
+    enough = stats.norm.sf((least - np.arctanh(rho)) / spread) >= power
+    return float(rho[np.argmax(enough)]) if enough.any() else math.nan

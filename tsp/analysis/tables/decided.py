@@ -1,0 +1,73 @@
+"""The claims with their verdicts, as `tsp report` and the chapters show them."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsp.analysis.claims import beside, evaluate
+from tsp.analysis.equation13 import surrogate
+from tsp.analysis.records import by_origin, deciding, load_answers, load_evidence, load_runs
+from tsp.analysis.units import UNIT, comparable
+from tsp.store.runs import Store
+
+A_FEW = 100  # prompts that equation 13 is tried on
+MISSING = "–"
+
+
+def claims(store: Store) -> pd.DataFrame:
+    """Every claim of the paper with its verdict (`tsp.analysis.claims.evaluate`).
+
+    Published runs decide; a user's own runs stand beside them, in the columns ``own`` (verdict) and
+    ``own_n``. Where no run is published, the user's own decide.
+    """
+    runs, *others = load_evidence(store)
+    more = {"answers": load_answers(store), "variances": surrogate(_last_prompts(store, runs))}
+    tables = [
+        evaluate(chosen, *others, whole=length is not None, **more)
+        for chosen, length in by_origin(runs).values()
+    ]
+    return beside(tables[0], tables[1] if len(tables) > 1 else None)
+
+
+def last_prompts(store: Store, *, protocol: str, model: str) -> list[np.ndarray]:
+    """Return the last Standard prompt of each unit of a model that keeps one, (n, d) each."""
+    runs = load_runs(store)
+    return _last_prompts(store, runs[runs.model == model], protocol=protocol)
+
+
+def _last_prompts(store: Store, runs: pd.DataFrame, *, protocol: str = "tuned") -> list[np.ndarray]:
+    chosen = comparable(deciding(runs)[0], protocol=protocol, length=None)
+    chosen = chosen[chosen.method == "ce"] if len(chosen) else chosen
+    clouds: list[np.ndarray] = []
+    for _, rows in chosen.groupby(UNIT, sort=False) if len(chosen) else ():
+        kept = [run for run in map(store.read, rows.id) if run.prompt_epochs]
+        clouds += [run.prompt(run.prompt_epochs[-1]).numpy() for run in kept[:1]]
+        if len(clouds) == A_FEW:
+            break
+    return clouds
+
+
+def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:
+    """Some claims as a chapter ends with them: claimed, measured, verdict, units, effect.
+
+    All texts are HTML: commands in ``measured`` are marked as code, nothing else is markup.
+    """
+    table = claims(store).set_index("id").loc[list(ids)]
+    table = table.map(lambda it: escape(it, quote=False) if isinstance(it, str) else it)
+    table["why"] = table.why.str.replace(r"`([^`]*)`", r"<code>\1</code>", regex=True)
+    names = {"statement": "claimed", "why": "measured", "verdict": "verdict", "n": "units"}
+    table["effect"] = [effect(row) for row in table.to_dict("records")]
+    return table[[*names, "effect"]].rename(columns=names)
+
+
+def effect(row: Mapping[Any, Any]) -> str:
+    """Write an effect with its interval and what the paper prints in a few characters."""
+    if np.isnan(row["effect"]):
+        return MISSING
+    text = f"{row['effect']:.3g}"
+    if np.isfinite([row["low"], row["high"]]).all():
+        text += f" ({row['low']:.3g} to {row['high']:.3g})"
+    return text if np.isnan(row["printed"]) else f"{text}; printed {row['printed']:.3g}"

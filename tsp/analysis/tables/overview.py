@@ -1,0 +1,116 @@
+"""What a store holds in a few lines: what was trained, from which prompts, and the headline."""
+
+import textwrap
+
+import pandas as pd
+
+from tsp.analysis.records import (
+    METHOD_NAMES,
+    TASK_NAMES,
+    deciding,
+    in_order,
+    load_runs,
+    load_topology,
+)
+from tsp.analysis.tables.decided import claims
+from tsp.analysis.tables.table_3 import MISSING, convergence, median_text, printed_cells
+from tsp.analysis.units import UNIT, comparable
+from tsp.analysis.verdicts import VERDICTS
+from tsp.experiments.paper import SYSTEMS
+from tsp.store.runs import Store
+
+ROW = ["model", "protocol", "regime", "task"]
+TRAINED_COLUMNS = (*ROW, "methods", "problems", "runs", "epochs", "solved", "minutes")
+WIDTH = 80
+ARROW = " → "
+
+
+def trained(store: Store) -> pd.DataFrame:
+    """What was trained: one row a model, protocol, regime and task.
+
+    Returns
+    -------
+    DataFrame
+        `TRAINED_COLUMNS`: ``methods`` by name; ``problems`` that differ; ``runs``, of which
+        ``solved`` were all right at a check after the first epoch; ``epochs`` of the longest;
+        ``minutes`` of all together.
+    """
+    rows = []
+    for key, runs in load_runs(store).groupby(ROW):
+        methods = [name for method, name in METHOD_NAMES.items() if method in set(runs.method)]
+        problems = {one for content in runs.content for one in content.split("+")}
+        counts = [len(problems), len(runs), int(runs.epochs.max()), runs.solved_epoch.count()]
+        rows.append([*key, ", ".join(methods), *counts, float(runs.seconds.sum() / 60)])
+    return in_order(pd.DataFrame(rows, columns=list(TRAINED_COLUMNS)), ROW)
+
+
+def same_start(store: Store, *, protocol: str, model: str = "") -> str:
+    """Say from how many first prompts the units of each model start, and so what a p is about.
+
+    Only runs at the protocol's defaults count; first prompts are the same where all summaries of
+    their topology are. ``model``: of this one alone.
+    """
+    runs, length = deciding(load_runs(store))
+    runs = comparable(runs, protocol=protocol, length=length)
+    runs = runs[runs.model == model] if model else runs
+    first = load_topology(store).query("epoch == 0 and id in @runs.id")
+    parts = []
+    for name, rows in runs.groupby("model", sort=False):
+        starts = first[first.id.isin(rows.id)].drop(columns="id").round(6).drop_duplicates()
+        loops = ", ".join(f"{count:.0f}" for count in sorted(starts.h1_count))
+        one = len(starts) == 1
+        clouds = "one and the same first prompt" if one else f"{len(starts)} first prompts"
+        units = len(rows.drop_duplicates(UNIT))
+        parts.append(f"all {units} units of {name} start from {clouds} ({loops} loops)")
+    if not parts:
+        return "The store has no units."
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}: a p-value is about problems, given where they start."
+
+
+def headline(store: Store) -> str:
+    """What was trained, Table 3 beside the paper's, and how many claims got which verdict.
+
+    Returns text for a terminal of 80 columns.
+    """
+    table = trained(store)
+    if table.empty:
+        return f"No runs in {store.root}: `tsp sweep table3 --profile quick` trains some."
+    parts = []
+    for model, rows in table.groupby("model", sort=False):
+        shown = rows.drop(columns=["model", "methods"]).replace(TASK_NAMES).round(1)
+        parts.append(f"Trained: {rows.runs.sum()} runs of {model}\n{shown.to_string(index=False)}")
+    cells = {name: convergence(store, protocol=name) for name in table.protocol.unique()}
+    cells = {name: rows for name, rows in cells.items() if len(rows)}
+    if cells:
+        sides = ARROW.join(METHOD_NAMES[method] for method in ("ce", "tsloss"))
+        text = f"Table 3: epochs until every answer is right, {sides}; median over n problems or "
+        text += "sets of ten, and the paper's; '>60' is more than 60"
+        at_start = any(rows.at_start.any() for rows in cells.values())
+        text += "; '+1' were right before training and are excluded." if at_start else "."
+        parts.append(textwrap.fill(text, WIDTH))
+    for protocol, rows in cells.items():
+        ours = rows[rows.origin == rows.origin.iloc[0]]
+        for model, cell in ours.groupby("model", sort=False):
+            parts.append(f"protocol {protocol}, {model}\n{_beside_the_paper(cell)}")
+    counts = claims(store).verdict.value_counts()
+    verdicts = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if name in counts)
+    text = f"Claims of the paper: {verdicts}. `tsp report` says why."
+    return "\n\n".join([*parts, textwrap.fill(text, WIDTH)])
+
+
+def _beside_the_paper(cells: pd.DataFrame) -> str:
+    """Table 3 for one of our models, without and with TSLoss, and the paper's cells."""
+    printed, rows = printed_cells(), []
+    titles = [system.title for system in reversed(SYSTEMS) if system.table3]
+    for (regime, task), cell in cells.groupby(["regime", "task"], sort=False):
+        where = (str(regime), TASK_NAMES[str(task)])
+        at_start = cell.at_start.iloc[0]
+        row = {"regime": where[0], "task": where[1]}
+        row["n"] = f"{cell.n.iloc[0]}" + (f" +{at_start}" if at_start else "")
+        row["here"] = ARROW.join(median_text(side) for side in cell.itertuples())
+        for title in titles:
+            keys = [("paper", title, METHOD_NAMES[it], *where) for it in cell.method]
+            row[title] = ARROW.join(printed[key] for key in keys if key in printed) or MISSING
+        rows.append(row)
+    return pd.DataFrame(rows).to_string(index=False)

@@ -1,0 +1,163 @@
+"""Table 2: topological features against accuracy, over snapshots and over problems."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from tsp.analysis.evidence import Evidence, at_balanced_check, gathered
+from tsp.analysis.records import (
+    deciding,
+    load_accuracy,
+    load_evidence,
+    load_runs,
+    load_topology,
+)
+from tsp.analysis.stats import block_rho, feature_tests, rho_interval, spearman, stratified_rho
+from tsp.analysis.units import STRATUM, UNIT, comparable, one_of_each
+from tsp.errors import InputError
+from tsp.experiments.paper import reported
+from tsp.store.runs import Store
+
+GROUPS = ("answers", "halves")
+TABLE2_COLUMNS = (
+    *("feature", "rho_paper", "rho_p_paper", "u_paper", "u_p_paper"),
+    *("rho", "rho_p", "u", "u_p", "n", "n_wrong", "n_right", "n_runs", "reason"),
+)
+TABLE2_RUNS_COLUMNS = (
+    *("feature", "rho", "n", "rho_blocks", "shuffled", "rho_low", "rho_high", "p_blocks", "blocks"),
+    *("rho_units", "low", "high", "p_units", "units"),
+)
+SCALE_FREE = ("h0_mean_lifespan_scaled", "h1_mean_lifespan_scaled", "normalized_entropy")
+
+
+def table2(
+    store: Store,
+    *,
+    groups: str = "answers",
+    protocol: str = "tuned",
+    ids: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Table 2: topological features against accuracy, over the pooled checks of several runs.
+
+    Parameters
+    ----------
+    store
+        Where the runs are.
+    groups
+        The two groups of the U test. ``"answers"``: checks with a wrong answer against checks
+        with none; accuracy is the share of right answers. ``"halves"``: the first half of each
+        run's checks ("wrong") against the second ("right"), the middle one of an odd number
+        left out; accuracy is which half.
+    protocol
+        Pool the runs without TSLoss under this protocol: those otherwise at its defaults, or
+        all of them if none is.
+    ids
+        Pool exactly these runs instead.
+
+    Returns
+    -------
+    DataFrame
+        `TABLE2_COLUMNS`, one row a feature: the paper's columns end in ``_paper``, ours are
+        those of `tsp.analysis.stats.feature_tests`. ``n_runs`` is the number of runs behind the
+        ``n`` checks: these, not the checks, are independent. No rows if there are no such checks.
+
+    Raises
+    ------
+    InputError
+        For other groups or an id that the store lacks.
+
+    Notes
+    -----
+    The paper does not say which snapshots its table pools. Its columns fit two equal groups of
+    73 that also define accuracy.
+    """
+    if groups not in GROUPS:
+        raise InputError("groups", groups, f"choose one of {', '.join(GROUPS)}")
+    runs, length = deciding(load_runs(store)) if ids is None else (load_runs(store), None)
+    chosen = _chosen(runs, protocol, ids, length)
+    checks = load_topology(store).merge(load_accuracy(store), on=["id", "epoch"])
+    checks = checks[checks.id.isin(chosen)].sort_values(["id", "epoch"])
+    checks = checks if length is None else checks[checks.epoch <= length]
+    if checks.empty:
+        return pd.DataFrame(columns=list(TABLE2_COLUMNS))
+    checks["group"] = checks.accuracy == 1 if groups == "answers" else _half(checks)
+    printed = reported("table2")
+    ours = feature_tests(
+        checks,
+        features=printed.feature.tolist(),
+        accuracy="accuracy" if groups == "answers" else "group",
+        group="group",
+    ).assign(n_runs=checks.id.nunique())
+    return printed.merge(ours, on="feature", suffixes=("_paper", ""))[list(TABLE2_COLUMNS)]
+
+
+def _chosen(
+    runs: pd.DataFrame, protocol: str, ids: Sequence[str] | None, length: int | None
+) -> set[str]:
+    """Ids of the runs that Table 2 pools."""
+    if ids is not None:
+        for lacking in set(ids) - set(runs.id):
+            raise InputError("ids", lacking, "give ids of sound runs; `tsp runs list` shows them")
+        return set(ids)
+    plain = runs[(runs.method == "ce") & (runs.protocol == protocol)]
+    usual = comparable(plain, protocol=protocol, length=length)
+    if usual.empty:  # runs of a tiny model, or of other settings alone
+        plain = one_of_each(plain.assign(arm=plain.setting), None)
+        usual = plain[plain.setting == ""]
+    return set(plain.id if usual.empty else usual.id)
+
+
+def _half(checks: pd.DataFrame) -> pd.Series:
+    """0 in the first half of each run's checks, 1 in the second, nan for a middle one."""
+    number = checks.groupby("id").cumcount() + 0.5
+    middle = checks.groupby("id").id.transform("size") / 2
+    return (number > middle).astype(float).where(number != middle)
+
+
+def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
+    """Table 2 with problems instead of snapshots as what is independent.
+
+    Returns
+    -------
+    DataFrame
+        `TABLE2_RUNS_COLUMNS`, one row a feature of Table 2 and of `SCALE_FREE`. ``rho`` is over
+        ``n`` snapshots, as in `table2`; ``rho_blocks`` over those of problems and sets that have
+        another to exchange answers with, all seeds of one at once, inside model, task and regime;
+        exchanged, it is ``shuffled`` on average and in 95 % between ``rho_low`` and ``rho_high``
+        (`tsp.analysis.stats.block_rho`, which also gives ``p_blocks`` and ``blocks``).
+        ``rho_units`` with interval and ``p_units`` is over ``units``, problems or sets, each read
+        once: the test that decides the claims (`tsp.analysis.stats.stratified_rho`). nan where a
+        statistic does not exist.
+    """
+    evidence = evidence_of(store, protocol)
+    plain = evidence.plain_checks
+    if plain.empty:
+        return pd.DataFrame(columns=list(TABLE2_RUNS_COLUMNS))
+    plain = plain.merge(evidence.accuracy, on=["id", "epoch"]).sort_values(["seed", "epoch"])
+    strata, blocks = (plain.groupby(keys).ngroup() for keys in (STRATUM, UNIT))
+    rows = []
+    for feature in (*reported("table2").feature, *SCALE_FREE):
+        exchanged = block_rho(plain[feature], plain.accuracy, blocks=blocks, strata=strata)
+        pooled = spearman(plain[feature], plain.accuracy)
+        over_units = _over_units(evidence, feature)
+        rows.append([feature, pooled.statistic, pooled.n, *exchanged, *over_units])
+    return pd.DataFrame(rows, columns=list(TABLE2_RUNS_COLUMNS))
+
+
+def evidence_of(store: Store, protocol: str) -> Evidence:
+    """Return what decides claims under a protocol: published runs where there are any."""
+    runs, *others = load_evidence(store)
+    chosen, length = deciding(runs)
+    return gathered(chosen, *others, protocol=protocol, length=length)
+
+
+def _over_units(evidence: Evidence, feature: str) -> list[float]:
+    """Last columns of `table2_runs`."""
+    units = at_balanced_check(evidence, feature)
+    if len(units) < 3:
+        return [*[float("nan")] * 4, len(units)]
+    strata = units.groupby(STRATUM).ngroup().to_numpy()
+    rho, p = stratified_rho(units[feature].to_numpy(), units.accuracy.to_numpy(), strata)
+    free = len(units) - len(np.unique(strata)) + 1
+    return [rho, *rho_interval(rho, free), p, len(units)]

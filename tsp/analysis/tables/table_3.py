@@ -1,0 +1,175 @@
+"""Table 3: iterations with and without TSLoss, side by side, as cells and as tests."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsp.analysis.records import (
+    METHOD_NAMES,
+    TASK_NAMES,
+    by_origin,
+    in_order,
+    load_accuracy,
+    load_runs,
+)
+from tsp.analysis.stats import detectable_share, holm
+from tsp.analysis.units import PAIR, UNIT, compared, units
+from tsp.experiments.paper import APPENDIX_TASKS, MAIN_TASKS, SYSTEMS, reported
+from tsp.store.runs import Store
+from tsp.training.spec import REGIMES
+
+PAIR_COLUMNS = (
+    *(*UNIT, "problem", "origin", "length", "solved_at_start", "seeds"),
+    *("standard", "tsloss", "sustained_standard", "sustained_tsloss"),
+    *("ids_standard", "ids_tsloss"),
+)
+CELL = ["model", "regime", "task"]
+CELL_COLUMNS = ("origin", *CELL, "method", "median", "censored", "n", "at_start")
+TESTS_COLUMNS = (
+    *(*CELL, "n", "wins", "ties", "losses", "never", "at_start"),
+    *("ratio", "low", "high", "p", "p_holm", "p_rank", "p_rank_holm", "shows"),
+)
+SIDES = {"ce": "standard", "tsloss": "tsloss"}
+MISSING = "–"
+
+
+def pairs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
+    """The table of units of Standard and TSLoss at weight 1, side by side.
+
+    Returns
+    -------
+    DataFrame
+        `PAIR_COLUMNS`, one row a unit (`tsp.analysis.units.units`): iterations of both, infinite
+        where ``length`` epochs did not suffice. ``origin``: ``published``, or ``own`` for runs of
+        the user's, which are read up to the shortest of a unit.
+    """
+    accuracy, tables = load_accuracy(store), []
+    for origin, (runs, length) in by_origin(load_runs(store)).items():
+        arms = units(runs, PAIR, protocol=protocol, length=length, accuracy=accuracy)
+        standard, treated = (arms[arms.arm == arm] for arm in PAIR)
+        treated = treated[[*UNIT, "ids", "iterations", "sustained"]]
+        both = standard.merge(treated, on=UNIT, suffixes=("_standard", "_tsloss"))
+        tables.append(both.assign(origin=origin))
+    names = {"iterations_standard": "standard", "iterations_tsloss": "tsloss"}
+    table = pd.concat(tables, ignore_index=True).rename(columns=names)
+    return in_order(table, ["origin", *CELL, "problem", "content"])[list(PAIR_COLUMNS)]
+
+
+def convergence(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
+    """Our cells of Table 3 as numbers, two rows a cell: without and with TSLoss.
+
+    Returns
+    -------
+    DataFrame
+        `CELL_COLUMNS`. ``median``, over ``n`` units, of their iterations. A unit that was not
+        solved counts as its length; where a later epoch in its place would move the median,
+        ``censored`` is true and the median a lower bound. ``at_start`` units are excluded: their
+        untrained prompts were right already.
+    """
+    rows = []
+    for key, cell in pairs(store, protocol=protocol).groupby(["origin", *CELL], sort=False):
+        trained = cell[~cell.solved_at_start.astype(bool)]
+        counts = (len(trained), len(cell) - len(trained))
+        for method, column in SIDES.items():
+            most = trained[column].median()
+            least = np.minimum(trained[column], trained.length.astype(float)).median()
+            rows.append([*key, method, least, bool(least < most), *counts])
+    return pd.DataFrame(rows, columns=list(CELL_COLUMNS))
+
+
+def table3(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
+    """Table 3: epochs until every training problem is answered right, the paper's and ours.
+
+    Returns
+    -------
+    DataFrame
+        Text, for display. Columns: regime and task. Rows: where (``"paper"``, ``"here"``, and
+        ``"yours"`` for a user's own runs beside published ones), model and method. Our cells are
+        the medians of `convergence`, ``">E"`` where that is a lower bound; the row ``n`` counts the
+        units, and with ``+k at start`` those that untrained prompts solved. No rows if there are no
+        pairs of runs.
+    """
+    cells = convergence(store, protocol=protocol)
+    tasks = [*MAIN_TASKS, *(task for task in APPENDIX_TASKS if task in set(cells.task))]
+    named = [(regime, TASK_NAMES[task]) for regime in REGIMES for task in tasks]
+    columns = pd.MultiIndex.from_tuples(named, names=["regime", "task"])
+    index = ["where", "model", "method"]
+    if cells.empty:
+        return pd.DataFrame(index=pd.MultiIndex.from_tuples([], names=index), columns=columns)
+    rows = printed_cells() | _our_cells(cells)
+    table = pd.Series(rows).rename_axis([*index, "regime", "task"])
+    table = table.unstack(["regime", "task"], fill_value=MISSING, sort=False)
+    return table.reindex(columns=columns, fill_value=MISSING)
+
+
+def printed_cells() -> dict[tuple[str, ...], str]:
+    """The paper's cells, the model nearest to ours in size first."""
+    titles = {system.name: system.title for system in reversed(SYSTEMS)}
+    printed = reported("table3")
+    order = printed.model.map(list(titles).index).sort_values(kind="stable").index
+    return {
+        ("paper", titles[row.model], METHOD_NAMES[row.method], row.regime, TASK_NAMES[row.task]):
+        str(row.iterations)
+        for row in printed.loc[order].itertuples()
+    }  # fmt: skip
+
+
+def _our_cells(cells: pd.DataFrame) -> dict[tuple[str, ...], str]:
+    table: dict[tuple[str, ...], str] = {}
+    for cell in cells.itertuples():
+        where = (str(cell.regime), TASK_NAMES[str(cell.task)])
+        whose = ("here" if cell.origin == cells.origin.iloc[0] else "yours", str(cell.model))
+        table[*whose, METHOD_NAMES[str(cell.method)], *where] = median_text(cell)
+        if cell.method == "tsloss":  # the last of a cell, so that the count stands below both
+            at_start = f" +{cell.at_start} at start" if cell.at_start else ""
+            table[*whose, "n", *where] = f"{cell.n}{at_start}"
+    return table
+
+
+def median_text(cell: Any) -> str:
+    """The median of a row of `convergence`, ``>E`` where it is a lower bound."""
+    return f"{'>' if cell.censored else ''}{cell.median:g}" if cell.n else MISSING
+
+
+def table3_tests(store: Store, *, protocol: str = "tuned", sustained: bool = False) -> pd.DataFrame:
+    """Table 3 cell by cell: is a unit solved sooner with TSLoss, and what could be seen?
+
+    A user's own runs are used only where none is published. ``sustained``: count to the first
+    check from which the answer stays right, not to the first right one.
+
+    Returns
+    -------
+    DataFrame
+        `TESTS_COLUMNS`, one row a model, regime and task and, last, one of all together.
+        Over ``n`` units: in how many TSLoss ``wins``, ``ties``, ``losses``; of the ties, ``never``
+        that neither run solved; ``at_start`` are excluded, since an untrained prompt solved them.
+        The median ``ratio`` of iterations, of what either run solves, with its bootstrap interval
+        and the tests of `tsp.analysis.units.compared`, each p also by Holm over the cells, and the
+        share of wins that as many pairs that differ ``shows`` with power 80 %.
+    """
+    both = pairs(store, protocol=protocol)
+    both = both[both.origin == both.origin.iloc[0]] if len(both) else both
+    if both.empty:
+        return pd.DataFrame(columns=list(TESTS_COLUMNS))
+    if sustained:
+        both = both.assign(standard=both.sustained_standard, tsloss=both.sustained_tsloss)
+    cells = both.groupby(CELL, sort=False)
+    rows = [dict(zip(CELL, key, strict=True)) | _tested(cell) for key, cell in cells]
+    table = pd.DataFrame(rows)
+    table = table.assign(p_holm=holm(table.p), p_rank_holm=holm(table.p_rank))
+    if len(table) > 1:
+        every = {"model": "all", "regime": "", "task": ""} | _tested(both)
+        table.loc[len(table)] = pd.Series(every).reindex(table.columns)
+    return table[list(TESTS_COLUMNS)]
+
+
+def _tested(cell: pd.DataFrame) -> dict[str, Any]:
+    """Counts and tests of `table3_tests` for the units of a cell."""
+    trained = cell[~cell.solved_at_start.astype(bool)]
+    reached = trained[np.isfinite(trained[["standard", "tsloss"]].astype(float)).any(axis=1)]
+    tests = compared(reached.standard, reached.tsloss, reached.length, n=len(trained))
+    never = len(trained) - len(reached)
+    counts = {"n": len(trained), "never": never, "at_start": len(cell) - len(trained)}
+    shows = detectable_share(tests["wins"] + tests["losses"])
+    return tests | counts | {"ties": tests["ties"] + never, "shows": shows}
