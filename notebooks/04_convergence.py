@@ -296,8 +296,8 @@ glue("floor-told", told, display=False)
 # ## A push that means nothing
 #
 # By {doc}`03_tsloss` TSLoss begins as a tiny part of the force. The sham of the experiment `sham` has everything of TSLoss's
-# gradient but its meaning: its $d$ coordinates are permuted and their signs flipped, in the same way at every step, so that its
-# length, the angles between its rows and its steadiness remain. Base: the sham.
+# gradient at the prompt's place but its meaning: its $d$ coordinates are permuted and their signs flipped, in the same way at every
+# step, so that its length, the angles between its rows and its steadiness remain. Base: the sham.
 
 # %% tags=["hide-input"]
 arms = study(
@@ -319,7 +319,12 @@ if shammed:
     three = dict(PAIR) | {"sham": {"method": "sham", "lambda_ts": 1.0}}
     chosen = units(mine[mine.seed == 1], three, protocol=protocol, length=length)
     ends = at_last(chosen, load_topology(store), "h1_count", length=length)
-    loops = contrasts({"loops": ends.tsloss - ends.sham}).iloc[0]
+    differ = contrasts({"sham": ends.tsloss - ends.sham, "none": ends.sham - ends.ce})
+    loops, alone = (row for _, row in differ.iterrows())
+    force = load_losses(store).groupby("id").grad_reg.sum()
+    forces = chosen.assign(force=[force[list(ids)].median() for ids in chosen.ids]).pivot(
+        index="content", columns="arm", values="force"
+    )
     ratio = arms[arms.arm.str.startswith("tsloss")].iloc[0]
     speed = "For speed this is undecided: the interval holds 1 and reaches beyond ±10 %."
     if ratio.low > 1 or ratio.high < 1:
@@ -331,13 +336,16 @@ if shammed:
         f"{speed} For loops its direction {'matters' if loops.p < 0.05 else 'makes no difference that is seen'}: at the last "
         f"check TSLoss has more loops than the sham in {loops.above} problems and fewer in {loops.below} (sign test, "
         f"p = {loops.p:.2g}), with medians of {ends.ce.median():g} without a push, {ends.sham.median():g} with the sham and "
-        f"{ends.tsloss.median():g} with TSLoss."
+        f"{ends.tsloss.median():g} with TSLoss. The sham brings loops back too, in {alone.above} problems against {alone.below}. "
+        f"It is the stronger push of the two: TSLoss shortens its own gradient by following it, and a sham does not, so that the "
+        f"norms over all epochs add up to {(forces.sham / forces.tsloss).median():.1f} times TSLoss's (median over problems). "
+        f"A weaker push in TSLoss's direction brings back more loops than a stronger one in another."
     )
 glue("sham-told", told, display=False)
 
 # %% [markdown]
 # TSLoss's direction matters for speed if the interval of its ratio to the sham excludes 1. That a run is first is no evidence
-# for its loss as long as a meaningless push of the same size does the same. {glue:text}`sham-told`
+# for its loss as long as a meaningless push, which starts at the same size, does the same. {glue:text}`sham-told`
 #
 # ## When TSLoss acts
 #

@@ -107,7 +107,7 @@ def noise_floor(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     DataFrame
         One row a unit that was trained as planned (Standard and TSLoss) and in each other way
         (`tsp.spec.ROUNDINGS`): absolute differences in iterations from the planned Standard run,
-        in epochs, of ``precision``, ``threads``, ``bank`` and ``tsloss``; ``floor``, the mean of
+        in epochs, of ``precision``, ``threads``, ``bank`` and ``tsloss``; ``floor``, the median of
         the first three. A unit that is not solved counts as its length.
     """
     runs, length = deciding(load_runs(store))
@@ -118,7 +118,7 @@ def noise_floor(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
         return pd.DataFrame(columns=[*names, "floor"], dtype=float)
     reached = table[["ce", *names]].clip(upper=table.length, axis=0)
     found = reached[names].sub(reached.ce, axis=0).abs()
-    return found.assign(floor=found[list(ROUNDINGS[1:])].mean(axis=1))
+    return found.assign(floor=found[list(ROUNDINGS[1:])].median(axis=1))
 
 
 def at_last(

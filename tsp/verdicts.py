@@ -17,7 +17,7 @@ POWER = 0.8
 SHUFFLES = 9_999
 
 READING = "numbers return, reading fails"
-"""The paper's own computation gives its numbers back, and what it reads from them does not hold."""
+"""Early against late snapshots give the printed numbers; across problems the reading fails."""
 
 Direction = Literal[1, -1]
 Interval = tuple[float, float]
