@@ -339,6 +339,23 @@ if len(letters):
         "the quarter that guessing gives"
     )
     told += ": accuracy is no measure here." if where == "holds" else "."
+decoded = load_answers(store)
+decoded = decoded[(decoded.task == "mmlu_cf") & decoded.id.isin(sets.id) & (decoded.longest > 0)]
+if len(decoded):
+    per_set = decoded.groupby("id").correct.agg(["sum", "size"]).astype(int)
+    shares = " and ".join(f"{it['sum']} of {it['size']}" for _, it in per_set.iterrows())
+    guessing = all(
+        low <= 0.25 <= high
+        for low, high in (
+            share_interval(it["sum"], it["size"], ALPHA) for _, it in per_set.iterrows()
+        )
+    )
+    told += (
+        f" The sets' own prompts, decoded, answer {shares} right, "
+        + ("no more than guessing: they" if guessing else "more than guessing. They")
+        + f" have learned that the answer is a letter. To guess among four costs {np.log(4) / 2:.2f} nats a token, of a letter and the "
+        "end of the turn."
+    )
 glue("letters-told", told, display=False)
 over = across_sets({"sets": plain.change}).iloc[0]
 glue("sets-lower", int(over.below), display=False)

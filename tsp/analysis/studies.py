@@ -106,7 +106,7 @@ def noise_floor(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
         One row a unit that was trained as planned (Standard and TSLoss) and in each other way
         (`tsp.training.spec.ROUNDINGS`): absolute differences in iterations from the planned
         Standard run, in epochs, of ``precision``, ``threads``, ``bank`` and ``tsloss``; ``floor``,
-        the mean of the first three. A unit that is not solved counts as its length.
+        the median of the first three. A unit that is not solved counts as its length.
     """
     runs, length = deciding(load_runs(store))
     arms = dict(PAIR) | {name: {**STANDARD, "rounding": name} for name in ROUNDINGS[1:]}
@@ -116,7 +116,7 @@ def noise_floor(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
         return pd.DataFrame(columns=[*names, "floor"], dtype=float)
     reached = table[["ce", *names]].clip(upper=table.length, axis=0)
     moved = reached[names].sub(reached.ce, axis=0).abs()
-    return moved.assign(floor=moved[list(ROUNDINGS[1:])].mean(axis=1))
+    return moved.assign(floor=moved[list(ROUNDINGS[1:])].median(axis=1))
 
 
 def at_last(

@@ -370,11 +370,12 @@ RULES = {
     "1.1; otherwise this is undecided. Its direction matters for loops if, at the last check, "
     "TSLoss has more loops than the sham in more problems than fewer, or the reverse, by a "
     "two-sided sign test (p < 0.05).",
-    "rounding": "The noise floor is, for each problem, the mean of the absolute differences in "
+    "rounding": "The noise floor is, for each problem, the median of the absolute differences in "
     "iterations between the planned run and the three others; over problems, its median with the "
     "interval from order statistics. An effect on iterations exceeds the floor if the absolute "
     "difference it makes is larger than the problem's own floor in more problems than smaller, by "
-    "a two-sided sign test (p < 0.05).",
+    "a two-sided sign test (p < 0.05): one more rounding would be above the median of three others "
+    "as often as below.",
     "learning-rate": f"{RATIO}At each learning rate TSLoss is compared with Standard at the same "
     "rate; over 300 epochs at 1e-3. It shortens training at a rate if it is sooner in more "
     "problems than later by a sign test, after Holm over the four rates. The effect depends on the "

@@ -53,7 +53,8 @@ def scrambled(gradient: Tensor, seed: int) -> Tensor:
 
     The transformation is orthogonal, the same for every row and every step of a seed: lengths,
     angles between rows and steadiness in time remain, and so does the size of each coordinate,
-    which Adam divides by. Only the relation to the cloud is lost.
+    which Adam divides by. The relation to the cloud is lost, and with it the descent: TSLoss's own
+    gradient shrinks as training lowers TSLoss, a scrambled one does not.
     """
     generator = torch.Generator().manual_seed(seed)
     dim = gradient.shape[-1]
