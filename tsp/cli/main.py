@@ -382,10 +382,10 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a run's prompt as a PEFT prompt-tuning adapter."""
+    from tsp.interop.peft import export_peft
     from tsp.paths import writable_name
     from tsp.store.runs import Store
     from tsp.training.models import MODELS
-    from tsp.training.prompts import export_peft
 
     writable_name("to", to)
     stored = Store(runs).read(run)
@@ -448,9 +448,9 @@ def analyze(
     """Show the topology of the prompt in a PEFT adapter, whoever trained it, and its TSLoss."""
     import torch
 
+    from tsp.interop.peft import adapter_folder, adapter_kind, import_peft
     from tsp.loss import TSLoss
     from tsp.topology.diagrams import persistence, summarize
-    from tsp.training.prompts import adapter_folder, adapter_kind, import_peft
 
     folder = adapter_folder(adapter)
     prompt = import_peft(folder).float()
@@ -686,10 +686,9 @@ def _memory(spec: Any, device: str, precision: str, *, as_json: bool) -> None:
 
     from tsp.experiments.sweep import jobs_of
     from tsp.training import models
-    from tsp.training.budget import fitted, free_memory
     from tsp.training.members import encode_all
-    from tsp.training.memory import predict, render
-    from tsp.training.precision import check_known, most_likely
+    from tsp.training.memory import estimate, fitted, free_memory, render
+    from tsp.training.precision import check_known, choose
     from tsp.training.trainer import Plan
 
     check_known(precision)
@@ -699,14 +698,14 @@ def _memory(spec: Any, device: str, precision: str, *, as_json: bool) -> None:
     encoded = encode_all(spec, frozen, job.problems)
     free = free_memory(place)
     place = "cuda" if place in models.DIVIDED else place
-    plan = Plan(precision=most_likely(precision, frozen))
+    plan = Plan(precision=choose(precision, frozen, device=place))
     plan = fitted(plan, frozen, [spec], [encoded], device=place, free=free)
+    memory = estimate(frozen, [spec], [encoded], plan, device=place)
     if as_json:
-        needed = predict(frozen, [spec], [encoded], plan, device=place)
         told = {"id": job.id, "device": place, "free": free, "plan": asdict(plan)}
-        _say(told | {"bytes": asdict(needed) | {"peak": needed.total}})
+        _say(told | {"bytes": asdict(memory) | {"peak": memory.peak}})
         return
-    table = render(frozen, spec, encoded, plan, device=place, free=free)
+    table = render(memory, plan, device=place, free=free)
     typer.echo(f"{spec.label}, {spec.model}, {spec.epochs} epochs\n{table}")
 
 

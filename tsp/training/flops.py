@@ -6,8 +6,8 @@ from typing import Any
 from torch.profiler import ProfilerActivity, profile
 
 from tsp.problems.loading import Problem
-from tsp.training.memory import per_position, weight_bytes
-from tsp.training.models import Frozen
+from tsp.training.base_lm import Frozen
+from tsp.training.memory import position_bytes, weight_bytes
 from tsp.training.spec import RunSpec
 from tsp.training.trainer import Bank
 
@@ -65,7 +65,7 @@ def traffic(frozen: Frozen, problem: Problem, spec: RunSpec, runs: int) -> dict[
     """
     coded = frozen.encode(problem.question, problem.target, placement=spec.placement)
     own = coded.length(spec.n_tokens) - len(coded.before) - 1
-    kept = own * per_position(frozen, frozen.dtype)
+    kept = own * position_bytes(frozen, frozen.dtype)
     keys = 2 * frozen.model.config.num_hidden_layers * frozen.key_width * frozen.dtype.itemsize
     return {
         "weights": 2.0 * weight_bytes(frozen, frozen.dtype),

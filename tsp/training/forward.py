@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from tsp.training.attention import Context, KeyValues, Layout
-from tsp.training.models import Encoded, Frozen
-from tsp.training.prefix_cache import placed
+from tsp.training.base_lm import Encoded, Frozen
 
 CHUNK = 128  # positions projected to the vocabulary at once
 LANE = 16  # of them worked on at once: their logits stay in a cache
@@ -100,8 +99,7 @@ def run(
     embeds = torch.nn.utils.rnn.pad_sequence([embed(frozen, row) for row in rows], True)
     own = torch.arange(embeds.shape[1], device=frozen.device)[None]
     starts = torch.tensor([row.start for row in rows], device=frozen.device)[:, None]
-    contexts = placed([row.context for row in rows], frozen)
-    layout = Layout(contexts, own, recorded={} if keep else None)
+    layout = Layout([row.context for row in rows], own, recorded={} if keep else None)
     hidden = frozen.decoder(
         inputs_embeds=embeds, position_ids=starts + own, use_cache=False, layout=layout
     ).last_hidden_state.to(frozen.head.device)

@@ -11,8 +11,9 @@ from transformers import get_constant_schedule_with_warmup, get_linear_schedule_
 
 from tsp.errors import InputError
 from tsp.problems.loading import Problem, is_correct, score
-from tsp.training.decoding import EXTRA_TOKENS, Answer, Ids, Wish
-from tsp.training.models import Encoded, Frozen
+from tsp.training.base_lm import Encoded, Frozen
+from tsp.training.decoding import EXTRA_TOKENS, Answer
+from tsp.training.penalties import penalties
 from tsp.training.prompts import as_input, initial_prompt
 from tsp.training.spec import RunSpec
 
@@ -39,6 +40,14 @@ class RunResult:
         self.failure = ""
 
 
+@dataclass
+class Loss:
+    """Mean cross-entropy of a run over the target tokens of a batch, and its gradient."""
+
+    value: float
+    gradient: Tensor  # (n, d)
+
+
 class Member:
     """State of one run: its prompt, optimiser, schedule and generator."""
 
@@ -57,7 +66,6 @@ class Member:
         self.prompt = first.requires_grad_()
         self.optimizer, self.scheduler = _optimiser(spec, self.prompt, self.steps_per_epoch)
         self.result = RunResult(spec, problems, [_lengths(item) for item in self.encoded])
-        self.answered: dict[int, Ids] = {}  # the last check's answers
         self.solved = False
         self.steps = 0
 
@@ -108,11 +116,20 @@ class Member:
             )
             self.result.failure += remedy
 
-    def wish(self, k: int) -> Wish:
-        """How far a check may decode problem ``k``, and what its answer may resemble."""
-        target = self.encoded[k].target
-        limit = self.spec.max_new_tokens or len(target) + EXTRA_TOKENS
-        return Wish(limit, tuple(filter(None, (self.answered.get(k), target))))
+    def longest_answer(self, k: int) -> int:
+        """Return the tokens that a check decodes of the answer to problem ``k`` at most."""
+        return self.spec.max_new_tokens or len(self.encoded[k].target) + EXTRA_TOKENS
+
+    def close_epoch(self, epoch: int, rows: list[dict[str, float]], before: Tensor) -> None:
+        """Record an epoch: means over its steps, and how far the prompt moved from ``before``."""
+        means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        means |= {"lr": rows[-1]["lr"], "moved": (self.prompt.detach() - before).norm().item()}
+        self.result.epochs.append({"epoch": epoch, "step": self.steps} | means)
+
+    def is_due(self, epoch: int) -> bool:
+        """Return whether the run is checked after an epoch."""
+        regular = epoch % self.spec.check_every == 0 or epoch == self.spec.epochs
+        return epoch == 0 or (regular and self.wants(epoch))
 
     def open_check(self, epoch: int) -> None:
         """Keep the prompt that is checked."""
@@ -121,7 +138,6 @@ class Member:
     def record(self, epoch: int, k: int, answer: Answer) -> None:
         """Note what a check found; one that is all correct ends a run that stops early."""
         self.result.checks.append(_check_row(epoch, k, answer, self))
-        self.answered[k] = answer.ids
         self.solved = self.solved or self._solved(epoch)
 
     def close_checks(self) -> None:
@@ -143,6 +159,25 @@ class Member:
         """Whether every problem was answered correctly at a check after some training."""
         now = [row["correct"] for row in self.result.checks if row["epoch"] == epoch]
         return epoch > 0 and len(now) == len(self.problems) and all(now)
+
+
+def step_together(work: list[Member], losses: dict[int, Loss]) -> list[dict[str, float]]:
+    """One optimiser step of every run in ``work``: minimise L_ce + lambda_ts L_ts."""
+    if not work:
+        return []
+    added = penalties([run.spec for run in work], [run.prompt for run in work])
+    norms = torch.stack([losses[id(run)].gradient.norm() for run in work]).tolist()
+    rows = []
+    for run, (row, gradient), norm in zip(work, added, norms, strict=True):
+        weight, own = run.spec.lambda_ts, losses[id(run)]
+        row |= {"ce": own.value, "grad_ce": norm}
+        row |= {"total": own.value + weight * row["reg"] if weight else own.value}
+        if run.spec.weighting == "gradient":
+            weight *= norm
+        row |= {"lr": run.step(own.gradient + weight * gradient if weight else own.gradient)}
+        run.watch(row)
+        rows.append(row)
+    return rows
 
 
 def encode_all(spec: RunSpec, frozen: Frozen, problems: Sequence[Problem]) -> list[Encoded]:
