@@ -174,13 +174,13 @@ def settled(
         Whether that is the model that decides; if it is a copy of lower precision, only choices
         by clear margins count.
     """
-    found = {}
+    answers = {}
     for r, wish in wishes.items():
         draft = _draft(frozen, reading, r, wish.limit)
         clear = exact or min(reading.choices[r].margins[: len(draft)]) >= NEAR
         if clear and _ended(frozen, draft, wish.limit):
-            found[r] = _answer(frozen, reading.rows[r], draft)
-    return found
+            answers[r] = _answer(frozen, reading.rows[r], draft)
+    return answers
 
 
 def _draft(frozen: Frozen, reading: Reading, r: int, limit: int) -> Ids:

@@ -43,8 +43,8 @@ def arithmetic(frozen: Frozen, problem: Problem, spec: RunSpec) -> dict[str, flo
     linear = 4 * (weights * own + frozen.head.numel() * target)
     ours = linear + a_pair * (6 * near + 4 * far)
     plain = 4 * (weights + frozen.head.numel()) * every + a_pair * 6 * whole
-    told = {"all": every, "own": own, "target": target, "linear": linear / 1e9}
-    return told | {"ours": ours / 1e9, "plain": plain / 1e9, "saved": plain / ours}
+    counts = {"all": every, "own": own, "target": target, "linear": linear / 1e9}
+    return counts | {"ours": ours / 1e9, "plain": plain / 1e9, "saved": plain / ours}
 
 
 def _pairs(before: int, own: int, window: int | None) -> tuple[int, int]:

@@ -124,14 +124,15 @@ def _asked(row: Row) -> range:
 def _choices(
     rows: Sequence[Row], choose: Sequence[int], ids: Tensor, margins: Tensor
 ) -> dict[int, Choice]:
-    found, start = {}, 0
-    told, gaps = ids.tolist(), margins.tolist()
+    choices, start = {}, 0
+    tokens, gaps = ids.tolist(), margins.tolist()
     for r, row in enumerate(rows):
         size = len(row.encoded.target)
         if r in choose:
-            found[r] = Choice(tuple(told[start : start + size]), tuple(gaps[start : start + size]))
+            part = slice(start, start + size)
+            choices[r] = Choice(tuple(tokens[part]), tuple(gaps[part]))
         start += size
-    return found
+    return choices
 
 
 class _AnswerLoss(torch.autograd.Function):
@@ -183,7 +184,7 @@ class _AnswerLoss(torch.autograd.Function):
 
 
 def first_choice(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Most likely token of each position, and its logit's distance from the second's."""
+    """Return the most likely token of each position, and by how much its logit leads."""
     best, ids = logits.max(-1)
     rest = logits.scatter(1, ids[:, None], -torch.inf).amax(-1)
     return ids, best - rest

@@ -149,11 +149,11 @@ class Member:
 
     def correct(self) -> dict[int, float]:
         """Share of right answers at each check that has them all, by epoch."""
-        found: dict[int, list[bool]] = {}
+        checks: dict[int, list[bool]] = {}
         for row in self.result.checks:
-            found.setdefault(row["epoch"], []).append(row["correct"])
-        many = len(self.problems)
-        return {epoch: sum(own) / many for epoch, own in found.items() if len(own) == many}
+            checks.setdefault(row["epoch"], []).append(row["correct"])
+        size = len(self.problems)
+        return {epoch: sum(right) / size for epoch, right in checks.items() if len(right) == size}
 
     def _solved(self, epoch: int) -> bool:
         """Whether every problem was answered correctly at a check after some training."""
@@ -169,12 +169,12 @@ def step_together(work: list[Member], losses: dict[int, Loss]) -> list[dict[str,
     norms = torch.stack([losses[id(run)].gradient.norm() for run in work]).tolist()
     rows = []
     for run, (row, gradient), norm in zip(work, added, norms, strict=True):
-        weight, own = run.spec.lambda_ts, losses[id(run)]
-        row |= {"ce": own.value, "grad_ce": norm}
-        row |= {"total": own.value + weight * row["reg"] if weight else own.value}
+        weight, loss = run.spec.lambda_ts, losses[id(run)]
+        row |= {"ce": loss.value, "grad_ce": norm}
+        row |= {"total": loss.value + weight * row["reg"] if weight else loss.value}
         if run.spec.weighting == "gradient":
             weight *= norm
-        row |= {"lr": run.step(own.gradient + weight * gradient if weight else own.gradient)}
+        row |= {"lr": run.step(loss.gradient + weight * gradient if weight else loss.gradient)}
         run.watch(row)
         rows.append(row)
     return rows
@@ -188,16 +188,16 @@ def encode_all(spec: RunSpec, frozen: Frozen, problems: Sequence[Problem]) -> li
     InputError
         If one with its prompt and answer is longer than the model's window.
     """
-    end, found = spec.settings.end_token, []
+    end, encoded = spec.settings.end_token, []
     for k, problem in enumerate(problems):
         coded = frozen.encode(problem.question, problem.target, placement=spec.placement, end=end)
         length = coded.length(spec.n_tokens) + (spec.max_new_tokens or EXTRA_TOKENS)
         if length > frozen.window:
-            told = f"row {problem.row} of its source takes {length} tokens with prompt and answer"
-            remedy = f"{told}, {frozen.name} reads {frozen.window}; choose a shorter one"
+            size = f"row {problem.row} of its source takes {length} tokens with prompt and answer"
+            remedy = f"{size}, {frozen.name} reads {frozen.window}; choose a shorter one"
             raise InputError("problem", spec.problem + k, remedy)
-        found.append(coded)
-    return found
+        encoded.append(coded)
+    return encoded
 
 
 def _lengths(encoded: Encoded) -> dict[str, int]:
@@ -206,12 +206,11 @@ def _lengths(encoded: Encoded) -> dict[str, int]:
 
 def _optimiser(spec: RunSpec, prompt: Tensor, steps_per_epoch: int) -> tuple[Any, Any]:
     """The protocol's optimiser and its schedule, which is as long as the protocol's epochs."""
-    told = spec.settings
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[told.optimizer]
-    optimizer = kind(
-        [prompt], lr=spec.lr, betas=told.betas, eps=told.eps, weight_decay=told.weight_decay
-    )
-    total = told.epochs * steps_per_epoch
+    protocol = spec.settings
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[protocol.optimizer]
+    options = {"betas": protocol.betas, "eps": protocol.eps, "weight_decay": protocol.weight_decay}
+    optimizer = kind([prompt], lr=spec.lr, **options)
+    total = protocol.epochs * steps_per_epoch
     warm_up = math.ceil(spec.warmup_fraction * total)
     if spec.schedule == "constant":
         return optimizer, get_constant_schedule_with_warmup(optimizer, warm_up) if warm_up else None

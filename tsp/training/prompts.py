@@ -49,8 +49,8 @@ def initial_prompt(
         token = frozen.tokenizer(REPEATED_TOKEN, add_special_tokens=False)["input_ids"][:1]
         start = frozen.embed(tuple(token)).expand(n, -1)
     elif spec.init == "question":
-        found = frozen.tokenizer(" ".join(questions), add_special_tokens=False)["input_ids"]
-        start = frozen.embed(tuple(islice(cycle(found), n)))
+        ids = frozen.tokenizer(" ".join(questions), add_special_tokens=False)["input_ids"]
+        start = frozen.embed(tuple(islice(cycle(ids), n)))
     elif spec.init == "trained":
         if start is None or start.shape != (n, frozen.dim):
             given = "no prompt" if start is None else f"shape {tuple(start.shape)}"

@@ -130,7 +130,7 @@ def train_bank(
         on_progress(bank.progress(epoch))
     while bank.advance(epoch):
         epoch += 1
-        if checkpoint:  # first, for nobody may be there to be told
+        if checkpoint:  # before the display, which may be gone
             checkpoint.reached(bank, epoch, before + time.perf_counter() - begun)
         if on_progress:
             on_progress(bank.progress(epoch))
