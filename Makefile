@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MODEL := smollm2-135m-instruct
 
-.PHONY: setup book test test-slow torture fuzz bench lint links clean
+.PHONY: setup book test test-slow torture bench lint links clean
 
 setup: $(READY)
 
@@ -30,13 +30,9 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
-# Two hundred kills and a hundred thousand hostile inputs; the targets above try a sample of each.
+# Two hundred kills; the targets above try a sample of them.
 torture: setup
 	$(BIN)/python -m pytest -m torture
-
-# Hostile input through every door of the package, guided by what it reaches; on Linux.
-fuzz: setup
-	$(BIN)/python tests/fuzz.py --runs 10000
 
 bench: setup
 	$(BIN)/tsp bench --json bench.json

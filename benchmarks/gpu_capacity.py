@@ -1,14 +1,14 @@
-"""What of the paper's models fits on which GPU, predicted without their weights."""
+"""What of the paper's models fits on which GPU, estimated without their weights."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import AutoConfig
 
-from tsp.training.budget import SHARE
-from tsp.training.memory import outline, pass_dtype, predict
-from tsp.training.models import MODELS, Encoded, Frozen
+from tsp.training.memory import SHARE, estimate, pass_dtype
+from tsp.training.models import MODELS, Encoded, Frozen, hollow
 from tsp.training.prefix_cache import context_bytes
 from tsp.training.spec import RunSpec
 from tsp.training.trainer import Plan
@@ -65,26 +65,31 @@ def fits(cards: Sequence[int] = CARDS) -> "pd.DataFrame":
 
 
 def _fit(name: str, precision: str, cards: Sequence[int]) -> dict[str, Any]:
-    frozen = outline(AutoConfig.for_model(**SHAPES[name]), name=name)
+    frozen = _outline(name)
     plan = Plan(precision=precision)
     dtypes = {frozen.dtype, pass_dtype(frozen, plan)}
-    one = predict(frozen, [RunSpec()], [[EXAMPLE]], plan, device="cuda")
+    one = estimate(frozen, [RunSpec()], [[EXAMPLE]], plan, device="cuda")
     return {
         "model": name,
         "hub_id": MODELS[name].hub_id,
         "precision": precision,
         "weights": one.weights,
-        "run": one.activations_per_run,
+        "run": one.activations,
         "context": context_bytes(frozen, LONG_CONTEXT, dtypes=list(dtypes)),
         **{f"{card} GB": most_runs(frozen, plan, room=SHARE * card * 2**30) for card in cards},
     }
 
 
+def _outline(name: str) -> Frozen:
+    """Return a model of the paper with shapes alone, on ``meta``; it has no tokenizer."""
+    return Frozen(name, hollow(AutoConfig.for_model(**SHAPES[name]), torch.float32), None)
+
+
 def memory(name: str) -> int:
-    """Bytes on a GPU that one run of a model of the paper takes, passes in bfloat16, predicted."""
-    frozen = outline(AutoConfig.for_model(**SHAPES[name]), name=name)
+    """Bytes on a GPU that one run of a model of the paper takes, passes in bfloat16, estimated."""
+    frozen = _outline(name)
     plan = Plan(precision="bfloat16")
-    return predict(frozen, [RunSpec()], [[EXAMPLE]], plan, device="cuda").total
+    return estimate(frozen, [RunSpec()], [[EXAMPLE]], plan, device="cuda").peak
 
 
 def most_runs(frozen: Frozen, plan: Plan, *, room: float) -> int:
@@ -95,7 +100,7 @@ def most_runs(frozen: Frozen, plan: Plan, *, room: float) -> int:
     def fit(runs: int) -> bool:
         wide = replace(plan, token_budget=runs * a_run)
         bank = ([spec] * runs, [[EXAMPLE]] * runs)
-        return predict(frozen, *bank, wide, device="cuda").total <= room
+        return estimate(frozen, *bank, wide, device="cuda").peak <= room
 
     step = 1
     while fit(step):

@@ -13,10 +13,10 @@ from benchmarks.measuring import Done, compared, timed
 from tsp.problems.loading import Problem, load_problems
 from tsp.store.runs import kept_prompts
 from tsp.training import models
-from tsp.training.budget import fitted
 from tsp.training.decoding import EXTRA_TOKENS
 from tsp.training.flops import arithmetic, shares
 from tsp.training.members import Member, RunResult, encode_all
+from tsp.training.memory import fitted
 from tsp.training.penalties import penalties
 from tsp.training.precision import choose
 from tsp.training.spec import RunSpec

@@ -9,15 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import PATIENCE_SECONDS, PLAN, problem, repetitions, spec
+from tests.conftest import PATIENCE_SECONDS, repetitions, spec
 from tests.faults import TENSORS, kill, run_in, same_bytes
 from tests.faults_at_work import train
 from tsp.errors import InputError
@@ -26,10 +24,7 @@ from tsp.experiments.sweep import ensure, jobs_of
 from tsp.store.archive import write_pack
 from tsp.store.locks import WORK, claimed
 from tsp.store.runs import Store
-from tsp.training import checkpoints
-from tsp.training.checkpoints import Checkpoint, key_of
 from tsp.training.stopping import Stopped
-from tsp.training.trainer import train_bank
 
 KILLS_SAMPLE, KILLS = 10, 200
 
@@ -66,96 +61,6 @@ def sound_and_alike(root, whole):
         for path in (whole / run_id).iterdir():
             if path.suffix in TENSORS:
                 assert (root / run_id / path.name).read_bytes() == path.read_bytes()
-
-
-# A bank that is interrupted and one that is not.
-
-ANSWERS = [problem("2+2=?", "4"), problem("What is red?", "blood or a rose")]
-ANSWERS += [problem(f"{k}+{k}=?", f"{2 * k}") for k in range(3, 11)]
-BANKS = {
-    "methods": [spec(method=name, epochs=9) for name in ("ce", "tsloss", "l2", "persistence")],
-    "early stop": [spec(early_stop=True, epochs=60, check_every=1), spec(epochs=60, seed=1)],
-    "released": [
-        spec(protocol="released", epochs=9, lr=0.05),
-        spec(epochs=9, weighting="gradient"),
-    ],
-    "ten problems": [spec(regime="multi", epochs=9, check_every=1), spec(epochs=9, method="ce")],
-    "diverging": [spec(epochs=9), spec(epochs=9, lambda_ts=1e300)],
-}
-
-
-def told_of(results):
-    """All that a run leaves but for its time."""
-    return [
-        (it.epochs, it.checks, {e: p.tolist() for e, p in it.prompts.items()}, it.failure)
-        for it in results
-    ]
-
-
-def enough(seen, often):
-    return int(len(seen) >= often)
-
-
-@pytest.mark.parametrize("name", BANKS)
-@pytest.mark.parametrize("often", [1, 4])
-def test_a_bank_stopped_at_checkpoints_is_what_it_would_have_been(tmp_path, tiny, name, often):
-    told = BANKS[name]
-    own = [ANSWERS if it.regime == "multi" else [ANSWERS[k % 2]] for k, it in enumerate(told)]
-    expected = train_bank(told, tiny(), own, plan=PLAN)
-    key = key_of(["a"], PLAN, "cpu")
-    reached, results, rounds = [0], None, 0
-    while results is None:
-        seen = []
-        stop = partial(enough, seen, often)
-        point = Checkpoint(tmp_path / "a", key, every=0, stop=stop)
-        again = {"plan": PLAN, "on_progress": seen.append, "checkpoint": point}
-        try:
-            results = train_bank(told, tiny(), own, **again)
-        except Stopped as stopped:
-            reached.append(int(stopped.what.split()[-1]))
-        assert seen[0].epoch == max(reached[rounds], 1)  # nothing is trained twice
-        rounds += 1
-    assert rounds > 2
-    assert json.dumps(told_of(results)) == json.dumps(told_of(expected))
-
-
-def test_a_checkpoint_is_written_when_its_seconds_are_over(tmp_path, tiny, monkeypatch):
-    point = Checkpoint(tmp_path / "a", key_of(["a"], PLAN, "cpu"))
-    assert point.every == Keeping().every == 30
-    now, kept, state = [time.monotonic()], [], tmp_path / "a" / "state.json"
-
-    def reached():  # is asked at the end of every epoch
-        now[0] += 12
-        kept.append(json.loads(state.read_text())["epoch"] if state.exists() else 0)
-        return 0
-
-    monkeypatch.setattr(checkpoints, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    point.stop = reached
-    train_bank([spec(epochs=9)], tiny(), [ANSWERS[:1]], plan=PLAN, checkpoint=point)
-    assert kept == [0, 0, 0, 3, 3, 3, 6, 6, 6]
-
-
-def test_a_checkpoint_of_something_else_or_damaged_is_not_used(tmp_path, tiny, caplog):
-    def trained(key):
-        seen = []
-        point = Checkpoint(tmp_path / "a", key, every=0)
-        train_bank(
-            [spec()], tiny(), [ANSWERS[:1]], plan=PLAN, checkpoint=point, on_progress=seen.append
-        )
-        return seen[0].epoch
-
-    key = key_of(["a"], PLAN, "cpu")
-    assert trained(key) == 1
-    assert trained(key) == 4  # the last checkpoint of four epochs
-    assert trained(key | {"runs": ["b"]}) == 1
-    assert "another plan" in caplog.text
-    for path in sorted((tmp_path / "a").iterdir()):
-        flip(path)
-        assert trained(key | {"runs": ["b"]}) == 1
-        assert trained(key | {"runs": ["b"]}) == 4
-    next((tmp_path / "a").glob("prompts-*")).unlink()
-    assert trained(key | {"runs": ["b"]}) == 1
-    assert "No such file" in caplog.text
 
 
 def flip(path, place=None):

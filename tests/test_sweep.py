@@ -15,7 +15,7 @@ from tsp.experiments.find_or_train import find_or_train
 from tsp.experiments.sweep import ensure, jobs_of
 from tsp.paths import data_dir
 from tsp.store.runs import Store
-from tsp.training import budget
+from tsp.training import memory
 from tsp.training.spec import METHODS
 
 BBH = {"input": "not True is", "target": "False", "task": "boolean_expressions"}
@@ -177,7 +177,7 @@ def test_a_precision_that_does_not_exist_is_refused_before_anything(tmp_path):
 
 
 def test_budgets_fit_the_memory_that_is_free(tmp_path, monkeypatch):
-    monkeypatch.setattr(budget, "free_memory", lambda device: 2**27)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 2**27)
     store = Store(tmp_path)
     (run_id,) = ensure([small()], store, name="mine", device="cpu")
     plan = store.read(run_id).record["plan"]

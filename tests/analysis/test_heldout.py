@@ -7,8 +7,8 @@ import torch
 
 from tests.conftest import problem, spec
 from tests.handmade import stored
-from tests.test_attention import lively, recomputed
-from tests.test_decoding import plain_greedy
+from tests.training.test_attention import lively, recomputed
+from tests.training.test_decoding import plain_greedy
 from tsp.analysis.evidence import same_conditions
 from tsp.analysis.heldout import across_sets, ask, compared, evaluate, paired_losses, remember
 from tsp.analysis.records import ANSWER_COLUMNS as COLUMNS

@@ -6,7 +6,7 @@ import torch
 from benchmarks.training import Side
 from tests.conftest import problem, spec
 from tsp.training.flops import arithmetic, shares, traffic
-from tsp.training.memory import per_position
+from tsp.training.memory import position_bytes
 
 
 def test_arithmetic_by_hand(tiny):
@@ -58,7 +58,7 @@ def test_bytes_of_a_step_by_hand(tiny):
     assert found["weights"] == 2 * 4 * (2 * layer + 32 + table)
     assert found["context"] == 2 * len(coded.before) * 2 * 2 * 16 * 4
     own = 5 + len(coded.after) + len(coded.target) - 1
-    assert found["activations"] == 2 * 3 * own * per_position(frozen, torch.float32)
+    assert found["activations"] == 2 * 3 * own * position_bytes(frozen, torch.float32)
 
 
 def test_where_the_time_of_a_step_goes(tiny):

@@ -21,13 +21,14 @@ from tests.terminal import BBH, fails, loads, write
 from tsp import TSLoss, TSLossTrainer
 from tsp.book.notebooks import NOTEBOOKS
 from tsp.interop.peers import prompt_vectors
+from tsp.interop.peft import export_peft, import_peft
 from tsp.paths import ROOT
 from tsp.store.archive import pack_ids
 from tsp.store.runs import Store
 from tsp.training import forward as reading
 from tsp.training import models
 from tsp.training.forward import Row
-from tsp.training.prompts import as_input, export_peft, import_peft
+from tsp.training.prompts import as_input
 from tsp.training.tiny_models import tiny_model, tiny_tokenizer
 
 SHORT = ["--task", "bbh", "--n-tokens", "4", "--epochs", "2", "--device", "cpu"]

@@ -124,7 +124,7 @@ def _rows(
 def _losses(frozen: Frozen, rows: Sequence[Row], plan: Plan) -> list[float]:
     """Mean cross-entropy over each row's target tokens."""
     losses = np.empty(len(rows))
-    for group in batches(rows, plan.token_budget, plan.context_budget):
+    for group in batches(rows, plan.token_budget):
         sums = read(frozen, [rows[i] for i in group]).losses.tolist()
         losses[group] = [
             ce / len(rows[i].encoded.target) for i, ce in zip(group, sums, strict=True)
@@ -133,13 +133,12 @@ def _losses(frozen: Frozen, rows: Sequence[Row], plan: Plan) -> list[float]:
 
 
 def _texts(frozen: Frozen, rows: Sequence[Row], limit: int, plan: Plan) -> list[str]:
-    """Decode each row's answer; its reference is a guess that changes nothing."""
+    """Decode each row's answer."""
     answers = greedy_answers(
         frozen,
         rows,
-        wishes=[Wish(limit, (row.encoded.target,), agreed=0) for row in rows],
+        wishes=[Wish(limit, agreed=0) for row in rows],
         token_budget=plan.token_budget,
-        context_budget=plan.context_budget,
     )
     return [answer.text for answer in answers]
 

@@ -142,10 +142,10 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a run's prompt as a PEFT prompt-tuning adapter."""
+    from tsp.interop.peft import export_peft
     from tsp.paths import writable_name
     from tsp.store.runs import Store
     from tsp.training.models import MODELS
-    from tsp.training.prompts import export_peft
 
     writable_name("to", to)
     stored = Store(runs).read(run)

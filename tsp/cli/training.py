@@ -134,10 +134,9 @@ def _show_memory(spec: Any, device: str, precision: str, *, as_json: bool) -> No
 
     from tsp.experiments.sweep import jobs_of
     from tsp.training import models
-    from tsp.training.budget import fitted, free_memory
     from tsp.training.members import encode_all
-    from tsp.training.memory import predict, render
-    from tsp.training.precision import check_known, most_likely
+    from tsp.training.memory import estimate, fitted, free_memory, render
+    from tsp.training.precision import check_known, choose
     from tsp.training.trainer import Plan
 
     check_known(precision)
@@ -147,14 +146,14 @@ def _show_memory(spec: Any, device: str, precision: str, *, as_json: bool) -> No
     encoded = encode_all(spec, frozen, job.problems)
     free = free_memory(place)
     place = "cuda" if place in models.DIVIDED else place
-    plan = Plan(precision=most_likely(precision, frozen))
+    plan = Plan(precision=choose(precision, frozen, device=place))
     plan = fitted(plan, frozen, [spec], [encoded], device=place, free=free)
+    memory = estimate(frozen, [spec], [encoded], plan, device=place)
     if as_json:
-        needed = predict(frozen, [spec], [encoded], plan, device=place)
         row = {"id": job.id, "device": place, "free": free, "plan": asdict(plan)}
-        emit(row | {"bytes": asdict(needed) | {"peak": needed.total}}, as_json)
+        emit(row | {"bytes": asdict(memory) | {"peak": memory.peak}}, as_json)
         return
-    table = render(frozen, spec, encoded, plan, device=place, free=free)
+    table = render(memory, plan, device=place, free=free)
     say(f"{spec.label}, {spec.model}, {spec.epochs} epochs\n{table}")
 
 

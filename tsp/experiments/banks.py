@@ -12,7 +12,7 @@ from tsp.store.locks import checkpoint_folder, claimed
 from tsp.store.runs import Store, kept_prompts
 from tsp.training.checkpoints import SECONDS, Checkpoint, key_of
 from tsp.training.members import RunResult, encode_all
-from tsp.training.memory import predict
+from tsp.training.memory import estimate
 from tsp.training.models import Frozen
 from tsp.training.spec import RunSpec
 from tsp.training.stopping import Stop, never
@@ -170,7 +170,7 @@ def _left(jobs: list[Job], store: Store) -> list[Job]:
 
 def _peak(jobs: Sequence[Job], frozen: Frozen, plan: Plan) -> int:
     encoded = [encode_all(job.spec, frozen, job.problems) for job in jobs]
-    return predict(frozen, [job.spec for job in jobs], encoded, plan).total
+    return estimate(frozen, [job.spec for job in jobs], encoded, plan).peak
 
 
 def keep(

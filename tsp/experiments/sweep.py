@@ -18,10 +18,11 @@ from tsp.problems.loading import load_problems
 from tsp.store.locks import are_free, claimed, tidy
 from tsp.store.runs import Store
 from tsp.training import models
-from tsp.training.budget import fitted, free_memory
+from tsp.training.bounds import LARGEST
 from tsp.training.members import encode_all
+from tsp.training.memory import fitted, free_memory
 from tsp.training.precision import PRECISIONS, check_known, choose
-from tsp.training.spec import LARGEST, RunSpec
+from tsp.training.spec import RunSpec
 from tsp.training.stopping import Stop, Stopped, never
 from tsp.training.trainer import Plan
 

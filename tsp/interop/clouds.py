@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from tsp.errors import InputError
+from tsp.interop.peft import adapter_folder, adapter_kind, import_peft
 from tsp.loss import TSLoss
 from tsp.topology.diagrams import LARGEST, MOST, Diagrams, persistence, summarize
-from tsp.training.prompts import adapter_folder, adapter_kind, import_peft
 
 FORMATS = (".npy", ".safetensors", ".pt")
 PROMPTS = {"", "PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING"}

@@ -204,7 +204,7 @@ class _Check(TrainerCallback):
         out = self.wrapped.generate(
             input_ids=ids.to(frozen.device),
             attention_mask=mask.to(frozen.device),
-            max_new_tokens=max(member.wish(k).limit for k in range(len(questions))),
+            max_new_tokens=max(member.longest_answer(k) for k in range(len(questions))),
             do_sample=False,
         )
         self.wrapped.train()

@@ -168,7 +168,6 @@ def _record(run: Member) -> dict[str, Any]:
         "solved": run.solved,
         "lr": run.optimizer.param_groups[0]["lr"],
         "scheduler": run.scheduler.state_dict() if run.scheduler else None,
-        "answered": [[k, list(ids)] for k, ids in run.answered.items()],
         "epochs": result.epochs,
         "checks": result.checks,
         "checked": list(result.prompts),
@@ -196,7 +195,6 @@ def _restore(run: Member, record: Mapping[str, Any], tensors: Mapping[str, torch
     if run.scheduler:
         run.scheduler.load_state_dict(record["scheduler"])
     run.steps, run.solved = record["steps"], record["solved"]
-    run.answered = {k: tuple(ids) for k, ids in record["answered"]}
     run.result.epochs, run.result.checks = record["epochs"], record["checks"]
     run.result.prompts = {epoch: tensors[str(epoch)].clone() for epoch in record["checked"]}
     run.result.failure = record["failure"]

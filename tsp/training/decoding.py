@@ -1,20 +1,17 @@
 """Does greedy decoding with a prompt solve the problem?"""
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from tsp.training.attention import KeyValues, Layout
+from tsp.training.base_lm import Frozen
 from tsp.training.forward import Reading, Row, read
-from tsp.training.models import Frozen
-from tsp.training.prefix_cache import neighbours, placed, visits
+from tsp.training.prefix_cache import neighbours
 
 READINGS = 4  # whose answers are generated together: a step keeps no activations
 EXTRA_TOKENS = 32  # an answer may be this much longer than the reference
-GUESSES = 6  # tokens guessed ahead in generation: a wrong guess costs little, a right one a step
-FED = {"cpu": 96, "cuda": 1024}  # tokens a step takes about as fast as one
 # A choice of lower precision by a smaller margin of logits is made again in float32. On SmolLM2 no
 # choice that bfloat16 moved had half of it (a test repeats that).
 NEAR = 1.0
@@ -34,11 +31,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Wish:
-    """How far an answer may go, and what is guessed of it: no guess changes an answer."""
+    """How many tokens an answer may have, and how many of the reference's it begins with."""
 
     limit: int
-    hints: tuple[Ids, ...] = ()  # texts that it may resemble
-    agreed: int | None = None  # tokens of the reference that it begins with; None: who knows
+    agreed: int | None = None  # None: not known
 
 
 def micro_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
@@ -56,31 +52,21 @@ def micro_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[in
         yield group
 
 
-def batches(
-    rows: Sequence[Row], token_budget: int, context_budget: int = sys.maxsize
-) -> Iterator[list[int]]:
-    """`micro_batches` of rows, those that share a context side by side in each.
-
-    Contexts that are on the host and visit take no more than their budget at a time.
-    """
+def batches(rows: Sequence[Row], token_budget: int) -> Iterator[list[int]]:
+    """Return `micro_batches` of rows, those that share a context side by side in each."""
     contexts = [row.context for row in rows]
     for group in micro_batches([row.own for row in rows], token_budget):
-        yield from visits(neighbours(group, contexts), contexts, context_budget)
+        yield neighbours(group, contexts)
 
 
 @torch.no_grad()
 def greedy_answers(
-    frozen: Frozen,
-    rows: Sequence[Row],
-    *,
-    wishes: Sequence[Wish],
-    token_budget: int,
-    context_budget: int = sys.maxsize,
+    frozen: Frozen, rows: Sequence[Row], *, wishes: Sequence[Wish], token_budget: int
 ) -> list[Answer]:
     """Decode every row greedily, as ``model.generate(do_sample=False)`` on the bare question would.
 
-    Reading a row with its reference tells the first reference token that greedy decoding would not
-    choose; up to there both agree, so generation starts from it, and a row whose whole reference is
+    Reading a row with its reference gives the first reference token that greedy decoding would not
+    choose. Up to there both agree, so generation starts from it, and a row whose whole reference is
     chosen needs none.
 
     Parameters
@@ -90,32 +76,86 @@ def greedy_answers(
     rows
         Rows with their whole target.
     wishes
-        How far each may go.
+        How long each answer may be.
     token_budget
         Positions of one forward pass.
-    context_budget
-        Bytes that contexts kept on the host may take while they visit.
     """
     said: dict[int, Ids] = {}
-    for group in batches(rows, READINGS * token_budget, context_budget):
-        known, short = [wishes[i] for i in group], [_cut_row(rows[i], wishes[i]) for i in group]
-        # Contexts that are on the host visit once for all passes of a group.
-        here = placed([row.context for row in short], frozen)
-        short = [replace(row, context=it) for row, it in zip(short, here, strict=True)]
-        going = _Generation(frozen, short, known)
-        for part in batches(short, token_budget, context_budget):
-            chosen = [short[i] for i in part]
-            going.begin(read(frozen, chosen, choose=range(len(part)), keep=True), part)
-        said |= dict(zip(group, going.run(), strict=True))
+    for group in batches(rows, READINGS * token_budget):
+        short = [_cut_row(rows[i], wishes[i]) for i in group]
+        texts = _decode(frozen, short, [wishes[i].limit for i in group], token_budget)
+        said |= dict(zip(group, texts, strict=True))
     return [_answer(frozen, row, said[i]) for i, row in enumerate(rows)]
 
 
 def _cut_row(row: Row, wish: Wish) -> Row:
-    """A row without what is probably read in vain: the reference behind the first difference."""
+    """Drop the reference behind the first difference that is known: reading it would be in vain."""
     coded = row.encoded
     if wish.agreed is None:
         return row
     return replace(row, encoded=replace(coded, target=coded.target[: wish.agreed + 1]))
+
+
+def _decode(
+    frozen: Frozen, rows: Sequence[Row], limits: Sequence[int], token_budget: int
+) -> list[Ids]:
+    """Read rows with their references, then append one token a step until all have ended."""
+    said: list[Ids] = [()] * len(rows)
+    ends = [_answer_place(row) + limit for row, limit in zip(rows, limits, strict=True)]
+    slots = max(*(row.own for row in rows), *ends)
+    own: list[KeyValues] = []  # per layer, (heads, rows, slots, D)
+    for part in batches(rows, token_budget):
+        reading = read(frozen, [rows[r] for r in part], choose=range(len(part)), keep=True)
+        for line, r in enumerate(part):
+            said[r] = _draft(frozen, reading, line, limits[r])
+        _store(own, reading.own or [], part, shape=(len(rows), slots))
+    held = list(range(len(rows)))
+    while going := [r for r in held if not _ended(frozen, said[r], limits[r])]:
+        if len(going) <= 0.75 * len(held):  # removing rows costs a copy of the others
+            lines = [held.index(r) for r in going]
+            own = [(key[:, lines], value[:, lines]) for key, value in own]
+            held = going
+        tokens = _next_tokens(frozen, [rows[r] for r in held], [said[r] for r in held], own)
+        for r, token in zip(held, tokens, strict=True):
+            if not _ended(frozen, said[r], limits[r]):
+                said[r] = (*said[r], token)
+    return said
+
+
+def _store(
+    own: list[KeyValues], new: list[KeyValues], part: Sequence[int], *, shape: tuple[int, int]
+) -> None:
+    """Copy keys and values of some rows, (heads, b, q, D) a layer, to buffers for all rows."""
+    for layer, pair in enumerate(new):
+        if layer == len(own):
+            key, value = (x.new_zeros(len(x), *shape, x.shape[3]) for x in pair)
+            own.append((key, value))
+        for buffer, x in zip(own[layer], pair, strict=True):
+            buffer[:, part, : x.shape[2]] = x
+
+
+def _next_tokens(
+    frozen: Frozen, rows: Sequence[Row], said: Sequence[Ids], own: list[KeyValues]
+) -> list[int]:
+    """Feed each row its last token; return what greedy decoding chooses next."""
+    device = frozen.device
+    places = [_answer_place(row) + len(ids) - 1 for row, ids in zip(rows, said, strict=True)]
+    place = torch.tensor(places, device=device)[:, None]
+    starts = torch.tensor([row.start for row in rows], device=device)[:, None]
+    hidden = frozen.decoder(
+        inputs_embeds=frozen.embed(tuple(ids[-1] for ids in said))[:, None],
+        position_ids=starts + place,
+        use_cache=False,
+        layout=Layout([row.context for row in rows], place, own=own),
+    ).last_hidden_state[:, 0]  # (B, d)
+    return (
+        torch.nn.functional.linear(hidden.to(frozen.head.device), frozen.head).argmax(-1).tolist()
+    )
+
+
+def _answer_place(row: Row) -> int:
+    """Return the place of a row's first answer token, behind the context."""
+    return row.own - len(row.encoded.target) + 1
 
 
 @torch.no_grad()
@@ -134,18 +174,18 @@ def settled(
         Whether that is the model that decides; if it is a copy of lower precision, only choices
         by clear margins count.
     """
-    found = {}
+    answers = {}
     for r, wish in wishes.items():
-        draft = _draft(frozen, reading, r, wish)
+        draft = _draft(frozen, reading, r, wish.limit)
         clear = exact or min(reading.choices[r].margins[: len(draft)]) >= NEAR
         if clear and _ended(frozen, draft, wish.limit):
-            found[r] = _answer(frozen, reading.rows[r], draft)
-    return found
+            answers[r] = _answer(frozen, reading.rows[r], draft)
+    return answers
 
 
-def _draft(frozen: Frozen, reading: Reading, r: int, wish: Wish) -> Ids:
-    """Tokens greedy decoding is known to choose: the agreed ones and the first that differs."""
-    return _cut(frozen, reading.choices[r].ids[: agreed(reading, r) + 1], wish.limit)
+def _draft(frozen: Frozen, reading: Reading, r: int, limit: int) -> Ids:
+    """Return the tokens that a reading settles: the agreed ones and the first that differs."""
+    return _cut(frozen, reading.choices[r].ids[: agreed(reading, r) + 1], limit)
 
 
 def agreed(reading: Reading, r: int) -> int:
@@ -167,127 +207,6 @@ def _cut(frozen: Frozen, ids: Ids, limit: int) -> Ids:
 
 def _ended(frozen: Frozen, ids: Ids, limit: int) -> bool:
     return ids[-1] in frozen.end_ids or len(ids) >= limit
-
-
-class _Generation:
-    """Rows whose answers go on, each from its own place, several guessed tokens a step.
-
-    A step feeds each row its last token and guesses of the next ones; the guesses that the model
-    would have chosen itself are kept, and so is its choice after them: what comes out is what one
-    token at a time would give.
-    """
-
-    def __init__(self, frozen: Frozen, rows: Sequence[Row], wishes: Sequence[Wish]) -> None:
-        self.frozen, self.rows, self.wishes = frozen, rows, wishes
-        self.said: list[Ids] = [()] * len(rows)
-        self.fixed = [_behind_context(row) for row in rows]
-        self.held: list[int] = []  # rows that the buffers hold
-        self.own: list[KeyValues] = []
-        self._read: list[tuple[list[KeyValues], Sequence[int]]] = []
-
-    def begin(self, reading: Reading, part: Sequence[int]) -> None:
-        """Take what a reading tells of some rows; their keys and values are taken out of it."""
-        for line, r in enumerate(part):
-            self.said[r] = _draft(self.frozen, reading, line, self.wishes[r])
-        assert reading.own is not None
-        if not all(map(self._ended, part)):
-            self._read.append((reading.own, part))
-
-    def _fill(self) -> None:
-        """Move keys and values of the rows that go on into buffers with room for the rest."""
-        self.held = [r for r in range(len(self.rows)) if not self._ended(r)]
-        places = ((self.rows[r].own, self.fixed[r] + self.wishes[r].limit) for r in self.held)
-        slots = max(map(max, places)) + GUESSES
-        lines = {r: line for line, r in enumerate(self.held)}
-        moves = []
-        for own, part in self._read:
-            going = [k for k, r in enumerate(part) if r in lines]
-            moves.append((own, going, [lines[part[k]] for k in going]))
-        while moves[0][0]:  # a layer's keys are let go of once they are in their buffer
-            layer = [(own.pop(0), chosen, to) for own, chosen, to in moves]
-            keys, values = ([(pair[k], chosen, to) for pair, chosen, to in layer] for k in (0, 1))
-            many = len(self.held)
-            self.own.append((_room(keys, many, slots), _room(values, many, slots)))
-
-    def run(self) -> list[Ids]:
-        """Go on until every row has ended or is as long as it may be."""
-        if self._read:
-            self._fill()
-        while going := [r for r in self.held if not self._ended(r)]:
-            if len(going) <= 0.75 * len(self.held):  # making room anew costs a copy of the buffers
-                lines = [self.held.index(r) for r in going]
-                for layer, (key, value) in enumerate(self.own):
-                    self.own[layer] = (key[:, lines], value[:, lines])
-                self.held = going
-            self._step()
-        return self.said
-
-    def _ended(self, r: int) -> bool:
-        return _ended(self.frozen, self.said[r], self.wishes[r].limit)
-
-    def _step(self) -> None:
-        most = FED.get(self.frozen.device.type, FED["cpu"]) // len(self.held) - 1
-        guesses = [self._guess(r, max(0, min(most, GUESSES))) for r in self.held]
-        size = max(map(len, guesses))
-        last = [self.said[r][-1] for r in self.held]
-        fed = [
-            [a, *guess, *[a] * (size - len(guess))] for a, guess in zip(last, guesses, strict=True)
-        ]
-        ids = self._choices(fed)
-        for line, r in enumerate(self.held):
-            if not self._ended(r):
-                kept = _shared(ids[line], guesses[line]) + 1
-                more = (*self.said[r], *ids[line][:kept])
-                self.said[r] = _cut(self.frozen, more, self.wishes[r].limit)
-
-    def _guess(self, r: int, size: int) -> list[int]:
-        return [] if self._ended(r) else _guess(self.said[r], self.wishes[r].hints, size)
-
-    def _choices(self, fed: list[list[int]]) -> list[list[int]]:
-        """Feed tokens behind what each held row has said; what would follow each of them."""
-        frozen, device = self.frozen, self.frozen.device
-        tokens = torch.tensor(fed, device=device)  # (B, m)
-        filled = [self.fixed[r] + len(self.said[r]) - 1 for r in self.held]
-        places = torch.tensor(filled, device=device)[:, None]
-        places = places + torch.arange(tokens.shape[1], device=device)
-        starts = torch.tensor([self.rows[r].start for r in self.held], device=device)[:, None]
-        layout = Layout([self.rows[r].context for r in self.held], places, own=self.own)
-        hidden = frozen.decoder(
-            inputs_embeds=frozen.model.get_input_embeddings()(tokens),
-            position_ids=starts + places,
-            use_cache=False,
-            layout=layout,
-        ).last_hidden_state.to(frozen.head.device)  # (B, m, d)
-        logits = torch.nn.functional.linear(hidden.flatten(0, 1), frozen.head)
-        return logits.argmax(-1).view(tokens.shape).tolist()
-
-
-def _behind_context(row: Row) -> int:
-    """Own positions before the answer."""
-    return row.own - len(row.encoded.target) + 1
-
-
-def _room(
-    parts: Sequence[tuple[torch.Tensor, Sequence[int], Sequence[int]]], rows: int, slots: int
-) -> torch.Tensor:
-    """Copy rows of keys or values, (heads, b, q, D) each, to their lines of a buffer with slots."""
-    heads, _, _, D = parts[0][0].shape
-    buffer = parts[0][0].new_zeros(heads, rows, slots, D)
-    for held, chosen, lines in parts:
-        known = held[:, chosen, :slots]
-        buffer[:, lines, : known.shape[2]] = known
-    return buffer
-
-
-def _guess(said: Ids, hints: Sequence[Ids], size: int) -> list[int]:
-    """Tokens that followed the last few where those stood before, in a hint or in the text."""
-    for width in (4, 3, 2, 1) if size else ():
-        tail = said[-width:]
-        for text in (*hints, said[:-1]):
-            for k in range(len(text) - width - 1, -1, -1):
-                if text[k : k + width] == tail:
-                    return list(text[k + width : k + width + size])
-    return []
 
 
 def _answer(frozen: Frozen, row: Row, ids: Ids) -> Answer:

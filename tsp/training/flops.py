@@ -6,8 +6,8 @@ from typing import Any
 from torch.profiler import ProfilerActivity, profile
 
 from tsp.problems.loading import Problem
-from tsp.training.memory import per_position, weight_bytes
-from tsp.training.models import Frozen
+from tsp.training.base_lm import Frozen
+from tsp.training.memory import position_bytes, weight_bytes
 from tsp.training.spec import RunSpec
 from tsp.training.trainer import Bank
 
@@ -43,8 +43,8 @@ def arithmetic(frozen: Frozen, problem: Problem, spec: RunSpec) -> dict[str, flo
     linear = 4 * (weights * own + frozen.head.numel() * target)
     ours = linear + a_pair * (6 * near + 4 * far)
     plain = 4 * (weights + frozen.head.numel()) * every + a_pair * 6 * whole
-    told = {"all": every, "own": own, "target": target, "linear": linear / 1e9}
-    return told | {"ours": ours / 1e9, "plain": plain / 1e9, "saved": plain / ours}
+    counts = {"all": every, "own": own, "target": target, "linear": linear / 1e9}
+    return counts | {"ours": ours / 1e9, "plain": plain / 1e9, "saved": plain / ours}
 
 
 def _pairs(before: int, own: int, window: int | None) -> tuple[int, int]:
@@ -65,7 +65,7 @@ def traffic(frozen: Frozen, problem: Problem, spec: RunSpec, runs: int) -> dict[
     """
     coded = frozen.encode(problem.question, problem.target, placement=spec.placement)
     own = coded.length(spec.n_tokens) - len(coded.before) - 1
-    kept = own * per_position(frozen, frozen.dtype)
+    kept = own * position_bytes(frozen, frozen.dtype)
     keys = 2 * frozen.model.config.num_hidden_layers * frozen.key_width * frozen.dtype.itemsize
     return {
         "weights": 2.0 * weight_bytes(frozen, frozen.dtype),

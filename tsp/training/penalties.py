@@ -39,13 +39,13 @@ def penalties(specs: Sequence[RunSpec], prompts: Sequence[Tensor]) -> list[tuple
     for i, spec in enumerate(specs):
         options = tuple(spec.loss_options.values())
         groups[(spec.method, spec.weighting, spec.n_tokens, *options)].append(i)
-    found: dict[int, tuple[Row, Tensor]] = {}
+    results: dict[int, tuple[Row, Tensor]] = {}
     for members in groups.values():
         together = torch.stack([prompts[i].detach() for i in members]).requires_grad_()
         seeds = [specs[i].seed for i in members]
         rows, gradients = _together(specs[members[0]], together, seeds)
-        found |= dict(zip(members, zip(rows, gradients, strict=True), strict=True))
-    return [found[i] for i in range(len(specs))]
+        results |= dict(zip(members, zip(rows, gradients, strict=True), strict=True))
+    return [results[i] for i in range(len(specs))]
 
 
 def scrambled(gradient: Tensor, seed: int) -> Tensor:

@@ -1,85 +1,66 @@
-"""In which precision a model trains fastest here: a short measurement decides."""
+"""Precision of the training passes: as asked for, or bfloat16 where the device is fast at it."""
 
-import statistics
-import time
+from pathlib import Path
 
 import torch
 
 from tsp.errors import InputError
-from tsp.training.budget import SHARE, free_memory
-from tsp.training.forward import Row, read
-from tsp.training.memory import per_position, weight_bytes
-from tsp.training.models import Encoded, Frozen
+from tsp.training.base_lm import Frozen
+from tsp.training.memory import SHARE, free_memory, weight_bytes
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 SMALL = 10_000_000  # weights below which a pass is over before precision matters
-GAIN = 0.9  # bfloat16 is chosen where it takes at most this part of float32's time
-REPEATS = 3
-LENGTH = 40 + 10 + 60 - 1  # positions of a row that is measured
-ROWS = {"cpu": 2, "cuda": 64}  # fewer would measure how fast a GPU is asked, not how it computes
+FAST_FLAGS = {"amx_bf16", "avx512_bf16"}  # of processors that multiply bfloat16 natively
+FAST_CAPABILITY = (8, 0)  # CUDA capability from which tensor cores take bfloat16
 
 
-def choose(wish: str, frozen: Frozen) -> str:
-    """Precision of the training passes: the one asked for, or the faster one for ``auto``.
+def choose(wanted: str, frozen: Frozen, *, device: str | None = None) -> str:
+    """Return the precision of the training passes.
 
     Prompts, losses and the optimiser's state are float32 in any case, and checks are decided in
     the precision the model was loaded in.
+
+    Parameters
+    ----------
+    wanted
+        One of `PRECISIONS`. ``auto`` is bfloat16 if the device computes it fast, the model is
+        float32, not tiny and entirely loaded, and there is room for a copy of its weights.
+    frozen
+        The model, with weights or on ``meta``.
+    device
+        Where it will train; default where the model is.
 
     Raises
     ------
     InputError
         If there is no such precision.
     """
-    check_known(wish)
-    if wish != "auto":
-        return wish
-    if most_likely(wish, frozen) == "float32" or frozen.waiting:
-        return "float32"
-    left = SHARE * free_memory(str(frozen.device)) - weight_bytes(frozen, torch.bfloat16)
-    many = int(left // (LENGTH * per_position(frozen, frozen.dtype)))
-    if many < 1:  # no room for a copy of the weights
-        return "float32"
-    rows = _rows(frozen, many)
-    wide, low = (frozen, frozen.at(torch.bfloat16))
-    times: dict[str, list[float]] = {"float32": [], "bfloat16": []}
-    for repeat in range(REPEATS + 1):
-        for name, model in (("float32", wide), ("bfloat16", low)):
-            seconds = _timed(model, rows)
-            if repeat:  # the first pass warms up
-                times[name].append(seconds)
-    plain, fast = (statistics.median(times[name]) for name in ("float32", "bfloat16"))
-    if fast <= GAIN * plain:
-        return "bfloat16"
-    del frozen.copies[torch.bfloat16]  # it is not needed after all
-    return "float32"
-
-
-def most_likely(wish: str, frozen: Frozen) -> str:
-    """What `choose` would say, or the one that takes more memory where it has to measure."""
-    if wish != "auto":
-        return wish
+    check_known(wanted)
+    if wanted != "auto":
+        return wanted
     weights = sum(weight.numel() for weight in frozen.model.parameters())
-    return "float32" if frozen.dtype != torch.float32 or weights < SMALL else "bfloat16"
+    if frozen.dtype != torch.float32 or weights < SMALL or frozen.waiting:
+        return "float32"
+    place = device or str(frozen.device)
+    if not fast_bfloat16(place):
+        return "float32"
+    fits = weight_bytes(frozen, torch.bfloat16) < SHARE * free_memory(place)
+    return "bfloat16" if fits or torch.bfloat16 in frozen.copies else "float32"
 
 
-def check_known(wish: str) -> None:
-    """Refuse what is no precision of training passes."""
-    if wish not in PRECISIONS:
-        raise InputError("precision", wish, f"choose one of {', '.join(PRECISIONS)}")
+def fast_bfloat16(device: str) -> bool:
+    """Return whether a device multiplies bfloat16 matrices faster than float32 ones."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_capability(device) >= FAST_CAPABILITY
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return False
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return not FAST_FLAGS.isdisjoint(flags.split())
 
 
-def _rows(frozen: Frozen, most: int) -> list[Row]:
-    """Rows of the usual size, a prompt of 40 among 70 tokens, as many as a bank has or as fit."""
-    coded = Encoded((), tuple(range(10)), tuple(range(60)))
-    prompt = torch.zeros(40, frozen.dim, device=frozen.device).normal_(0, 0.02)
-    many = min(most, ROWS.get(frozen.device.type, ROWS["cpu"]))
-    return [Row(prompt.requires_grad_(), coded)] * many
-
-
-def _timed(frozen: Frozen, rows: list[Row]) -> float:
-    begun = time.perf_counter()
-    loss = read(frozen, rows).losses.sum()
-    torch.autograd.grad(loss, rows[0].prompt)
-    if frozen.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begun
+def check_known(wanted: str) -> None:
+    """Raise if a word is not the name of a precision."""
+    if wanted not in PRECISIONS:
+        raise InputError("precision", wanted, f"choose one of {', '.join(PRECISIONS)}")

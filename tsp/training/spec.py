@@ -2,19 +2,16 @@
 
 import hashlib
 import json
-import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from functools import cache
 from typing import Any
 from typing import Protocol as Interface
 
 from tsp.errors import InputError
+from tsp.training.bounds import Check, choice, flag, number, run_name, text, whole
 from tsp.training.protocols import PROTOCOLS, Protocol
 
-RUN_NAME = re.compile(r"|[0-9a-f]{16}|#[0-9]{1,9}")
-LARGEST = 2**63  # what whole numbers of 64 bits stay below
 REGIMES = ("single", "multi")
 METHODS = ("ce", "tsloss", "l2", "pairwise", "persistence", "sham")
 PLACEMENTS = ("after_question", "prefix")
@@ -54,29 +51,29 @@ class Content(Interface):
         ...
 
 
-def _of_protocol(*, later: bool = False) -> Any:
-    """Mark a field that takes the protocol's value unless the user gives another.
+def _option(help: str, check: Check, default: Any, *, later: bool = False) -> Any:
+    """Describe a field: its help text, its check, and its default.
 
-    ``later``: as for `_later`.
+    ``later`` marks a field that was added after runs had been published: at its usual value it does
+    not enter a run's id, so that earlier runs keep theirs.
     """
-    return field(default=None, metadata={"of_protocol": True, "later": later})
+    return field(default=default, metadata={"help": help, "check": check, "later": later})
 
 
-def _later(default: Any) -> Any:
-    """Mark a field that was added after runs had been published.
-
-    At its usual value it does not enter a run's id, so that earlier runs keep theirs.
-    """
-    return field(default=default, metadata={"later": True})
+def _of_protocol(help: str, check: Check, *, later: bool = False) -> Any:
+    """Describe a field that has the protocol's value unless the user gives another."""
+    metadata = {"help": help, "check": check, "later": later, "of_protocol": True}
+    return field(default=None, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """One soft prompt trained once, as the user asks for it; checked, complete and frozen.
 
-    Fields left at ``None`` take the value of `protocol` (see `tsp.experiments.paper.PROTOCOLS`), so
-    a finished spec has none. ``lambda_ts = 0`` and ``method = "ce"`` are one run: both become the
-    second, and a method that does not use TSLoss keeps its parameters at their defaults.
+    Fields left at ``None`` take the value of `protocol` (see `tsp.training.protocols.PROTOCOLS`),
+    so a finished spec has none. ``lambda_ts = 0`` and ``method = "ce"`` are one run: both become
+    the second, and a method that does not use TSLoss keeps its parameters at their defaults. The
+    metadata of each field holds its help text and its check.
 
     Parameters
     ----------
@@ -90,29 +87,24 @@ class RunSpec:
         TSLoss's gradient with its coordinates permuted and signs flipped
         (`tsp.training.penalties`).
     protocol
-        ``"paper"``, ``"tuned"`` or ``"released"``: optimiser, schedule and the defaults below.
+        Optimiser, schedule, and the defaults of ``n_tokens, lr, epochs, init, check_every,
+        snapshot_every, schedule, warmup_fraction``.
     placement
         ``"after_question"``: at the end of the user turn; ``"prefix"``: before everything.
-    n_tokens
-        Rows n of the prompt.
-    lr
-        Learning rate at the end of the warm-up.
+    n_tokens, lr
+        Rows n of the prompt; learning rate at the end of the warm-up.
     epochs
-        Epochs trained; the schedule is always as long as the protocol's, so this only stops
-        earlier.
+        Epochs trained; the schedule is always as long as the protocol's.
     seed
-        Of the run's own generator: first the initial prompt, then the order of its problems.
+        Seed of the run's generator, which draws the initial prompt, then the problems' order.
     init
         ``"gaussian"``, ``"repeated"`` (one token's embedding n times), ``"vocabulary"``
         (embeddings of n tokens drawn without replacement), ``"question"`` (embeddings of the
         question's first n tokens, begun again where it is shorter) or ``"trained"`` (the last
         prompt of ``init_run``).
-    early_stop
-        Stop at the first check at which every problem is answered correctly.
-    check_every, snapshot_every
-        Epochs between two checks of correctness, and between two stored prompts.
-    max_new_tokens
-        Longest answer decoded at a check; ``0`` means the target's length plus 32.
+    early_stop, check_every, snapshot_every, max_new_tokens
+        When correctness is checked, how long the checked answers may be, and which prompts are
+        stored.
     embed_scale
         Factor on the prompt where it meets the token embeddings (Gemma before transformers
         5.5: the square root of d).
@@ -120,20 +112,18 @@ class RunSpec:
         Train on the answer of another problem: does the topology follow what is learned, or that
         something is?
     tau, alpha, beta_h0, beta_h1, lambda_repel, lambda_attract, self_pairs, detach_thresholds
-        Of `tsp.TSLoss`.
+        Options of `tsp.TSLoss`.
     weighting
         ``"fixed"``: as equation 8 has it; ``"gradient"``: at every step the gradients of TSLoss's
         H0 and H1 terms are first scaled to the norm of the cross-entropy's gradient.
-    schedule, warmup_fraction
-        Of the learning rate, see `tsp.training.protocols.Protocol`.
-    clip_norm
-        Largest norm of the gradient of all that is minimised; a longer one is scaled down to it.
-        0: no clipping.
+    schedule, warmup_fraction, clip_norm
+        Schedule of the learning rate (`tsp.training.protocols.Protocol`), and the largest norm of
+        the whole gradient; a longer one is scaled down to it.
     init_run
         With ``init="trained"``: id of the stored run whose last prompt is the first one here, or
-        ``"#K"`` for the Standard run on problem K that is otherwise alike.
+        ``"#K"`` for the Standard run on problem K with the same options.
     rounding
-        Change how the run is computed, not what: ``"precision"`` (the other one), ``"threads"``
+        Compute the same run in another way: ``"precision"`` (the other one), ``"threads"``
         (twice as many, or one) or ``"bank"`` (alone). Measures how far rounding moves an outcome.
 
     Raises
@@ -148,65 +138,113 @@ class RunSpec:
     ('ce', 0.01, 300)
     """
 
-    model: str = "smollm2-135m-instruct"
-    task: str = "gsm8k"
-    data: str = "shipped"
-    regime: str = "single"
-    problem: int = 0
-    method: str = "tsloss"
-    lambda_ts: float = 1.0
-    protocol: str = "tuned"
-    placement: str = "after_question"
-    n_tokens: int = _of_protocol()
-    lr: float = _of_protocol()
-    epochs: int = _of_protocol()
-    seed: int = 0
-    init: str = _of_protocol()
-    early_stop: bool = False
-    check_every: int = _of_protocol()
-    snapshot_every: int = _of_protocol()
-    max_new_tokens: int = 0
-    embed_scale: float = 1.0
-    wrong_answers: bool = False
-    tau: float = 0.1
-    alpha: float = 10.0
-    beta_h0: float = 1.0
-    beta_h1: float = 1.0
-    lambda_repel: float = 1.0
-    lambda_attract: float = 1.0
-    self_pairs: bool = False
-    detach_thresholds: bool = False
-    weighting: str = "fixed"
-    schedule: str = _of_protocol(later=True)
-    warmup_fraction: float = _of_protocol(later=True)
-    clip_norm: float = _later(0.0)
-    init_run: str = _later("")
-    rounding: str = _later("")
+    model: str = _option(
+        "Model: a name `tsp doctor` lists, a hub id or a local folder.",
+        text,
+        "smollm2-135m-instruct",
+    )
+    task: str = _option(
+        "Benchmark: gsm8k, mmlu_cf, longbench, math, bbh or hotpotqa.", text, "gsm8k"
+    )
+    data: str = _option(
+        "Source of the problems: shipped, hub, or a folder DIR that holds TASK.jsonl.",
+        text,
+        "shipped",
+    )
+    regime: str = _option(
+        "Number of problems: single (one) or multi (ten, K to K+9).", choice(*REGIMES), "single"
+    )
+    problem: int = _option("Number K of the (first) problem, from 0.", whole(0), 0)
+    method: str = _option(
+        "Regularizer: ce (none), tsloss, l2, pairwise, persistence or sham.",
+        choice(*METHODS),
+        "tsloss",
+    )
+    lambda_ts: float = _option("Weight of the regularizer.", number(), 1.0)
+    protocol: str = _option(
+        "Protocol: paper, tuned (a higher learning rate) or released (the public code's).",
+        choice(*PROTOCOLS),
+        "tuned",
+    )
+    placement: str = _option(
+        "Place of the prompt: after_question or prefix.", choice(*PLACEMENTS), "after_question"
+    )
+    n_tokens: int = _of_protocol("Rows of the prompt.", whole(1))
+    lr: float = _of_protocol("Learning rate.", number(positive=True))
+    epochs: int = _of_protocol(
+        "Epochs trained; the schedule keeps the protocol's length.", whole(1)
+    )
+    seed: int = _option("Random seed of the initial prompt and the problems' order.", whole(0), 0)
+    init: str = _of_protocol(
+        "Initial prompt: gaussian, repeated, vocabulary, question or trained.", choice(*INITS)
+    )
+    early_stop: bool = _option("Stop at the first check with every answer correct.", flag, False)
+    check_every: int = _of_protocol("Epochs between two checks.", whole(1))
+    snapshot_every: int = _of_protocol("Epochs between two stored prompts.", whole(1))
+    max_new_tokens: int = _option(
+        "Longest answer at a check, in tokens; 0: the reference's length plus 32.", whole(0), 0
+    )
+    embed_scale: float = _option(
+        "Factor on the prompt at the model's input.", number(positive=True), 1.0
+    )
+    wrong_answers: bool = _option("Train on the answer of another problem.", flag, False)
+    tau: float = _option(
+        "TSLoss: temperature of the soft nearest neighbour.", number(positive=True), 0.1
+    )
+    alpha: float = _option("TSLoss: sharpness of delta and zeta.", number(positive=True), 10.0)
+    beta_h0: float = _option("TSLoss: weight of the H0 term.", number(), 1.0)
+    beta_h1: float = _option("TSLoss: weight of the H1 term.", number(), 1.0)
+    lambda_repel: float = _option("TSLoss: weight of repulsion.", number(), 1.0)
+    lambda_attract: float = _option("TSLoss: weight of attraction.", number(), 1.0)
+    self_pairs: bool = _option("TSLoss: keep i = j in every sum, as printed.", flag, False)
+    detach_thresholds: bool = _option("TSLoss: no gradient through delta and zeta.", flag, False)
+    weighting: str = _option(
+        "TSLoss: fixed, or gradient (its terms scaled to the cross-entropy's gradient).",
+        choice(*WEIGHTINGS),
+        "fixed",
+    )
+    schedule: str = _of_protocol(
+        "Learning rate schedule: linear or constant.", choice(*SCHEDULES), later=True
+    )
+    warmup_fraction: float = _of_protocol(
+        "Share of all steps that warm up.", number(most=1.0), later=True
+    )
+    clip_norm: float = _option(
+        "Largest norm of the gradient; 0: no clipping.", number(), 0.0, later=True
+    )
+    init_run: str = _option(
+        "With --init trained: id of the stored run whose last prompt is the first one here.",
+        run_name,
+        "",
+        later=True,
+    )
+    rounding: str = _option(
+        "Compute the same run differently: precision, threads or bank; empty: as planned.",
+        choice(*ROUNDINGS),
+        "",
+        later=True,
+    )
 
     def __post_init__(self) -> None:
-        _one_of("protocol", self.protocol, tuple(PROTOCOLS))
+        choice(*PROTOCOLS)("protocol", self.protocol)  # first: others take its values
         for item in fields(self):
             if item.metadata.get("of_protocol") and getattr(self, item.name) is None:
                 self._set(item.name, _protocol_value(self, item.name))
-        for name, check in _CHECKS.items():
-            check(name, getattr(self, name))
-            if type(check) is _Number:  # 1 and 1.0 are one run
-                self._set(name, float(getattr(self, name)))
+        for item in fields(self):
+            item.metadata["check"](item.name, getattr(self, item.name))
+            if item.type is float:  # 1 and 1.0 are one run
+                self._set(item.name, float(getattr(self, item.name)))
         if (self.init == "trained") != bool(self.init_run):
             remedy = "give a run's id together with init 'trained', and only with it"
             raise InputError("init_run", self.init_run, remedy)
-        self._check_epochs()
+        longest = self.settings.epochs
+        if self.epochs > longest:
+            remedy = f"protocol '{self.protocol}' schedules {longest} at most"
+            raise InputError("epochs", self.epochs, remedy)
         self._merge_equal_runs()
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
-
-    def _check_epochs(self) -> None:
-        longest = PROTOCOLS[self.protocol].epochs
-        if self.epochs > longest:
-            raise InputError(
-                "epochs", self.epochs, f"protocol '{self.protocol}' schedules {longest} at most"
-            )
 
     def _merge_equal_runs(self) -> None:
         if self.method == "ce" or self.lambda_ts == 0:
@@ -294,8 +332,8 @@ class RunSpec:
                 del content[item.name]
         content["protocol"] = asdict(self.settings)
         content["problems"] = [[it.sha256, it.question, it.target] for it in problems]
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 @cache
@@ -307,79 +345,3 @@ def later_fields(protocol: str) -> dict[str, Any]:
 
 def _protocol_value(spec: RunSpec, name: str) -> Any:
     return getattr(spec.settings, {"snapshot_every": "topology_every"}.get(name, name))
-
-
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputError(name, value, f"choose one of {', '.join(allowed)}")
-
-
-def _choice(*allowed: str) -> Callable[[str, Any], None]:
-    return lambda name, value: _one_of(name, value, allowed)
-
-
-def _whole(least: int) -> Callable[[str, Any], None]:
-    def check(name: str, value: Any) -> None:
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise InputError(name, value, f"give a whole number of at least {least}")
-        if value >= LARGEST:
-            raise InputError(name, value, "give a whole number below 2**63")
-
-    return check
-
-
-@dataclass(frozen=True)
-class _Number:
-    """Check of a finite number."""
-
-    positive: bool
-    most: float = sys.float_info.max
-
-    def __call__(self, name: str, value: Any) -> None:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        least = "above 0" if self.positive else "of at least 0"
-        least += f" and at most {self.most:g}" if self.most < sys.float_info.max else ""
-        finite = is_number and 0 <= value <= self.most  # 10**400 is no float; nan is false
-        if not finite or (self.positive and value == 0):
-            raise InputError(name, value, f"give a finite number {least}")
-
-
-def _flag(name: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        raise InputError(name, value, "give true or false")
-
-
-def _text(name: str, value: Any) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(name, value, "give a name")
-    if "\0" in value or value != value.encode(errors="ignore").decode():
-        raise InputError(name, value, "give a name in UTF-8, without NUL")
-
-
-def _run_name(name: str, value: Any) -> None:
-    if not isinstance(value, str) or not RUN_NAME.fullmatch(value):
-        raise InputError(name, value, "give a run's id, or #K for the Standard run on problem K")
-
-
-_CHECKS: dict[str, Callable[[str, Any], None]] = {
-    "model": _text,
-    "task": _text,
-    "data": _text,
-    "regime": _choice(*REGIMES),
-    "method": _choice(*METHODS),
-    "placement": _choice(*PLACEMENTS),
-    "init": _choice(*INITS),
-    "weighting": _choice(*WEIGHTINGS),
-    **{name: _whole(1) for name in ("n_tokens", "epochs", "check_every", "snapshot_every")},
-    **{name: _whole(0) for name in ("problem", "seed", "max_new_tokens")},
-    **{name: _Number(positive=True) for name in ("lr", "embed_scale", "tau", "alpha")},
-    **{name: _Number(positive=False) for name in ("lambda_ts", "beta_h0", "beta_h1")},
-    **{name: _Number(positive=False) for name in ("lambda_repel", "lambda_attract")},
-    **{name: _flag for name in ("early_stop", "wrong_answers", "self_pairs")},
-    "detach_thresholds": _flag,
-    "schedule": _choice(*SCHEDULES),
-    "warmup_fraction": _Number(positive=False, most=1.0),
-    "clip_norm": _Number(positive=False),
-    "init_run": _run_name,
-    "rounding": _choice(*ROUNDINGS),
-}

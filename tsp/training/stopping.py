@@ -29,13 +29,13 @@ class Stopped(RuntimeError):
 
 
 def never() -> int:
-    """Nobody asks."""
+    """Return 0: training goes on."""
     return 0
 
 
 @contextmanager
 def on_signals(tell: Callable[[], None]) -> Iterator[Stop]:
-    """Within the context SIGINT and SIGTERM ask to stop; a second of them is a KeyboardInterrupt.
+    """Turn SIGINT and SIGTERM into a request to stop; a second signal is a KeyboardInterrupt.
 
     Parameters
     ----------

@@ -1,22 +1,22 @@
 """Train a bank of soft prompts against one frozen model."""
 
+import logging
 import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from tsp.problems.loading import Problem
-from tsp.training.decoding import Wish, agreed, batches, greedy_answers, settled
+from tsp.training.base_lm import Frozen
+from tsp.training.decoding import Answer, Wish, agreed, batches, greedy_answers, settled
 from tsp.training.forward import Reading, Row, read
-from tsp.training.members import Member, RunResult
-from tsp.training.models import Frozen
-from tsp.training.penalties import penalties
+from tsp.training.members import Loss, Member, RunResult, step_together
 from tsp.training.prefix_cache import Contexts
 from tsp.training.prompts import as_input
 from tsp.training.spec import RunSpec
@@ -24,7 +24,10 @@ from tsp.training.spec import RunSpec
 if TYPE_CHECKING:
     from tsp.training.checkpoints import Checkpoint
 
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 WAITING_ROWS = 48  # answers that are generated together, but for
+LEAST_BUDGET = 64  # positions below which a pass that runs out of memory is an error
 WAITING_ROUNDS = 6  # checks at most: a run that is solved trains on until they are decided
 
 
@@ -35,7 +38,8 @@ class Plan:
     Parameters
     ----------
     token_budget
-        Positions of one forward pass; a larger batch is split into micro-batches.
+        Positions of one forward pass; a larger batch is split into micro-batches. Halved while a
+        GPU has too little memory.
     threads
         Threads torch may use on a CPU.
     precision
@@ -43,7 +47,7 @@ class Plan:
         of it. Two plans of different precision train alike, not the same.
     context_budget
         Bytes for keys and values of the tokens before the prompts; what does not fit is read with
-        every pass, or kept on the host where the model is on another device. 0 shares nothing.
+        every pass. 0 shares nothing.
     """
 
     token_budget: int = 2048
@@ -126,7 +130,7 @@ def train_bank(
         on_progress(bank.progress(epoch))
     while bank.advance(epoch):
         epoch += 1
-        if checkpoint:  # first, for nobody may be there to be told
+        if checkpoint:  # before the display, which may be gone
             checkpoint.reached(bank, epoch, before + time.perf_counter() - begun)
         if on_progress:
             on_progress(bank.progress(epoch))
@@ -147,40 +151,31 @@ class Entry:
     train: bool
     check: bool
 
-    @property
-    def wish(self) -> Wish:
-        """How far its answer may go."""
-        return self.run.wish(self.problem)
-
 
 @dataclass(frozen=True)
 class Question:
-    """A check that no training pass has settled: the prompt as it was, and whose answer it is."""
+    """A check that no training pass has settled, with the prompt as it was.
+
+    ``agreed`` counts the tokens of the reference that the answer begins with, None if no pass has
+    compared them.
+    """
 
     run: Member
     problem: int
     epoch: int
     row: Row
-    agreed: int | None  # what a training pass says of `Wish.agreed`
+    agreed: int | None
 
     @property
     def wish(self) -> Wish:
-        """How far its answer may go."""
-        return replace(self.run.wish(self.problem), agreed=self.agreed)
+        """What is decoded."""
+        return Wish(self.run.longest_answer(self.problem), self.agreed)
 
     @property
-    def asked(self) -> tuple[Any, ...]:
+    def content(self) -> tuple[Any, ...]:
         """All that the answer depends on."""
-        told = blake2b(self.row.prompt.cpu().numpy().tobytes()).digest()
-        return (told, self.row.encoded, self.wish.limit)
-
-
-@dataclass
-class Loss:
-    """Mean cross-entropy of a run over the target tokens of a batch, and its gradient."""
-
-    value: float
-    gradient: Tensor  # (n, d)
+        prompt = blake2b(self.row.prompt.cpu().numpy().tobytes()).digest()
+        return (prompt, self.row.encoded, self.wish.limit)
 
 
 class Bank:
@@ -191,8 +186,9 @@ class Bank:
         self.reader = frozen.at(torch.bfloat16) if plan.precision == "bfloat16" else frozen
         dtypes = [frozen.dtype, self.reader.dtype]
         self.contexts = Contexts(frozen, plan.context_budget, dtypes=dtypes)
+        self.token_budget = plan.token_budget
         self.waiting: list[Question] = []  # generation is cheaper for many rows at once
-        for run in runs:  # in this order, on whichever epoch a bank goes on: the budget may not do
+        for run in runs:  # always in this order, since the budget may not suffice for all
             for coded in run.encoded:
                 self.contexts.of(coded.before)
 
@@ -202,13 +198,13 @@ class Bank:
 
     def progress(self, epoch: int) -> Progress:
         """Where the bank stands after an epoch."""
-        trained = [run.result.epochs for run in self.active(epoch) if run.result.epochs]
-        last = [rows[-1]["ce"] for rows in trained] or [math.nan]
+        trained = [run.result for run in self.active(epoch) if run.result.epochs]
+        last = [result.epochs[-1]["ce"] for result in trained] or [math.nan]
         solved = sum(run.solved for run in self.runs)
         longest = max(run.spec.epochs for run in self.runs)
+        loss = sum(last) / len(last)
         rows = [run.result.epochs[-1] if run.result.epochs else {} for run in self.runs]
         correct = [run.correct() for run in self.runs]
-        loss = sum(last) / len(last)
         return Progress(epoch, longest, loss, solved, len(self.runs), rows, correct)
 
     def advance(self, epoch: int) -> bool:
@@ -217,7 +213,7 @@ class Bank:
         The first training pass of an epoch sees the prompts that the check must see, so one pass
         serves both. Says whether any run went on.
         """
-        due = [run for run in self.runs if _is_due(run, epoch)]
+        due = [run for run in self.runs if run.is_due(epoch)]
         active = self.active(epoch + 1)
         steps = {id(run): run.batches() for run in active}
         for run in due:
@@ -236,9 +232,7 @@ class Bank:
             for run, row in zip(work, step_together(work, losses), strict=True):
                 logs[id(run)].append(row)
         for run in going:
-            moved = (run.prompt.detach() - before[id(run)]).norm().item()
-            row = _epoch_row(epoch + 1, run.steps, logs[id(run)])
-            run.result.epochs.append(row | {"moved": moved})
+            run.close_epoch(epoch + 1, logs[id(run)], before[id(run)])
         if not going:
             self.answer()
         return bool(going)
@@ -247,14 +241,11 @@ class Bank:
         """Decode the answers that wait, those of several epochs together, and close the checks."""
         alike: dict[tuple[Any, ...], list[Question]] = defaultdict(list)
         for question in self.waiting:  # runs of one seed begin with the same prompt
-            alike[question.asked].append(question)
+            alike[question.content].append(question)
         first = [questions[0] for questions in alike.values()]
-        answers = greedy_answers(
-            self.frozen,
-            [question.row for question in first],
-            wishes=[question.wish for question in first],
-            token_budget=self.plan.token_budget,
-            context_budget=self.plan.context_budget,
+        rows, wishes = [question.row for question in first], [question.wish for question in first]
+        answers = self._halving(
+            lambda budget: greedy_answers(self.frozen, rows, wishes=wishes, token_budget=budget)
         )
         for questions, answer in zip(alike.values(), answers, strict=True):
             for question in questions:
@@ -268,28 +259,56 @@ class Bank:
     ) -> dict[int, Loss]:
         """Loss of each run over its batch; the runs that are due are checked on the way."""
         entries = _entries(training, due)
-        tokens = {id(run): sum(len(run.encoded[k].target) for k in own) for run, own in training}
-        losses = {id(run): Loss(0.0, torch.zeros_like(run.prompt)) for run, _ in training}
+        tokens = {
+            id(run): sum(len(run.encoded[k].target) for k in chosen) for run, chosen in training
+        }
+        losses, answers = self._halving(lambda budget: self._passes(entries, tokens, budget))
+        for entry, (answer, begins) in zip(entries, answers, strict=True):
+            if answer:
+                entry.run.record(epoch, entry.problem, answer)
+            elif entry.check:
+                self.ask(entry.run, entry.problem, epoch, begins)
+        return losses
+
+    def _passes(
+        self, entries: list[Entry], tokens: dict[int, int], token_budget: int
+    ) -> tuple[dict[int, Loss], list[tuple[Answer | None, int | None]]]:
+        """Read what is trained on: the loss of each run, and what is known of each check.
+
+        Of an entry that is checked, that is the answer if the pass settles it, and the number of
+        reference tokens that it begins with.
+        """
         rows = [self._row(entry) for entry in entries]
         trained = [i for i, entry in enumerate(entries) if entry.train]
-        open_: dict[int, int | None] = {
-            i: None for i, entry in enumerate(entries) if not entry.train
-        }
-        budgets = (self.plan.token_budget, self.plan.context_budget)
-        for group in batches([rows[i] for i in trained], *budgets):
+        runs = {id(entries[i].run): entries[i].run for i in trained}
+        losses = {key: Loss(0.0, torch.zeros_like(run.prompt)) for key, run in runs.items()}
+        answers: list[tuple[Answer | None, int | None]] = [(None, None)] * len(entries)
+        for group in batches([rows[i] for i in trained], token_budget):
             chosen = [trained[k] for k in group]
             members = [entries[i] for i in chosen]
-            check = [r for r, entry in enumerate(members) if entry.check]
-            reading = read(self.reader, [rows[i] for i in chosen], choose=check)
+            wishes = {
+                r: Wish(entry.run.longest_answer(entry.problem))
+                for r, entry in enumerate(members)
+                if entry.check
+            }
+            reading = read(self.reader, [rows[i] for i in chosen], choose=list(wishes))
             _add_losses(losses, members, reading, tokens)
-            wishes = {r: members[r].wish for r in check}
             known = settled(self.reader, reading, wishes, exact=self.reader is self.frozen)
-            for r, answer in known.items():
-                members[r].run.record(epoch, members[r].problem, answer)
-            open_ |= {chosen[r]: agreed(reading, r) for r in check if r not in known}
-        for i, begins in sorted(open_.items()):
-            self.ask(entries[i].run, entries[i].problem, epoch, begins)
-        return losses
+            for r in wishes:
+                answers[chosen[r]] = (known.get(r), agreed(reading, r))
+        return losses, answers
+
+    def _halving(self, work: Callable[[int], T]) -> T:
+        """Call ``work`` with the token budget, which is halved while a GPU runs out of memory."""
+        while True:
+            try:
+                return work(self.token_budget)
+            except torch.OutOfMemoryError:
+                if self.token_budget < LEAST_BUDGET:
+                    raise
+            self.token_budget //= 2  # here the tensors of the pass that failed are gone
+            torch.cuda.empty_cache()
+            log.warning("out of memory; the token budget is now %d", self.token_budget)
 
     def ask(self, run: Member, problem: int, epoch: int, begins: int | None) -> None:
         """Let the answer to a problem wait, with the prompt that the check of an epoch keeps."""
@@ -301,25 +320,6 @@ class Bank:
     def _row(self, entry: Entry) -> Row:
         coded = entry.run.encoded[entry.problem]
         return Row(entry.run.received(), coded, self.contexts.of(coded.before))
-
-
-def step_together(work: list[Member], losses: dict[int, Loss]) -> list[dict[str, float]]:
-    """One optimiser step of every run in ``work``: minimise L_ce + lambda_ts L_ts."""
-    if not work:
-        return []
-    added = penalties([run.spec for run in work], [run.prompt for run in work])
-    norms = torch.stack([losses[id(run)].gradient.norm() for run in work]).tolist()
-    rows = []
-    for run, (row, gradient), norm in zip(work, added, norms, strict=True):
-        weight, own = run.spec.lambda_ts, losses[id(run)]
-        row |= {"ce": own.value, "grad_ce": norm}
-        row |= {"total": own.value + weight * row["reg"] if weight else own.value}
-        if run.spec.weighting == "gradient":
-            weight *= norm
-        row |= {"lr": run.step(own.gradient + weight * gradient if weight else own.gradient)}
-        run.watch(row)
-        rows.append(row)
-    return rows
 
 
 def _entries(training: list[tuple[Member, list[int]]], due: list[Member]) -> list[Entry]:
@@ -347,13 +347,3 @@ def _add_losses(
         losses[id(run)].gradient += gradient
     for entry, part in zip(entries, parts.tolist(), strict=True):
         losses[id(entry.run)].value += part
-
-
-def _is_due(run: Member, epoch: int) -> bool:
-    regular = epoch % run.spec.check_every == 0 or epoch == run.spec.epochs
-    return epoch == 0 or (regular and run.wants(epoch))
-
-
-def _epoch_row(epoch: int, steps: int, rows: list[dict[str, float]]) -> dict[str, float]:
-    means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
-    return {"epoch": epoch, "step": steps} | means | {"lr": rows[-1]["lr"]}

@@ -3,14 +3,13 @@ import hashlib
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, GraniteConfig
 
-from tests.conftest import problem
 from tsp.errors import InputError
-from tsp.training import attention, install, models
-from tsp.training import chat_templates as templates
+from tsp.training import install, models
 from tsp.training.model_cards import Embedded
 from tsp.training.models import load
-from tsp.training.tiny_models import TINY, tiny_config, tiny_tokenizer
+from tsp.training.tiny_models import TINY, tiny_tokenizer
 
 QUESTION, TARGET = "How many apples are left?", "12 apples"
 
@@ -55,36 +54,6 @@ def test_encoding_is_the_template_cut_where_the_prompt_goes(name, placement, tin
         assert coded.before == ()
     else:
         assert tokenizer.decode(coded.before).endswith(QUESTION)
-
-
-ODD = ["", "two\nlines\r\n", "\"'{{ 1 }}<end>", "ä\u2028\ue000\U0001f34e", "\0\ud800", "x" * 10**6]
-
-
-@pytest.mark.parametrize("content", ODD, ids=lambda it: ascii(it)[:20])
-@pytest.mark.parametrize("prompt", [True, False])
-@pytest.mark.parametrize("model", ["tiny", "smollm"])
-def test_a_template_is_filled_in_as_transformers_does(model, prompt, content, request):
-    loaded = request.getfixturevalue(model)
-    tokenizer = (loaded() if model == "tiny" else loaded).tokenizer
-    turns = [{"role": "user", "content": content}, {"role": "assistant", "content": TARGET}]
-    for told in (turns, turns[:1]):
-        own = templates.rendered(tokenizer, told, add_generation_prompt=prompt)
-        assert own == tokenizer.apply_chat_template(
-            told, tokenize=False, add_generation_prompt=prompt
-        )
-
-
-def test_a_template_knows_the_special_tokens():
-    tokenizer = tiny_tokenizer(chat=True)
-    for template in (
-        "{{ bos_token }}|{{ eos_token }}|{{ unk_token }}",
-        {"default": "{{ pad_token }}"},
-    ):
-        tokenizer.chat_template = template
-        turns = [{"role": "user", "content": QUESTION}]
-        told = tokenizer.apply_chat_template(turns, tokenize=False)
-        assert templates.rendered(tokenizer, turns) == told
-        assert "<" in told
 
 
 def spaced_tokenizer():
@@ -224,80 +193,32 @@ def test_converted_weights_are_four_bit_values(smollm):
     assert max(len(torch.unique(block)) for block in blocks[:200]) <= 16
 
 
-def test_problems_of_the_tests_are_scored_like_real_ones():
-    from tsp.problems.loading import is_correct
-
-    assert is_correct(problem(), "4")
-    assert not is_correct(problem(), "5")
-
-
-@pytest.mark.parametrize("name", sorted(TINY))
-def test_the_supported_families_are_found_faithful(name, tiny):
-    assert attention.faithful(tiny(name).model)
-    assert attention.faithful(tiny(name, torch.bfloat16).model)
+def saved(folder, model, tokenizer=None):
+    model.save_pretrained(folder)
+    (tokenizer or tiny_tokenizer(chat=True)).save_pretrained(folder)
+    return str(folder)
 
 
-def built(config):
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_config(config).eval()
-    model.set_attn_implementation(attention.NAME)
-    return model
-
-
-def test_soft_caps_in_attention_or_logits_are_noticed():
-    from transformers import Gemma2Config
-
-    shape = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 64, "head_dim": 8}
+def test_a_model_of_another_architecture_is_refused(tmp_path):
+    shape = {"vocab_size": 259, "hidden_size": 32, "intermediate_size": 64}
     shape |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-    caps = {"attn_logit_softcapping": None, "final_logit_softcapping": None}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        assert attention.faithful(built(Gemma2Config(**shape, **caps)))
-        assert not attention.faithful(
-            built(Gemma2Config(**shape, **caps | {"attn_logit_softcapping": 50.0}))
-        )
-        wide = shape | {"initializer_range": 5.0}
-        assert not attention.faithful(
-            built(Gemma2Config(**wide, **caps | {"final_logit_softcapping": 3.0}))
-        )
+    model = AutoModelForCausalLM.from_config(GraniteConfig(**shape))
+    with pytest.raises(InputError, match="is a granite; supported architectures: llama, mistral"):
+        load(saved(tmp_path, model), device="cpu")
 
 
 @pytest.mark.parametrize(
-    ("told", "fits"),
+    ("template", "reason"),
     [
-        ({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, True),
-        ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}, True),
-        ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, False),
-        ({"layer_types": ["chunked_attention", "full_attention"]}, False),
+        ("{{ messages[0].__class__.__mro__ }}", "its tokenizer cannot be used"),  # sandboxed
+        ("{{ 1 / 0 }}", "its tokenizer cannot be used"),
+        ("{% if messages|length > 1 %}{{ messages[1]['content'] }}<end>{% endif %}", "drops"),
+        ("{{ messages[1]['content'] if messages[1] else 1 / 0 }}<end>", "its chat template fails"),
     ],
 )
-def test_what_begins_with_many_tokens_is_refused_by_name(told, fits):
-    """Eleven tokens do not show a rotation that changes with the length, or chunks."""
-    config = tiny_config("tiny-llama")
-    model = built(config)
-    for name, value in told.items():
-        setattr(model.config, name, value)
-    assert attention.faithful(model) is fits
-
-
-def test_a_card_that_is_too_small_is_no_unfit_model(tiny, monkeypatch):
-    def full(*_, **__):
-        raise torch.OutOfMemoryError("full")
-
-    monkeypatch.setattr(tiny().model.base_model, "forward", full)
-    with pytest.raises(torch.OutOfMemoryError):
-        attention.faithful(tiny().model)
-
-
-def test_a_model_that_scales_its_logits_is_refused(tmp_path):
-    from transformers import GraniteConfig
-
-    shape = {"vocab_size": 259, "hidden_size": 32, "intermediate_size": 64}
-    shape |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-    model = built(GraniteConfig(**shape, logits_scaling=8.0))
-    assert not attention.faithful(model)
-    model.save_pretrained(tmp_path)
-    tiny_tokenizer(chat=True).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="shared contexts do not cover"):
-        load(str(tmp_path), device="cpu")
+def test_a_broken_chat_template_is_named_in_a_line(template, reason, tmp_path, tiny):
+    tokenizer = tiny_tokenizer(chat=True)
+    tokenizer.chat_template = template
+    with pytest.raises(InputError, match=reason) as caught:
+        load(saved(tmp_path, tiny().model, tokenizer), device="cpu").encode(QUESTION, TARGET)
+    assert "\n" not in str(caught.value)

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import tsp.training.forward
-from tests.test_attention import EXACT, MIXED, made_rows, recomputed
+from tests.training.test_attention import EXACT, MIXED, made_rows, recomputed
 from tsp.training.forward import first_choice, read
 from tsp.training.tiny_models import TINY
 

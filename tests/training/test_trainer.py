@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import tsp.training.trainer
 from tests.conftest import PLAN, problem, spec
-from tests.test_attention import lively
-from tests.test_decoding import plain_greedy
+from tests.training.test_attention import lively
+from tests.training.test_decoding import plain_greedy
 from tsp.errors import InputError
 from tsp.loss import TSLoss
 from tsp.problems.loading import is_correct, load_problems
@@ -200,6 +200,34 @@ def test_micro_batches_change_nothing(tiny):
         for budget in (10**6, 1)
     )
     torch.testing.assert_close(large.prompts[2], small.prompts[2], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("where", ["tsp.training.trainer.read", "tsp.training.decoding.read"])
+def test_micro_batches_are_halved_when_memory_runs_out(tiny, monkeypatch, caplog, where):
+    """The step, or the decoding, begins again in passes that fit; nothing is recorded twice."""
+    frozen, specs = tiny("tiny-llama", torch.float64), [spec(seed=k, epochs=2) for k in range(4)]
+    whole = train_bank(specs, frozen, [ONE] * 4, plan=PLAN)
+    read = tsp.training.trainer.read
+
+    def small(frozen, rows, **options):
+        if len(rows) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return read(frozen, rows, **options)
+
+    monkeypatch.setattr(where, small)
+    halved = train_bank(specs, frozen, [ONE] * 4, plan=PLAN)
+    for one, other in zip(halved, whole, strict=True):
+        assert_equal_results(one, other, rtol=1e-10)
+    assert "out of memory; the token budget is now 64" in caplog.text
+
+
+def test_what_does_not_fit_at_all_is_an_error(tiny, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(tsp.training.trainer, "read", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        train_bank([spec()], tiny(), [ONE], plan=PLAN)
 
 
 def test_the_frozen_weights_stay_bit_identical():

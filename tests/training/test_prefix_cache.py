@@ -1,29 +1,18 @@
-"""What stands before the prompts: what is held of it, once, and within which memory."""
+"""Contexts: keys and values of the tokens before the prompts, computed once, within a budget."""
 
-import copy
 import logging
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
-import tsp.training.decoding
-import tsp.training.forward
 import tsp.training.prefix_cache
 from tests.conftest import PLAN, problem, spec
-from tests.test_attention import WINDOW, plain
+from tests.training.test_attention import WINDOW, plain
 from tsp.training import attention
-from tsp.training.attention import Context, Layout
-from tsp.training.prefix_cache import (
-    Contexts,
-    context_bytes,
-    neighbours,
-    placed,
-    read_context,
-    visits,
-)
+from tsp.training.attention import Context
+from tsp.training.prefix_cache import Contexts, context_bytes, neighbours, read_context
 from tsp.training.tiny_models import TINY, tiny_config
 from tsp.training.trainer import train_bank
 
@@ -137,74 +126,6 @@ def test_a_later_context_that_still_fits_is_held(tiny, caplog):
     assert len(caplog.records) == 1
     assert "a context of 40 tokens takes" in caplog.text
     assert contexts.used == context_bytes(frozen, 4, dtypes=[torch.float32]) <= contexts.budget
-
-
-@pytest.fixture
-def elsewhere(tiny, monkeypatch):
-    """A tiny model on a device that is not the host; what it would read comes from its twin."""
-    frozen, real = tiny(), tsp.training.prefix_cache.read_context
-
-    def read(_, before, *, dtypes):
-        return real(frozen, before, dtypes=dtypes)
-
-    monkeypatch.setattr(tsp.training.prefix_cache, "read_context", read)
-    return replace(frozen, model=copy.deepcopy(frozen.model).to("meta"))
-
-
-def test_on_another_device_they_are_kept_on_the_host(elsewhere, caplog):
-    contexts = Contexts(elsewhere, 1, dtypes=[torch.float32, torch.bfloat16])
-    with caplog.at_level(logging.WARNING, logger="tsp"):
-        used = contexts.of(LONG)
-    assert "a context of 40 tokens takes" in caplog.text
-    assert "more than is left of 0 on meta: it is kept on the host" in caplog.text
-    assert used.length == 40
-    assert {x.device.type for pair in used.layers[torch.float32] for x in pair} == {"cpu"}
-    assert contexts.used == 0
-    first, none, second = placed([used, None, used], elsewhere)
-    assert none is None
-    assert first is second  # the rows of a pass share one copy of what is kept on the host
-    assert {x.device.type for pair in first.layers[torch.float32] for x in pair} == {"meta"}
-    assert set(used.layers) == {torch.float32, torch.bfloat16}
-    assert set(first.layers) == {torch.float32}  # what this pass computes in
-    assert len(Layout([first, second], torch.arange(4)[None]).segments) == 1
-
-
-def test_a_pass_moves_no_more_than_its_own_rows_need(tiny, monkeypatch):
-    """Rows of two problems, one a pass: the other's context stays on the host."""
-    moved, move = [], tsp.training.prefix_cache.placed
-
-    def noted(contexts, frozen):
-        moved.append(len({id(context) for context in contexts}))
-        return move(contexts, frozen)
-
-    monkeypatch.setattr(tsp.training.forward, "placed", noted)
-    monkeypatch.setattr(tsp.training.decoding, "placed", noted)
-    specs = [spec(epochs=1, seed=k) for k in range(2)]
-    train_bank(specs, tiny(), TWO, plan=replace(PLAN, token_budget=1))
-    assert set(moved) == {1}
-
-
-def test_visiting_contexts_take_no_more_than_their_room():
-    """Rows of five contexts of 10 bytes that visit, one that does not, and none at all."""
-    visiting = [Context(3, {}, visits=10) for _ in range(5)]
-    contexts = [visiting[0], visiting[0], visiting[1], None, Context(3, {}), *visiting[2:]]
-    cut = partial(visits, range(8), contexts)
-    assert list(cut(1000)) == [[0, 1, 2, 3, 4, 5, 6, 7]]
-    assert list(cut(20)) == [[0, 1, 2, 3, 4], [5, 6], [7]]
-    assert list(cut(19)) == [[0, 1], [2, 3, 4], [5], [6], [7]]
-    assert list(cut(1)) == list(cut(19))  # one at a time at least
-    assert list(visits([], [], 9)) == []
-
-
-def test_a_context_on_the_host_says_what_its_copy_takes(elsewhere):
-    contexts = Contexts(elsewhere, 1, dtypes=[torch.float32, torch.bfloat16])
-    assert contexts.of(LONG).visits == context_bytes(elsewhere, 40, dtypes=[torch.float32])
-
-
-def test_what_is_where_the_model_is_is_not_copied(tiny):
-    context = Contexts(tiny(), 10**9, dtypes=[torch.float32]).of(LONG)
-    (used,) = placed([context], tiny())
-    assert used is context
 
 
 def test_a_window_holds_on_to_no_more_than_it_keeps(tiny):

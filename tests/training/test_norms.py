@@ -5,7 +5,7 @@ import torch
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from tests.test_attention import lively
+from tests.training.test_attention import lively
 from tsp.training.norms import OFFSETS, Norm, with_own_norms
 from tsp.training.tiny_models import TINY
 

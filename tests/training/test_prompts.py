@@ -1,20 +1,9 @@
-import json
-import warnings
-
 import pytest
 import torch
 
 from tests.conftest import spec
 from tsp.errors import InputError
-from tsp.training.forward import Row, read
-from tsp.training.prompts import (
-    as_input,
-    export_peft,
-    import_peft,
-    initial_prompt,
-    position_code,
-)
-from tsp.training.spec import RunSpec
+from tsp.training.prompts import as_input, initial_prompt, position_code
 
 
 def start(frozen, **fields):
@@ -69,33 +58,3 @@ def test_scale_and_code_are_what_the_model_receives(tiny):
     torch.testing.assert_close(as_input(P, plain), 3 * P)
     released = spec(protocol="released", init="gaussian")
     torch.testing.assert_close(as_input(P, released), P + position_code(5, 32))
-
-
-def test_peft_reads_the_adapter_and_gives_our_logits(tiny, tmp_path):
-    from peft import PeftModel
-
-    frozen = tiny()
-    frozen.model.save_pretrained(tmp_path / "base")
-    told = spec(placement="prefix", embed_scale=2.0)
-    P = start(frozen) * 10
-    export_peft(P, spec=told, hub_id=str(tmp_path / "base"), folder=tmp_path / "adapter")
-    from transformers import AutoModelForCausalLM
-
-    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        wrapped = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()
-    coded = frozen.encode("Two and two?", "four", placement="prefix")
-    ids = torch.tensor([coded.after + coded.target])
-    with torch.no_grad():
-        theirs = wrapped(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, 5:]
-        reading = read(frozen, [Row(as_input(P, told), coded)])
-        said = theirs.log_softmax(-1)[len(coded.after) - 1 : -1]
-    told_loss = -said.gather(1, torch.tensor([coded.target]).T).sum()
-    assert reading.losses.item() == pytest.approx(told_loss.item(), rel=1e-5)
-    torch.testing.assert_close(import_peft(tmp_path / "adapter"), 2 * P)
-    assert RunSpec.from_dict(json.loads((tmp_path / "adapter/tsp.json").read_text())) == told
-    with pytest.raises(InputError, match="exists already"):
-        export_peft(P, spec=told, hub_id="x/y", folder=tmp_path / "adapter")
-    with pytest.raises(InputError, match="no adapter_model"):
-        import_peft(tmp_path)

@@ -1,0 +1,106 @@
+"""PEFT prompt-tuning adapters: write a run's prompt as one, and read anyone's."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from tsp.atomic import new_folder
+from tsp.errors import SHOWN, InputError, one_line
+from tsp.problems import hub
+from tsp.training.prompts import as_input
+from tsp.training.spec import RunSpec
+
+
+def export_peft(prompt: torch.Tensor, *, spec: RunSpec, hub_id: str, folder: Path) -> None:
+    """Write a prompt as a PEFT prompt-tuning adapter that ``PeftModel.from_pretrained`` loads.
+
+    PEFT puts a prompt before everything, which is the placement ``prefix``; scale and position
+    code are folded into the vectors.
+
+    Parameters
+    ----------
+    prompt
+        Shape (n, d).
+    spec
+        The run it comes from.
+    hub_id
+        Base model named in the adapter.
+    folder
+        Where ``adapter_config.json`` and ``adapter_model.safetensors`` go; must not exist yet.
+    """
+    from peft import PromptTuningConfig, TaskType
+
+    if folder.exists():
+        raise InputError("to", str(folder), "exists already; name a folder that does not")
+    vectors = as_input(prompt, spec)
+    config = PromptTuningConfig(
+        task_type=TaskType.CAUSAL_LM,
+        num_virtual_tokens=prompt.shape[0],
+        token_dim=prompt.shape[1],
+        base_model_name_or_path=hub_id,
+        inference_mode=True,
+    )
+    tensors = {"prompt_embeddings": vectors.float().contiguous()}
+    with new_folder(folder) as work:
+        config.save_pretrained(str(work))
+        save_file(tensors, work / "adapter_model.safetensors", metadata={"format": "pt"})
+        (work / "tsp.json").write_text(json.dumps(spec.to_dict(), indent=1) + "\n")
+
+
+def import_peft(folder: Path) -> torch.Tensor:
+    """Return the vectors, shape (n, d), of a PEFT prompt-tuning adapter.
+
+    Raises
+    ------
+    InputError
+        If the folder has no prompt-tuning adapter, or one that cannot be read.
+    """
+    file = folder / "adapter_model.safetensors"
+    if not file.is_file():
+        reason = "has no adapter_model.safetensors"
+        if (folder / "adapter_model.bin").is_file():
+            reason += ", and a .bin is a pickle, which is not read: save it again with PEFT"
+        raise InputError("adapter", str(folder), reason)
+    try:
+        tensors = load_file(file)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError("adapter", str(folder), f"cannot be read ({error})") from error
+    if "prompt_embeddings" not in tensors:
+        names = ", ".join(tensors) or "nothing"
+        raise InputError("adapter", str(folder), f"holds {names}, not prompt_embeddings")
+    vectors = tensors["prompt_embeddings"]
+    if vectors.ndim != 2 or 0 in vectors.shape or not vectors.is_floating_point():
+        content = f"{vectors.dtype} of shape {tuple(vectors.shape)}"
+        raise InputError("adapter", str(folder), f"holds {content}, not (n, d) numbers")
+    return vectors
+
+
+def adapter_folder(name: str) -> Path:
+    """Return the folder of an adapter, given as a folder or as a hub id."""
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        files = ["adapter_config.json", "adapter_model.safetensors"]
+        return Path(
+            snapshot_download(name, allow_patterns=files, local_files_only=not hub.reachable())
+        )
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        remedy = "no such folder, and the hub gave no such adapter (offline, or no access)"
+        raise InputError("adapter", name, remedy) from error
+
+
+def adapter_kind(folder: Path) -> dict[str, str]:
+    """Return an adapter's ``peft_type`` and ``base_model``, empty where its config lacks them."""
+    names = {"peft_type": "peft_type", "base_model": "base_model_name_or_path"}
+    file = folder / "adapter_config.json"
+    try:
+        config = json.loads(file.read_text())
+        return {name: one_line(str(config.get(key) or ""), SHOWN) for name, key in names.items()}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return dict.fromkeys(names, "")
