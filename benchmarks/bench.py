@@ -14,7 +14,7 @@ import torch
 from benchmarks.measuring import Done, compared, environment, timed
 from tsp.errors import InputError
 from tsp.problems.loading import Problem, load_problems
-from tsp.store.runs import kept_prompts
+from tsp.store.record import kept_prompts
 from tsp.training import models
 from tsp.training.budget import fitted
 from tsp.training.decoding import EXTRA_TOKENS

@@ -2,19 +2,11 @@
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 
-from tsp.experiments.sweep import banks_of
+from tsp.experiments.jobs import Job, banks_of
 from tsp.training.spec import RunSpec
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A run that is counted, not trained."""
-
-    spec: RunSpec
 
 
 def makespan(
@@ -76,8 +68,8 @@ def scaling(
         hours of one device over these; ``efficiency``, speedup over devices; ``least``, the hours
         that the longest bank takes alone with the loading of its model.
     """
-    found = banks_of(map(Wanted, specs), bank)
-    told = [(it[0].spec.model, sum(cost(wanted.spec) for wanted in it)) for it in found]
+    found = banks_of([Job(spec, [], "") for spec in specs], bank)
+    told = [(it[0].spec.model, sum(cost(job.spec) for job in it)) for it in found]
     least = max(seconds + loading[model] for model, seconds in told)
     alone = makespan(told, 1, loading=loading)
     rows = []

@@ -47,7 +47,7 @@ import pandas as pd
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
 from tsp.book.pages import as_text
-from tsp.experiments.catalogue import RULES
+from tsp.experiments.rules import RULES
 from tsp.store.runs import Store
 
 store = Store(runs)

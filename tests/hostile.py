@@ -35,15 +35,15 @@ from safetensors.torch import save, save_file
 from tsp.analysis.records import load_answers, load_runs
 from tsp.atomic import checksum, sha256_of
 from tsp.cli import main as cli
-from tsp.errors import InputError
+from tsp.errors import Damaged, InputError
 from tsp.experiments import sweep
 from tsp.loss import TSLoss
 from tsp.paths import data_dir
 from tsp.problems.catalogue import CATALOGUE
 from tsp.problems.loading import load_problems, score
-from tsp.store import cache as remembered
-from tsp.store.archive import DamagedPack, Parts, pack_ids, read_packed, write_pack
-from tsp.store.runs import ANSWERS, DamagedRun, Store
+from tsp.store.archive import write_archive
+from tsp.store.content import RunData
+from tsp.store.runs import ANSWERS, Store
 from tsp.topology.diagrams import persistence, summarize
 from tsp.training import chat_templates as templates
 from tsp.training import install, models, trainer
@@ -54,7 +54,7 @@ from tsp.training.stopping import Stopped
 from tsp.training.tiny_models import tiny_model, tiny_tokenizer
 
 SECONDS = 300  # of one input, after which it counts as a hang, on a busy machine too
-PROMISED = (InputError, DamagedRun, DamagedPack)
+PROMISED = (InputError, Damaged)
 NUMBERS = (0, 1, -1, 2, 7, 300, 2**31, 2**63, 2**64, 10**30, 10**400, 10**5000)
 FLOATS = (0.5, -0.0, 1e-300, 1e300, 1e9, float("nan"), float("inf"), -float("inf"))
 TEXTS = (
@@ -313,36 +313,10 @@ def attack_problems(dice: Dice, folder: Path) -> None:
         assert 0 <= score(problem, dice.text()) <= 1
 
 
-def attack_run(dice: Dice, folder: Path) -> None:
-    """A run's folder: changed files, with or without checksums that were forged to fit."""
-    root, run_id = folder / "runs", seed_run().name
-    shutil.copytree(seed_run(), root / run_id)
-    place = root / run_id
-    record = json.loads((place / "run.json").read_text())
-    names = sorted(record["files"])
-    for _ in range(dice.below(3)):
-        _harm(dice, place / dice.pick(names), place / dice.pick(names))
-    how = dice.below(4)
-    if how == 0:
-        (place / "run.json").write_bytes(dice.mutated((place / "run.json").read_bytes()))
-    elif how == 1:
-        (place / "run.json").write_bytes(dumps(dice.value()))
-    else:
-        if how == 2:
-            record = dice.edited(record)
-        if isinstance(record.get("files"), dict):
-            forged = {n: _sha256(place / n) for n in names if n in record["files"]}
-            record["files"] |= {name: told for name, told in forged.items() if told}
-        (place / "run.json").write_bytes(dumps(_sealed(record)))
-    # What was read is remembered from files that are just written, in a folder of this input.
-    with patch.object(remembered, "SETTLED", 0), patch.dict(os.environ, TSP_CACHE=str(folder)):
-        use(Store(root), run_id)
-
-
 def use(store: Store, run_id: str) -> None:
     """Read all that a run says; what verifies must be whole."""
     store.ids(), store.verify(run_id), store.frame(), load_runs(store)
-    sound = {run.id for run in store.sound()[0]}
+    sound = {run.id for run in store.valid_runs()[0]}
     run = store.read(run_id)
     assert run_id in sound
     assert isinstance(run.spec, RunSpec)
@@ -350,7 +324,7 @@ def use(store: Store, run_id: str) -> None:
         assert "epoch" in table
     for epoch in run.prompt_epochs:
         persistence(run.prompt(epoch))
-    run.apart(analysed=True).published(prompts=True)
+    run.analysed().published(prompts=True)
     with redirect_stdout(io.StringIO()):
         cli._show_run(run)
         json.dumps(run.record)
@@ -372,15 +346,13 @@ def attack_pack(dice: Dice, folder: Path) -> None:
         else:
             _harm_parts(dice, tables, prompts)
         try:
-            write_pack([Parts(record, tables, prompts)], path)
+            write_archive([RunData(record, tables, prompts)], path)
         except Exception:
             return  # no file that could be read
-    with suppress(DamagedPack):
-        for why in Store(folder / "deep" / "here").unpack(path)[2].values():
-            check_line(why)
-    store = Store(folder)
-    for run_id in store.ids() or pack_ids(path):
-        read_packed(path, run_id)
+    store = Store(folder / "deep" / "here")
+    for why in store.unpack(path)[2].values():
+        check_line(why)
+    for run_id in store.ids():
         use(store, run_id)
 
 
@@ -463,26 +435,6 @@ def attack_gguf(dice: Dice, folder: Path) -> None:
         install._convert(folder / "model.gguf", folder / "model")
     except RuntimeError as error:
         check_line(str(error))
-
-
-def attack_plan(dice: Dice, folder: Path) -> None:
-    """A plan that an interrupted sweep left: what is read has the right types or counts as none."""
-    jobs = [sweep.Job(RunSpec(model="tiny-llama"), [], "0" * 16)]
-    plan = {"token_budget": 512, "threads": 1, "precision": "float32", "context_budget": 2**20}
-    told = {"device": "cpu", "plans": {"tiny-llama": plan}, "banks": [["0" * 16]]}
-    path = folder / "plan.json"
-    how = dice.below(4)
-    path.write_bytes(
-        (dumps(dice.value()), dice.data, dice.mutated(dumps(told)), dumps(dice.edited(told)))[how]
-    )
-    found = sweep._begun(path, jobs, jobs, device="cpu", precision="auto")
-    if found:
-        assert [job.id for bank in found.banks for job in bank] == ["0" * 16]
-        for plan in found.plans.values():
-            assert plan.precision in ("float32", "bfloat16")
-            assert all(isinstance(it, int) for it in (plan.threads, plan.token_budget))
-            assert plan.threads > 0 < plan.token_budget
-            assert plan.context_budget >= 0
 
 
 def attack_checkpoint(dice: Dice, folder: Path) -> None:
@@ -800,14 +752,14 @@ def seed_run() -> Path:
 
 
 @cache
-def _seed_parts() -> Parts:
-    return Store(seed_run().parent).read(seed_run().name).apart()
+def _seed_parts() -> RunData:
+    return Store(seed_run().parent).read(seed_run().name).data
 
 
 @cache
 def seed_pack() -> Path:
     path = _shelf() / "packs" / "some.parquet"
-    write_pack([_seed_parts()], path)
+    write_archive([_seed_parts()], path)
     return path
 
 
@@ -910,9 +862,7 @@ TARGETS: dict[str, Callable[[Dice, Path], None]] = {
     "settings": attack_settings,
     "prompt": attack_prompt,
     "problems": attack_problems,
-    "plan": attack_plan,
     "adapter": attack_adapter,
-    "run": attack_run,
     "pack": attack_pack,
     "answers": attack_answers,
     "checkpoint": attack_checkpoint,

@@ -5,7 +5,6 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from benchmarks import bench, measuring
-from benchmarks import store_load as load
 from tests.conftest import PLAN, problem, spec
 from tests.test_cli import tsp
 from tsp.cli.doctor import examine
@@ -367,31 +366,3 @@ def test_tsloss_in_a_real_peft_training_run_changes_the_prompt(tiny):
     bank = train_bank([run.but(method="tsloss", lambda_ts=1.0)], frozen, [one], plan=PLAN)[0]
     last = bank.prompts[max(bank.prompts)]
     torch.testing.assert_close(ours.vectors[1], last, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.slow
-def test_the_load_of_a_few_runs_is_really_measured(monkeypatch):
-    monkeypatch.setattr(load, "A_PACK", 3)
-    monkeypatch.setattr(load, "COMMANDS", {"list": ["runs", "list", "--json"]})
-    monkeypatch.setattr(load, "TABLES", {"pairs": load.TABLES["pairs"]})
-    watched, seen = load._watched, []
-
-    def also(words, cache):
-        measured = watched(words, cache)
-        seen.append((words, len(list(cache.glob("stores/*/records.parquet")))))
-        return measured
-
-    monkeypatch.setattr(load, "_watched", also)
-    rows = load.strain(runs=7)
-    assert [(it["name"], it["stored"], it["first"]) for it in rows] == [
-        (name, stored, first)
-        for stored in ("folders", "packs")
-        for name in ("list", "pairs")
-        for first in (True, False)
-    ]
-    assert all(it["runs"] == 7 and it["seconds"] > 0.1 and it["bytes"] > 2e7 for it in rows)
-    assert seen[0][0][2:4] == ["runs", "unpack"]
-    assert sum(word.endswith(".parquet") for word in seen[0][0]) == 3
-    assert len(seen) == 1 + 4 * (1 + load.LOOKS)
-    assert sum(known for _, known in seen[-2 - 2 * load.LOOKS :]) >= 2  # folders may be young
-    assert load.render(rows).count("\n") == 7

@@ -7,12 +7,9 @@ import pytest
 
 from benchmarks import peft_methods as paradigms
 from benchmarks import ph_scaling as growth
-from benchmarks import store_load as load
 from benchmarks.ph_scaling import grow
-from tests.conftest import problem
-from tests.test_packs import call
+from tests.conftest import call, problem
 from tsp.interop.peers import KINDS
-from tsp.store.runs import Store
 from tsp.training import models
 
 
@@ -54,42 +51,3 @@ def test_the_commands_write_them_one_at_a_time(monkeypatch, tmp_path):
     assert (row["n"], row["d"]) == (5, 3)
     with pytest.raises(Exception, match="one at a time"):
         raise call("bench", "--growth", file, "--roundings", tmp_path / "x").exception
-
-
-def test_stores_of_copies_are_sound_and_hold_the_same(smoke, monkeypatch, tmp_path):
-    monkeypatch.setattr(load, "data_dir", lambda name: smoke.root)
-    monkeypatch.setattr(load, "A_PACK", 7)
-    many = len(smoke.ids()) + 3  # some are copies
-    stores = {name: Store(root) for name, root in load.build(tmp_path, many).items()}
-    for store in stores.values():
-        assert len(store.ids()) == many
-        assert store.sound()[1] == {}
-    assert len(list(stores["packs"].root.iterdir())) == -(-many // 7)
-    assert stores["folders"].frame().equals(stores["packs"].frame())
-    assert stores["folders"].frame().seed.max() == smoke.frame().seed.max() + 100
-
-
-def test_every_listing_and_table_is_watched_first_and_again(smoke, monkeypatch):
-    monkeypatch.setattr(load, "data_dir", lambda name: smoke.root)
-    seen = []
-    monkeypatch.setattr(load, "_watched", lambda words, cache: seen.append(cache) or (6.0, 10))
-    rows = load.strain(runs=1)
-    assert len(rows) == 4 * (len(load.COMMANDS) + len(load.TABLES))
-    assert [row["first"] for row in rows[:2]] == [True, False]
-    unpacked, *looks = seen
-    works = [looks[at : at + 1 + load.LOOKS] for at in range(0, len(looks), 1 + load.LOOKS)]
-    caches = {unpacked, *(first for first, *_ in works)}
-    assert len(caches) == len(works) + 1  # a first look finds an empty one
-    assert len(works) == len(rows) / 2
-    folders, packs = works[: len(works) // 2], works[len(works) // 2 :]
-    assert all(set(again) == {unpacked} for _, *again in folders)
-    assert all(set(again) == {first} for first, *again in packs)
-    assert load.render(rows).splitlines()[0].split()[-5:] == ["6.0", "s", "0", "MB", "!"]
-
-
-def test_a_watched_work_tells_its_time_and_memory_or_why_it_failed(tmp_path):
-    seconds, most = load._watched(["-c", "x = bytearray(10**8)"], tmp_path)
-    assert seconds > 0
-    assert 1e8 < most < 3e8  # not the memory of the process that asks
-    with pytest.raises(RuntimeError, match="no such thing"):
-        load._watched(["-c", "raise SystemExit('no such thing')"], tmp_path)

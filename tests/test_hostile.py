@@ -13,9 +13,8 @@ import sys
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from io import StringIO
-from itertools import chain, combinations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,15 +29,13 @@ from safetensors.torch import load_file, save_file
 
 from tests import hostile
 from tests.conftest import PATIENCE_SECONDS, repetitions, spec
-from tsp.analysis.records import load_answers, load_runs, load_topology
-from tsp.errors import InputError, one_line
+from tsp.analysis.records import load_answers
+from tsp.errors import Damaged, InputError, one_line
 from tsp.experiments import sweep
 from tsp.loss import TSLoss
 from tsp.problems.loading import load_problems
 from tsp.problems.scoring import last_boxed
-from tsp.store import schema
-from tsp.store.archive import DamagedPack, Parts, pack_ids, write_pack
-from tsp.store.runs import ANSWERS, DamagedRun, Store
+from tsp.store.runs import ANSWERS, Store
 from tsp.topology.diagrams import persistence
 from tsp.training import chat_templates as templates
 from tsp.training import install, models
@@ -46,13 +43,13 @@ from tsp.training.prompts import adapter_folder, adapter_kind, import_peft
 from tsp.training.spec import RunSpec
 
 ROOT = Path(__file__).parent.parent
-SAMPLE = {"spec": 200, "settings": 200, "prompt": 100, "problems": 100, "plan": 100, "adapter": 100}
-SAMPLE |= {"run": 40, "pack": 40, "answers": 60, "model": 15, "gguf": 40, "words": 25}
+SAMPLE = {"spec": 200, "settings": 200, "prompt": 100, "problems": 100, "adapter": 100}
+SAMPLE |= {"pack": 40, "answers": 60, "model": 15, "gguf": 40, "words": 25}
 SAMPLE |= {"checkpoint": 30}
 MANY = dict.fromkeys(hostile.TARGETS, 3000) | {"model": 500, "words": 1500, "gguf": 1000}
 GUIDED_SAMPLE = dict.fromkeys(hostile.TARGETS, 300) | {"model": 60}
-GUIDED_SAMPLE |= dict.fromkeys(("run", "pack", "checkpoint", "gguf", "words"), 100)
-GUIDED = dict.fromkeys(hostile.TARGETS, 8500) | {"run": 2000, "pack": 2000, "model": 500}
+GUIDED_SAMPLE |= dict.fromkeys(("pack", "checkpoint", "gguf", "words"), 100)
+GUIDED = dict.fromkeys(hostile.TARGETS, 8500) | {"pack": 2000, "model": 500}
 GUIDED |= dict.fromkeys(("checkpoint", "gguf", "words"), 1000)
 
 
@@ -320,161 +317,16 @@ def test_boxes_that_never_close_are_passed_in_no_time(tmp_path):
 # --- runs ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def run(tmp_path):
-    """The folder of a run that was really trained, in a store of its own."""
-    hostile.prepare("run")
-    return Path(shutil.copytree(hostile.seed_run(), tmp_path / "runs" / hostile.seed_run().name))
-
-
-def forge(run, **changes):
-    """Change a run's record and make its checksums fit, as anybody can."""
-    record = json.loads((run / "run.json").read_text())
-    for name, value in changes.items():
-        record[name] = record[name] | value if isinstance(value, dict) else value
-    files = record["files"]
-    if isinstance(files, dict):
-        record["files"] = files | {
-            name: hostile.sha256_of(run / name) for name in files if (run / name).is_file()
-        }
-    (run / "run.json").write_bytes(hostile.dumps(hostile._sealed(record)))
-    return Store(run.parent)
-
-
-def refused(store, run, pattern):
-    """A damaged run is told of in a line, and nothing else fails by it."""
-    with pytest.raises(DamagedRun, match=pattern) as told:
-        store.read(run.name)
-    hostile.check_line(str(told.value))
-    assert store.verify(run.name) == str(told.value)
-    assert store.frame().empty
-    assert load_runs(store).empty
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"spec": {"lr": "much"}},
-        {"spec": {"payload": 1}},
-        {"spec": 3},
-        {"problems": []},
-        {"problems": ["x"]},
-        {"outcome": {"solved_epoch": "soon"}},
-        {"outcome": {"solved_at_start": True, "final_correct": True, "epochs_trained": -1}},
-        {"outcome": []},
-        {"seconds": 10**400},
-        {"seconds": float("nan")},
-        {"device": None},
-        {"device": "\ud800"},
-        {"plan": {"precision": 8}},
-        {"omitted": [[]]},
-        {"files": []},
-        {"shape": 7},
-    ],
-    ids=ascii,
-)
-def test_a_forged_record_is_a_damaged_run(changes, run):
-    refused(forge(run, **changes), run, "run.json cannot be read")
-
-
-def test_a_specification_with_gaps_is_a_damaged_run(run):
-    record = json.loads((run / "run.json").read_text())
-    del record["spec"]["model"], record["spec"]["tau"]
-    (run / "run.json").write_bytes(hostile.dumps(hostile._sealed(record)))
-    refused(Store(run.parent), run, "spec lacks model, tau")
-
-
-@pytest.mark.parametrize("name", ["../../secret", "/dev/zero", "notes.txt", "../run.json"])
-def test_a_record_cannot_name_files_that_are_not_a_runs(name, run):
-    (run.parent.parent / "secret").write_text("x")
-    refused(forge(run, files={name: hostile.sha256_of(run / "epochs.parquet")}), run, "no file of")
-
-
-def test_a_deeply_nested_record_is_a_damaged_run(run):
-    (run / "run.json").write_text("[" * 100_000)
-    refused(Store(run.parent), run, "run.json cannot be read")
-
-
-@pytest.mark.parametrize("name", ["epochs.parquet", "prompts.safetensors", "run.json"])
-def test_a_link_out_of_the_store_is_a_damaged_run(name, run, tmp_path):
-    (run / name).rename(tmp_path / "elsewhere")
-    (run / name).symlink_to(tmp_path / "elsewhere")
-    refused(Store(run.parent), run, "no file of its own")
-
-
-@pytest.mark.parametrize("name", ["epochs.parquet", "run.json"])
-def test_a_pipe_is_not_waited_for(name, run):
-    (run / name).unlink()
-    os.mkfifo(run / name)
-    os.mkfifo(run.parent / "some.parquet")
-    store = Store(run.parent)
-    with hostile.watched(run.parent):
-        refused(store, run, "no file of its own")
-
-
-def test_a_forged_file_that_is_no_table_is_a_damaged_run(run):
-    (run / "epochs.parquet").write_bytes(b"PAR1 no table PAR1")
-    refused(forge(run), run, "epochs.parquet cannot be read")
-
-
-@pytest.mark.parametrize("harm", ["drop", "texts", "twice"])
-def test_a_forged_table_must_have_its_columns(harm, run):
-    path = run / "checks.parquet"
-    table = pq.read_table(path)
-    texts = pa.array(["x"] * len(table))
-    place = table.column_names.index("correct")
-    if harm == "drop":
-        table = table.drop_columns(["correct"])
-    elif harm == "texts":
-        table = table.set_column(place, "correct", texts)
-    else:
-        table = table.append_column("epoch", texts)
-    pq.write_table(table, path)
-    refused(forge(run), run, "checks.parquet cannot be read")
-
-
-def test_a_text_of_bytes_that_are_no_text_is_damage(run):
-    path = run / "checks.parquet"
-    table = pq.read_table(path)
-    bytes_ = pa.array([b"ab\xbf"] * len(table), pa.binary()).view(pa.string())
-    pq.write_table(table.set_column(table.column_names.index("answer"), "answer", bytes_), path)
-    with pytest.raises(DamagedRun, match="Invalid UTF8"):
-        _ = forge(run).read(run.name).checks
-
-
-@pytest.mark.parametrize(
-    "tensors",
-    [
-        {"epoch_0000": torch.ones(3, 3)},
-        {"epoch_x": torch.ones(4, 32)},
-        {"epoch_0000": torch.ones(4, 32).long()},
-        {"../../x": torch.ones(4, 32)},
-    ],
-    ids=["shape", "name", "type", "path"],
-)
-def test_forged_prompts_must_be_prompts(tensors, run):
-    save_file(tensors, run / "prompts.safetensors")
-    refused(forge(run), run, "prompts.safetensors cannot be read")
-
-
-def test_a_run_without_topology_and_prompts_is_damaged(run):
-    record = json.loads((run / "run.json").read_text())
-    kept = {name: record["files"][name] for name in ("epochs.parquet", "checks.parquet")}
-    (run / "run.json").write_bytes(hostile.dumps(hostile._sealed(record | {"files": kept})))
-    with pytest.raises(DamagedRun, match="without topology and without prompts"):
-        _ = Store(run.parent).read(run.name).topology
-
-
 @pytest.mark.parametrize(
     "name",
     ["../x", "/etc", "a\0b", "0" * 15 + "\n", "0" * 5000, "", "..", "0" * 16 + "\n"],
     ids=ascii,
 )
-def test_a_runs_name_is_no_path(name, run):
-    outside = run.parent.parent / "x"
+def test_a_runs_name_is_no_path(name, tmp_path):
+    outside = tmp_path / "x"
     outside.mkdir()
-    store = Store(run.parent)
-    for ask in (store.read, store.verify, store.set_aside):
+    store = Store(tmp_path / "runs")
+    for ask in (store.read, store.verify, store.quarantine):
         with pytest.raises(InputError, match="run = ") as told:
             ask(name)
         hostile.check_line(str(told.value))
@@ -553,169 +405,15 @@ def test_a_pipe_in_a_checkpoint_is_not_waited_for(name, bank, caplog):
 # --- Parquet and safetensors --------------------------------------------------------------
 
 
-def test_a_table_that_unfolds_without_end_is_not_read(run, monkeypatch):
-    monkeypatch.setattr(schema, "ROOM", 2**20)
-    path = run / "epochs.parquet"
-    columns = {name: np.zeros(3 * 10**6, np.int64) for name in schema.COLUMNS["epochs"]}
-    pq.write_table(pa.table(columns), path, compression="zstd")
-    assert path.stat().st_size < 100_000
-    stored = forge(run).read(run.name)
-    with pytest.raises(DamagedRun, match="grows beyond"):
-        _ = stored.epochs
-
-
-def test_a_footer_that_lies_of_its_numbers_is_no_way_around(tmp_path, monkeypatch):
-    """With any number of values that it tells of, no more is read than there is."""
-    monkeypatch.setattr(schema, "ROOM", 2**16)
-    path = tmp_path / "some.parquet"
-    columns = {"a": np.arange(100), "b": np.arange(100) / 7}
-    pq.write_table(pa.table(columns), path, compression="none", use_dictionary=False)
-    whole = path.read_bytes()
-    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
-    told = [k for k in range(footer, len(whole) - 8) if whole[k : k + 2] == b"\xc8\x01"]  # 100
-    assert len(told) > 4
-    refused = 0
-    for some in chain.from_iterable(combinations(told, many) for many in (1, 2, len(told))):
-        for forged in (b"\xc7\x01", b"\xff\x7f", b"\xfe\x7f", b"\x82\x00", b"\xc8\x02"):
-            content = bytearray(whole)
-            for place in some:
-                content[place : place + 2] = forged  # -100, -8192, 8191, 1 and 164 rows
-            path.write_bytes(content)
-            try:
-                found = schema.read_table(path)
-                found.validate(full=True)
-                assert len(found) <= 100
-                assert found["a"].to_pylist() == list(range(len(found)))
-            except (ValueError, OSError, pa.ArrowException):
-                refused += 1
-    assert refused > 10
-
-
-def test_a_pack_that_unfolds_without_end_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(schema, "ROOM", 2**20)
-    path = tmp_path / "some.parquet"
-    pq.write_table(pa.table({"id": ["x" * 50] * 10**6}), path)
-    with pytest.raises(DamagedPack, match="grows beyond"):
-        pack_ids(path)
-
-
-@pytest.mark.parametrize("nested", [False, True])
-def test_one_long_text_does_not_unfold_in_every_row(nested, tmp_path, monkeypatch):
-    monkeypatch.setattr(schema, "ROOM", 2**22)
-    text = pa.DictionaryArray.from_arrays(pa.array([0] * 500, pa.int32()), ["x" * 10**5])
-    column = pa.array([[{"answer": "x" * 10**5}] * 5] * 100) if nested else text.cast(pa.string())
-    pq.write_table(pa.table({"id": column}), tmp_path / "some.parquet")
-    del column, text
-    before = pa.total_allocated_bytes()
-    pool = pa.system_memory_pool()
-    with pa_pool(pool), pytest.raises(ValueError, match="grows beyond"):
-        schema.read_table(tmp_path / "some.parquet")
-    assert pa.total_allocated_bytes() - before < 2**20
-    assert pool.max_memory() < 2**24  # of fifty million
-
-
-@contextmanager
-def pa_pool(pool):
-    before = pa.default_memory_pool()
-    pa.set_memory_pool(pool)
-    try:
-        yield
-    finally:
-        pa.set_memory_pool(before)
-
-
-@pytest.mark.parametrize(
-    ("name", "column", "values"),
-    [
-        *(("checks", it, [1] * 2) for it in ("correct", "exact")),
-        ("topology", "h0_count", [True] * 3),
-        *(("epochs", it, [1] * 2) for it in ("key", "id", "answer")),
-    ],
-)
-def test_a_column_of_another_kind_than_its_name_is_damage(name, column, values, run):
-    """Or no table of all runs could be made."""
-    path = run / f"{name}.parquet"
-    table = pq.read_table(path)
-    there = [it for it in table.column_names if it != column]
-    odd = pa.array(np.resize(np.array(values), len(table)))
-    pq.write_table(table.select(there).append_column(column, odd), path)
-    with pytest.raises(DamagedRun, match=f"column {column} (holds|is no run's own)"):
-        forge(run).read(run.name)
-    assert load_topology(Store(run.parent)).empty
-
-
-@pytest.mark.parametrize("name", ["run.json", "more"])
-def test_a_link_that_leads_nowhere_is_damage_and_costs_no_other(name, run):
-    other = run.parent / ("f" * 16)
-    shutil.copytree(run, other)
-    record = json.loads((other / "run.json").read_text()) | {"id": other.name}
-    (other / "run.json").write_bytes(hostile.dumps(hostile._sealed(record)))
-    (run / name).unlink(missing_ok=True)
-    (run / name).symlink_to(run / "nowhere")
-    expected = {run.name} if name == "run.json" else set()
-    store = Store(run.parent)
-    assert store.sound()[1].keys() == expected
-    assert {it for it, why in store.check().items() if why} == expected
-    assert other.name in {it.id for it in store.sound()[0]}
-
-
-@pytest.mark.parametrize("column", ["answer", "epoch", "correct"])
-def test_a_table_with_gaps_is_damaged(column, run):
-    path = run / "checks.parquet"
-    table = pq.read_table(path)
-    gaps = pa.array([None, *table[column].to_pylist()[1:]], table[column].type)
-    pq.write_table(table.set_column(table.column_names.index(column), column, gaps), path)
-    with pytest.raises(DamagedRun, match=f"{column} has gaps"):
-        _ = forge(run).read(run.name).checks
-
-
-def test_a_pack_that_is_a_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "some.parquet")
-    with hostile.watched(tmp_path), pytest.raises(DamagedPack, match="is no file"):
-        pack_ids(tmp_path / "some.parquet")
-
-
-def test_an_odd_id_of_a_pack_is_told_in_a_line(tmp_path):
-    path = tmp_path / "some.parquet"
-    names = ("record", *schema.TABLES, "prompts")
-    pq.write_table(pa.table({name: ["x"] for name in names} | {"id": ["\x1b" * 5000]}), path)
-    ((run_id, why),) = Store(tmp_path / "new").unpack(path)[2].items()
-    hostile.check_line(run_id)
-    hostile.check_line(why)
-
-
-@pytest.mark.parametrize("ids", [[None], [3], [["a"]]])
-def test_ids_of_a_pack_are_texts(ids, tmp_path):
-    path = tmp_path / "some.parquet"
-    names = ("record", *schema.TABLES, "prompts")
-    pq.write_table(pa.table({"id": ids} | {name: ["x"] for name in names}), path)
-    with pytest.raises(DamagedPack, match=r"some\.parquet"):
-        pack_ids(path)
-    assert list(Store(tmp_path).sound()[1]) == ["some.parquet"]
-
-
-@pytest.mark.parametrize("changes", [{"spec": {}}, {"omitted": 3}, {"shape": [1, 1]}], ids=ascii)
-def test_a_forged_run_in_a_pack_is_damaged(changes, tmp_path):
-    hostile.prepare("pack")
-    parts = hostile._seed_parts()
-    record = parts.record | changes
-    record["spec"] = record["spec"] or {"lr": None, "task": 3}
-    write_pack([Parts(record, parts.tables, parts.prompts)], tmp_path / "some.parquet")
-    store = Store(tmp_path)
-    with pytest.raises(DamagedRun):
-        store.read(record["id"])
-    assert list(store.sound()[1]) == [record["id"]]
-
-
 def test_answers_that_are_no_table_are_named(tmp_path):
     path = tmp_path / ANSWERS
     path.parent.mkdir()
     for content in (b"", b"PAR1PAR1"):
         path.write_bytes(content)
-        with pytest.raises(DamagedPack, match=r"answers\.parquet"):
+        with pytest.raises(Damaged, match=r"answers\.parquet"):
             load_answers(Store(tmp_path))
     pq.write_table(pa.table({"id": ["x"]}), path)
-    with pytest.raises(DamagedPack, match="no column correct"):
+    with pytest.raises(Damaged, match="no column correct"):
         load_answers(Store(tmp_path))
 
 
@@ -1134,34 +832,6 @@ def test_a_plans_name_is_no_path(name, tmp_path):
     with pytest.raises(InputError, match="name = "):
         sweep.ensure([spec()], Store(tmp_path / "runs"), name=name, device="cpu")
     assert list(tmp_path.iterdir()) == []
-
-
-PLAN = {"token_budget": 512, "threads": 1, "precision": "float32", "context_budget": 2**20}
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        *({"threads": 0}, {"threads": 10**9}, {"threads": "2"}, {"threads": True}),
-        *({"token_budget": 0}, {"context_budget": -1}, {"precision": "auto"}, {"precision": []}),
-        {"token_budget": 10**30},
-    ],
-    ids=ascii,
-)
-def test_a_plan_with_odd_values_counts_as_none(change, tmp_path):
-    job = sweep.Job(spec(), [], "0" * 16)
-    path = tmp_path / "plan.json"
-
-    def begun(plan, banks):
-        told = {"device": "cpu", "plans": {"tiny-llama": plan}, "banks": banks}
-        path.write_text(json.dumps(told))
-        return sweep._begun(path, [job], [job], device="cpu", precision="auto")
-
-    assert begun(PLAN, [[job.id]])
-    assert begun(PLAN | change, [[job.id]]) is None
-    assert begun(PLAN, [[job.id], [job.id]]) is None
-    path.write_text("[" * 100_000)
-    assert sweep._begun(path, [job], [job], device="cpu", precision="auto") is None
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests import test_durability as durability
 from tests import test_hostile as hostile
+from tests.experiments import test_durability as durability
 
 TESTS = Path(__file__).parent
 PAGE = (TESTS.parent / "book" / "promises.md").read_text()
-NAMED = re.findall(r"^(test_\w+\.py)::(\w+)$", PAGE, re.MULTILINE)
+NAMED = re.findall(r"^([\w/]*test_\w+\.py)::(\w+)$", PAGE, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("file", "name"), NAMED, ids=lambda it: it)

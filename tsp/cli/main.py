@@ -87,8 +87,8 @@ def _run(
         return
     store = Store(runs)
     told = {"device": device, "precision": precision, "events": _events(tensorboard)}
-    with _stopping(checkpoint) as keeping:
-        (run_id,) = ensure([spec], store, name="single", keeping=keeping, **told)
+    with _stopping(checkpoint) as policy:
+        (run_id,) = ensure([spec], store, name="single", policy=policy, **told)
     if as_json:
         _say(store.read(run_id).record)
     else:
@@ -130,10 +130,10 @@ def sweep(
     as_json: JsonOption = False,
 ) -> None:
     """Train every run of an experiment that the store lacks; go on where it was interrupted."""
-    from tsp.analysis.records import remember
     from tsp.experiments.catalogue import experiment_specs
-    from tsp.experiments.outlook import outlook, render
-    from tsp.experiments.sweep import ensure, within_reach
+    from tsp.experiments.jobs import within_reach
+    from tsp.experiments.sweep import ensure
+    from tsp.experiments.sweep_plan import render, sweep_plan
     from tsp.store.runs import Store
     from tsp.training import models
 
@@ -145,7 +145,7 @@ def sweep(
     if not specs:
         raise InputError("data", data or "shipped", "has none of the experiment's problems")
     place = where.place(device) if where else models.resolve_device(device)
-    ahead = outlook(specs, store, device=place)
+    ahead = sweep_plan(specs, store, device=place)
     if plan and as_json:
         _say(ahead)
     elif plan or any(row["runs"] > row["stored"] for row in ahead):
@@ -154,19 +154,14 @@ def sweep(
         return
     name, events = f"{experiment}-{profile}", _events(tensorboard)
     told: dict[str, Any] = {"device": device, "precision": precision, "events": events}
-    with _stopping(checkpoint) as keeping:
-        told |= {"keeping": keeping, "engine": where, "bank": bank}
-        try:
-            ids = ensure(specs, store, name=name, **told)
-        except FloatingPointError:  # all others are stored
-            remember(store)
-            raise
+    with _stopping(checkpoint) as policy:
+        told |= {"policy": policy, "engine": where, "bank": bank}
+        ids = ensure(specs, store, name=name, **told)
     if as_json:
         _say_rows(store.frame().set_index("id", drop=False).loc[ids])
     else:
         where_to = f"({profile}, engine {engine}) in {store.root}"
         _line(f"{len(ids)} runs of '{experiment}' {where_to}")
-    remember(store)
 
 
 @app.command()
@@ -504,7 +499,7 @@ def show_run(run: str, runs: RunsOption = None, as_json: JsonOption = False) -> 
 def verify_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Check every file of every run against its checksum; exit 1 if one is damaged."""
     store = _readable_store(runs)
-    problems = store.check()
+    problems = store.verify_all()
     if as_json:
         rows = [{"id": i, "sound": not why, "problem": why} for i, why in problems.items()]
         _say(rows)
@@ -538,39 +533,51 @@ def pack_runs(
             min=0,
         ),
     ] = 0,
+    remove: Annotated[
+        bool,
+        typer.Option("--remove", help="Remove the runs' folders; FILE must be in the store."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write runs into one file: to bring them to another host, or to publish them.
+    """Write runs into one file: to bring them to another host, to publish or to read them fast.
 
-    With --publish, runs that another pack in the file's folder holds are left out.
+    With --publish, runs that another archive in the file's folder holds are left out.
     """
+    from tsp.errors import Damaged
     from tsp.experiments.catalogue import belongs
-    from tsp.store.archive import DamagedPack, pack_ids, write_pack
+    from tsp.store.archive import open_archive, write_archive
     from tsp.store.runs import Store
 
     store = _readable_store(runs)
+    if remove and (publish or file.parent.resolve() != store.root.resolve()):
+        raise InputError("remove", str(file), "name a file in the store, without --publish")
     wanted = run or store.ids()
+    specs = {it.id: it.spec for it in store.valid_runs()[0]}
     if experiment:
-        wanted = [it for it in wanted if belongs(store.read(it).spec, experiment, "full")]
+        wanted = [it for it in wanted if it in specs and belongs(specs[it], experiment, "full")]
     others = set(Store(file.parent).ids()) if publish and file.parent != store.root else set()
     try:
-        before = pack_ids(file) if file.exists() else []
-    except DamagedPack as error:
+        before = open_archive(file).ids if file.exists() else []
+    except Damaged as error:
         raise InputError("file", str(file), "is something else than runs; name another") from error
     ids = [it for it in wanted if it not in others.difference(before)]
     if lost := set(before).difference(ids):
         remedy = f"holds {len(lost)} runs that are not among these; name another file"
         raise InputError("file", str(file), remedy)
-    chosen = sorted(map(store.read, ids), key=lambda it: it.spec.method != "ce")
-    parts = [it.apart(analysed=publish) for it in chosen]
+    ids.sort(key=lambda it: it not in specs or specs[it].method != "ce")
+    contents = (store.read(it) for it in ids)  # one after the other: memory need not hold all
     if publish:
-        parts = [it.published(prompts=k < prompts) for k, it in enumerate(parts)]
-    many = write_pack(parts, file)
+        chosen = (it.analysed().published(prompts=k < prompts) for k, it in enumerate(contents))
+    else:
+        chosen = (it.data for it in contents)
+    write_archive(chosen, file)
+    if remove:
+        store.remove_packed(file)
     if as_json:
-        held = [it.id for it in chosen]
-        _say({"file": str(file), "runs": many, "bytes": file.stat().st_size, "ids": held})
+        told = {"runs": len(ids), "bytes": file.stat().st_size, "ids": ids}
+        _say({"file": str(file)} | told)
         return
-    _line(f"{many} runs in {file}, {file.stat().st_size / 2**20:.1f} MiB")
+    _line(f"{len(ids)} runs in {file}, {file.stat().st_size / 2**20:.1f} MiB")
 
 
 @runs_app.command("unpack")
@@ -580,15 +587,14 @@ def unpack_runs(
     as_json: JsonOption = False,
 ) -> None:
     """Verify the runs in packs and add those that the store lacks; nothing is overwritten."""
-    from tsp.analysis.records import remember
-    from tsp.store.archive import DamagedPack
+    from tsp.errors import Damaged
     from tsp.store.runs import Store
 
     store, damaged, rows = Store(runs), False, []
     for file in files:
         try:
             added, present, wrong = store.unpack(file)
-        except DamagedPack as error:
+        except Damaged as error:
             raise InputError("pack", str(file), str(error)) from error
         for why in wrong.values():
             _line(why, err=True)
@@ -599,7 +605,6 @@ def unpack_runs(
         damaged = damaged or bool(wrong)
     if as_json:
         _say(rows)
-    remember(store)
     if damaged:
         raise typer.Exit(1)
 
@@ -624,7 +629,7 @@ def repeat_runs(
     ids = run or sample(store, many, seed=seed)
     if not ids:
         raise InputError("runs", str(store.root), "holds no run that was made on a CPU in a bank")
-    rows = repeat(store, ids, data=data, tell=lambda text: _line(text, err=True))
+    rows = repeat(store, ids, data=data, say=lambda text: _line(text, err=True))
     if as_json:
         _say(rows)
     for row in rows if not as_json else ():
@@ -652,13 +657,13 @@ def _still(runs: Path | None) -> Iterator[Any]:
     usual = gc.get_threshold()
     gc.set_threshold(50_000, 20, 20)  # to look oftener for what could go takes a tenth of the time
     try:
-        yield _readable_store(runs).still()
+        yield _readable_store(runs).snapshot()
     finally:
         gc.set_threshold(*usual)
 
 
 def _warn_damaged(store: Any) -> None:
-    for why in dict.fromkeys(store.sound()[1].values()):  # a damaged pack damages many runs
+    for why in dict.fromkeys(store.valid_runs()[1].values()):  # a damaged pack damages many runs
         _line(f"skipped: {why}", err=True)
 
 
@@ -730,7 +735,7 @@ def _engine(engine: Engine, address: str) -> Any:
 @contextmanager
 def _stopping(seconds: float) -> Iterator[Any]:
     """Checkpoints, and signals that ask for one."""
-    from tsp.experiments.banks import Keeping
+    from tsp.experiments.banks import CheckpointPolicy
     from tsp.training.stopping import on_signals
 
     def tell() -> None:
@@ -738,7 +743,7 @@ def _stopping(seconds: float) -> Iterator[Any]:
             typer.echo("\nstopping at a checkpoint after this epoch; again: at once", err=True)
 
     with on_signals(tell) as stop:
-        yield Keeping(seconds, stop)
+        yield CheckpointPolicy(seconds, stop)
 
 
 def _events(tensorboard: Path | None) -> Any:
