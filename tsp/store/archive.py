@@ -130,8 +130,9 @@ class Archive:
         with pq.ParquetFile(path) as file:
             if set(file.schema_arrow.names) != set(NAMES):
                 raise ValueError("its columns are not those of an archive of runs")
-            groups = file.metadata
-            sizes = [groups.row_group(k).num_rows for k in range(groups.num_row_groups)]
+            self._footer = file.metadata  # of large files it takes long to parse
+            count = self._footer.num_row_groups
+            sizes = [self._footer.row_group(k).num_rows for k in range(count)]
             self.ids: list[str] = file.read(["id"])["id"].to_pylist()
         if not all(RUN_ID.fullmatch(run_id) for run_id in self.ids):
             raise ValueError("it names a run that has no valid id")
@@ -140,13 +141,16 @@ class Archive:
         self._group: tuple[int, pa.Table] | None = None
         self._checked: dict[str, str] = {}
 
+    def _open(self) -> pq.ParquetFile:
+        return pq.ParquetFile(self.path, metadata=self._footer)
+
     def __contains__(self, run_id: str) -> bool:
         return run_id in self._places
 
     @cached_property
     def records(self) -> dict[str, "dict[str, Any] | Damaged"]:
         """Record of each run, its own hash checked; of a damaged one the error."""
-        with pq.ParquetFile(self.path) as file:
+        with self._open() as file:
             texts = file.read(["record"])["record"].to_pylist()
         return {it: self._record(it, text) for it, text in zip(self.ids, texts, strict=True)}
 
@@ -188,7 +192,7 @@ class Archive:
         number = int(np.searchsorted(self._starts, row, side="right")) - 1
         try:
             if self._group is None or self._group[0] != number:
-                with pq.ParquetFile(self.path) as file:
+                with self._open() as file:
                     self._group = (number, file.read_row_group(number))
             (cells,) = self._group[1].slice(row - self._starts[number], 1).to_batches()
             tables = {
@@ -231,7 +235,7 @@ class Archive:
         """
         wanted = set(wanted)
         try:
-            with pq.ParquetFile(self.path) as file:
+            with self._open() as file:
                 for batch in file.iter_batches(BATCH, columns=["id", name]):
                     chosen = batch.filter(
                         pa.array([it in wanted for it in batch["id"].to_pylist()])
