@@ -2,19 +2,11 @@
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 
-from tsp.experiments.sweep import banks_of
+from tsp.experiments.jobs import Job, banks_of
 from tsp.training.spec import RunSpec
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A run that is counted, not trained: what `banks_of` needs of a job."""
-
-    spec: RunSpec
 
 
 def makespan(
@@ -75,7 +67,7 @@ def scaling(
         One row a number of ``devices``: ``hours``; ``speedup`` over one device; ``efficiency``,
         speedup over devices; ``least``, the hours of the longest bank with its model's loading.
     """
-    groups = banks_of(map(Wanted, specs), bank)
+    groups = banks_of([Job(spec, [], "") for spec in specs], bank)
     banks = [(runs[0].spec.model, sum(cost(run.spec) for run in runs)) for runs in groups]
     least = max(seconds + loading[model] for model, seconds in banks) / 3600
     hours = pd.Series([makespan(banks, n, loading=loading) / 3600 for n in devices])

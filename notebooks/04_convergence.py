@@ -448,7 +448,7 @@ def quoted(text, most=160):
 plain = {"model": model, "protocol": protocol, "method": "ce", "regime": "single"}
 told = [
     run
-    for run in [pair["ce"], *store.sound()[0]]
+    for run in [pair["ce"], *store.valid_runs()[0]]
     if "target" in run.record["problems"][0]
     and all(getattr(run.spec, name) == value for name, value in plain.items())
 ]

@@ -46,7 +46,7 @@ records = pd.DataFrame(
             "seconds": run.record["seconds"],
             "prompts": len(run.prompt_epochs),
         }
-        for run in store.sound()[0]
+        for run in store.valid_runs()[0]
     ]
 )
 

@@ -50,7 +50,7 @@ from tsp.book.pages import check_parameters, table
 from tsp.experiments.sweep import ensure
 from tsp.paths import cache_dir
 from tsp.problems.loading import load_problems
-from tsp.store.archive import write_pack
+from tsp.store.archive import write_archive
 from tsp.store.runs import Store
 from tsp.training import models
 from tsp.training.forward import Row, run
@@ -302,7 +302,7 @@ table(shares.to_frame("share told apart, with giotto-tda's entropies"), "{:.0%}"
 # JSON in a column, and each table, with the bars and the prompts, is a list in another.
 
 # %%
-write_pack([trained.apart()], place / "mine.parquet")
+write_archive([trained.data], place / "mine.parquet")
 mine = datasets.load_dataset(
     "parquet", data_files=str(place / "mine.parquet"), split="train", cache_dir=str(place / "cache")
 )

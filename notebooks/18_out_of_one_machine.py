@@ -141,11 +141,11 @@ import pandas as pd
 from myst_nb import glue
 
 from benchmarks.gpu_capacity import SHAPES
-from benchmarks.scaling import Wanted, scaling
+from benchmarks.scaling import scaling
 from tsp.analysis.records import TASK_NAMES
 from tsp.book.pages import check_parameters, table
 from tsp.experiments.catalogue import experiment_specs
-from tsp.experiments.sweep import banks_of
+from tsp.experiments.jobs import Job, banks_of
 from tsp.figures.style import WIDTH, style
 from tsp.store.runs import Store
 from tsp.training.models import MODELS
@@ -153,7 +153,7 @@ from tsp.training.models import MODELS
 check_parameters(globals())
 
 style()
-read = [run.record for run in Store(runs).sound()[0]]
+read = [run.record for run in Store(runs).valid_runs()[0]]
 counted = pd.DataFrame(
     {
         "task": [record["spec"]["task"] for record in read],
@@ -195,9 +195,8 @@ glue("scaling-last", float(first.speedup.iloc[-1]), display=False)
 glue("scaling-small", float(small.speedup.iloc[-1]), display=False)
 glue("scaling-least", float(first.least.iloc[0] * 60), display=False)
 glue("scaling-least-small", float(small.least.iloc[0] * 60), display=False)
-longest = max(
-    banks_of(map(Wanted, specs), sizes[0]), key=lambda bank: sum(cost(it.spec) for it in bank)
-)
+jobs = [Job(spec, [], "") for spec in specs]
+longest = max(banks_of(jobs, sizes[0]), key=lambda bank: sum(cost(it.spec) for it in bank))
 sizes_of = [4 * it.n_tokens * SHAPES[it.model]["hidden_size"] for it in specs]  # bytes of a prompt
 stored = sum(
     b * (it.epochs // it.snapshot_every + 1) for b, it in zip(sizes_of, specs, strict=True)

@@ -48,7 +48,7 @@ import pandas as pd
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
 from tsp.book.pages import as_text, check_parameters
-from tsp.experiments.catalogue import RULES
+from tsp.experiments.rules import RULES
 from tsp.store.runs import Store
 
 check_parameters(globals())

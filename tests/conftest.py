@@ -11,6 +11,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test but those marked `networ
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from typer.testing import CliRunner
 
 from tsp.problems.loading import Problem
 from tsp.store.runs import Store
@@ -65,6 +66,13 @@ def problem(question="2+2=?", target="4", **fields):
     """A made-up problem that is right when the text equals the target."""
     told = {"task": "bbh", "answers": (target,), "metric": "bbh", "source": "local", "row": 0}
     return Problem(question=question, target=target, sha256=f"{question}{target}", **told | fields)
+
+
+def call(*arguments):
+    """Run the command line in this process."""
+    from tsp.cli.main import app
+
+    return CliRunner().invoke(app, [str(it) for it in arguments])
 
 
 def spec(**fields):

@@ -7,7 +7,7 @@ import torch
 from tests.conftest import spec
 from tsp.cli.main import main as cli
 from tsp.experiments import sweep
-from tsp.experiments.banks import Events, Keeping
+from tsp.experiments.banks import CheckpointPolicy, Events
 from tsp.store.runs import Store
 from tsp.training.checkpoints import Checkpoint
 from tsp.training.stopping import on_signals
@@ -44,7 +44,7 @@ def train_on(address, root, log):
 
     events = Events(progress=lambda now: note(f"epoch {now.bank} {now.epoch}"), say=note)
     with on_signals(lambda: note("asked")) as stop:
-        told = {"name": "x", "events": events, "keeping": Keeping(0.0, stop)}
+        told = {"name": "x", "events": events, "policy": CheckpointPolicy(0.0, stop)}
         sweep.ensure(cluster_specs(), Store(root), engine=Ray(address), **told)
 
 
@@ -71,7 +71,7 @@ def train(root, log="", every=0.0):
         precision="float32",
         token_budget=2048,
         events=events,
-        keeping=Keeping(every),
+        policy=CheckpointPolicy(every),
     )
 
 

@@ -112,7 +112,7 @@ def test_answers_are_kept_and_replaced_by_newer_ones(tmp_path):
     expected = {("m", "a", 0): True, ("m", "a", 1): True, ("m", "b", 0): False}
     assert found == expected | {("another", "a", 0): False}
     assert store.ids() == []
-    assert store.sound() == ([], {})
+    assert store.valid_runs() == ([], {})
 
 
 def test_losses_may_be_without_answers_and_answers_without_losses(tmp_path):
@@ -215,7 +215,7 @@ def test_fewer_than_six_sets_are_called_few():
 
 def test_a_set_of_ten_is_asked_what_is_outside_of_it(tmp_path):
     """Two sets, each asked the other's problems; both are asked the ten that neither has."""
-    from tests.test_packs import call
+    from tests.conftest import call
 
     runs, data = tmp_path / "runs", tmp_path / "data"
     data.mkdir()
@@ -253,7 +253,7 @@ def test_problems_that_every_prompt_was_trained_on_are_refused(smoke):
 
 def test_the_command_asks_what_no_prompt_has_seen(tmp_path):
     """Each method's last prompts and no prompt, on ten problems; asked again nothing doubles."""
-    from tests.test_packs import call
+    from tests.conftest import call
     from tsp.training.spec import METHODS
 
     runs = tmp_path / "runs"
@@ -279,12 +279,12 @@ def test_the_command_asks_what_no_prompt_has_seen(tmp_path):
         "float32": len(found),
     }
     assert both.dtypes.to_dict() | {"correct": bool} == found.dtypes.to_dict() | {"correct": bool}
-    seen = {it["sha256"] for run in store.sound()[0] for it in run.record["problems"]}
+    seen = {it["sha256"] for run in store.valid_runs()[0] for it in run.record["problems"]}
     assert not seen & set(found.sha256)
 
 
 def test_an_interrupted_evening_is_not_asked_again(tmp_path, monkeypatch):
-    from tests.test_packs import call
+    from tests.conftest import call
     from tsp.analysis import heldout
 
     runs = tmp_path / "runs"
@@ -332,7 +332,7 @@ def test_only_comparable_runs_are_asked(tmp_path):
 
 
 def test_the_command_wants_prompts(tmp_path):
-    from tests.test_packs import call
+    from tests.conftest import call
 
     out = call("heldout", "--runs", tmp_path)
     assert "tsp sweep baselines" in str(out.exception)

@@ -80,4 +80,5 @@ def test_runs_are_counted(tmp_path, monkeypatch):
     }
     assert set(cells.state) == {"run"}
     monkeypatch.setattr("tsp.store.runs.data_dir", lambda name: store.root)
+    monkeypatch.setattr("tsp.store.run.data_dir", lambda name: store.root)
     assert set(systems(store).query("runs > 0").state) == {"published"}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.handmade import pair, stored
 from tsp.analysis import tables
 from tsp.analysis.units import COLUMNS, PAIR, STANDARD, comparable, units, wide
-from tsp.store.archive import write_pack
+from tsp.store.archive import write_archive
 from tsp.store.runs import Store
 
 NEVER = np.inf
@@ -210,12 +210,13 @@ def both(tmp_path, monkeypatch):
     """A checkout's store to which six published pairs belong."""
     monkeypatch.setattr("tsp.store.runs.ROOT", tmp_path)
     monkeypatch.setattr("tsp.store.runs.data_dir", lambda name: tmp_path / "data" / name)
+    monkeypatch.setattr("tsp.store.run.data_dir", lambda name: tmp_path / "data" / name)
     published = tmp_path / "data" / "runs"
     published.mkdir(parents=True)
     written = Store(tmp_path / "elsewhere")
     for k in range(6):
         pair(written, standard=80, tsloss=40, contents=(f"p{k}",), problem=k, epochs=100)
-    write_pack([it.apart() for it in written.sound()[0]], published / "table3.parquet")
+    write_archive([it.data for it in written.valid_runs()[0]], published / "table3.parquet")
     return Store(tmp_path / "runs")
 
 

@@ -9,13 +9,11 @@ import torch
 from benchmarks import peft_methods as paradigms
 from benchmarks import ph_scaling as growth
 from benchmarks import roundings
-from benchmarks import store_load as load
 from benchmarks.ph_scaling import grow
 from benchmarks.roundings import agreement
 from tests.conftest import problem
 from tests.terminal import fails, loads
 from tsp.interop.peers import KINDS
-from tsp.store.runs import Store
 from tsp.training import models
 
 
@@ -50,55 +48,6 @@ def test_the_command_measures_one_thing_at_a_time(monkeypatch, tmp_path):
     assert (row["n"], row["d"]) == (5, 3)
     assert row["processor"]
     fails(2, "one at a time", "bench", "--growth", "-", "--roundings", tmp_path / "x")
-
-
-def test_stores_of_copies_are_sound_and_hold_the_same(smoke, monkeypatch, tmp_path):
-    monkeypatch.setattr(load, "data_dir", lambda name: smoke.root)
-    monkeypatch.setattr(load, "A_PACK", 7)
-    many = len(smoke.ids()) + 3  # some are copies
-    stores = {name: Store(root) for name, root in load.build(tmp_path, many).items()}
-    for store in stores.values():
-        assert len(store.ids()) == many
-        assert store.sound()[1] == {}
-    assert len(list(stores["packs"].root.iterdir())) == -(-many // 7)
-    assert stores["folders"].frame().equals(stores["packs"].frame())
-    assert stores["folders"].frame().seed.max() == smoke.frame().seed.max() + 100
-
-
-def test_a_watched_work_tells_its_time_and_memory_or_why_it_failed(tmp_path):
-    seconds, most = load._watched(["-c", "x = bytearray(10**8)"], tmp_path)
-    assert seconds > 0
-    assert 1e8 < most < 3e8  # not the memory of the process that asks
-    with pytest.raises(RuntimeError, match="no such thing"):
-        load._watched(["-c", "raise SystemExit('no such thing')"], tmp_path)
-
-
-@pytest.mark.slow
-def test_the_load_of_a_few_runs_is_really_measured(monkeypatch):
-    monkeypatch.setattr(load, "A_PACK", 3)
-    monkeypatch.setattr(load, "COMMANDS", {"list": ["runs", "list", "--json"]})
-    monkeypatch.setattr(load, "ANALYSIS", {"tsp.analysis.tables": ["pairs"]})
-    watched, seen = load._watched, []
-
-    def also(words, cache):
-        measured = watched(words, cache)
-        seen.append((words, len(list(cache.glob("stores/*/records.parquet")))))
-        return measured
-
-    monkeypatch.setattr(load, "_watched", also)
-    rows = load.strain(runs=7)
-    assert [(it["name"], it["stored"], it["first"]) for it in rows] == [
-        (name, stored, first)
-        for stored in ("folders", "packs")
-        for name in ("list", "pairs")
-        for first in (True, False)
-    ]
-    assert all(it["runs"] == 7 and it["seconds"] > 0.1 and it["bytes"] > 2e7 for it in rows)
-    assert seen[0][0][2:4] == ["runs", "unpack"]
-    assert sum(word.endswith(".parquet") for word in seen[0][0]) == 3
-    assert len(seen) == 1 + 4 * (1 + load.LOOKS)
-    assert sum(known for _, known in seen[-2 - 2 * load.LOOKS :]) >= 2  # folders may be young
-    assert load.render(rows).count("\n") == 7
 
 
 def row(arithmetic, problem, method, solved):

@@ -23,7 +23,7 @@ from tsp.book.notebooks import NOTEBOOKS
 from tsp.interop.peers import prompt_vectors
 from tsp.interop.peft import export_peft, import_peft
 from tsp.paths import ROOT
-from tsp.store.archive import pack_ids
+from tsp.store.archive import open_archive
 from tsp.store.runs import Store
 from tsp.training import forward as reading
 from tsp.training import models
@@ -258,7 +258,7 @@ def test_datasets_reads_published_packs(pack, tmp_path):
     rows = datasets.load_dataset(
         "parquet", data_files=str(pack), split="train", cache_dir=str(tmp_path)
     )
-    assert sorted(rows["id"]) == sorted(pack_ids(pack))
+    assert sorted(rows["id"]) == sorted(open_archive(pack).ids)
 
 
 def command(*words, cwd=ROOT, **more):

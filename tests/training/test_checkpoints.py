@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.conftest import PLAN, problem, spec
-from tsp.experiments.banks import Keeping
+from tsp.experiments.banks import CheckpointPolicy
 from tsp.training import checkpoints
 from tsp.training.checkpoints import Checkpoint, key_of
 from tsp.training.stopping import Stopped
@@ -73,7 +73,7 @@ def test_a_bank_stopped_at_checkpoints_is_what_it_would_have_been(tmp_path, tiny
 
 def test_a_checkpoint_is_written_when_its_seconds_are_over(tmp_path, tiny, monkeypatch):
     point = Checkpoint(tmp_path / "a", key_of(["a"], PLAN, "cpu"))
-    assert point.every == Keeping().every == 30
+    assert point.every == CheckpointPolicy().every == 30
     now, kept, state = [time.monotonic()], [], tmp_path / "a" / "state.json"
 
     def reached():  # is asked at the end of every epoch

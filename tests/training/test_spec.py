@@ -181,7 +181,7 @@ def test_a_run_that_was_stored_before_a_field_was_added_is_read(tmp_path):
         path.write_text(json.dumps(record | {"checksum": checksum(record)}))
     again = Store(tmp_path)
     assert [again.verify(it) for it in again.ids()] == [None, None]
-    assert {it.spec.schedule for it in again.sound()[0]} == {"linear", "constant"}
+    assert {it.spec.schedule for it in again.valid_runs()[0]} == {"linear", "constant"}
     runs = load_runs(again).set_index("protocol")
     assert runs.schedule.to_dict() == {"tuned": "linear", "released": "constant"}
     assert runs.setting.to_dict() == {"tuned": "", "released": ""}

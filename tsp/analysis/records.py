@@ -1,9 +1,8 @@
 """The runs of a store as data frames: one row a run, a check, an epoch, a pair or a cell."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import fields
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +11,9 @@ import pyarrow as pa
 
 from tsp.analysis.units import ARM
 from tsp.errors import Damaged
-from tsp.store import cache as remembered
-from tsp.store.archive import DamagedPack
-from tsp.store.runs import ANSWERS, Run, Store, one_under_the_other, summary, summary_columns
-from tsp.store.schema import read_table
+from tsp.store.record import SUMMARY, summary
+from tsp.store.run import Run, read_tables
+from tsp.store.runs import ANSWERS, Store
 from tsp.topology import SUMMARY_COLUMNS
 from tsp.training.protocols import LENGTH
 from tsp.training.spec import REGIMES, RunSpec, later_fields
@@ -60,7 +58,7 @@ def load_runs(store: Store) -> pd.DataFrame:
         ``setting``: how the run differs from its protocol's defaults for its model, in words;
         empty if it does not; ``published``: whether it comes with the book.
     """
-    return _runs(store.sound()[0])
+    return _runs(store.valid_runs()[0])
 
 
 class Records(NamedTuple):
@@ -77,10 +75,10 @@ def load_evidence(store: Store) -> Records:
 
     The store is read once for all of them.
     """
-    runs = store.sound()[0]
-    topology = _rows(store, runs, "topology", empty=CHECKED)
-    losses = _rows(store, runs, "epochs", columns=LOSSES)
-    return Records(_runs(runs), topology, losses, _accuracy(store, runs))
+    runs = store.valid_runs()[0]
+    topology = _rows(runs, "topology", empty=CHECKED)
+    losses = _rows(runs, "epochs", columns=LOSSES)
+    return Records(_runs(runs), topology, losses, _accuracy(runs))
 
 
 def by_origin(runs: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, int | None]]:
@@ -98,28 +96,13 @@ def by_origin(runs: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, int | None]]:
     return parts
 
 
-def remember(store: Store) -> None:
-    """Fill the cache with what tables read, so that the first look at new runs is a quick one.
-
-    Topology is skipped where some runs lack it, and so is what cannot be read: the table that
-    needs it reports the damage.
-    """
-    with suppress(Damaged, OSError):
-        runs = Store(store.root).sound()[0]  # not what this store holds in memory
-        wanted = [("checks", CORRECT), ("epochs", LOSSES), ("epochs", None)]
-        if not any(run.unanalysed for run in runs):
-            wanted.append(("topology", None))
-        for name, columns in wanted if runs else ():
-            _table(store, runs, name, columns)
-
-
 def deciding(runs: pd.DataFrame) -> tuple[pd.DataFrame, int | None]:
     """Published runs where there are any, else a user's own, and the epochs to read of each."""
     return next(iter(by_origin(runs).values()))
 
 
 def _runs(runs: Sequence[Run]) -> pd.DataFrame:
-    more = [it.name for it in fields(RunSpec) if it.name not in (*summary_columns(), "data")]
+    more = [it.name for it in fields(RunSpec) if it.name not in (*SUMMARY, "data")]
     rows = [
         later_fields(run.record["spec"]["protocol"])
         | run.record["spec"]
@@ -128,27 +111,27 @@ def _runs(runs: Sequence[Run]) -> pd.DataFrame:
         | {"setting": _setting(run.record["spec"]), "published": run.published}
         for run in runs
     ]
-    columns = [*summary_columns(), *more, "content", "setting", "published"]
+    columns = [*SUMMARY, *more, "content", "setting", "published"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def load_topology(store: Store) -> pd.DataFrame:
     """One row a check of a run: ``id``, ``epoch``, columns of `tsp.topology.diagrams.summarize`."""
-    return _rows(store, store.sound()[0], "topology", empty=CHECKED)
+    return _rows(store.valid_runs()[0], "topology", empty=CHECKED)
 
 
 def load_losses(store: Store) -> pd.DataFrame:
     """One row an epoch of a run: ``id``, ``epoch``, ``ce``, ``total`` and all of `Run.epochs`."""
-    return _rows(store, store.sound()[0], "epochs", empty=LOSSES)
+    return _rows(store.valid_runs()[0], "epochs", empty=LOSSES)
 
 
 def load_accuracy(store: Store) -> pd.DataFrame:
     """One row a check of a run: ``id``, ``epoch`` and ``accuracy``, the share of right answers."""
-    return _accuracy(store, store.sound()[0])
+    return _accuracy(store.valid_runs()[0])
 
 
-def _accuracy(store: Store, runs: Sequence[Run]) -> pd.DataFrame:
-    checks = _rows(store, runs, "checks", columns=CORRECT)
+def _accuracy(runs: Sequence[Run]) -> pd.DataFrame:
+    checks = _rows(runs, "checks", columns=CORRECT)
     shares = checks.groupby(["id", "epoch"]).correct.mean()
     return shares.astype(float).rename("accuracy").reset_index()
 
@@ -172,7 +155,7 @@ def load_heldout(store: Store) -> pd.DataFrame:
 
     Raises
     ------
-    DamagedPack
+    Damaged
         If a file cannot be read or lacks a column.
     """
     files = [folder / ANSWERS for folder in store.folders()]
@@ -185,40 +168,30 @@ def load_heldout(store: Store) -> pd.DataFrame:
 
 def _read_heldout(file: Path) -> pd.DataFrame:
     try:
-        table = read_table(file).to_pandas()
+        table = pd.read_parquet(file)
         if missing := sorted(set(ANSWER_COLUMNS).difference(table, LOSS_TYPES)):
             raise ValueError(f"no column {', '.join(missing)}")
         table = table.reindex(columns=list(ANSWER_COLUMNS))
         table = table.astype({"correct": "boolean"} | LOSS_TYPES)
         table[ANSWER_KEY].drop_duplicates()  # fails for values that are lists
     except (OSError, ValueError, TypeError, pa.ArrowException) as error:
-        raise DamagedPack(f"{file.name} cannot be read ({error})") from error
+        raise Damaged(f"{file.name} cannot be read ({error})") from error
     return table
 
 
 def _rows(
-    store: Store,
     runs: Sequence[Run],
     name: str,
     *,
     columns: Sequence[str] | None = None,
     empty: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """One table of all runs, or some of its columns, with the run's id in front."""
+    """Return a table of all runs, or some of its columns, the run's id in front."""
     if not runs:
         return pd.DataFrame(columns=["id", *(columns or empty)])
-    table = _table(store, runs, name, columns)
-    coded = table["key"].combine_chunks()
-    ids = pa.array([it[:16] for it in coded.dictionary.to_pylist()], pa.string())
-    coded = pa.DictionaryArray.from_arrays(coded.indices, ids)
-    table = table.set_column(0, "id", coded.cast(pa.string()))
+    table = read_tables(runs, name, columns)
+    table = table.set_column(0, "id", table["id"].cast(pa.string()))
     return table.to_pandas(self_destruct=True)  # column by column, or all would be held twice
-
-
-def _table(store: Store, runs: Sequence[Run], name: str, columns: Sequence[str] | None) -> pa.Table:
-    read = partial(one_under_the_other, runs, name=name, columns=columns)
-    kind = "-".join([name, *(columns or ())])
-    return remembered.rows(store.root, kind, [run.key for run in runs], read)
 
 
 def in_order(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from tsp.cli.terminal import (
 
 def report(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Print every claim of the paper with its verdict, effect, interval and printed value."""
-    store = readable_store(runs).still()
+    store = readable_store(runs).snapshot()
     from tsp.analysis.tables import claims
 
     warn_damaged(store)

@@ -28,7 +28,7 @@ def list_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     Files that have not changed since they were verified are not read again; `tsp runs verify`
     reads every byte.
     """
-    store = readable_store(runs).still()
+    store = readable_store(runs).snapshot()
     frame = store.frame()
     if as_json:
         emit(records(frame), as_json)
@@ -75,7 +75,7 @@ def describe(run: Any) -> str:
 @app.command("verify")
 def verify_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Check every file of every run against its checksum; exit 1 if one is damaged."""
-    problems = readable_store(runs).check()
+    problems = readable_store(runs).verify_all()
     damaged = [why for why in problems.values() if why is not None]
     if not as_json:
         for why in dict.fromkeys(damaged):
@@ -108,24 +108,32 @@ def pack_runs(
             min=0,
         ),
     ] = 0,
+    remove: Annotated[
+        bool,
+        typer.Option("--remove", help="Remove the runs' folders; FILE must be in the store."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write runs into one file, to take them to another host or to publish them.
+    """Write runs into one file: to take them to another host, to publish or to read them fast.
 
-    With --publish, runs that another pack in the file's folder holds are left out.
+    With --publish, runs that another archive in the file's folder holds are left out.
     """
+    from tsp.errors import Damaged
     from tsp.experiments.catalogue import belongs
-    from tsp.store.archive import DamagedPack, pack_ids, write_pack
+    from tsp.store.archive import open_archive, write_archive
     from tsp.store.runs import Store
 
     store = readable_store(runs)
+    if remove and (publish or file.parent.resolve() != store.root.resolve()):
+        raise InputError("remove", str(file), "name a file in the store, without --publish")
     wanted = run or store.ids()
+    specs = {stored.id: stored.spec for stored in store.valid_runs()[0]}
     if experiment:
-        wanted = [i for i in wanted if belongs(store.read(i).spec, experiment, "full")]
+        wanted = [i for i in wanted if i in specs and belongs(specs[i], experiment, "full")]
     others = set(Store(file.parent).ids()) if publish and file.parent != store.root else set()
     try:
-        before = pack_ids(file) if file.exists() else []
-    except DamagedPack as error:
+        before = open_archive(file).ids if file.exists() else []
+    except Damaged as error:
         raise InputError(
             "file", str(file), "holds something else than runs; name another"
         ) from error
@@ -133,13 +141,18 @@ def pack_runs(
     if lost := set(before).difference(ids):
         remedy = f"holds {len(lost)} runs that are not among these; name another file"
         raise InputError("file", str(file), remedy)
-    chosen = sorted(map(store.read, ids), key=lambda stored: stored.spec.method != "ce")
-    parts = [stored.apart(analysed=publish) for stored in chosen]
+    ids.sort(key=lambda i: i not in specs or specs[i].method != "ce")
+    contents = map(store.read, ids)  # one after the other: memory need not hold all
     if publish:
-        parts = [part.published(prompts=k < prompts) for k, part in enumerate(parts)]
-    count, size = write_pack(parts, file), file.stat().st_size
-    data = {"file": str(file), "runs": count, "bytes": size, "ids": [it.id for it in chosen]}
-    emit(data, as_json, f"{count} runs in {file}, {size / 2**20:.1f} MiB")
+        chosen = (it.analysed().published(prompts=k < prompts) for k, it in enumerate(contents))
+    else:
+        chosen = (it.data for it in contents)
+    write_archive(chosen, file)
+    if remove:
+        store.remove_packed(file)
+    size = file.stat().st_size
+    data = {"file": str(file), "runs": len(ids), "bytes": size, "ids": ids}
+    emit(data, as_json, f"{len(ids)} runs in {file}, {size / 2**20:.1f} MiB")
 
 
 @app.command("unpack")
@@ -149,15 +162,14 @@ def unpack_runs(
     as_json: JsonOption = False,
 ) -> None:
     """Verify the runs in packs and add those that the store lacks; nothing is overwritten."""
-    from tsp.analysis.records import remember
-    from tsp.store.archive import DamagedPack
+    from tsp.errors import Damaged
     from tsp.store.runs import Store
 
     store, rows, lines = Store(runs), [], []
     for file in files:
         try:
             added, present, damaged = store.unpack(file)
-        except DamagedPack as error:
+        except Damaged as error:
             raise InputError("pack", str(file), str(error)) from error
         for why in damaged.values():
             say(why, err=True)
@@ -167,7 +179,6 @@ def unpack_runs(
             f"{len(present)} were there, {len(damaged)} damaged"
         )
     emit(rows, as_json, "\n".join(lines))
-    remember(store)
     if any(row["damaged"] for row in rows):
         raise typer.Exit(1)
 
@@ -192,7 +203,7 @@ def repeat_runs(
     ids = run or sample(store, count, seed=seed)
     if not ids:
         raise InputError("runs", str(store.root), "holds no run that was made on a CPU in a bank")
-    rows = repeat(store, ids, data=data, tell=lambda text: say(text, err=True))
+    rows = repeat(store, ids, data=data, say=lambda text: say(text, err=True))
     emit(rows, as_json, "\n".join(map(_compared, rows)))
     if not all(row["same"] for row in rows):
         raise typer.Exit(1)

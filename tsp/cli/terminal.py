@@ -48,7 +48,7 @@ def readable_store(runs: Path | None) -> Any:
 
 def warn_damaged(store: Any) -> None:
     """Print one line on standard error for each damaged run or archive."""
-    for why in dict.fromkeys(store.sound()[1].values()):
+    for why in dict.fromkeys(store.valid_runs()[1].values()):
         say(f"skipped: {why}", err=True)
 
 

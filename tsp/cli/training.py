@@ -55,8 +55,8 @@ def run(
         return
     store = Store(runs)
     options = {"device": device, "precision": precision, "events": _events(tensorboard)}
-    with _stopping(checkpoint) as keeping:
-        (run_id,) = ensure([spec], store, name="single", keeping=keeping, **options)
+    with _stopping(checkpoint) as policy:
+        (run_id,) = ensure([spec], store, name="single", policy=policy, **options)
     stored = store.read(run_id)
     emit(stored.record, as_json, describe(stored))
 
@@ -92,10 +92,10 @@ def sweep(
     as_json: JsonOption = False,
 ) -> None:
     """Train every run of an experiment that the store lacks; resume where it was interrupted."""
-    from tsp.analysis.records import remember
     from tsp.experiments.catalogue import experiment_specs
-    from tsp.experiments.outlook import outlook, render
-    from tsp.experiments.sweep import ensure, within_reach
+    from tsp.experiments.jobs import within_reach
+    from tsp.experiments.sweep import ensure
+    from tsp.experiments.sweep_plan import render, sweep_plan
     from tsp.store.runs import Store
     from tsp.training import models
 
@@ -107,7 +107,7 @@ def sweep(
     if not specs:
         raise InputError("data", data or "shipped", "has none of the experiment's problems")
     place = cluster.place(device) if cluster else models.resolve_device(device)
-    cost = outlook(specs, store, device=place)
+    cost = sweep_plan(specs, store, device=place)
     if plan:
         emit(cost, as_json, render(cost))
         return
@@ -115,17 +115,11 @@ def sweep(
         say(render(cost), err=True)
     options: dict[str, Any] = {"device": device, "precision": precision, "bank": bank}
     options |= {"engine": cluster, "events": _events(tensorboard)}
-    try:
-        with _stopping(checkpoint) as keeping:
-            name = f"{experiment}-{profile}"
-            ids = ensure(specs, store, name=name, keeping=keeping, **options)
-    except FloatingPointError:  # all other runs are stored
-        remember(store)
-        raise
+    with _stopping(checkpoint) as policy:
+        ids = ensure(specs, store, name=f"{experiment}-{profile}", policy=policy, **options)
     rows = records(store.frame().set_index("id", drop=False).loc[ids]) if as_json else []
     summary = f"{len(ids)} runs of '{experiment}' ({profile}, engine {engine}) in {store.root}"
     emit(rows, as_json, summary)
-    remember(store)
 
 
 def _show_memory(spec: Any, device: str, precision: str, *, as_json: bool) -> None:
@@ -171,7 +165,7 @@ def _cluster(engine: Engine, address: str) -> Any:
 @contextmanager
 def _stopping(seconds: float) -> Iterator[Any]:
     """Yield when to write checkpoints: after so many seconds, and on Ctrl-C or SIGTERM."""
-    from tsp.experiments.banks import Keeping
+    from tsp.experiments.banks import CheckpointPolicy
     from tsp.training.stopping import on_signals
 
     def announce() -> None:
@@ -183,7 +177,7 @@ def _stopping(seconds: float) -> Iterator[Any]:
             )
 
     with on_signals(announce) as stop:
-        yield Keeping(seconds, stop)
+        yield CheckpointPolicy(seconds, stop)
 
 
 def _events(tensorboard: Path | None) -> Any:

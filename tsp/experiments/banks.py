@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tsp.errors import InputError
-from tsp.problems.loading import Problem
+from tsp.experiments.jobs import Job
 from tsp.store.locks import checkpoint_folder, claimed
-from tsp.store.runs import Store, kept_prompts
+from tsp.store.record import kept_prompts
+from tsp.store.runs import Store
 from tsp.training.checkpoints import SECONDS, Checkpoint, key_of
 from tsp.training.members import RunResult, encode_all
 from tsp.training.memory import estimate
@@ -23,29 +24,36 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A spec with its problems and the id they give."""
-
-    spec: RunSpec
-    problems: list[Problem]
-    id: str
-
-
-@dataclass(frozen=True)
 class Events:
-    """Whom to tell what happens: a bank begins (with its predicted bytes), goes on, is stored."""
+    """Callbacks of a sweep.
+
+    Attributes
+    ----------
+    begin
+        A bank begins: its runs, its number, how many banks there are, bytes it may take.
+    progress
+        An epoch of a bank has ended.
+    stored
+        Runs are in the store.
+    left_out
+        A run cannot be trained, and why.
+    quarantined
+        What was wrong with a stored run, and where it is now.
+    say
+        A line of text.
+    """
 
     begin: Callable[[Sequence[Job], int, int, int], None] = lambda jobs, number, banks, peak: None
     progress: Callable[[Progress], None] = lambda progress: None
     stored: Callable[[Sequence[Job]], None] = lambda jobs: None
     left_out: Callable[[Job, str], None] = lambda job, why: None
-    set_aside: Callable[[str, Path], None] = lambda why, place: None
+    quarantined: Callable[[str, Path], None] = lambda why, place: None
     say: Callable[[str], None] = lambda text: None
 
 
 @dataclass(frozen=True)
-class Keeping:
-    """How often a bank's state is kept (seconds), and who may ask it to stop."""
+class CheckpointPolicy:
+    """Seconds between checkpoints of a bank, and a function that returns a signal to stop, or 0."""
 
     every: float = SECONDS
     stop: Stop = never
@@ -54,63 +62,69 @@ class Keeping:
 def train_into(
     store: Store,
     jobs: Sequence[Job],
-    frozen: Frozen,
-    plan: Plan,
+    prepare: Callable[[], tuple[Frozen, Plan]],
     *,
     number: int = 1,
     banks: int = 1,
     events: Events,
-    keeping: Keeping,
+    policy: CheckpointPolicy,
 ) -> list[str] | None:
-    """Train a bank and store its runs.
+    """Train a bank and store its runs; what is stored already is not trained again.
 
     Parameters
     ----------
     store
-        Where the runs will be; its other sweeps keep away from them meanwhile.
+        Where the runs will be; other sweeps leave them alone meanwhile.
     jobs
-        The bank; a run that another bank has stored is left out.
-    frozen, plan
-        By what and how it is computed.
+        The bank.
+    prepare
+        Loads the model and plans its training.
     number, banks
-        Its place in the sweep, to be told.
-    events, keeping
-        Whom to tell; how often the state is kept.
+        Its number in the sweep, and how many there are.
+    events, policy
+        Callbacks; checkpoints.
 
     Returns
     -------
     list of str, or None
-        Why some runs could not go on; None: another process is at one of these runs.
+        Why some runs could not be trained to their end; None: another process trains one of them.
     """
     with claimed(store.root, [job.id for job in jobs]) as mine:
         if not mine:
             return None
-        todo = _left(_fitting(jobs, frozen, store, events), store)
-        if not todo:
+        jobs = _unstored(jobs, store)
+        if not jobs:
             return []
-        plan, ids = rounded(plan, todo[0].spec.rounding), [job.id for job in todo]
-        key = key_of(ids, plan, str(frozen.device))
+        frozen, plan = prepare()
+        jobs = _trainable(jobs, frozen, store, events)
+        if not jobs:
+            return []
+        specs, ids = [job.spec for job in jobs], [job.id for job in jobs]
+        problems = [job.problems for job in jobs]
+        plan = rounded(plan, specs[0].rounding)
         folder = checkpoint_folder(store.root, ids[0])
-        checkpoint = Checkpoint(folder, key, every=keeping.every, stop=keeping.stop)
-        events.begin(todo, number, banks, _peak(todo, frozen, plan))
+        key = key_of(ids, plan, str(frozen.device))
+        checkpoint = Checkpoint(folder, key, every=policy.every, stop=policy.stop)
+        encoded = [encode_all(job.spec, frozen, job.problems) for job in jobs]
+        events.begin(jobs, number, banks, estimate(frozen, specs, encoded, plan).peak)
         results = train_bank(
-            [job.spec for job in todo],
+            specs,
             frozen,
-            [job.problems for job in todo],
-            starts=[first_prompt(job.spec, store) for job in todo],
+            problems,
+            starts=[first_prompt(spec, store) for spec in specs],
             plan=plan,
             on_progress=lambda now: events.progress(replace(now, bank=number)),
             checkpoint=checkpoint,
         )
-        sound = {i: result for i, result in zip(ids, results, strict=True) if not result.failure}
-        keep(sound, store, plan=plan, frozen=frozen, together=ids)
+        finished = {i: result for i, result in zip(ids, results, strict=True) if not result.failure}
+        store_runs(finished, store, plan=plan, frozen=frozen, together=ids)
         checkpoint.remove()
-        events.stored(todo)
+        events.stored(jobs)
         return [result.failure for result in results if result.failure]
 
 
 def rounded(plan: Plan, rounding: str) -> Plan:
-    """Change how a run is computed, as `RunSpec.rounding` asks; a bank of one is made elsewhere."""
+    """Change how a run is computed, as `RunSpec.rounding` asks."""
     if rounding == "precision":
         other = {"float32": "bfloat16", "bfloat16": "float32"}
         return replace(plan, precision=other[plan.precision])
@@ -137,43 +151,34 @@ def first_prompt(spec: RunSpec, store: Store) -> "Tensor | None":
     return run.prompt(run.prompt_epochs[-1])
 
 
-def _fitting(jobs: Sequence[Job], frozen: Frozen, store: Store, events: Events) -> list[Job]:
-    """Leave out runs that cannot begin, and say why.
+def _unstored(jobs: Sequence[Job], store: Store) -> list[Job]:
+    """Return the runs of a bank that are to be trained.
 
-    Either a problem is longer than the model reads, or the first prompt is not stored.
+    If some of its runs are lost, all that were trained together are trained again: in a smaller
+    bank roundings differ. Runs that were stored as another bank's are left out.
     """
-    found = []
-    for job in jobs:
-        try:
-            encode_all(job.spec, frozen, job.problems)
-            first_prompt(job.spec, store)
-            found.append(job)
-        except InputError as error:
-            events.left_out(job, str(error))
-    return found
-
-
-def _left(jobs: list[Job], store: Store) -> list[Job]:
-    """What is to be trained of a bank.
-
-    A bank of which some runs are stored trains whole again (fewer rows, other roundings), but for
-    runs that were stored as another bank's.
-    """
-    ids = [job.id for job in jobs]
-    stored = [i for i in ids if i in store]
-    if len(stored) == len(jobs):
+    stored = {job.id for job in jobs if job.id in store}
+    missing = {job.id for job in jobs}.difference(stored)
+    if not missing:
         return []
-    missing = set(ids).difference(stored)
     others = {i for i in stored if missing.isdisjoint(store.read(i).record.get("together") or ())}
     return [job for job in jobs if job.id not in others]
 
 
-def _peak(jobs: Sequence[Job], frozen: Frozen, plan: Plan) -> int:
-    encoded = [encode_all(job.spec, frozen, job.problems) for job in jobs]
-    return estimate(frozen, [job.spec for job in jobs], encoded, plan).peak
+def _trainable(jobs: Sequence[Job], frozen: Frozen, store: Store, events: Events) -> list[Job]:
+    """Leave out runs whose problem is too long for the model or whose first prompt is missing."""
+    trainable = []
+    for job in jobs:
+        try:
+            encode_all(job.spec, frozen, job.problems)
+            first_prompt(job.spec, store)
+            trainable.append(job)
+        except InputError as error:
+            events.left_out(job, str(error))
+    return trainable
 
 
-def keep(
+def store_runs(
     results: Mapping[str, RunResult],
     store: Store,
     *,
@@ -181,9 +186,9 @@ def keep(
     frozen: Frozen,
     together: Sequence[str] = (),
 ) -> None:
-    """Store runs, by their ids, with the topology of their prompts, where giotto-tda is installed.
+    """Store runs, by their ids, with the topology of their prompts if giotto-tda is installed.
 
-    A bare GPU host does without; the topology is then computed where the runs are brought.
+    A bare GPU host does without; the topology is then computed where the runs are read.
     """
     tables: Sequence[tuple[Any, Any]] = [(None, None)] * len(results)
     if find_spec("gph") and find_spec("pandas"):

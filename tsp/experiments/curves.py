@@ -2,20 +2,21 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tsp.errors import InputError
-from tsp.experiments.sweep import Events, Job
+from tsp.experiments.banks import Events
+from tsp.experiments.jobs import Job
 from tsp.training.trainer import Progress
 
 NOT_CURVES = ("epoch", "step")
 
 
 class Curve(NamedTuple):
-    """A run's event file, and what it has."""
+    """A run's event file, and the scalars that it has, by name and epoch."""
 
     id: str
     writer: Any
@@ -30,17 +31,17 @@ class _Curves:
         self.jobs: dict[int, Sequence[Job]] = {}  # by the bank's number
         self.open: dict[int, list[Curve]] = {}
 
-    def begin(self, jobs: Sequence[Job], number: int) -> None:
+    def begin(self, jobs: Sequence[Job], number: int, banks: int, peak: int) -> None:
         """Expect a bank."""
-        self.close(number)  # of a worker that was lost
+        self.close(number)  # of a node that was lost
         self.jobs[number] = jobs
 
     def progress(self, now: Progress) -> None:
         """Add the last epoch of each run, and the answers that have been checked since."""
-        if now.bank not in self.open:  # only now it is known on which epoch the bank goes on
+        if now.bank not in self.open:  # only now is it known from which epoch the bank resumes
             self.open[now.bank] = [self._curve(job, now.epoch) for job in self.jobs[now.bank]]
-        own = self.open[now.bank]
-        for (_, writer, known), row, correct in zip(own, now.rows, now.correct, strict=True):
+        curves = zip(self.open[now.bank], now.rows, now.correct, strict=True)
+        for (_, writer, known), row, correct in curves:
             epoch = int(row.get("epoch", 0))
             values = {(name, epoch): it for name, it in row.items() if name not in NOT_CURVES}
             values |= {("correct", checked): share for checked, share in correct.items()}
@@ -56,13 +57,13 @@ class _Curves:
         known = {(name, at) for name, at in _written(folder) if at < first}
         writer = self.writer(str(folder), purge_step=first)  # TensorBoard forgets what is later
         if not known:
-            told = "\n".join(f"    {k}: {v}" for k, v in job.spec.to_dict().items())
-            writer.add_text("spec", told)
+            lines = [f"    {name}: {value}" for name, value in job.spec.to_dict().items()]
+            writer.add_text("spec", "\n".join(lines))
         return Curve(job.id, writer, known)
 
     def stored(self, jobs: Sequence[Job]) -> None:
         """Close the event files of the bank that is stored."""
-        for number in [k for k, own in self.open.items() if own[0].id == jobs[0].id]:
+        for number in [k for k, it in self.open.items() if it[0].id == jobs[0].id]:
             self.close(number)
 
     def close(self, number: int) -> None:
@@ -72,24 +73,24 @@ class _Curves:
 
 
 def _written(folder: Path) -> set[tuple[str, int]]:
-    """Names and epochs of the scalars that earlier sweeps have left in a run's folder."""
+    """Return names and epochs of the scalars that earlier sweeps have left in a run's folder."""
     if not folder.is_dir():
         return set()
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of each purge, as wanted
-    found = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    found.Reload()
-    return {(name, it.step) for name in found.Tags()["scalars"] for it in found.Scalars(name)}
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    return {(name, it.step) for name in events.Tags()["scalars"] for it in events.Scalars(name)}
 
 
 def _name(job: Job) -> str:
-    """Folder of a run, which TensorBoard shows as its name."""
+    """Return the folder of a run, which TensorBoard shows as its name."""
     return f"{re.sub(r'[^A-Za-z0-9.=]+', '-', job.spec.label)}-{job.id}"
 
 
 def with_curves(folder: Path, events: Events | None = None) -> Events:
-    """Events that also write TensorBoard's files, while runs train.
+    """Return events that also write TensorBoard's files, while runs train.
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ def with_curves(folder: Path, events: Events | None = None) -> Events:
         Log directory, as ``tensorboard --logdir`` takes it; runs get folders in it. Scalars, by
         epoch: those of `tsp.store.runs.Run.epochs`, and ``correct``, the share of right answers.
     events
-        Whom else to tell.
+        Further callbacks.
 
     Returns
     -------
@@ -112,7 +113,7 @@ def with_curves(folder: Path, events: Events | None = None) -> Events:
     Notes
     -----
     A run that stops early may train on until its answers are decided; the curves show that, the
-    stored run does not. A sweep that goes on adds to the curves it finds, each epoch once. Workers
+    stored run does not. A resumed sweep adds to the curves it finds, each epoch once. Workers
     of a cluster report twice a second at most: epochs between are left out of the curves, not of
     the stored runs.
     """
@@ -123,18 +124,18 @@ def with_curves(folder: Path, events: Events | None = None) -> Events:
         raise InputError("tensorboard", str(folder), remedy) from error
     if folder.exists() and not folder.is_dir():
         raise InputError("tensorboard", str(folder), "is a file; name a folder")
-    told, curves = events or Events(), _Curves(folder, SummaryWriter)
+    others, curves = events or Events(), _Curves(folder, SummaryWriter)
+    return replace(
+        others,
+        begin=_both(curves.begin, others.begin),
+        progress=_both(curves.progress, others.progress),
+        stored=_both(curves.stored, others.stored),
+    )
 
-    def begin(jobs: Sequence[Job], number: int, banks: int, peak: int) -> None:
-        curves.begin(jobs, number)
-        told.begin(jobs, number, banks, peak)
 
-    def progress(now: Progress) -> None:
-        curves.progress(now)
-        told.progress(now)
+def _both(first: Callable[..., None], second: Callable[..., None]) -> Callable[..., None]:
+    def call(*values: Any) -> None:
+        first(*values)
+        second(*values)
 
-    def stored(jobs: Sequence[Job]) -> None:
-        curves.stored(jobs)
-        told.stored(jobs)
-
-    return replace(told, begin=begin, progress=progress, stored=stored)
+    return call

@@ -1,15 +1,19 @@
-"""The stored run that a notebook wants, or a new one."""
+"""The stored runs that a notebook shows, or new ones."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import product
 
-from tsp.experiments.sweep import Events, Job, ensure, jobs_of
+from tsp.experiments.banks import Events
+from tsp.experiments.jobs import jobs_of
+from tsp.experiments.sweep import ensure
 from tsp.problems.loading import TASKS
 from tsp.store.runs import Run, Store
 from tsp.training import models
 from tsp.training.precision import check_known
 from tsp.training.spec import RunSpec
+
+Runs = dict[RunSpec, Run]
 
 
 def find_or_train(
@@ -20,12 +24,12 @@ def find_or_train(
     precision: str = "auto",
     events: Events | None = None,
 ) -> Run:
-    """Longest stored run of a spec, whatever its number of epochs, or a new one of as many as told.
+    """Return the longest stored run of a spec, or train it.
 
     Parameters
     ----------
     store
-        Where to look, and where a new run goes.
+        Where stored runs are, and where a new run goes.
     spec
         What is wanted; a stored run fits if all but ``epochs`` and the problem's place agree.
     device
@@ -34,7 +38,7 @@ def find_or_train(
         As `tsp.training.precision.choose` takes it; with ``auto`` a stored run of any precision
         fits.
     events
-        Whom to tell of the training.
+        Callbacks of the training.
 
     Raises
     ------
@@ -43,10 +47,16 @@ def find_or_train(
     """
     (job,) = jobs_of([spec])
     check_known(precision)
-    fitting = [run for run in store.sound()[0] if _fits(run, job)]
-    alike = [run for run in fitting if precision in ("auto", run.precision)]
-    if alike:
-        return max(alike, key=lambda run: run.spec.epochs)
+    model = models.fingerprint(spec.model)
+    fitting = [
+        run
+        for run in store.valid_runs()[0]
+        if precision in ("auto", run.precision)
+        and _alike(run, job.spec)
+        and run.spec.id(job.problems, model=model) == run.id
+    ]
+    if fitting:
+        return max(fitting, key=lambda run: run.spec.epochs)
     (run_id,) = ensure([spec], store, device=device, precision=precision, events=events)
     return store.read(run_id)
 
@@ -54,24 +64,24 @@ def find_or_train(
 def find_together(
     store: Store, specs: Sequence[RunSpec], *, data: str = "", prompts: bool = True
 ) -> list[Run]:
-    """Runs of several specs on the same problems: the longest of the store, or new ones.
+    """Return runs of several specs on the same problems: the longest of the store, or new ones.
 
     Parameters
     ----------
     store
-        Where to look, and where new runs go.
+        Where stored runs are, and where new runs go.
     specs
-        What is wanted, but for the problems' source; a stored run fits as in `find_or_train`.
+        What is wanted, except the problems' source; a stored run fits as in `find_or_train`.
     data
-        The source, as `RunSpec` takes it. Empty: stored runs from any source will do that have
-        the specs' ``problem``, and the shipped problems where there are none.
+        The source, as `RunSpec` takes it. Empty: stored runs from any source fit that have the
+        specs' ``problem``, and the shipped problems are used where there are none.
     prompts
         Whether a stored run from any source must have kept its prompts.
     """
-    whole = [] if data else _by_problems(store, specs, prompts=prompts)
-    if whole:
-        most = max(whole, key=lambda mine: sum(run.spec.epochs for run in mine.values()))
-        return [most[spec] for spec in specs]
+    sets = [] if data else _by_problems(store, specs, prompts=prompts)
+    if sets:
+        longest = max(sets, key=lambda runs: sum(run.spec.epochs for run in runs.values()))
+        return [longest[spec] for spec in specs]
     return [find_or_train(store, spec.but(data=data or "shipped")) for spec in specs]
 
 
@@ -83,9 +93,9 @@ def find_example(
     Parameters
     ----------
     store
-        Where to look, and where new runs go.
+        Where stored runs are, and where new runs go.
     specs
-        What is wanted, but for the problem: single problems.
+        What is wanted, except the problem: single problems.
     task, problem, data
         Another example: runs on this problem, from this source, as `find_together` finds them.
 
@@ -106,7 +116,7 @@ def find_example(
 
 
 def right_from(run: Run) -> int | None:
-    """First check from which all answers of a run stay right to its end; None if there is none."""
+    """Return the first check from which all answers of a run stay right to its end, or None."""
     right = run.checks.groupby("epoch").correct.all()
     last_wrong = max(right.index[~right], default=-1)
     return min((int(epoch) for epoch in right.index if epoch > last_wrong), default=None)
@@ -117,32 +127,35 @@ def outcome_in_words(run: Run) -> str:
     first, stays = run.record["outcome"]["solved_epoch"], right_from(run)
     if first is None:
         return "is not right at any check"
-    told = f"is right first at epoch {first}"
+    words = f"is right first at epoch {first}"
     if stays is None:
-        return f"{told} and wrong again at the end"
-    return told + (", and stays right" if stays <= first else f", and stays right from {stays} on")
+        return f"{words} and wrong again at the end"
+    return words + (", and stays right" if stays <= first else f", and stays right from {stays} on")
 
 
-def _example(store: Store, specs: Sequence[RunSpec]) -> dict[RunSpec, Run]:
-    """Runs of the specs on the problem that `find_example` says; empty if there is none."""
+def _example(store: Store, specs: Sequence[RunSpec]) -> Runs:
+    """Return runs of the specs on the problem that `find_example` describes, or nothing."""
     pair = ({"method": "ce", "lambda_ts": 0.0}, {"method": "tsloss", "lambda_ts": 1.0})
     needed = {*specs, *(spec.but(**method) for spec in specs for method in pair)}
-    found: dict[tuple[str, ...], dict[RunSpec, Run]] = defaultdict(dict)
-    for run, spec in product(store.sound()[0], needed):
+    sets: dict[tuple[str, ...], Runs] = defaultdict(dict)
+    for run, spec in product(store.valid_runs()[0], needed):
         place = {"task": run.spec.task, "problem": run.spec.problem}
         if _alike(run, spec.but(**place)) and len(run.prompt_epochs) > 2 and _learns(run):
-            mine = found[tuple(it["sha256"] for it in run.record["problems"])]
-            mine[spec] = max(mine.get(spec, run), run, key=lambda it: len(it.prompt_epochs))
-    whole = [mine for mine in found.values() if mine.keys() == needed]
-    return min(whole, key=_rank, default={})
+            runs = sets[_content(run)]
+            runs[spec] = max(runs.get(spec, run), run, key=lambda it: len(it.prompt_epochs))
+    return min((runs for runs in sets.values() if runs.keys() == needed), key=_rank, default={})
+
+
+def _content(run: Run) -> tuple[str, ...]:
+    return tuple(problem["sha256"] for problem in run.record["problems"])
 
 
 def _learns(run: Run) -> bool:
     return not run.record["outcome"]["solved_at_start"] and right_from(run) is not None
 
 
-def _rank(example: dict[RunSpec, Run]) -> tuple[bool, bool, int, int]:
-    """What `find_example` prefers, best first."""
+def _rank(example: Runs) -> tuple[bool, bool, int, int]:
+    """Return the order in which `find_example` prefers problems."""
     runs = example.values()
     loses = any(right_from(run) != run.record["outcome"]["solved_epoch"] for run in runs)
     spec = next(iter(runs)).spec
@@ -150,32 +163,26 @@ def _rank(example: dict[RunSpec, Run]) -> tuple[bool, bool, int, int]:
     return own, loses, spec.problem, TASKS.index(spec.task)
 
 
-def _by_problems(
-    store: Store, specs: Sequence[RunSpec], *, prompts: bool
-) -> list[dict[RunSpec, Run]]:
-    """For all problems on which every spec has a stored run: the longest run of each."""
-    found: dict[tuple[str, ...], dict[RunSpec, Run]] = defaultdict(dict)
-    runs = [run for run in store.sound()[0] if run.prompt_epochs or not prompts]
-    for run, spec in product(runs, specs):
-        if run.spec.problem == spec.problem and _alike(run, spec):
-            mine = found[tuple(it["sha256"] for it in run.record["problems"])]
-            if spec not in mine or _fullness(run, spec) > _fullness(mine[spec], spec):
-                mine[spec] = run
-    return [mine for mine in found.values() if mine.keys() == set(specs)]
+def _by_problems(store: Store, specs: Sequence[RunSpec], *, prompts: bool) -> list[Runs]:
+    """Return the longest run of each spec, for all problems on which every spec has one.
 
+    Of runs of one length, those are preferred that keep what the spec says, as units do.
+    """
 
-def _fullness(run: Run, spec: RunSpec) -> tuple[int, bool]:
-    """Order of preference: longer runs, then those that keep what the spec says, as units do."""
-    return run.spec.epochs, run.spec.snapshot_every == spec.snapshot_every
+    def preference(run: Run, spec: RunSpec) -> tuple[int, bool]:
+        return run.spec.epochs, run.spec.snapshot_every == spec.snapshot_every
+
+    sets: dict[tuple[str, ...], Runs] = defaultdict(dict)
+    for run, spec in product(store.valid_runs()[0], specs):
+        fits = run.spec.problem == spec.problem and _alike(run, spec)
+        if fits and (run.prompt_epochs or not prompts):
+            runs = sets[_content(run)]
+            if spec not in runs or preference(run, spec) > preference(runs[spec], spec):
+                runs[spec] = run
+    return [runs for runs in sets.values() if runs.keys() == set(specs)]
 
 
 def _alike(run: Run, spec: RunSpec) -> bool:
-    """Whether two trainings agree in all but the problems and the number of epochs."""
+    """Return whether two trainings agree in all but the problems and the number of epochs."""
     place = {"data": spec.data, "problem": spec.problem, "snapshot_every": spec.snapshot_every}
     return run.spec.but(**place, epochs=spec.epochs) == spec
-
-
-def _fits(run: Run, job: Job) -> bool:
-    spec = job.spec
-    same = run.spec.id(job.problems, model=models.fingerprint(spec.model)) == run.id
-    return _alike(run, spec) and same

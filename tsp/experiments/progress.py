@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from tsp.experiments.sweep import Events, Job
+from tsp.experiments.banks import Events
+from tsp.experiments.jobs import Job
 from tsp.training.trainer import Progress
 
 
@@ -20,16 +20,14 @@ class _Bars:
         self.epochs: dict[int, int] = {}  # a bar that is switched off does not count
 
     def begin(self, jobs: Sequence[Job], number: int, banks: int, peak: int) -> None:
-        """Open the bar of a bank, and say how many bytes it may take."""
+        """Open the bar of a bank, and print how many bytes it may take."""
         spec = jobs[0].spec
         first = f"bank {number}/{banks}: {len(jobs)} prompts on {spec.model}, {spec.protocol}"
-        memory = f"at most about {peak / 2**20:.0f} MiB"
-        lines = [f"{first} protocol, lr {spec.lr:g}, {memory}"]
-        lines += [f"  {job.id}  {job.spec.label}" for job in jobs]
-        self.say("\n".join(lines))
+        lines = [f"{first} protocol, lr {spec.lr:g}, at most about {peak / 2**20:.0f} MiB"]
+        say("\n".join([*lines, *(f"  {job.id}  {job.spec.label}" for job in jobs)]))
         bar = tqdm(total=max(job.spec.epochs for job in jobs), unit="epoch", ncols=96)
         bar.set_description(f"{number}: {spec.task} {spec.regime}")
-        self.close(number)  # of a worker that was lost
+        self.close(number)  # of a node that was lost
         self.open[number] = bar
         self.numbers |= {job.id: number for job in jobs}
 
@@ -37,7 +35,7 @@ class _Bars:
         """Move the bar to the epoch that ended."""
         bar, before = self.open[now.bank], self.epochs.get(now.bank, 0)
         if before == 0 and now.epoch > 1:
-            self.say(f"bank {now.bank} goes on after epoch {now.epoch}")
+            say(f"bank {now.bank} goes on after epoch {now.epoch}")
             bar.initial = now.epoch  # so that the rate is of what is trained here
         self.epochs[now.bank] = now.epoch
         bar.update(now.epoch - before)
@@ -53,22 +51,20 @@ class _Bars:
         if number in self.open:
             self.open.pop(number).close()
 
-    def say(self, text: str) -> None:
-        """Say a line without spoiling the bars."""
-        tqdm.write(text, file=sys.stderr)
 
-    def left_out(self, job: Job, why: str) -> None:
-        """Say which run is not trained, and why."""
-        tqdm.write(f"  left out: {job.spec.label}: {why}", file=sys.stderr)
-
-
-def say_set_aside(why: str, place: Path) -> None:
-    """Say which run was damaged and where it is now."""
-    tqdm.write(f"{why}; kept as {place} and trained again", file=sys.stderr)
+def say(text: str) -> None:
+    """Print a line on standard error without spoiling the bars."""
+    tqdm.write(text, file=sys.stderr)
 
 
 def bars() -> Events:
-    """Events that draw progress bars on standard error."""
+    """Return events that draw progress bars on standard error."""
     drawn = _Bars()
-    told = (drawn.begin, drawn.progress, drawn.stored, drawn.left_out)
-    return Events(*told, say_set_aside, drawn.say)
+    return Events(
+        drawn.begin,
+        drawn.progress,
+        drawn.stored,
+        left_out=lambda job, why: say(f"  left out: {job.spec.label}: {why}"),
+        quarantined=lambda why, place: say(f"{why}; kept as {place} and trained again"),
+        say=say,
+    )

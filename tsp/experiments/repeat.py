@@ -9,9 +9,11 @@ import numpy as np
 
 from tsp.errors import InputError
 from tsp.experiments.banks import first_prompt
-from tsp.experiments.sweep import jobs_of
+from tsp.experiments.jobs import jobs_of
+from tsp.store.record import first_correct
 from tsp.store.runs import Run, Store
 from tsp.training import models
+from tsp.training.members import RunResult
 from tsp.training.trainer import Plan, train_bank
 
 
@@ -20,7 +22,7 @@ def repeat(
     ids: Sequence[str],
     *,
     data: str | Path = "",
-    tell: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> list[dict[str, Any]]:
     """Train runs again: the same bank, by the same plan, on the same kind of device.
 
@@ -36,7 +38,7 @@ def repeat(
         Runs to repeat.
     data
         Folder of problems that are not shipped here, in place of the one they were read from.
-    tell
+    say
         Called with a line before each bank.
 
     Returns
@@ -55,23 +57,23 @@ def repeat(
     rows: dict[str, dict[str, Any]] = {}
     for run_id in ids:
         if run_id not in rows:
-            rows |= _bank_again(store, store.read(run_id), data, tell)
+            rows |= _bank_again(store, store.read(run_id), data, say)
     return [rows[run_id] for run_id in dict.fromkeys(ids)]
 
 
-def sample(store: Store, many: int, *, device: str = "cpu", seed: int = 0) -> list[str]:
-    """Ids of so many stored runs made on a kind of device, drawn at random."""
+def sample(store: Store, size: int, *, device: str = "cpu", seed: int = 0) -> list[str]:
+    """Return ids of stored runs that were made on a kind of device, drawn at random."""
     made = [
         run.id
-        for run in store.sound()[0]
+        for run in store.valid_runs()[0]
         if run.record["device"].split(":")[0] == device and run.record.get("together")
     ]
-    order = np.random.default_rng(seed).permutation(len(made))[:many]
+    order = np.random.default_rng(seed).permutation(len(made))[:size]
     return [made[k] for k in order]
 
 
 def _bank_again(
-    store: Store, run: Run, data: str | Path, tell: Callable[[str], None]
+    store: Store, run: Run, data: str | Path, say: Callable[[str], None]
 ) -> dict[str, dict[str, Any]]:
     together = run.record.get("together") or []
     for other in together or [run.id]:
@@ -91,32 +93,25 @@ def _bank_again(
     known = {it.name for it in fields(Plan)}
     plan = Plan(**{name: value for name, value in run.record["plan"].items() if name in known})
     frozen = models.load(run.spec.model, device=run.record["device"])
-    tell(f"{len(jobs)} runs on {run.spec.model}, {plan.precision}, as run {run.id} was trained")
+    say(f"{len(jobs)} runs on {run.spec.model}, {plan.precision}, as run {run.id} was trained")
     problems = [job.problems for job in jobs]
     starts = [first_prompt(job.spec, store) for job in jobs]
     results = train_bank(specs, frozen, problems, starts=starts, plan=plan)
-    return {
-        it.id: _beside(it, result.epochs, result.checks)
-        for it, result in zip(bank, results, strict=True)
-    }
+    return {it.id: _compare(it, result) for it, result in zip(bank, results, strict=True)}
 
 
-def _beside(run: Run, epochs: list[dict[str, Any]], checks: list[dict[str, Any]]) -> dict[str, Any]:
-    correct: dict[int, bool] = {}
-    for row in checks:
-        correct[row["epoch"]] = correct.get(row["epoch"], True) and row["correct"]
-    again = next((epoch for epoch, right in correct.items() if right and epoch > 0), None)
+def _compare(run: Run, result: RunResult) -> dict[str, Any]:
+    again, correct = first_correct(result.checks)
     outcome = run.record["outcome"]
-    stored = outcome["solved_epoch"]
-    same = stored == again and len(epochs) == outcome["epochs_trained"]
+    same = outcome["solved_epoch"] == again and len(result.epochs) == outcome["epochs_trained"]
     same &= bool(correct.get(0)) == bool(outcome["solved_at_start"])
-    new = np.array([row["ce"] for row in epochs])
+    new = np.array([row["ce"] for row in result.epochs])
     old = run.epochs.sort_values("epoch").ce.to_numpy()
-    most = min(len(new), len(old))
+    length = min(len(new), len(old))
     return {
         "id": run.id,
-        "solved_epoch": stored,
+        "solved_epoch": outcome["solved_epoch"],
         "again": again,
         "same": same,
-        "ce": float(np.abs(new[:most] - old[:most]).max()),
+        "ce": float(np.abs(new[:length] - old[:length]).max()),
     }

@@ -60,7 +60,7 @@ class Live:
 
 def closest_watched(store: Store, run: Run) -> Run:
     """Return the stored run that repeats a run's training and keeps the most prompts."""
-    same = [it for it in store.sound()[0] if _training(it) == _training(run)]
+    same = [it for it in store.valid_runs()[0] if _training(it) == _training(run)]
     return max([run, *same], key=lambda it: len(it.prompt_epochs))
 
 

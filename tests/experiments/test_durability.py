@@ -19,9 +19,9 @@ from tests.conftest import PATIENCE_SECONDS, repetitions, spec
 from tests.faults import TENSORS, kill, run_in, same_bytes
 from tests.faults_at_work import train
 from tsp.errors import InputError
-from tsp.experiments.banks import Keeping
+from tsp.experiments.banks import CheckpointPolicy
 from tsp.experiments.sweep import ensure, jobs_of
-from tsp.store.archive import write_pack
+from tsp.store.archive import write_archive
 from tsp.store.locks import WORK, claimed
 from tsp.store.runs import Store
 from tsp.training.stopping import Stopped
@@ -210,9 +210,9 @@ def test_who_waits_for_anothers_plan_may_be_stopped(tmp_path):
     ensure(told, Store(tmp_path), name="x", device="cpu")
     (plan,) = (tmp_path / "plans").iterdir()
     shutil.rmtree(tmp_path / jobs_of(told)[0].id)
-    keeping = Keeping(stop=lambda: signal.SIGINT)
+    policy = CheckpointPolicy(stop=lambda: signal.SIGINT)
     with claimed(tmp_path, [plan.stem]), pytest.raises(Stopped, match="before a bank began"):
-        ensure(told, Store(tmp_path), name="x", device="cpu", keeping=keeping)
+        ensure(told, Store(tmp_path), name="x", device="cpu", policy=policy)
 
 
 @pytest.mark.parametrize("link", [WORK, "plans", "checkpoint"])
@@ -226,14 +226,14 @@ def test_no_link_leads_out_of_the_store(tmp_path, link):
     place = root / (f"{WORK}/{job.id}" if link == "checkpoint" else link)
     place.parent.mkdir(parents=True)
     place.symlink_to(outside)
-    keeping = Keeping(every=0)
+    policy = CheckpointPolicy(every=0)
     if link == "checkpoint":
-        ensure(told, Store(root), device="cpu", keeping=keeping)
+        ensure(told, Store(root), device="cpu", policy=policy)
         assert Store(root).ids() == [job.id]
         assert not (root / WORK).exists()
     else:
         with pytest.raises(InputError, match=f"its {link} is a link, which may lead anywhere"):
-            ensure(told, Store(root), device="cpu", keeping=keeping)
+            ensure(told, Store(root), device="cpu", policy=policy)
     assert {it.name: it.read_text() for it in outside.iterdir()} == {
         name: "somebody's" for name in ("model.safetensors", "state.json")
     }
@@ -443,7 +443,7 @@ def test_each_damaged_file_is_found_and_its_run_trained_again(tmp_path, whole, f
         else:
             path.write_bytes(b"")
         assert Store(root).verify(run_id), (run_id, name)
-    assert Store(root).sound()[0] == []
+    assert Store(root).valid_runs()[0] == []
     train(root)
     store = Store(root)
     assert [store.verify(run_id) for run_id in hurt] == [None] * len(hurt)
@@ -464,7 +464,7 @@ def test_a_run_that_is_deleted_is_trained_again_as_its_bank_was(tmp_path, whole)
 def test_a_damaged_run_in_a_pack_is_trained_again_beside_it(tmp_path, whole):
     root = tmp_path / "runs"
     runs = Store(whole)
-    write_pack([runs.read(it).apart() for it in runs.ids()], root / "all.parquet")
+    write_archive([runs.read(it).data for it in runs.ids()], root / "all.parquet")
     hurt = runs.ids()[0]
     table = pq.read_table(root / "all.parquet")
     records = [
@@ -514,6 +514,6 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path):
     assert len(years) > 1  # the clock did jump
     train(tmp_path / "whole")
     assert same_bytes(root, tmp_path / "whole") == []
-    assert Store(root).sound()[1] == {}
-    seconds = [run.record["seconds"] for run in Store(root).sound()[0]]
+    assert Store(root).valid_runs()[1] == {}
+    seconds = [run.record["seconds"] for run in Store(root).valid_runs()[0]]
     assert all(0 < it < 86_400 for it in seconds)  # days and years are the clock's

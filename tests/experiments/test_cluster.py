@@ -14,7 +14,7 @@ from tests.conftest import PATIENCE_SECONDS
 from tests.faults import same_bytes
 from tests.faults_at_work import cluster_specs as specs
 from tsp.errors import InputError
-from tsp.experiments.banks import Events, Keeping
+from tsp.experiments.banks import CheckpointPolicy, Events
 from tsp.experiments.catalogue import experiment_specs
 from tsp.experiments.sweep import ensure, jobs_of
 from tsp.store.locks import WORK
@@ -83,9 +83,9 @@ def test_a_node_is_killed_and_every_run_is_there_once(tmp_path, cluster, alone):
             cluster.remove_node(cluster.second, allow_graceful=False)
 
     store, told = Store(tmp_path), specs()
-    keeping, where = Keeping(every=0), engine(cluster)
+    policy, where = CheckpointPolicy(every=0), engine(cluster)
     events = watch.events(kill_the_second)
-    ids = ensure(told, store, name="x", events=events, keeping=keeping, engine=where)
+    ids = ensure(told, store, name="x", events=events, policy=policy, engine=where)
     ((bank, epoch),) = lost
     assert sorted(ids) == sorted(job.id for job in jobs_of(told)) == store.ids()
     assert watch.begun.count(bank) == 2  # elsewhere
@@ -157,11 +157,11 @@ def test_a_bank_that_cannot_be_stored_does_not_cost_the_others(tmp_path, cluster
     ids = [job.id for job in jobs_of(specs())]
     bad = ids[2]
     (tmp_path / bad).symlink_to(tmp_path / "gone")  # as to a disk that is not mounted
-    told = {"name": "x", "engine": engine(cluster), "keeping": Keeping(every=0)}
+    told = {"name": "x", "engine": engine(cluster), "policy": CheckpointPolicy(every=0)}
     watch = Watch()
     with pytest.raises(OSError, match=bad):
         ensure(specs(), Store(tmp_path), events=watch.events(), **told)
-    sound, _ = Store(tmp_path).sound()
+    sound, _ = Store(tmp_path).valid_runs()
     assert {run.id for run in sound} == {*ids} - {bad}
     assert any(line.startswith("bank 3: ") and bad in line for line in watch.said)
 
@@ -170,10 +170,12 @@ def test_a_sweep_on_a_cluster_stops_at_checkpoints_and_goes_on(tmp_path, cluster
     watch, store = Watch(), Store(tmp_path)
     answers = {"check_every": 1, "max_new_tokens": 30}  # epochs long enough that workers hear
     lengthy = [told.but(**answers) for told in specs()[:3]]
-    keeping = Keeping(every=1000, stop=lambda: 2 * any(epoch > 20 for _, epoch in watch.seen))
+    policy = CheckpointPolicy(
+        every=1000, stop=lambda: 2 * any(epoch > 20 for _, epoch in watch.seen)
+    )
     told = {"name": "x", "engine": engine(cluster)}
     with pytest.raises(Stopped, match="every bank that had begun is at a checkpoint"):
-        ensure(lengthy, store, keeping=keeping, events=watch.events(), **told)
+        ensure(lengthy, store, policy=policy, events=watch.events(), **told)
     begun = set(watch.begun)
     assert 1 <= len(begun) <= 2
     assert store.ids() == []
@@ -191,13 +193,13 @@ def test_what_is_wrong_on_a_node_is_said_in_one_line(tmp_path, cluster, monkeypa
     store, told = Store(tmp_path), {"engine": engine(cluster)}
     with pytest.raises(InputError, match="device = 'cuda': no node of the cluster has a GPU"):
         ensure(specs(), store, device="cuda", **told)
-    monkeypatch.setattr("tsp.experiments.ray_engine.made", lambda: {"Python": "2.7"})
+    monkeypatch.setattr("tsp.experiments.ray_engine._environment", lambda: {"Python": "2.7"})
     with pytest.raises(InputError, match=r"address = .*this node has Python 3.*what the driver"):
         ensure(specs(), store, **told)
     monkeypatch.undo()
-    monkeypatch.setattr("tsp.experiments.ray_engine.banks_hash", lambda plan: "another")
+    monkeypatch.setattr("tsp.experiments.sweep.Schedule.write", lambda schedule: None)
     with pytest.raises(InputError, match=r"runs = .* is not shared with node"):
-        ensure(specs(), store, **told)
+        ensure(specs()[:2], store, **told)  # another plan, which no worker finds
     monkeypatch.undo()
     for device in ("cuda:1", "balanced"):
         with pytest.raises(InputError, match=f"device = '{device}': a worker has one device"):
@@ -248,7 +250,7 @@ def test_ctrl_c_in_a_terminal_brings_every_bank_to_a_checkpoint(tmp_path):
     assert process.wait(timeout=PATIENCE_SECONDS) == 0, logs[1].read_text()
     wanted = {job.id for job in jobs_of(experiment_specs("null", "smoke", epochs=100))}
     assert sorted([*stored, *begun(logs[1].read_text())]) == sorted(wanted)
-    assert {run.id for run in Store(root).sound()[0]} == wanted
+    assert {run.id for run in Store(root).valid_runs()[0]} == wanted
     assert "goes on after epoch" in logs[1].read_text()
     assert not (root / WORK).exists()
 

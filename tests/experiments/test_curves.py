@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.conftest import spec
 from tests.terminal import BBH, TINY, fails, tsp, write
-from tsp.experiments.banks import Keeping
+from tsp.experiments.banks import CheckpointPolicy
 from tsp.experiments.curves import with_curves
 from tsp.experiments.sweep import Events, ensure
 from tsp.store.runs import Store
@@ -80,7 +80,7 @@ def test_what_goes_on_has_each_epoch_once(specs, tmp_path, caplog):
 
     def train(store):
         events = with_curves(tmp_path / "curves", Events(progress=at))
-        return ensure(longer, store, device="cpu", events=events, keeping=Keeping(every=0))
+        return ensure(longer, store, device="cpu", events=events, policy=CheckpointPolicy(every=0))
 
     for end[0] in (7, 9, 0):
         with suppress(Killed):

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.test_packs import call
+from tests.conftest import call
 from tsp.errors import InputError
 from tsp.experiments import repeat as module
 from tsp.experiments.repeat import repeat, sample
@@ -32,7 +32,7 @@ def test_a_difference_is_found(smoke, monkeypatch):
 
 
 def test_what_it_was_banked_with_must_be_there(smoke, tmp_path):
-    banked = next(run for run in smoke.sound()[0] if len(run.record["together"]) > 1)
+    banked = next(run for run in smoke.valid_runs()[0] if len(run.record["together"]) > 1)
     shutil.copytree(smoke.root / banked.id, tmp_path / banked.id)
     with pytest.raises(InputError, match="not stored whole"):
         repeat(Store(tmp_path), [banked.id])

@@ -34,7 +34,7 @@ def plan_file(root):
 def test_a_sweep_leaves_every_run_of_its_experiment(smoke):
     specs = experiment_specs("all", "smoke")
     assert sorted(smoke.ids()) == sorted({job.id for job in jobs_of(specs)})
-    assert smoke.sound()[1] == {}
+    assert smoke.valid_runs()[1] == {}
     frame = smoke.frame()
     assert set(frame.method) == set(METHODS)
     assert set(frame.regime) == {"single", "multi"}
@@ -151,25 +151,6 @@ def test_a_stored_run_of_another_precision_is_found_unless_one_is_asked_for(tmp_
     assert find_or_train(store, small(seed=1), precision="float32").precision == "float32"
 
 
-def test_of_a_sweep_with_a_problem_that_is_too_long_the_rest_is_not_trained_again(tmp_path):
-    write = tmp_path / "bbh.jsonl"
-    rows = [BBH, BBH | {"input": "why? " * 3000}]
-    write.write_text("\n".join(map(json.dumps, rows)))
-    told = spec(task="bbh", data=str(tmp_path), epochs=1, n_tokens=4)
-    specs = [told, told.but(problem=1)]
-    begun, left = [], []
-    events = sweep.Events(
-        begin=lambda jobs, number, banks, peak: begun.append(len(jobs)),
-        left_out=lambda job, why: left.append(job.spec.problem),
-    )
-    store = Store(tmp_path / "runs")
-    first = ensure(specs, store, name="x", device="cpu", events=events)
-    assert ensure(specs, store, name="x", device="cpu", events=events) == first
-    assert len(first) == 1
-    assert begun == [1]
-    assert left == [1, 1]  # said again, not trained again
-
-
 def test_a_precision_that_does_not_exist_is_refused_before_anything(tmp_path):
     with pytest.raises(InputError, match=r"precision = 'half': choose one of auto, float32"):
         ensure([small()], Store(tmp_path / "runs"), device="cpu", precision="half")
@@ -223,7 +204,7 @@ def test_a_damaged_run_is_kept_aside_and_trained_again(tmp_path):
     (run_id,) = ensure([small()], store, device="cpu")
     (tmp_path / run_id / "epochs.parquet").write_bytes(b"")
     said = []
-    events = sweep.Events(set_aside=lambda why, place: said.append((why, place)))
+    events = sweep.Events(quarantined=lambda why, place: said.append((why, place)))
     ensure([small()], store, device="cpu", events=events)
     assert said[0][0].startswith(f"run {run_id}: epochs.parquet")
     assert said[0][1].name == f"damaged-{run_id}-1"
@@ -267,25 +248,30 @@ def test_a_diverging_run_does_not_cost_the_others(tmp_path):
     store = Store(tmp_path)
     with pytest.raises(FloatingPointError, match=r"λ=1e\+300.*not finite.*lambda_ts"):
         ensure([good, bad], store, device="cpu")
-    (run,) = store.sound()[0]
+    (run,) = store.valid_runs()[0]
     assert run.spec == good
     alone = Store(tmp_path / "alone")
     (run_id,) = ensure([good], alone, device="cpu")
     torch.testing.assert_close(alone.read(run_id).prompt(2), run.prompt(2), rtol=1e-5, atol=1e-6)
 
 
-def test_a_sweep_leaves_out_what_is_too_long_and_says_so(tmp_path):
+def test_a_sweep_leaves_out_what_is_too_long_says_so_and_trains_the_rest_once(tmp_path):
     lines = [json.dumps(BBH), json.dumps(BBH | {"input": "word " * 2000})]
     (tmp_path / "bbh.jsonl").write_text("\n".join(lines) + "\n")
-    told = [spec(data=str(tmp_path), problem=k, epochs=2) for k in (0, 1)]
-    said = []
-    events = sweep.Events(left_out=lambda job, why: said.append((job.spec.problem, why)))
+    specs = [spec(data=str(tmp_path), problem=k, epochs=1, n_tokens=4) for k in (0, 1)]
+    begun, left = [], []
+    events = sweep.Events(
+        begin=lambda jobs, number, banks, peak: begun.append(len(jobs)),
+        left_out=lambda job, why: left.append((job.spec.problem, why)),
+    )
     store = Store(tmp_path / "runs")
-    assert len(ensure(told, store, device="cpu", events=events)) == 1
-    assert [number for number, _ in said] == [1]
-    assert "reads 4096" in said[0][1]
+    first = ensure(specs, store, name="x", device="cpu", events=events)
+    assert ensure(specs, store, name="x", device="cpu", events=events) == first
+    assert (len(first), begun) == (1, [1])
+    assert [problem for problem, _ in left] == [1, 1]  # said again, not trained again
+    assert "reads 4096" in left[0][1]
     with pytest.raises(InputError, match=r"problem = 1: row 1 of its source takes \d+ tokens"):
-        ensure(told[1:], Store(tmp_path / "other"), device="cpu")
+        ensure(specs[1:], Store(tmp_path / "other"), device="cpu")
     assert not (tmp_path / "other").exists()
 
 

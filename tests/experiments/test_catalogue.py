@@ -9,8 +9,9 @@ from tests.conftest import problem, spec
 from tsp.analysis.claims import CLAIMS
 from tsp.errors import InputError
 from tsp.experiments.banks import first_prompt
-from tsp.experiments.catalogue import EXPERIMENTS, PROFILES, RULES, belongs, experiment_specs
+from tsp.experiments.catalogue import EXPERIMENTS, PROFILES, belongs, experiment_specs
 from tsp.experiments.paper import MAIN_TASKS
+from tsp.experiments.rules import RULES
 from tsp.experiments.sweep import Events, ensure, jobs_of
 from tsp.loss import TSLoss
 from tsp.problems.loading import TASKS, load_problems
@@ -211,7 +212,7 @@ def trained(smoke):
     about = ("tiny-llama", "gsm8k", "tuned", 0, 1)
     return {
         change(run.spec, **few): run
-        for run in smoke.sound()[0]
+        for run in smoke.valid_runs()[0]
         if (it := run.spec) and (it.model, it.task, it.protocol, it.problem, it.seed) == about
     }
 

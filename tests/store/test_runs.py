@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from tests.conftest import PLAN, problem, spec
-from tsp.errors import InputError
-from tsp.experiments.banks import keep
-from tsp.store.runs import DamagedRun, Store, kept_prompts
+from tsp.errors import Damaged, InputError
+from tsp.experiments.banks import store_runs
+from tsp.store.archive import write_archive
+from tsp.store.record import kept_prompts
+from tsp.store.runs import Store
 from tsp.training.models import load
 from tsp.training.trainer import train_bank
 
@@ -35,7 +37,7 @@ def trained(tiny):
 
 def put(store, trained):
     result, run_id = trained
-    keep({run_id: result}, store, plan=PLAN, frozen=load("tiny-llama", device="cpu"))
+    store_runs({run_id: result}, store, plan=PLAN, frozen=load("tiny-llama", device="cpu"))
     return store.read(run_id).folder
 
 
@@ -97,19 +99,17 @@ def test_a_damaged_run_is_named_and_never_half_read(name, harm, trained, tmp_pat
         path.write_bytes(content[: len(content) // 2])
     else:
         path.unlink()
-    with pytest.raises(DamagedRun, match=f"run {trained[1]}: {name}"):
+    with pytest.raises(Damaged, match=f"run {trained[1]}: {name}"):
         store.read(trained[1])
-    runs, damaged = store.sound()
-    assert runs == []
-    assert list(damaged) == [trained[1]]
-    assert store.frame().empty
+    assert list(store.verify_all()) == [trained[1]]
+    assert (name == "run.json") == store.frame().empty == bool(store.valid_runs()[1])
 
 
-def test_a_damaged_run_can_be_set_aside_and_made_again(trained, tmp_path):
+def test_a_damaged_run_is_quarantined_and_made_again(trained, tmp_path):
     store = Store(tmp_path)
     folder = put(store, trained)
     (folder / "epochs.parquet").write_bytes(b"x")
-    aside = store.set_aside(trained[1])
+    aside = store.quarantine(trained[1])
     assert (aside / "epochs.parquet").read_bytes() == b"x"
     assert store.ids() == []
     put(store, trained)
@@ -124,8 +124,8 @@ def test_a_run_whose_place_is_taken_by_something_else_is_not_lost_silently(
     place.write_text("mine") if there == "file" else place.symlink_to(tmp_path / "unmounted")
     with pytest.raises(OSError, match=trained[1]):
         put(store, trained)
-    assert (store.sound()[0], trained[1] in store) == ([], False)
-    assert "cannot be read" in store.check()[trained[1]]
+    assert (store.valid_runs()[0], trained[1] in store) == ([], False)
+    assert "cannot be read" in store.verify_all()[trained[1]]
     assert [it.name for it in tmp_path.iterdir()] == [trained[1]]
     place.unlink()
     put(store, trained)
@@ -138,7 +138,7 @@ def test_writing_is_all_or_nothing(trained, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("tsp.store.runs._save_prompts", fail)
+    monkeypatch.setattr("tsp.store.folder._save_prompts", fail)
     with pytest.raises(OSError, match="no space"):
         put(store, trained)
     assert list(tmp_path.iterdir()) == []
@@ -160,7 +160,7 @@ def test_an_id_must_be_its_folders(trained, tmp_path):
     store = Store(tmp_path)
     folder = put(store, trained)
     folder.rename(tmp_path / ("0" * 16))
-    with pytest.raises(DamagedRun):
+    with pytest.raises(Damaged):
         store.read("0" * 16)
 
 
@@ -169,7 +169,7 @@ def test_the_frame_says_when_a_run_was_solved(tiny, tmp_path):
     problems = [problem("Which letter?", "B", metric="choice")]
     (result,) = train_bank([told], tiny(), [problems], plan=PLAN)
     store = Store(tmp_path)
-    keep({told.id(problems): result}, store, plan=PLAN, frozen=tiny())
+    store_runs({told.id(problems): result}, store, plan=PLAN, frozen=tiny())
     row = store.frame().iloc[0]
     right = [check["epoch"] for check in result.checks if check["correct"]]
     assert row.solved_epoch == row.solved_steps == right[0]
@@ -230,23 +230,21 @@ def test_a_store_is_a_folder(tmp_path):
 
 def test_published_runs_belong_to_the_checkouts_own_store(smoke, tmp_path, monkeypatch):
     """`runs` reads `data/runs` beside itself; another folder does not, and nothing goes there."""
-    from tsp.store import runs as module
-    from tsp.store.archive import write_pack
-
     published = tmp_path / "data" / "runs"
-    published.mkdir(parents=True)
     first, second = smoke.ids()[:2]
-    write_pack([smoke.read(first).apart()], published / "some.parquet")
-    monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(module, "data_dir", lambda name: tmp_path / "data" / name)
+    write_archive([smoke.read(first).data], published / "some.parquet")
+    monkeypatch.setattr("tsp.store.runs.ROOT", tmp_path)
+    for module in ("run", "runs"):
+        monkeypatch.setattr(f"tsp.store.{module}.data_dir", lambda name: tmp_path / "data" / name)
     own = Store(tmp_path / "runs")
     assert own.ids() == [first]
     assert own.read(first).epochs.equals(smoke.read(first).epochs)
     assert [file.name for file in own.files()] == ["some.parquet"]
     assert Store(tmp_path / "elsewhere").ids() == []
-    pack = tmp_path / "more.parquet"
-    write_pack([smoke.read(it).apart() for it in (first, second)], pack)
-    added, present, _ = own.unpack(pack)
+    more = tmp_path / "more.parquet"
+    write_archive([smoke.read(it).data for it in (first, second)], more)
+    added, present, _ = own.unpack(more)
     assert (added, present) == ([second], [first])
     assert own.ids() == sorted([first, second])
+    assert [own.read(it).published for it in (first, second)] == [True, False]
     assert [it.name for it in (tmp_path / "runs").iterdir()] == [second]
