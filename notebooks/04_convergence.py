@@ -236,12 +236,12 @@ for name, found in (
     for column in ("ratio", "low", "high", "p"):
         glue(f"{name}-{column}", float(every[column]), display=False)
 sides = trained[["standard", "tsloss"]].astype(float)
-glue("at-start", int(both.solved_at_start.sum()), display=False)
+glue("at-start", int(tested.iloc[-1].at_start) if len(tested) else 0, display=False)
 glue("censored", int(np.isinf(sides).sum().sum()), display=False)
 glue("fewest", FEWEST, display=False)
 
 # %% [markdown]
-# Over {glue:text}`first-n:d` units ({glue:text}`at-start:d` more are solved before training and excluded) TSLoss is sooner in
+# Over {glue:text}`first-n:d` units of the model with the most runs ({glue:text}`at-start:d` more are solved before training and excluded) TSLoss is sooner in
 # {glue:text}`first-wins:d`, the same in {glue:text}`first-ties:d` and later in {glue:text}`first-losses:d`. The median ratio is
 # {glue:text}`first-ratio:.2f` (95 % bootstrap interval {glue:text}`first-low:.2f` to {glue:text}`first-high:.2f`); the sign test
 # gives $p$ = {glue:text}`first-p:.2g`. A first right answer is often lost again at the next check. Counted to the first check

@@ -34,6 +34,7 @@ def assert_one_line(text):
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "_pickle"}
 CALLS = {"torch.load", "pd.read_pickle", "joblib.load", "joblib.dump", "torch.save", "np.save"}
 CALLS |= {"yaml.load", "yaml.full_load", "yaml.unsafe_load", "np.load", "eval", "exec", "os.system"}
+SAFE = {"torch.load": "weights_only=True", "np.load": "allow_pickle=False"}
 KEYWORDS = {"trust_remote_code": True, "allow_pickle": True, "shell": True, "weights_only": False}
 
 
@@ -43,7 +44,9 @@ def unsafe(source):
             names = [it.name for it in node.names] + [getattr(node, "module", None) or ""]
             yield from MODULES.intersection(it.split(".")[0] for it in names)
         elif isinstance(node, ast.Call):
-            yield from CALLS.intersection([ast.unparse(node.func)])
+            name = ast.unparse(node.func)
+            if SAFE.get(name, "\0") not in ast.unparse(node):
+                yield from CALLS.intersection([name])
             given = {it.arg: ast.unparse(it.value) for it in node.keywords}
             yield from (k for k, v in KEYWORDS.items() if given.get(k) == str(v))
 

@@ -700,7 +700,7 @@ def test_only_the_claimed_end_of_the_interval_counts(sign):
     """Of rho = 0.3 (-0.4 to 0.75) the printed 0.7 may be true, and -0.7 may not."""
     x, y = np.arange(12.0), sign * np.isin(np.arange(12), (1, 4, 6, 8, 9, 11))
     for printed, verdict in ((0.7 * sign, OPEN), (-0.7 * sign, NOT)):
-        found = judge_rho(x, y, np.zeros(12), printed=printed, pooled=0.0)
+        found = judge_rho(x, y, np.zeros(12), printed=printed, pooled=(0.0, 0.0))
         assert found.decide(ALONE).verdict == verdict
 
 
@@ -709,7 +709,7 @@ def test_numbers_that_return_over_snapshots_are_read_wrongly(printed):
     """At half the printed size, and of its sign, they return."""
     x, y, strata = np.arange(60.0), EVERY_OTHER, np.zeros(60)
     for share, verdict in ((1.0, READING), (0.5, READING), (0.49, NOT), (0.0, NOT), (-1.0, NOT)):
-        found = judge_rho(x, y, strata, printed=printed, pooled=share * printed)
+        found = judge_rho(x, y, strata, printed=printed, pooled=(share * printed, 0.0))
         assert found.decide(ALONE).verdict == verdict
 
 
@@ -719,7 +719,7 @@ def test_what_unequal_groups_cannot_reach_is_not_held_against_them():
     most = attainable_rho(x, y, strata, sign=1)
     assert most == pytest.approx(stats.spearmanr(x, y).statistic)
     assert most == pytest.approx(0.52, abs=0.01)
-    told = judge_rho(x, y, strata, printed=0.866, pooled=0.0).decide(ALONE)
+    told = judge_rho(x, y, strata, printed=0.866, pooled=(0.0, 0.0)).decide(ALONE)
     assert told.verdict == REPRODUCED
     assert "attainable with so many solved: 0.52" in told.why
     assert attainable_rho(x, y, np.repeat([0, 1], 20), sign=1) < 0.9
@@ -942,3 +942,32 @@ def test_pairs_are_read_over_an_odd_number_of_seeds(seeds, difference):
             for method, end in (("ce", 0), ("tsloss", (5, 30, 7)[seed])):
                 runs.add(problem, seed=seed, method=method, features={"h1_count": (10, end)})
     assert runs.row("tsloss-simpler-topology").effect == difference
+
+
+def test_models_are_not_pooled_and_the_one_with_the_most_runs_decides():
+    runs = moving("h1_count", [-5] * 8)
+    for problem in range(7):
+        runs.add(problem, model="gemma-3-270m", features={"h1_count": (10, 15)})
+    row = runs.evaluated().loc["h1-count-falls"]
+    assert (row.n, row.verdict) == (8, "reproduced")
+
+
+def test_a_stratum_with_one_set_gives_no_interval():
+    runs = moving("h1_count", [-5, -4, -3])
+    for problem in range(6):
+        runs.add(f"set{problem}", regime="multi", features={"h1_count": (10, 2 + problem / 9)})
+    assert np.isfinite(runs.row("h1-falls-faster-multi").low)
+    runs.add("alone", task="bbh", regime="multi", features={"h1_count": (10, 2)})
+    runs.add("single", task="bbh", features={"h1_count": (10, 8)})
+    assert np.isnan(runs.row("h1-falls-faster-multi").low)
+
+
+def test_the_trend_with_the_weight_is_that_of_the_medians():
+    runs = Runs()
+    for problem, counts in enumerate([(80, 60, 40, 20)] * 4 + [(80, 60, 20, 40)] * 3):
+        for weight, solved in zip((0.0, 0.1, 0.5, 1.0), counts, strict=True):
+            method = "tsloss" if weight else "ce"
+            runs.add(problem, solved=solved, method=method, lambda_ts=weight)
+    row = runs.row("lambda-monotone")
+    assert row.effect == -1  # medians 80 60 40 20, though three of seven units differ
+    assert row.low == -1 < row.high

@@ -26,7 +26,7 @@ from tsp.analysis.tables import (
     trained,
 )
 from tsp.analysis.tables.table_2 import TABLE2_COLUMNS
-from tsp.errors import InputError
+from tsp.errors import Damaged, InputError
 from tsp.experiments.paper import reported
 from tsp.store.runs import Store
 
@@ -71,6 +71,9 @@ def test_setting_says_how_a_run_differs_from_its_protocol(store):
 def test_a_damaged_run_is_in_no_table(store):
     sound, damaged = pair(store, standard=4, tsloss=2)
     (store.root / damaged / "epochs.parquet").write_bytes(b"")
+    with pytest.raises(Damaged, match=f"run {damaged}: epochs.parquet"):
+        load_losses(store)
+    (store.root / damaged / "run.json").write_bytes(b"")
     assert load_runs(store).id.tolist() == [sound]
     assert set(load_losses(store).id) == {sound}
     assert pairs(store).empty

@@ -1,5 +1,7 @@
 """The one table of units, by hand: which runs are in it, and what they count for."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.handmade import pair, stored
 from tsp.analysis import tables
-from tsp.analysis.units import COLUMNS, PAIR, STANDARD, comparable, units, wide
+from tsp.analysis.units import COLUMNS, PAIR, STANDARD, comparable, compared, units, wide
 from tsp.store.archive import write_archive
 from tsp.store.runs import Store
 
@@ -242,3 +244,10 @@ def test_a_users_own_runs_stand_beside_the_published_ones(both):
     cells = tables.table3(both)[("single", "GSM8K")]
     assert cells["here", "smollm2-135m-instruct"].tolist() == ["80", "40", "6"]
     assert cells["yours", "smollm2-135m-instruct"].tolist() == ["20", ">62", "8"]
+
+
+def test_units_that_neither_arm_solves_have_no_ratio():
+    never = [math.inf] * 3
+    standard, treated = pd.Series([*never, *[50] * 4]), pd.Series([*never, *[25] * 4])
+    row = compared(standard, treated, 100, n=7)
+    assert (row["wins"], row["ties"], row["losses"], row["ratio"]) == (4, 3, 0, 0.5)

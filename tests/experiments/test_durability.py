@@ -443,7 +443,6 @@ def test_each_damaged_file_is_found_and_its_run_trained_again(tmp_path, whole, f
         else:
             path.write_bytes(b"")
         assert Store(root).verify(run_id), (run_id, name)
-    assert Store(root).valid_runs()[0] == []
     train(root)
     store = Store(root)
     assert [store.verify(run_id) for run_id in hurt] == [None] * len(hurt)

@@ -167,10 +167,12 @@ def test_units_that_share_a_first_prompt_are_said_to(store):
         pair(store, standard=2, tsloss=4, contents=(content,))
     small, other = "smollm2-135m-instruct", "gemma-3-270m"
     assert told().startswith(f"All 3 units of {small} start from one and the same first prompt")
-    stored(store, contents=("a",), seed=1)
-    stored(store, contents=("a",), seed=2, n_tokens=5)  # not at the defaults
+    stored(store, contents=("a",), seed=1)  # two seeds: the first alone is read
+    assert "one and the same" in told()
+    stored(store, contents=("a",), seed=2)
+    stored(store, contents=("a",), seed=4, n_tokens=5)  # not at the defaults
     stored(store, contents=("a",), seed=3, protocol="paper")
     stored(store, contents=("a",), model=other)
-    assert f"3 units of {small} start from 2 first prompts" in told()
+    assert f"3 units of {small} start from 3 first prompts" in told()
     assert f"; all 1 units of {other} start from one and the same" in told()
     assert small not in told(model=other)

@@ -123,14 +123,17 @@ def compared(standard: pd.Series, treated: pd.Series, length: Any, *, n: int) ->
     Returns
     -------
     dict
-        ``wins`` (treated is sooner), ``ties``, ``losses``; the median ``ratio`` with its interval
+        ``wins`` (treated is sooner), ``ties``, ``losses``; units that neither solves are ties
+        and have no ratio. The median ``ratio`` with its interval
         ``low`` to ``high`` and the sign test's ``p`` (`tsp.analysis.stats.paired_ratio`); the
         signed-rank test's ``p_rank`` (`tsp.analysis.stats.signed_rank`). Both p are nan for fewer
         than six of ``n`` units.
     """
-    sides = [side.astype(float).replace(np.inf, np.nan) for side in (standard, treated)]
-    cap = np.asarray(length, dtype=float)
+    reached = np.isfinite(standard.astype(float)) | np.isfinite(treated.astype(float))
+    sides = [side.astype(float)[reached].replace(np.inf, np.nan) for side in (standard, treated)]
+    cap = np.broadcast_to(np.asarray(length, dtype=float), reached.shape)[reached]
     _, wins, ties, losses, ratio, low, high, p = paired_ratio(*sides, cap=cap)
+    ties += int((~reached).sum())
     rank = signed_rank(*sides, cap=cap).p
     p, rank = (p, rank) if n >= FEWEST else (np.nan, np.nan)
     counts = {"wins": wins, "ties": ties, "losses": losses}
@@ -150,6 +153,12 @@ def at_defaults(runs: pd.DataFrame, *, protocol: str, but: Sequence[str] = ()) -
         for column in columns:
             usual[rows.index] &= rows[column] == getattr(default, column)
     return runs[usual]
+
+
+def most_run(runs: pd.DataFrame) -> str:
+    """Return the model with the most runs, tiny random ones aside: the one that decides claims."""
+    models = runs.model[~runs.model.astype(str).str.startswith("tiny-")]
+    return str(models.value_counts().index[0]) if len(models) else ""
 
 
 def comparable(runs: pd.DataFrame, *, protocol: str, length: int | None = LENGTH) -> pd.DataFrame:

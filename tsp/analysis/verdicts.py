@@ -20,7 +20,7 @@ from tsp.experiments.paper import ALPHA
 
 POWER = 0.8
 READING = "numbers return, reading fails"
-"""The paper's own computation gives its numbers back, but its reading of them does not hold."""
+"""Early against late snapshots give the printed numbers; across problems the reading fails."""
 VERDICTS = (
     "reproduced",
     "partly",
@@ -90,6 +90,7 @@ class Claim:
     length: int = 100  # epochs that are read of each
     profile: str = "full"  # large enough to decide it
     model: str = ""  # the model it is about, where it is not the profile's
+    across: bool = False  # whether it is about other models than the one with the most runs
 
     @property
     def rule(self) -> str:

@@ -117,7 +117,7 @@ class Store:
             If a file is missing, was changed or cannot be read.
         """
         folder, archive = self.root / run_id, self._archive_with(run_id)
-        if RUN_ID.fullmatch(run_id) and folder.is_dir():
+        if RUN_ID.fullmatch(run_id) and os.path.lexists(folder):
             run = Run(run_id, folder, read_record(folder))
         elif archive:
             run = Run(run_id, archive.path, archive.record(run_id))

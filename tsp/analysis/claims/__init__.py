@@ -11,7 +11,7 @@ from tsp.analysis.claims import accuracy as table2
 from tsp.analysis.claims import iterations, topology, tsloss, weight
 from tsp.analysis.evidence import Evidence, gathered
 from tsp.analysis.stats import holm, holm_levels
-from tsp.analysis.units import LENGTH
+from tsp.analysis.units import LENGTH, most_run
 from tsp.analysis.verdicts import ALONE, VERDICTS, Claim, Finding, Levels, Verdict
 from tsp.experiments.paper import ALPHA
 
@@ -77,31 +77,40 @@ def evaluate(
 
     Notes
     -----
+    Models are not pooled, since two of them trained on one problem are not two problems: the one
+    with the most runs (`tsp.analysis.units.most_run`) decides, except for claims about several.
+
     The tests of a family (`tsp.analysis.verdicts.FAMILIES`) are corrected together: Holm's
     procedure decides what each p must be below (`tsp.analysis.stats.holm_levels`), which is the
     same as to compare ``p_holm`` with `ALPHA`. Intervals, which refute claims, are at 1 - ALPHA / m
-    for the m tests of the family, so that all of a family hold together with 95 %.
+    for the m claims of the family that are tested, so that all of a family hold together with
+    95 %.
     """
     losses = pd.DataFrame(columns=["id", "epoch", "ce"]) if losses is None else losses
     accuracy = pd.DataFrame(columns=["id", "epoch", "accuracy"]) if accuracy is None else accuracy
 
+    alone = runs[runs.model == most_run(runs)] if len(runs) else runs
+
     @cache
-    def evidence(name: str, length: int | None) -> Evidence:
-        frames = (runs, topology, losses, accuracy)
+    def evidence(name: str, length: int | None, across: bool) -> Evidence:
+        frames = (runs if across else alone, topology, losses, accuracy)
         return gathered(*frames, protocol=name, length=length, **more)
 
     def judged(claim: Claim, length: int) -> Finding | None:
-        return claim.judge(evidence(protocol or claim.protocol, length if whole else None))
+        name = protocol or claim.protocol
+        return claim.judge(evidence(name, length if whole else None, claim.across))
 
     findings = [judged(claim, claim.length) for claim in CLAIMS]
     p = pd.Series([np.nan if finding is None else finding.p for finding in findings])
     families = p.groupby([claim.family for claim in CLAIMS])
     p_holm = families.transform(holm)
     alphas = families.transform(lambda p: holm_levels(p, alpha=ALPHA)).fillna(ALPHA)
-    tests = families.transform("count").clip(lower=1)
+    estimated = [claim.estimand != "none" for claim in CLAIMS]
+    tested = np.array([finding is not None for finding in findings]) & estimated
+    intervals = pd.Series(tested).groupby([claim.family for claim in CLAIMS]).transform("sum")
     rows = []
     for k, (claim, finding) in enumerate(zip(CLAIMS, findings, strict=True)):
-        levels = Levels(float(alphas[k]), ALPHA / int(tests[k]))
+        levels = Levels(float(alphas[k]), ALPHA / max(1, int(intervals[k])))
         verdict = decide(claim, finding, levels)
         if finding is None and claim.length != LENGTH and whole:
             verdict = _earlier(verdict, judged(claim, LENGTH), levels)

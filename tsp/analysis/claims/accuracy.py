@@ -41,27 +41,37 @@ def correlates(evidence: Evidence, feature: str) -> Finding | None:
         why = f"{len(units)} units are too few for a correlation, it takes {FEWEST}"
         return undecided(why, len(units))
     printed = float(reported("table2").set_index("feature").rho[feature])
-    pooled = np.nan if abs(printed) < SMALL_RHO else pooled_rho(evidence, feature)
+    small = abs(printed) < SMALL_RHO
+    pooled = (np.nan, np.nan) if small else pooled_rhos(evidence, feature)
     x, y = units[feature].to_numpy(), units.accuracy.to_numpy()
     strata = units.groupby(STRATUM).ngroup().to_numpy()
     return judge_rho(x, y, strata, printed=printed, pooled=pooled)
 
 
-def pooled_rho(evidence: Evidence, feature: str) -> float:
-    """Rank correlation over all snapshots with the half of its run that a snapshot is from.
+def pooled_rhos(evidence: Evidence, feature: str) -> tuple[float, float]:
+    """Rank correlations of snapshots with the half of the run they are from, and with accuracy.
 
-    The printed numbers fit two equal groups of snapshots that also define accuracy
+    The printed numbers fit the first: two equal groups of snapshots that also define accuracy
     (`tsp.analysis.stats.rho_from_u`).
     """
     rows = evidence.plain_checks
     number = rows.groupby("id").cumcount() + 0.5
     middle = rows.groupby("id").id.transform("size") / 2
     rows = rows.assign(later=number > middle)[number != middle]
-    return spearman(rows[feature], rows.later).statistic
+    halves = spearman(rows[feature], rows.later).statistic
+    if evidence.accuracy.empty:
+        return halves, np.nan
+    rows = evidence.plain_checks.merge(evidence.accuracy, on=["id", "epoch"])
+    return halves, spearman(rows[feature], rows.accuracy).statistic
 
 
 def judge_rho(
-    x: np.ndarray, y: np.ndarray, strata: np.ndarray, *, printed: float, pooled: float
+    x: np.ndarray,
+    y: np.ndarray,
+    strata: np.ndarray,
+    *,
+    printed: float,
+    pooled: tuple[float, float],
 ) -> Finding:
     """Judge a rank correlation within strata against the one that the paper prints.
 
@@ -75,7 +85,7 @@ def judge_rho(
     printed
         The paper's rho, over snapshots; below `SMALL_RHO` in size it claims no correlation.
     pooled
-        Ours over snapshots.
+        Ours over snapshots (`pooled_rhos`); the first decides whether the numbers return.
     """
     n, claimed = len(x), float(np.sign(printed))
     rho, p = stratified_rho(x, y, strata)
@@ -96,12 +106,13 @@ def judge_rho(
             small = within((low, high), -SMALL_RHO, SMALL_RHO)
             verdict = "reproduced" if small else verdict
         else:
-            why += f"; over snapshots, early against late, rho = {pooled:.3f}"
+            why += f"; over snapshots, early against late, rho = {pooled[0]:.3f}"
+            why += f", with their own accuracy {pooled[1]:.3f}"
             excluded = (high if claimed > 0 else -low) < min(abs(printed), most)
             if clear and rho * claimed > 0:
                 verdict = "partly" if excluded else "reproduced"
             elif excluded or clear:
-                returns = pooled * claimed >= abs(printed) / 2
+                returns = pooled[0] * claimed >= abs(printed) / 2
                 verdict = READING if returns else "not reproduced"
         return Verdict(verdict, n, rho, low, high, why, p, printed)
 

@@ -1,6 +1,7 @@
 """Claims about iterations with and without TSLoss (section 4.3, Table 3)."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,12 +34,12 @@ LARGEST = "qwen1.5-14b-chat"
 
 PAIR_UNIT = (
     "one problem (or set of ten) on one model, the median over an odd number of seeds of runs that "
-    "differ in TSLoss alone; both start from their seed's one prompt, and one problem on two "
-    "models, or in a set and alone, is two units"
+    "differ in TSLoss alone; both start from their seed's one prompt, and a problem in a set and "
+    "alone is two units"
 )
 COUNTED = f"{PAIR_UNIT}; those that the untrained prompt solves are excluded"
 REACHED = f"{COUNTED}, and those that neither run solves"
-PAPER = {"protocol": "paper", "profile": "paper"}
+PAPER: dict[str, Any] = {"protocol": "paper", "profile": "paper", "across": True}
 table3 = partial(claim, family="TSLoss", needs="table3", unit=REACHED)
 
 

@@ -318,8 +318,12 @@ def _set_faster(units: pd.DataFrame) -> float:
 
 
 def _faster_interval(units: pd.DataFrame, alpha: float) -> Interval:
-    """Percentile bootstrap interval of `_set_faster`, sets and problems resampled by stratum."""
-    if units.sets.sum() < FEWEST:
+    """Percentile bootstrap interval of `_set_faster`, sets and problems resampled by stratum.
+
+    A stratum with one set would resample that set for ever, and the interval would be too short:
+    there is none then.
+    """
+    if units.groupby("label").sets.sum().min() < 2 or units.sets.sum() < FEWEST:
         return np.nan, np.nan
     rng = np.random.default_rng(0)
     places = [np.asarray(it) for it in units.groupby(["label", "sets"]).indices.values()]

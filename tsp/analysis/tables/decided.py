@@ -10,7 +10,7 @@ import pandas as pd
 from tsp.analysis.claims import beside, evaluate
 from tsp.analysis.equation13 import surrogate
 from tsp.analysis.records import by_origin, deciding, load_answers, load_evidence, load_runs
-from tsp.analysis.units import UNIT, comparable
+from tsp.analysis.units import UNIT, comparable, most_run
 from tsp.store.runs import Store
 
 A_FEW = 100  # prompts that equation 13 is tried on
@@ -24,12 +24,16 @@ def claims(store: Store) -> pd.DataFrame:
     ``own_n``. Where no run is published, the user's own decide.
     """
     runs, *others = load_evidence(store)
-    more = {"answers": load_answers(store), "variances": surrogate(_last_prompts(store, runs))}
+    more = {"answers": load_answers(store), "variances": surrogate(_of_model(store, runs))}
     tables = [
         evaluate(chosen, *others, whole=length is not None, **more)
         for chosen, length in by_origin(runs).values()
     ]
     return beside(tables[0], tables[1] if len(tables) > 1 else None)
+
+
+def _of_model(store: Store, runs: pd.DataFrame) -> list[np.ndarray]:
+    return _last_prompts(store, runs[runs.model == most_run(deciding(runs)[0])])
 
 
 def last_prompts(store: Store, *, protocol: str, model: str) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ from tsp.analysis.records import (
 )
 from tsp.analysis.tables.decided import claims
 from tsp.analysis.tables.table_3 import MISSING, convergence, median_text, printed_cells
-from tsp.analysis.units import UNIT, comparable
+from tsp.analysis.units import UNIT, comparable, odd_seeds
 from tsp.analysis.verdicts import VERDICTS
 from tsp.experiments.paper import SYSTEMS
 from tsp.store.runs import Store
@@ -47,12 +47,15 @@ def trained(store: Store) -> pd.DataFrame:
 def same_start(store: Store, *, protocol: str, model: str = "") -> str:
     """Say from how many first prompts the units of each model start, and so what a p is about.
 
-    Only runs at the protocol's defaults count; first prompts are the same where all summaries of
-    their topology are. ``model``: of this one alone.
+    Only runs at the protocol's defaults count, the first odd number of seeds of a unit; first
+    prompts are the same where all summaries of their topology are. ``model``: of this one alone.
     """
     runs, length = deciding(load_runs(store))
     runs = comparable(runs, protocol=protocol, length=length)
     runs = runs[runs.model == model] if model else runs
+    if runs.empty:
+        return "The store has no units."
+    runs = odd_seeds(runs.assign(arm=runs.method + runs.lambda_ts.astype(str)))
     first = load_topology(store).query("epoch == 0 and id in @runs.id")
     parts = []
     for name, rows in runs.groupby("model", sort=False):
@@ -62,8 +65,6 @@ def same_start(store: Store, *, protocol: str, model: str = "") -> str:
         clouds = "one and the same first prompt" if one else f"{len(starts)} first prompts"
         units = len(rows.drop_duplicates(UNIT))
         parts.append(f"all {units} units of {name} start from {clouds} ({loops} loops)")
-    if not parts:
-        return "The store has no units."
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}: a p-value is about problems, given where they start."
 
