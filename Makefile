@@ -41,6 +41,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # Links to other sites, by Sphinx's linkcheck: needs a network, and executed notebooks (make book).
 links: setup
