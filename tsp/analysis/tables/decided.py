@@ -45,10 +45,12 @@ def last_prompts(store: Store, *, protocol: str, model: str) -> list[np.ndarray]
 def _last_prompts(store: Store, runs: pd.DataFrame, *, protocol: str = "tuned") -> list[np.ndarray]:
     chosen = comparable(deciding(runs)[0], protocol=protocol, length=None)
     chosen = chosen[chosen.method == "ce"] if len(chosen) else chosen
+    stored = {run.id: run for run in store.valid_runs()[0]}
     clouds: list[np.ndarray] = []
     for _, rows in chosen.groupby(UNIT, sort=False) if len(chosen) else ():
-        kept = [run for run in map(store.read, rows.id) if run.prompt_epochs]
-        clouds += [run.prompt(run.prompt_epochs[-1]).numpy() for run in kept[:1]]
+        run = next((stored[i] for i in rows.id if i in stored and stored[i].prompt_epochs), None)
+        if run:
+            clouds.append(run.prompt(run.prompt_epochs[-1]).numpy())
         if len(clouds) == A_FEW:
             break
     return clouds
