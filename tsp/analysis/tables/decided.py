@@ -24,16 +24,13 @@ def claims(store: Store) -> pd.DataFrame:
     ``own_n``. Where no run is published, the user's own decide.
     """
     runs, *others = load_evidence(store)
-    more = {"answers": load_answers(store), "variances": surrogate(_of_model(store, runs))}
+    main = runs[runs.model == most_run(deciding(runs)[0])] if len(runs) else runs
+    more = {"answers": load_answers(store), "variances": surrogate(_last_prompts(store, main))}
     tables = [
         evaluate(chosen, *others, whole=length is not None, **more)
         for chosen, length in by_origin(runs).values()
     ]
     return beside(tables[0], tables[1] if len(tables) > 1 else None)
-
-
-def _of_model(store: Store, runs: pd.DataFrame) -> list[np.ndarray]:
-    return _last_prompts(store, runs[runs.model == most_run(deciding(runs)[0])])
 
 
 def last_prompts(store: Store, *, protocol: str, model: str) -> list[np.ndarray]:
