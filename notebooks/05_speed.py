@@ -33,8 +33,7 @@
 # * Ours trains a bank of runs, half of them with TSLoss, each from a first prompt of its own; PEFT one run
 #   without. A test trains the two from one prompt at one place, and PEFT ends with our prompt.
 # * PEFT can only put its prompt before everything; ours stands after the question, as in the paper.
-# * PEFT computes in the model's float32, ours in the precision that the table names, the one that a short
-#   measurement found faster on this machine.
+# * PEFT computes in the model's float32, ours in the precision that the table names.
 # * Ours also checks the answers before the first epoch.
 #
 # The problems are this project's own, in the schema of GSM8K {cite}`cobbe2021training`; a long context is
