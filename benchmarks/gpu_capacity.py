@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig
 
 from tsp.training.memory import SHARE, estimate, pass_dtype
-from tsp.training.models import MODELS, Encoded, Frozen, hollow
+from tsp.training.models import MODELS, BaseLM, Encoded, hollow
 from tsp.training.prefix_cache import context_bytes
 from tsp.training.spec import RunSpec
 from tsp.training.trainer import Plan
@@ -80,9 +80,9 @@ def _fit(name: str, precision: str, cards: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _outline(name: str) -> Frozen:
+def _outline(name: str) -> BaseLM:
     """Return a model of the paper with shapes alone, on ``meta``; it has no tokenizer."""
-    return Frozen(name, hollow(AutoConfig.for_model(**SHAPES[name]), torch.float32), None)
+    return BaseLM(name, hollow(AutoConfig.for_model(**SHAPES[name]), torch.float32), None)
 
 
 def memory(name: str) -> int:
@@ -92,7 +92,7 @@ def memory(name: str) -> int:
     return estimate(frozen, [RunSpec()], [[EXAMPLE]], plan, device="cuda").peak
 
 
-def most_runs(frozen: Frozen, plan: Plan, *, room: float) -> int:
+def most_runs(frozen: BaseLM, plan: Plan, *, room: float) -> int:
     """Count the runs on `EXAMPLE` that train in one pass on a GPU within some bytes."""
     spec = RunSpec()
     a_run = EXAMPLE.length(spec.n_tokens) - len(EXAMPLE.before)

@@ -15,7 +15,7 @@ from tsp.store.runs import kept_prompts
 from tsp.training import models
 from tsp.training.decoding import EXTRA_TOKENS
 from tsp.training.flops import arithmetic, shares
-from tsp.training.members import Member, RunResult, encode_all
+from tsp.training.members import PromptRun, RunResult, encode_all
 from tsp.training.memory import fitted
 from tsp.training.penalties import penalties
 from tsp.training.precision import choose
@@ -35,7 +35,7 @@ THEIRS = {"peer_precision": "float32", "peer_placement": "prefix"}  # the only o
 class Side:
     """Our side of a measurement: the model, and the precision that is faster here."""
 
-    frozen: models.Frozen
+    frozen: models.BaseLM
     precision: str = ""
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class Side:
 
     def bank(self, specs: list[RunSpec], problems: list[Problem], **changes: Any) -> Bank:
         """Return a bank of runs that train on the same problems."""
-        members = [Member(spec, self.frozen, problems) for spec in specs]
+        members = [PromptRun(spec, self.frozen, problems) for spec in specs]
         plan = replace(self.plan(specs, problems), **changes)
         return Bank(members, self.frozen, plan)
 
@@ -186,7 +186,7 @@ def step_context(side: Side, repeats: int) -> list[Row]:
     ]
 
 
-def _long_problem(frozen: models.Frozen) -> Problem:
+def _long_problem(frozen: models.BaseLM) -> Problem:
     """Repeat a shipped problem until about 5,000 tokens stand before the prompt."""
     (problem,) = load_problems("gsm8k")
     size = [len(frozen.encode(problem.question * k, problem.target).before) for k in (1, 2)]

@@ -16,7 +16,7 @@ from tsp.experiments.sweep import Events, ensure, jobs_of
 from tsp.loss import TSLoss
 from tsp.problems.loading import TASKS, load_problems
 from tsp.store.runs import Store
-from tsp.training.members import Member
+from tsp.training.members import PromptRun
 from tsp.training.models import DEFAULT
 from tsp.training.penalties import penalties, scrambled
 from tsp.training.prompts import initial_prompt
@@ -279,7 +279,7 @@ def test_a_prompt_begins_with_the_question_and_begins_it_again(tiny):
         told = spec(init="question", n_tokens=length)
         problems = [problem(), problem("3+3=?", "6")]
         cyclic = [tokens[k % len(tokens)] for k in range(length)]
-        member = Member(told, frozen, problems)
+        member = PromptRun(told, frozen, problems)
         assert torch.equal(member.prompt.detach(), frozen.embed(tuple(cyclic)))
     with pytest.raises(InputError, match=r"init_run = '#1': gave no prompt"):
         initial_prompt(spec(init="trained", init_run="#1"), frozen, torch.Generator())
@@ -317,7 +317,7 @@ def test_a_sham_gradient_is_as_long_as_tslosss_and_points_elsewhere(tiny):
 
 @pytest.mark.parametrize("norm", [0.5, 50.0, 0.0])
 def test_clipping_limits_the_norm_of_the_gradient(norm, tiny):
-    member = Member(spec(clip_norm=norm), tiny(), [problem()])
+    member = PromptRun(spec(clip_norm=norm), tiny(), [problem()])
     gradient = torch.ones_like(member.prompt)  # of norm sqrt(5 * 32) = 12.6
     member.step(gradient.clone())
     wanted = min(norm or 99.0, 160**0.5)
@@ -336,6 +336,6 @@ def test_clipping_limits_the_norm_of_the_gradient(norm, tiny):
     ],
 )
 def test_schedules_by_hand(fields, rates, tiny):
-    member = Member(spec(**fields, lr=1.0), tiny(), [problem()])
+    member = PromptRun(spec(**fields, lr=1.0), tiny(), [problem()])
     used = [member.step(torch.zeros_like(member.prompt)) for _ in range(300)]
     assert {step: used[step] for step in rates} == pytest.approx(rates)

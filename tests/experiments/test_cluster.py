@@ -19,7 +19,7 @@ from tsp.experiments.catalogue import experiment_specs
 from tsp.experiments.sweep import ensure, jobs_of
 from tsp.store.locks import WORK
 from tsp.store.runs import Store
-from tsp.training.stopping import Stopped
+from tsp.training.stopping import Interrupted
 
 ray = pytest.importorskip("ray", reason="needs the extra `ray`")
 pytestmark = pytest.mark.slow
@@ -148,7 +148,8 @@ def test_a_signal_to_the_driver_brings_every_bank_to_a_checkpoint(tmp_path, clus
     until(log, MIDST, process)
     process.send_signal(number)
     assert process.wait(timeout=PATIENCE_SECONDS) == 1
-    assert "Stopped: stopped; every bank that had begun is at a checkpoint" in process.stderr.read()
+    stopped = "Interrupted: stopped; every bank that had begun is at a checkpoint"
+    assert stopped in process.stderr.read()
     assert list(root.glob(f"{WORK}/*/state.json"))
     assert not list(root.glob(f"{WORK}/*.lock"))
 
@@ -174,7 +175,7 @@ def test_a_sweep_on_a_cluster_stops_at_checkpoints_and_goes_on(tmp_path, cluster
         every=1000, stop=lambda: 2 * any(epoch > 20 for _, epoch in watch.seen)
     )
     told = {"name": "x", "engine": engine(cluster)}
-    with pytest.raises(Stopped, match="every bank that had begun is at a checkpoint"):
+    with pytest.raises(Interrupted, match="every bank that had begun is at a checkpoint"):
         ensure(lengthy, store, policy=policy, events=watch.events(), **told)
     begun = set(watch.begun)
     assert 1 <= len(begun) <= 2

@@ -24,7 +24,7 @@ from tsp.experiments.sweep import ensure, jobs_of
 from tsp.store.archive import write_archive
 from tsp.store.locks import WORK, claimed
 from tsp.store.runs import Store
-from tsp.training.stopping import Stopped
+from tsp.training.stopping import Interrupted
 
 KILLS_SAMPLE, KILLS = 10, 200
 
@@ -211,7 +211,7 @@ def test_who_waits_for_anothers_plan_may_be_stopped(tmp_path):
     (plan,) = (tmp_path / "plans").iterdir()
     shutil.rmtree(tmp_path / jobs_of(told)[0].id)
     policy = CheckpointPolicy(stop=lambda: signal.SIGINT)
-    with claimed(tmp_path, [plan.stem]), pytest.raises(Stopped, match="before a bank began"):
+    with claimed(tmp_path, [plan.stem]), pytest.raises(Interrupted, match="before a bank began"):
         ensure(told, Store(tmp_path), name="x", device="cpu", policy=policy)
 
 

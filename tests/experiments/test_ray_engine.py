@@ -16,7 +16,7 @@ from tsp.experiments.banks import CheckpointPolicy, Events
 from tsp.experiments.ray_engine import Ray, resources
 from tsp.experiments.sweep import ensure
 from tsp.store.runs import Store
-from tsp.training.stopping import Stopped
+from tsp.training.stopping import Interrupted
 
 BOX, SMALL = {"CPU": 96.0, "GPU": 8.0}, {"CPU": 8.0, "GPU": 4.0}
 HEAD = {"CPU": 32.0}  # no GPU: it has no task, and does not ask for its threads elsewhere
@@ -133,7 +133,7 @@ def test_a_bank_that_fails_does_not_cost_the_others(fake, tmp_path, monkeypatch)
 def test_a_signal_reaches_the_tasks(fake, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_engine.Mailbox, "send", lambda box, *_: 2)
     policy = CheckpointPolicy(0.0, lambda: 2)
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         ensure(FEW, Store(tmp_path), engine=Ray(), policy=policy)
     assert Store(tmp_path).ids() == []
 

@@ -77,14 +77,14 @@ def test_the_plan_is_written_before_the_first_bank_trains(tmp_path):
 def test_a_plan_says_the_precision_and_auto_goes_on_with_it(tmp_path):
     store = Store(tmp_path)
 
-    class Stop(Exception):
+    class StopSignal(Exception):
         pass
 
     def begin(jobs, number, banks, peak):
-        raise Stop
+        raise StopSignal
 
     def start(precision):
-        with pytest.raises(Stop):
+        with pytest.raises(StopSignal):
             ensure(
                 [small()],
                 store,
@@ -172,14 +172,14 @@ def test_an_interrupted_sweep_goes_on_with_its_plan_and_gives_the_same_bytes(tmp
     whole = Store(tmp_path / "whole")
     ids = ensure(specs, whole, name="x", device="cpu", token_budget=900)
 
-    class Stop(Exception):
+    class StopSignal(Exception):
         pass
 
     def after_one(jobs):
-        raise Stop
+        raise StopSignal
 
     cut = Store(tmp_path / "cut")
-    with pytest.raises(Stop):
+    with pytest.raises(StopSignal):
         ensure(
             specs,
             cut,

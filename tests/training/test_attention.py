@@ -13,11 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tsp.training import attention
-from tsp.training.attention import Context, Layout, attend, supports
-from tsp.training.base_lm import Encoded, Frozen
+from tsp.training.attention import BatchLayout, Context, attend, supports
+from tsp.training.base_lm import BaseLM, Encoded
 from tsp.training.forward import Row, read
 from tsp.training.models import load
-from tsp.training.prefix_cache import Contexts
+from tsp.training.prefix_cache import PrefixCache
 from tsp.training.tiny_models import TINY, tiny_config
 
 WINDOW = 8  # of the tiny Gemma 3
@@ -64,7 +64,7 @@ def made_rows(frozen, sizes, *, budget=10**9, seed=0, scale=0.5):
     A size is (tokens before, prompt vectors, tokens after, target tokens).
     """
     generator = torch.Generator().manual_seed(seed)
-    contexts = Contexts(frozen, budget, dtypes=[frozen.dtype])
+    contexts = PrefixCache(frozen, budget, dtypes=[frozen.dtype])
     wide = torch.promote_types(frozen.dtype, torch.float32)
     befores = {}
 
@@ -222,7 +222,7 @@ class Case:
         """By the function under test."""
         module, mask = SimpleNamespace(layer_idx=0), None
         told = {"scaling": 0.7, "sliding_window": self.told.window}
-        layout = Layout(self.contexts, self.places(), own=self.own)
+        layout = BatchLayout(self.contexts, self.places(), own=self.own)
         return attend(module, self.query, self.key, self.value, mask, layout=layout, **told)[0]
 
     def one_by_one(self):
@@ -326,7 +326,7 @@ def test_rows_of_one_problem_hold_one_context(tiny):
     rows = made_rows(frozen, [(30, 4, 3, 5), (30, 2, 3, 5), (31, 4, 3, 5), (30, 4, 9, 1)])
     assert rows[0].context is rows[1].context is rows[3].context
     assert rows[2].context is not rows[0].context
-    layout = Layout([rows[i].context for i in (0, 1, 3, 2)], torch.arange(3)[None])
+    layout = BatchLayout([rows[i].context for i in (0, 1, 3, 2)], torch.arange(3)[None])
     assert layout.segments == [(slice(0, 3), rows[0].context), (slice(3, 4), rows[2].context)]
 
 
@@ -356,7 +356,7 @@ def test_no_pass_copies_a_context_for_its_rows(tiny):
         torch.autograd.grad(reading.losses.sum(), [row.prompt for row in rows])
         assert 0 < largest.size < 2 * context
         rows_of_own = [(k.clone(), v.clone()) for k, v in reading.own]
-        layout = Layout([row.context for row in rows], torch.full((16, 1), 3), own=rows_of_own)
+        layout = BatchLayout([row.context for row in rows], torch.full((16, 1), 3), own=rows_of_own)
         with torch.no_grad():
             frozen.decoder(
                 inputs_embeds=torch.ones(16, 1, frozen.dim),
@@ -408,7 +408,7 @@ def architecture(kind):
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape)).double()
     model.eval().requires_grad_(False).set_attn_implementation(attention.NAME)
-    return Frozen(kind, model, None)
+    return BaseLM(kind, model, None)
 
 
 @pytest.mark.parametrize("kind", ["mistral", "qwen3"])

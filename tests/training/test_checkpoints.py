@@ -11,7 +11,7 @@ from tests.conftest import PLAN, problem, spec
 from tsp.experiments.banks import CheckpointPolicy
 from tsp.training import checkpoints
 from tsp.training.checkpoints import Checkpoint, key_of
-from tsp.training.stopping import Stopped
+from tsp.training.stopping import Interrupted
 from tsp.training.trainer import train_bank
 
 ANSWERS = [problem("2+2=?", "4"), problem("What is red?", "blood or a rose")]
@@ -63,7 +63,7 @@ def test_a_bank_stopped_at_checkpoints_is_what_it_would_have_been(tmp_path, tiny
         again = {"plan": PLAN, "on_progress": seen.append, "checkpoint": point}
         try:
             results = train_bank(told, tiny(), own, **again)
-        except Stopped as stopped:
+        except Interrupted as stopped:
             reached.append(int(stopped.what.split()[-1]))
         assert seen[0].epoch == max(reached[rounds], 1)  # nothing is trained twice
         rounds += 1

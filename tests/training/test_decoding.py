@@ -12,9 +12,9 @@ from tests.training.test_attention import limits as limits_of_attention
 from tests.training.test_attention import lively, made_rows
 from tsp.problems.loading import load_problems
 from tsp.training.base_lm import Encoded
-from tsp.training.decoding import NEAR, Wish, greedy_answers, micro_batches, settled
-from tsp.training.forward import Choice, Reading, Row, read
-from tsp.training.prefix_cache import Contexts, neighbours
+from tsp.training.decoding import NEAR, DecodingRequest, greedy_answers, micro_batches, settled
+from tsp.training.forward import Choice, ForwardOutput, Row, read
+from tsp.training.prefix_cache import PrefixCache, neighbours
 from tsp.training.tiny_models import TINY
 
 
@@ -38,7 +38,7 @@ def plain_greedy(frozen, row, limit):
 
 def random_rows(frozen, targets, *, scale, seed=0, share=True):
     generator = torch.Generator().manual_seed(seed)
-    rows, contexts = [], Contexts(frozen, 10**9 if share else 0, dtypes=[frozen.dtype])
+    rows, contexts = [], PrefixCache(frozen, 10**9 if share else 0, dtypes=[frozen.dtype])
     for i, target in enumerate(targets):
         prompt = torch.randn(3 + i, frozen.dim, generator=generator) * scale
         coded = frozen.encode(f"Question number {i}: " + "why? " * i, target)
@@ -51,7 +51,9 @@ def test_answers_equal_plain_generate(name):
     frozen = lively(name)
     rows = random_rows(frozen, ["12", "a longer reference answer", "x", "yes"], scale=0.3)
     limits = [9, 17, 1, 6]
-    found = greedy_answers(frozen, rows, wishes=[Wish(limit) for limit in limits], token_budget=160)
+    found = greedy_answers(
+        frozen, rows, wishes=[DecodingRequest(limit) for limit in limits], token_budget=160
+    )
     for row, limit, answer in zip(rows, limits, found, strict=True):
         assert answer.ids == plain_greedy(frozen, row, limit)
         assert len(answer.ids) <= limit
@@ -70,7 +72,7 @@ def test_answers_that_agree_with_the_reference_for_a_while(name):
     said = plain_greedy(frozen, row, 12)
     same = with_target(row, said[:8])
     differs = with_target(row, (*said[:5], (said[5] + 1) % 256, *said[6:8]))
-    wishes = [Wish(8), Wish(12)]
+    wishes = [DecodingRequest(8), DecodingRequest(12)]
     whole, part = greedy_answers(frozen, [same, differs], wishes=wishes, token_budget=999)
     assert whole.ids == said[:8]
     assert whole.exact
@@ -98,7 +100,7 @@ def test_where_a_difference_is_looked_for_changes_no_answer(name, agreed, monkey
     sizes = []
     monkeypatch.setattr(tsp.training.decoding, "read", noted)
     found, wanted = (
-        greedy_answers(frozen, rows, wishes=[Wish(12, agreed=it)] * 3, token_budget=99)
+        greedy_answers(frozen, rows, wishes=[DecodingRequest(12, agreed=it)] * 3, token_budget=99)
         for it in (agreed, None)
     )
     assert sorted(sizes) == sorted([*short, *map(len, targets)])
@@ -113,7 +115,7 @@ def test_a_reference_without_an_end_token_is_gone_on_from(name):
     rows = random_rows(frozen, ["?"] * 3, scale=0.3)
     said = [plain_greedy(frozen, row, 14) for row in rows]
     rows = [with_target(row, ids[:6]) for row, ids in zip(rows, said, strict=True)]
-    wishes = [Wish(limit) for limit in (14, 9, 4)]
+    wishes = [DecodingRequest(limit) for limit in (14, 9, 4)]
     found = greedy_answers(frozen, rows, wishes=wishes, token_budget=999)
     for answer, ids, wish in zip(found, said, wishes, strict=True):
         assert answer.ids == ids[: wish.limit]
@@ -164,7 +166,7 @@ def test_rows_decoded_together_say_what_each_says_alone(name, budget):
     draw = random.Random(budget)
     order = draw.sample(range(len(rows)), len(rows)) * 2
     limits = [draw.choice([1, 2, draw.randint(1, LIMIT), LIMIT]) for _ in order]
-    wishes = [Wish(limit) for limit in limits]
+    wishes = [DecodingRequest(limit) for limit in limits]
     with limits_of_attention(piece=draw.choice([1, 3000, 10**6])):
         answers = greedy_answers(
             frozen, [rows[i] for i in order], wishes=wishes, token_budget=budget
@@ -193,7 +195,7 @@ def test_an_answer_ends_with_its_end_token(tiny):
     said = [plain_greedy(frozen, row, 10) for row in rows]
     ended = [ids[-1] in frozen.end_ids for ids in said]
     assert 0 < sum(ended) < 8, "no random prompt made the model stop: the test would show nothing"
-    found = greedy_answers(frozen, rows, wishes=[Wish(10)] * 8, token_budget=9999)
+    found = greedy_answers(frozen, rows, wishes=[DecodingRequest(10)] * 8, token_budget=9999)
     assert [answer.ids for answer in found] == said
     assert not any("<end>" in answer.text for answer in found)
 
@@ -206,7 +208,7 @@ BEFORE, AFTER = (5, 6), (7,)
 def told(target, ids, margins):
     """A reading of one row that chose ``ids`` by some margins."""
     row = Row(torch.zeros(2, 32), Encoded(BEFORE, AFTER, target))
-    return Reading([row], torch.zeros(1), {0: Choice(ids, margins)}, None)
+    return ForwardOutput([row], torch.zeros(1), {0: Choice(ids, margins)}, None)
 
 
 CLEAR, CLOSE = NEAR + 0.01, NEAR - 0.01
@@ -236,7 +238,7 @@ def test_a_reading_settles_what_has_ended_by_clear_margins(
     exact, target, ids, margins, limit, clear, answer, tiny
 ):
     """In a lower precision by clear margins alone; in the model's own whatever the margin."""
-    found = settled(tiny(), told(target, ids, margins), {0: Wish(limit)}, exact=exact)
+    found = settled(tiny(), told(target, ids, margins), {0: DecodingRequest(limit)}, exact=exact)
     if answer is None or not (exact or clear):
         assert found == {}
     else:
@@ -262,7 +264,7 @@ QUESTIONS = [
 def real_rows(frozen, count, *, scale):
     """Random prompts behind a few questions whose contexts they share."""
     generator = torch.Generator().manual_seed(0)
-    contexts, rows = Contexts(frozen, 10**9, dtypes=[frozen.dtype]), []
+    contexts, rows = PrefixCache(frozen, 10**9, dtypes=[frozen.dtype]), []
     for i in range(count):
         coded = frozen.encode(*QUESTIONS[i % len(QUESTIONS)])
         prompt = torch.randn(2 + i % 7, frozen.dim, generator=generator) * scale
@@ -274,7 +276,7 @@ def test_the_real_model_answers_as_plain_generate_does(smollm):
     """Two of the answers end early."""
     rows, limits = real_rows(smollm, 4, scale=0.02), [12, 12, 8, 1]
     said = [plain_greedy(smollm, row, limit) for row, limit in zip(rows, limits, strict=True)]
-    wishes = [Wish(limit) for limit in limits]
+    wishes = [DecodingRequest(limit) for limit in limits]
     answers = greedy_answers(smollm, rows, wishes=wishes, token_budget=4096)
     assert [answer.ids for answer in answers] == said
     lengths = [len(ids) for ids in said]
@@ -294,7 +296,7 @@ def test_micro_batches_hold_every_row_once_within_the_budget():
 def test_a_choice_by_a_clear_margin_is_float32s(smollm):
     """Where bfloat16 chooses another token than float32, it does so by far less than `NEAR`."""
     low, generator = smollm.at(torch.bfloat16), torch.Generator().manual_seed(0)
-    contexts = Contexts(smollm, 10**9, dtypes=[torch.float32, torch.bfloat16])
+    contexts = PrefixCache(smollm, 10**9, dtypes=[torch.float32, torch.bfloat16])
     rows = []
     for task, scale in product(("gsm8k", "mmlu_cf", "bbh"), (0.02, 0.2, 1.0)):
         (one,) = load_problems(task)
@@ -320,6 +322,6 @@ def test_text_and_correctness_follow_the_decoded_tokens(tiny):
 
     frozen = tiny()
     (row,) = random_rows(frozen, ["?"], scale=0.3)
-    (answer,) = greedy_answers(frozen, [row], wishes=[Wish(4)], token_budget=99)
+    (answer,) = greedy_answers(frozen, [row], wishes=[DecodingRequest(4)], token_budget=99)
     assert answer.text == frozen.tokenizer.decode(answer.ids, skip_special_tokens=True).strip()
     assert is_correct(problem("?", answer.text), answer.text)

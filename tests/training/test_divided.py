@@ -9,8 +9,8 @@ from tests.training.test_trainer import assert_equal_results
 from tsp.errors import InputError
 from tsp.experiments.sweep import BANK
 from tsp.training import memory, precision
-from tsp.training.attention import Layout
-from tsp.training.base_lm import DIVIDED, Frozen
+from tsp.training.attention import BatchLayout
+from tsp.training.base_lm import DIVIDED, BaseLM
 from tsp.training.forward import Row, run
 from tsp.training.models import load, resolve_device
 from tsp.training.prefix_cache import read_context
@@ -44,7 +44,7 @@ def divided(place, name="tiny-llama"):
     model.model.norm.to(there)
     model.hf_device_map = parts("cpu", "cpu", place, place, "cpu")
     attach_align_device_hook_on_blocks(model, execution_device=model.hf_device_map)
-    return Frozen(name, model, tiny_tokenizer(chat=True))
+    return BaseLM(name, model, tiny_tokenizer(chat=True))
 
 
 @pytest.mark.parametrize("name", sorted(TINY))
@@ -98,7 +98,7 @@ def test_each_tensor_goes_to_its_layers_device():
     assert hidden.device.type == "meta"
     assert [key.device.type for key, _ in recorded] == ["cpu", "meta"]
     places = torch.tensor([[6], [7]])  # a decoding step, which writes to what was recorded
-    step = Layout([context] * 2, places, own=recorded)
+    step = BatchLayout([context] * 2, places, own=recorded)
     given = {"inputs_embeds": torch.zeros(2, 1, halved.dim), "position_ids": places}
     assert halved.decoder(**given, use_cache=False, layout=step).last_hidden_state.is_meta
     assert {mask.device.type for mask in step._hidden.values()} == {"cpu", "meta"}

@@ -15,7 +15,7 @@ from tsp.training.checkpoints import Checkpoint, key_of
 from tsp.training.members import encode_all
 from tsp.training.memory import estimate, fitted
 from tsp.training.models import load
-from tsp.training.stopping import Stopped
+from tsp.training.stopping import Interrupted
 from tsp.training.tiny_models import TINY
 from tsp.training.trainer import train_bank
 
@@ -68,7 +68,7 @@ def test_a_bank_stopped_at_a_checkpoint_goes_on(frozen, tmp_path):
     own = [[problem("two and two?", "four")], [problem("Which letter?", "B")]]
     key, seen = key_of(["a"], PLAN, "cuda"), []
     stops = Checkpoint(tmp_path / "a", key, every=0, stop=lambda: int(len(seen) >= 4))
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         train_bank(told, frozen, own, plan=PLAN, on_progress=seen.append, checkpoint=stops)
     again = train_bank(told, frozen, own, plan=PLAN, checkpoint=Checkpoint(tmp_path / "a", key))
     whole = train_bank(told, frozen, own, plan=PLAN)

@@ -16,7 +16,7 @@ from tsp.training.base_lm import Encoded
 from tsp.training.forward import Row, run
 from tsp.training.members import encode_all
 from tsp.training.memory import estimate, fitted, position_bytes, weight_bytes
-from tsp.training.prefix_cache import Contexts
+from tsp.training.prefix_cache import PrefixCache
 from tsp.training.tiny_models import TINY
 from tsp.training.trainer import Plan, train_bank
 
@@ -47,7 +47,7 @@ def test_weights_count_once_and_once_more_in_a_lower_precision(device):
 def test_contexts_are_keys_and_values_of_every_layer(tiny, name, tokens):
     contexts = bank(tiny(name), 3).contexts  # shared by the runs
     assert contexts == 2 * tokens * 16 * 4
-    kept = Contexts(tiny(name), 2**20, dtypes=[torch.float32])
+    kept = PrefixCache(tiny(name), 2**20, dtypes=[torch.float32])
     kept.of(coded().before)
     assert kept.used == contexts
 

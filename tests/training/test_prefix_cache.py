@@ -12,7 +12,7 @@ from tests.conftest import PLAN, problem, spec
 from tests.training.test_attention import WINDOW, plain
 from tsp.training import attention
 from tsp.training.attention import Context
-from tsp.training.prefix_cache import Contexts, context_bytes, neighbours, read_context
+from tsp.training.prefix_cache import PrefixCache, context_bytes, neighbours, read_context
 from tsp.training.tiny_models import TINY, tiny_config
 from tsp.training.trainer import train_bank
 
@@ -42,7 +42,7 @@ def test_a_context_is_what_the_plain_models_cache_holds(name, before, tiny):
 def test_a_context_is_computed_once_in_the_models_precision_and_rounded_to_others(tiny):
     frozen = tiny("tiny-gemma3")
     dtypes = [torch.float32, torch.bfloat16]
-    context = Contexts(frozen, 10**9, dtypes=[*dtypes, torch.float32]).of(LONG)
+    context = PrefixCache(frozen, 10**9, dtypes=[*dtypes, torch.float32]).of(LONG)
     assert list(context.layers) == dtypes
     for wide, low in zip(*context.layers.values(), strict=True):
         for x, rounded in zip(wide, low, strict=True):
@@ -61,7 +61,7 @@ def test_the_bytes_that_are_counted_are_those_that_are_held(tiny):
 
 
 def test_equal_tokens_are_read_once_and_no_tokens_are_no_context(tiny, monkeypatch):
-    read, contexts = [], Contexts(tiny(), 10**9, dtypes=[torch.float32])
+    read, contexts = [], PrefixCache(tiny(), 10**9, dtypes=[torch.float32])
     real = tsp.training.prefix_cache.read_context
 
     def noted(frozen, before, *, dtypes):
@@ -116,7 +116,7 @@ def test_contexts_beyond_the_budget_are_recomputed_and_the_log_says_so(name, tin
 
 def test_a_later_context_that_still_fits_is_held(tiny, caplog):
     frozen = tiny()
-    contexts = Contexts(
+    contexts = PrefixCache(
         frozen, context_bytes(frozen, 20, dtypes=[torch.float32]), dtypes=[torch.float32]
     )
     with caplog.at_level(logging.WARNING, logger="tsp"):

@@ -17,7 +17,7 @@ from tsp.loss import TSLoss
 from tsp.problems.loading import is_correct, load_problems
 from tsp.training.decoding import EXTRA_TOKENS
 from tsp.training.forward import Row
-from tsp.training.members import Member
+from tsp.training.members import PromptRun
 from tsp.training.models import load
 from tsp.training.prompts import as_input
 from tsp.training.spec import METHODS, RunSpec
@@ -379,11 +379,11 @@ def test_how_far_a_prompt_moved_is_told():
 def test_terms_as_long_as_the_cross_entropys_gradient(monkeypatch):
     """Weighting `gradient`: each term is made as long, then weighted; the zero term stays zero."""
     frozen, taken = lively("tiny-llama"), []
-    monkeypatch.setattr(Member, "step", lambda run, gradient: taken.append(gradient) or 0.1)
+    monkeypatch.setattr(PromptRun, "step", lambda run, gradient: taken.append(gradient) or 0.1)
     arms = [{}, {"beta_h0": 0.5, "lambda_ts": 3.0}, {"n_tokens": 1}]
     specs = [spec(weighting="gradient", **arm) for arm in arms]
     for told in specs:
-        run = Member(told, frozen, ONE)
+        run = PromptRun(told, frozen, ONE)
         own = torch.randn(run.prompt.shape, generator=torch.Generator().manual_seed(1))
         tsp.training.trainer.step_together([run], {id(run): tsp.training.trainer.Loss(1.0, own)})
         P = run.prompt.detach().clone().requires_grad_()
@@ -407,7 +407,7 @@ def test_runs_that_begin_alike_are_answered_once(monkeypatch):
     monkeypatch.setattr(tsp.training.trainer, "greedy_answers", noted)
     arms = [{"method": "ce"}, {}, {"method": "l2"}, {"max_new_tokens": 5}, {"seed": 1}]
     specs = [spec(**{"max_new_tokens": 7, "epochs": 2, "lr": 0.5} | arm) for arm in arms]
-    bank = Bank([Member(it, frozen, TEN[:2]) for it in specs], frozen, PLAN)
+    bank = Bank([PromptRun(it, frozen, TEN[:2]) for it in specs], frozen, PLAN)
     bank.advance(0)
     bank.answer()
     assert asked == [2 * 3]
@@ -436,14 +436,14 @@ def test_answers_that_wait_change_nothing(fails, monkeypatch):
         train_bank([one], frozen, [own], plan=PLAN)[0]
         for one, own in zip(specs, problems, strict=True)
     ]
-    watch = Member.watch
+    watch = PromptRun.watch
 
     def failing(run, row):
         watch(run, row)
         if fails and len(run.problems) > 1 and run.steps >= 20:
             run.result.failure = "not finite"
 
-    monkeypatch.setattr(Member, "watch", failing)
+    monkeypatch.setattr(PromptRun, "watch", failing)
     monkeypatch.setattr(tsp.training.trainer, "WAITING_ROWS", 10**6)
     monkeypatch.setattr(tsp.training.trainer, "WAITING_ROUNDS", 10**6)
     results = train_bank(

@@ -22,11 +22,11 @@ from tsp.atomic import replacing
 from tsp.errors import InputError
 from tsp.problems.loading import Problem, is_correct, load_problems, score
 from tsp.store.runs import ANSWERS, Run, Store
-from tsp.training.decoding import EXTRA_TOKENS, Wish, batches, greedy_answers
+from tsp.training.decoding import EXTRA_TOKENS, DecodingRequest, batches, greedy_answers
 from tsp.training.forward import Row, read
-from tsp.training.models import Frozen, load
+from tsp.training.models import BaseLM, load
 from tsp.training.precision import choose
-from tsp.training.prefix_cache import Contexts
+from tsp.training.prefix_cache import PrefixCache
 from tsp.training.prompts import as_input
 from tsp.training.spec import RunSpec
 from tsp.training.trainer import Plan
@@ -41,7 +41,7 @@ Prompts = Mapping[str, tuple[RunSpec, torch.Tensor] | None]
 
 
 def evaluate(
-    frozen: Frozen,
+    frozen: BaseLM,
     prompts: Prompts,
     problems: Sequence[Problem],
     *,
@@ -103,9 +103,9 @@ def evaluate(
 
 
 def _rows(
-    frozen: Frozen, prompts: Prompts, asked: Sequence[tuple[str, Problem]], plan: Plan
+    frozen: BaseLM, prompts: Prompts, asked: Sequence[tuple[str, Problem]], plan: Plan
 ) -> list[Row]:
-    contexts = Contexts(frozen, plan.context_budget, dtypes=[frozen.dtype])
+    contexts = PrefixCache(frozen, plan.context_budget, dtypes=[frozen.dtype])
     rows = []
     for name, problem in asked:
         spec, vectors = prompts[name] or (RunSpec(), torch.zeros(0, frozen.dim))
@@ -121,7 +121,7 @@ def _rows(
 
 
 @torch.no_grad()
-def _losses(frozen: Frozen, rows: Sequence[Row], plan: Plan) -> list[float]:
+def _losses(frozen: BaseLM, rows: Sequence[Row], plan: Plan) -> list[float]:
     """Mean cross-entropy over each row's target tokens."""
     losses = np.empty(len(rows))
     for group in batches(rows, plan.token_budget):
@@ -132,22 +132,22 @@ def _losses(frozen: Frozen, rows: Sequence[Row], plan: Plan) -> list[float]:
     return losses.tolist()
 
 
-def _texts(frozen: Frozen, rows: Sequence[Row], limit: int, plan: Plan) -> list[str]:
+def _texts(frozen: BaseLM, rows: Sequence[Row], limit: int, plan: Plan) -> list[str]:
     """Decode each row's answer."""
     answers = greedy_answers(
         frozen,
         rows,
-        wishes=[Wish(limit, agreed=0) for row in rows],
+        wishes=[DecodingRequest(limit, agreed=0) for row in rows],
         token_budget=plan.token_budget,
     )
     return [answer.text for answer in answers]
 
 
-def _precision(frozen: Frozen) -> str:
+def _precision(frozen: BaseLM) -> str:
     return str(frozen.dtype).removeprefix("torch.")
 
 
-def longest_answer(frozen: Frozen, problems: Sequence[Problem]) -> int:
+def longest_answer(frozen: BaseLM, problems: Sequence[Problem]) -> int:
     """Return the tokens that any answer may have: `EXTRA_TOKENS` more than the longest reference.
 
     The length of a problem's own reference would give something of the answer away.

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tsp.errors import InputError, one_line
-from tsp.training.stopping import Stopped
+from tsp.training.stopping import Interrupted
 
 # Heavy modules are imported inside the commands, so that `--help` answers at once.
 
@@ -88,7 +88,7 @@ def outcome(error: BaseException) -> tuple[int, str]:
         return 2, str(error)
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         return 130, INTERRUPTED
-    if isinstance(error, Stopped):
+    if isinstance(error, Interrupted):
         return 128 + error.number, f"{error}; the same command goes on there"
     if hasattr(error, "format_message"):  # Typer's errors of usage
         return 2, _usage(error)

@@ -14,9 +14,9 @@ from tsp.store.runs import Store
 from tsp.training.checkpoints import SECONDS, Checkpoint, key_of
 from tsp.training.members import RunResult, encode_all
 from tsp.training.memory import estimate
-from tsp.training.models import Frozen
+from tsp.training.models import BaseLM
 from tsp.training.spec import RunSpec
-from tsp.training.stopping import Stop, never
+from tsp.training.stopping import StopSignal, never
 from tsp.training.trainer import Plan, Progress, train_bank
 
 if TYPE_CHECKING:
@@ -56,13 +56,13 @@ class CheckpointPolicy:
     """Seconds between checkpoints of a bank, and a function that returns a signal to stop, or 0."""
 
     every: float = SECONDS
-    stop: Stop = never
+    stop: StopSignal = never
 
 
 def train_into(
     store: Store,
     jobs: Sequence[Job],
-    prepare: Callable[[], tuple[Frozen, Plan]],
+    prepare: Callable[[], tuple[BaseLM, Plan]],
     *,
     number: int = 1,
     banks: int = 1,
@@ -165,7 +165,7 @@ def _unstored(jobs: Sequence[Job], store: Store) -> list[Job]:
     return [job for job in jobs if job.id not in others]
 
 
-def _trainable(jobs: Sequence[Job], frozen: Frozen, store: Store, events: Events) -> list[Job]:
+def _trainable(jobs: Sequence[Job], frozen: BaseLM, store: Store, events: Events) -> list[Job]:
     """Leave out runs whose problem is too long for the model or whose first prompt is missing."""
     trainable = []
     for job in jobs:
@@ -183,7 +183,7 @@ def store_runs(
     store: Store,
     *,
     plan: Plan,
-    frozen: Frozen,
+    frozen: BaseLM,
     together: Sequence[str] = (),
 ) -> None:
     """Store runs, by their ids, with the topology of their prompts if giotto-tda is installed.

@@ -25,7 +25,7 @@ from tsp.provenance import commit, versions
 from tsp.store.runs import Store
 from tsp.training import models
 from tsp.training.members import encode_all
-from tsp.training.stopping import Stopped
+from tsp.training.stopping import Interrupted
 from tsp.training.trainer import Plan
 
 try:
@@ -103,7 +103,7 @@ class Ray(LocalEngine):
                     result = ray.get(call)
                 except ray.exceptions.RayError as error:  # the other banks go on
                     cause = getattr(error, "cause", None) or error
-                    if not isinstance(cause, Stopped):
+                    if not isinstance(cause, Interrupted):
                         errors.append(cause)
                         events.say(f"bank {number}: {' '.join(str(cause).split())}")
                     continue
@@ -115,7 +115,7 @@ class Ray(LocalEngine):
         if errors:
             raise errors[0]
         if asked and schedule.missing(store):
-            raise Stopped(asked, "stopped; every bank that had begun is at a checkpoint")
+            raise Interrupted(asked, "stopped; every bank that had begun is at a checkpoint")
         return failures
 
 
@@ -228,7 +228,7 @@ def _train(
     worker = f"worker {os.getpid()} of node {node} ({platform.node()})"
     send("say", f"bank {number}: {worker}")
     if asked:
-        raise Stopped(asked, f"stopped before bank {number}")
+        raise Interrupted(asked, f"stopped before bank {number}")
     _check_node(schedule, jobs, environment)
     if not _engine.holds(jobs[0].spec.model):
         send("say", f"{worker} loads {jobs[0].spec.model}")

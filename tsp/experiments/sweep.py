@@ -23,7 +23,7 @@ from tsp.training.members import encode_all
 from tsp.training.memory import fitted, free_memory
 from tsp.training.precision import check_known, choose
 from tsp.training.spec import RunSpec
-from tsp.training.stopping import Stop, Stopped, never
+from tsp.training.stopping import Interrupted, StopSignal, never
 from tsp.training.trainer import Plan
 
 __all__ = ["CheckpointPolicy", "Events", "Job", "LocalEngine", "banks_of", "ensure", "jobs_of"]
@@ -87,7 +87,7 @@ def ensure(
     InputError
         If there is no such model, device or precision, or if a run is stored in another precision
         than the one asked for.
-    Stopped
+    Interrupted
         If it was asked to stop; the same call resumes.
     FloatingPointError
         If runs diverged, after all others are stored.
@@ -228,7 +228,7 @@ class Schedule:
             if any(job.id not in store for job in jobs)
         ]
 
-    def plan(self, model: str, make: Callable[[], Plan], stop: Stop = never) -> Plan:
+    def plan(self, model: str, make: Callable[[], Plan], stop: StopSignal = never) -> Plan:
         """Return the plan of a model: one that is written, maybe by another sweep, or a new one."""
         if model not in self.plans:
             with claimed(self.path.parent.parent, [self.path.stem], wait=stop):
@@ -240,7 +240,7 @@ class Schedule:
                     self.write()
         return self.plans[model]
 
-    def new_plan(self, frozen: models.Frozen, plan: Plan, *, beside: int = 1) -> Plan:
+    def new_plan(self, frozen: models.BaseLM, plan: Plan, *, beside: int = 1) -> Plan:
         """Plan the training of a model: its precision, and budgets that fit the free memory.
 
         Parameters
@@ -272,7 +272,7 @@ class LocalEngine:
     def __init__(self) -> None:
         self.usual = Plan()  # what new plans begin with
         self.beside = 1  # banks that train on the device at once
-        self._frozen: models.Frozen | None = None
+        self._frozen: models.BaseLM | None = None
 
     def place(self, device: str) -> str:
         """Return the device that ``device`` means here."""
@@ -288,7 +288,7 @@ class LocalEngine:
         """Return whether a model is the one that is loaded."""
         return self._frozen is not None and self._frozen.name == name
 
-    def model(self, name: str, device: str) -> models.Frozen:
+    def model(self, name: str, device: str) -> models.BaseLM:
         """Return a model, loaded unless it is the one that is held."""
         if self._frozen is None or not self.holds(name):
             self._frozen = None  # so that two do not stand beside one another
@@ -308,7 +308,7 @@ class LocalEngine:
             held = []
             for number in waiting:
                 if signal := policy.stop():
-                    raise Stopped(signal, f"stopped before bank {number}")
+                    raise Interrupted(signal, f"stopped before bank {number}")
                 result = self.train_bank(schedule, number, store, events=events, policy=policy)
                 failures += result or []
                 held += [number] if result is None else []
@@ -332,7 +332,7 @@ class LocalEngine:
         """Train one bank, as `tsp.experiments.banks.train_into` does."""
         jobs = schedule.banks[number - 1]
 
-        def prepare() -> tuple[models.Frozen, Plan]:
+        def prepare() -> tuple[models.BaseLM, Plan]:
             frozen = self.model(jobs[0].spec.model, schedule.device)
             make = partial(schedule.new_plan, frozen, self.usual, beside=self.beside)
             return frozen, schedule.plan(frozen.name, make, policy.stop)

@@ -41,7 +41,7 @@ def sweep_plan(
     for job in jobs_of(specs):
         groups[_key(job.spec)].append(job)
     seconds = _seconds_per_epoch(store, device)
-    frozen: models.Frozen | None = None
+    frozen: models.BaseLM | None = None
     rows = []
     for key, jobs in groups.items():
         row: dict[str, Any] = dict(zip(KEY, key, strict=True)) | dict.fromkeys(COUNTS, 0)

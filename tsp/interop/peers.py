@@ -21,8 +21,8 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from tsp.loss import TSLoss
 from tsp.problems.loading import Problem, is_correct
-from tsp.training.members import Member
-from tsp.training.models import Frozen, quiet
+from tsp.training.members import PromptRun
+from tsp.training.models import BaseLM, quiet
 from tsp.training.spec import LOSS_FIELDS, RunSpec
 
 KINDS: dict[str, Any] = {
@@ -113,7 +113,7 @@ def prompt_vectors(model: Any) -> torch.Tensor:
 
 def with_peft(
     spec: RunSpec,
-    frozen: Frozen,
+    frozen: BaseLM,
     problems: list[Problem],
     *,
     check: bool = True,
@@ -145,7 +145,7 @@ def with_peft(
     callable
         Trains from the start at each call, and returns a `PeerRun`.
     """
-    member = Member(spec, frozen, problems)  # tokens, limits and steps are the same
+    member = PromptRun(spec, frozen, problems)  # tokens, limits and steps are the same
     wrapped = _wrapped(spec, frozen, kind)
     begun = copy.deepcopy(wrapped.prompt_encoder.state_dict())
     trainer: Callable[..., Trainer] = Trainer
@@ -177,7 +177,7 @@ def with_peft(
 class _Check(TrainerCallback):
     """Generate the answers every few epochs and stop once they are right."""
 
-    def __init__(self, member: Member, wrapped: Any, frozen: Frozen, check: bool) -> None:
+    def __init__(self, member: PromptRun, wrapped: Any, frozen: BaseLM, check: bool) -> None:
         self.member, self.wrapped, self.frozen = member, wrapped, frozen
         self.check, self.epochs, self.solved = check, 0, False
 
@@ -213,7 +213,7 @@ class _Check(TrainerCallback):
         return all(is_correct(problem, text.strip()) for problem, text in pairs)
 
 
-def _wrapped(spec: RunSpec, frozen: Frozen, kind: str) -> Any:
+def _wrapped(spec: RunSpec, frozen: BaseLM, kind: str) -> Any:
     model = copy.deepcopy(frozen.model)
     model.set_attn_implementation("sdpa")  # transformers' default
     config = KINDS[kind](task_type=TaskType.CAUSAL_LM, num_virtual_tokens=spec.n_tokens)
@@ -222,7 +222,7 @@ def _wrapped(spec: RunSpec, frozen: Frozen, kind: str) -> Any:
         return get_peft_model(model, config)
 
 
-def _arguments(spec: RunSpec, folder: str, member: Member, *, cpu: bool) -> TrainingArguments:
+def _arguments(spec: RunSpec, folder: str, member: PromptRun, *, cpu: bool) -> TrainingArguments:
     settings = spec.settings
     steps = settings.epochs * member.steps_per_epoch
     return TrainingArguments(
@@ -255,7 +255,7 @@ def _example(coded: Any) -> dict[str, list[int]]:
     }
 
 
-def _padded(items: list[dict[str, list[int]]], frozen: Frozen) -> dict[str, torch.Tensor]:
+def _padded(items: list[dict[str, list[int]]], frozen: BaseLM) -> dict[str, torch.Tensor]:
     longest = max(len(item["input_ids"]) for item in items)
     fill = {"input_ids": frozen.end_ids[0], "labels": -100, "attention_mask": 0}
     rows = [item | {"attention_mask": [1] * len(item["input_ids"])} for item in items]

@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 
 from tsp.atomic import own_folder, remove
 from tsp.errors import InputError
-from tsp.training.stopping import Stop, Stopped
+from tsp.training.stopping import Interrupted, StopSignal
 
 WORK = ".work"  # in a store: locks, and checkpoints of banks that train
 POLL_SECONDS = 0.2  # between two attempts to take a lock
@@ -23,7 +23,7 @@ def are_free(root: Path, names: Iterable[str]) -> bool:
 
 @contextmanager
 def claimed(
-    root: Path, names: Iterable[str], *, wait: Stop | None = None, clear: bool = True
+    root: Path, names: Iterable[str], *, wait: StopSignal | None = None, clear: bool = True
 ) -> Iterator[bool]:
     """Hold the locks of some names in a store, all of them or none, and return which.
 
@@ -44,14 +44,14 @@ def claimed(
     ------
     OSError, InputError
         If nothing can be written there, or a link leads elsewhere.
-    Stopped
+    Interrupted
         If it was asked to stop while it waited.
     """
     held, work = sorted(set(names)), root / WORK
     locks = _take(work, held)
     while wait and locks is None:
         if signal := wait():
-            raise Stopped(signal, "stopped before a bank began")
+            raise Interrupted(signal, "stopped before a bank began")
         time.sleep(POLL_SECONDS)
         locks = _take(work, held)
     with locks or ExitStack():

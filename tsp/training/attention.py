@@ -1,7 +1,7 @@
 """Attention of a bank: each row attends to its problem's context, which rows share, and to itself.
 
-A pass over a bank hands its `Layout` through the model as a keyword; without one the registered
-function is transformers' own SDPA, so the model stays usable as it is.
+A pass over a bank hands its `BatchLayout` through the model as a keyword; without one the
+registered function is transformers' own SDPA, so the model stays usable as it is.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,7 +44,7 @@ class Context:
 
 
 @dataclass
-class Layout:
+class BatchLayout:
     """Which rows of a pass share which context, and where each query stands.
 
     Parameters
@@ -109,11 +109,11 @@ def attend(
     attention_mask: Tensor | None,
     *,
     scaling: float,
-    layout: Layout | None = None,
+    layout: BatchLayout | None = None,
     sliding_window: int | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Attention as transformers calls it, (B, H, q, D) -> (B, q, H, D), over a `Layout`."""
+    """Attention as transformers calls it, (B, H, q, D) -> (B, q, H, D), over a `BatchLayout`."""
     if layout is None:
         others |= {"scaling": scaling, "sliding_window": sliding_window}
         return sdpa_attention_forward(module, query, key, value, attention_mask, **others)
@@ -135,7 +135,12 @@ def attend(
 
 
 def _long_causal(
-    query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float, window: int | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: BatchLayout,
+    scaling: float,
+    window: int | None,
 ) -> Tensor:
     """Attention of rows without a context by torch's own kernel, which keeps no scores."""
     size, group = query.shape[2], query.shape[1] // key.shape[1]
@@ -253,7 +258,7 @@ def _weighted(weights: Tensor, value: Tensor, context_value: Tensor | None) -> T
 
 
 def _pieces(
-    layout: Layout, layer: int, query: Tensor, own: int
+    layout: BatchLayout, layer: int, query: Tensor, own: int
 ) -> Iterator[tuple[slice, Context | None]]:
     """Cut a layout's rows so that those of a piece share a context and their scores are few."""
     room = PIECE_BYTES.get(query.device.type, PIECE_BYTES["cpu"]) // query.element_size()

@@ -31,7 +31,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Frozen:
+class BaseLM:
     """A language model whose weights stay as they are, with its tokenizer."""
 
     name: str
@@ -41,7 +41,7 @@ class Frozen:
     revision: str = ""  # the hub's commit
     end_ids: tuple[int, ...] = field(default=())
     divided: str = ""  # one of `DIVIDED` where several GPUs share the model
-    copies: dict[torch.dtype, "Frozen"] = field(default_factory=dict, repr=False)
+    copies: dict[torch.dtype, "BaseLM"] = field(default_factory=dict, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -63,7 +63,7 @@ class Frozen:
         """Precision of the weights."""
         return self.model.dtype
 
-    def at(self, dtype: torch.dtype) -> "Frozen":
+    def at(self, dtype: torch.dtype) -> "BaseLM":
         """Return the model in another precision, a copy that is made once."""
         if dtype == self.dtype:
             return self

@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 from tsp.atomic import checksum, remove, replace_file, replacing, sha256_of
 from tsp.errors import one_line
 from tsp.provenance import commit, versions
-from tsp.training.members import Member
-from tsp.training.stopping import Stop, Stopped, never
+from tsp.training.members import PromptRun
+from tsp.training.stopping import Interrupted, StopSignal, never
 
 if TYPE_CHECKING:
     from tsp.training.trainer import Bank, Plan
@@ -54,7 +54,7 @@ class Checkpoint:
     folder: Path
     key: Mapping[str, Any]
     every: float = SECONDS
-    stop: Stop = never
+    stop: StopSignal = never
     _last: float = field(default_factory=time.monotonic, repr=False)
     _files: dict[str, str] = field(default_factory=dict, repr=False)  # of prompts, with hashes
     _kept: int = field(default=0, repr=False)  # epoch from which prompts are not in them
@@ -86,7 +86,7 @@ class Checkpoint:
 
         Raises
         ------
-        Stopped
+        Interrupted
             If training is to stop.
         """
         asked = self.stop()
@@ -94,7 +94,7 @@ class Checkpoint:
             self._write(bank, epoch, seconds)
             self._last = time.monotonic()
         if asked:
-            raise Stopped(asked, f"stopped after epoch {epoch}")
+            raise Interrupted(asked, f"stopped after epoch {epoch}")
 
     def remove(self) -> None:
         """Delete the checkpoint once the bank's runs are stored."""
@@ -160,7 +160,7 @@ def key_of(ids: list[str], plan: "Plan", device: str) -> dict[str, Any]:
     return identity | {"versions": versions(), "commit": commit()}
 
 
-def _record(run: Member) -> dict[str, Any]:
+def _record(run: PromptRun) -> dict[str, Any]:
     """A run's state besides tensors."""
     result = run.result
     return {
@@ -175,7 +175,7 @@ def _record(run: Member) -> dict[str, Any]:
     }
 
 
-def _tensors(run: Member) -> dict[str, torch.Tensor]:
+def _tensors(run: PromptRun) -> dict[str, torch.Tensor]:
     kept = run.optimizer.state.get(run.prompt, {})
     return {
         "prompt": run.prompt.detach(),
@@ -184,7 +184,9 @@ def _tensors(run: Member) -> dict[str, torch.Tensor]:
     }
 
 
-def _restore(run: Member, record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+def _restore(
+    run: PromptRun, record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> None:
     with torch.no_grad():
         run.prompt.copy_(tensors["prompt"])
     run.generator.set_state(tensors["generator"])

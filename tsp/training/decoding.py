@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from tsp.training.attention import KeyValues, Layout
-from tsp.training.base_lm import Frozen
-from tsp.training.forward import Reading, Row, read
+from tsp.training.attention import BatchLayout, KeyValues
+from tsp.training.base_lm import BaseLM
+from tsp.training.forward import ForwardOutput, Row, read
 from tsp.training.prefix_cache import neighbours
 
 READINGS = 4  # whose answers are generated together: a step keeps no activations
@@ -30,7 +30,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Wish:
+class DecodingRequest:
     """How many tokens an answer may have, and how many of the reference's it begins with."""
 
     limit: int
@@ -61,7 +61,7 @@ def batches(rows: Sequence[Row], token_budget: int) -> Iterator[list[int]]:
 
 @torch.no_grad()
 def greedy_answers(
-    frozen: Frozen, rows: Sequence[Row], *, wishes: Sequence[Wish], token_budget: int
+    frozen: BaseLM, rows: Sequence[Row], *, wishes: Sequence[DecodingRequest], token_budget: int
 ) -> list[Answer]:
     """Decode every row greedily, as ``model.generate(do_sample=False)`` on the bare question would.
 
@@ -88,7 +88,7 @@ def greedy_answers(
     return [_answer(frozen, row, said[i]) for i, row in enumerate(rows)]
 
 
-def _cut_row(row: Row, wish: Wish) -> Row:
+def _cut_row(row: Row, wish: DecodingRequest) -> Row:
     """Drop the reference behind the first difference that is known: reading it would be in vain."""
     coded = row.encoded
     if wish.agreed is None:
@@ -97,7 +97,7 @@ def _cut_row(row: Row, wish: Wish) -> Row:
 
 
 def _decode(
-    frozen: Frozen, rows: Sequence[Row], limits: Sequence[int], token_budget: int
+    frozen: BaseLM, rows: Sequence[Row], limits: Sequence[int], token_budget: int
 ) -> list[Ids]:
     """Read rows with their references, then append one token a step until all have ended."""
     said: list[Ids] = [()] * len(rows)
@@ -135,7 +135,7 @@ def _store(
 
 
 def _next_tokens(
-    frozen: Frozen, rows: Sequence[Row], said: Sequence[Ids], own: list[KeyValues]
+    frozen: BaseLM, rows: Sequence[Row], said: Sequence[Ids], own: list[KeyValues]
 ) -> list[int]:
     """Feed each row its last token; return what greedy decoding chooses next."""
     device = frozen.device
@@ -146,7 +146,7 @@ def _next_tokens(
         inputs_embeds=frozen.embed(tuple(ids[-1] for ids in said))[:, None],
         position_ids=starts + place,
         use_cache=False,
-        layout=Layout([row.context for row in rows], place, own=own),
+        layout=BatchLayout([row.context for row in rows], place, own=own),
     ).last_hidden_state[:, 0]  # (B, d)
     return (
         torch.nn.functional.linear(hidden.to(frozen.head.device), frozen.head).argmax(-1).tolist()
@@ -160,7 +160,7 @@ def _answer_place(row: Row) -> int:
 
 @torch.no_grad()
 def settled(
-    frozen: Frozen, reading: Reading, wishes: dict[int, Wish], *, exact: bool
+    frozen: BaseLM, reading: ForwardOutput, wishes: dict[int, DecodingRequest], *, exact: bool
 ) -> dict[int, Answer]:
     """Answers that a reading alone gives: greedy decoding ends within what it tells.
 
@@ -183,12 +183,12 @@ def settled(
     return answers
 
 
-def _draft(frozen: Frozen, reading: Reading, r: int, limit: int) -> Ids:
+def _draft(frozen: BaseLM, reading: ForwardOutput, r: int, limit: int) -> Ids:
     """Return the tokens that a reading settles: the agreed ones and the first that differs."""
     return _cut(frozen, reading.choices[r].ids[: agreed(reading, r) + 1], limit)
 
 
-def agreed(reading: Reading, r: int) -> int:
+def agreed(reading: ForwardOutput, r: int) -> int:
     """Tokens of a row's reference up to the first that greedy decoding would not choose."""
     return _shared(reading.choices[r].ids, reading.rows[r].encoded.target)
 
@@ -199,17 +199,17 @@ def _shared(ids: Sequence[int], others: Sequence[int]) -> int:
     return next((k for k, (a, b) in enumerate(pairs) if a != b), min(len(ids), len(others)))
 
 
-def _cut(frozen: Frozen, ids: Ids, limit: int) -> Ids:
+def _cut(frozen: BaseLM, ids: Ids, limit: int) -> Ids:
     """Drop what follows an end token or the limit."""
     ends = (k + 1 for k, token in enumerate(ids) if token in frozen.end_ids)
     return ids[: min(next(ends, len(ids)), limit)]
 
 
-def _ended(frozen: Frozen, ids: Ids, limit: int) -> bool:
+def _ended(frozen: BaseLM, ids: Ids, limit: int) -> bool:
     return ids[-1] in frozen.end_ids or len(ids) >= limit
 
 
-def _answer(frozen: Frozen, row: Row, ids: Ids) -> Answer:
+def _answer(frozen: BaseLM, row: Row, ids: Ids) -> Answer:
     target = row.encoded.target
     matched = _shared(ids, target)
     text = frozen.tokenizer.decode(ids, skip_special_tokens=True).strip()

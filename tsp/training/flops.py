@@ -6,7 +6,7 @@ from typing import Any
 from torch.profiler import ProfilerActivity, profile
 
 from tsp.problems.loading import Problem
-from tsp.training.base_lm import Frozen
+from tsp.training.base_lm import BaseLM
 from tsp.training.memory import position_bytes, weight_bytes
 from tsp.training.spec import RunSpec
 from tsp.training.trainer import Bank
@@ -14,7 +14,7 @@ from tsp.training.trainer import Bank
 PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm_"}
 
 
-def arithmetic(frozen: Frozen, problem: Problem, spec: RunSpec) -> dict[str, float]:
+def arithmetic(frozen: BaseLM, problem: Problem, spec: RunSpec) -> dict[str, float]:
     """Operations of one step's matrix products on a problem.
 
     Two a weight and token, forward and backward, the vocabulary where it is projected; in
@@ -54,7 +54,7 @@ def _pairs(before: int, own: int, window: int | None) -> tuple[int, int]:
     return sum(near), sum(reach) - sum(near)
 
 
-def traffic(frozen: Frozen, problem: Problem, spec: RunSpec, runs: int) -> dict[str, float]:
+def traffic(frozen: BaseLM, problem: Problem, spec: RunSpec, runs: int) -> dict[str, float]:
     """Bytes that a step of a bank cannot do without, at least, in the model's own precision.
 
     Returns

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsp.training.attention import Context, KeyValues, Layout
-from tsp.training.base_lm import Encoded, Frozen
+from tsp.training.attention import BatchLayout, Context, KeyValues
+from tsp.training.base_lm import BaseLM, Encoded
 
 CHUNK = 128  # positions projected to the vocabulary at once
 LANE = 16  # of them worked on at once: their logits stay in a cache
@@ -47,7 +47,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ForwardOutput:
     """A pass over rows: with gradient, their losses; where asked for, choices and own keys."""
 
     rows: Sequence[Row]
@@ -57,12 +57,12 @@ class Reading:
 
 
 def read(
-    frozen: Frozen,
+    frozen: BaseLM,
     rows: Sequence[Row],
     *,
     choose: Sequence[int] = (),
     keep: bool = False,
-) -> Reading:
+) -> ForwardOutput:
     """Read rows with their targets in one pass.
 
     Rows are padded behind: a causal model never looks there, so no mask is needed.
@@ -89,17 +89,17 @@ def read(
         hidden[line, column], frozen.head, torch.tensor(tokens, device=place), wanted
     )
     losses = each.new_zeros(len(rows)).index_add(0, line, each)
-    return Reading(rows, losses, _choices(rows, choose, ids, margins), recorded)
+    return ForwardOutput(rows, losses, _choices(rows, choose, ids, margins), recorded)
 
 
 def run(
-    frozen: Frozen, rows: Sequence[Row], *, keep: bool = False
+    frozen: BaseLM, rows: Sequence[Row], *, keep: bool = False
 ) -> tuple[Tensor, list[KeyValues] | None]:
     """Hidden states (B, q, d) of the rows' own positions, and their keys and values per layer."""
     embeds = torch.nn.utils.rnn.pad_sequence([embed(frozen, row) for row in rows], True)
     own = torch.arange(embeds.shape[1], device=frozen.device)[None]
     starts = torch.tensor([row.start for row in rows], device=frozen.device)[:, None]
-    layout = Layout([row.context for row in rows], own, recorded={} if keep else None)
+    layout = BatchLayout([row.context for row in rows], own, recorded={} if keep else None)
     hidden = frozen.decoder(
         inputs_embeds=embeds, position_ids=starts + own, use_cache=False, layout=layout
     ).last_hidden_state.to(frozen.head.device)
@@ -107,7 +107,7 @@ def run(
     return hidden, None if recorded is None else [recorded[layer] for layer in sorted(recorded)]
 
 
-def embed(frozen: Frozen, row: Row) -> Tensor:
+def embed(frozen: BaseLM, row: Row) -> Tensor:
     """Input embeddings of a row's own positions, shape (own, d)."""
     coded = row.encoded
     before = () if row.context else coded.before

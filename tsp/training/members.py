@@ -11,7 +11,7 @@ from transformers import get_constant_schedule_with_warmup, get_linear_schedule_
 
 from tsp.errors import InputError
 from tsp.problems.loading import Problem, is_correct, score
-from tsp.training.base_lm import Encoded, Frozen
+from tsp.training.base_lm import BaseLM, Encoded
 from tsp.training.decoding import EXTRA_TOKENS, Answer
 from tsp.training.penalties import penalties
 from tsp.training.prompts import as_input, initial_prompt
@@ -48,13 +48,13 @@ class Loss:
     gradient: Tensor  # (n, d)
 
 
-class Member:
+class PromptRun:
     """State of one run: its prompt, optimiser, schedule and generator."""
 
     def __init__(
         self,
         spec: RunSpec,
-        frozen: Frozen,
+        frozen: BaseLM,
         problems: list[Problem],
         start: Tensor | None = None,
     ) -> None:
@@ -161,7 +161,7 @@ class Member:
         return epoch > 0 and len(now) == len(self.problems) and all(now)
 
 
-def step_together(work: list[Member], losses: dict[int, Loss]) -> list[dict[str, float]]:
+def step_together(work: list[PromptRun], losses: dict[int, Loss]) -> list[dict[str, float]]:
     """One optimiser step of every run in ``work``: minimise L_ce + lambda_ts L_ts."""
     if not work:
         return []
@@ -180,7 +180,7 @@ def step_together(work: list[Member], losses: dict[int, Loss]) -> list[dict[str,
     return rows
 
 
-def encode_all(spec: RunSpec, frozen: Frozen, problems: Sequence[Problem]) -> list[Encoded]:
+def encode_all(spec: RunSpec, frozen: BaseLM, problems: Sequence[Problem]) -> list[Encoded]:
     """Tokenise a run's problems.
 
     Raises
@@ -217,7 +217,7 @@ def _optimiser(spec: RunSpec, prompt: Tensor, steps_per_epoch: int) -> tuple[Any
     return optimizer, get_linear_schedule_with_warmup(optimizer, warm_up, total)
 
 
-def _check_row(epoch: int, k: int, answer: Answer, run: Member) -> dict[str, Any]:
+def _check_row(epoch: int, k: int, answer: Answer, run: PromptRun) -> dict[str, Any]:
     problem = run.problems[k]
     return {
         "epoch": epoch,

@@ -15,7 +15,7 @@ import torch
 
 from tsp.errors import InputError
 from tsp.training.attention import saves_weights
-from tsp.training.base_lm import DIVIDED, WAITING, Encoded, Frozen
+from tsp.training.base_lm import DIVIDED, WAITING, BaseLM, Encoded
 from tsp.training.decoding import EXTRA_TOKENS, READINGS
 from tsp.training.forward import CHUNK
 from tsp.training.prefix_cache import context_bytes
@@ -63,7 +63,7 @@ class Memory:
 
 
 def estimate(
-    frozen: Frozen,
+    frozen: BaseLM,
     specs: Sequence[RunSpec],
     encoded: Sequence[Sequence[Encoded]],
     plan: Plan,
@@ -124,7 +124,7 @@ def estimate(
     )
 
 
-def position_bytes(frozen: Frozen, dtype: torch.dtype) -> int:
+def position_bytes(frozen: BaseLM, dtype: torch.dtype) -> int:
     """Return the bytes that autograd keeps of one position, attention weights excluded.
 
     Per layer: the input of each norm, queries, keys and values, and three tensors as wide as the
@@ -137,12 +137,12 @@ def position_bytes(frozen: Frozen, dtype: torch.dtype) -> int:
     return int(config.num_hidden_layers * wide + frozen.dim) * dtype.itemsize
 
 
-def pass_dtype(frozen: Frozen, plan: Plan) -> torch.dtype:
+def pass_dtype(frozen: BaseLM, plan: Plan) -> torch.dtype:
     """Return the precision of the training passes."""
     return torch.bfloat16 if plan.precision == "bfloat16" else frozen.dtype
 
 
-def weight_bytes(frozen: Frozen, dtype: torch.dtype) -> int:
+def weight_bytes(frozen: BaseLM, dtype: torch.dtype) -> int:
     """Return the bytes of the weights; tied ones count once, although ``meta`` separates them."""
     weights = sum(weight.numel() for weight in frozen.model.parameters())
     if frozen.model.config.tie_word_embeddings and frozen.head is not frozen.vocabulary:
@@ -152,7 +152,7 @@ def weight_bytes(frozen: Frozen, dtype: torch.dtype) -> int:
 
 def fitted(
     plan: Plan,
-    frozen: Frozen,
+    frozen: BaseLM,
     specs: Sequence[RunSpec],
     encoded: Sequence[Sequence[Encoded]],
     *,
@@ -190,7 +190,7 @@ def fitted(
     return plan
 
 
-def _places(frozen: Frozen) -> set[str]:
+def _places(frozen: BaseLM) -> set[str]:
     """Return the devices that compute a model."""
     places = {str(torch.device(it)) for it in frozen.parts.values() if it not in WAITING}
     return places | {str(frozen.device)}

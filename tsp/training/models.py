@@ -24,11 +24,11 @@ from tsp.errors import InputError
 from tsp.paths import cache_dir
 from tsp.problems import hub
 from tsp.training import attention
-from tsp.training.base_lm import DIVIDED, MARK, Encoded, Frozen
+from tsp.training.base_lm import DIVIDED, MARK, BaseLM, Encoded
 from tsp.training.model_cards import DEFAULT, MODELS, ModelCard
 from tsp.training.tiny_models import TINY, tiny_model, tiny_tokenizer
 
-__all__ = ["DIVIDED", "MODELS", "Encoded", "Frozen", "load"]
+__all__ = ["DIVIDED", "MODELS", "BaseLM", "Encoded", "load"]
 MODEL_FILES = {".json", ".jinja", ".model", ".txt", ".safetensors", ".bin", ".gguf"}
 
 
@@ -37,7 +37,7 @@ def load(
     *,
     device: str | dict[str, Any] = "auto",
     dtype: torch.dtype = torch.float32,
-) -> Frozen:
+) -> BaseLM:
     """Load a model by name, frozen and ready for plain greedy decoding.
 
     Parameters
@@ -87,7 +87,7 @@ def load(
     note = MODELS[name].note if name in MODELS else TINY.get(name, "")
     revision = getattr(model.config, "_commit_hash", None) or ""
     word = place if isinstance(place, str) and divided else ""
-    return Frozen(name, model, tokenizer, note, revision, ends, word)
+    return BaseLM(name, model, tokenizer, note, revision, ends, word)
 
 
 def known() -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from tsp.errors import InputError
-from tsp.training.base_lm import Frozen
+from tsp.training.base_lm import BaseLM
 from tsp.training.memory import SHARE, free_memory, weight_bytes
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -14,7 +14,7 @@ FAST_FLAGS = {"amx_bf16", "avx512_bf16"}  # of processors that multiply bfloat16
 FAST_CAPABILITY = (8, 0)  # CUDA capability from which tensor cores take bfloat16
 
 
-def choose(wanted: str, frozen: Frozen, *, device: str | None = None) -> str:
+def choose(wanted: str, frozen: BaseLM, *, device: str | None = None) -> str:
     """Return the precision of the training passes.
 
     Prompts, losses and the optimiser's state are float32 in any case, and checks are decided in

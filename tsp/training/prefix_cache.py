@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import torch
 
-from tsp.training.attention import Context, KeyValues, Layout
-from tsp.training.base_lm import Frozen
+from tsp.training.attention import BatchLayout, Context, KeyValues
+from tsp.training.base_lm import BaseLM
 
 log = logging.getLogger(__name__)
 
 
-class Contexts:
+class PrefixCache:
     """Contexts of a bank's problems, within a budget of memory.
 
     What does not fit is read again with every pass, and the log says so. With a budget of 0 nothing
@@ -27,7 +27,7 @@ class Contexts:
         Precisions of the passes that use them.
     """
 
-    def __init__(self, frozen: Frozen, budget: int, *, dtypes: Sequence[torch.dtype]) -> None:
+    def __init__(self, frozen: BaseLM, budget: int, *, dtypes: Sequence[torch.dtype]) -> None:
         self.frozen, self.budget, self.dtypes = frozen, budget, list(dict.fromkeys(dtypes))
         self.used = 0
         self._held: dict[tuple[int, ...], Context | None] = {(): None}
@@ -54,11 +54,11 @@ class Contexts:
 
 @torch.no_grad()
 def read_context(
-    frozen: Frozen, before: tuple[int, ...], *, dtypes: Sequence[torch.dtype]
+    frozen: BaseLM, before: tuple[int, ...], *, dtypes: Sequence[torch.dtype]
 ) -> Context:
     """Compute keys and values of tokens once, and round them to each precision."""
     places = torch.arange(len(before), device=frozen.device)[None]
-    layout = Layout([None], places, recorded={})
+    layout = BatchLayout([None], places, recorded={})
     frozen.decoder(
         inputs_embeds=frozen.embed(before)[None],
         position_ids=places,
@@ -79,7 +79,7 @@ def read_context(
     return Context(len(before), layers)
 
 
-def context_bytes(frozen: Frozen, tokens: int, *, dtypes: Sequence[torch.dtype]) -> int:
+def context_bytes(frozen: BaseLM, tokens: int, *, dtypes: Sequence[torch.dtype]) -> int:
     """Return the bytes of a context of some tokens in some precisions."""
     windows = map(frozen.window_of, range(frozen.model.config.num_hidden_layers))
     held = sum(tokens if window is None else min(window - 1, tokens) for window in windows)

@@ -7,20 +7,20 @@ from itertools import cycle, islice
 import torch
 
 from tsp.errors import InputError
-from tsp.training.base_lm import Frozen
+from tsp.training.base_lm import BaseLM
 from tsp.training.spec import RunSpec
 
 REPEATED_TOKEN = "x "  # what the authors' public code repeats
 
 
-def prompt_dtype(frozen: Frozen) -> torch.dtype:
+def prompt_dtype(frozen: BaseLM) -> torch.dtype:
     """Prompts, their gradients and the optimiser's state are float32, or float64 with the model."""
     return torch.float64 if frozen.dtype == torch.float64 else torch.float32
 
 
 def initial_prompt(
     spec: RunSpec,
-    frozen: Frozen,
+    frozen: BaseLM,
     generator: torch.Generator,
     *,
     questions: Sequence[str] = (),

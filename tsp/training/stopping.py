@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-Stop = Callable[[], int]
+StopSignal = Callable[[], int]
 """The signal that asked to stop, or 0."""
 
 
-class Stopped(RuntimeError):
+class Interrupted(RuntimeError):
     """Training was asked to stop and did, at a checkpoint.
 
     Parameters
@@ -34,7 +34,7 @@ def never() -> int:
 
 
 @contextmanager
-def on_signals(tell: Callable[[], None]) -> Iterator[Stop]:
+def on_signals(tell: Callable[[], None]) -> Iterator[StopSignal]:
     """Turn SIGINT and SIGTERM into a request to stop; a second signal is a KeyboardInterrupt.
 
     Parameters

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from tsp.problems.loading import Problem
-from tsp.training.base_lm import Frozen
-from tsp.training.decoding import Answer, Wish, agreed, batches, greedy_answers, settled
-from tsp.training.forward import Reading, Row, read
-from tsp.training.members import Loss, Member, RunResult, step_together
-from tsp.training.prefix_cache import Contexts
+from tsp.training.base_lm import BaseLM
+from tsp.training.decoding import Answer, DecodingRequest, agreed, batches, greedy_answers, settled
+from tsp.training.forward import ForwardOutput, Row, read
+from tsp.training.members import Loss, PromptRun, RunResult, step_together
+from tsp.training.prefix_cache import PrefixCache
 from tsp.training.prompts import as_input
 from tsp.training.spec import RunSpec
 
@@ -72,7 +72,7 @@ class Progress:
 
 def train_bank(
     specs: Sequence[RunSpec],
-    frozen: Frozen,
+    frozen: BaseLM,
     problems: Sequence[list[Problem]],
     *,
     starts: Sequence[Tensor | None] | None = None,
@@ -111,7 +111,7 @@ def train_bank(
     ------
     InputError
         If a problem with its prompt is longer than the model's window.
-    Stopped
+    Interrupted
         If the checkpoint was asked to stop training.
 
     Notes
@@ -123,7 +123,7 @@ def train_bank(
     begun = time.perf_counter()
     starts = starts or [None] * len(specs)
     every = zip(specs, problems, starts, strict=True)
-    runs = [Member(spec, frozen, own, start) for spec, own, start in every]
+    runs = [PromptRun(spec, frozen, own, start) for spec, own, start in every]
     bank = Bank(runs, frozen, plan)
     epoch, before = checkpoint.resume(bank) if checkpoint else (0, 0.0)
     if epoch and on_progress:
@@ -143,33 +143,33 @@ def train_bank(
 
 
 @dataclass(frozen=True)
-class Entry:
+class BatchItem:
     """One problem of one run in a pass: to train on, to check, or both."""
 
-    run: Member
+    run: PromptRun
     problem: int
     train: bool
     check: bool
 
 
 @dataclass(frozen=True)
-class Question:
+class PendingCheck:
     """A check that no training pass has settled, with the prompt as it was.
 
     ``agreed`` counts the tokens of the reference that the answer begins with, None if no pass has
     compared them.
     """
 
-    run: Member
+    run: PromptRun
     problem: int
     epoch: int
     row: Row
     agreed: int | None
 
     @property
-    def wish(self) -> Wish:
+    def wish(self) -> DecodingRequest:
         """What is decoded."""
-        return Wish(self.run.longest_answer(self.problem), self.agreed)
+        return DecodingRequest(self.run.longest_answer(self.problem), self.agreed)
 
     @property
     def content(self) -> tuple[Any, ...]:
@@ -181,18 +181,18 @@ class Question:
 class Bank:
     """Runs that share forward and backward passes, and the contexts of their problems."""
 
-    def __init__(self, runs: list[Member], frozen: Frozen, plan: Plan) -> None:
+    def __init__(self, runs: list[PromptRun], frozen: BaseLM, plan: Plan) -> None:
         self.runs, self.frozen, self.plan = runs, frozen, plan
         self.reader = frozen.at(torch.bfloat16) if plan.precision == "bfloat16" else frozen
         dtypes = [frozen.dtype, self.reader.dtype]
-        self.contexts = Contexts(frozen, plan.context_budget, dtypes=dtypes)
+        self.contexts = PrefixCache(frozen, plan.context_budget, dtypes=dtypes)
         self.token_budget = plan.token_budget
-        self.waiting: list[Question] = []  # generation is cheaper for many rows at once
+        self.waiting: list[PendingCheck] = []  # generation is cheaper for many rows at once
         for run in runs:  # always in this order, since the budget may not suffice for all
             for coded in run.encoded:
                 self.contexts.of(coded.before)
 
-    def active(self, epoch: int) -> list[Member]:
+    def active(self, epoch: int) -> list[PromptRun]:
         """Runs that train in this epoch; a finished run leaves the bank."""
         return [run for run in self.runs if run.wants(epoch)]
 
@@ -239,7 +239,7 @@ class Bank:
 
     def answer(self) -> None:
         """Decode the answers that wait, those of several epochs together, and close the checks."""
-        alike: dict[tuple[Any, ...], list[Question]] = defaultdict(list)
+        alike: dict[tuple[Any, ...], list[PendingCheck]] = defaultdict(list)
         for question in self.waiting:  # runs of one seed begin with the same prompt
             alike[question.content].append(question)
         first = [questions[0] for questions in alike.values()]
@@ -255,7 +255,7 @@ class Bank:
             run.close_checks()
 
     def _losses(
-        self, training: list[tuple[Member, list[int]]], due: list[Member], epoch: int
+        self, training: list[tuple[PromptRun, list[int]]], due: list[PromptRun], epoch: int
     ) -> dict[int, Loss]:
         """Loss of each run over its batch; the runs that are due are checked on the way."""
         entries = _entries(training, due)
@@ -271,7 +271,7 @@ class Bank:
         return losses
 
     def _passes(
-        self, entries: list[Entry], tokens: dict[int, int], token_budget: int
+        self, entries: list[BatchItem], tokens: dict[int, int], token_budget: int
     ) -> tuple[dict[int, Loss], list[tuple[Answer | None, int | None]]]:
         """Read what is trained on: the loss of each run, and what is known of each check.
 
@@ -287,7 +287,7 @@ class Bank:
             chosen = [trained[k] for k in group]
             members = [entries[i] for i in chosen]
             wishes = {
-                r: Wish(entry.run.longest_answer(entry.problem))
+                r: DecodingRequest(entry.run.longest_answer(entry.problem))
                 for r, entry in enumerate(members)
                 if entry.check
             }
@@ -310,25 +310,27 @@ class Bank:
             torch.cuda.empty_cache()
             log.warning("out of memory; the token budget is now %d", self.token_budget)
 
-    def ask(self, run: Member, problem: int, epoch: int, begins: int | None) -> None:
+    def ask(self, run: PromptRun, problem: int, epoch: int, begins: int | None) -> None:
         """Let the answer to a problem wait, with the prompt that the check of an epoch keeps."""
         prompt = as_input(run.result.prompts[epoch].to(self.frozen.device), run.spec)
         coded = run.encoded[problem]
         row = Row(prompt, coded, self.contexts.of(coded.before))
-        self.waiting.append(Question(run, problem, epoch, row, begins))
+        self.waiting.append(PendingCheck(run, problem, epoch, row, begins))
 
-    def _row(self, entry: Entry) -> Row:
+    def _row(self, entry: BatchItem) -> Row:
         coded = entry.run.encoded[entry.problem]
         return Row(entry.run.received(), coded, self.contexts.of(coded.before))
 
 
-def _entries(training: list[tuple[Member, list[int]]], due: list[Member]) -> list[Entry]:
+def _entries(training: list[tuple[PromptRun, list[int]]], due: list[PromptRun]) -> list[BatchItem]:
     """Every problem that is trained on or checked, each once."""
     checked = {id(run) for run in due}
     trained = {id(run): chosen for run, chosen in training}
-    entries = [Entry(run, k, True, id(run) in checked) for run, chosen in training for k in chosen]
+    entries = [
+        BatchItem(run, k, True, id(run) in checked) for run, chosen in training for k in chosen
+    ]
     return entries + [
-        Entry(run, k, False, True)
+        BatchItem(run, k, False, True)
         for run in due
         for k in range(len(run.problems))
         if k not in trained.get(id(run), ())
@@ -336,7 +338,10 @@ def _entries(training: list[tuple[Member, list[int]]], due: list[Member]) -> lis
 
 
 def _add_losses(
-    losses: dict[int, Loss], entries: list[Entry], reading: Reading, tokens: dict[int, int]
+    losses: dict[int, Loss],
+    entries: list[BatchItem],
+    reading: ForwardOutput,
+    tokens: dict[int, int],
 ) -> None:
     """Add a pass's part to the mean losses of its runs, and to their gradients."""
     counts = [tokens[id(entry.run)] for entry in entries]
