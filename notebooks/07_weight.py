@@ -41,9 +41,12 @@ from myst_nb import glue
 
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
-from tsp.analysis.records import deciding, load_losses, load_runs
-from tsp.analysis.studies import study
+from tsp.analysis.records import deciding, load_losses, load_runs, load_topology
+from tsp.analysis.studies import at_last, study
+from tsp.analysis.units import STANDARD, units
+from tsp.analysis.verdicts import contrasts
 from tsp.book.pages import FORMATS, check_parameters, comparison, missing, table
+from tsp.experiments.catalogue import MATCHED
 from tsp.figures import paper_figures as figures
 from tsp.store.runs import Store
 from tsp.training.models import MODELS
@@ -52,7 +55,7 @@ check_parameters(globals())
 
 figures.style()
 store = Store(runs)
-everything, _ = deciding(load_runs(store))
+everything, length = deciding(load_runs(store))
 
 # %% [markdown]
 # ## Table 4
@@ -215,6 +218,42 @@ glue("beyond-told", told, display=False)
 # {glue:text}`beyond-told` Both halves of TSLoss have one minimum, a simplex ({prf:ref}`prop-minimum`). On the way there distances
 # become alike, and alike distances make short loops; only a weight that leaves the cross-entropy hardly any say takes the
 # cloud so near to the minimum that they go.
+
+# %% [markdown]
+# ## Weights matched by force
+#
+# A weight of 1 means something else for every regulariser. Here TSLoss has weights at which its gradient is about as long as the
+# cross-entropy's, and the others have weights at which theirs is as long as TSLoss's at weight 1. Base: Standard. Both tests,
+# of the iterations and of the loops at the last check, are corrected over the five arms other than TSLoss at weight 1.
+
+# %% tags=["hide-input"]
+FORCE = [("tsloss", 100.0), ("tsloss", 300.0), *MATCHED.items()]
+forced = study(
+    store,
+    [],
+    base={"method": "ce", "lambda_ts": 0.0},
+    methods=("ce", "tsloss", *MATCHED),
+    weights=(0.0, *(weight for _, weight in FORCE)),
+    protocol=protocol,
+    model=model,
+    seeds=(1,),
+)
+matched = len(forced) == 1 + len(FORCE)
+table(comparison(forced), FORMATS) if matched else missing("tsp sweep force --profile full")
+
+# %% tags=["hide-input"]
+ends = pd.DataFrame()
+if matched:
+    mine = everything[everything.model.eq(model) & everything.seed.eq(1)]
+    arms = {f"{name} λ={weight:g}": {"method": name, "lambda_ts": weight} for name, weight in FORCE}
+    chosen = units(mine, {"ce": STANDARD, **arms}, protocol=protocol, length=length)
+    loops = at_last(chosen, load_topology(store), "h1_count", length=length)
+    ends = contrasts({name: loops[name] - loops.ce for name in arms}).set_index("name")
+    ends = ends[["n", "above", "below", "median", "p", "p_holm"]]
+    ends.columns = ["problems", "more loops", "fewer", "median difference", "p", "p (Holm)"]
+table(ends, FORMATS | {"median difference": "{:.1f}"}) if matched else missing(
+    "tsp sweep force --profile full"
+)
 
 # %% [markdown]
 # ## The weight and the model's size

@@ -1,11 +1,12 @@
 """Arms of a study from runs written by hand, against values computed by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.handmade import stored
 from tsp.analysis.records import load_runs, load_topology
-from tsp.analysis.studies import COLUMNS, at_last, at_solve, noise_floor, study
+from tsp.analysis.studies import COLUMNS, at_last, at_solve, noise_floor, reading, study, trend
 from tsp.analysis.units import PAIR, units
 from tsp.errors import InputError
 from tsp.store.runs import Store
@@ -49,6 +50,30 @@ def test_each_arm_is_compared_with_the_base_of_its_method(store):
     assert ours.p == pytest.approx(2 / 64)
     assert ours.p_holm == pytest.approx(2 * 2 / 64)  # two tests were made
     assert words.p_holm == 1
+
+
+def test_a_reading_needs_both_the_test_and_the_interval():
+    told = {
+        "p_holm": [0.01, 0.01, 0.2, 0.01, np.nan],
+        "ratio": [0.5, 2.0, 0.5, 0.9, 1.0],
+        "low": [0.4, 1.5, 0.4, 0.7, np.nan],
+        "high": [0.6, 2.5, 0.6, 1.0, np.nan],
+    }
+    shown = ["faster", "slower", "undecided", "undecided", ""]
+    assert list(reading(pd.DataFrame(told))) == shown
+
+
+def test_the_trend_of_tslosss_ratio_with_a_field(store):
+    # Ratios of problem 0 at n = 5, 10, 20: 1, 1/2, 1/4; of problem 1: 1/2, none, 1; 2 has one.
+    for size, plain, treated in (
+        (5, [8, 8, 8], [8, 4, 8]),
+        (10, [8, None, None], [4, None, None]),
+        (20, [8, 8, None], [2, 8, None]),
+    ):
+        arm(store, "n_tokens", size, plain)
+        arm(store, "n_tokens", size, treated, method="tsloss")
+    taus = trend(store, "n_tokens", dict.fromkeys((5, 10, 20, 40), 8))
+    assert list(taus) == [-1, 1]
 
 
 def test_few_pairs_are_no_test(store):

@@ -13,6 +13,7 @@ from tsp.analysis.tables import (
     TASK_NAMES,
     chapter_claims,
     claims,
+    claims_elsewhere,
     convergence,
     headline,
     load_losses,
@@ -343,6 +344,24 @@ def test_a_chapter_shows_its_claims_in_its_order(store):
     assert table.verdict.iloc[1] == "reproduced"
     assert table.units.iloc[1] == 20
     assert table.effect.tolist() == ["–", "0.5 (0.5 to 0.5); printed 0.667"]
+
+
+def test_claims_elsewhere_are_those_of_other_protocols_lengths_and_models(store):
+    lambda_ts = {"method": "tsloss", "lambda_ts": 1.0}
+    for k in range(7):
+        about = {"problem": k, "contents": (f"p{k}",), "solved": 8}
+        for arm in ({"method": "ce"}, lambda_ts):
+            stored(store, **about, **arm)
+    assert claims_elsewhere(store).empty  # the usual conditions are not among the others
+    for k in range(3):
+        about = {"problem": k, "contents": (f"p{k}",), "solved": 8}
+        for arm in ({"method": "ce"}, lambda_ts):
+            stored(store, **about, **arm, protocol="paper", epochs=300, lr=5e-5)
+            stored(store, **about, **arm, model="gemma-3-270m")
+    table = claims_elsewhere(store)
+    assert list(table) == ["paper, 300 epochs", "gemma-3-270m"]
+    effective = table.loc["With TSLoss prompts still come to solve their problems."]
+    assert set(effective) == {"inconclusive (3)"}
 
 
 def test_trained_counts_runs_and_problems(store):

@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import kendalltau
 
 from tsp.analysis.records import deciding, load_accuracy, load_runs, load_topology
 from tsp.analysis.stats import holm
 from tsp.analysis.units import ARM, PAIR, STANDARD, UNIT, at_defaults, compared, units, wide
 from tsp.errors import InputError
+from tsp.experiments.paper import ALPHA
 from tsp.store.runs import Store
 from tsp.training.spec import ROUNDINGS, RunSpec
 
@@ -31,6 +33,7 @@ def study(
     weights: Sequence[float] = (0.0, 1.0),
     model: str = "",
     seeds: Sequence[int] = (),
+    length: int | None = None,
     every: bool = True,
 ) -> pd.DataFrame:
     """Compare runs that differ in some fields of their specs and in nothing else.
@@ -48,6 +51,8 @@ def study(
         Select the runs.
     model, seeds
         Select the runs; empty: of any model (problems of different models side by side), all seeds.
+    length
+        Number of epochs to read of published runs, by default `tsp.training.protocols.LENGTH`.
     every
         Read only problems that all arms have, so that the columns of different arms are about the
         same problems. Otherwise each arm is read over the problems that it has in common with its
@@ -71,7 +76,8 @@ def study(
     for name in fields:
         if name not in ARM:
             raise InputError("fields", name, f"choose from {', '.join(ARM)}")
-    runs, length = deciding(load_runs(store))
+    runs, usual = deciding(load_runs(store))
+    length = length if length and usual else usual
     runs = runs[runs.protocol.eq(protocol) & runs.method.isin(methods)]
     runs = runs[runs.lambda_ts.isin(weights) & (runs.model.eq(model) if model else True)]
     runs = runs[runs.seed.isin(seeds) if seeds else runs.seed.notna()]
@@ -97,6 +103,18 @@ def study(
     return table.assign(p_holm=holm(table.p), p_rank_holm=holm(table.p_rank))
 
 
+def reading(study: pd.DataFrame) -> pd.Series:
+    """Return what a comparison with the base shows: ``faster``, ``slower``, ``undecided`` or "".
+
+    An arm is faster or slower if the sign test says so after Holm's correction over the arms and
+    the interval of the ratio excludes 1; it is empty where nothing is tested.
+    """
+    differ = (study.p_holm < ALPHA) & ((study.low > 1) | (study.high < 1))
+    named = np.where(study.ratio < 1, "faster", "slower")
+    shown = np.where(differ, named, "undecided")
+    return pd.Series(np.where(study.p_holm.isna(), "", shown), index=study.index)
+
+
 def noise_floor(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     """Return how far rounding alone moves the iterations of a unit, beside what TSLoss does.
 
@@ -117,6 +135,48 @@ def noise_floor(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     reached = table[["ce", *names]].clip(upper=table.length, axis=0)
     moved = reached[names].sub(reached.ce, axis=0).abs()
     return moved.assign(floor=moved[list(ROUNDINGS[1:])].median(axis=1))
+
+
+def trend(
+    store: Store,
+    field: str,
+    lengths: Mapping[float, int],
+    *,
+    protocol: str = "tuned",
+    model: str = "",
+    seeds: Sequence[int] = (),
+) -> pd.Series:
+    """Return Kendall's tau of TSLoss's ratio of iterations with a field, problem by problem.
+
+    Parameters
+    ----------
+    store, protocol, model, seeds
+        As in `study`.
+    field
+        A numeric field of `RunSpec`.
+    lengths
+        For each value of the field the number of epochs to read.
+
+    Returns
+    -------
+    Series
+        tau of each unit that has a ratio at two values or more. The ratio is that of TSLoss's
+        iterations to Standard's at the same value; a unit that neither solves has none.
+    """
+    runs, _ = deciding(load_runs(store))
+    runs = runs[runs.model.eq(model) if model else runs.model.notna()]
+    runs = runs[runs.seed.isin(seeds) if seeds else runs.seed.notna()]
+    ratios = {}
+    for value, length in lengths.items():
+        arms = {name: {**arm, field: value} for name, arm in PAIR.items()}
+        table = wide(units(runs, arms, protocol=protocol, length=length))
+        if len(table):
+            solved = table[np.isfinite(table[list(PAIR)]).any(axis=1)]
+            reached = solved[list(PAIR)].clip(upper=solved.length, axis=0)
+            ratios[value] = reached.tsloss / reached.ce
+    rows = pd.DataFrame(ratios).dropna(thresh=2)
+    taus = [kendalltau(row.dropna().index, row.dropna()).statistic for _, row in rows.iterrows()]
+    return pd.Series(taus, index=rows.index, dtype=float)
 
 
 def at_last(

@@ -9,6 +9,7 @@ import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
+from tsp.analysis.studies import reading
 from tsp.analysis.tables import METHOD_NAMES
 from tsp.errors import InputError
 
@@ -106,8 +107,9 @@ def comparison(study: pd.DataFrame) -> pd.DataFrame:
 
     Columns: problems; median epochs until right, ``>E`` where that is a lower bound; against the
     base arm how many problems were right sooner, as soon, later; the median ratio of epochs with
-    its 95 % interval; p of the sign test and of the signed-rank test, each also after Holm; H1 bars
-    and H0 lifespan over mean distance at the last check.
+    its 95 % interval; p of the sign test and of the signed-rank test, each also after Holm; what
+    that shows (`tsp.analysis.studies.reading`); H1 bars and H0 lifespan over mean distance at the
+    last check.
     """
     names = {f"{method} ": f"{name} " for method, name in METHOD_NAMES.items()}
     arms = (study.arm + " ").replace(names)
@@ -125,6 +127,7 @@ def comparison(study: pd.DataFrame) -> pd.DataFrame:
         "p (Holm)": study.p_holm,
         "p (ranks)": study.p_rank,
         "ranks (Holm)": study.p_rank_holm,
+        "reading": reading(study),
         "H1 bars": study.h1_count,
         "H0 / D": study.h0_mean_lifespan_scaled,
     }

@@ -53,6 +53,7 @@ def evaluate(
     accuracy: pd.DataFrame | None = None,
     *,
     protocol: str | None = None,
+    length: int | None = None,
     whole: bool = True,
     **more: pd.DataFrame,
 ) -> pd.DataFrame:
@@ -64,6 +65,8 @@ def evaluate(
         As in `tsp.analysis.evidence.Evidence`, of any protocol.
     protocol
         Judge all claims under this protocol instead of the one each names.
+    length
+        Judge all claims after this number of epochs instead of the number each names.
     whole
         Read only runs of a claim's stated length; otherwise each unit up to its shortest run.
     more
@@ -100,7 +103,7 @@ def evaluate(
         name = protocol or claim.protocol
         return claim.judge(evidence(name, length if whole else None, claim.across))
 
-    findings = [judged(claim, claim.length) for claim in CLAIMS]
+    findings = [judged(claim, length or claim.length) for claim in CLAIMS]
     p = pd.Series([np.nan if finding is None else finding.p for finding in findings])
     families = p.groupby([claim.family for claim in CLAIMS])
     p_holm = families.transform(holm)
@@ -112,7 +115,7 @@ def evaluate(
     for k, (claim, finding) in enumerate(zip(CLAIMS, findings, strict=True)):
         levels = Levels(float(alphas[k]), ALPHA / max(1, int(intervals[k])))
         verdict = decide(claim, finding, levels)
-        if finding is None and claim.length != LENGTH and whole:
+        if finding is None and whole and length is None and claim.length != LENGTH:
             verdict = _earlier(verdict, judged(claim, LENGTH), levels)
         about = {key: getattr(claim, key) for key in ABOUT}
         about["protocol"] = protocol or claim.protocol

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsp.analysis.claims import beside, evaluate
+from tsp.analysis.claims import CLAIMS, beside, evaluate
 from tsp.analysis.equation13 import surrogate
 from tsp.analysis.records import by_origin, deciding, load_answers, load_evidence, load_runs
 from tsp.analysis.units import UNIT, comparable, most_run
@@ -31,6 +31,38 @@ def claims(store: Store) -> pd.DataFrame:
         for chosen, length in by_origin(runs).values()
     ]
     return beside(tables[0], tables[1] if len(tables) > 1 else None)
+
+
+def claims_elsewhere(store: Store) -> pd.DataFrame:
+    """Verdicts of the same rules under other conditions, which decide no claim.
+
+    Returns
+    -------
+    DataFrame
+        One row a claim that is tested somewhere, index its statement; a column for protocol
+        ``paper`` and for ``tuned`` after 300 epochs, and one for each other model under its usual
+        conditions: verdict and number of units, empty where no runs test the claim. Columns without
+        any are left out.
+    """
+    runs, *others = load_evidence(store)
+    runs, length = deciding(runs)
+    usual = most_run(runs)
+    alone = runs[runs.model == usual]
+    conditions: dict[str, tuple[pd.DataFrame, dict[str, Any]]] = {
+        f"{protocol}, 300 epochs": (alone, {"protocol": protocol, "length": 300})
+        for protocol in ("paper", "tuned")
+    }
+    conditions |= {
+        name: (runs[runs.model == name], {"whole": length is not None})
+        for name in sorted({*runs.model} - {usual})
+    }
+    columns = {}
+    for name, (chosen, about) in conditions.items():
+        table = evaluate(chosen, *others, **about).set_index("statement")
+        tested = table[(table.n > 0) & (table.verdict != "not tested here")]
+        columns[name] = tested.verdict + " (" + tested.n.astype(str) + ")"
+    table = pd.DataFrame(columns, index=[claim.statement for claim in CLAIMS])
+    return table.dropna(how="all").dropna(how="all", axis=1).fillna("")
 
 
 def last_prompts(store: Store, *, protocol: str, model: str) -> list[np.ndarray]:
