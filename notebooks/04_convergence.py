@@ -204,7 +204,7 @@ table(as_shown(tested), small) if len(tested) else missing("tsp sweep table3")
 # The two runs of a unit start from the same initial prompt and see the problems in the same order; they differ in
 # TSLoss alone.
 
-# %% mystnb={"image": {"alt": "A scatter plot: iterations without TSLoss across, with TSLoss upwards, one symbol a unit, coloured by data set. The points lie on both sides of the diagonal. Triangles at the edges are runs that never arrived."}, "figure": {"caption": "First epoch with all answers right, one symbol a unit: Standard across, +TSLoss upwards. Below the diagonal TSLoss is sooner. The dashed line is the median ratio that the paper's Table 3 prints. Triangles: not solved within the epochs read.", "name": "fig-pairs"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "A scatter plot: iterations without TSLoss across, with TSLoss upwards, one symbol a unit, coloured by data set. The points lie on both sides of the diagonal. Triangles at the edges are runs that never arrived."}, "figure": {"caption": "First epoch with all answers right, one symbol a unit: Standard across, +TSLoss upwards. Below the diagonal TSLoss is sooner. Grey band: how far rounding alone moves a run, in the median. The dashed line is the median ratio that the paper's Table 3 prints. Triangles: not solved within the epochs read.", "name": "fig-pairs"}} tags=["hide-input"]
 both = tables.pairs(store, protocol=protocol)
 both = both[both.origin == both.origin.iloc[0]] if len(both) else both
 trained = both[~both.solved_at_start.astype(bool)]
@@ -215,7 +215,13 @@ for name, rows in trained.groupby("task", sort=False):
     never = np.isinf(rows[["standard", "tsloss"]].astype(float)).any(axis=1)
     (dots,) = ax.plot(x[~never], y[~never], "o", alpha=0.7, label=TASK_NAMES[name])
     ax.plot(x[never], y[never], "^", color=dots.get_color())
-line = np.array([1.0, edge * 1.1])
+line = np.geomspace(1.0, edge * 1.1)
+floor = noise_floor(store, protocol=protocol)
+if len(floor):
+    half = floor.floor.median()
+    ax.fill_between(
+        line, np.maximum(line - half, 1), line + half, color="0.9", label="rounding alone"
+    )
 ax.plot(line, line, color="0.5", lw=1)
 ax.plot(line, line * of_paper.median_ratio, color="0.5", lw=1, ls="--", label="printed ratio")
 ax.set(xscale="log", yscale="log", xlabel="epochs, Standard", ylabel="epochs, +TSLoss")
@@ -266,7 +272,6 @@ glue("fewest", FEWEST, display=False)
 # other precision, with another number of threads, and alone instead of in a bank. Nothing but rounding differs.
 
 # %% mystnb={"image": {"alt": "For each unit the absolute difference in iterations from the planned run: grey dots for other ways of computing the same run, a green dot for TSLoss."}, "figure": {"caption": "How far iterations move: a row a unit. Grey: the same Standard run computed in another way; green: with TSLoss.", "name": "fig-noise"}} tags=["hide-input"]
-floor = noise_floor(store, protocol=protocol)
 if len(floor):
     fig, ax = plt.subplots(figsize=(7.2, 1 + 0.28 * len(floor)), layout="constrained")
     ranked = floor.sort_values("floor").reset_index()
