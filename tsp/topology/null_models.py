@@ -67,7 +67,7 @@ def displaced(first: Any, last: Any, *, seed: int) -> np.ndarray:
     ndarray
         (n, d), float64. Vectors move by unequal lengths, as trained ones do, and independently.
     """
-    start, end = (np.asarray(it, dtype=np.float64) for it in (first, last))
+    start, end = np.asarray(first, dtype=np.float64), np.asarray(last, dtype=np.float64)
     if start.shape != end.shape or start.ndim != 2:
         raise InputError("last", end.shape, f"give a prompt like the first, {start.shape}")
     directions = np.random.default_rng(seed).normal(size=start.shape)
