@@ -33,6 +33,11 @@ def rips_edges(D: np.ndarray) -> RipsEdges:
 def rips_pairs(lengths: np.ndarray) -> list[Pairs]:
     """Find which edges' lengths are the finite births and deaths of Rips filtrations.
 
+    Coefficients are Z/2 and the filtration is whole. The engine is giotto-ph's public function,
+    the one below giotto-tda's ``VietorisRipsPersistence``. It compares in float32, so it is given
+    the edges' ranks instead of their lengths: it orders them exactly at any scale, and each birth
+    and death names its edge, which is quicker than asking the engine for its generators.
+
     Parameters
     ----------
     lengths
@@ -43,15 +48,8 @@ def rips_pairs(lengths: np.ndarray) -> list[Pairs]:
     -------
     list of (h0_death, h1_birth, h1_death)
         Positions among a cloud's edges, shapes ``(k,)``, ``(m,)`` and ``(m,)``; H0 deaths ascend.
-        Bars of length zero are left out, and so are bars of H1 shorter than `RESOLUTION` of their
-        death.
-
-    Notes
-    -----
-    Coefficients are Z/2 and the filtration is whole. The engine is giotto-ph's public function,
-    the one below giotto-tda's ``VietorisRipsPersistence``. It compares in float32, so it is given
-    the edges' ranks instead of their lengths: it orders them exactly at any scale, and each birth
-    and death names its edge, which is quicker than asking the engine for its generators.
+        Bars of length zero, which coincident points make, are left out, and so are bars of H1
+        shorter than `RESOLUTION` of their death.
     """
     from gph import ripser_parallel  # a bare GPU host, which only trains, has neither
     from scipy.spatial.distance import squareform
