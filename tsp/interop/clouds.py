@@ -35,19 +35,10 @@ FORMATS = ".npy, .safetensors or .pt"
 
 @dataclass(frozen=True)
 class Cloud:
-    """A point cloud and where it comes from.
+    """A point cloud and where it comes from."""
 
-    Attributes
-    ----------
-    source
-        Columns that name it: ``adapter``, ``peft_type`` and ``base_model``, or ``file``; in a
-        batch also ``cloud``, its place from 0.
-    points
-        ``(n, d)``, finite.
-    """
-
-    source: Mapping[str, Any]
-    points: np.ndarray
+    source: Mapping[str, Any]  # adapter, peft_type, base_model; or file; in a batch also cloud
+    points: np.ndarray  # (n, d), finite
 
 
 def load_clouds(place: str) -> list[Cloud]:

@@ -26,33 +26,16 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One benchmark: its place on the hub, its fields, and how its rows are read.
+    """One benchmark: its place on the hub, its fields, and how its rows are read."""
 
-    Attributes
-    ----------
-    path, configs, split
-        Arguments of ``datasets.load_dataset``; rows are counted through the configs in order.
-    fields
-        The required fields and their JSON types.
-    read
-        Makes an item of a row that has all fields; raises a ValueError that names a wrong field.
-    subset_field
-        The field that names the row's part of the benchmark: the config on the hub, whose rows lack
-        it.
-    archive
-        The zip file with the JSON lines of all configs, where the hub has no plain rows.
-    may_be_empty
-        A field that may hold an empty text.
-    """
-
-    path: str
-    configs: tuple[str | None, ...]
+    path: str  # the dataset on the hub
+    configs: tuple[str | None, ...]  # rows are counted through the configs in order
     split: str
-    fields: Mapping[str, type]
-    read: Callable[[Row], Item]
-    subset_field: str = ""
-    archive: str = ""
-    may_be_empty: str = ""
+    fields: Mapping[str, type]  # the required fields and their JSON types
+    read: Callable[[Row], Item]  # raises a ValueError that names a wrong field
+    subset_field: str = ""  # names the row's config; the hub's rows lack it
+    archive: str = ""  # the zip file with the JSON lines, where the hub has no plain rows
+    may_be_empty: str = ""  # a field that may hold an empty text
 
 
 def _gsm8k(row: Row) -> Item:

@@ -24,44 +24,18 @@ KINDS: dict[type, str] = {str: "a text", list: "a list", dict: "an object"}
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem, ready to be asked.
-
-    Attributes
-    ----------
-    task
-        One of :data:`TASKS`.
-    question
-        The whole text of the user's turn, template applied.
-    target
-        The reference answer that a prompt is trained on, without an end token.
-    answers
-        What the scorer compares with; any one of them is right.
-    metric
-        The scorer: a key of :data:`tsp.problems.scoring.SCORERS`, or ``"classification"``.
-    source
-        ``"shipped"``, ``"local"`` or ``"hub"``.
-    row
-        The row in the source, from 0, within the subset where the hub has several; a record's own
-        ``_source_index`` where it carries one.
-    sha256
-        Hash of the record as canonical JSON, keys that start with ``_`` left out: the same
-        problem has the same hash wherever it came from.
-    subset
-        The part of the benchmark: a BBH task, a LongBench dataset, a MATH subject.
-    classes
-        All class names, for LongBench's classification.
-    """
+    """One problem, ready to be asked."""
 
     task: str
-    question: str
-    target: str
-    answers: tuple[str, ...]
-    metric: str
-    source: str
-    row: int
-    sha256: str
-    subset: str = ""
-    classes: tuple[str, ...] = ()
+    question: str  # the whole text of the user's turn, template applied
+    target: str  # the reference answer that a prompt is trained on, without an end token
+    answers: tuple[str, ...]  # what the scorer compares with; any one of them is right
+    metric: str  # a key of `tsp.problems.scoring.SCORERS`, or "classification"
+    source: str  # "shipped", "local" or "hub"
+    row: int  # in the source's subset, from 0; a record's own ``_source_index`` where it has one
+    sha256: str  # `record_hash`, the same wherever the problem came from
+    subset: str = ""  # the part of the benchmark: a BBH task, a LongBench dataset, a MATH subject
+    classes: tuple[str, ...] = ()  # all class names, for LongBench's classification
 
 
 class Record(NamedTuple):
@@ -163,13 +137,7 @@ def is_correct(problem: Problem, text: str) -> bool:
 
 
 def record_hash(record: Row) -> str:
-    """Return the SHA-256 of a record as canonical JSON, without keys that start with ``_``.
-
-    Examples
-    --------
-    >>> record_hash({"b": 1, "a": 2, "_source_index": 7}) == record_hash({"a": 2, "b": 1})
-    True
-    """
+    """Return the SHA-256 of a record as canonical JSON, without keys that start with ``_``."""
     content = {key: value for key, value in record.items() if not key.startswith("_")}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()
