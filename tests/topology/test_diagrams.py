@@ -207,11 +207,10 @@ def test_coincident_points_count_once():
         assert (row.drop("h0_count") == 0).all()
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_batch_equals_one_by_one(n_jobs):
+def test_batch_equals_one_by_one():
     batch = cloud(4, 20, 2)
     batch[1] = batch[1, :1]  # few bars beside many: nothing is padded
-    diagrams, table = persistence(batch, n_jobs=n_jobs), summarize(batch)
+    diagrams, table = persistence(batch), summarize(batch)
     assert len(diagrams) == len(table) == 4
     for i, single in enumerate(batch):
         for k in (0, 1):

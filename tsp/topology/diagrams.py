@@ -5,7 +5,6 @@ length of an edge (gudhi and ripser use the same convention).
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ LARGEST = 1e150  # squares of larger coordinates overflow float64
 MOST = 4000  # points; the work grows with their cube, the memory with their square
 
 
-def persistence(X: Any, *, n_jobs: int = 1) -> Diagrams | list[Diagrams]:
+def persistence(X: Any) -> Diagrams | list[Diagrams]:
     """Return the persistence diagrams of clouds in dimensions 0 and 1 (equations 9 to 11).
 
     Parameters
@@ -30,8 +29,6 @@ def persistence(X: Any, *, n_jobs: int = 1) -> Diagrams | list[Diagrams]:
     X
         One cloud ``(n, d)`` or a batch ``(B, n, d)``: array, nested list or tensor, on any
         device, of any real dtype. A square ``(n, n)`` input is a cloud like any other.
-    n_jobs
-        Processes over the clouds of a batch. The result does not depend on it.
 
     Returns
     -------
@@ -60,15 +57,8 @@ def persistence(X: Any, *, n_jobs: int = 1) -> Diagrams | list[Diagrams]:
     [[1.0, 1.414]]
     """
     points = as_points(X)
-    if points.ndim == 2:
-        return _diagrams(points[None])[0]
-    if n_jobs == 1:
-        return _diagrams(points)
-    from joblib import Parallel, delayed, effective_n_jobs
-
-    parts = np.array_split(points, min(effective_n_jobs(n_jobs), len(points)))
-    diagrams = Parallel(n_jobs=n_jobs)(delayed(_diagrams)(part) for part in parts)
-    return list(chain.from_iterable(diagrams))
+    diagrams = _diagrams(points.reshape(-1, *points.shape[-2:]))
+    return diagrams if points.ndim == 3 else diagrams[0]
 
 
 def summarize(X: Any, *, diagrams: Diagrams | Sequence[Diagrams] | None = None) -> pd.DataFrame:
