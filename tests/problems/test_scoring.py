@@ -277,10 +277,10 @@ def test_f1_against_striking_out_words_one_by_one(first: list[str], second: list
 
 @given(st.text("abc", max_size=7), st.text("abc", max_size=7))
 def test_common_subsequence_against_all_subsequences(first: str, second: str) -> None:
-    def all_of(text: str) -> set[tuple[str, ...]]:
+    def subsequences(text: str) -> set[tuple[str, ...]]:
         return {s for n in range(len(text) + 1) for s in combinations(text, n)}
 
-    longest = max(len(s) for s in all_of(first) & all_of(second))
+    longest = max(len(s) for s in subsequences(first) & subsequences(second))
     assert scoring.common_subsequence(first, second) == longest
 
 
