@@ -4,7 +4,7 @@ from itertools import product
 from typing import Any
 
 from benchmarks.measuring import report
-from tsp.interop.peers import KINDS, with_peft
+from benchmarks.peft_training import KINDS, with_peft
 from tsp.problems.loading import load_problems
 from tsp.topology.diagrams import summarize
 from tsp.training import models
@@ -18,7 +18,7 @@ EPOCHS = 60
 
 
 def compare(*, model: str = models.DEFAULT) -> list[dict[str, Any]]:
-    """Train each of `tsp.interop.peers.KINDS` without and with TSLoss, on the same problems.
+    """Train each of `benchmarks.peft_training.KINDS` without and with TSLoss, on the same problems.
 
     Parameters
     ----------

@@ -153,7 +153,7 @@ def step_context(side: Side, repeats: int) -> list[Row]:
     The shared context is read beforehand, because it is read once. On a CPU, whose micro-batches
     hold one such row, one run stands for the bank without sharing.
     """
-    from tsp.interop.peers import with_peft
+    from benchmarks.peft_training import with_peft
 
     problems = [_long_problem(side.frozen)]
     specs = _specs(side.frozen.name, RUNS)
@@ -229,7 +229,7 @@ def _epochs(
     Answers may be as long as the longest problem's on both sides. Ours are also checked before the
     first epoch.
     """
-    from tsp.interop.peers import with_peft
+    from benchmarks.peft_training import with_peft
 
     regime = "single" if len(problems) == 1 else "multi"
     fields: dict[str, Any] = {"regime": regime, "epochs": most, "early_stop": True}

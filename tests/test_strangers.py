@@ -41,23 +41,21 @@ KEYWORDS = {"trust_remote_code": True, "allow_pickle": True, "shell": True, "wei
 def unsafe(source):
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
-            names = [it.name for it in node.names] + [getattr(node, "module", None) or ""]
-            yield from MODULES.intersection(it.split(".")[0] for it in names)
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            yield from MODULES.intersection(name.split(".")[0] for name in names)
         elif isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             if SAFE.get(name, "\0") not in ast.unparse(node):
                 yield from CALLS.intersection([name])
-            given = {it.arg: ast.unparse(it.value) for it in node.keywords}
-            yield from (k for k, v in KEYWORDS.items() if given.get(k) == str(v))
+            values = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            yield from (k for k, v in KEYWORDS.items() if values.get(k) == str(v))
 
 
 def test_no_source_unpickles_or_runs_foreign_code():
     folders = ("tsp", "book/_ext", "notebooks")
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
     assert len(files) > 60
-    assert [
-        (it.name, list(unsafe(it.read_text()))) for it in files if any(unsafe(it.read_text()))
-    ] == []
+    assert [(file.name, call) for file in files for call in unsafe(file.read_text())] == []
     assert '"trust_remote_code": False' in (ROOT / "tsp/training/models.py").read_text()
 
 
@@ -121,12 +119,6 @@ def test_any_line_is_read_or_refused(tmp_path, line):
         load_problems("bbh", data=written(tmp_path, content))
     except InputError as error:
         assert_one_line(str(error))
-
-
-def test_a_file_from_windows_is_read(tmp_path):
-    line = json.dumps(BBH).encode()
-    (found,) = load_problems("bbh", data=written(tmp_path, b"\xef\xbb\xbf" + line + b"\r\n"))
-    assert found.target == "False"
 
 
 @pytest.mark.parametrize("task", ["../bbh", "/etc/passwd", "bbh\0", ""], ids=ascii)

@@ -9,11 +9,11 @@ import torch
 from benchmarks import peft_methods as paradigms
 from benchmarks import ph_scaling as growth
 from benchmarks import roundings
+from benchmarks.peft_training import KINDS
 from benchmarks.ph_scaling import grow
 from benchmarks.roundings import agreement
 from tests.conftest import problem
 from tests.terminal import fails, loads
-from tsp.interop.peers import KINDS
 from tsp.training import models
 
 
