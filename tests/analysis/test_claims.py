@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tsp.analysis.claims import CLAIMS, VERDICTS, decide, evaluate
+from tsp.analysis.claims import CLAIMS, VERDICTS, evaluate
 from tsp.analysis.claims.accuracy import judge_rho
 from tsp.analysis.evidence import gathered, unseen_shares
 from tsp.analysis.stats import attainable_rho, median_interval, stratified_rho
@@ -66,7 +66,7 @@ class Runs:
         for epoch in (epoch for epoch in CHECKS if epoch <= epochs):
             values = {name: path(epoch) for name, path in paths(features or {}).items()}
             self.topology.append({"id": run_id, "epoch": epoch} | values)
-            self.losses.append({"id": run_id, "epoch": epoch, "ce": ce})
+            self.losses.append({"id": run_id, "epoch": epoch, "ce": ce, "total": ce})
         return self
 
     def pair(self, problem, without, treated, **fields):
@@ -75,14 +75,18 @@ class Runs:
 
     @property
     def frames(self):
-        return [pd.DataFrame(it) for it in (self.runs, self.topology, self.losses)]
+        """Runs, checks, losses and (no) accuracies, with their columns even where there are none."""
+        if not self.runs:
+            return [it.iloc[:0] for it in Runs().add(0).frames]
+        frames = [pd.DataFrame(it) for it in (self.runs, self.topology, self.losses)]
+        return [*frames, pd.DataFrame(columns=["id", "epoch", "accuracy"])]
 
     def evidence(self, *, protocol="tuned", length=None):
         told = {"protocol": protocol, "length": length}
-        return gathered(*self.frames, pd.DataFrame(), **told, **self.more)
+        return gathered(*self.frames, **told, **self.more)
 
     def row(self, claim, **told):
-        return decide(CLAIM[claim], CLAIM[claim].judge(self.evidence(**told)))
+        return CLAIM[claim].decide(self.evidence(**told))
 
     def verdict(self, claim, **told):
         return self.row(claim, **told).verdict
@@ -700,8 +704,8 @@ def test_only_the_claimed_end_of_the_interval_counts(sign):
     """Of rho = 0.3 (-0.4 to 0.75) the printed 0.7 may be true, and -0.7 may not."""
     x, y = np.arange(12.0), sign * np.isin(np.arange(12), (1, 4, 6, 8, 9, 11))
     for printed, verdict in ((0.7 * sign, OPEN), (-0.7 * sign, NOT)):
-        found = judge_rho(x, y, np.zeros(12), printed=printed, pooled=(0.0, 0.0))
-        assert found.decide(ALONE).verdict == verdict
+        found = judge_rho(x, y, np.zeros(12), ALONE, printed=printed, pooled=(0.0, 0.0))
+        assert found.verdict == verdict
 
 
 @pytest.mark.parametrize("printed", [0.8, -0.8])
@@ -709,8 +713,8 @@ def test_numbers_that_return_over_snapshots_are_read_wrongly(printed):
     """At half the printed size, and of its sign, they return."""
     x, y, strata = np.arange(60.0), EVERY_OTHER, np.zeros(60)
     for share, verdict in ((1.0, READING), (0.5, READING), (0.49, NOT), (0.0, NOT), (-1.0, NOT)):
-        found = judge_rho(x, y, strata, printed=printed, pooled=(share * printed, 0.0))
-        assert found.decide(ALONE).verdict == verdict
+        found = judge_rho(x, y, strata, ALONE, printed=printed, pooled=(share * printed, 0.0))
+        assert found.verdict == verdict
 
 
 def test_what_unequal_groups_cannot_reach_is_not_held_against_them():
@@ -719,7 +723,7 @@ def test_what_unequal_groups_cannot_reach_is_not_held_against_them():
     most = attainable_rho(x, y, strata, sign=1)
     assert most == pytest.approx(stats.spearmanr(x, y).statistic)
     assert most == pytest.approx(0.52, abs=0.01)
-    told = judge_rho(x, y, strata, printed=0.866, pooled=(0.0, 0.0)).decide(ALONE)
+    told = judge_rho(x, y, strata, ALONE, printed=0.866, pooled=(0.0, 0.0))
     assert told.verdict == REPRODUCED
     assert "attainable with so many solved: 0.52" in told.why
     assert attainable_rho(x, y, np.repeat([0, 1], 20), sign=1) < 0.9
@@ -882,15 +886,16 @@ def test_intervals_of_a_family_hold_together():
     assert (falls.low, falls.high) == median_interval(changes, ALPHA / m)
     assert (falls.low, falls.high) != median_interval(changes, ALPHA)
     assert falls.estimate == falls.effect == np.median(changes)
-    finding = CLAIM["h1-count-falls"].judge(varied().evidence())
-    assert finding.decide(Levels(0.01, 0.001)).low == median_interval(changes, 0.001)[0]
+    verdict = CLAIM["h1-count-falls"].decide(varied().evidence(), Levels(0.01, 0.001))
+    assert verdict.low == median_interval(changes, 0.001)[0]
 
 
 # Which runs decide ---------------------------------------------------------------------------
 
 
 def test_without_runs_nothing_is_tested():
-    table = evaluate(pd.DataFrame(), pd.DataFrame()).set_index("id")
+    runs, topology, *_ = Runs().frames
+    table = evaluate(runs, topology).set_index("id")
     assert table.index.tolist() == list(CLAIM)
     needing = table.drop(["h0-count-constant", "variances-equal"])
     assert set(needing.verdict) == {UNTESTED}
