@@ -75,7 +75,7 @@ class Runs:
 
     @property
     def frames(self):
-        """Runs, checks, losses and (no) accuracies, with their columns even where there are none."""
+        """Runs, checks, losses, no accuracies; with their columns even where there are none."""
         if not self.runs:
             return [it.iloc[:0] for it in Runs().add(0).frames]
         frames = [pd.DataFrame(it) for it in (self.runs, self.topology, self.losses)]
