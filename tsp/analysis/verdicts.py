@@ -132,19 +132,10 @@ def share(event: str) -> str:
 def judge_signs(
     wins: int, ties: int, losses: int, *, alpha: float = ALPHA
 ) -> tuple[str, str, float]:
-    """Decide "it happens in most units" by a sign test.
+    """Decide "it happens in most units" by a sign test; return verdict, reasons and p.
 
-    Parameters
-    ----------
-    wins, ties, losses
-        Units in which it happens, in which nothing changes, in which the reverse happens.
-    alpha
-        What p must be below; the interval of the share is at 1 - alpha.
-
-    Returns
-    -------
-    verdict, why : str
-    p : float
+    It happens in ``wins`` units and the reverse in ``losses``, and ``ties`` do not change. p must
+    be below ``alpha``; the interval of the share of wins is at 1 - alpha.
 
     Examples
     --------
@@ -171,15 +162,7 @@ def judge_signs(
 
 
 def judge_changes(changes: Any, levels: Levels = ALONE, *, claimed: int) -> Verdict:
-    """Decide by a sign test whether a quantity changes in the claimed direction.
-
-    Parameters
-    ----------
-    changes
-        One number a unit. The effect is their median, with the interval of `median_interval`.
-    claimed
-        1 for a rise, -1 for a fall.
-    """
+    """Decide by a sign test whether a quantity, one number a unit, changes as claimed (1 or -1)."""
     x = np.asarray(changes, dtype=float)
     wins, losses = int((x * claimed > 0).sum()), int((x * claimed < 0).sum())
     return _by_signs((wins, len(x) - wins - losses, losses), x, levels)

@@ -6,8 +6,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from tsp.analysis.claims import accuracy as correlation
-from tsp.analysis.claims import iterations, topology, tsloss, weight
+from tsp.analysis.claims import accuracy, iterations, topology, tsloss, weight
 from tsp.analysis.evidence import Evidence, gathered
 from tsp.analysis.stats import holm, holm_levels
 from tsp.analysis.units import LENGTH, most_run
@@ -25,7 +24,10 @@ CLAIMS: tuple[Claim, ...] = (
     topology.entropy_early,
     topology.density_minimal,
     topology.h1_falls_faster_multi,
-    *correlation.CLAIMS,
+    accuracy.h0_lifespan_accuracy,
+    accuracy.h1_count_accuracy,
+    accuracy.entropy_accuracy,
+    accuracy.h1_lifespan_accuracy,
     topology.same_everywhere,
     iterations.tsloss_fewer_iterations,
     iterations.tsloss_halves_iterations,
@@ -96,12 +98,11 @@ def evaluate(
 
     def decided(claim: Claim, levels: Levels = ALONE) -> Verdict:
         def over(length: int) -> Verdict:
-            name = protocol or claim.protocol
-            epochs = length if whole else None
-            return claim.decide(evidence(name, epochs, claim.across), levels)
+            about = (protocol or claim.protocol, length if whole else None, claim.across)
+            return claim.decide(evidence(*about), levels)
 
         verdict = over(claim.length)
-        if verdict.verdict != UNTESTED.verdict or claim.length == LENGTH or not whole:
+        if verdict.verdict != UNTESTED.verdict:
             return verdict
         shorter = over(LENGTH)  # does not decide the claim, but is shown
         if shorter.verdict == UNTESTED.verdict:
@@ -112,16 +113,12 @@ def evaluate(
     table = pd.DataFrame([{key: getattr(claim, key) for key in ABOUT} for claim in CLAIMS])
     first = [decided(claim) for claim in CLAIMS]
     p = pd.Series([verdict.p for verdict in first]).groupby(table.family)
-    tested = pd.Series(
-        [
-            verdict.verdict != UNTESTED.verdict and claim.estimand != "none"
-            for claim, verdict in zip(CLAIMS, first, strict=True)
-        ]
-    )
+    tested = pd.Series([verdict.verdict != UNTESTED.verdict for verdict in first])
+    tested &= pd.Series([claim.estimand != "none" for claim in CLAIMS])
     alphas = p.transform(lambda family: holm_levels(family, alpha=ALPHA)).fillna(ALPHA)
     intervals = ALPHA / tested.groupby(table.family).transform("sum").clip(lower=1)
     levels = [Levels(*pair) for pair in zip(alphas, intervals, strict=True)]
-    verdicts = [asdict(decided(claim, pair)) for claim, pair in zip(CLAIMS, levels, strict=True)]
+    final = [asdict(decided(claim, pair)) for claim, pair in zip(CLAIMS, levels, strict=True)]
     table["protocol"] = [protocol or claim.protocol for claim in CLAIMS]
-    table = table.join(pd.DataFrame(verdicts))
+    table = table.join(pd.DataFrame(final))
     return table.assign(estimate=table.effect, p_holm=p.transform(holm))

@@ -13,13 +13,68 @@ from tsp.analysis.stats import (
     spearman,
     stratified_rho,
 )
-from tsp.analysis.verdicts import HOLM, POWER, READING, UNTESTED, Claim, Levels, Verdict, within
+from tsp.analysis.verdicts import HOLM, POWER, READING, UNTESTED, Levels, Verdict, claim, within
 from tsp.experiments.paper import reported
 
 SMALL_RHO = 0.324  # of H1 counts: the smallest that Table 2 calls a correlation
 
+DECISION = (
+    f"Reproduced when {HOLM}, rho has the printed sign and its interval reaches the printed value; "
+    "partly when the interval does not reach it. When the interval excludes the printed value (or "
+    "the largest that so many solved and unsolved units allow, where that is smaller), or p is so "
+    f"small with the other sign: '{READING}' if the rank correlation over all snapshots with the "
+    "half of its run that a snapshot is from, which is what the printed numbers fit, has the "
+    "printed sign and at least half the printed size; not reproduced if it has not. Inconclusive "
+    "otherwise. At least six units are needed."
+)
+NO_CORRELATION = (
+    f"Reproduced when the interval lies within -{SMALL_RHO} and {SMALL_RHO}, the "
+    f"smallest size that Table 2 calls a correlation; not reproduced when {HOLM} and it does "
+    "not; inconclusive otherwise."
+)
+UNIT = (
+    "one problem (or set of ten) on one model, the mean of its runs without TSLoss. Each model, "
+    "task and regime is a stratum, read at the check, of those that all its runs have, at which "
+    "the share of its units solved so far is nearest one half; problems that the untrained prompt "
+    "solves, and runs of less than half the longest's length, are excluded; strata where all or "
+    "none are solved say nothing"
+)
+table2 = partial(
+    claim,
+    source="section 2.3, Table 2",
+    family="table 2",
+    needs="phenomenon",
+    unit=UNIT,
+    estimand="Spearman's rho over ranks taken within strata, p from shuffling within strata",
+)
+correlated = partial(table2, decision=DECISION, margin="interval excludes the printed rho")
 
-def correlates(evidence: Evidence, levels: Levels, *, feature: str) -> Verdict:
+
+@correlated()
+def h0_lifespan_accuracy(evidence: Evidence, levels: Levels) -> Verdict:
+    """Prompts whose H0 features live longer answer more accurately."""
+    return correlates(evidence, levels, "h0_mean_lifespan")
+
+
+@correlated()
+def h1_count_accuracy(evidence: Evidence, levels: Levels) -> Verdict:
+    """Prompts with fewer loops answer more accurately."""
+    return correlates(evidence, levels, "h1_count")
+
+
+@correlated()
+def entropy_accuracy(evidence: Evidence, levels: Levels) -> Verdict:
+    """Prompts of lower persistence entropy answer more accurately."""
+    return correlates(evidence, levels, "persistence_entropy")
+
+
+@table2(decision=NO_CORRELATION, margin=f"rho within ±{SMALL_RHO}")
+def h1_lifespan_accuracy(evidence: Evidence, levels: Levels) -> Verdict:
+    """The mean H1 lifespan has nothing to do with accuracy."""
+    return correlates(evidence, levels, "h1_mean_lifespan")
+
+
+def correlates(evidence: Evidence, levels: Levels, feature: str) -> Verdict:
     """Judge a feature's correlation with accuracy, across units and beside that over snapshots."""
     units = at_balanced_check(evidence, feature)
     if units.empty:
@@ -57,21 +112,12 @@ def judge_rho(
 ) -> Verdict:
     """Judge a rank correlation within strata against the one that the paper prints.
 
-    Parameters
-    ----------
-    x, y : array, shape (n,)
-        Feature and accuracy, one pair a unit.
-    strata : array, shape (n,)
-        Label of each unit's stratum; ranks within strata leave one unit less to the interval for
-        every further stratum.
-    printed
-        The paper's rho, over snapshots; below `SMALL_RHO` in size it claims no correlation.
-    pooled
-        Ours over snapshots (`pooled_rhos`); the first decides whether the numbers return.
+    ``x`` and ``y`` are feature and accuracy, one pair a unit; below `SMALL_RHO` in size ``printed``
+    claims no correlation; the first of ``pooled`` (`pooled_rhos`) decides whether it returns.
     """
     n, claimed = len(x), float(np.sign(printed))
     rho, p = stratified_rho(x, y, strata)
-    free = n - len(np.unique(strata)) + 1
+    free = n - len(np.unique(strata)) + 1  # every further stratum costs one unit
     most = attainable_rho(x, y, strata, sign=claimed)
     low, high = rho_interval(rho, free, levels.interval)
     shown = detectable_rho(free, alpha=levels.interval, power=POWER)
@@ -96,58 +142,3 @@ def judge_rho(
             returns = pooled[0] * claimed >= abs(printed) / 2
             verdict = READING if returns else "not reproduced"
     return Verdict(verdict, n, rho, low, high, why, p, printed)
-
-
-DECISION = (
-    f"Reproduced when {HOLM}, rho has the printed sign and its interval reaches the printed value; "
-    "partly when the interval does not reach it. When the interval excludes the printed value (or "
-    "the largest that so many solved and unsolved units allow, where that is smaller), or p is so "
-    f"small with the other sign: '{READING}' if the rank correlation over all snapshots with the "
-    "half of its run that a snapshot is from, which is what the printed numbers fit, has the "
-    "printed sign and at least half the printed size; not reproduced if it has not. Inconclusive "
-    "otherwise. At least six units are needed."
-)
-NO_CORRELATION = (
-    f"Reproduced when the interval lies within -{SMALL_RHO} and {SMALL_RHO}, the "
-    f"smallest size that Table 2 calls a correlation; not reproduced when {HOLM} and it does "
-    "not; inconclusive otherwise."
-)
-UNIT = (
-    "one problem (or set of ten) on one model, the mean of its runs without TSLoss. Each model, "
-    "task and regime is a stratum, read at the check, of those that all its runs have, at which "
-    "the share of its units solved so far is nearest one half; problems that the untrained prompt "
-    "solves, and runs of less than half the longest's length, are excluded; strata where all or "
-    "none are solved say nothing"
-)
-FEATURES = {
-    "h0_mean_lifespan": (
-        "h0-lifespan-accuracy",
-        "Prompts whose H0 features live longer answer more accurately.",
-    ),
-    "h1_count": ("h1-count-accuracy", "Prompts with fewer loops answer more accurately."),
-    "persistence_entropy": (
-        "entropy-accuracy",
-        "Prompts of lower persistence entropy answer more accurately.",
-    ),
-    "h1_mean_lifespan": (
-        "h1-lifespan-accuracy",
-        "The mean H1 lifespan has nothing to do with accuracy.",
-    ),
-}
-CLAIMS = tuple(
-    Claim(
-        id=name,
-        source="section 2.3, Table 2",
-        statement=statement,
-        family="table 2",
-        needs="phenomenon",
-        unit=UNIT,
-        estimand="Spearman's rho over ranks taken within strata, p from shuffling within strata",
-        decision=NO_CORRELATION if feature == "h1_mean_lifespan" else DECISION,
-        margin=f"rho within ±{SMALL_RHO}"
-        if feature == "h1_mean_lifespan"
-        else "interval excludes the printed rho",
-        judge=partial(correlates, feature=feature),
-    )
-    for feature, (name, statement) in FEATURES.items()
-)
