@@ -25,14 +25,14 @@ class Evidence:
 
     @cached_property
     def plain_checks(self) -> pd.DataFrame:
-        """Checks of runs without TSLoss, an odd number of runs a unit."""
+        """The checks of runs without TSLoss, of an odd number of runs a unit."""
         plain = odd_seeds(self.runs[self.runs.method == "ce"].assign(arm="ce"))
         plain = plain[["id", "seed", "solved_epoch", "solved_at_start", *UNIT]]
         return plain.merge(self.topology, on="id").sort_values(["id", "epoch"])
 
     @cached_property
     def balanced_checks(self) -> pd.DataFrame:
-        """Mean summaries of each unit at the check at which half of its stratum is solved.
+        """The mean summaries of each unit at the check at which half of its stratum is solved.
 
         Each stratum is read at the check, among those that all its runs have, at which the share of
         solved runs is nearest one half. Runs shorter than half the longest would move that check
@@ -58,7 +58,7 @@ class Evidence:
 
     def units(self, weights: Sequence[float]) -> pd.DataFrame:
         """Make the table of units with weights of TSLoss as arms; 0 is Standard."""
-        arms: Any = {it: {"method": "tsloss" if it else "ce", "lambda_ts": it} for it in weights}
+        arms: Any = {x: {"method": "tsloss" if x else "ce", "lambda_ts": x} for x in weights}
         about: dict[str, Any] = {"protocol": self.protocol, "length": self.length}
         return units(self.runs, arms, accuracy=self.accuracy, **about)
 
@@ -90,7 +90,7 @@ def gathered(
 
 
 def first_and_last(evidence: Evidence, feature: str) -> pd.DataFrame:
-    """First and last value of a summary and its change: one row a unit, medians over its runs."""
+    """Return first and last value of a summary and its change, medians over each unit's runs."""
     runs = evidence.plain_checks.groupby(["id", *UNIT])[feature]
     ends = runs.agg(["first", "last", "size"]).query("size > 1")
     ends["change"] = ends["last"] - ends["first"]
@@ -105,7 +105,7 @@ def later_half(checks: pd.DataFrame) -> pd.Series:
 
 
 def at_balanced_check(evidence: Evidence, feature: str) -> pd.DataFrame:
-    """A summary and ``accuracy`` of each unit (`Evidence.balanced_checks`), and its ``stratum``.
+    """Return a summary and ``accuracy`` of each unit in `balanced_checks`, and its ``stratum``.
 
     Strata in which the summary or the accuracy does not vary are left out.
     """
@@ -116,7 +116,7 @@ def at_balanced_check(evidence: Evidence, feature: str) -> pd.DataFrame:
 
 
 def side_by_side(evidence: Evidence, values: pd.DataFrame) -> pd.DataFrame:
-    """Values of Standard and of TSLoss at weight 1 at common epochs, suffixed ``_ce`` and ``_ts``.
+    """Pair values of Standard (``_ce``) and TSLoss at weight 1 (``_ts``) at their common epochs.
 
     A pair of runs shares unit and seed; each unit has the first odd number of its pairs.
     """
@@ -132,7 +132,7 @@ def side_by_side(evidence: Evidence, values: pd.DataFrame) -> pd.DataFrame:
 def iterations(
     evidence: Evidence, weights: Sequence[float], value: str = "iterations"
 ) -> pd.DataFrame:
-    """Iterations of each unit at several weights of TSLoss, a column a weight, and ``length``."""
+    """Return each unit's iterations at several weights of TSLoss, a column a weight; ``length``."""
     pair = list(weights) == [0.0, 1.0]
     table = evidence.pair_units if pair else evidence.units(weights)
     return wide(table, value).reindex(columns=[*weights, "length"])
@@ -152,7 +152,7 @@ def same_conditions(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def unseen_shares(evidence: Evidence, *, methods: Sequence[str], fewest: int) -> pd.DataFrame:
-    """Share of held-out problems answered correctly: one row a unit, a column a method at weight 1.
+    """Return the share of held-out problems answered correctly, one row a unit, a column a method.
 
     Each is a median over the seeds that were trained with all the methods. Of a model and task,
     only problems that all these prompts were asked count, and there must be ``fewest`` of them.

@@ -90,7 +90,7 @@ def correlates(evidence: Evidence, levels: Levels, feature: str) -> Verdict:
 
 
 def pooled_rhos(evidence: Evidence, feature: str) -> tuple[float, float]:
-    """Rank correlations of snapshots with the half of the run they are from, and with accuracy.
+    """Correlate snapshots with the half of the run they are from, and with their accuracy.
 
     The printed numbers fit the first: two equal groups of snapshots that also define accuracy
     (`tsp.analysis.stats.rho_from_u`).

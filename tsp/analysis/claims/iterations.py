@@ -43,7 +43,7 @@ table3 = partial(claim, family="TSLoss", needs="table3", unit=REACHED)
 
 
 def kendall(values: np.ndarray) -> Any:
-    """Kendall's tau (a) of values with their order along the last axis; infinities are equal."""
+    """Return Kendall's tau (a) of values with their order along the last axis."""
     later, earlier = np.tril_indices(values.shape[-1], k=-1)
     rises = values[..., later] > values[..., earlier]
     falls = values[..., later] < values[..., earlier]
@@ -51,20 +51,20 @@ def kendall(values: np.ndarray) -> Any:
 
 
 def paired(evidence: Evidence, weight: float = 1.0, value: str = "iterations") -> pd.DataFrame:
-    """Iterations of each unit without (``ce``) and with TSLoss (``ts``), and ``length``."""
+    """Return each unit's iterations without (``ce``) and with TSLoss (``ts``), and ``length``."""
     return iterations(evidence, (0.0, weight), value).set_axis(["ce", "ts", "length"], axis=1)
 
 
 def reached(evidence: Evidence) -> pd.DataFrame:
-    """Units of `paired` that one of the two runs solves."""
+    """Return the units of `paired` that one of the two runs solves."""
     units = paired(evidence)
     return units[np.isfinite(units[["ce", "ts"]]).any(axis=1)]
 
 
 def ratio_of_iterations(units: pd.DataFrame, alpha: float) -> PairedResult:
-    """Ratio of iterations; at its low end a unit that only TSLoss solves counts as 0.
+    """Return the ratio of iterations; at its low end a unit that only TSLoss solves counts as 0.
 
-    Its ratio may be anything up to ``ts / length``, so it is no evidence against a small one.
+    Its ratio may be anything up to ``ts / length``, so it is not evidence against a small one.
     """
     never = units.replace(np.inf, np.nan)
     ratio = paired_ratio(never.ce, never.ts, cap=units.length, alpha=alpha)
@@ -73,7 +73,7 @@ def ratio_of_iterations(units: pd.DataFrame, alpha: float) -> PairedResult:
 
 
 def at_most(units: pd.DataFrame, share: float) -> float:
-    """Two-sided p of a sign test that units take at most a share of the iterations.
+    """Return the two-sided p of a sign test that units take at most a share of the iterations.
 
     A unit that only TSLoss solves took at most ``ts / length`` of them, maybe less.
     """

@@ -191,7 +191,7 @@ def same_everywhere(evidence: Evidence, levels: Levels) -> Verdict:
 
 
 def largest_difference(groups: list[np.ndarray], alpha: float) -> Interval:
-    """Interval of the largest difference of two medians, from bootstraps within groups.
+    """Return the interval of the largest difference of two medians, by bootstraps within groups.
 
     A bootstrap of the largest difference itself would lie too high, since the estimates differ more
     than what they estimate. The low end is what some pair exceeds, at ``alpha`` over the number of
@@ -200,7 +200,7 @@ def largest_difference(groups: list[np.ndarray], alpha: float) -> Interval:
     if len(groups) < 2:
         return np.nan, np.nan
     rng = np.random.default_rng(0)
-    medians = [np.median(rng.choice(it, (10_000, len(it))), axis=1) for it in groups]
+    medians = [np.median(rng.choice(x, (10_000, len(x))), axis=1) for x in groups]
     differences = np.array([one - other for one, other in combinations(medians, 2)])
     each = alpha / len(differences)
     low, high = np.quantile(differences, [each / 2, 1 - each / 2], axis=1)
@@ -251,7 +251,7 @@ def h1_falls_faster_multi(evidence: Evidence, levels: Levels) -> Verdict:
 
 
 def loops_left(rows: pd.DataFrame) -> pd.DataFrame:
-    """Share of the first loops that is left, mean over the clock's common readings of a stratum.
+    """Return the share of the first loops that is left, mean over a stratum's common ``clock``.
 
     One row a unit of the models and tasks that have both regimes: ``left``, ``sets``, ``label``.
     """
@@ -275,13 +275,13 @@ def by_regime(units: pd.DataFrame) -> Groups:
 
 
 def sets_faster(groups: Groups) -> float:
-    """Share of comparisons of a set with a problem of its stratum in which less is left of it."""
+    """Return the share of comparisons within strata in which a set has less left than a problem."""
     wins = [np.sign(np.subtract.outer(singles, sets)).ravel() for singles, sets in groups]
     return float(np.mean(np.concatenate(wins) / 2 + 0.5)) if wins else np.nan
 
 
 def faster_interval(groups: Groups, alpha: float) -> Interval:
-    """Percentile bootstrap interval of `sets_faster`, resampled by stratum and regime.
+    """Bootstrap the percentile interval of `sets_faster`, resampled by stratum and regime.
 
     nan where a stratum has one set: resampling it alone would make the interval too short.
     """

@@ -124,7 +124,7 @@ def better_downstream(evidence: Evidence, levels: Levels) -> Verdict:
         return UNTESTED
     changes = {name: shares.tsloss - shares[name] for name in OTHERS}
     tests = {name: judge_changes(change, levels, claimed=1) for name, change in changes.items()}
-    behind = [name for name, it in changes.items() if (it < 0).sum() >= (it > 0).sum()]
+    behind = [name for name, x in changes.items() if (x < 0).sum() >= (x > 0).sum()]
     if behind:  # one is enough to speak against the claim, so its p counts three times
         name = min(behind, key=lambda name: tests[name].p)
         stricter = levels._replace(alpha=levels.alpha / len(OTHERS))

@@ -92,7 +92,7 @@ def lambda_ten_fails(evidence: Evidence, levels: Levels) -> Verdict:
 
 
 def total_losses(evidence: Evidence, weights: Sequence[float], epochs: int = 1) -> pd.DataFrame:
-    """Total loss by epoch: one row a run and epoch, up to the shortest run of a unit and seed.
+    """Return the total loss: one row a run and epoch, up to the shortest run of a unit and seed.
 
     Only units and seeds with all the weights, each trained for at least ``epochs``.
     """

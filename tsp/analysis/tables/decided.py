@@ -25,23 +25,22 @@ def claims(store: Store) -> pd.DataFrame:
     ``own_n``. Where no run is published, the user's own decide.
     """
     runs, *others = load_evidence(store)
-    prompts = _last_prompts(store, runs, protocol="tuned", model=most_run(deciding(runs)[0]))
+    model = most_run(deciding(runs)[0])
+    prompts = last_prompts(store, protocol="tuned", model=model, runs=runs)
     more = {"answers": load_answers(store), "variances": surrogate(prompts)}
-    table, *own = (
+    table, *users = (
         evaluate(chosen, *others, whole=length is not None, **more)
         for chosen, length in by_origin(runs).values()
     )
-    return table.assign(own=own[0].verdict if own else "", own_n=own[0].n if own else 0)
+    verdicts, n = (users[0].verdict, users[0].n) if users else ("", 0)
+    return table.assign(own=verdicts, own_n=n)
 
 
-def last_prompts(store: Store, *, protocol: str, model: str) -> list[np.ndarray]:
-    """Return the last Standard prompt of each unit of a model that keeps one, (n, d) each."""
-    return _last_prompts(store, load_runs(store), protocol=protocol, model=model)
-
-
-def _last_prompts(
-    store: Store, runs: pd.DataFrame, *, protocol: str, model: str
+def last_prompts(
+    store: Store, *, protocol: str, model: str, runs: pd.DataFrame | None = None
 ) -> list[np.ndarray]:
+    """Return the last Standard prompt of each unit of a model that keeps one, (n, d) each."""
+    runs = load_runs(store) if runs is None else runs
     runs = runs[(runs.model == model) & (runs.method == "ce")]
     runs = comparable(deciding(runs)[0], protocol=protocol, length=None)
     stored = {run.id: run for run in store.valid_runs()[0]}

@@ -93,7 +93,7 @@ def table2(
 
 
 def _plain_runs(runs: pd.DataFrame, protocol: str, length: int | None) -> pd.Series:
-    """Ids of the runs without TSLoss that Table 2 pools."""
+    """Return the ids of the runs without TSLoss that Table 2 pools."""
     plain = runs[(runs.method == "ce") & (runs.protocol == protocol)]
     usual = comparable(plain, protocol=protocol, length=length)
     if usual.empty:  # runs of a tiny model, or of other settings alone
