@@ -10,7 +10,7 @@ from scipy import stats
 
 from tsp.analysis.claims import CLAIMS, VERDICTS, evaluate
 from tsp.analysis.claims.accuracy import judge_rho
-from tsp.analysis.evidence import gathered, unseen_shares
+from tsp.analysis.evidence import Evidence, unseen_shares
 from tsp.analysis.stats import attainable_rho, median_interval, stratified_rho
 from tsp.analysis.verdicts import ALONE, FAMILIES, Levels, contrasts, judge_signs
 from tsp.experiments.catalogue import experiment_specs
@@ -81,7 +81,7 @@ class Runs:
         return [*frames, pd.DataFrame(columns=["id", "epoch", "accuracy"])]
 
     def evidence(self, protocol="tuned"):
-        return gathered(*self.frames, protocol=protocol, length=None, **self.more)
+        return Evidence(*self.frames, protocol=protocol, length=None, **self.more)
 
     def decide(self, claim, levels=ALONE):
         protocol = self.runs[0]["protocol"] if self.runs else "tuned"

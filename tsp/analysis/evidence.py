@@ -1,7 +1,6 @@
 """The evidence for claims: comparable runs of a store, and one row a unit of what they show."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -10,18 +9,40 @@ import pandas as pd
 from tsp.analysis.units import STRATUM, UNIT, comparable, odd_seeds, units, wide
 
 
-@dataclass(frozen=True)
 class Evidence:
-    """Runs under one protocol, at its defaults except for method and weight, and their tables."""
+    """Runs that may decide claims under a protocol, and their tables, cut to ``length`` epochs.
 
-    runs: pd.DataFrame  # one row a run: `tsp.analysis.units.comparable` of `load_runs`
-    topology: pd.DataFrame  # one row a check: id, epoch, columns of `summarize`
-    losses: pd.DataFrame  # one row an epoch: id, epoch, ce, total
-    accuracy: pd.DataFrame  # one row a check: id, epoch, accuracy
-    answers: pd.DataFrame = field(default_factory=pd.DataFrame)  # `tsp.analysis.heldout.evaluate`
-    variances: pd.DataFrame = field(default_factory=pd.DataFrame)  # `equation13.surrogate`
-    protocol: str = "tuned"
-    length: int | None = None  # epochs that are read of each run; None: all
+    Of ``runs`` (`tsp.analysis.records.load_runs`) those at the protocol's defaults are kept, except
+    for method and weight. ``topology``, ``losses`` and ``accuracy`` have one row a check or epoch:
+    ``id``, ``epoch`` and the columns of `summarize`, ``ce`` and ``total``, or ``accuracy``.
+    ``answers`` come from `tsp.analysis.heldout.evaluate`, ``variances`` from `surrogate`.
+    """
+
+    def __init__(
+        self,
+        runs: pd.DataFrame,
+        topology: pd.DataFrame,
+        losses: pd.DataFrame,
+        accuracy: pd.DataFrame,
+        *,
+        protocol: str,
+        length: int | None,
+        answers: pd.DataFrame | None = None,
+        variances: pd.DataFrame | None = None,
+    ) -> None:
+        self.protocol, self.length = protocol, length
+        # As categories, since merging a million epochs by text would take most of the time.
+        runs = comparable(runs, protocol=protocol, length=length)
+        self.runs = runs.astype(dict.fromkeys(["id", *UNIT], "category"))
+        self.topology, self.losses, self.accuracy = map(self._cut, (topology, losses, accuracy))
+        self.answers = pd.DataFrame() if answers is None else answers
+        self.variances = pd.DataFrame() if variances is None else variances
+
+    def _cut(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Keep the rows of the runs, up to the length."""
+        rows = rows[rows.id.isin(self.runs.id)]
+        rows = rows if self.length is None else rows[rows.epoch <= self.length]
+        return rows.assign(id=rows.id.astype(self.runs.id.dtype))
 
     @cached_property
     def plain_checks(self) -> pd.DataFrame:
@@ -61,32 +82,6 @@ class Evidence:
         arms: Any = {x: {"method": "tsloss" if x else "ce", "lambda_ts": x} for x in weights}
         about: dict[str, Any] = {"protocol": self.protocol, "length": self.length}
         return units(self.runs, arms, accuracy=self.accuracy, **about)
-
-
-def gathered(
-    runs: pd.DataFrame,
-    topology: pd.DataFrame,
-    losses: pd.DataFrame,
-    accuracy: pd.DataFrame,
-    *,
-    protocol: str,
-    length: int | None,
-    **more: pd.DataFrame,
-) -> Evidence:
-    """Select the runs that may decide under a protocol, and cut their tables to ``length``.
-
-    Names become categories, since merging a million epochs by text would take most of the time.
-    """
-    runs = comparable(runs, protocol=protocol, length=length)
-    runs = runs.astype(dict.fromkeys(["id", *UNIT], "category"))
-
-    def cut(rows: pd.DataFrame) -> pd.DataFrame:
-        kept = rows[rows.id.isin(runs.id)]
-        kept = kept if length is None else kept[kept.epoch <= length]
-        return kept.assign(id=kept.id.astype(runs.id.dtype))
-
-    about: dict[str, Any] = {"protocol": protocol, "length": length, **more}
-    return Evidence(runs, cut(topology), cut(losses), cut(accuracy), **about)
 
 
 def first_and_last(evidence: Evidence, feature: str) -> pd.DataFrame:

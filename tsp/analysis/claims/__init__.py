@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from tsp.analysis.claims import accuracy, iterations, topology, tsloss, weight
-from tsp.analysis.evidence import Evidence, gathered
+from tsp.analysis.evidence import Evidence
 from tsp.analysis.stats import holm, holm_levels
 from tsp.analysis.units import LENGTH, most_run
 from tsp.analysis.verdicts import ALONE, UNTESTED, VERDICTS, Claim, Levels, Verdict
@@ -79,13 +79,10 @@ def evaluate(
     Notes
     -----
     Models are not pooled, since two of them trained on one problem are not two problems: the one
-    with the most runs (`tsp.analysis.units.most_run`) decides, except for claims about several.
-
-    The tests of a family (`tsp.analysis.verdicts.FAMILIES`) are corrected together: Holm's
-    procedure decides what each p must be below (`tsp.analysis.stats.holm_levels`), which is the
-    same as to compare ``p_holm`` with `ALPHA`. Intervals, which refute claims, are at 1 - ALPHA / m
-    for the m claims of the family that are tested, so that all of a family hold together with
-    95 %.
+    with the most runs decides, except for claims about several. The tests of a family
+    (`tsp.analysis.verdicts.FAMILIES`) are corrected by Holm's procedure, which decides what each p
+    must be below. Intervals, which refute claims, are at 1 - ALPHA / m for the m claims of the
+    family that are tested, so that all of a family hold together with 95 %.
     """
     losses = pd.DataFrame(columns=["id", "epoch", "ce", "total"]) if losses is None else losses
     accuracy = pd.DataFrame(columns=["id", "epoch", "accuracy"]) if accuracy is None else accuracy
@@ -94,7 +91,7 @@ def evaluate(
     @cache
     def evidence(name: str, length: int | None, across: bool) -> Evidence:
         frames = (runs if across else alone, topology, losses, accuracy)
-        return gathered(*frames, protocol=name, length=length, **more)
+        return Evidence(*frames, protocol=name, length=length, **more)
 
     def decided(claim: Claim, levels: Levels = ALONE) -> Verdict:
         def over(length: int) -> Verdict:

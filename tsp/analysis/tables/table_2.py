@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from tsp.analysis.evidence import Evidence, at_balanced_check, gathered, later_half
+from tsp.analysis.evidence import Evidence, at_balanced_check, later_half
 from tsp.analysis.records import (
     deciding,
     load_accuracy,
@@ -141,4 +141,4 @@ def evidence_of(store: Store, protocol: str) -> Evidence:
     """Return what decides claims under a protocol: published runs where there are any."""
     runs, *others = load_evidence(store)
     chosen, length = deciding(runs)
-    return gathered(chosen, *others, protocol=protocol, length=length)
+    return Evidence(chosen, *others, protocol=protocol, length=length)
