@@ -107,15 +107,23 @@ def evaluate(
         why = f"{verdict.why}; over {LENGTH} epochs: {shorter.why}"
         return replace(shorter, verdict=verdict.verdict, p=np.nan, why=why)
 
-    table = pd.DataFrame([{key: getattr(claim, key) for key in ABOUT} for claim in CLAIMS])
-    first = [decided(claim) for claim in CLAIMS]
-    p = pd.Series([verdict.p for verdict in first]).groupby(table.family)
-    tested = pd.Series([verdict.verdict != UNTESTED.verdict for verdict in first])
-    tested &= pd.Series([claim.estimand != "none" for claim in CLAIMS])
-    alphas = p.transform(lambda family: holm_levels(family, alpha=ALPHA)).fillna(ALPHA)
-    intervals = ALPHA / tested.groupby(table.family).transform("sum").clip(lower=1)
+    rows = [{key: getattr(claim, key) for key in ABOUT} for claim in CLAIMS]
+    levels, p_holm = _in_families([decided(claim) for claim in CLAIMS])
+    for row, claim, at in zip(rows, CLAIMS, levels, strict=True):
+        row |= {"protocol": protocol or claim.protocol} | asdict(decided(claim, at))
+    table = pd.DataFrame(rows)
+    return table.assign(estimate=table.effect, p_holm=p_holm)
+
+
+def _in_families(verdicts: list[Verdict]) -> tuple[list[Levels], pd.Series]:
+    """Return the levels of each claim in its family, and its p adjusted by Holm."""
+    family = [claim.family for claim in CLAIMS]
+    p = pd.Series([verdict.p for verdict in verdicts]).groupby(family)
+    tested = pd.Series(
+        verdict.verdict != UNTESTED.verdict and claim.estimand != "none"
+        for claim, verdict in zip(CLAIMS, verdicts, strict=True)
+    )
+    alphas = p.transform(lambda values: holm_levels(values, alpha=ALPHA)).fillna(ALPHA)
+    intervals = ALPHA / tested.groupby(family).transform("sum").clip(lower=1)
     levels = [Levels(*pair) for pair in zip(alphas, intervals, strict=True)]
-    final = [asdict(decided(claim, pair)) for claim, pair in zip(CLAIMS, levels, strict=True)]
-    table["protocol"] = [protocol or claim.protocol for claim in CLAIMS]
-    table = table.join(pd.DataFrame(final))
-    return table.assign(estimate=table.effect, p_holm=p.transform(holm))
+    return levels, p.transform(holm)
