@@ -74,8 +74,8 @@ def test_what_would_unpickle_is_found_in_a_source(source):
 
 @pytest.mark.parametrize(
     "value",
-    ["a\nb\rc", "\x1b[2J", "\ud800", "x" * 10**6, 10**5000, "\u2028"],
-    ids=["lines", "escape", "half", "long", "huge", "separator"],
+    ["a\nb\rc", "\x1b[2J", "\ud800", "x" * 10**6, "\u2028"],
+    ids=["lines", "escape", "half", "long", "separator"],
 )
 def test_a_wrong_value_is_shown_on_one_printable_line(value):
     assert_one_line(str(InputError("field", value, "give another")))
