@@ -138,7 +138,7 @@ def test_writing_is_all_or_nothing(trained, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("tsp.store.folder._save_prompts", fail)
+    monkeypatch.setattr("tsp.store.folder.save_file", fail)
     with pytest.raises(OSError, match="no space"):
         put(store, trained)
     assert list(tmp_path.iterdir()) == []

