@@ -1,6 +1,5 @@
 """Files and folders that appear whole or, if anything fails, not at all."""
 
-import errno
 import hashlib
 import json
 import os
@@ -25,8 +24,6 @@ def new_folder(target: Path) -> Iterator[Path]:
         for path in (*work.iterdir(), work):
             _to_disk(path)
         work.chmod(0o755)  # mkdtemp makes it private
-        if target.exists():  # renaming would replace an empty folder
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
         work.rename(target)
         _to_disk(target.parent)
     finally:

@@ -11,7 +11,7 @@ from tsp.cli.terminal import (
     JsonOption,
     RunsOption,
     emit,
-    readable_store,
+    open_store,
     records,
     say,
     warn_damaged,
@@ -20,7 +20,7 @@ from tsp.cli.terminal import (
 
 def report(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Print every claim of the paper with its verdict, effect, interval and printed value."""
-    store = readable_store(runs).snapshot()
+    store = open_store(runs).snapshot()
     from tsp.analysis.tables import claims, effect
 
     warn_damaged(store)
@@ -47,12 +47,8 @@ def heldout(
     first: Annotated[int, Option(help="Row of the first problem.", min=0)] = 100,
     count: Annotated[int, Option("--many", help="Number of problems, in tens.", min=10)] = 50,
     protocol: Annotated[str, Option(help="Protocol the prompts were trained by.")] = "tuned",
-    regime: Annotated[
-        str, Option(help="single: prompts of one problem; multi: prompts of ten.")
-    ] = "single",
-    decode: Annotated[
-        bool, Option(help="Decode answers, or only measure the reference's cross-entropy.")
-    ] = True,
+    regime: Annotated[str, Option(help="Prompts of one problem (single) or ten.")] = "single",
+    decode: Annotated[bool, Option(help="Decode answers, beside the cross-entropy.")] = True,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: Annotated[str, Option(help="float32 or bfloat16.")] = "float32",
@@ -87,23 +83,16 @@ def heldout(
 
 
 def analyze(
-    prompt: Annotated[
-        str,
-        Argument(
-            help="A PEFT adapter (folder or hub id), a .npy, .safetensors or .pt file of shape "
-            "(n, d) or (B, n, d), or a folder of such files: a trajectory.",
-        ),
-    ],
-    plot: Annotated[
-        Path | None,
-        Option(
-            help="Draw the barcode and diagram, or the curves along a trajectory, into FILE.",
-            metavar="FILE",
-        ),
-    ] = None,
+    prompt: Annotated[str, Argument(help="An adapter, a file, or a folder of files.")],
+    plot: Annotated[Path | None, Option(help="Draw a figure into FILE.", metavar="FILE")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the topology of soft prompts, whoever trained them, and their TSLoss."""
+    """Show the topology of soft prompts, whoever trained them, and their TSLoss.
+
+    The prompt is a PEFT adapter (folder or hub id), a .npy, .safetensors or
+    .pt file of shape (n, d) or (B, n, d), or a folder of such files: a
+    trajectory. The figure shows its barcode and diagram, or its curves.
+    """
     from tsp.interop.clouds import load_clouds, summaries
 
     table, diagrams = summaries(load_clouds(prompt))
@@ -112,11 +101,8 @@ def analyze(
 
         save_figure(plot, table, diagrams)
     rows = records(table)
-    if len(rows) > 1:
-        text = table.to_string(index=False, float_format="{:.6g}".format)
-    else:
-        cells = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in rows[0].items()}
-        text = "\n".join(f"{name:<24}{value}" for name, value in cells.items())
+    layout = {"float_format": "{:.6g}".format, "index": len(rows) == 1, "header": len(rows) > 1}
+    text = (table if len(rows) > 1 else table.T).to_string(**layout)
     for row, bars in zip(rows, diagrams, strict=True):
         row["diagrams"] = {k: pairs.tolist() for k, pairs in bars.items()}
     emit(rows if len(rows) > 1 else rows[0], as_json, text)
@@ -127,9 +113,7 @@ def analyze(
 def export(
     run: Annotated[str, Argument(help="Id of a stored run.")],
     to: Annotated[Path, Option(help="New folder for the adapter.", metavar="DIR")],
-    epoch: Annotated[
-        int | None, Option(help="Epoch of the prompt.  [default: the last stored]")
-    ] = None,
+    epoch: Annotated[int | None, Option(help="Epoch of the prompt; else the last.")] = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -143,13 +127,10 @@ def export(
     last = max(stored.prompt_epochs, default=0) if epoch is None else epoch
     base = MODELS[spec.model].hub_id if spec.model in MODELS else spec.model
     export_peft(stored.prompt(last), spec=spec, hub_id=base, folder=to)
-    data = {"id": run, "epoch": last, "adapter": str(to)}
-    data |= {"placement": spec.placement, "base_model": base}
+    data = {"id": run, "epoch": last, "adapter": str(to), "base_model": base}
+    data |= {"placement": spec.placement}
     emit(data, as_json, f"Adapter of run {run} at epoch {last}: {to}")
     if spec.placement != "prefix":
-        say(
-            "PEFT puts a prompt before everything; this one was trained after the question, so the "
-            "adapter will not behave the same. The book's page on your own tools has ten lines "
-            "that do.",
-            err=True,
-        )
+        why = "PEFT puts a prompt before everything; this one was trained after the question"
+        page = "the book's page on your own tools has ten lines that keep it there"
+        say(f"{why}, so the adapter will not behave the same; {page}", err=True)

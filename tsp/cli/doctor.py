@@ -12,8 +12,12 @@ from tsp.provenance import installed_version
 from tsp.store.runs import Store
 from tsp.training import models
 
-PACKAGES = ("torch", "transformers", "peft", "giotto-tda", "giotto-ph", "datasets", "math-verify")
+NEEDED = ("torch", "transformers", "peft", "giotto-tda", "giotto-ph", "datasets", "math-verify")
 BOOK = ("jupyter-book", "jupytext", "papermill", "seaborn")
+PACKAGES = dict.fromkeys(NEEDED, "missing") | dict.fromkeys(
+    BOOK, "missing: pip install 'tsp[book]'"
+)
+"""What is reported of each package that is not installed."""
 
 
 def examine() -> dict[str, dict[str, str]]:
@@ -21,15 +25,9 @@ def examine() -> dict[str, dict[str, str]]:
     device, store = models.resolve_device("auto"), Store()
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or "CPU"
     more = "and the hub's" if hub.reachable() else "hub not reachable; --data DIR reads a folder"
-    files = {task: data_dir("problems") / f"{task}.jsonl" for task in TASKS}
+    files = {task: (data_dir("problems") / f"{task}.jsonl").read_text() for task in TASKS}
     return {
-        "packages": {
-            **{package: installed_version(package, "missing") for package in PACKAGES},
-            **{
-                package: installed_version(package, "missing: pip install 'tsp[book]'")
-                for package in BOOK
-            },
-        },
+        "packages": {package: installed_version(package, why) for package, why in PACKAGES.items()},
         "device": {
             "used by default": device,
             "name": name,
@@ -38,8 +36,7 @@ def examine() -> dict[str, dict[str, str]]:
         },
         "models": {model: _model(model) for model in models.known()},
         "problems": {
-            task: f"{len(file.read_text().splitlines())} shipped, {more}"
-            for task, file in files.items()
+            task: f"{len(text.splitlines())} shipped, {more}" for task, text in files.items()
         },
         "places": {
             "run store": f"{store.root.resolve()} ({len(store.ids())} runs)",

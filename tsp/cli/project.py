@@ -1,12 +1,12 @@
 """``tsp book``, ``bench``, ``doctor`` and ``model``: the book, speed, and this installation."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
 
-from tsp.cli.terminal import JsonOption, RunsOption, emit, readable_store, say, warn_damaged
+from tsp.cli.terminal import JsonOption, RunsOption, emit, open_store, say, warn_damaged
 from tsp.errors import InputError
 from tsp.paths import ROOT
 
@@ -26,40 +26,33 @@ def book(
     if pairs:
         emit({"pairs": [str(pair) for pair in site.sync_pairs()]}, as_json)
         return
-    store = readable_store(runs)
+    store = open_store(runs)
     warn_damaged(store)
     index = site.build(runs=store.root, force=force)
     text = "" if as_json else f"{headline(store)}\n\nOpen the book: {index}"
     emit({"index": str(index), "runs": str(store.root)}, as_json, text)
 
 
+def rows_option(help: str) -> Any:
+    """Return an option that names a file for the rows of another measurement."""
+    return Option(help=f"{help} and write the rows to FILE.", metavar="FILE")
+
+
 def bench(
     out: Annotated[
-        Path | None,
-        Option("--json", help="Write the rows to FILE too; - prints them.", metavar="FILE"),
+        Path | None, Option("--json", help="Write the rows to FILE; - prints them.", metavar="FILE")
     ] = None,
     repeats: Annotated[int, Option(help="Repeats, of which medians count.", min=1)] = 3,
-    only: Annotated[
-        list[str] | None,
-        Option(
-            help="Measure only benchmarks whose name starts with NAME; keep FILE's other rows.",
-            metavar="NAME",
-        ),
-    ] = None,
-    roundings: Annotated[
-        Path | None, Option(help="Compare precisions instead, into FILE.", metavar="FILE")
-    ] = None,
-    growth: Annotated[
-        Path | None, Option(help="Time growing clouds instead, into FILE.", metavar="FILE")
-    ] = None,
-    paradigms: Annotated[
-        Path | None, Option(help="Train PEFT's other prompts instead, into FILE.", metavar="FILE")
-    ] = None,
-    load: Annotated[
-        Path | None, Option(help="Read 10,000 stored runs instead, into FILE.", metavar="FILE")
-    ] = None,
+    only: Annotated[list[str] | None, Option(help="First letters of benchmarks.")] = None,
+    roundings: Annotated[Path | None, rows_option("Compare precisions instead")] = None,
+    growth: Annotated[Path | None, rows_option("Time growing clouds instead")] = None,
+    paradigms: Annotated[Path | None, rows_option("Train PEFT's other prompts instead")] = None,
+    load: Annotated[Path | None, rows_option("Read 10,000 stored runs instead")] = None,
 ) -> None:
-    """Measure this package beside its peers, interleaved in one process."""
+    """Measure this package beside its peers, interleaved in one process.
+
+    With --only, other rows that FILE holds are kept.
+    """
     if not (ROOT / "benchmarks").is_dir():
         raise InputError("bench", str(ROOT), "the benchmarks come with a checkout; run it in one")
     from benchmarks import bench

@@ -6,15 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from tsp.cli.terminal import (
-    JsonOption,
-    RunsOption,
-    emit,
-    readable_store,
-    records,
-    say,
-    warn_damaged,
-)
+from tsp.cli.terminal import JsonOption, RunsOption, emit, open_store, records, say, warn_damaged
 from tsp.errors import Damaged, InputError, one_line
 
 app = typer.Typer(help="List, show and verify stored runs.", no_args_is_help=True)
@@ -28,7 +20,7 @@ def list_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
 
     Only the records are verified; `tsp runs verify` reads every byte.
     """
-    store = readable_store(runs).snapshot()
+    store = open_store(runs).snapshot()
     frame = store.frame()
     text = frame[LISTED].to_string(index=False)
     if frame.empty:
@@ -52,10 +44,8 @@ def show_run(
 
 def describe(run: Any) -> str:
     """Return a run as text: its spec, a line for each check, its outcome."""
-    outcome, record = run.record["outcome"], run.record
-    lines = [
-        f"run {run.id}: {run.spec.label}, {run.spec.model}, {outcome['epochs_trained']} epochs"
-    ]
+    record, spec, outcome = run.record, run.spec, run.record["outcome"]
+    lines = [f"run {run.id}: {spec.label}, {spec.model}, {outcome['epochs_trained']} epochs"]
     for row in run.checks.to_dict("records"):
         mark = "correct" if row["correct"] else "       "
         # Published runs keep no answers to problems that are not shipped.
@@ -71,8 +61,8 @@ def describe(run: Any) -> str:
 @app.command("verify")
 def verify_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Check every file of every run against its checksum; exit 1 if one is damaged."""
-    problems = readable_store(runs).verify_all()
-    damaged = [why for why in problems.values() if why is not None]
+    problems = open_store(runs).verify_all()
+    damaged = [why for why in problems.values() if why]
     if not as_json:
         say("\n".join(dict.fromkeys(damaged)), err=True)
     rows = [{"id": i, "sound": not why, "problem": why} for i, why in problems.items()]
@@ -85,31 +75,20 @@ def verify_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
 def pack_runs(
     file: Annotated[Path, Argument(help="The Parquet file to write.", dir_okay=False)],
     runs: RunsOption = None,
-    run: Annotated[
-        list[str] | None, Option(help="Id of a run; may be repeated.  [default: all]")
-    ] = None,
-    experiment: Annotated[
-        str, Option(help="Only runs of this experiment, under profile full.")
-    ] = "",
-    publish: Annotated[
-        bool, Option("--publish", help="Make it small, and leave out texts of other projects.")
-    ] = False,
-    prompts: Annotated[
-        int,
-        Option(
-            help="Runs that keep prompts with --publish, those without regularizer first.", min=0
-        ),
-    ] = 0,
-    remove: Annotated[
-        bool, Option("--remove", help="Remove the runs' folders; FILE must be in the store.")
-    ] = False,
+    run: Annotated[list[str] | None, Option(help="Id of a run; may be repeated.")] = None,
+    experiment: Annotated[str, Option(help="Only runs of this experiment (profile full).")] = "",
+    publish: Annotated[bool, Option("--publish", help="Make the file small and public.")] = False,
+    prompts: Annotated[int, Option(help="With --publish: runs that keep prompts.", min=0)] = 0,
+    remove: Annotated[bool, Option("--remove", help="Then remove the runs' folders.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write runs into one file: to take them to another host, to publish or to read them fast.
 
-    With --publish, runs that another archive in the file's folder holds are left out.
+    --publish leaves out texts of other projects, and runs that another archive
+    in the file's folder holds; runs without a regularizer keep their prompts
+    first. --remove needs a file in the store.
     """
-    store = readable_store(runs)
+    store = open_store(runs)
     if remove and (publish or file.parent.resolve() != store.root.resolve()):
         raise InputError("remove", str(file), "name a file in the store, without --publish")
     ids = run or store.ids()
@@ -154,9 +133,7 @@ def unpack_runs(
 
 @app.command("repeat")
 def repeat_runs(
-    run: Annotated[
-        list[str] | None, Argument(help="Ids of runs.  [default: some, drawn at random]")
-    ] = None,
+    run: Annotated[list[str] | None, Argument(help="Ids of runs; else some are drawn.")] = None,
     runs: RunsOption = None,
     data: Annotated[str, Option(help="Folder of the problems that are not shipped here.")] = "",
     count: Annotated[int, Option("--many", help="Number of runs to draw.", min=1)] = 3,
@@ -166,7 +143,7 @@ def repeat_runs(
     """Train stored runs again, as they were trained, and compare; exit 1 if one differs."""
     from tsp.experiments.repeat import repeat, sample
 
-    store = readable_store(runs)
+    store = open_store(runs)
     ids = run or sample(store, count, seed=seed)
     if not ids:
         raise InputError("runs", str(store.root), "holds no run that was made on a CPU in a bank")

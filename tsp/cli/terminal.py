@@ -16,15 +16,11 @@ from tsp.training.stopping import Interrupted
 # Heavy modules are imported inside the commands, so that `--help` answers at once.
 
 RunsOption = Annotated[
-    Path | None,
-    Option("--runs", help="Run store.  [default: $TSP_RUNS, else runs/]", metavar="DIR"),
+    Path | None, Option(help="Run store.  [default: $TSP_RUNS, else runs/]", metavar="DIR")
 ]
 JsonOption = Annotated[bool, Option("--json", help="Print JSON and nothing else.")]
 DeviceOption = Annotated[
-    str,
-    Option(
-        help="auto, cpu, cuda, cuda:1 …; balanced, balanced_low_0 or sequential over several GPUs."
-    ),
+    str, Option(help="auto, cpu, cuda, cuda:1 …; on several GPUs balanced or sequential.")
 ]
 INTERRUPTED = "stopped; what was finished is kept, the same command does the rest"
 REMEDIES = {
@@ -37,7 +33,7 @@ REMEDIES = {
 }
 
 
-def readable_store(runs: Path | None) -> Any:
+def open_store(runs: Path | None) -> Any:
     """Open a run store that is only read: a folder named by the user must exist."""
     from tsp.store.runs import Store
 
@@ -97,6 +93,6 @@ def outcome(error: BaseException) -> tuple[int, str]:
         return 2, f"{error.format_message()}{given}; --help lists the choices"
     if isinstance(error, OSError) and error.errno in REMEDIES:
         place = f"{error.filename}: " if error.filename else ""
-        code = 2 if error.errno == errno.ENAMETOOLONG else 1
-        return code, f"{place}{os.strerror(error.errno)}; {REMEDIES[error.errno]}"
+        line = f"{place}{os.strerror(error.errno)}; {REMEDIES[error.errno]}"
+        return 2 if error.errno == errno.ENAMETOOLONG else 1, line
     return 1, " ".join(str(error).split()) or type(error).__name__

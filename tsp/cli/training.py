@@ -16,18 +16,10 @@ from tsp.errors import InputError
 TensorBoardOption = Annotated[
     Path | None, Option(help="Write live curves of each run to DIR.", metavar="DIR")
 ]
-PrecisionOption = Annotated[
-    str, Option(help="Precision of training: auto (the faster one), float32 or bfloat16.")
-]
-CheckpointOption = Annotated[
-    float, Option(help="Seconds between checkpoints, from which a killed run resumes.", min=0)
-]
-ExperimentArgument = Annotated[
-    str, Argument(help="phenomenon, table3, table4, figure5, baselines, null … or all.")
-]
-BankOption = Annotated[
-    int | None, Option(help="Runs trained together.  [default: 8 on a CPU, 64 on a GPU]", min=1)
-]
+PrecisionOption = Annotated[str, Option(help="auto (the faster one), float32 or bfloat16.")]
+CheckpointOption = Annotated[float, Option(help="Seconds between checkpoints, to resume.", min=0)]
+ExperimentArgument = Annotated[str, Argument(help="all, phenomenon, table3, table4, figure5 …")]
+BankOption = Annotated[int | None, Option(help="Runs trained together.  [8; on a GPU 64]", min=1)]
 CHECKPOINT_SECONDS = 30.0  # as in tsp.training.checkpoints, whose import would delay `--help`
 
 
@@ -38,12 +30,8 @@ class Engine(StrEnum):
     ray = "ray"
 
 
-EngineOption = Annotated[
-    Engine, Option(help="Where banks are trained: on this machine or a Ray cluster.")
-]
-AddressOption = Annotated[
-    str, Option(help="Address of the Ray cluster.  [default: $RAY_ADDRESS, this machine]")
-]
+EngineOption = Annotated[Engine, Option(help="Train on this machine or on a Ray cluster.")]
+AddressOption = Annotated[str, Option(help="Address of the cluster.  [default: $RAY_ADDRESS]")]
 
 
 def run(
@@ -54,7 +42,7 @@ def run(
     precision: PrecisionOption = "auto",
     checkpoint: CheckpointOption = CHECKPOINT_SECONDS,
     plan: Annotated[
-        bool, Option("--plan", help="Print the memory the run would need, and stop.")
+        bool, Option("--plan", help="Print the memory it would need, and stop.")
     ] = False,
     tensorboard: TensorBoardOption = None,
     as_json: JsonOption = False,

@@ -14,7 +14,7 @@ One row a run, readable without this package:
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -105,21 +105,18 @@ class Archive:
         self.path, self._file = path, pq.ParquetFile(path)
         if set(self._file.schema_arrow.names) != set(NAMES):
             raise ValueError("its columns are not those of an archive of runs")
-        self._numbers: dict[str, int] = {}  # of the row group of each run
+        self._texts: dict[str, str] = {}  # the record of each run
+        self._numbers: dict[str, int] = {}  # the row group of each run
         for number in range(self._file.num_row_groups):
-            ids = self._file.read_row_group(number, columns=["id"])["id"].to_pylist()
-            self._numbers |= dict.fromkeys(ids, number)
+            rows = self._file.read_row_group(number, columns=["id", "record"]).to_pydict()
+            self._texts |= zip(rows["id"], rows["record"], strict=True)
+            self._numbers |= dict.fromkeys(rows["id"], number)
         self.ids = list(self._numbers)
         if not all(RUN_ID.fullmatch(run_id) for run_id in self.ids):
             raise ValueError("it names a run that has no valid id")
         self._group: tuple[int, pa.Table] | None = None
         self._records: dict[str, dict[str, Any]] = {}
         self._problems: dict[str, str] = {}
-
-    @cached_property
-    def _texts(self) -> dict[str, str]:
-        table = self._file.read(["id", "record"])
-        return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
     def _reading(self, run_id: str) -> Any:
         return reading(f"{self.path.name}: run {run_id}")

@@ -40,17 +40,7 @@ def reading(name: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class RunData:
-    """All that is stored of a run.
-
-    Attributes
-    ----------
-    record
-        Its ``run.json``.
-    tables
-        By name, those of `tsp.store.schema.TABLES` that it has.
-    prompts
-        By epoch, (n, d), float16, float32 or float64.
-    """
+    """All that is stored of a run: ``run.json``, tables by name, prompts (n, d) by epoch."""
 
     record: dict[str, Any]
     tables: Mapping[str, pa.Table]
@@ -106,17 +96,10 @@ class RunData:
 
 
 def table_hashes(table: pa.Table, lengths: Sequence[int]) -> Iterator[str]:
-    """Yield the SHA-256 of each run's values, whatever the compression of the file.
+    """Yield the SHA-256 of each run's values in a table of runs with these numbers of rows.
 
     Columns count in the order of their names; one that is null in all rows of a run is not part of
-    the run.
-
-    Parameters
-    ----------
-    table
-        The rows of all runs, run after run.
-    lengths
-        Number of rows of each run.
+    the run. The compression of the file does not count.
     """
     columns = {name: table[name].combine_chunks() for name in sorted(table.column_names)}
     nulls = {

@@ -32,8 +32,8 @@ def write_folder(folder: Path, data: RunData) -> None:
             record = data.record | {"files": files}
             record["checksum"] = checksum(record)
             (work / "run.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    except FileExistsError:  # another process has stored it meanwhile
-        if not folder.is_dir():
+    except OSError:
+        if not folder.is_dir():  # else another process has stored it meanwhile
             raise
 
 

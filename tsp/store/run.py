@@ -147,21 +147,10 @@ def plain_table(frame: "pd.DataFrame") -> pa.Table:
 
 
 def read_tables(runs: Sequence[Run], name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return one table of several runs, run after run, with the run's ``id`` in front.
+    """Return one table of several runs, or some of its columns, with the run's ``id`` in front.
 
-    Parameters
-    ----------
-    runs
-        At least one; rows come in their order.
-    name
-        One of `tsp.store.schema.TABLES`.
-    columns
-        Those to return; None: all that a run has.
-
-    Raises
-    ------
-    Damaged
-        If the table of a run is not what was written.
+    Rows come in the order of the runs, at least one; columns that only some runs have are null in
+    the others. Raises `Damaged` if the table of a run is not what was written.
     """
     place = {run.id: number for number, run in enumerate(runs)}
     archived: dict[Path, list[str]] = defaultdict(list)

@@ -27,7 +27,7 @@ from tsp.paths import ROOT, data_dir, writable_name
 from tsp.store.archive import open_archive, write_archive
 from tsp.store.content import RunData
 from tsp.store.folder import write_folder
-from tsp.store.locks import claimed, tidy
+from tsp.store.locks import tidy
 from tsp.store.record import SUMMARY, kept_prompts, new_record, summary
 from tsp.store.run import Run, plain_table
 from tsp.store.schema import RUN_ID
@@ -222,26 +222,17 @@ class Store:
     def pack(
         self, file: Path, ids: Sequence[str], *, publish: bool = False, prompts: int = 0
     ) -> list[str]:
-        """Write runs into an archive and return their ids, runs without a regulariser first.
+        """Write runs into an archive and return their ids, runs without a regularizer first.
 
         Parameters
         ----------
         file
-            The archive; one that holds other runs is not replaced.
+            The archive; a file that holds other runs, or something else, is an `InputError`.
         ids
-            The runs.
-        publish
-            Make them small (`RunData.published`), and leave out those that another archive in the
-            file's folder holds.
-        prompts
-            Number of published runs that keep their prompts.
-
-        Raises
-        ------
-        InputError
-            If there are no runs, or the file holds something else.
-        Damaged
-            If a run is not what was written.
+            The runs; a damaged one is an error.
+        publish, prompts
+            Make the runs small (`RunData.published`), leave out those that another archive in the
+            file's folder holds, and keep the prompts of so many.
         """
         try:
             before = open_archive(file).ids if file.exists() else []
@@ -270,45 +261,26 @@ class Store:
         Returns
         -------
         added, present, damaged
-            Ids of the runs that are new and of those that were here; and, by id, what is wrong
-            with those that are damaged or that another process is writing.
-
-        Raises
-        ------
-        Damaged
-            If the file is not an archive.
+            Ids of new runs and of those that were here; what is wrong with damaged ones, by id.
         """
         archive = open_archive(path)
         added, present, damaged = [], [], {}
         for run_id in archive.ids:
+            if run_id in self:
+                present.append(run_id)
+                continue
             try:
-                with claimed(self.root, [run_id], clear=False) as mine:
-                    if run_id in self:
-                        present.append(run_id)
-                    elif mine:
-                        write_folder(self.root / run_id, archive.read(run_id))
-                        added.append(run_id)
-                    else:
-                        damaged[run_id] = f"run {run_id}: another process writes it; try again"
+                write_folder(self.root / run_id, archive.read(run_id))
+                added.append(run_id)
             except Damaged as error:
                 damaged[run_id] = str(error)
         tidy(self.root, [*added, *present])  # what an unpacking that was killed had begun
         return added, present, damaged
 
-    def remove_packed(self, path: Path) -> int:
-        """Remove folders of runs that an archive of this store holds and that are valid there.
-
-        Returns
-        -------
-        int
-            How many were removed.
-        """
-        archive, removed = open_archive(path), 0
+    def remove_packed(self, path: Path) -> None:
+        """Remove folders of runs that an archive of this store holds and that are valid there."""
+        archive = open_archive(path)
         for run_id in archive.ids:
-            with claimed(self.root, [run_id], clear=False) as mine:
-                folder = self.root / run_id
-                if mine and folder.is_dir() and not archive.problem(run_id):
-                    hidden = folder.rename(self.root / f".{run_id}-packed")  # at once, or not
-                    shutil.rmtree(hidden)
-                    removed += 1
-        return removed
+            folder = self.root / run_id
+            if folder.is_dir() and not archive.problem(run_id):
+                shutil.rmtree(folder.rename(self.root / f".{run_id}-packed"))  # at once, or not
