@@ -248,9 +248,9 @@ def test_a_book_is_really_built(checkout, store):
     """By papermill and Jupyter Book."""
     small_book(checkout)
     for _ in range(2):  # the second finds all of it up to date
-        told = alone("book", "--runs", store[0], "--json", checkout=checkout)
+        printed = alone("book", "--runs", store[0], "--json", checkout=checkout)
         index = checkout / "_build" / "html" / "index.html"
-        assert told == {"index": str(index), "runs": str(store[0])}
+        assert printed == {"index": str(index), "runs": str(store[0])}
         assert "book/index.html" in index.read_text()
         assert ">1</span> runs" in (index.parent / "book" / "index.html").read_text()
 
@@ -259,10 +259,10 @@ def test_a_book_is_really_built(checkout, store):
 def test_answers_are_really_asked(tmp_path):
     """Of prompts that have learned one letter, which is right now and then."""
     runs = tmp_path / "runs"
-    told = ["--model", "tiny-llama", "--task", "mmlu_cf", "--runs", runs, "--device", "cpu"]
+    words = ["--model", "tiny-llama", "--task", "mmlu_cf", "--runs", runs, "--device", "cpu"]
     for method in (["ce"], ["l2", "--lambda-ts", 1]):
-        loads("run", *told, "--epochs", 30, "--method", *method, "--json")
-    shares = alone("heldout", *told, "--first", 5, "--many", 10, "--json")
+        loads("run", *words, "--epochs", 30, "--method", *method, "--json")
+    shares = alone("heldout", *words, "--first", 5, "--many", 10, "--json")
     answers = pd.read_parquet(runs / ANSWERS)
     methods = {row["id"]: row["method"] for row in loads("runs", "list", "--runs", runs, "--json")}
     names = answers.id.map(methods | {NO_PROMPT: NO_PROMPT})

@@ -37,8 +37,8 @@ def assert_same_runs(one, other):
     """Assert that two stores hold the same runs, whatever their checksums are of."""
     assert one.ids() == other.ids()
     for run, same in zip(*(store.valid_runs()[0] for store in (one, other)), strict=True):
-        sides = (it.record | {"files": None, "checksum": None} for it in (run, same))
-        assert next(sides) == next(sides)
+        sealed = {"files": None, "checksum": None}
+        assert run.record | sealed == same.record | sealed
         assert all(run.table(name).equals(same.table(name)) for name in TABLES)
         assert run.prompt_epochs == same.prompt_epochs
         assert all(torch.equal(run.prompt(k), same.prompt(k)) for k in run.prompt_epochs)

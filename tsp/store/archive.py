@@ -102,7 +102,7 @@ class Archive:
     """A file of runs. Records, tables and prompts are read, and verified, when they are used."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self._file = path, pq.ParquetFile(path)
+        self.name, self._file = path.name, pq.ParquetFile(path)
         if set(self._file.schema_arrow.names) != set(NAMES):
             raise ValueError("its columns are not those of an archive of runs")
         self._texts: dict[str, str] = {}  # the record of each run
@@ -119,7 +119,7 @@ class Archive:
         self._problems: dict[str, str] = {}
 
     def _reading(self, run_id: str) -> Any:
-        return reading(f"{self.path.name}: run {run_id}")
+        return reading(f"{self.name}: run {run_id}")
 
     def record(self, run_id: str) -> dict[str, Any]:
         """Return the record of a run, its checksum verified."""
@@ -161,15 +161,12 @@ class Archive:
     def tables(
         self, name: str, ids: Sequence[str], columns: Sequence[str] | None = None
     ) -> Iterator[tuple[list[str], pa.Table, list[int]]]:
-        """Read one table, or some of its columns, of runs that have it, their content verified.
+        """Yield some of the runs, their rows of one table, and how many rows each has.
 
-        Yields
-        ------
-        ids, table, lengths
-            Some of the runs: their rows, run after run, and how many rows each has.
+        The runs must have the table, whose content is verified.
         """
         for number in sorted({self._numbers[run_id] for run_id in ids}):
-            with reading(self.path.name):
+            with reading(self.name):
                 rows = self._file.read_row_group(number, columns=["id", name])
                 rows = rows.filter(pc.field("id").isin(ids))
                 lists = rows[name].combine_chunks()

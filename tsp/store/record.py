@@ -88,13 +88,7 @@ def new_record(result: "RunResult", run_id: str, **made: Any) -> dict[str, Any]:
 
 
 def first_correct(checks: Sequence[Mapping[str, Any]]) -> tuple[int | None, dict[int, bool]]:
-    """Return the first epoch after training began with every answer right, and all checks.
-
-    Returns
-    -------
-    epoch, correct
-        None if there is no such epoch; whether all answers are right, by checked epoch.
-    """
+    """Return the first epoch after 0 with every answer right, or None, and each check's result."""
     correct: dict[int, bool] = {}
     for row in checks:
         correct[row["epoch"]] = correct.get(row["epoch"], True) and row["correct"]

@@ -15,6 +15,7 @@ from tsp.paths import data_dir
 from tsp.store.archive import open_archive
 from tsp.store.content import RunData, without_nulls
 from tsp.store.folder import read_folder, read_prompts, read_record, read_table
+from tsp.store.schema import PROMPTS
 from tsp.training.spec import RunSpec
 
 if TYPE_CHECKING:  # reading a store takes no model, and for its tables no tensors
@@ -130,13 +131,13 @@ class Run:
         """Return one of the tables of `tsp.store.schema.TABLES`."""
         if f"{name}.parquet" not in self.record["files"]:
             return self.analysed.tables[name]
-        return (
-            self.data.tables[name] if self.archived else read_table(self.folder, self.record, name)
-        )
+        if self.archived:
+            return self.data.tables[name]
+        return read_table(self.folder, self.record, name)
 
     @cached_property
     def _prompts(self) -> Mapping[int, np.ndarray]:
-        if self.archived or "data" in vars(self):
+        if PROMPTS in self.record["files"] and self.archived:
             return self.data.prompts
         return read_prompts(self.folder, self.record)
 

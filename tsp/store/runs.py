@@ -108,25 +108,24 @@ class Store:
         Damaged
             If a file is missing, was changed or cannot be read.
         """
-        place = self._scan()[0].get(run_id)
-        if place is None:
-            raise InputError("run", run_id, f"not in {self.root}; `tsp runs list` shows what is")
-        run = Run.open(run_id, place)
+        run = Run.open(run_id, self._place(run_id))
         _ = run.data
         return run
 
+    def _place(self, run_id: str) -> Path:
+        """Return the folder or archive of one run."""
+        if place := self._scan()[0].get(run_id):
+            return place
+        raise InputError("run", run_id, f"not in {self.root}; `tsp runs list` shows what is")
+
     def verify(self, run_id: str) -> str | None:
         """Return what is wrong with a run, or None."""
-        try:
-            self.read(run_id)
-        except Damaged as error:
-            return str(error)
-        return None
+        return _problem(run_id, self._place(run_id))
 
     def verify_all(self) -> dict[str, str | None]:
         """Read every byte; return what is wrong with each run and archive, or None."""
         places, damaged = self._scan()
-        return {run_id: self.verify(run_id) for run_id in places} | damaged
+        return {run_id: _problem(run_id, place) for run_id, place in places.items()} | damaged
 
     def valid_runs(self) -> tuple[list[Run], dict[str, str]]:
         """Return the runs whose record is what was written, and what is wrong with the others.
@@ -215,7 +214,7 @@ class Store:
         """
         folder = self.root / run_id
         if not folder.is_dir():
-            return self._scan()[0][run_id]
+            return self._place(run_id)
         names = (self.root / f"damaged-{run_id}-{number}" for number in count(1))
         return folder.rename(next(path for path in names if not path.exists()))
 
@@ -245,9 +244,10 @@ class Store:
         if lost := set(before).difference(ids):
             remedy = f"holds {len(lost)} runs that are not among these; name another file"
             raise InputError("file", str(file), remedy)
-        methods = {run.id: run.spec.method for run in self.valid_runs()[0]}
-        ids = sorted(ids, key=lambda run_id: methods.get(run_id) != "ce")
-        runs = map(self.read, ids)  # one after the other: memory need not hold all
+        stored = {run.id: run for run in self.valid_runs()[0]}
+        ids = sorted(ids, key=lambda i: i not in stored or stored[i].spec.method != "ce")
+        # One after the other: memory need not hold all.
+        runs = (stored.pop(i) if i in stored else self.read(i) for i in ids)
         if publish:
             content = (r.analysed.published(prompts=k < prompts) for k, r in enumerate(runs))
         else:
@@ -284,3 +284,11 @@ class Store:
             folder = self.root / run_id
             if folder.is_dir() and not archive.problem(run_id):
                 shutil.rmtree(folder.rename(self.root / f".{run_id}-packed"))  # at once, or not
+
+
+def _problem(run_id: str, place: Path) -> str | None:
+    try:
+        _ = Run.open(run_id, place).data
+    except Damaged as error:
+        return str(error)
+    return None
