@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import typer
 
-from tests.terminal import BBH, TINY, loads, parsed, tsp, write
+from tests.terminal import loads, parsed, tsp
 from tsp.analysis import heldout
 from tsp.analysis.records import NO_PROMPT
 from tsp.cli import main as cli
@@ -38,15 +38,6 @@ def alone(*words, checkout=ROOT):
     return parsed(done)
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """A store with one run, what `tsp run --json` printed, and its words."""
-    folder = tmp_path_factory.mktemp("json")
-    data = write(folder / "bbh.jsonl", json.dumps(BBH))
-    words = ["run", "--task", "bbh", "--data", data, "--runs", folder / "runs", *TINY, "--json"]
-    return folder / "runs", loads(*words), words
-
-
 def test_every_command_has_json():
     known = dict(commands())
     assert {("run",), ("analyze",), ("runs", "repeat"), ("model", "install")} <= set(known)
@@ -54,11 +45,18 @@ def test_every_command_has_json():
         assert any("--json" in option.opts for option in command.params), words
 
 
-def test_run_prints_its_record_and_its_plan(store):
-    folder, record, words = store
+@pytest.fixture(scope="module")
+def record(store):
+    """The record of the stored run, which `tsp run` finds again."""
+    return loads(*store[1], "--json")
+
+
+def test_run_prints_its_record_and_its_plan(store, record):
+    folder, words, _ = store
     assert [record["id"]] == Store(folder).ids()
+    assert record["problems"][0]["source"] == "local"
     assert record == loads("runs", "show", record["id"], "--runs", folder, "--json")
-    plan = loads(*words, "--plan")
+    plan = loads(*words, "--plan", "--json")
     assert plan["id"] == record["id"]
     assert plan["bytes"]["peak"] >= plan["bytes"]["weights"] > 0
     assert plan["plan"]["precision"] == "float32"
@@ -79,8 +77,8 @@ REPORTED = {  # which scripts read
 }
 
 
-def test_reports_of_a_store(store):
-    folder, record, _ = store
+def test_reports_of_a_store(store, record):
+    folder = store[0]
     where = ["--runs", folder, "--json"]
     assert [row["id"] for row in loads("runs", "list", *where)] == [record["id"]]
     expected = [{"id": record["id"], "sound": True, "problem": None}]
@@ -100,8 +98,8 @@ def test_reports_of_a_store(store):
     assert "used by default" in loads("doctor", "--json")["device"]
 
 
-def test_archives_list_what_they_hold(store, tmp_path):
-    folder, record, _ = store
+def test_archives_list_what_they_hold(store, record, tmp_path):
+    folder = store[0]
     pack = tmp_path / "mine.parquet"
     packed = loads("runs", "pack", pack, "--runs", folder, "--json")
     assert (packed["ids"], packed["runs"]) == ([record["id"]], 1)
@@ -111,8 +109,8 @@ def test_archives_list_what_they_hold(store, tmp_path):
         assert (row["added"], row["present"], row["damaged"]) == (added, present, {})
 
 
-def test_export_and_analyze(store, tmp_path):
-    folder, record, _ = store
+def test_export_and_analyze(store, record, tmp_path):
+    folder = store[0]
     adapter = tmp_path / "adapter"
     exported = loads("export", record["id"], "--to", adapter, "--runs", folder, "--json")
     expected = {"id": record["id"], "epoch": 2, "placement": "after_question"}

@@ -33,6 +33,7 @@ from tsp.store.record import CHANGED, parse_record
 from tsp.store.schema import RUN_ID, TABLES
 
 GROUP = 50  # runs of a row group, which is read to read one of them
+GROUPS = 10  # row groups in memory at once when all runs are read
 NAMES = ("id", "record", *TABLES, "prompts")
 
 
@@ -165,18 +166,20 @@ class Archive:
 
         The runs must have the table, whose content is verified.
         """
-        for number in sorted({self._numbers[run_id] for run_id in ids}):
+        numbers = sorted({self._numbers[run_id] for run_id in ids})
+        for start in range(0, len(numbers), GROUPS):
             with reading(self.name):
-                rows = self._file.read_row_group(number, columns=["id", name])
+                chosen = numbers[start : start + GROUPS]
+                rows = self._file.read_row_groups(chosen, columns=["id", name])
                 rows = rows.filter(pc.field("id").isin(ids))
                 lists = rows[name].combine_chunks()
                 lengths = lists.value_lengths().fill_null(0).to_pylist()
                 table = pa.Table.from_struct_array(lists.flatten())
-                chosen = rows["id"].to_pylist()
+                present = rows["id"].to_pylist()
                 hashes = content.table_hashes(table, lengths)
-                for run_id, digest in zip(chosen, hashes, strict=True):
+                for run_id, digest in zip(present, hashes, strict=True):
                     with self._reading(run_id):
                         if digest != self.record(run_id)["files"][f"{name}.parquet"]:
                             raise ValueError(CHANGED)
                 table = content.without_nulls(table)
-                yield chosen, table.select(columns) if columns else table, lengths
+                yield present, table.select(columns) if columns else table, lengths
