@@ -6,25 +6,14 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from tsp.cli.terminal import (
-    DeviceOption,
-    JsonOption,
-    RunsOption,
-    emit,
-    open_store,
-    records,
-    say,
-    warn_damaged,
-)
+from tsp.cli.terminal import DeviceOption, JsonOption, RunsOption, emit, open_store, records, say
 
 
 def report(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Print every claim of the paper with its verdict, effect, interval and printed value."""
-    store = open_store(runs).snapshot()
     from tsp.analysis.tables import claims, effect
 
-    warn_damaged(store)
-    table = claims(store)
+    table = claims(open_store(runs, warn=True))
     if as_json:
         ends = zip(table.low, table.high, table.low.notna() & table.high.notna(), strict=True)
         table["interval"] = [[low, high] if known else None for low, high, known in ends]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from tsp.cli.terminal import JsonOption, RunsOption, emit, open_store, say, warn_damaged
+from tsp.cli.terminal import JsonOption, RunsOption, emit, open_store, say
 from tsp.errors import InputError
 from tsp.paths import ROOT
 
@@ -26,8 +26,7 @@ def book(
     if pairs:
         emit({"pairs": [str(pair) for pair in site.sync_pairs()]}, as_json)
         return
-    store = open_store(runs)
-    warn_damaged(store)
+    store = open_store(runs, warn=True)
     index = site.build(runs=store.root, force=force)
     text = "" if as_json else f"{headline(store)}\n\nOpen the book: {index}"
     emit({"index": str(index), "runs": str(store.root)}, as_json, text)

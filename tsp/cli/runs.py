@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from tsp.cli.terminal import JsonOption, RunsOption, emit, open_store, records, say, warn_damaged
+from tsp.cli.terminal import JsonOption, RunsOption, emit, open_store, records, say
 from tsp.errors import Damaged, InputError, one_line
 
 app = typer.Typer(help="List, show and verify stored runs.", no_args_is_help=True)
@@ -20,13 +20,12 @@ def list_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
 
     Only the records are verified; `tsp runs verify` reads every byte.
     """
-    store = open_store(runs).snapshot()
+    store = open_store(runs, warn=True)
     frame = store.frame()
     text = frame[LISTED].to_string(index=False)
     if frame.empty:
         text = f"no runs in {store.root}; `tsp run` or `tsp sweep` makes some"
     emit(records(frame), as_json, text)
-    warn_damaged(store)
 
 
 @app.command("show")

@@ -33,20 +33,21 @@ REMEDIES = {
 }
 
 
-def open_store(runs: Path | None) -> Any:
-    """Open a run store that is only read: a folder named by the user must exist."""
+def open_store(runs: Path | None, *, warn: bool = False) -> Any:
+    """Open a run store that is only read: a folder named by the user must exist.
+
+    With ``warn``, take a snapshot and name each damaged run or archive on standard error.
+    """
     from tsp.store.runs import Store
 
     store = Store(runs)
     if runs is not None and not store.root.is_dir():
         raise InputError("runs", str(runs), "no such folder")
+    if warn:
+        store = store.snapshot()
+        for why in dict.fromkeys(store.valid_runs()[1].values()):
+            say(f"skipped: {why}", err=True)
     return store
-
-
-def warn_damaged(store: Any) -> None:
-    """Print one line on standard error for each damaged run or archive."""
-    for why in dict.fromkeys(store.valid_runs()[1].values()):
-        say(f"skipped: {why}", err=True)
 
 
 def emit(data: Any, as_json: bool, text: str = "") -> None:

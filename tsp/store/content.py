@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 
 from tsp.atomic import checksum
 from tsp.errors import Damaged
-from tsp.store.record import check_record
 from tsp.store.schema import PROMPTS, TABLES
 from tsp.training.spec import RunSpec
 
@@ -85,8 +84,7 @@ class RunData:
         return RunData(record | {"checksum": checksum(record)}, self.tables, self.prompts)
 
     def check(self) -> None:
-        """Raise an error that names the field or column if the content is not a valid run."""
-        check_record(self.record)
+        """Raise an error that names the field or column if spec, tables or prompts are invalid."""
         RunSpec.from_dict(self.record["spec"])
         for name, table in self.tables.items():
             table.select(TABLES[name].names).cast(TABLES[name])

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from tsp.atomic import checksum, new_folder, sha256_of
 from tsp.store.content import RunData, reading
 from tsp.store.record import CHANGED, parse_record
-from tsp.store.schema import PROMPTS, TABLES
+from tsp.store.schema import PROMPTS
 
 
 def write_folder(folder: Path, data: RunData) -> None:
@@ -41,13 +41,6 @@ def read_record(folder: Path) -> dict[str, Any]:
     """Return a run's record, its checksum verified."""
     with reading(f"run {folder.name}: run.json"):
         return parse_record((folder / "run.json").read_text(), folder.name)
-
-
-def read_folder(folder: Path, record: Mapping[str, Any]) -> RunData:
-    """Return a run, every file verified."""
-    names = [name for name in TABLES if f"{name}.parquet" in record["files"]]
-    tables = {name: read_table(folder, record, name) for name in names}
-    return RunData(dict(record), tables, read_prompts(folder, record))
 
 
 def read_table(folder: Path, record: Mapping[str, Any], name: str) -> pa.Table:

@@ -24,10 +24,16 @@ SUMMARY = (
     *("solved_epoch", "solved_steps", "solved_at_start", "source", "device", "seconds"),
 )
 """Columns of `tsp.store.runs.Store.frame`."""
-REQUIRED = {
+REQUIRED = {  # what readers rely on
     "the record": {"device", "seconds", "shape", "omitted", "plan", "files"},
     "spec": {item.name for item in fields(RunSpec) if not item.metadata.get("later")},
-    "outcome": {"solved_epoch", "solved_steps", "solved_at_start", "epochs_trained"},
+    "outcome": {
+        "epochs_trained",
+        "solved_epoch",
+        "solved_steps",
+        "solved_at_start",
+        "final_correct",
+    },
     "its problem": {"source", "row", "sha256"},
 }
 
@@ -37,16 +43,11 @@ def parse_record(text: str, run_id: str) -> dict[str, Any]:
     record: dict[str, Any] = json.loads(text)
     if record["checksum"] != checksum(record) or record["id"] != run_id:
         raise ValueError(CHANGED)
-    check_record(record)
-    return record
-
-
-def check_record(record: Mapping[str, Any]) -> None:
-    """Raise an error that names the field if a record lacks one that readers rely on."""
     parts = (record, record["spec"], record["outcome"], record["problems"][0])
     for (name, required), part in zip(REQUIRED.items(), parts, strict=True):
         if missing := required.difference(part):
             raise ValueError(f"{name} lacks {', '.join(sorted(missing))}")
+    return record
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from tsp.errors import Damaged, InputError
 from tsp.paths import data_dir
 from tsp.store.archive import open_archive
 from tsp.store.content import RunData, without_nulls
-from tsp.store.folder import read_folder, read_prompts, read_record, read_table
-from tsp.store.schema import PROMPTS
+from tsp.store.folder import read_prompts, read_record, read_table
+from tsp.store.schema import PROMPTS, TABLES
 from tsp.training.spec import RunSpec
 
 if TYPE_CHECKING:  # reading a store takes no model, and for its tables no tensors
@@ -109,7 +109,8 @@ class Run:
         """The whole run, verified; raises `Damaged` if a file is missing or was changed."""
         if self.archived:
             return open_archive(self.folder).read(self.id)
-        return read_folder(self.folder, self.record)
+        names = [name for name in TABLES if f"{name}.parquet" in self.record["files"]]
+        return RunData(self.record, {name: self.table(name) for name in names}, self._prompts)
 
     @cached_property
     def analysed(self) -> RunData:
