@@ -31,7 +31,7 @@ def report(runs: RunsOption = None, as_json: JsonOption = False) -> None:
 
 def heldout(
     task: Annotated[str, Option(help="Task of the prompts and of the problems.")] = "gsm8k",
-    model: Annotated[str | None, Option(help="Model.  [default: the embedded one]")] = None,
+    model: Annotated[str | None, Option(help="Model (default: the embedded one).")] = None,
     data: Annotated[str, Option(help="shipped, hub or a folder.")] = "shipped",
     first: Annotated[int, Option(help="Row of the first problem.", min=0)] = 100,
     count: Annotated[int, Option("--many", help="Number of problems, in tens.", min=10)] = 50,

@@ -19,7 +19,7 @@ def with_spec_options(command: Callable[..., None]) -> Callable[..., None]:
         option = Option(help=item.metadata["help"])
         if item.default is None:
             kind = kind | None
-            text = f"{item.metadata['help']}  [default: the protocol's]"
+            text = f"{item.metadata['help']} (default: the protocol's)"
             option = Option(help=text, show_default=False)
         place, annotation = inspect.Parameter.KEYWORD_ONLY, Annotated[kind, option]
         options.append(

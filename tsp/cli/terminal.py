@@ -16,7 +16,7 @@ from tsp.training.stopping import Interrupted
 # Heavy modules are imported inside the commands, so that `--help` answers at once.
 
 RunsOption = Annotated[
-    Path | None, Option(help="Run store.  [default: $TSP_RUNS, else runs/]", metavar="DIR")
+    Path | None, Option(help="Run store (default: $TSP_RUNS, else runs/).", metavar="DIR")
 ]
 JsonOption = Annotated[bool, Option("--json", help="Print JSON and nothing else.")]
 DeviceOption = Annotated[

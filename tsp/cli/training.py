@@ -19,7 +19,9 @@ TensorBoardOption = Annotated[
 PrecisionOption = Annotated[str, Option(help="auto (the faster one), float32 or bfloat16.")]
 CheckpointOption = Annotated[float, Option(help="Seconds between checkpoints, to resume.", min=0)]
 ExperimentArgument = Annotated[str, Argument(help="all, phenomenon, table3, table4, figure5 …")]
-BankOption = Annotated[int | None, Option(help="Runs trained together.  [8; on a GPU 64]", min=1)]
+BankOption = Annotated[
+    int | None, Option(help="Runs trained together (default: 8; on a GPU 64).", min=1)
+]
 CHECKPOINT_SECONDS = 30.0  # as in tsp.training.checkpoints, whose import would delay `--help`
 
 
@@ -31,7 +33,7 @@ class Engine(StrEnum):
 
 
 EngineOption = Annotated[Engine, Option(help="Train on this machine or on a Ray cluster.")]
-AddressOption = Annotated[str, Option(help="Address of the cluster.  [default: $RAY_ADDRESS]")]
+AddressOption = Annotated[str, Option(help="Address of the cluster (default: $RAY_ADDRESS).")]
 
 
 def run(
