@@ -73,6 +73,16 @@ class Visit:
         self.page.evaluate("new Promise((done) => requestAnimationFrame(() => done()))")
         self.page.wait_for_function(f"!document.querySelector('{UNDRAWN}')")
 
+    def press(self, key: str) -> None:
+        """Press a key where the focus is, and wait for what it changes."""
+        self.page.keyboard.press(key)
+        self.drawn()
+
+    def click(self, button: str) -> None:
+        """Click a button by its name, and wait for what it changes."""
+        self.page.get_by_role("button", name=button).click()
+        self.drawn()
+
     def _message(self, message) -> None:
         if message.type in ("error", "warning"):
             self.wrong.append(f"{message.type}: {message.text}")
