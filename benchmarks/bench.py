@@ -63,14 +63,7 @@ OTHERS: dict[str, Callable[[], list[Row]]] = {
 
 
 def measure(*, repeats: int = 3, only: Sequence[str] = ()) -> list[Row]:
-    """Run every measurement that this machine allows.
-
-    Parameters
-    ----------
-    repeats
-        Number of times each side runs, in turn: ours, peer's, ours ….
-    only
-        Measure only what has a name that starts with one of these; all if empty.
+    """Run the measurements that this machine allows, or those whose name starts as one of ``only``.
 
     Returns
     -------
@@ -81,11 +74,6 @@ def measure(*, repeats: int = 3, only: Sequence[str] = ()) -> list[Row]:
         until it ended. ``ratio`` is the peer's time over ours; where an aim is a share it is ours
         over the peer's; for ``gemm_fraction`` it is the part of the machine's rate of products.
         Peers that are not installed are left out.
-
-    Raises
-    ------
-    InputError
-        If there is nothing to measure with.
     """
     works: dict[str, Callable[[], list[Row]]] = {}
     if find_spec("gph"):  # a bare GPU host has no giotto-tda
@@ -118,16 +106,9 @@ def render(rows: list[Row]) -> str:
 
 
 def run(out: Path | None, repeats: int, only: Sequence[str], others: Mapping[str, Path]) -> None:
-    """Measure what `tsp bench` is asked for, print a table and write the rows.
+    """Measure, print a table and write the rows; with ``only``, other rows of the file stay.
 
-    Parameters
-    ----------
-    out
-        File of the rows; ``-`` is standard output. With ``only``, its other rows are kept.
-    repeats, only
-        As for `measure`.
-    others
-        At most one of `OTHERS` and its file, to measure that instead.
+    ``others`` has at most one of `OTHERS` with its file, to measure that instead.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler would print that it starts
     if len(others) > 1 or (others and out):

@@ -20,11 +20,8 @@ EPOCHS = 60
 def compare(*, model: str = models.DEFAULT) -> list[dict[str, Any]]:
     """Train each of `tsp.interop.peers.KINDS` without and with TSLoss, on the same problems.
 
-    Returns
-    -------
-    list of dict
-        One row a run: ``kind task problem method lr epochs solved``, the number of ``vectors`` and
-        their ``dimension``, topology before (``*_first``) and after (``*_last``), and the model.
+    Returns a row a run: ``kind task problem method lr epochs solved``, the number of ``vectors``
+    and their ``dimension``, topology before (``*_first``) and after (``*_last``), and the model.
     """
     frozen, rows = models.load(model), []
     problems = [(task, number) for task, numbers in PROBLEMS.items() for number in numbers]

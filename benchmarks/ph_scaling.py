@@ -17,13 +17,7 @@ DIMENSIONS = (64, 576, 2048)
 def grow(
     *, points: Sequence[int] = POINTS, dimensions: Sequence[int] = DIMENSIONS, repeats: int = 3
 ) -> list[dict[str, Any]]:
-    """Time `tsp.topology.diagrams.persistence` (H0 and H1) of Gaussian clouds of each size n, d.
-
-    Returns
-    -------
-    list of dict
-        ``n d seconds h1_count``, of which ``seconds`` is the median of ``times``.
-    """
+    """Return rows ``n d seconds h1_count times`` of persistence (H0, H1) of Gaussian clouds."""
     rng = np.random.default_rng(0)
     persistence(rng.normal(size=(5, 3)))  # imports at the first call
     rows = []

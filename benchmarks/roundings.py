@@ -25,12 +25,9 @@ PLANS = {
 def compare(*, model: str = models.DEFAULT) -> list[dict[str, Any]]:
     """Train pairs of runs, with and without TSLoss, under each plan until they are solved.
 
-    Returns
-    -------
-    list of dict
-        One row a run: ``arithmetic task problem method solved_epoch`` (None: not within the
-        epochs), whether it was right at check 0 already (``known``), ``ce`` after 20 epochs, the
-        number of ``epochs`` and the model.
+    Returns a row a run: ``arithmetic task problem method solved_epoch`` (None: not within the
+    epochs), whether it was right at check 0 already (``known``), ``ce`` after 20 epochs, the
+    number of ``epochs`` and the model.
     """
     specs = [
         RunSpec(model=model, task=task, problem=k, method=method, epochs=EPOCHS, early_stop=True)

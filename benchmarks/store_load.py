@@ -54,13 +54,8 @@ def strain(*, runs: int = RUNS) -> list[dict[str, Any]]:
     """Measure what reads an archive of runs, each command and table in a process of its own.
 
     The runs are copies of the published ones with other seeds and problems, prompts cut short.
-
-    Returns
-    -------
-    list of dict
-        ``name runs seconds bytes``. ``seconds`` are the processor's, on one
-        thread, on which other work on the machine has little effect; ``bytes`` is the most memory
-        that the process held.
+    Returns rows ``name runs seconds bytes``: seconds of the processor, on one thread, on which
+    other work on the machine has little effect, and the most memory that the process held.
     """
     rows = []
     with tempfile.TemporaryDirectory() as folder:

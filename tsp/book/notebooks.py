@@ -70,28 +70,10 @@ def execute_notebooks(
 def execute_notebook(
     path: Path, *, parameters: Parameters | None = None, out: Path = EXECUTED
 ) -> Path:
-    """Execute one text notebook with papermill, in the repository's root.
+    """Execute one text notebook with papermill, in the repository's root; return its copy.
 
-    Parameters
-    ----------
-    path
-        The notebook, ``NN_topic.py``.
-    parameters
-        Values by name, for names in the notebook's ``parameters`` cell.
-    out
-        Folder of the executed copy, which is written if the whole notebook succeeds.
-
-    Returns
-    -------
-    Path
-        The executed copy. Its metadata hold the `fingerprint` of its inputs.
-
-    Raises
-    ------
-    InputError
-        If the notebook does not have a parameter.
-    BookError
-        If a cell failed; the message names notebook and cell.
+    The copy is written to the folder ``out`` if the whole notebook succeeds, otherwise a
+    `BookError` names notebook and cell. Its metadata hold the `fingerprint` of its inputs.
     """
     given = dict(parameters or {})
     notebook = read_notebook(path)

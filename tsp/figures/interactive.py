@@ -86,8 +86,8 @@ def evolution(runs: Mapping[str, Run]) -> dict[str, Any]:
         ``longest``: end of the bars' axis; ``digits``: of a scale.
     """
     kept = sorted(set.intersection(*(set(run.prompt_epochs) for run in runs.values())))
-    shown = np.unique(np.linspace(0, len(kept) - 1, min(SNAPSHOTS, len(kept))).round().astype(int))
-    epochs = [kept[k] for k in shown]
+    spread = np.linspace(0, len(kept) - 1, min(SNAPSHOTS, len(kept))).round().astype(int)
+    epochs = [kept[k] for k in np.unique(spread)]
     last = np.vstack([_points(run, epochs[-1]) for run in runs.values()])
     axes = np.linalg.svd(last - last.mean(0), full_matrices=False)[2][:2]
     reach = 2.2 * np.abs((last - last.mean(0)) @ axes.T).max()
@@ -104,7 +104,7 @@ def evolution(runs: Mapping[str, Run]) -> dict[str, Any]:
         }
 
     methods = {name: [snapshot(run, epoch) for epoch in epochs] for name, run in runs.items()}
-    longest = max(max(one["h0"]) for snapshots in methods.values() for one in snapshots)
+    longest = max(death for shown in methods.values() for one in shown for death in one["h0"])
     return {"methods": methods, "longest": round(1.2 * longest, DIGITS), "digits": 2}
 
 

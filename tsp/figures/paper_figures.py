@@ -1,6 +1,7 @@
 """Figures 2 to 5 of the paper, drawn from stored runs, each returned as a closed figure."""
 
 from collections.abc import Iterable, Sequence, Sized
+from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
@@ -130,13 +131,7 @@ def figure3(store: Store, *, ids: Sequence[str]) -> Figure:
     order = [*PROBLEMS, *METHOD_NAMES]
     runs = [store.read(run_id) for run_id in dict.fromkeys(ids)]
     runs.sort(key=lambda run: (order.index(run.spec.regime), order.index(run.spec.method)))
-    columns = ("n_tokens", "method", "regime")
-    checks = pd.concat(
-        [
-            run.topology.assign(run=run.id, **{name: getattr(run.spec, name) for name in columns})
-            for run in runs
-        ]
-    )
+    checks = pd.concat([run.topology.assign(run=run.id, **asdict(run.spec)) for run in runs])
     checks["density"] = checks.n_tokens / checks.mean_distance.where(checks.mean_distance > 0)
     checks["h1"] = checks.h1_count / checks.n_tokens
     checks["entropy"] = checks.persistence_entropy
