@@ -21,9 +21,9 @@ UNDRAWN = ".live[data-live]:not(:has(> .live-stage[data-drawn]))"
 
 def needed() -> str:
     """Path of the browser; skips without one, or fails where `TSP_BROWSER` is ``required``."""
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found:
-        return found
+    path = next((file for name in NAMES if (file := shutil.which(name))), None)
+    if path:
+        return path
     why = "no Chromium: install the package `chromium` for the tests of the pages"
     if REQUIRED:
         pytest.fail(why)

@@ -36,9 +36,9 @@ GRAVE = ("serious", "critical")
 def chromium():
     path = browser.needed()
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=browser.QUIET)
-        yield found
-        found.close()
+        launched = playwright.chromium.launch(executable_path=path, args=browser.QUIET)
+        yield launched
+        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def visit(chromium, site):
 def test_a_page_is_whole_on_a_phone(visit, path):
     opened = visit(f"{path}.html", viewport=PHONE)
     opened.page.wait_for_load_state("networkidle")  # what is fetched late may fail too
-    told = opened.page.evaluate(
+    state = opened.page.evaluate(
         """() => ({
             wide: document.documentElement.scrollWidth,
             formulas: document.querySelectorAll('.math').length,
@@ -82,9 +82,9 @@ def test_a_page_is_whole_on_a_phone(visit, path):
         })"""
     )
     assert opened.wrong == []
-    assert told["wide"] <= PHONE["width"]
-    assert told["drawn"] >= told["formulas"]
-    assert (told["wrong"], told["images"], told["still"], told["bare"]) == (0, 0, 0, 0)
+    assert state["wide"] <= PHONE["width"]
+    assert state["drawn"] >= state["formulas"]
+    assert (state["wrong"], state["images"], state["still"], state["bare"]) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -322,7 +322,7 @@ def test_bars_of_the_page_are_those_of_giotto(visit):
     sizes = rng.integers(1, 31, size=200)
     clouds = [rng.normal(size=(n, rng.integers(1, 6))).round(6) for n in sizes]
     clouds[:5] = [np.repeat(clouds[0], 2, axis=0), np.eye(6), np.zeros((3, 2)), *clouds[3:5]]
-    found = page.evaluate(
+    answers = page.evaluate(
         """async (clouds) => {
             const it = await import(new URL('_static/live/topology.js', document.baseURI
                 .replace(/book\\/.*/, '')).href);
@@ -333,8 +333,8 @@ def test_bars_of_the_page_are_those_of_giotto(visit):
         }""",
         [cloud.tolist() for cloud in clouds],
     )
-    assert len(found) == 200
-    for cloud, (deaths, loops) in zip(clouds, found, strict=True):
+    assert len(answers) == 200
+    for cloud, (deaths, loops) in zip(clouds, answers, strict=True):
         bars = persistence(cloud)
         finite = bars[0][np.isfinite(bars[0][:, 1]), 1]
         assert sorted(x for x in deaths if x > 0) == pytest.approx(sorted(finite), abs=1e-5)
@@ -349,7 +349,7 @@ def test_tsloss_of_the_page_is_that_of_the_package(visit, tau):
     page = visit(TSLOSS).page
     rng = np.random.default_rng(1)
     clouds = [rng.uniform(size=(n, 2)) for n in (2, 3, 6, 9)]
-    found = page.evaluate(
+    answers = page.evaluate(
         """async ([clouds, tau]) => {
             const it = await import(new URL('_static/live/tsloss.js', document.baseURI
                 .replace(/book\\/.*/, '')).href);
@@ -357,7 +357,7 @@ def test_tsloss_of_the_page_is_that_of_the_package(visit, tau):
         }""",
         [[cloud.tolist() for cloud in clouds], tau],
     )
-    for cloud, mine in zip(clouds, found, strict=True):
+    for cloud, mine in zip(clouds, answers, strict=True):
         points = torch.tensor(cloud, requires_grad=True)
         terms = TSLoss(tau=tau).terms(points)
         for name in ("delta", "zeta", "h0", "repel", "attract", "h1", "total"):
@@ -402,7 +402,7 @@ def test_the_prompt_changes_with_the_epoch_and_the_scale(visit):
     opened = visit(TSLOSS)
     page = opened.page
     figure = page.locator("#live-prompt")
-    bars, told = figure.locator(".live-bars g").first, figure.locator(".live-told")
+    bars, captions = figure.locator(".live-bars g").first, figure.locator(".live-told")
     first = bars.inner_html()
     epoch, scale = figure.locator("input[type=range]").all()
     epoch.focus()
@@ -410,9 +410,9 @@ def test_the_prompt_changes_with_the_epoch_and_the_scale(visit):
     assert bars.inner_html() != first
     scale.focus()
     opened.press("Home")
-    assert told.first.inner_text() == "40 components, 0 loops"
+    assert captions.first.inner_text() == "40 components, 0 loops"
     opened.press("End")
-    assert [it.inner_text() for it in told.all()] == ["1 component, 0 loops"] * 2
+    assert [it.inner_text() for it in captions.all()] == ["1 component, 0 loops"] * 2
     assert figure.locator(".live-title").all_inner_texts() == ["Standard", "+TSLoss"]
     assert opened.wrong == []
 
@@ -454,14 +454,14 @@ def test_on_paper_figures_are_pictures_and_letters_are_black(visit, theme):
     page.emulate_media(media="print")
     assert not page.locator("#live-rips .live-stage").is_visible()
     assert page.locator("#live-rips .live-still").is_visible()
-    told = page.evaluate(
+    style = page.evaluate(
         """() => ({
             letters: getComputedStyle(document.querySelector('article p')).color,
             filter: getComputedStyle(document.querySelector('figure img')).filter,
             split: getComputedStyle(document.querySelector('figure')).breakInside,
         })"""
     )
-    assert told == {"letters": "rgb(0, 0, 0)", "filter": "none", "split": "avoid"}
+    assert style == {"letters": "rgb(0, 0, 0)", "filter": "none", "split": "avoid"}
 
 
 def test_the_site_is_small_enough_to_carry(site):
