@@ -65,7 +65,8 @@ def closest_watched(store: Store, run: Run) -> Run:
         problems = tuple(problem["sha256"] for problem in one.record["problems"])
         return one.spec.but(snapshot_every=1), problems
 
-    same = [one for one in store.valid_runs()[0] if training(one) == training(run)]
+    wanted = training(run)
+    same = [one for one in store.valid_runs()[0] if training(one) == wanted]
     return max([run, *same], key=lambda one: len(one.prompt_epochs))
 
 
