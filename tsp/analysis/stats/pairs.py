@@ -57,16 +57,14 @@ def paired_ratio(standard: Any, treated: Any, *, cap: Any, alpha: float = 0.05) 
     Raises
     ------
     InputError
-        For a value out of range. Pairs solved before training (at 0) have no ratio: report them
-        separately.
+        For a value out of range: report pairs solved before training (at 0) separately.
 
     Notes
     -----
     A run never solved needs more than the cap. If one run of a pair is censored so, the pair's
-    sign is known although its ratio is not; if both are, the pair is a tie. Hence the exact sign
-    test, which uses signs alone. The ratio counts a censored run at the cap, which draws the
-    median towards 1. The interval is the percentile bootstrap over pairs with a fixed seed; nan
-    for fewer than six.
+    sign is known although its ratio is not; if both are, the pair is a tie. The ratio counts a
+    censored run at the cap, which draws the median towards 1. The interval is the percentile
+    bootstrap over pairs with a fixed seed; nan for fewer than six.
 
     Examples
     --------
@@ -98,9 +96,8 @@ def signed_rank(standard: Any, treated: Any, *, cap: Any) -> RankTest:
 
     Notes
     -----
-    A pair of which one run was never solved has a known sign, and its size is at least what the
-    cap makes it: it takes the rank of that. A pair of two such runs, like one of equal counts,
-    is a tie and is left out.
+    A pair of which one run was never solved has a known sign and takes the rank of the size that
+    the cap makes it. A pair of two such runs, like one of equal counts, is left out.
 
     Examples
     --------

@@ -30,17 +30,9 @@ def difference_power(
 ) -> np.ndarray:
     """Power of a two-sided test of two independent shares: the sum over all counts it rejects.
 
-    Parameters
-    ----------
-    share, other
-        True shares; ``other`` may be several.
-    n
-        Number of observations on each side.
-    test
-        ``"fisher"``: Fisher's exact test. ``"z"``: the z test with each side's own variance, whose
-        true level may be a little above alpha.
-    alpha
-        Level of the test.
+    ``n`` observations on each side; ``other`` may be several true shares. ``"fisher"`` is Fisher's
+    exact test, ``"z"`` the z test with each side's own variance, whose true level may be a little
+    above alpha.
 
     Examples
     --------

@@ -69,7 +69,7 @@ def mann_whitney(x: Any, y: Any) -> RankTest:
     Parameters
     ----------
     x, y
-        Values of the two groups.
+        Values of the two groups, such as the wrong snapshots and the right ones.
 
     Returns
     -------
@@ -78,12 +78,6 @@ def mann_whitney(x: Any, y: Any) -> RankTest:
         equal; its p-value (exact in small groups without ties, else normal with correction for
         ties and continuity); n, both sizes together. nan but for n if a group is empty or
         contains nan.
-
-    Notes
-    -----
-    Table 2's U is that of the wrong snapshots against the right ones: 0 where every right
-    snapshot lies above every wrong one. If all values are equal, U is half the number of pairs
-    and p is 1, as Table 2 prints for the H0 count.
 
     Examples
     --------
@@ -110,17 +104,14 @@ def rho_from_u(u: float, n1: int, n2: int) -> float:
     Returns
     -------
     float
-        sqrt(3 n1 n2 / (N² - 1)) (1 - 2U / (n1 n2)), with N = n1 + n2.
+        sqrt(3 n1 n2 / (N² - 1)) (1 - 2U / (n1 n2)), with N = n1 + n2: at most sqrt(3)/2 for equal
+        groups, but for a term in 1/N².
 
     Notes
     -----
-    Spearman's rho is the correlation of ranks. A two-valued variable has two mid-ranks, N/2
-    apart, with variance n1 n2 / 4. The other variable's ranks have variance (N² - 1)/12 if it
-    has no ties, and their means in the two groups differ by (N/2)(1 - 2U / (n1 n2)). The
-    covariance is n1 n2 / N² times the product of the two differences; dividing gives the
-    formula. Ties in the feature make rho larger in size, by 1 / sqrt(1 - sum(t³ - t) / (N³ - N))
-    over tied groups of t. For equal groups the largest rho is sqrt(3)/2 = 0.866 but for a term
-    in 1/N².
+    The correlation of ranks without ties, of variance (N² - 1)/12, whose means in the groups differ
+    by (N/2)(1 - 2U / (n1 n2)), with two mid-ranks N/2 apart, of variance n1 n2 / 4. Ties in the
+    feature make rho larger in size, by 1 / sqrt(1 - sum(t³ - t) / (N³ - N)) over tied groups of t.
 
     Examples
     --------
@@ -146,18 +137,9 @@ def rho_interval(rho: float, n: int, alpha: float = 0.05) -> Interval:
 def stratified_rho(x: np.ndarray, y: np.ndarray, strata: np.ndarray) -> tuple[float, float]:
     """Rank correlation within strata, and its p-value from shuffling y within strata.
 
-    Parameters
-    ----------
-    x, y : array, shape (n,)
-        Two quantities, one pair a unit.
-    strata : array, shape (n,)
-        Label of each unit's stratum.
-
-    Returns
-    -------
-    rho, p : float
-        Ranks are divided by the stratum's size and centred, so with one stratum rho is
-        Spearman's. nan and 1 if one quantity varies in no stratum.
+    ``x``, ``y`` and ``strata``, a label, have one value a unit, (n,). Ranks are divided by the
+    stratum's size and centred, so with one stratum rho is Spearman's. nan and 1 if one quantity
+    varies in no stratum.
 
     Examples
     --------
@@ -241,7 +223,7 @@ def block_rho(
     kept = frame[frame["count"] > 1].sort_values(["stratum", "size", "block"], kind="stable")
     n_blocks = kept.block.nunique()
     if not (len(kept) and np.ptp(kept.x) > 0 and np.ptp(kept.y) > 0):  # constant, or nan
-        return BlockTest(*[math.nan] * 5, n_blocks)
+        return BlockTest(math.nan, math.nan, math.nan, math.nan, math.nan, n_blocks)
     ranks = kept[["x", "y"]].rank() - (len(kept) + 1) / 2
     scale = math.sqrt((ranks.x**2).sum() * (ranks.y**2).sum())
     rng = np.random.default_rng(seed)
