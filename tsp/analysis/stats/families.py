@@ -1,6 +1,7 @@
 """Sign test, intervals, and Holm's correction of a family of tests.
 
-SciPy makes the tests; it has no interval of a median by order statistics and no Holm correction.
+SciPy makes the tests and has no Holm correction. The interval of a median is written out: the order
+statistics of SciPy's `quantile_test`, without the test.
 """
 
 import math
