@@ -19,6 +19,7 @@ SIZES: dict[str, Fields] = {  # fields that a profile sets
     "full": {},
     "paper": {"model": "gemma-2b-it", "protocol": "paper", "data": "hub", "epochs": 300},
 }
+USUAL: Fields = {"epochs": LENGTH}
 PROFILES = tuple(SIZES)
 SMALL = ("smoke", "quick")
 CE: Fields = {"method": "ce"}
@@ -97,7 +98,7 @@ def _tables(profile: str, tasks: Sequence[str], quick: Iterable[Fields]) -> list
         return pairs + _pairs([MMLU], protocol="paper", **SIZES["smoke"])
     if profile == "quick":
         return [spec for fields in quick for spec in _pairs(**fields)]
-    systems: list[Fields] = [{"epochs": LENGTH}]
+    systems: list[Fields] = [USUAL]
     if profile == "paper":
         names = [system.name for system in SYSTEMS if system.table3]
         systems = [SIZES["paper"] | {"model": name} for name in names]
@@ -116,7 +117,7 @@ def _study(
     """Return arms on single problems of GSM8K; the small profiles have a few, and one seed."""
     small = profile in SMALL
     return [
-        RunSpec(task="gsm8k", problem=k, seed=seed, **{"epochs": LENGTH} | arm | SIZES[profile])
+        RunSpec(task="gsm8k", problem=k, seed=seed, **USUAL | arm | SIZES[profile])
         for seed in seeds[: 1 if small else None]
         for k in range(few if small else 12)
         for arm in arms
@@ -134,17 +135,17 @@ def _selection(
     """Return pairs at some places; the small profiles have one of them, and one seed."""
     if profile in SMALL:
         places, seeds = [small], seeds[:1]
-    return _pairs(places, seeds=seeds, **{"epochs": LENGTH} | fields | SIZES[profile])
+    return _pairs(places, seeds=seeds, **USUAL | fields | SIZES[profile])
 
 
 def _close_up(profile: str) -> list[RunSpec]:
     every = 1 if profile == "smoke" else 4  # a multiple of the epochs between two checks
-    fields = {"epochs": LENGTH} | SIZES[profile] | {"snapshot_every": every}
+    fields: Fields = USUAL | SIZES[profile] | {"snapshot_every": every}
     return _pairs([("hotpotqa", "single", 0)], **fields)
 
 
 def _paper_length(profile: str) -> list[RunSpec]:
-    fields = {"protocol": "paper", "epochs": 300}
+    fields: Fields = {"protocol": "paper", "epochs": 300}
     sets = [RunSpec(task=task, regime="multi", **CE | fields | SIZES[profile]) for task in TASKS]
     return _selection(profile, MAIN, **fields) + (sets if profile not in SMALL else [])
 
