@@ -51,20 +51,15 @@ def with_curves(folder: Path, events: Events | None = None) -> Events:
     if folder.exists() and not folder.is_dir():
         raise InputError("tensorboard", str(folder), "is a file; name a folder")
     others, curves = events or Events(), _Curves(folder, SummaryWriter)
-    return replace(
-        others,
-        begin=_both(curves.begin, others.begin),
-        progress=_both(curves.progress, others.progress),
-        stored=_both(curves.stored, others.stored),
-    )
 
+    def both(name: str) -> Callable[..., None]:
+        def call(*values: Any) -> None:
+            getattr(curves, name)(*values)
+            getattr(others, name)(*values)
 
-def _both(first: Callable[..., None], second: Callable[..., None]) -> Callable[..., None]:
-    def call(*values: Any) -> None:
-        first(*values)
-        second(*values)
+        return call
 
-    return call
+    return replace(others, **{name: both(name) for name in ("begin", "progress", "stored")})
 
 
 class _Curves:

@@ -15,9 +15,8 @@ class _Bars:
     """One bar a bank, in epochs; on a cluster several are open at once."""
 
     def __init__(self) -> None:
-        self.open: dict[int, Any] = {}
+        self.open: dict[int, Any] = {}  # by the bank's number
         self.jobs: dict[int, Sequence[Job]] = {}
-        self.epochs: dict[int, int] = {}  # a bar that is switched off does not count
 
     def begin(self, jobs: Sequence[Job], number: int, banks: int, peak: int) -> None:
         """Open the bar of a bank, and print how many bytes it may take."""
@@ -27,17 +26,18 @@ class _Bars:
         say("\n".join([*lines, *(f"  {job.id}  {job.spec.label}" for job in jobs)]))
         self.close(number)  # of a node that was lost
         total, title = max(job.spec.epochs for job in jobs), f"{number}: {spec.task} {spec.regime}"
-        self.open[number] = tqdm(total=total, unit="epoch", ncols=96, desc=title)
         self.jobs[number] = jobs
+        self.open[number] = tqdm(total=total, unit="epoch", ncols=96, desc=title)
+        self.open[number].epoch = 0  # a bar that is switched off does not count
 
     def progress(self, now: Progress) -> None:
         """Move the bar to the epoch that ended."""
-        bar, before = self.open[now.bank], self.epochs.get(now.bank, 0)
-        if before == 0 and now.epoch > 1:
+        bar = self.open[now.bank]
+        if bar.epoch == 0 and now.epoch > 1:
             say(f"bank {now.bank} goes on after epoch {now.epoch}")
             bar.initial = now.epoch  # so that the rate is of what is trained here
-        self.epochs[now.bank] = now.epoch
-        bar.update(now.epoch - before)
+        bar.update(now.epoch - bar.epoch)
+        bar.epoch = now.epoch
         bar.set_postfix_str(f"loss {now.loss:.3f}, correct {now.solved}/{now.runs}")
 
     def stored(self, jobs: Sequence[Job]) -> None:
@@ -47,7 +47,6 @@ class _Bars:
 
     def close(self, number: int) -> None:
         """Close a bank's bar, if one is open."""
-        self.epochs.pop(number, None)
         if number in self.open:
             self.open.pop(number).close()
 

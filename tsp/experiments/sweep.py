@@ -47,11 +47,10 @@ def ensure(
 ) -> list[str]:
     """Train the runs that the store lacks and return the ids of all the runs asked for.
 
-    Banks and their order, and for each model how it is computed (micro-batches, threads,
-    precision), are written before a bank trains. A sweep that was interrupted or killed resumes
-    with the plan it finds, and each bank with its last checkpoint. A damaged run is renamed and
-    trained again. Banks that another sweep is training in the store are waited for. Runs that
-    begin with another run's prompt are trained after all others.
+    The plan (banks and their order; for each model micro-batches, threads and precision) is
+    written before a bank trains. A sweep that was interrupted or killed resumes with its plan, and
+    each bank with its last checkpoint. A damaged run is renamed and trained again. Banks that
+    another sweep is training are waited for. Runs that begin with another's prompt come last.
 
     Parameters
     ----------
