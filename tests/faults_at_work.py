@@ -43,7 +43,7 @@ def events(log):
             file.write(f"{text}\n")
 
     return Events(
-        begin=lambda jobs, number, banks, peak: note(f"begin {' '.join(it.id for it in jobs)}"),
+        begin=lambda jobs, number, banks, peak: note(f"begin {' '.join(job.id for job in jobs)}"),
         progress=lambda now: note(f"epoch {now.bank} {now.epoch}"),
         say=note,
     )

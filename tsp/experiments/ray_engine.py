@@ -36,10 +36,7 @@ POLL_SECONDS = 0.5  # between two looks at the messages, and between two reports
 
 
 class Ray(LocalEngine):
-    """Trains banks on a Ray cluster, an engine for `tsp.experiments.sweep.ensure`.
-
-    Without an ``address``: on ``$RAY_ADDRESS``, or on a cluster of this machine for this sweep.
-    """
+    """Trains banks on a Ray cluster, an engine for `tsp.experiments.sweep.ensure`."""
 
     def __init__(self, address: str = "") -> None:
         super().__init__()
@@ -122,7 +119,7 @@ def resources(nodes: Sequence[Mapping[str, float]], device: str) -> tuple[dict[s
 
 
 def _connect(address: str) -> None:
-    """Join a cluster, or begin one of this machine alone."""
+    """Join the cluster at an address or ``$RAY_ADDRESS``, or begin one of this machine alone."""
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     host, _, port = address.rpartition(":")
     try:
