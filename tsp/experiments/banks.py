@@ -38,7 +38,7 @@ class Events:
     left_out
         A run cannot be trained, and the reason.
     quarantined
-        What was wrong with a stored run, and where it is now.
+        A stored run was damaged: the damage, and the folder where the run is now.
     say
         A line of text.
     """

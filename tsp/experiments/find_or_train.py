@@ -29,14 +29,13 @@ def find_or_train(
     Parameters
     ----------
     store
-        Where stored runs are, and where a new run goes.
+        Store of the runs, also of a new one.
     spec
-        What is wanted; a stored run fits if all but ``epochs`` and the problem's place agree.
+        Run wanted; a stored run fits if all but ``epochs`` and the problem's place agree.
     device
-        As `tsp.training.models.load` takes it.
+        Device of a new run, as `tsp.training.models.load` takes it.
     precision
-        As `tsp.training.precision.choose` takes it; with ``auto`` a stored run of any precision
-        fits.
+        Precision, as `tsp.training.precision.choose` takes it; ``auto`` fits any stored run.
     events
         Callbacks of the training.
 
@@ -69,12 +68,12 @@ def find_together(
     Parameters
     ----------
     store
-        Where stored runs are, and where new runs go.
+        Store of the runs, also of new ones.
     specs
-        What is wanted, except the problems' source; a stored run fits as in `find_or_train`.
+        Runs wanted, except the problems' source; a stored run fits as in `find_or_train`.
     data
-        The source, as `RunSpec` takes it. Empty: stored runs from any source fit that have the
-        specs' ``problem``, and the shipped problems are used where there are none.
+        Source of the problems, as `RunSpec` takes it. Empty: stored runs from any source fit if
+        they have the specs' ``problem``; without any, the shipped problems are used.
     prompts
         Whether a stored run from any source must have kept its prompts.
     """
@@ -100,9 +99,9 @@ def find_example(
     Parameters
     ----------
     store
-        Where stored runs are, and where new runs go.
+        Store of the runs, also of new ones.
     specs
-        What is wanted, except the problem: single problems.
+        Runs wanted, except the problem, which is a single one.
     task, problem, data
         Another example: runs on this problem, from this source, as `find_together` finds them.
 

@@ -29,7 +29,7 @@ __all__ = ["CheckpointPolicy", "Events", "Job", "LocalEngine", "banks_of", "ensu
 PLAN_NAME = re.compile(r"\w[\w.-]{0,99}")  # no path
 # A few runs keep a CPU busy; a GPU needs many.
 BANK = {"cpu": 8, "cuda": 64} | dict.fromkeys(models.DIVIDED, 64)
-PAUSE_SECONDS = 1.0  # between two attempts to train banks that another sweep trains
+PAUSE_SECONDS = 1.0  # between two attempts to train banks that another sweep is training
 
 
 def ensure(
@@ -57,14 +57,14 @@ def ensure(
     specs
         Runs that are wanted.
     store
-        Where they are, or will be.
+        Store of the runs.
     name
         Name of the plan, ``plans/NAME-DEVICE-HASH.json`` in the store, with a hash of the ids.
     device
-        As `tsp.training.models.load` takes it.
+        Device, as `tsp.training.models.load` takes it.
     precision
-        As `tsp.training.precision.choose` takes it; ``auto`` keeps that of a plan to resume, or of
-        those of these runs that are stored.
+        Precision, as `tsp.training.precision.choose` takes it; ``auto`` keeps that of the plan to
+        resume, or of those of the runs that are stored.
     token_budget
         Positions of one forward pass; None: the plan's own.
     bank
@@ -74,7 +74,7 @@ def ensure(
     policy
         Checkpoints, and the signal to stop.
     engine
-        Where banks are trained; None: in this process, one after the other.
+        Engine that trains the banks; None: in this process, one after the other.
 
     Returns
     -------
@@ -263,7 +263,7 @@ class LocalEngine:
             if held == waiting:
                 if len(held) != reported:
                     reported = len(held)
-                    events.say(f"waiting for {reported} banks that another sweep trains")
+                    events.say(f"waiting for {reported} banks that another sweep is training")
                 time.sleep(PAUSE_SECONDS)
             waiting = [number for number in held if number in schedule.missing(store)]
         return failures

@@ -1,4 +1,4 @@
-"""What a sweep is about to do: its runs, their epochs and steps, how long such runs took."""
+"""The plan of a sweep: its runs, their epochs and steps, and the time that such runs took."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache, partial
