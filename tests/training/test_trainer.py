@@ -385,7 +385,7 @@ def test_terms_as_long_as_the_cross_entropys_gradient(monkeypatch):
     for told in specs:
         run = PromptRun(told, frozen, ONE)
         own = torch.randn(run.prompt.shape, generator=torch.Generator().manual_seed(1))
-        tsp.training.trainer.step_together([run], {id(run): tsp.training.trainer.Loss(1.0, own)})
+        tsp.training.trainer.step_together([run], {run: tsp.training.trainer.Loss(1.0, own)})
         P = run.prompt.detach().clone().requires_grad_()
         loss = TSLoss(**told.loss_options)
         h0, h1 = (torch.autograd.grad(getattr(loss.terms(P), it), P)[0] for it in ("h0", "h1"))
