@@ -179,29 +179,6 @@ def test_any_bank_equals_its_runs_one_by_one(mixture):
         assert_equal_results(result, alone, rtol=1e-10)
 
 
-@pytest.mark.parametrize("name", sorted(TINY))
-def test_in_float32_a_bank_is_near_its_runs_after_twenty_steps(name):
-    frozen = lively(name)
-    told = {"model": name, "lr": 1e-3, "epochs": 20, "check_every": 20, "max_new_tokens": 2}
-    specs = [spec(**told, method=method, seed=k) for k, method in enumerate(METHODS[:3])]
-    own = [ONE, TEN[:1], [problem("Another? " * 9, "yes indeed")]]
-    for k, result in enumerate(train_bank(specs, frozen, own, plan=PLAN)):
-        (alone,) = train_bank([specs[k]], frozen, [own[k]], plan=PLAN)
-        assert result.epochs[-1]["step"] == 20
-        assert result.epochs[-1]["ce"] == pytest.approx(alone.epochs[-1]["ce"], abs=1e-4)
-        assert abs(result.epochs[-1]["ce"] - result.epochs[0]["ce"]) > 5e-4  # it went somewhere
-
-
-def test_micro_batches_change_nothing(tiny):
-    frozen = tiny("tiny-llama", torch.float64)
-    told = spec(task="mmlu_cf", regime="multi", epochs=2)
-    large, small = (
-        train_bank([told], frozen, [TEN], plan=Plan(token_budget=budget, threads=1))[0]
-        for budget in (10**6, 1)
-    )
-    torch.testing.assert_close(large.prompts[2], small.prompts[2], rtol=1e-10, atol=1e-12)
-
-
 @pytest.mark.parametrize("where", ["tsp.training.trainer.read", "tsp.training.decoding.read"])
 def test_micro_batches_are_halved_when_memory_runs_out(tiny, monkeypatch, caplog, where):
     """The step, or the decoding, begins again in passes that fit; nothing is recorded twice."""
@@ -537,16 +514,3 @@ def test_checks_of_the_real_model_are_what_plain_generate_says(precision, smollm
     plan = Plan(precision=precision)
     for result in train_bank(specs, smollm, problems, plan=plan):
         assert_checks_are_those_of_generate(smollm, result)
-
-
-@pytest.mark.slow
-def test_float32_bank_equals_its_runs_on_the_real_model(smollm):
-    """In the first epochs: a processor may round a bank otherwise, and training makes it grow."""
-    problems = load_problems("mmlu_cf")
-    specs = [RunSpec(task="mmlu_cf", epochs=6, lr=1e-3, method=m) for m in ("ce", "tsloss")]
-    together = train_bank(specs, smollm, [problems, problems])
-    for told, result in zip(specs, together, strict=True):
-        (alone,) = train_bank([told], smollm, [problems])
-        for row, expected in zip(result.epochs, alone.epochs, strict=True):
-            for name in ("ce", "h0", "ts"):
-                assert row[name] == pytest.approx(expected[name], rel=3e-5), name
