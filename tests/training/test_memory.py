@@ -10,7 +10,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.conftest import problem, spec
-from tsp.errors import InputError
 from tsp.training import memory, models
 from tsp.training.base_lm import Encoded
 from tsp.training.members import encode_all
@@ -127,8 +126,7 @@ def test_the_token_budget_is_the_largest_that_fits(tiny):
 
 def test_contexts_may_take_a_quarter_of_what_the_weights_leave(tiny):
     def budget(frozen, free):
-        told = fitted(PLAN, frozen, [spec()], [[coded()]], device="cpu", free=free)
-        return told.context_budget
+        return fitted(PLAN, frozen, [spec()], [[coded()]], device="cpu", free=free).context_budget
 
     hollow = models.load("tiny-llama", device="meta")
     assert budget(hollow, 4 * WEIGHTS + 4 * 2**20) == 2**20
@@ -150,8 +148,3 @@ def test_a_containers_limit_counts(tmp_path):
     assert memory._container_memory(tmp_path) == 2**63
     (tmp_path / "memory.max").write_text("1000\n")
     assert memory._container_memory(tmp_path) == 600
-
-
-def test_a_bank_without_runs_is_refused(tiny):
-    with pytest.raises(InputError, match="specs = 0: give at least one run"):
-        estimate(tiny(), [], [], PLAN)

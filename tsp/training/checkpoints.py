@@ -97,13 +97,10 @@ class Checkpoint:
         remove(self.folder)
 
     def _write(self, bank: "Bank", epoch: int, seconds: float) -> None:
-        moments: dict[str, torch.Tensor] = {}
-        prompts: dict[str, torch.Tensor] = {}
-        for k, run in enumerate(bank.runs):
-            moments |= {f"{k}/{name}": tensor for name, tensor in _tensors(run).items()}
-            for at, prompt in run.result.prompts.items():
-                if at >= self._epoch:
-                    prompts[f"{k}/{at}"] = prompt
+        runs = list(enumerate(bank.runs))
+        moments = {f"{k}/{name}": part for k, run in runs for name, part in _tensors(run).items()}
+        checked = [(k, at, prompt) for k, run in runs for at, prompt in run.result.prompts.items()]
+        prompts = {f"{k}/{at}": prompt for k, at, prompt in checked if at >= self._epoch}
         if prompts:
             self._prompts |= self._save(f"prompts-{epoch:06d}.safetensors", prompts)
         state: dict[str, Any] = {
@@ -112,7 +109,7 @@ class Checkpoint:
             "seconds": seconds,
             "runs": [_record(run) for run in bank.runs],
             "waiting": [
-                (bank.runs.index(check.run), check.problem, check.epoch, check.agreed)
+                (bank.runs.index(check.run), check.problem, check.epoch, check.request.agreed)
                 for check in bank.waiting
             ],
             "prompts": self._prompts,
@@ -157,21 +154,20 @@ def _tensors(run: PromptRun) -> dict[str, torch.Tensor]:
 
 def _record(run: PromptRun) -> dict[str, Any]:
     """Return a run's state besides `_tensors`."""
-    result = run.result
     return {
-        "steps": run.steps,
-        "solved": run.solved,
+        "run": {name: getattr(run, name) for name in ("steps", "solved")},
+        "result": {name: getattr(run.result, name) for name in ("epochs", "checks", "failure")},
+        "checked": list(run.result.prompts),
+        "moments": list(run.optimizer.state.get(run.prompt, {})),
         "lr": run.optimizer.param_groups[0]["lr"],
         "scheduler": run.scheduler.state_dict() if run.scheduler else None,
-        "moments": list(run.optimizer.state.get(run.prompt, {})),
-        "epochs": result.epochs,
-        "checks": result.checks,
-        "checked": list(result.prompts),
-        "failure": result.failure,
     }
 
 
 def _restore(run: PromptRun, record: Mapping[str, Any], tensors: Tensors, prefix: str) -> None:
+    vars(run).update(record["run"])
+    vars(run.result).update(record["result"])
+    run.result.prompts = {at: tensors[f"{prefix}{at}"].clone() for at in record["checked"]}
     with torch.no_grad():
         run.prompt.copy_(tensors[f"{prefix}prompt"])
     run.generator.set_state(tensors[f"{prefix}generator"])
@@ -181,8 +177,3 @@ def _restore(run: PromptRun, record: Mapping[str, Any], tensors: Tensors, prefix
     run.optimizer.param_groups[0]["lr"] = record["lr"]
     if run.scheduler:
         run.scheduler.load_state_dict(record["scheduler"])
-    run.steps, run.solved = record["steps"], record["solved"]
-    result = run.result
-    result.epochs, result.checks = record["epochs"], record["checks"]
-    result.prompts = {at: tensors[f"{prefix}{at}"].clone() for at in record["checked"]}
-    result.failure = record["failure"]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from tsp.errors import InputError
 from tsp.problems.loading import Problem, is_correct, score
 from tsp.training.base_lm import BaseLM, Encoded
 from tsp.training.decoding import EXTRA_TOKENS, Answer
-from tsp.training.prompts import as_input, initial_prompt
+from tsp.training.prompts import initial_prompt
 from tsp.training.spec import RunSpec
 
 
@@ -53,7 +53,8 @@ class PromptRun:
         first = initial_prompt(spec, frozen, self.generator, questions=questions, start=start)
         self.prompt = first.requires_grad_()
         self.optimizer, self.scheduler = _optimiser(spec, self.prompt, self.steps_per_epoch)
-        self.result = RunResult(spec, problems, [_lengths(item) for item in self.encoded])
+        lengths = [{part: len(ids) for part, ids in vars(item).items()} for item in self.encoded]
+        self.result = RunResult(spec, problems, lengths)
         self.solved = False
         self.steps = 0
 
@@ -77,10 +78,6 @@ class PromptRun:
         order = torch.randperm(len(self.problems), generator=self.generator).tolist()
         size = self.spec.settings.batch_size
         return [order[i : i + size] for i in range(0, len(order), size)]
-
-    def received(self) -> Tensor:
-        """Return the prompt as the model receives it."""
-        return as_input(self.prompt, self.spec)
 
     def longest_answer(self, k: int) -> int:
         """Return how many tokens a check decodes for problem ``k`` at most."""
@@ -163,10 +160,6 @@ def encode_all(spec: RunSpec, frozen: BaseLM, problems: Sequence[Problem]) -> li
             raise InputError("problem", spec.problem + k, remedy)
         encoded.append(coded)
     return encoded
-
-
-def _lengths(encoded: Encoded) -> dict[str, int]:
-    return {name: len(ids) for name, ids in asdict(encoded).items()}
 
 
 def _optimiser(spec: RunSpec, prompt: Tensor, steps_per_epoch: int) -> tuple[Any, Any]:

@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import torch
 
-from tsp.errors import InputError
 from tsp.training.attention import saves_weights
 from tsp.training.base_lm import DIVIDED, WAITING, BaseLM, Encoded
 from tsp.training.decoding import EXTRA_TOKENS, READINGS
@@ -68,31 +67,28 @@ def estimate(
     device
         Where it will be; default where the model is.
     """
-    if not specs:
-        raise InputError("specs", 0, "give at least one run")
     kind, low = torch.device(device or frozen.device).type, pass_dtype(frozen, plan)
     dtypes = list(dict.fromkeys([frozen.dtype, low]))
-    problems = [(spec, one) for spec, run in zip(specs, encoded, strict=True) for one in run]
-    befores = {one.before for _, one in problems}
+    pairs = list(zip(specs, encoded, strict=True))
+    befores = {problem.before for run in encoded for problem in run}
     contexts = sum(context_bytes(frozen, len(before), dtypes=dtypes) for before in befores)
     shared = contexts <= plan.context_budget  # or each pass reads them
-    keys = [one.length(spec.n_tokens) - 1 for spec, one in problems]
-    shares = [len(one.before) * shared for _, one in problems]
-    longest = max(key - share for key, share in zip(keys, shares, strict=True))
-    batch = sum(min(len(r), s.settings.batch_size) for s, r in zip(specs, encoded, strict=True))
-    positions = max(longest, min(plan.token_budget, longest * batch))
-    saved = [
-        key
-        for key, share in zip(keys, shares, strict=True)
-        if saves_weights(key, shared=share > 0, kind=kind)
+    rows = [
+        (problem.length(spec.n_tokens) - 1, len(problem.before) * shared)
+        for spec, run in pairs
+        for problem in run
     ]
+    longest = max(keys - before for keys, before in rows)
+    batch = sum(min(len(run), spec.settings.batch_size) for spec, run in pairs)
+    positions = max(longest, min(plan.token_budget, longest * batch))
+    saved = [keys for keys, before in rows if saves_weights(keys, shared=before > 0, kind=kind)]
     config, spread = frozen.model.config, SPREAD.get(kind, 1.0)
     attended = config.num_hidden_layers * config.num_attention_heads * max(saved, default=0)
     kept = positions * (position_bytes(frozen, low) + attended * low.itemsize)
     working = 3 * positions * config.intermediate_size * low.itemsize
     working += 2 * min(positions, CHUNK) * len(frozen.vocabulary) * 4  # logits and their gradient
-    rounds = min(WAITING_ROUNDS, -(-WAITING_ROWS // len(problems)))
-    decoded = min(READINGS * plan.token_budget, rounds * len(problems) * longest)
+    rounds = min(WAITING_ROUNDS, -(-WAITING_ROWS // len(rows)))
+    decoded = min(READINGS * plan.token_budget, rounds * len(rows) * longest)
     longer = 1 + max(spec.max_new_tokens or EXTRA_TOKENS for spec in specs) / longest
     return Memory(
         weights=sum(weight_bytes(frozen, dtype) for dtype in dtypes),

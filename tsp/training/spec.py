@@ -271,7 +271,7 @@ class RunSpec:
         """
         if "protocol" in changes:
             items = [item for item in fields(self) if item.metadata["of_protocol"]]
-            usual = [it.name for it in items if getattr(self, it.name) == self._usual(it)]
+            usual = [i.name for i in items if getattr(self, i.name) == self._usual(i)]
             changes = dict.fromkeys(usual) | changes
         if self.method == "ce" and changes.get("method", "ce") != "ce":
             changes = {"lambda_ts": RunSpec.lambda_ts} | changes

@@ -139,9 +139,9 @@ def train_bank(
             checkpoint.reached(bank, epoch, time.perf_counter() - begun)
         report(bank.progress(epoch))
     report(bank.progress(epoch))  # with the last answers
+    seconds = (time.perf_counter() - begun) / len(runs)
     for run in runs:
-        run.result.seconds = (time.perf_counter() - begun) / len(runs)
-        run.result.bank = len(runs)
+        run.result.seconds, run.result.bank = seconds, len(runs)
     return [run.result for run in runs]
 
 
@@ -160,17 +160,7 @@ class PendingCheck(NamedTuple):
     problem: int
     epoch: int
     row: Row
-    agreed: int | None  # tokens of the reference that the answer begins with, if known
-
-    @property
-    def request(self) -> DecodingRequest:
-        """What is decoded."""
-        return DecodingRequest(self.run.longest_answer(self.problem), self.agreed)
-
-    @property
-    def content(self) -> tuple[object, ...]:
-        """All that the answer depends on."""
-        return (self.row.prompt.cpu().numpy().tobytes(), self.row.encoded, self.request.limit)
+    request: DecodingRequest
 
 
 class Bank:
@@ -240,7 +230,8 @@ class Bank:
         """Decode the answers that wait, those of several epochs together, and close the checks."""
         alike: dict[object, list[PendingCheck]] = defaultdict(list)
         for check in self.waiting:  # runs of one seed begin with the same prompt
-            alike[check.content].append(check)
+            prompt = check.row.prompt.cpu().numpy().tobytes()
+            alike[prompt, check.row.encoded, check.request.limit].append(check)
         first = [checks[0] for checks in alike.values()]
         rows, requests = [check.row for check in first], [check.request for check in first]
         answers = self._halving(
@@ -256,8 +247,9 @@ class Bank:
     def ask(self, run: PromptRun, problem: int, epoch: int, agreed: int | None = None) -> None:
         """Queue a check of an epoch's prompt on a problem, until `answer`."""
         prompt = as_input(run.result.prompts[epoch].to(self.frozen.device), run.spec)
+        request = DecodingRequest(run.longest_answer(problem), agreed)
         row = self._row(run, problem, prompt)
-        self.waiting.append(PendingCheck(run, problem, epoch, row, agreed))
+        self.waiting.append(PendingCheck(run, problem, epoch, row, request))
 
     def _row(self, run: PromptRun, problem: int, prompt: Tensor) -> Row:
         coded = run.encoded[problem]
@@ -288,7 +280,7 @@ class Bank:
         pass settles it, and the number of reference tokens that the answer begins with.
         """
         items = [(run, k) for run, problems in work.items() for k in problems]
-        rows = [self._row(run, k, run.received()) for run, k in items]
+        rows = [self._row(run, k, as_input(run.prompt, run.spec)) for run, k in items]
         tokens = {run: sum(len(run.encoded[k].target) for k in work[run]) for run in work}
         losses = {run: Loss(0.0, torch.zeros_like(run.prompt)) for run in work}
         checked: dict[tuple[PromptRun, int], tuple[Answer | None, int]] = {}
