@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from benchmarks.measuring import Done, compared, timed
+from benchmarks.step_shares import shares
 from tsp.problems.loading import Problem, load_problems
 from tsp.store.runs import kept_prompts
 from tsp.training import models
 from tsp.training.decoding import EXTRA_TOKENS
-from tsp.training.flops import arithmetic, shares
+from tsp.training.flops import arithmetic
 from tsp.training.members import PromptRun, RunResult, encode_all
 from tsp.training.memory import fitted
 from tsp.training.penalties import penalties

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from benchmarks.step_shares import shares
 from benchmarks.training import Side
 from tests.conftest import problem, spec
-from tsp.training.flops import arithmetic, shares, traffic
+from tsp.training.flops import arithmetic, traffic
 from tsp.training.memory import position_bytes
 
 
