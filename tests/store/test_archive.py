@@ -234,13 +234,15 @@ def test_published_runs_are_small_and_list_what_they_lack(data):
 
 def test_texts_of_others_are_not_published(data, tmp_path):
     problems = [problem | {"source": "local"} for problem in data.record["problems"]]
-    data = RunData(data.record | {"problems": problems}, data.tables, data.prompts)
+    spec = data.record["spec"] | {"data": "/home/someone/samples"}
+    data = RunData(data.record | {"problems": problems, "spec": spec}, data.tables, data.prompts)
     path = tmp_path / "published.parquet"
     write_archive([data.published(prompts=True)], path)
     run = Store(tmp_path).read(data.record["id"])
     assert run.record["omitted"] == ["texts of the problems", "decoded answers"]
     assert set(run.record["problems"][0]) == {"source", "row", "sha256", "tokens"}
     assert "answer" not in run.checks
+    assert run.spec.data == "samples"
     text = str(pq.read_table(path).to_pylist())
     assert json.dumps(problems[0]["question"])[1:-1] not in text
 

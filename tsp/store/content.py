@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,10 +49,12 @@ class RunData:
     def published(self, *, prompts: bool) -> "RunData":
         """Return the part that may be published, made small.
 
-        Texts of problems that are not shipped here, and the answers to them, are left out. Tables
-        are rounded to float32, prompts to float16 or left out.
+        Texts of problems that are not shipped here, and the answers to them, are left out, and of
+        the folder they came from all but its name. Tables are rounded to float32, prompts to
+        float16 or left out.
         """
         record, omitted = dict(self.record), list(self.record["omitted"])
+        record["spec"] = record["spec"] | {"data": Path(record["spec"]["data"]).name}
         tables = {name: _single(table) for name, table in self.tables.items()}
         if any(problem["source"] != "shipped" for problem in record["problems"]):
             record["problems"] = [
