@@ -1,9 +1,15 @@
-"""The site in a real browser: every page, every moving figure, the search, phone and paper."""
+"""The site in a real browser: every page, every moving figure, the search, phone and paper.
+
+What is not marked `slow` is tried on an excerpt, the two chapters with figures to move.
+"""
 
 import csv
 import io
 import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +25,7 @@ from playwright.sync_api import sync_playwright
 
 from tests import browser
 from tsp import TSLoss
+from tsp.book import notebooks
 from tsp.book import site as book
 from tsp.paths import ROOT
 from tsp.topology.diagrams import persistence
@@ -27,8 +34,8 @@ pytestmark = pytest.mark.browser
 
 PAGES = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text())
 PHONE = {"width": 390, "height": 844}
-RIPS = "book/_executed/01_persistent_homology.html"
-TSLOSS = "book/_executed/03_tsloss.html"
+EXCERPT = ("book/_executed/01_persistent_homology", "book/_executed/03_tsloss")
+RIPS, TSLOSS = (f"{page}.html" for page in EXCERPT)
 GRAVE = ("serious", "critical")
 
 
@@ -41,6 +48,29 @@ def chromium():
         launched.close()
 
 
+def each_page(pages):
+    """Values of a parameter: pages that are not in the excerpt take the whole book."""
+    slow = [() if page in EXCERPT else pytest.mark.slow for page in pages]
+    return [pytest.param(page, marks=marks) for page, marks in zip(pages, slow, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def excerpt(chromium, tmp_path_factory):
+    """Address of the excerpt, built from the notebooks that the whole book has too."""
+    folder = tmp_path_factory.mktemp("excerpt")
+    sources = [notebooks.NOTEBOOKS / f"{Path(page).name}.py" for page in EXCERPT]
+    notebooks.execute_notebooks(sources, parameters={"runs": os.environ.get("TSP_RUNS", "runs")})
+    shutil.copytree(ROOT / "book", folder / "book")
+    shutil.copy(ROOT / "_config.yml", folder)
+    toc = f"format: jb-book\nroot: {EXCERPT[0]}\nchapters: [file: {EXCERPT[1]}]\n"
+    (folder / "_toc.yml").write_text(toc)
+    call = "from jupyter_book.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", call, "build", folder, "-q"], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    with browser.served(folder / "_build" / "html") as address:
+        yield address
+
+
 @pytest.fixture(scope="module")
 def site(chromium):
     """Address of the book, brought up to date with what `tsp book` does."""
@@ -50,8 +80,10 @@ def site(chromium):
 
 
 @pytest.fixture
-def visit(chromium, site):
-    """Open pages; at the end nothing may have gone wrong on them."""
+def visit(chromium, request):
+    """Open pages of the excerpt, or in slow tests of the book; nothing may go wrong on them."""
+    whole = request.node.get_closest_marker("slow")
+    site = request.getfixturevalue("site" if whole else "excerpt")
     contexts = []
 
     def opened(path, **options):
@@ -65,7 +97,7 @@ def visit(chromium, site):
         context.close()
 
 
-@pytest.mark.parametrize("path", [*PAGES, "search", "genindex"])
+@pytest.mark.parametrize("path", each_page([*PAGES, "search", "genindex"]))
 def test_a_page_is_whole_on_a_phone(visit, path):
     opened = visit(f"{path}.html", viewport=PHONE)
     opened.page.wait_for_load_state("networkidle")  # what is fetched late may fail too
@@ -88,7 +120,7 @@ def test_a_page_is_whole_on_a_phone(visit, path):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("path", each_page(PAGES))
 def test_a_page_is_accessible(visit, path, theme):
     opened = visit(f"{path}.html", color_scheme=theme)
     assert opened.page.evaluate("document.documentElement.dataset.theme") == theme
@@ -102,6 +134,7 @@ SEARCHED = {"minimum spanning tree": "01_persistent_homology", "Holm": "10_choic
 SEARCHED |= {"bottleneck": "12_for_the_topologist", "Binder": "setup"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", SEARCHED)
 def test_the_search_finds(visit, words):
     opened = visit(f"search.html?q={words.replace(' ', '+')}", viewport=PHONE)
@@ -112,12 +145,13 @@ def test_the_search_finds(visit, words):
     assert opened.wrong == []
 
 
+@pytest.mark.slow
 def test_what_is_searched_for_in_vain_is_told(visit):
     opened = visit("search.html?q=xylophone")
     opened.page.get_by_text("did not match any documents").wait_for()
 
 
-@pytest.mark.parametrize("path", [it for it in PAGES if "_executed" in it])
+@pytest.mark.parametrize("path", each_page([page for page in PAGES if "_executed" in page]))
 def test_each_figure_offers_its_data(visit, path):
     opened = visit(f"{path}.html")
     for caption in opened.page.locator("figure:has(img, .live) figcaption").all():
@@ -464,13 +498,14 @@ def test_on_paper_figures_are_pictures_and_letters_are_black(visit, theme):
     assert style == {"letters": "rgb(0, 0, 0)", "filter": "none", "split": "avoid"}
 
 
+@pytest.mark.slow
 def test_the_site_is_small_enough_to_carry(site):
     files = [it for it in (ROOT / "_build" / "html").rglob("*") if it.is_file()]
     assert sum(it.stat().st_size for it in files) < 60e6
 
 
-def test_without_scripts_the_pictures_are_there(chromium, site):
+def test_without_scripts_the_pictures_are_there(chromium, excerpt):
     page = chromium.new_page(java_script_enabled=False)
-    page.goto(f"{site}/{RIPS}")
+    page.goto(f"{excerpt}/{RIPS}")
     assert page.locator("#live-rips .live-still").is_visible()
     page.close()
