@@ -18,7 +18,7 @@ from tsp.atomic import replace_file
 from tsp.errors import InputError
 from tsp.training import models
 
-Work = Callable[[], list[dict[str, Any]]]  # returns rows
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,17 @@ AIMS = {
     "topology_vs_giotto_n40": Aim("persistence of 20 clouds, against giotto-tda", 1),
     "topology_vs_ripser_n40": Aim("persistence of 20 clouds, against ripser", 1),
 }
+OTHERS: dict[str, Callable[[], list[Row]]] = {
+    "roundings": lambda: roundings.compare(),
+    "growth": lambda: ph_scaling.grow(),
+    "paradigms": lambda: peft_methods.compare(),
+    "load": lambda: store_load.strain(),
+}
+"""Measurements other than of speed against a peer, by the option of `tsp bench`."""
 
 
-def measure(*, repeats: int = 3, only: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Run every measurement that this machine allows.
-
-    Parameters
-    ----------
-    repeats
-        Number of times each side runs, in turn: ours, peer's, ours ….
-    only
-        Measure only what has a name that starts with one of these; all if empty.
+def measure(*, repeats: int = 3, only: Sequence[str] = ()) -> list[Row]:
+    """Run the measurements that this machine allows, or those whose name starts as one of ``only``.
 
     Returns
     -------
@@ -74,75 +74,41 @@ def measure(*, repeats: int = 3, only: Sequence[str] = ()) -> list[dict[str, Any
         until it ended. ``ratio`` is the peer's time over ours; where an aim is a share it is ours
         over the peer's; for ``gemm_fraction`` it is the part of the machine's rate of products.
         Peers that are not installed are left out.
-
-    Raises
-    ------
-    InputError
-        If there is nothing to measure with.
     """
-    works: dict[str, Work] = {}
+    works: dict[str, Callable[[], list[Row]]] = {}
     if find_spec("gph"):  # a bare GPU host has no giotto-tda
-        works = {
-            f"topology_vs_{name}_n40": partial(topology, name, 5 * repeats)
-            for name, (module, *_) in PEERS.items()
-            if find_spec(module)
-        }
+        for name, (module, *_) in PEERS.items():
+            if find_spec(module):
+                works[f"topology_vs_{name}_n40"] = partial(topology, name, 5 * repeats)
     if models.installed(models.DEFAULT) and find_spec("peft"):
         works |= training(Side(models.load()), repeats)
     chosen = {name: work for name, work in works.items() if name.startswith(tuple(only) or "")}
     if only and not chosen:
         raise InputError("only", ", ".join(only), f"begin as one of {', '.join(works)}")
-    rows = [row for work in chosen.values() for row in work()]
-    if not rows:
+    if not chosen:
         remedy = f"install giotto-tda, or peft and `tsp model install {models.DEFAULT}`"
         raise InputError("bench", "nothing to measure", remedy)
-    place = environment()
+    rows, place = [row for work in chosen.values() for row in work()], environment()
     return _ordered([row | place for row in rows])
 
 
-def _ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sort rows as `AIMS` lists them."""
-    order = list(AIMS)
-    return sorted(rows, key=lambda row: order.index(row["name"]) if row["name"] in AIMS else 99)
-
-
-def render(rows: list[dict[str, Any]]) -> str:
+def render(rows: list[Row]) -> str:
     """Return rows as a table for the terminal."""
     lines = [f"{'measurement':<29}{'ours':>10}{'peer':>10}{'ratio':>8}  {'aim':<13} unit, peer"]
     for row in rows:
         aim = AIMS[row["name"]]
         ratio = f"{row['ratio']:.1%}" if aim.share else f"{row['ratio']:.2f}"
-        times = f"{row['ours']:>10.4g}{row['peer']:>10.4g}"
         others = f"{aim.text:<13} {row['unit']}; {row['peer_name']}, {row['repeats']} repeats"
-        lines.append(f"{row['name']:<29}{times}{ratio:>8}  {others}")
-    first = rows[0]
-    lines.append(
-        f"{first['machine']}, {first['processor']}, {first['device']}, {first['threads']} threads, "
-        f"torch {first['torch']}; medians of interleaved repeats"
-    )
-    return "\n".join(lines)
-
-
-OTHERS: dict[str, Work] = {
-    "roundings": lambda: roundings.compare(),
-    "growth": lambda: ph_scaling.grow(),
-    "paradigms": lambda: peft_methods.compare(),
-    "load": lambda: store_load.strain(),
-}
-"""Measurements that are not one of speed against a peer, by the option of `tsp bench`."""
+        sides = f"{row['ours']:>10.4g}{row['peer']:>10.4g}"
+        lines.append(f"{row['name']:<29}{sides}{ratio:>8}  {others}")
+    place = "{machine}, {processor}, {device}, {threads} threads, torch {torch}".format(**rows[0])
+    return "\n".join([*lines, f"{place}; medians of interleaved repeats"])
 
 
 def run(out: Path | None, repeats: int, only: Sequence[str], others: Mapping[str, Path]) -> None:
-    """Measure what `tsp bench` is asked for, print a table and write the rows.
+    """Measure, print a table and write the rows; with ``only``, other rows of the file stay.
 
-    Parameters
-    ----------
-    out
-        File of the rows; ``-`` is standard output. With ``only``, its other rows are kept.
-    repeats, only
-        As for `measure`.
-    others
-        At most one of `OTHERS` and its file, to measure that instead.
+    ``others`` has at most one of `OTHERS` with its file, to measure that instead.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler would print that it starts
     if len(others) > 1 or (others and out):
@@ -153,22 +119,28 @@ def run(out: Path | None, repeats: int, only: Sequence[str], others: Mapping[str
         return
     rows = measure(repeats=repeats, only=only)
     print(render(rows), file=sys.stderr if out else sys.stdout)
+    if out and only and out.is_file():
+        rows = _ordered([*_others(out, {row["name"] for row in rows}), *rows])
     if out:
-        _write(out, _ordered([*_kept(out, rows), *rows]) if only else rows)
+        _write(out, rows)
 
 
-def _kept(out: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _ordered(rows: list[Row]) -> list[Row]:
+    """Sort rows as `AIMS` lists them."""
+    order = list(AIMS)
+    return sorted(rows, key=lambda row: order.index(row["name"]) if row["name"] in AIMS else 99)
+
+
+def _others(out: Path, measured: set[str]) -> list[Row]:
     """Return the rows of a file whose measurements were not repeated."""
-    measured = {row["name"] for row in rows}
-    if not out.is_file():
-        return []
     try:
         return [row for row in json.loads(out.read_text()) if row["name"] not in measured]
     except (ValueError, TypeError, KeyError) as error:
         raise InputError("json", str(out), "holds no rows of `tsp bench`") from error
 
 
-def _write(out: Path, rows: list[dict[str, Any]]) -> None:
+def _write(out: Path, rows: list[Row]) -> None:
+    """Write rows to a file, a device, a pipe or, as ``-``, standard output."""
     text = json.dumps(rows, indent=1) + "\n"
     if str(out) == "-":
         print(text, end="")

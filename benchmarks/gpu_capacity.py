@@ -1,9 +1,12 @@
-"""What of the paper's models fits on which GPU, estimated without their weights."""
+"""Estimate which of the paper's models fit on which GPU, without their weights."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from itertools import product
+from typing import Any
 
+import pandas as pd
 import torch
 from transformers import AutoConfig
 
@@ -12,9 +15,6 @@ from tsp.training.models import MODELS, BaseLM, Encoded, hollow
 from tsp.training.prefix_cache import context_bytes
 from tsp.training.spec import RunSpec
 from tsp.training.trainer import Plan
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # The paper's models, from the config.json of their pages on the hub (`tsp.training.models.MODELS`).
 _SHAPE = (
@@ -38,8 +38,8 @@ LONG_CONTEXT = 5_000  # tokens of a LongBench article
 CARDS = (24, 80, 141)  # what makers call GB is 2**30 bytes
 
 
-def fits(cards: Sequence[int] = CARDS) -> "pd.DataFrame":
-    """What the paper's models need on a GPU, and how many runs train at once on which card.
+def fits(cards: Sequence[int] = CARDS) -> pd.DataFrame:
+    """Return what the paper's models need on a GPU, and how many runs train at once on which card.
 
     One run is a prompt of the protocol's length on one problem, `EXAMPLE`. Runs train at once as
     rows of one pass; a part of the card, 1 - `SHARE`, is left free.
@@ -57,55 +57,42 @@ def fits(cards: Sequence[int] = CARDS) -> "pd.DataFrame":
         ``context`` (one of `LONG_CONTEXT` tokens); and for each card, ``"24 GB"`` …, the number
         of runs, 0 where not one fits.
     """
-    import pandas as pd
-
-    return pd.DataFrame(
-        [_fit(name, precision, cards) for name in SHAPES for precision in ("bfloat16", "float32")]
-    )
-
-
-def _fit(name: str, precision: str, cards: Sequence[int]) -> dict[str, Any]:
-    frozen = _outline(name)
-    plan = Plan(precision=precision)
-    dtypes = {frozen.dtype, pass_dtype(frozen, plan)}
-    one = estimate(frozen, [RunSpec()], [[EXAMPLE]], plan, device="cuda")
-    return {
-        "model": name,
-        "hub_id": MODELS[name].hub_id,
-        "precision": precision,
-        "weights": one.weights,
-        "run": one.activations,
-        "context": context_bytes(frozen, LONG_CONTEXT, dtypes=list(dtypes)),
-        **{f"{card} GB": most_runs(frozen, plan, room=SHARE * card * 2**30) for card in cards},
-    }
-
-
-def _outline(name: str) -> BaseLM:
-    """Return a model of the paper with shapes alone, on ``meta``; it has no tokenizer."""
-    return BaseLM(name, hollow(AutoConfig.for_model(**SHAPES[name]), torch.float32), None)
+    rows = []
+    for name, precision in product(SHAPES, ("bfloat16", "float32")):
+        frozen, plan = _outline(name), Plan(precision=precision)
+        dtypes = list({frozen.dtype, pass_dtype(frozen, plan)})
+        one = estimate(frozen, [RunSpec()], [[EXAMPLE]], plan, device="cuda")
+        row: dict[str, Any] = {"model": name, "hub_id": MODELS[name].hub_id, "precision": precision}
+        row |= {"weights": one.weights, "run": one.activations}
+        row["context"] = context_bytes(frozen, LONG_CONTEXT, dtypes=dtypes)
+        sizes = {f"{card} GB": SHARE * card * 2**30 for card in cards}
+        rows.append(
+            row | {card: most_runs(frozen, plan, room=room) for card, room in sizes.items()}
+        )
+    return pd.DataFrame(rows)
 
 
 def memory(name: str) -> int:
-    """Bytes on a GPU that one run of a model of the paper takes, passes in bfloat16, estimated."""
-    frozen = _outline(name)
+    """Estimate the bytes on a GPU that a run of a model of the paper takes, passes in bfloat16."""
     plan = Plan(precision="bfloat16")
-    return estimate(frozen, [RunSpec()], [[EXAMPLE]], plan, device="cuda").peak
+    return estimate(_outline(name), [RunSpec()], [[EXAMPLE]], plan, device="cuda").peak
 
 
 def most_runs(frozen: BaseLM, plan: Plan, *, room: float) -> int:
     """Count the runs on `EXAMPLE` that train in one pass on a GPU within some bytes."""
     spec = RunSpec()
-    a_run = EXAMPLE.length(spec.n_tokens) - len(EXAMPLE.before)
+    positions = EXAMPLE.length(spec.n_tokens) - len(EXAMPLE.before)
 
-    def fit(runs: int) -> bool:
-        wide = replace(plan, token_budget=runs * a_run)
-        bank = ([spec] * runs, [[EXAMPLE]] * runs)
-        return estimate(frozen, *bank, wide, device="cuda").peak <= room
+    def peak(runs: int) -> int:
+        wide = replace(plan, token_budget=runs * positions)
+        return estimate(frozen, [spec] * runs, [[EXAMPLE]] * runs, wide, device="cuda").peak
 
-    step = 1
-    while fit(step):
-        step *= 2
-    runs = 0
-    while step := step // 2:
-        runs += step if fit(runs + step) else 0
-    return runs
+    bound = 1
+    while peak(bound) <= room:
+        bound *= 2
+    return bisect_right(range(1, bound), room, key=peak)
+
+
+def _outline(name: str) -> BaseLM:
+    """Return a model of the paper with shapes alone, on ``meta``; it has no tokenizer."""
+    return BaseLM(name, hollow(AutoConfig.for_model(**SHAPES[name]), torch.float32), None)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import statistics
 import sys
 import time
@@ -61,11 +62,11 @@ def compared(name: str, ours: Work, peer: Work, repeats: int, peer_name: str) ->
 
 def timed(work: Work) -> tuple[float, Done]:
     """Return the seconds that a piece of work takes, and what it did."""
-    begun = time.perf_counter()
+    begin = time.perf_counter()
     done = work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - begun, done if isinstance(done, Done) else Done()
+    return time.perf_counter() - begin, done if isinstance(done, Done) else Done()
 
 
 def environment() -> dict[str, Any]:
@@ -91,11 +92,8 @@ def _version(name: str) -> str:
 
 def _processor() -> str:
     """Return the processor as Linux names it, and its matrix unit if it has one."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    pairs = (line.split(":", 1) for line in lines if ":" in line)
-    facts = {name.strip(): value.strip() for name, value in pairs}
-    unit = ", AMX" if "amx_bf16" in facts.get("flags", "") else ""
-    return facts.get("model name", platform.machine()) + unit
+    file = Path("/proc/cpuinfo")
+    text = file.read_text() if file.exists() else ""
+    name = re.search(r"^model name\s*: (.*)", text, re.MULTILINE)
+    unit = ", AMX" if "amx_bf16" in text else ""
+    return (name[1] if name else platform.processor() or "unknown") + unit

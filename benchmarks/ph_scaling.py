@@ -1,6 +1,7 @@
 """How the cost of persistent homology grows with the number of points and their dimension."""
 
 from collections.abc import Sequence
+from itertools import product
 from time import perf_counter
 from typing import Any
 
@@ -14,37 +15,20 @@ DIMENSIONS = (64, 576, 2048)
 
 
 def grow(
-    *,
-    points: Sequence[int] = POINTS,
-    dimensions: Sequence[int] = DIMENSIONS,
-    repeats: int = 3,
+    *, points: Sequence[int] = POINTS, dimensions: Sequence[int] = DIMENSIONS, repeats: int = 3
 ) -> list[dict[str, Any]]:
-    """Time `tsp.topology.diagrams.persistence` (H0 and H1) of one Gaussian cloud of each size.
-
-    Parameters
-    ----------
-    points, dimensions
-        Sizes n and d.
-    repeats
-        Clouds of each size; the median counts.
-
-    Returns
-    -------
-    list of dict
-        ``n d seconds h1_count`` and the ``times`` of all repeats.
-    """
+    """Return rows ``n d seconds h1_count times`` of persistence (H0, H1) of Gaussian clouds."""
     rng = np.random.default_rng(0)
     persistence(rng.normal(size=(5, 3)))  # imports at the first call
     rows = []
-    for d in dimensions:
-        for n in points:
-            report(f"n = {n}, d = {d}")
-            times, loops = [], 0
-            for _ in range(repeats):
-                cloud = rng.normal(size=(n, d))
-                begin = perf_counter()
-                loops = len(persistence(cloud)[1])
-                times.append(perf_counter() - begin)
-            row = {"n": n, "d": d, "seconds": float(np.median(times)), "h1_count": loops}
-            rows.append(row | {"times": times})
+    for d, n in product(dimensions, points):
+        report(f"n = {n}, d = {d}")
+        times, loops = [], 0
+        for _ in range(repeats):
+            cloud = rng.normal(size=(n, d))
+            begin = perf_counter()
+            loops = len(persistence(cloud)[1])
+            times.append(perf_counter() - begin)
+        row = {"n": n, "d": d, "seconds": float(np.median(times)), "h1_count": loops}
+        rows.append(row | {"times": times})
     return rows

@@ -9,7 +9,6 @@ from tsp.analysis.stats import paired_ratio
 from tsp.analysis.verdicts import judge_signs
 from tsp.problems.loading import load_problems
 from tsp.training import models
-from tsp.training.members import RunResult
 from tsp.training.spec import RunSpec
 from tsp.training.trainer import Plan, train_bank
 
@@ -26,17 +25,9 @@ PLANS = {
 def compare(*, model: str = models.DEFAULT) -> list[dict[str, Any]]:
     """Train pairs of runs, with and without TSLoss, under each plan until they are solved.
 
-    Parameters
-    ----------
-    model
-        A name that `tsp.training.models.load` takes.
-
-    Returns
-    -------
-    list of dict
-        One row a run: ``arithmetic task problem method solved_epoch`` (None: not within the
-        epochs), whether it was right at check 0 already (``known``), ``ce`` after 20 epochs, the
-        number of ``epochs`` and the model.
+    Returns a row a run: ``arithmetic task problem method solved_epoch`` (None: not within the
+    epochs), whether it was right at check 0 already (``known``), ``ce`` after 20 epochs, the
+    number of ``epochs`` and the model.
     """
     specs = [
         RunSpec(model=model, task=task, problem=k, method=method, epochs=EPOCHS, early_stop=True)
@@ -48,17 +39,14 @@ def compare(*, model: str = models.DEFAULT) -> list[dict[str, Any]]:
     frozen, rows = models.load(model), []
     for name, plan in PLANS.items():
         report(f"{len(specs)} runs: {name}")
-        rows += [_row(name, it) for it in train_bank(specs, frozen, problems, plan=plan)]
+        for run in train_bank(specs, frozen, problems, plan=plan):
+            correct = [check["epoch"] for check in run.checks if check["correct"]]
+            solved = min((epoch for epoch in correct if epoch > 0), default=None)
+            row = {"arithmetic": name, "task": run.spec.task, "problem": run.spec.problem}
+            row |= {"method": run.spec.method, "solved_epoch": solved, "known": 0 in correct}
+            row |= {"ce": run.epochs[min(20, len(run.epochs)) - 1]["ce"]}
+            rows.append(row | {"epochs": run.spec.epochs, "model": run.spec.model})
     return rows
-
-
-def _row(arithmetic: str, result: RunResult) -> dict[str, Any]:
-    correct = [row["epoch"] for row in result.checks if row["correct"]]
-    solved = min((epoch for epoch in correct if epoch > 0), default=None)
-    fields = {name: getattr(result.spec, name) for name in ("task", "problem", "method")}
-    row = {"arithmetic": arithmetic, **fields, "solved_epoch": solved, "known": 0 in correct}
-    row["ce"] = result.epochs[min(20, len(result.epochs)) - 1]["ce"]
-    return row | {"epochs": result.spec.epochs, "model": result.spec.model}
 
 
 def agreement(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -78,18 +66,16 @@ def agreement(rows: list[dict[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     frame = frame[~frame.groupby(["task", "problem"]).known.transform("any")]
     epochs = float(frame.epochs.max())
-    frame["never"] = frame.solved_epoch.fillna(epochs + 2).astype(float)
-    wide = frame.pivot(
-        index=["task", "problem", "method"], columns="arithmetic", values="never"
-    ).astype(float)
+    solved = frame.set_index(["task", "problem", "method", "arithmetic"]).solved_epoch.astype(float)
+    wide = solved.unstack("arithmetic")
     table = []
     for name in (name for name in PLANS if name in wide):
-        solved = wide[name].where(wide[name] <= epochs).unstack("method").dropna(how="all")
-        pairs = paired_ratio(solved["ce"], solved["tsloss"], cap=epochs)
+        sides = wide[name].unstack("method").dropna(how="all")
+        pairs = paired_ratio(sides["ce"], sides["tsloss"], cap=epochs)
         signs = {"wins": pairs.wins, "ties": pairs.ties, "losses": pairs.losses}
         row = {"arithmetic": name, "pairs": pairs.n, **signs, "median_ratio": pairs.median_ratio}
         row |= {"low": pairs.low, "high": pairs.high, "verdict": judge_signs(*signs.values())[0]}
-        change = wide[name] - wide["float32"]
+        change = wide[name].fillna(epochs + 2) - wide["float32"].fillna(epochs + 2)
         moved = change[change != 0].abs() if (change != 0).any() else change
         row |= {"runs": len(change), "same": int((change == 0).sum())}
         row |= {"earlier": int((change < 0).sum()), "later": int((change > 0).sum())}

@@ -46,31 +46,20 @@ def scaling(
     bank: int,
     loading: Mapping[str, float],
 ) -> pd.DataFrame:
-    """Compare a sweep on several numbers of devices.
-
-    Parameters
-    ----------
-    specs
-        The runs.
-    cost
-        Returns the seconds of a run on a device; those of a bank are the sum.
-    devices
-        Numbers of devices to compare.
-    bank
-        Largest number of runs of a bank.
-    loading
-        As in `makespan`.
+    """Compare runs in banks of at most ``bank``, of a ``cost`` in seconds, on numbers of devices.
 
     Returns
     -------
     DataFrame
         One row a number of ``devices``: ``hours``; ``speedup`` over one device; ``efficiency``,
-        speedup over devices; ``least``, the hours of the longest bank with its model's loading.
+        speedup over devices; ``least``, the hours of the longest bank with its model's loading
+        (as in `makespan`).
     """
     groups = banks_of([Job(spec, [], "") for spec in specs], bank)
     banks = [(runs[0].spec.model, sum(cost(run.spec) for run in runs)) for runs in groups]
-    least = max(seconds + loading[model] for model, seconds in banks) / 3600
-    hours = pd.Series([makespan(banks, n, loading=loading) / 3600 for n in devices])
-    speedup = makespan(banks, 1, loading=loading) / 3600 / hours
-    table = {"devices": list(devices), "hours": hours, "speedup": speedup}
-    return pd.DataFrame(table | {"efficiency": speedup / list(devices), "least": least})
+    hours = {n: makespan(banks, n, loading=loading) / 3600 for n in (1, *devices)}
+    table = pd.DataFrame({"devices": devices, "hours": [hours[n] for n in devices]})
+    table["speedup"] = hours[1] / table.hours
+    table["efficiency"] = table.speedup / table.devices
+    table["least"] = max(seconds + loading[model] for model, seconds in banks) / 3600
+    return table

@@ -1,4 +1,4 @@
-"""How long listings and tables take with ten thousand stored runs, and how much memory."""
+"""Measure the time and memory that listings and tables take with ten thousand stored runs."""
 
 import hashlib
 import json
@@ -31,25 +31,16 @@ COMMANDS = {
     "tsp report": ["report"],
     "tsp runs verify": ["runs", "verify"],  # reads every byte, so it may take its time
 }
-TABLES = {
-    **{
-        name: f"from tsp.analysis import tables; tables.{name}(store)"
-        for name in ("table2", "table2_runs", "table3", "table3_tests", "table4", "claims")
-    },
-    **{
-        name: f"from tsp.analysis import tables; tables.{name}(store)"
-        for name in ("pairs", "trained", "weighted", "load_losses", "load_topology")
-    },
+_TABLES = (
+    *("table2", "table2_runs", "table3", "table3_tests", "table4", "claims"),
+    *("pairs", "trained", "weighted", "load_losses", "load_topology"),
+)
+TABLES = {name: f"from tsp.analysis import tables; tables.{name}(store)" for name in _TABLES} | {
     "study": "from tsp.analysis.studies import study;"
     " study(store, ['n_tokens'], base={'n_tokens': 40})",
     "systems": "from tsp.analysis.systems import systems; systems(store)",
 }
 CLI = "from tsp.cli.main import main; main()"
-TABLE = """
-from tsp.store.runs import Store
-store = Store({store!r})
-{call}
-"""
 WATCH = """
 import json, resource, subprocess, sys
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
@@ -62,40 +53,22 @@ print(json.dumps([code, used.ru_utime + used.ru_stime, size]))
 def strain(*, runs: int = RUNS) -> list[dict[str, Any]]:
     """Measure what reads an archive of runs, each command and table in a process of its own.
 
-    Parameters
-    ----------
-    runs
-        How many: copies of the published ones with other seeds and problems, prompts cut short.
-
-    Returns
-    -------
-    list of dict
-        ``name runs seconds bytes``. ``seconds`` are the processor's, on one
-        thread, on which other work on the machine has little effect; ``bytes`` is the most memory
-        that the process held.
+    The runs are copies of the published ones with other seeds and problems, prompts cut short.
+    Returns rows ``name runs seconds bytes``: seconds of the processor, on one thread, on which
+    other work on the machine has little effect, and the most memory that the process held.
     """
     rows = []
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory() as folder:
         report(f"making {runs} runs")
-        write_archive(islice(_copies(), runs), Path(work) / "all.parquet")
-        for name, words in _works(Path(work)).items():
+        write_archive(islice(_copies(), runs), Path(folder) / "all.parquet")
+        store = f"from tsp.store.runs import Store; store = Store({folder!r});"
+        works = {name: [CLI, *words, "--runs", folder] for name, words in COMMANDS.items()}
+        works |= {name: [f"{store} {call}"] for name, call in TABLES.items()}
+        for name, words in works.items():
             report(name)
-            seconds, most = _watched(words)
-            told = {"name": name, "runs": runs, "seconds": seconds, "bytes": most}
-            rows.append(told)
+            seconds, size = _watched(["-c", *words])
+            rows.append({"name": name, "runs": runs, "seconds": seconds, "bytes": size})
     return rows
-
-
-def render(rows: list[dict[str, Any]]) -> str:
-    """Return rows as a table for the terminal; what takes more than it may is marked."""
-    lines = []
-    for row in rows:
-        over = row["seconds"] > SECONDS or row["bytes"] > MEMORY
-        mark = " !" if over else ""
-        lines.append(
-            f"{row['name']:<22}{row['seconds']:>8.1f} s {row['bytes'] / 1e6:>7.0f} MB{mark}"
-        )
-    return "\n".join(lines)
 
 
 def _copies() -> Iterator[RunData]:
@@ -116,38 +89,30 @@ def _copy(data: RunData, number: int) -> RunData:
     record["spec"]["problem"] += 1000 * (number // SEEDS)
     for problem in record["problems"]:
         problem["sha256"] = _hash(problem["sha256"], number // SEEDS)
-    tables = {name: _double(table) for name, table in data.tables.items()}
+    tables = {}
+    for name, table in data.tables.items():
+        doubled = [
+            field.with_type(pa.float64()) if pa.types.is_floating(field.type) else field
+            for field in table.schema
+        ]
+        tables[name] = table.cast(pa.schema(doubled))
     if "answer" not in tables["checks"].column_names:
         answers = pa.repeat("The answer is 42.", len(tables["checks"]))
         tables["checks"] = tables["checks"].append_column("answer", answers)
-    return RunData(record, tables, {epoch: it[:, :CUT] for epoch, it in data.prompts.items()})
-
-
-def _double(table: pa.Table) -> pa.Table:
-    kinds = [pa.float64() if pa.types.is_floating(it) else it for it in table.schema.types]
-    return table.cast(pa.schema(list(zip(table.column_names, kinds, strict=True))))
+    return RunData(record, tables, {k: prompt[:, :CUT] for k, prompt in data.prompts.items()})
 
 
 def _hash(text: str, number: int) -> str:
     return hashlib.sha256(f"{text} {number}".encode()).hexdigest() if number else text
 
 
-def _works(store: Path) -> dict[str, list[str]]:
-    """Return Python's arguments for each command and table, by its name."""
-    where = ["--runs", str(store)]
-    works = {name: ["-c", CLI, *words, *where] for name, words in COMMANDS.items()}
-    return works | {
-        name: ["-c", TABLE.format(store=str(store), call=call)] for name, call in TABLES.items()
-    }
-
-
 def _watched(words: list[str]) -> tuple[float, int]:
     """Return the seconds and the bytes of a process."""
-    told = os.environ | {"PYTHONPATH": str(PACKAGE.parent), "OMP_NUM_THREADS": "1"}
+    settings = os.environ | {"PYTHONPATH": str(PACKAGE.parent), "OMP_NUM_THREADS": "1"}
     # A process begins with its parent's peak, so a small one stands between.
     command = [sys.executable, "-c", WATCH, sys.executable, *words]
-    out = subprocess.run(command, env=told, capture_output=True, text=True, check=True)
-    code, seconds, most = json.loads(out.stdout)
+    out = subprocess.run(command, env=settings, capture_output=True, text=True, check=True)
+    code, seconds, size = json.loads(out.stdout)
     if code:
         raise RuntimeError(f"{' '.join(words)} failed: {out.stderr.strip()[-500:]}")
-    return seconds, most
+    return seconds, size

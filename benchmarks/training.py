@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from benchmarks.measuring import Done, compared, timed
+from benchmarks.step_shares import shares
 from tsp.problems.loading import Problem, load_problems
 from tsp.store.runs import kept_prompts
 from tsp.training import models
 from tsp.training.decoding import EXTRA_TOKENS
-from tsp.training.flops import arithmetic, shares
+from tsp.training.flops import arithmetic
 from tsp.training.members import PromptRun, RunResult, encode_all
 from tsp.training.memory import fitted
 from tsp.training.penalties import penalties
@@ -48,9 +49,8 @@ class Side:
 
     def bank(self, specs: list[RunSpec], problems: list[Problem], **changes: Any) -> Bank:
         """Return a bank of runs that train on the same problems."""
-        members = [PromptRun(spec, self.frozen, problems) for spec in specs]
-        plan = replace(self.plan(specs, problems), **changes)
-        return Bank(members, self.frozen, plan)
+        runs = [PromptRun(spec, self.frozen, problems) for spec in specs]
+        return Bank(runs, self.frozen, replace(self.plan(specs, problems), **changes))
 
     def columns(self, spec: RunSpec) -> Row:
         """Return the columns of a row that describe this side."""
@@ -61,30 +61,24 @@ class Side:
 def training(side: Side, repeats: int) -> dict[str, Work]:
     """Return the measurements of training by name, those in another precision last."""
     plain = Side(side.frozen, "float32")
+
+    def whole(name: str, side: Side = side, repeats: int = repeats, **more: Any) -> dict[str, Work]:
+        return {name: partial(epochs, side, repeats, name=name, **more)}
+
     works: dict[str, Work] = {
         "tsloss_share": partial(tsloss_share, side, repeats),
         "gemm_fraction": partial(gemm_fraction, plain, repeats),
         "step_context_5k": partial(step_context, side, repeats),
-        # Ten problems take long: once for three repeats of the others.
-        "epoch_multi_vs_peft": partial(epochs, side, -(-repeats // 3), regime="multi"),
-        "epoch_single_vs_peft": partial(epoch_single, side, repeats),
     }
+    # Ten problems take long: once for three repeats of the others.
+    works |= whole("epoch_multi_vs_peft", repeats=-(-repeats // 3), regime="multi")
+    works |= whole("epoch_single_vs_peft", topology=True)
     if side.frozen.device.type == "cuda":
-        works["bank64_gpu_vs_peft"] = partial(
-            epochs, side, repeats, name="bank64_gpu_vs_peft", runs=64
-        )
+        works |= whole("bank64_gpu_vs_peft", runs=64)
     if side.precision != "float32":
         works["gemm_fraction_bfloat16"] = partial(gemm_fraction, side, repeats)
-        works["epoch_single_vs_peft_float32"] = partial(
-            epochs, plain, repeats, name="epoch_single_vs_peft_float32", most=10
-        )
+        works |= whole("epoch_single_vs_peft_float32", plain, most=10)
     return works
-
-
-def epochs(side: Side, repeats: int, *, regime: str = "single", **more: Any) -> list[Row]:
-    """Compare whole runs until they solve their problems, or ``most`` epochs of them."""
-    problems = load_problems("gsm8k", regime=regime)
-    return [_epochs(side, problems, repeats, **{"name": f"epoch_{regime}_vs_peft"} | more)[0]]
 
 
 def tsloss_share(side: Side, repeats: int, *, runs: int = 64) -> list[Row]:
@@ -112,39 +106,25 @@ def gemm_fraction(side: Side, repeats: int) -> list[Row]:
     bank = side.bank(specs, load_problems("gsm8k"))
     size = SQUARE.get(side.frozen.device.type, SQUARE["cpu"])
     square = torch.randn(size, size).to(side.frozen.device, bank.reader.dtype)
-
     counts = [arithmetic(side.frozen, run.problems[0], run.spec) for run in bank.runs]
     operations, linear = (sum(count[name] for count in counts) for name in ("ours", "linear"))
-
-    def ours() -> Done:
-        bank.advance(1)
-        return Done(operations)
-
-    def product() -> Done:
-        torch.mm(square, square)
-        return Done(2 * size**3 / 1e9)
-
-    low = "" if side.precision == "float32" else f"_{side.precision}"
+    name = "gemm_fraction" + ("" if side.precision == "float32" else f"_{side.precision}")
     row = compared(
-        f"gemm_fraction{low}",
-        ours,
-        product,
+        name,
+        lambda: _units(operations, bank.advance(1)),
+        lambda: _units(2 * size**3 / 1e9, torch.mm(square, square)),
         5 * repeats,
         f"a product of {size} × {size} matrices, {bank.reader.dtype}".replace("torch.", ""),
     )
-    parts: dict[str, Any] = {f"share_{name}": part for name, part in shares(bank).items()}
+    parts: Row = {f"share_{part}": share for part, share in shares(bank).items()}
     if parts:
         parts["rate_products"] = row["ratio"] * linear / operations / parts["share_products"]
-        parts["bandwidth"] = _bandwidth()
+        block = torch.ones(2**26)
+        there = torch.empty_like(block)
+        fastest = min(timed(lambda: there.copy_(block))[0] for _ in range(5))
+        parts["bandwidth"] = 2 * block.nbytes / fastest  # read and written
     parts["step_seconds"] = row["ours"] * operations
     return [row | {"unit": "s per 10^9 operations"} | side.columns(specs[0]) | parts]
-
-
-def _bandwidth() -> float:
-    """Return the bytes a second that a plain copy reads and writes, the best of five."""
-    block = torch.ones(2**26)
-    there = torch.empty_like(block)
-    return 2 * block.nbytes / min(timed(lambda: there.copy_(block))[0] for _ in range(5))
 
 
 def step_context(side: Side, repeats: int) -> list[Row]:
@@ -153,7 +133,7 @@ def step_context(side: Side, repeats: int) -> list[Row]:
     The shared context is read beforehand, because it is read once. On a CPU, whose micro-batches
     hold one such row, one run stands for the bank without sharing.
     """
-    from tsp.interop.peers import with_peft
+    from benchmarks.peft_training import with_peft
 
     problems = [_long_problem(side.frozen)]
     specs = _specs(side.frozen.name, RUNS)
@@ -164,75 +144,43 @@ def step_context(side: Side, repeats: int) -> list[Row]:
     steps = 50 if cuda else 2  # many short steps, so that a Trainer's start does not count
     few = RunSpec(model=side.frozen.name, method="ce", placement="prefix", epochs=steps)
     peft = with_peft(few, side.frozen, problems, check=False)
-
-    def ours() -> Done:
-        shared.advance(1)
-        return Done(RUNS)
-
-    def unshared() -> Done:
-        alone.advance(1)
-        return Done(runs)
-
     row: Row = {"unit": "s per step and run"} | side.columns(specs[0])
     row["context"] = len(shared.runs[0].encoded[0].before)
-    same = {"peer_precision": side.precision}
-    sides = {
-        "unshared": (unshared, "the same trainer, all tokens in every pass", same),
-        "peft": (lambda: _peer(peft), "PEFT and Trainer", THEIRS),
-    }
-    return [
-        compared(f"step_context_5k_vs_{name}", ours, peer, repeats, peer_name) | row | columns
-        for name, (peer, peer_name, columns) in sides.items()
-    ]
+    rows = []
+    for name, peer, peer_name, columns in (
+        (
+            "step_context_5k_vs_unshared",
+            lambda: _units(runs, alone.advance(1)),
+            "the same trainer, all tokens in every pass",
+            {"peer_precision": side.precision},
+        ),
+        ("step_context_5k_vs_peft", lambda: _peer(peft), "PEFT and Trainer", THEIRS),
+    ):
+        times = compared(name, lambda: _units(RUNS, shared.advance(1)), peer, repeats, peer_name)
+        rows.append(times | row | columns)
+    return rows
 
 
-def _long_problem(frozen: models.BaseLM) -> Problem:
-    """Repeat a shipped problem until about 5,000 tokens stand before the prompt."""
-    (problem,) = load_problems("gsm8k")
-    size = [len(frozen.encode(problem.question * k, problem.target).before) for k in (1, 2)]
-    times = 1 + round((CONTEXT - size[0]) / (size[1] - size[0]))
-    return replace(problem, question=problem.question * times)
-
-
-def epoch_single(side: Side, repeats: int) -> list[Row]:
-    """Compare a bank of 8 runs on one problem with one of PEFT's, until they solve it.
-
-    Where giotto-ph is installed, topology's share of the bank's time is measured too.
-    """
-    problems = load_problems("gsm8k")
-    row, results = _epochs(side, problems, repeats, name="epoch_single_vs_peft")
-    if not find_spec("gph"):
-        return [row]
-    from tsp.topology.diagrams import analyse
-
-    total = sum(len(result.epochs) for result in results)
-    prompts = [result.prompts for result in results]
-    show = [list(kept_prompts(result)) for result in results]
-    times = [timed(lambda: analyse(prompts, show=show))[0] for _ in range(repeats)]
-    ours = statistics.median(times) / total
-    topology = {"name": "topology_share", "ours": ours, "peer": row["ours"], "unit": row["unit"]}
-    topology |= {"peer_name": "training the same runs", "repeats": repeats}
-    return [row, _share(topology) | side.columns(results[0].spec)]
-
-
-def _epochs(
+def epochs(
     side: Side,
-    problems: list[Problem],
     repeats: int,
     *,
     name: str,
+    regime: str = "single",
     most: int = 100,
     runs: int = RUNS,
-) -> tuple[Row, list[RunResult]]:
-    """Time an epoch of a run with its checks, in a bank and with PEFT; return the bank's runs too.
+    topology: bool = False,
+) -> list[Row]:
+    """Time an epoch of a run with its checks, in a bank and with PEFT.
 
-    Answers may be as long as the longest problem's on both sides. Ours are also checked before the
-    first epoch.
+    Runs end when their problems are solved, or after ``most`` epochs. Answers may be as long as the
+    longest problem's on both sides. Ours are also checked before the first epoch. With
+    ``topology`` its share of the bank's time is measured too, where giotto-ph is installed.
     """
-    from tsp.interop.peers import with_peft
+    from benchmarks.peft_training import with_peft
 
-    regime = "single" if len(problems) == 1 else "multi"
-    fields: dict[str, Any] = {"regime": regime, "epochs": most, "early_stop": True}
+    problems = load_problems("gsm8k", regime=regime)
+    fields: Row = {"regime": regime, "epochs": most, "early_stop": True}
     coded = encode_all(RunSpec(model=side.frozen.name), side.frozen, problems)
     fields["max_new_tokens"] = max(len(one.target) for one in coded) + EXTRA_TOKENS
     specs = _specs(side.frozen.name, runs, **fields)
@@ -251,7 +199,28 @@ def _epochs(
     for who in ("ours", "peer"):
         row[f"{who}_seconds_per_run"] = row[who] * row[f"{who}_epochs"] / row[f"{who}_runs"]
     row |= {"unit": "s per epoch and run", "epochs": most} | side.columns(specs[0]) | THEIRS
-    return row, results
+    return [row, _topology_share(row, results, repeats)] if topology and find_spec("gph") else [row]
+
+
+def _topology_share(row: Row, results: list[RunResult], repeats: int) -> Row:
+    """Return the row of the topology of runs that were trained as in a row."""
+    from tsp.topology.diagrams import analyse
+
+    prompts = [result.prompts for result in results]
+    show = [list(kept_prompts(result)) for result in results]
+    times = [timed(lambda: analyse(prompts, show=show))[0] for _ in range(repeats)]
+    ours = statistics.median(times) / sum(len(result.epochs) for result in results)
+    kept = {key: row[key] for key in ("unit", "repeats", "model", "n_tokens", "data", "precision")}
+    sides = {"ours": ours, "peer": row["ours"], "peer_name": "training the same runs"}
+    return _share({"name": "topology_share", **sides, **kept})
+
+
+def _long_problem(frozen: models.BaseLM) -> Problem:
+    """Repeat a shipped problem until about 5,000 tokens stand before the prompt."""
+    (problem,) = load_problems("gsm8k")
+    size = [len(frozen.encode(problem.question * k, problem.target).before) for k in (1, 2)]
+    times = 1 + round((CONTEXT - size[0]) / (size[1] - size[0]))
+    return replace(problem, question=problem.question * times)
 
 
 def _is_solved(result: RunResult) -> bool:
@@ -261,8 +230,14 @@ def _is_solved(result: RunResult) -> bool:
 
 
 def _peer(work: Callable[[], Any]) -> Done:
-    done = work()
-    return Done(done.epochs, {"runs": 1, "epochs": done.epochs, "solved": int(done.solved)})
+    """Train one of PEFT's runs."""
+    run = work()
+    return Done(run.epochs, {"runs": 1, "epochs": run.epochs, "solved": int(run.solved)})
+
+
+def _units(units: float, _: Any) -> Done:
+    """Return the number of units of work that was just done."""
+    return Done(units)
 
 
 def _share(row: Row) -> Row:

@@ -21,9 +21,9 @@ UNDRAWN = ".live[data-live]:not(:has(> .live-stage[data-drawn]))"
 
 def needed() -> str:
     """Path of the browser; skips without one, or fails where `TSP_BROWSER` is ``required``."""
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found:
-        return found
+    path = next((file for name in NAMES if (file := shutil.which(name))), None)
+    if path:
+        return path
     why = "no Chromium: install the package `chromium` for the tests of the pages"
     if REQUIRED:
         pytest.fail(why)
@@ -72,6 +72,16 @@ class Visit:
         """Wait for the next frame, and until no figure has anything left to draw."""
         self.page.evaluate("new Promise((done) => requestAnimationFrame(() => done()))")
         self.page.wait_for_function(f"!document.querySelector('{UNDRAWN}')")
+
+    def press(self, key: str) -> None:
+        """Press a key where the focus is, and wait for what it changes."""
+        self.page.keyboard.press(key)
+        self.drawn()
+
+    def click(self, button: str) -> None:
+        """Click a button by its name, and wait for what it changes."""
+        self.page.get_by_role("button", name=button).click()
+        self.drawn()
 
     def _message(self, message) -> None:
         if message.type in ("error", "warning"):

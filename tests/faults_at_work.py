@@ -1,13 +1,14 @@
 """What the processes do that the tests of durability kill (imported once, by their server)."""
 
 import sys
+from pathlib import Path
 
 import torch
 
 from tests.conftest import spec
 from tsp.cli.main import main as cli
-from tsp.experiments import sweep
 from tsp.experiments.banks import CheckpointPolicy, Events
+from tsp.experiments.sweep import ensure
 from tsp.store.runs import Store
 from tsp.training.checkpoints import Checkpoint
 from tsp.training.stopping import on_signals
@@ -15,64 +16,54 @@ from tsp.training.stopping import on_signals
 torch.set_num_threads(1)
 
 
-def specs(many=6, epochs=12):
+def specs(epochs=12):
     """Runs of several methods in three banks; some stop early, one regime has ten problems."""
-    told = [
+    few = {"max_new_tokens": 4}
+    return [
         spec(task="mmlu_cf", method="ce", epochs=epochs, seed=0),
         spec(task="mmlu_cf", method="tsloss", epochs=epochs, seed=1, early_stop=True),
-        spec(task="gsm8k", method="tsloss", epochs=epochs, check_every=1, max_new_tokens=4),
-        spec(task="gsm8k", method="l2", epochs=epochs, seed=2, max_new_tokens=4),
-        spec(regime="multi", method="pairwise", epochs=epochs // 2, max_new_tokens=4),
-        spec(regime="multi", method="ce", epochs=epochs // 2, seed=3, max_new_tokens=4),
+        spec(task="gsm8k", method="tsloss", epochs=epochs, check_every=1, **few),
+        spec(task="gsm8k", method="l2", epochs=epochs, seed=2, **few),
+        spec(regime="multi", method="pairwise", epochs=epochs // 2, **few),
+        spec(regime="multi", method="ce", epochs=epochs // 2, seed=3, **few),
     ]
-    return told[:many]
 
 
 def cluster_specs():
-    """Six banks of one run each: those of another length are another bank's."""
-    told = {"n_tokens": 6, "max_new_tokens": 2, "check_every": 50}
-    return [spec(epochs=250 + k, seed=k, **told) for k in range(6)]
+    """Six banks of one run each: those of another length are in another bank."""
+    fields = {"n_tokens": 6, "max_new_tokens": 2, "check_every": 50}
+    return [spec(epochs=250 + k, seed=k, **fields) for k in range(6)]
+
+
+def events(log):
+    """Events that are appended to a log, a line each."""
+
+    def note(text):
+        with Path(log).open("a") as file:
+            file.write(f"{text}\n")
+
+    return Events(
+        begin=lambda jobs, number, banks, peak: note(f"begin {' '.join(job.id for job in jobs)}"),
+        progress=lambda now: note(f"epoch {now.bank} {now.epoch}"),
+        say=note,
+    )
 
 
 def train_on(address, root, log):
-    """Train `cluster_specs` on a Ray cluster, as the command line does, and log every epoch."""
+    """Train `cluster_specs` on a Ray cluster, as the command line does."""
     from tsp.experiments.ray_engine import Ray
 
-    def note(text):
-        with open(log, "a") as file:
-            file.write(f"{text}\n")
-
-    events = Events(progress=lambda now: note(f"epoch {now.bank} {now.epoch}"), say=note)
-    with on_signals(lambda: note("asked")) as stop:
-        told = {"name": "x", "events": events, "policy": CheckpointPolicy(0.0, stop)}
-        sweep.ensure(cluster_specs(), Store(root), engine=Ray(address), **told)
+    with on_signals(lambda: None) as stop:
+        policy, engine = CheckpointPolicy(0.0, stop), Ray(address)
+        store = Store(root)
+        ensure(cluster_specs(), store, name="x", engine=engine, events=events(log), policy=policy)
 
 
-def train(root, log="", every=0.0):
-    """Train `specs` into a store, two runs a bank, and log every epoch as it ends."""
-
-    def note(text):
-        if log:
-            with open(log, "a") as file:
-                file.write(f"{text}\n")
-
-    events = Events(
-        begin=lambda jobs, number, banks, peak: note(f"begin {' '.join(it.id for it in jobs)}"),
-        progress=lambda now: note(f"epoch {now.bank} {now.epoch}"),
-        stored=lambda jobs: note(f"stored {' '.join(it.id for it in jobs)}"),
-        say=note,
-    )
-    sweep.BANK["cpu"] = 2
-    sweep.ensure(
-        specs(),
-        Store(root),
-        name="x",
-        device="cpu",
-        precision="float32",
-        token_budget=2048,
-        events=events,
-        policy=CheckpointPolicy(every),
-    )
+def train(root, log="/dev/null", every=0.0):
+    """Train `specs` into a store, two runs a bank."""
+    options = {"device": "cpu", "precision": "float32", "token_budget": 2048, "bank": 2}
+    policy = CheckpointPolicy(every)
+    ensure(specs(), Store(root), name="x", events=events(log), policy=policy, **options)
 
 
 def command(*words):

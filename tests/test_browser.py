@@ -1,9 +1,15 @@
-"""The site in a real browser: every page, every moving figure, the search, phone and paper."""
+"""The site in a real browser: every page, every moving figure, the search, phone and paper.
+
+What is not marked `slow` is tried on an excerpt, the two chapters with figures to move.
+"""
 
 import csv
 import io
 import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +25,7 @@ from playwright.sync_api import sync_playwright
 
 from tests import browser
 from tsp import TSLoss
+from tsp.book import notebooks
 from tsp.book import site as book
 from tsp.paths import ROOT
 from tsp.topology.diagrams import persistence
@@ -27,8 +34,8 @@ pytestmark = pytest.mark.browser
 
 PAGES = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text())
 PHONE = {"width": 390, "height": 844}
-RIPS = "book/_executed/01_persistent_homology.html"
-TSLOSS = "book/_executed/03_tsloss.html"
+EXCERPT = ("book/_executed/01_persistent_homology", "book/_executed/03_tsloss")
+RIPS, TSLOSS = (f"{page}.html" for page in EXCERPT)
 GRAVE = ("serious", "critical")
 
 
@@ -36,9 +43,32 @@ GRAVE = ("serious", "critical")
 def chromium():
     path = browser.needed()
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=browser.QUIET)
-        yield found
-        found.close()
+        launched = playwright.chromium.launch(executable_path=path, args=browser.QUIET)
+        yield launched
+        launched.close()
+
+
+def each_page(pages):
+    """Values of a parameter: pages that are not in the excerpt take the whole book."""
+    slow = [() if page in EXCERPT else pytest.mark.slow for page in pages]
+    return [pytest.param(page, marks=marks) for page, marks in zip(pages, slow, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def excerpt(chromium, tmp_path_factory):
+    """Address of the excerpt, built from the notebooks that the whole book has too."""
+    folder = tmp_path_factory.mktemp("excerpt")
+    sources = [notebooks.NOTEBOOKS / f"{Path(page).name}.py" for page in EXCERPT]
+    notebooks.execute_notebooks(sources, parameters={"runs": os.environ.get("TSP_RUNS", "runs")})
+    shutil.copytree(ROOT / "book", folder / "book")
+    shutil.copy(ROOT / "_config.yml", folder)
+    toc = f"format: jb-book\nroot: {EXCERPT[0]}\nchapters: [file: {EXCERPT[1]}]\n"
+    (folder / "_toc.yml").write_text(toc)
+    call = "from jupyter_book.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", call, "build", folder, "-q"], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    with browser.served(folder / "_build" / "html") as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +80,10 @@ def site(chromium):
 
 
 @pytest.fixture
-def visit(chromium, site):
-    """Open pages; at the end nothing may have gone wrong on them."""
+def visit(chromium, request):
+    """Open pages of the excerpt, or in slow tests of the book; nothing may go wrong on them."""
+    whole = request.node.get_closest_marker("slow")
+    site = request.getfixturevalue("site" if whole else "excerpt")
     contexts = []
 
     def opened(path, **options):
@@ -65,11 +97,11 @@ def visit(chromium, site):
         context.close()
 
 
-@pytest.mark.parametrize("path", [*PAGES, "search", "genindex"])
+@pytest.mark.parametrize("path", each_page([*PAGES, "search", "genindex"]))
 def test_a_page_is_whole_on_a_phone(visit, path):
     opened = visit(f"{path}.html", viewport=PHONE)
     opened.page.wait_for_load_state("networkidle")  # what is fetched late may fail too
-    told = opened.page.evaluate(
+    state = opened.page.evaluate(
         """() => ({
             wide: document.documentElement.scrollWidth,
             formulas: document.querySelectorAll('.math').length,
@@ -82,54 +114,51 @@ def test_a_page_is_whole_on_a_phone(visit, path):
         })"""
     )
     assert opened.wrong == []
-    assert told["wide"] <= PHONE["width"]
-    assert told["drawn"] >= told["formulas"]
-    assert (told["wrong"], told["images"], told["still"], told["bare"]) == (0, 0, 0, 0)
+    assert state["wide"] <= PHONE["width"]
+    assert state["drawn"] >= state["formulas"]
+    assert (state["wrong"], state["images"], state["still"], state["bare"]) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("path", each_page(PAGES))
 def test_a_page_is_accessible(visit, path, theme):
     opened = visit(f"{path}.html", color_scheme=theme)
     assert opened.page.evaluate("document.documentElement.dataset.theme") == theme
     assert opened.wrong == []  # before axe asks for style sheets where they are not
-    found = Axe().run(opened.page).response["violations"]
-    grave = [it for it in found if it["impact"] in GRAVE]
-    told = [f"{it['id']}: {it['nodes'][0]['html'][:200]}" for it in grave]
-    assert told == []
+    violations = Axe().run(opened.page).response["violations"]
+    grave = [each for each in violations if each["impact"] in GRAVE]
+    assert [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in grave] == []
 
 
-@pytest.mark.parametrize(
-    ("words", "page"),
-    [
-        ("minimum spanning tree", "01_persistent_homology"),
-        ("bottleneck", "12_for_the_topologist"),
-        ("Holm", "10_choices"),
-        ("Binder", "setup"),
-    ],
-)
-def test_the_search_finds(visit, words, page):
+SEARCHED = {"minimum spanning tree": "01_persistent_homology", "Holm": "10_choices"}
+SEARCHED |= {"bottleneck": "12_for_the_topologist", "Binder": "setup"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", SEARCHED)
+def test_the_search_finds(visit, words):
     opened = visit(f"search.html?q={words.replace(' ', '+')}", viewport=PHONE)
-    found = opened.page.locator("#search-results li a")
-    found.first.wait_for()
-    assert any(page in (it.get_attribute("href") or "") for it in found.all()[:3])
+    links = opened.page.locator("#search-results li a")
+    links.first.wait_for()
+    first = [link.get_attribute("href") or "" for link in links.all()[:3]]
+    assert any(SEARCHED[words] in address for address in first)
     assert opened.wrong == []
 
 
+@pytest.mark.slow
 def test_what_is_searched_for_in_vain_is_told(visit):
     opened = visit("search.html?q=xylophone")
     opened.page.get_by_text("did not match any documents").wait_for()
 
 
-@pytest.mark.parametrize("path", [it for it in PAGES if "_executed" in it])
+@pytest.mark.parametrize("path", each_page([page for page in PAGES if "_executed" in page]))
 def test_each_figure_offers_its_data(visit, path):
     opened = visit(f"{path}.html")
-    captions = opened.page.locator("figure:has(img, .live) figcaption").all()
-    for caption in captions:
+    for caption in opened.page.locator("figure:has(img, .live) figcaption").all():
         link = caption.locator("a.download")
         assert link.count() == 1, caption.inner_text()
-        address = link.evaluate("it => it.href")
-        rows = list(csv.DictReader(io.StringIO(opened.page.request.get(address).text())))
+        text = opened.page.request.get(link.evaluate("it => it.href")).text()
+        rows = list(csv.DictReader(io.StringIO(text)))
         assert rows
         plotted, bars = {"panel", "kind", "x", "y"}, {"epoch", "dimension", "birth", "death"}
         assert plotted <= rows[0].keys() or bars <= rows[0].keys()
@@ -168,7 +197,10 @@ def centred(opened, element):
     opened.drawn()
 
 
-@pytest.mark.parametrize(("page", "figure"), [(RIPS, "live-rips"), (TSLOSS, "live-tsloss")])
+planes = pytest.mark.parametrize(("page", "figure"), [(RIPS, "live-rips"), (TSLOSS, "live-tsloss")])
+
+
+@planes
 def test_points_obey_the_mouse(visit, page, figure):
     opened = visit(page)
     point = opened.page.locator(f"#{figure} g[role=button]").first
@@ -189,7 +221,7 @@ def test_points_obey_the_mouse(visit, page, figure):
     assert opened.wrong == []
 
 
-@pytest.mark.parametrize(("page", "figure"), [(RIPS, "live-rips"), (TSLOSS, "live-tsloss")])
+@planes
 def test_points_obey_a_finger_that_does_not_scroll_then(visit, page, figure):
     opened = visit(page, viewport=PHONE, has_touch=True, is_mobile=True)
     square = opened.page.locator(f"#{figure} .live-plane")
@@ -218,8 +250,7 @@ def test_a_finger_beside_the_points_scrolls_the_page(visit):
 def test_of_points_close_together_the_nearest_is_held(visit):
     opened = visit(RIPS)
     page = opened.page
-    page.get_by_role("button", name="two groups").click()
-    opened.drawn()
+    opened.click("two groups")
     square = page.locator("#live-rips .live-plane")
     square.scroll_into_view_if_needed()
     for k in (0, 5, 11, 17):
@@ -270,18 +301,15 @@ def test_the_points_and_the_scale_obey_the_keyboard(visit):
     points = page.locator("#live-rips g[role=button]")
     points.first.focus()
     before = points.first.get_attribute("aria-label")
-    page.keyboard.press("Shift+ArrowLeft")
-    opened.drawn()
+    opened.press("Shift+ArrowLeft")
     assert points.first.get_attribute("aria-label") != before
     page.keyboard.press("Space")
     assert points.nth(1).evaluate("it => it === document.activeElement")
     slider = page.locator("#live-rips input[type=range]")
     slider.focus()
-    page.keyboard.press("Home")
-    opened.drawn()
+    opened.press("Home")
     assert counts(page) == (15, 0)
-    page.keyboard.press("End")
-    opened.drawn()
+    opened.press("End")
     assert counts(page) == (1, 0)
 
 
@@ -317,8 +345,7 @@ def test_a_loop_is_drawn_while_its_bar_is_pointed_at(visit):
     opened.drawn()
     assert page.evaluate(PICTURE) == before
     bar.focus()
-    page.keyboard.press("Enter")
-    opened.drawn()
+    opened.press("Enter")
     assert bar.get_attribute("aria-pressed") == "true"
     assert page.evaluate(PICTURE) != before
 
@@ -329,7 +356,7 @@ def test_bars_of_the_page_are_those_of_giotto(visit):
     sizes = rng.integers(1, 31, size=200)
     clouds = [rng.normal(size=(n, rng.integers(1, 6))).round(6) for n in sizes]
     clouds[:5] = [np.repeat(clouds[0], 2, axis=0), np.eye(6), np.zeros((3, 2)), *clouds[3:5]]
-    found = page.evaluate(
+    answers = page.evaluate(
         """async (clouds) => {
             const it = await import(new URL('_static/live/topology.js', document.baseURI
                 .replace(/book\\/.*/, '')).href);
@@ -340,8 +367,8 @@ def test_bars_of_the_page_are_those_of_giotto(visit):
         }""",
         [cloud.tolist() for cloud in clouds],
     )
-    assert len(found) == 200
-    for cloud, (deaths, loops) in zip(clouds, found, strict=True):
+    assert len(answers) == 200
+    for cloud, (deaths, loops) in zip(clouds, answers, strict=True):
         bars = persistence(cloud)
         finite = bars[0][np.isfinite(bars[0][:, 1]), 1]
         assert sorted(x for x in deaths if x > 0) == pytest.approx(sorted(finite), abs=1e-5)
@@ -356,7 +383,7 @@ def test_tsloss_of_the_page_is_that_of_the_package(visit, tau):
     page = visit(TSLOSS).page
     rng = np.random.default_rng(1)
     clouds = [rng.uniform(size=(n, 2)) for n in (2, 3, 6, 9)]
-    found = page.evaluate(
+    answers = page.evaluate(
         """async ([clouds, tau]) => {
             const it = await import(new URL('_static/live/tsloss.js', document.baseURI
                 .replace(/book\\/.*/, '')).href);
@@ -364,7 +391,7 @@ def test_tsloss_of_the_page_is_that_of_the_package(visit, tau):
         }""",
         [[cloud.tolist() for cloud in clouds], tau],
     )
-    for cloud, mine in zip(clouds, found, strict=True):
+    for cloud, mine in zip(clouds, answers, strict=True):
         points = torch.tensor(cloud, requires_grad=True)
         terms = TSLoss(tau=tau).terms(points)
         for name in ("delta", "zeta", "h0", "repel", "attract", "h1", "total"):
@@ -386,27 +413,21 @@ def test_descent_by_hand_lowers_the_loss_and_stops(visit):
     page = opened.page
     first = table(page)
     labels = page.locator("#live-tsloss g[role=button]")
-    at = [
-        [float(x) for x in re.findall(r"\d\.\d+", it.get_attribute("aria-label"))]
-        for it in labels.all()
-    ]
+    at = [place(label) for label in labels.all()]
     terms = TSLoss(tau=0.1, alpha=10.0).terms(torch.tensor(at, dtype=torch.float64))
     for name, shown in first.items():
         assert float(shown) == pytest.approx(getattr(terms, name).item(), rel=0.006)
     seen = [first]
     for _ in range(60):
-        page.get_by_role("button", name="A step of descent").click()
-        opened.drawn()
+        opened.click("A step of descent")
         seen.append(table(page))
     losses = [float(it["total"]) for it in seen]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < losses[0] / 3
-    page.get_by_role("button", name="Start again").click()
-    opened.drawn()
+    opened.click("Start again")
     assert table(page) == first
     page.locator("#live-tsloss g[role=button]").first.focus()
-    page.keyboard.press("Shift+ArrowRight")
-    opened.drawn()
+    opened.press("Shift+ArrowRight")
     assert table(page) != first
     assert opened.wrong == []
 
@@ -415,20 +436,17 @@ def test_the_prompt_changes_with_the_epoch_and_the_scale(visit):
     opened = visit(TSLOSS)
     page = opened.page
     figure = page.locator("#live-prompt")
-    bars, told = figure.locator(".live-bars g").first, figure.locator(".live-told")
+    bars, captions = figure.locator(".live-bars g").first, figure.locator(".live-told")
     first = bars.inner_html()
     epoch, scale = figure.locator("input[type=range]").all()
     epoch.focus()
-    page.keyboard.press("End")
-    opened.drawn()
+    opened.press("End")
     assert bars.inner_html() != first
     scale.focus()
-    page.keyboard.press("Home")
-    opened.drawn()
-    assert told.first.inner_text() == "40 components, 0 loops"
-    page.keyboard.press("End")
-    opened.drawn()
-    assert [it.inner_text() for it in told.all()] == ["1 component, 0 loops"] * 2
+    opened.press("Home")
+    assert captions.first.inner_text() == "40 components, 0 loops"
+    opened.press("End")
+    assert [it.inner_text() for it in captions.all()] == ["1 component, 0 loops"] * 2
     assert figure.locator(".live-title").all_inner_texts() == ["Standard", "+TSLoss"]
     assert opened.wrong == []
 
@@ -470,23 +488,24 @@ def test_on_paper_figures_are_pictures_and_letters_are_black(visit, theme):
     page.emulate_media(media="print")
     assert not page.locator("#live-rips .live-stage").is_visible()
     assert page.locator("#live-rips .live-still").is_visible()
-    told = page.evaluate(
+    style = page.evaluate(
         """() => ({
             letters: getComputedStyle(document.querySelector('article p')).color,
             filter: getComputedStyle(document.querySelector('figure img')).filter,
             split: getComputedStyle(document.querySelector('figure')).breakInside,
         })"""
     )
-    assert told == {"letters": "rgb(0, 0, 0)", "filter": "none", "split": "avoid"}
+    assert style == {"letters": "rgb(0, 0, 0)", "filter": "none", "split": "avoid"}
 
 
+@pytest.mark.slow
 def test_the_site_is_small_enough_to_carry(site):
     files = [it for it in (ROOT / "_build" / "html").rglob("*") if it.is_file()]
     assert sum(it.stat().st_size for it in files) < 60e6
 
 
-def test_without_scripts_the_pictures_are_there(chromium, site):
+def test_without_scripts_the_pictures_are_there(chromium, excerpt):
     page = chromium.new_page(java_script_enabled=False)
-    page.goto(f"{site}/{RIPS}")
+    page.goto(f"{excerpt}/{RIPS}")
     assert page.locator("#live-rips .live-still").is_visible()
     page.close()

@@ -11,16 +11,9 @@ if TYPE_CHECKING:
     from tsp.loss import TSLoss
     from tsp.topology.diagrams import persistence, summarize
 
-__all__ = [
-    "PersistenceSummary",
-    "TSLoss",
-    "TSLossTrainer",
-    "__version__",
-    "persistence",
-    "summarize",
-]
+__all__ = ["PersistenceSummary", "TSLoss", "TSLossTrainer", "persistence", "summarize"]
 
-_PLACES = {
+_MODULES = {
     "PersistenceSummary": "tsp.interop.sklearn",
     "TSLoss": "tsp.loss",
     "TSLossTrainer": "tsp.interop.peers",
@@ -29,10 +22,10 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> Any:  # torch takes seconds to import, so it waits until it is asked
-    """Import what is asked for on first use, and nothing else."""
-    if name in _PLACES:
-        return getattr(import_module(_PLACES[name]), name)
+def __getattr__(name: str) -> Any:  # torch takes seconds to import
+    """Import a public name when it is first used."""
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'tsp' has no attribute '{name}'")
 
 

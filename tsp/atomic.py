@@ -1,6 +1,5 @@
 """Files and folders that appear whole or, if anything fails, not at all."""
 
-import errno
 import hashlib
 import json
 import os
@@ -17,7 +16,7 @@ from tsp.errors import InputError
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Fill a hidden folder beside ``target`` and rename it when all is on the disk."""
+    """Yield a hidden folder to fill, which becomes ``target`` when all of it is on the disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
@@ -25,8 +24,6 @@ def new_folder(target: Path) -> Iterator[Path]:
         for path in (*work.iterdir(), work):
             _to_disk(path)
         work.chmod(0o755)  # mkdtemp makes it private
-        if target.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
         work.rename(target)
         _to_disk(target.parent)
     finally:
@@ -35,7 +32,7 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write a hidden file that takes another's name when it is on the disk, or leaves it."""
+    """Yield a hidden file to write, which replaces ``path`` when all of it is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     work = path.with_name(f".{path.name}-{uuid4().hex[:8]}")  # hosts may share a folder
     try:
@@ -48,31 +45,24 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write a text file whole, or leave the one that was there."""
+    """Write a text file whole, or leave the one that is there."""
     with replacing(path) as work:
         work.write_text(text)
 
 
 def remove(path: Path) -> None:
-    """Remove a folder, a file or a link, not what it leads to; what cannot be removed stays."""
+    """Remove a folder, a file or a link, not its target; what cannot be removed stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
     with suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        path.unlink()
 
 
 def own_folder(path: Path) -> Path:
-    """Make a folder, unless it is there, and see that it is no link out of the store.
-
-    Raises
-    ------
-    InputError
-        If it is one.
-    """
+    """Make a folder of a store unless it exists; refuse a link, which may lead anywhere."""
     if path.is_symlink():
-        told = f"its {path.name} is a link, which may lead anywhere; remove it"
-        raise InputError("runs", str(path.parent), told)
+        remedy = f"its {path.name} is a link, which may lead anywhere; remove it"
+        raise InputError("runs", str(path.parent), remedy)
     path.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -86,12 +76,12 @@ def _to_disk(path: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
+    """Return the SHA-256 of a file as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def checksum(record: Mapping[str, Any]) -> str:
-    """SHA-256 of a JSON object without its field ``checksum``, as hexadecimal digits."""
+    """Return the SHA-256 of a JSON object without its field ``checksum``."""
     content = {name: value for name, value in record.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,39 +1,22 @@
-"""The errors that a user is told in one line: wrong input, and files that are damaged."""
+"""The errors that a user reads as one line: wrong input, and files that are damaged."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 
 LONGEST = 1000  # characters of a line
-SHOWN = 300  # of a value in it
+SHOWN = 300  # characters of a value in it
 
 
 def one_line(text: str, longest: int = LONGEST) -> str:
-    """A text on one line and not too long; what cannot be printed is written as Python would.
+    """Put a text on one line, cut it, and escape what cannot be printed as Python does.
 
     Examples
     --------
     >>> one_line("two\\nlines and \\x1b[2J")
     'two lines and \\\\x1b[2J'
     """
-    shown = "".join(_printable(letter) for letter in text[: longest + 1])
+    letters = re.sub(r"[\r\n\t]", " ", text[: longest + 1])
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in letters)
     return shown if len(shown) <= longest else f"{shown[:longest]} …"
-
-
-def _printable(letter: str) -> str:
-    if letter in "\r\n\t":
-        return " "
-    return letter if letter.isprintable() else ascii(letter)[1:-1]
-
-
-@contextmanager
-def panics_told() -> Iterator[None]:
-    """Make an error of the panic of a library in Rust, which is no `Exception`."""
-    try:
-        yield
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of a module that cannot be imported
-            raise
-        raise RuntimeError(str(error)) from error
 
 
 class Damaged(RuntimeError):
@@ -44,7 +27,7 @@ class Damaged(RuntimeError):
 
 
 class InputError(ValueError):
-    """Wrong input: one line that names the field, the value and what would do.
+    """Wrong input: one line that names the field, the value and a remedy.
 
     Parameters
     ----------
@@ -53,7 +36,7 @@ class InputError(ValueError):
     value
         What it was set to.
     remedy
-        What would do instead.
+        What to give instead.
 
     Examples
     --------
@@ -62,16 +45,10 @@ class InputError(ValueError):
     """
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
-        shown = _shown(value) if isinstance(value, (int, float)) else f"'{_shown(value)}'"
+        text = one_line(str(value), SHOWN)
+        shown = text if isinstance(value, (int, float)) else f"'{text}'"
         super().__init__(one_line(f"{one_line(field, SHOWN)} = {shown}: {remedy}"))
         self.field, self.value, self.remedy = field, value, remedy
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.field, self.value, self.remedy)  # from another process
-
-
-def _shown(value: object) -> str:
-    try:
-        return one_line(str(value), SHOWN)
-    except (RecursionError, ValueError):  # nested too deeply, a number of 5,000 digits
-        return f"{type(value).__name__} too large to show"

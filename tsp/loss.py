@@ -46,10 +46,9 @@ class Terms(NamedTuple):
 class _Distances(torch.autograd.Function):
     """Euclidean distances whose gradient is 0, not nan, where two points coincide.
 
-    The forward pass subtracts coordinates, because the faster expansion into inner products
-    loses the small distances. The gradient of sum(G * D) is a graph Laplacian applied to the
-    points; the product with it runs in float64, so that close pairs far from the origin keep
-    their gradient, and needs no tensor of shape (n, n, d).
+    Forward subtracts coordinates: the faster expansion into inner products loses small distances.
+    The gradient of sum(G * D) is a graph Laplacian times the points, in float64, so that close
+    pairs far from the origin keep their gradient; no tensor has shape (n, n, d).
     """
 
     @staticmethod
@@ -224,7 +223,7 @@ class TSLoss(nn.Module):
         return self.terms(prompts).total
 
     def terms(self, prompts: Tensor) -> Terms:
-        """Every term of the loss, each differentiable (equations 1 to 8).
+        """Compute every term of the loss, each differentiable (equations 1 to 8).
 
         Parameters
         ----------
@@ -237,7 +236,9 @@ class TSLoss(nn.Module):
             Named; ``soft_nearest`` has shape ``(n,)`` or ``(R, n)``, the others a scalar or
             ``(R,)``. All are 0 for n = 1.
         """
-        pairs = self._pairs(as_cloud(prompts))
+        pairs = distance_matrix(as_cloud(prompts))
+        if not self.self_pairs and pairs.shape[-1] > 1:  # a single point is only its own partner
+            pairs = without_diagonal(pairs)
         s = soft_nearest(pairs, self.tau)
         delta, zeta = thresholds(pairs, self.alpha)
         if self.detach_thresholds:
@@ -248,14 +249,6 @@ class TSLoss(nn.Module):
         total = total_loss(h0, h1, beta_h0=self.beta_h0, beta_h1=self.beta_h1)
         return Terms(s, h0, delta, zeta, repel, attract, h1, total)
 
-    def _pairs(self, prompts: Tensor) -> Tensor:
-        """Distances that enter the sums, ``(..., n, m)``.
-
-        A single point has no partner but itself, and its distance 0 makes every term 0.
-        """
-        D = distance_matrix(prompts)
-        return D if self.self_pairs or D.shape[-1] == 1 else without_diagonal(D)
-
     def extra_repr(self) -> str:
         """Show the settings when the module is printed."""
         names = ["tau", "alpha", "beta_h0", "beta_h1", "lambda_repel", "lambda_attract"]
@@ -264,13 +257,7 @@ class TSLoss(nn.Module):
 
 
 def as_cloud(prompts: Tensor) -> Tensor:
-    """Check a prompt or a bank and bring half types to float32.
-
-    Raises
-    ------
-    InputError
-        Not a floating tensor of shape ``(n, d)`` or ``(R, n, d)`` with n, d at least 1.
-    """
+    """Check that a tensor is a prompt or a bank, and bring half types to float32."""
     if not isinstance(prompts, Tensor) or not prompts.is_floating_point():
         kind = prompts.dtype if isinstance(prompts, Tensor) else type(prompts).__name__
         raise InputError("prompts", kind, "give a torch tensor of floating-point numbers")
@@ -281,12 +268,12 @@ def as_cloud(prompts: Tensor) -> Tensor:
 
 
 def _number(field: str, value: float, *, above_zero: bool = False) -> float:
-    """Return ``value`` as a float if it is finite and in range."""
-    remedy = f"give a finite number {'above' if above_zero else 'of at least'} 0"
+    """Return a finite number that is in range, as a float."""
     try:
         number = float(value)
-    except (TypeError, ValueError, OverflowError):  # 10**400 is no float
-        raise InputError(field, value, remedy) from None
+    except (TypeError, ValueError, OverflowError):  # 10**400 is too large for a float
+        number = math.nan
     if not math.isfinite(number) or number < 0 or (above_zero and number == 0):
-        raise InputError(field, value, remedy)
+        bound = "above 0" if above_zero else "of at least 0"
+        raise InputError(field, value, f"give a finite number {bound}")
     return number

@@ -11,19 +11,21 @@ PACKAGES = ("tsp", "torch", "transformers", "safetensors", "pyarrow", "giotto-td
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of the packages that a run's numbers depend on."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # a bare GPU host runs from the source tree
-            found[name] = "not installed"
-    return found
+    """Return the versions of the packages that a run's numbers depend on."""
+    return {name: installed_version(name) for name in PACKAGES}
+
+
+def installed_version(package: str, missing: str = "not installed") -> str:
+    """Return the version of a package, or another text if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a bare GPU host runs from the source tree
+        return missing
 
 
 @cache
 def commit() -> str:
-    """The source's git commit, with ``+`` where tracked files were changed; empty outside git."""
+    """Return the source's git commit, with ``+`` if tracked files were changed; or nothing."""
     if not (ROOT / ".git").exists():
         return ""
     git = ["git", "-C", str(ROOT)]

@@ -1,12 +1,8 @@
-"""The regularisers that TSLoss is compared with: none, L2, pairwise distances, persistence.
-
-All of them take a bank of prompts and give one number a prompt, as TSLoss does.
-"""
+"""The regularisers that TSLoss is compared with: none, L2, pairwise distances, persistence."""
 
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,7 +46,8 @@ def regularizer(method: str, *, loss: TSLoss) -> Callable[[Tensor], Tensor]:
     persistence 0.4142
     """
     methods: dict[str, Callable[[Tensor], Tensor]] = {
-        "ce": nothing,
+        # A sum over nothing is 0 and still has a gradient.
+        "ce": lambda P: as_cloud(P).flatten(-2)[..., :0].sum(-1),
         "tsloss": loss,
         "l2": l2,
         "pairwise": pairwise,
@@ -59,11 +56,6 @@ def regularizer(method: str, *, loss: TSLoss) -> Callable[[Tensor], Tensor]:
     if method not in methods:
         raise InputError("method", method, f"choose one of {', '.join(METHODS)}")
     return methods[method]
-
-
-def nothing(prompts: Tensor) -> Tensor:
-    """Return zeros with a zero gradient: cross-entropy alone. ``(..., n, d)`` gives ``(...)``."""
-    return as_cloud(prompts).flatten(-2)[..., :0].sum(-1)  # an empty sum still has a gradient
 
 
 def l2(prompts: Tensor) -> Tensor:
@@ -104,10 +96,9 @@ def persistence(prompts: Tensor, *, beta_h0: float = 1.0, beta_h1: float = 1.0) 
     Notes
     -----
     Every finite birth and death is the length of one edge, so its gradient is that of this
-    length: the diagram's pairing is computed without gradient and the lengths are read from the
-    differentiable distance matrix. The variance is over the n - 1 finite deaths, coincident
-    points counting with deaths of 0. nan propagates. The pairing runs on the CPU, one cloud
-    after another.
+    length: the diagram's pairing is computed without gradient, on the CPU, and the lengths are
+    read from the differentiable distance matrix. The variance is over the n - 1 finite deaths,
+    coincident points counting with deaths of 0. nan propagates.
 
     References
     ----------
@@ -120,20 +111,16 @@ def persistence(prompts: Tensor, *, beta_h0: float = 1.0, beta_h1: float = 1.0) 
 
 
 def _persistence(D: Tensor, beta_h0: float, beta_h1: float) -> Tensor:
-    """The exact persistence loss of one cloud from its distances ``(n, n)``."""
+    """Compute the exact persistence loss of one cloud from its distances ``(n, n)``."""
     if not bool(D.isfinite().all()):
-        return D.sum() * math.nan  # the engine would find no bars: 0, as if all were well
+        return D.sum() * math.nan  # the engine would return no bars, hence 0
     edges = rips_edges(D.detach().cpu().double().numpy())
-    deaths = _lengths(D, edges.h0_death)
+    deaths, births, ends = (
+        D[tuple(torch.as_tensor(pairs, device=D.device).unbind(1))]  # (k, 2) -> (k,)
+        for pairs in (edges.h0_death, edges.h1_birth, edges.h1_death)
+    )
     count = max(D.shape[0] - 1, 1)
     mean = deaths.sum() / count
     # Deaths of 0, between coincident points, are not in the list: each deviates by the mean.
     variance = ((deaths - mean).square().sum() + (count - len(deaths)) * mean.square()) / count
-    lifespans = _lengths(D, edges.h1_death) - _lengths(D, edges.h1_birth)
-    return beta_h0 * variance + beta_h1 * lifespans.sum()
-
-
-def _lengths(D: Tensor, edges: np.ndarray) -> Tensor:
-    """Lengths of ``edges`` (k, 2) in the distance matrix, shape (k,)."""
-    i, j = torch.as_tensor(edges, device=D.device).unbind(1)
-    return D[i, j]
+    return beta_h0 * variance + beta_h1 * (ends - births).sum()

@@ -57,7 +57,7 @@ def test_answers_are_those_of_generate(name, monkeypatch):
         "tsp.analysis.heldout.is_correct", lambda one, text: texts.append(text) or "s" in text
     )
     found = evaluate(frozen, prompts, ASKED)
-    assert list(found.columns) == list(COLUMNS)
+    assert list(found.columns) == COLUMNS
     assert list(zip(found.id, found.row, strict=True)) == [
         (name, k) for k in range(len(ASKED)) for name in prompts
     ]
@@ -99,13 +99,13 @@ def rows(*correct, name="a"):
         | {"score": float(it), "correct": bool(it), "ce": 0.5, "target_tokens": 2}
         for k, it in enumerate(correct)
     ]
-    return pd.DataFrame(told, columns=list(COLUMNS))
+    return pd.DataFrame(told, columns=COLUMNS)
 
 
 def test_answers_are_kept_and_replaced_by_newer_ones(tmp_path):
     store = Store(tmp_path)
     assert remembered(store).empty
-    assert list(remembered(store).columns) == list(COLUMNS)
+    assert list(remembered(store).columns) == COLUMNS
     for answers in (rows(1, 0), rows(0, name="b"), rows(1, 1), rows(0).assign(model="another")):
         remember(store, answers)
     found = remembered(store).set_index(["model", "id", "row"]).correct.to_dict()
@@ -200,17 +200,15 @@ def test_the_interval_of_a_set_is_that_of_a_mean_over_problems():
     assert found["low"] == pytest.approx(change.mean() - half, abs=0.02)
     assert found["high"] == pytest.approx(change.mean() + half, abs=0.02)
     table = pd.concat([losses("a", *np.zeros(6)), losses("b", *np.full(6, 0.25))])
-    (found,) = paired_losses(table, runs).to_dict("records")
-    assert (found["low"], found["high"]) == (0.25, 0.25)
+    assert paired_losses(table, runs)[["low", "high"]].to_numpy().tolist() == [[0.25, 0.25]]
 
 
 def test_fewer_than_six_sets_are_called_few():
-    found = across_sets({"two": [-1.0, -3.0], "six": [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]})
-    two, six = found.to_dict("records")
-    assert (two["few"], two["n"], two["below"], two["median"]) == (True, 2, 2, -2.0)
-    assert np.isnan([two["p"], two["p_holm"], two["low"], two["high"]]).all()
-    assert (six["few"], six["median"], six["low"], six["high"]) == (False, -3.5, -6.0, -1.0)
-    assert six["p"] == six["p_holm"] == pytest.approx(2 * 0.5**6)
+    two, six = across_sets({"two": [-1.0, -3.0], "six": [-k for k in range(1, 7)]}).itertuples()
+    assert (two.few, two.n, two.below, two.median) == (True, 2, 2, -2.0)
+    assert np.isnan([two.p, two.p_holm, two.low, two.high]).all()
+    assert (six.few, six.median, six.low, six.high) == (False, -3.5, -6.0, -1.0)
+    assert six.p == six.p_holm == pytest.approx(2 * 0.5**6)
 
 
 def test_a_set_of_ten_is_asked_what_is_outside_of_it(tmp_path):
@@ -324,11 +322,10 @@ def test_only_comparable_runs_are_asked(tmp_path):
     stored(store, method="tsloss", lambda_ts=10.0, **told)
     for other in ({"protocol": "paper"}, {"tau": 1.0}, {"task": "mmlu_cf"}, {"regime": "multi"}):
         stored(store, method="tsloss", lambda_ts=1.0, contents=("c",) * 10, **other)
-    found = compared(store, task="gsm8k", model="smollm2-135m-instruct")
-    assert {run.id for run in found} == wanted
-    assert {
-        run.spec.task for run in compared(store, task="mmlu_cf", model=found[0].spec.model)
-    } == {"mmlu_cf"}
+    model = "smollm2-135m-instruct"
+    assert {run.id for run in compared(store, task="gsm8k", model=model)} == wanted
+    (other,) = compared(store, task="mmlu_cf", model=model)
+    assert other.spec.task == "mmlu_cf"
 
 
 def test_the_command_wants_prompts(tmp_path):

@@ -45,8 +45,8 @@ def test_nulls_of_a_trained_run(smoke):
 
 def test_two_runs_of_a_seed_move_in_directions_of_their_own(smoke):
     both = [run for run in smoke.valid_runs()[0] if run.spec.seed == 0][:2]
-    drawn = [_stream(run, "random walk", 0).normal(size=400) for run in both]
-    assert abs(np.corrcoef(drawn)[0, 1]) < 0.2
+    steps = [_stream(run, "random walk", 0).normal(size=400) for run in both]
+    assert abs(np.corrcoef(steps)[0, 1]) < 0.2
 
 
 def test_walks_start_where_the_prompt_did_and_take_its_steps(smoke, walks):

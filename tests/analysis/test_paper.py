@@ -13,9 +13,9 @@ from tsp.errors import InputError
 from tsp.experiments.catalogue import EXPERIMENTS
 from tsp.experiments.paper import MAIN_TASKS, PROTOCOLS, REPORTED, SYSTEMS, reported
 from tsp.experiments.rules import RULES
+from tsp.topology import SUMMARY_COLUMNS
 
 GROUP = 73  # snapshots on either side of Table 2's test
-SNAPSHOTS = 2 * GROUP
 
 
 @pytest.fixture(scope="module")
@@ -29,34 +29,18 @@ def table3():
 
 
 def test_table1_defines_each_symbol_once():
-    table = reported("table1")
-    assert table.symbol.tolist() == [
-        "$H_0$",
-        "$H_1$",
-        "$(b_i, d_i)$",
-        "$l_i$",
-        "$L$",
-        "$PE$",
-        r"$\epsilon$",
-        r"$\partial_k$",
-    ]
-    meaning = table.set_index("symbol").meaning
+    meaning = reported("table1").set_index("symbol").meaning
+    symbols = ["H_0", "H_1", "(b_i, d_i)", "l_i", "L", "PE", r"\epsilon", r"\partial_k"]
+    assert meaning.index.tolist() == [f"${symbol}$" for symbol in symbols]
     assert "d_i - b_i" in meaning["$l_i$"]
     assert r"\sum_i l_i" in meaning["$L$"]
     assert r"-\sum_i \frac{l_i}{L} \log \frac{l_i}{L}" in meaning["$PE$"]
 
 
-def test_table2_h0_count_is_constant(table2):
+def test_table2_is_about_summaries_of_which_the_h0_count_is_constant(table2):
     row = table2.loc["h0_count"]
-    assert np.isnan(row.rho)
-    assert np.isnan(row.rho_p)
-    assert row.u == GROUP**2 / 2
-    assert row.u_p == 1.0
-
-
-def test_table2_features_are_summaries_of_the_topology(table2):
-    from tsp.topology import SUMMARY_COLUMNS
-
+    assert row[["rho", "rho_p"]].isna().all()
+    assert (row.u, row.u_p) == (GROUP**2 / 2, 1.0)
     assert set(table2.index) <= set(SUMMARY_COLUMNS)
 
 
@@ -69,19 +53,16 @@ def test_table3_has_every_cell_once(table3):
     assert set(table3.method) == {"ce", "tsloss"}
 
 
-def test_table3_adds_up_by_rows_and_by_columns(table3):
+def test_table3_adds_up_and_counts_checks_of_training(table3):
     rows = table3.groupby(["model", "method"], sort=False).iterations.sum()
     columns = table3.groupby(["regime", "task"], sort=False).iterations.sum()
     assert rows.tolist() == [78, 62, 58, 44, 412, 236]  # summed from print, apart from the file
     assert columns.tolist() == [278, 24, 36, 210, 48, 294]
-
-
-def test_table3_counts_are_even_and_within_training(table3):
     assert (table3.iterations % PROTOCOLS["paper"].check_every == 0).all()
     assert table3.iterations.between(2, PROTOCOLS["paper"].epochs).all()
 
 
-def test_table3_savings_are_those_the_paper_speaks_of(table3):
+def test_table3_savings_are_those_of_the_text_and_of_table4(table3):
     wide = table3.pivot(index=["model", "regime", "task"], columns="method", values="iterations")
     assert (wide.tsloss <= wide.ce).all()
     ties = wide.index[wide.tsloss == wide.ce]
@@ -90,23 +71,18 @@ def test_table3_savings_are_those_the_paper_speaks_of(table3):
     assert ratio.min() == 0.5
     assert (wide.ce - wide.tsloss).idxmax() == ("gemma-2b-it", "single", "gsm8k")
     assert ratio["gemma-2b-it"].idxmin() == ("multi", "gsm8k")
-
-
-def test_table4_ends_are_table3_cells(table3):
     table4 = reported("table4").set_index("lambda_ts").iterations
-    gemma = table3[(table3.model == "gemma-2b-it") & (table3.regime == "single")]
-    cells = gemma[gemma.task == "gsm8k"].set_index("method").iterations
-    assert table4[0] == cells["ce"] == 154
-    assert table4[1] == cells["tsloss"] == 88
+    ends = wide.loc["gemma-2b-it", "single", "gsm8k"]
+    assert (table4[0], table4[1]) == (ends.ce, ends.tsloss) == (154, 88)
 
 
 def test_table4_falls_in_even_steps_and_ends_in_never():
     table4 = reported("table4")
     assert table4.lambda_ts.tolist() == [0, 0.1, 0.5, 1, 10]
-    converged = table4.iterations.dropna()
-    assert len(converged) == 4
+    converged = table4.iterations[:4]
     assert (converged.diff().dropna() < 0).all()
     assert (converged % 2 == 0).all()
+    assert np.isnan(table4.iterations[4])
 
 
 def test_another_table_is_refused_with_what_there_is():
@@ -115,29 +91,14 @@ def test_another_table_is_refused_with_what_there_is():
     assert all(len(reported(name)) for name in REPORTED)
 
 
-def test_paper_protocol_is_section_4_2():
-    printed = {
-        "optimizer": "adamw",
-        "lr": 5e-5,
-        "betas": (0.9, 0.98),
-        "eps": 1e-8,
-        "weight_decay": 0.01,
-        "schedule": "linear",
-        "warmup_fraction": 0.1,
-        "epochs": 300,
-        "batch_size": 8,
-        "init": "gaussian",
-        "init_std": 0.02,
-        "topology_every": 20,
-    }
+def test_paper_protocol_is_section_4_2_and_tuned_has_another_learning_rate():
+    printed = {"optimizer": "adamw", "lr": 5e-5, "betas": (0.9, 0.98), "eps": 1e-8}
+    printed |= {"weight_decay": 0.01, "schedule": "linear", "warmup_fraction": 0.1}
+    printed |= {"epochs": 300, "batch_size": 8, "init": "gaussian", "init_std": 0.02}
+    printed |= {"topology_every": 20}
     protocol = asdict(PROTOCOLS["paper"])
-    assert {name: protocol[name] for name in printed} == printed
-
-
-def test_tuned_differs_in_the_learning_rate_alone():
-    paper, tuned = asdict(PROTOCOLS["paper"]), asdict(PROTOCOLS["tuned"])
-    assert {name for name in paper if paper[name] != tuned[name]} == {"name", "lr"}
-    assert tuned["lr"] == 1e-2
+    assert protocol | printed == protocol
+    assert asdict(PROTOCOLS["tuned"]) == protocol | {"name": "tuned", "lr": 1e-2}
 
 
 def test_released_is_what_the_public_code_does():

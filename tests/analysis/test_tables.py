@@ -31,6 +31,9 @@ from tsp.errors import Damaged, InputError
 from tsp.experiments.paper import reported
 from tsp.store.runs import Store
 
+TEN = {"contents": tuple("abcdefghij"), "regime": "multi"}
+TWO = {"contents": ("one", "two"), "regime": "multi"}
+
 
 @pytest.fixture
 def store(tmp_path):
@@ -39,6 +42,16 @@ def store(tmp_path):
 
 def lifespans(*values):
     return {"h0_mean_lifespan": list(values)}
+
+
+def problem(k):
+    return {"problem": k, "contents": (f"p{k}",)}
+
+
+def problems(store, solved, **fields):
+    """One pair a problem; solved: (Standard, TSLoss)."""
+    for k, (standard, tsloss) in enumerate(solved):
+        pair(store, standard=standard, tsloss=tsloss, **problem(k) | fields)
 
 
 # What is in the store ------------------------------------------------------------------------
@@ -56,8 +69,7 @@ def test_loaded_frames_name_the_run_of_each_row(store):
 
 
 def test_accuracy_is_the_share_of_right_answers_at_a_check(store):
-    right = [[False, False], [True, False], [True, True]]
-    stored(store, epochs=4, right=right, contents=("one", "two"), regime="multi")
+    stored(store, epochs=4, right=[[False, False], [True, False], [True, True]], **TWO)
     assert load_accuracy(store).accuracy.tolist() == [0, 0.5, 1]
 
 
@@ -65,8 +77,8 @@ def test_setting_says_how_a_run_differs_from_its_protocol(store):
     plain = stored(store)
     paper = stored(store, protocol="paper")  # another learning rate, but its own default
     odd = stored(store, n_tokens=8, method="tsloss", tau=1.0)
-    told = load_runs(store).set_index("id").setting
-    assert [told[it] for it in (plain, paper, odd)] == ["", "", "n_tokens 8, tau 1.0"]
+    setting = load_runs(store).set_index("id").setting
+    assert setting[[plain, paper, odd]].tolist() == ["", "", "n_tokens 8, tau 1.0"]
 
 
 def test_a_damaged_run_is_in_no_table(store):
@@ -95,27 +107,22 @@ def test_table2_pools_checks_and_tests_wrong_against_right(store):
     assert row.rho == pytest.approx(math.sqrt(45 / 63) * 13 / 15)
 
 
-def test_table2_shows_what_the_paper_prints(store):
-    stored(store, solved=4)
-    table = table2(store)
-    printed = reported("table2")
-    for column in ("rho", "rho_p", "u", "u_p"):
-        ours = table[f"{column}_paper"].rename(column)
-        pd.testing.assert_series_equal(ours, printed[column])
-    assert table.feature.tolist() == printed.feature.tolist()
-
-
-def test_table2_says_why_a_statistic_is_missing(store):
+def test_table2_has_the_paper_beside_and_says_why_a_statistic_is_missing(store):
     stored(store)  # never right; forty distinct points at every check
-    reason = table2(store).set_index("feature").reason
+    table, printed = table2(store), reported("table2")
+    ours = table[[f"{column}_paper" for column in ("rho", "rho_p", "u", "u_p")]]
+    pd.testing.assert_frame_equal(
+        ours.set_axis(["rho", "rho_p", "u", "u_p"], axis=1), printed.drop(columns="feature")
+    )
+    reason = table.set_index("feature").reason
+    assert reason.index.tolist() == printed.feature.tolist()
     assert "no snapshot is right" in reason.h1_count
     assert "the feature is constant" in reason.h0_count
 
 
 def test_table2_accuracy_is_a_share_and_right_means_all(store):
     right = [[False, False], [True, False], [True, True], [True, True]]
-    both = {"contents": ("one", "two"), "regime": "multi", "epochs": 6}
-    stored(store, right=right, topology=lifespans(1, 2, 3, 4), **both)
+    stored(store, right=right, topology=lifespans(1, 2, 3, 4), epochs=6, **TWO)
     row = table2(store).set_index("feature").loc["h0_mean_lifespan"]
     assert (row.n_wrong, row.n_right) == (2, 2)
     # Ranks 1 2 3 4 against 1 2 3.5 3.5: rho = 4.5 / sqrt(5 * 4.5).
@@ -129,28 +136,47 @@ def test_table2_halves_leave_out_the_middle_check(store):
     assert row.rho == pytest.approx(math.sqrt(12 / 15))
 
 
-def test_table2_pools_plain_runs_at_the_defaults_once(store):
-    stored(store, epochs=8, solved=4)
+def test_table2_pools_plain_runs_at_the_defaults_once_or_those_asked_for(store):
+    plain = stored(store, epochs=8, solved=4)
     stored(store, epochs=4, solved=4)  # the same run, stopped earlier
-    stored(store, method="tsloss", solved=4)
+    treated = stored(store, method="tsloss", solved=2)
     stored(store, protocol="paper")
     stored(store, n_tokens=8)
     table = table2(store)
     assert (table.n_runs.unique().tolist(), table.n.unique().tolist()) == ([1], [5])
     assert table2(store, protocol="paper").n_runs.unique().tolist() == [1]
-
-
-def test_table2_pools_the_runs_asked_for(store):
-    ids = [*pair(store, standard=4, tsloss=2), stored(store, seed=1)]
-    assert table2(store, ids=ids[:2]).n_runs.unique().tolist() == [2]
-    assert table2(store, ids=ids[1:2]).n_right.unique().tolist() == [4]
+    assert table2(store, ids=[plain, treated]).n_runs.unique().tolist() == [2]
+    assert table2(store, ids=[treated]).n_right.unique().tolist() == [4]
     with pytest.raises(InputError, match=r"ids = 'none'.*tsp runs list"):
         table2(store, ids=["none"])
     with pytest.raises(InputError, match=r"groups = 'thirds'.*answers, halves"):
         table2(store, groups="thirds")
 
 
-# Pairs ---------------------------------------------------------------------------------------
+def test_table2_over_runs_has_both_tests_beside_the_snapshots(store):
+    """Eight problems: those solved early are those whose cloud spreads early."""
+    for k in range(8):
+        rising = [1, 5, 6, 7, 8] if k < 4 else [1, 2, 3, 4, 5]
+        topology = lifespans(*[value + 0.1 * k for value in rising])
+        stored(store, topology=topology, solved=2 if k < 4 else None, **problem(k))
+    table = table2_runs(store).set_index("feature")
+    row = table.loc["h0_mean_lifespan"]
+    assert (row.n, row.blocks, row.units) == (40, 8, 8)
+    assert row.rho == row.rho_blocks > row.rho_high > row.shuffled > row.rho_low
+    assert row.p_blocks < 0.06  # 2 of 70 ways to choose four of eight, two-sided
+    assert row.rho_units == pytest.approx(0.873, abs=1e-3)
+    assert row.low < row.rho_units < row.high
+    assert row.p_units < 0.05
+    assert row.rho == pytest.approx(table2(store).set_index("feature").rho["h0_mean_lifespan"])
+    assert {"h0_mean_lifespan_scaled", "h1_mean_lifespan_scaled"} <= set(table.index)
+    assert math.isnan(table.rho["h0_count"])
+    stored(store, topology=topology, solved=2, contents=("alone",), task="mmlu_cf")
+    again = table2_runs(store).set_index("feature").loc["h0_mean_lifespan"]
+    assert (again.n, again.blocks, again.rho_blocks) == (45, 8, row.rho_blocks)
+    assert again.rho != again.rho_blocks  # it has none to exchange with
+
+
+# Table 3 -------------------------------------------------------------------------------------
 
 
 def test_pairs_hold_the_iterations_of_both_sides(store):
@@ -175,127 +201,72 @@ def test_pairs_differ_in_tsloss_alone(store):
     assert len(pairs(store)) == 1
 
 
-# Table 2 with runs as what is independent ----------------------------------------------------
+@pytest.mark.parametrize(
+    ("solved", "standard", "tsloss", "units"),
+    [
+        ([(4, 2), (6, None), (8, 4)], (6, False), (4, False), (3, 0)),  # of 2, 4 and never
+        ([(2, None), (None, None)], (5, True), (8, True), (2, 0)),  # of 2 and more than 8
+        ([(4, 2), (0, 0), (8, 4)], (6, False), (3, False), (2, 1)),  # one was right already
+    ],
+)
+def test_convergence_is_the_median_over_problems_or_its_lower_bound(
+    store, solved, standard, tsloss, units
+):
+    problems(store, solved)
+    cells = convergence(store).set_index("method")
+    for method, expected in (("ce", standard), ("tsloss", tsloss)):
+        cell = cells.loc[method]
+        assert ((cell["median"], cell.censored), (cell.n, cell.at_start)) == (expected, units)
 
 
-def test_table2_over_runs_has_both_tests_beside_the_snapshots(store):
-    """Eight problems: those solved early are those whose cloud spreads early."""
-    for k in range(8):
-        early = k < 4
-        rising = [1, 5, 6, 7, 8] if early else [1, 2, 3, 4, 5]
-        topology = {"h0_mean_lifespan": [it + 0.1 * k for it in rising]}
-        told = {"solved": 2 if early else None, "contents": (f"p{k}",), "problem": k}
-        stored(store, topology=topology, **told)
-    table = table2_runs(store).set_index("feature")
-    row = table.loc["h0_mean_lifespan"]
-    assert (row.n, row.blocks, row.units) == (40, 8, 8)
-    assert row.rho == row.rho_blocks > row.rho_high > row.shuffled > row.rho_low
-    assert row.p_blocks < 0.06  # 2 of 70 ways to choose four of eight, two-sided
-    assert row.rho_units == pytest.approx(0.873, abs=1e-3)
-    assert row.low < row.rho_units < row.high
-    assert row.p_units < 0.05
-    pooled = table2(store).set_index("feature").rho["h0_mean_lifespan"]
-    assert row.rho == pytest.approx(pooled)
-    assert {"h0_mean_lifespan_scaled", "h1_mean_lifespan_scaled"} <= set(table.index)
-    stored(store, topology=topology, solved=2, contents=("alone",), task="mmlu_cf")
-    again = table2_runs(store).set_index("feature").loc["h0_mean_lifespan"]
-    assert (again.n, again.blocks, again.rho_blocks) == (45, 8, row.rho_blocks)
-    assert again.rho != again.rho_blocks  # it has none to exchange with
-    assert math.isnan(table.rho["h0_count"])
-
-
-# Table 3 -------------------------------------------------------------------------------------
-
-
-def cell(store, method="ce", **where):
-    cells = convergence(store)
-    rows = cells[(cells.method == method)]
-    for column, value in where.items():
-        rows = rows[rows[column] == value]
-    [row] = rows.itertuples()
-    return row
-
-
-def problems(store, solved, **fields):
-    """One pair a problem."""
-    for number, (standard, tsloss) in enumerate(solved):
-        own = {"problem": number, "contents": (f"p{number}",)}
-        pair(store, standard=standard, tsloss=tsloss, **own | fields)
-
-
-def test_convergence_is_the_median_over_problems(store):
-    problems(store, [(4, 2), (6, None), (8, 4)])
-    standard, treated = cell(store), cell(store, "tsloss")
-    assert (standard.median, standard.censored, standard.n) == (6, False, 3)
-    assert (treated.median, treated.censored, treated.n) == (4, False, 3)  # of 2, 4 and never
-
-
-def test_convergence_says_when_a_median_is_a_lower_bound(store):
-    problems(store, [(2, None), (None, None)])
-    standard, treated = cell(store), cell(store, "tsloss")
-    assert (standard.median, standard.censored) == (5, True)  # of 2 and more than 8
-    assert (treated.median, treated.censored) == (8, True)
-
-
-def test_problems_right_before_training_are_apart(store):
-    problems(store, [(4, 2), (0, 0), (8, 4)])
-    found = cell(store)
-    assert (found.n, found.at_start, found.median) == (2, 1, 6)
-    ours = table3(store)[("single", "GSM8K")].loc["here"].loc["smollm2-135m-instruct"]
-    assert ours.to_dict() == {"Standard": "6", "+TSLoss": "3", "n": "2 +1 at start"}
-
-
-def test_only_problems_right_before_training_leave_a_cell_empty(store):
-    pair(store, standard=0, tsloss=0)
-    ours = table3(store)[("single", "GSM8K")].loc["here"].loc["smollm2-135m-instruct"]
-    assert ours.to_dict() == {"Standard": "–", "+TSLoss": "–", "n": "0 +1 at start"}
+@pytest.mark.parametrize(
+    ("solved", "cells"),
+    [
+        ([(4, 2), (0, 0), (8, 4)], ["6", "3", "2 +1 at start"]),
+        ([(0, 0)], ["–", "–", "0 +1 at start"]),
+        ([(4, None)], ["4", ">8", "1"]),
+    ],
+)
+def test_table3_has_a_cell_for_each_regime_and_task(store, solved, cells):
+    problems(store, solved)
+    pair(store, standard=None, tsloss=6, task="math", **TEN)
+    table = table3(store)
+    ours = table.loc["here"].loc["smollm2-135m-instruct"]
+    assert ours.index.tolist() == ["Standard", "+TSLoss", "n"]
+    assert ours[("single", "GSM8K")].tolist() == cells
+    assert ours[("multi", "MATH")].tolist() == [">8", "6", "1"]
+    assert ours[("multi", "GSM8K")].tolist() == ["–", "–", "–"]
+    tasks = ["GSM8K", "MMLU-CF", "LongBench", "MATH"]
+    assert list(table) == [(regime, task) for regime in ("single", "multi") for task in tasks]
+    assert table.loc[("paper", "Gemma-2B-IT", "Standard"), ("multi", "MATH")] == "–"
 
 
 def test_table3_prints_what_the_paper_prints(store):
     pair(store, standard=4, tsloss=2)
-    table = table3(store)
+    paper = table3(store).loc["paper"]
     titles = {"gemma-2b-it": "Gemma-2B-IT", "deepseek-7b-chat": "DeepSeek-7B-Chat"}
     titles |= {"open-llama-7b": "Open-LLaMA-7B"}
-    for it in reported("table3").itertuples():
-        shown = table.loc[("paper", titles[it.model], METHOD_NAMES[it.method])]
-        assert shown[it.regime, TASK_NAMES[it.task]] == str(it.iterations)
-    assert table.loc[("paper", "Gemma-2B-IT", "Standard"), ("single", "GSM8K")] == "154"
-    assert table.loc["paper"].index.unique("model").tolist() == list(titles.values())
-    assert len(table.loc["paper"]) == 6
-
-
-def test_table3_has_a_cell_for_each_regime_and_task(store):
-    pair(store, standard=4, tsloss=None)
-    many = {"contents": tuple("abcdefghij"), "regime": "multi", "task": "math"}
-    pair(store, standard=None, tsloss=6, **many)
-    ours = table3(store).loc["here"].loc["smollm2-135m-instruct"]
-    assert ours[("single", "GSM8K")].tolist() == ["4", ">8", "1"]
-    assert ours[("multi", "MATH")].tolist() == [">8", "6", "1"]
-    assert ours[("multi", "GSM8K")].tolist() == ["–", "–", "–"]
-    tasks = ["GSM8K", "MMLU-CF", "LongBench", "MATH"]
-    assert list(table3(store)) == [(regime, it) for regime in ("single", "multi") for it in tasks]
-    assert table3(store).loc[("paper", "Gemma-2B-IT", "Standard"), ("multi", "MATH")] == "–"
+    for row in reported("table3").itertuples():
+        shown = paper.loc[(titles[row.model], METHOD_NAMES[row.method])]
+        assert shown[row.regime, TASK_NAMES[row.task]] == str(row.iterations)
+    assert paper.loc[("Gemma-2B-IT", "Standard"), ("single", "GSM8K")] == "154"
+    assert paper.index.unique("model").tolist() == list(titles.values())
+    assert len(paper) == 6
 
 
 def test_table3_is_tested_cell_by_cell(store):
     problems(store, [(8, 4)] * 6)
     problems(store, [(4, 4), (None, None), (0, 0), (4, 8)], task="mmlu_cf")
     table = table3_tests(store).set_index("task")
-    easy = table.loc["gsm8k"]
-    assert (easy.n, easy.wins, easy.ties, easy.losses, easy.never) == (6, 6, 0, 0, 0)
+    easy, other, every = table.loc["gsm8k"], table.loc["mmlu_cf"], table.iloc[-1]
+    counts = ["n", "wins", "ties", "losses", "never", "at_start"]
+    tests = ["p", "p_holm", "p_rank", "p_rank_holm"]
+    assert easy[counts].tolist() == [6, 6, 0, 0, 0, 0]
     assert easy.ratio == 0.5
-    assert easy.p == pytest.approx(2 / 64)
-    assert easy.p_rank == pytest.approx(2 / 64)
-    assert easy.p_holm == pytest.approx(2 / 64)  # the other cell is too small for a test
-    assert easy.p_rank_holm == pytest.approx(2 / 64)
+    assert easy[tests].tolist() == pytest.approx([2 / 64] * 4)  # the other cell has no test
     assert easy.shows == pytest.approx(0.8 ** (1 / 6), abs=0.001)  # all six have to be wins
-    other = table.loc["mmlu_cf"]
-    assert (other.n, other.wins, other.ties, other.losses, other.never) == (3, 0, 2, 1, 1)
-    assert other.at_start == 1
-    assert math.isnan(other.shows)
-    assert math.isnan(other.p)
-    assert math.isnan(other.p_rank)
-    every = table.iloc[-1]
+    assert other[counts].tolist() == [3, 0, 2, 1, 1, 1]
+    assert other[["shows", *tests]].isna().all()
     assert (every.model, every.n, every.wins, every.losses) == ("all", 9, 6, 1)
     assert math.isnan(every.p_holm)  # no cell of the family
 
@@ -303,9 +274,8 @@ def test_table3_is_tested_cell_by_cell(store):
 def test_what_is_lost_again_is_tested_apart(store):
     """Right at 2 in all; without TSLoss wrong once more at 6."""
     for k in range(6):
-        told = {"contents": (f"p{k}",), "problem": k}
-        stored(store, right=[[epoch in (2, 4, 8)] for epoch in range(0, 9, 2)], **told)
-        stored(store, method="tsloss", solved=2, **told)
+        stored(store, right=[[epoch in (2, 4, 8)] for epoch in range(0, 9, 2)], **problem(k))
+        stored(store, method="tsloss", solved=2, **problem(k))
     first, sustained = (table3_tests(store, sustained=it).iloc[0] for it in (False, True))
     assert (first.ties, first.wins, first.ratio) == (6, 0, 1)
     assert (sustained.ties, sustained.wins, sustained.ratio) == (0, 6, 0.25)
@@ -316,11 +286,10 @@ def test_what_is_lost_again_is_tested_apart(store):
 
 def test_table4_has_the_paper_beside_each_weight(store):
     for k in range(6):
-        told = {"contents": (f"p{k}",), "problem": k}
-        pair(store, standard=6, tsloss=2, **told)
+        pair(store, standard=6, tsloss=2, **problem(k))
         for weight, solved in ((0.1, 6), (0.5, 4), (10.0, None)):
-            stored(store, method="tsloss", lambda_ts=weight, solved=solved, **told)
-    stored(store, contents=("apart",), problem=9, solved=2)  # without the other weights
+            stored(store, method="tsloss", lambda_ts=weight, solved=solved, **problem(k))
+    stored(store, solved=2, **problem(9))  # without the other weights
     assert table4(store, model="another").n.isna().all()
     table = table4(store).set_index("lambda_ts")
     assert table.paper.tolist()[:4] == [154, 130, 112, 88]
@@ -341,8 +310,7 @@ def test_a_chapter_shows_its_claims_in_its_order(store):
     assert table.index.tolist() == ids
     assert table.columns.tolist() == ["claimed", "measured", "verdict", "units", "effect"]
     assert "<code>tsp sweep table4 --profile full</code>" in table.measured.iloc[0]
-    assert table.verdict.iloc[1] == "reproduced"
-    assert table.units.iloc[1] == 20
+    assert (table.verdict.iloc[1], table.units.iloc[1]) == ("reproduced", 20)
     assert table.effect.tolist() == ["–", "0.5 (0.5 to 0.5); printed 0.667"]
 
 
@@ -367,8 +335,7 @@ def test_claims_elsewhere_are_those_of_other_protocols_lengths_and_models(store)
 def test_trained_counts_runs_and_problems(store):
     problems(store, [(4, 2), (6, None)], seconds=30)
     stored(store, seed=1, epochs=20, contents=("p0",), seconds=60)
-    many = {"contents": tuple("abcdefghij"), "regime": "multi", "protocol": "paper"}
-    stored(store, **many)
+    stored(store, protocol="paper", **TEN)
     single, multi = trained(store).to_dict("records")
     assert single["methods"] == "Standard, +TSLoss"
     assert (single["problems"], single["runs"], single["solved"]) == (2, 5, 3)
@@ -378,8 +345,7 @@ def test_trained_counts_runs_and_problems(store):
 
 def test_headline_fits_a_terminal(store):
     problems(store, [(4, 2), (6, None), (0, 0)])
-    many = {"contents": tuple("abcdefghij"), "regime": "multi", "task": "hotpotqa"}
-    pair(store, standard=None, tsloss=6, **many)
+    pair(store, standard=None, tsloss=6, task="hotpotqa", **TEN)
     text = headline(store)
     assert max(map(len, text.splitlines())) <= 80
     words = [line.split() for line in text.splitlines()]
@@ -391,32 +357,28 @@ def test_headline_fits_a_terminal(store):
     assert f"{(claims(store).verdict == 'inconclusive').sum()} inconclusive" in text
 
 
-def test_an_empty_store_gives_empty_tables_with_their_columns(store):
+def test_an_empty_store_or_protocol_gives_empty_tables_with_their_columns(store):
     assert list(table2(store)) == list(TABLE2_COLUMNS)
-    assert len(table2(store)) == len(pairs(store)) == len(convergence(store)) == 0
-    assert len(load_losses(store)) == len(load_topology(store)) == len(trained(store)) == 0
-    assert table3(store).empty
     assert table3(store).columns[0] == ("single", "GSM8K")
-    assert len(table2_runs(store)) == len(table3_tests(store)) == 0
     assert table4(store).paper.tolist()[:4] == [154, 130, 112, 88]
     assert table4(store).n.isna().all()
-    told = claims(store).set_index("id").verdict.drop("variances-equal")
-    assert told.isin(["not tested here", "true by definition"]).all()
+    assert load_losses(store).empty
+    assert load_topology(store).empty
+    verdicts = claims(store).set_index("id").verdict.drop("variances-equal")
+    assert verdicts.isin(["not tested here", "true by definition"]).all()
+    assert trained(store).empty
     assert "tsp sweep" in headline(store)
-
-
-def test_a_protocol_without_runs_gives_empty_tables(store):
+    tables = (table2, table2_runs, table3, table3_tests, pairs, convergence)
+    assert all(table(store).empty for table in tables)
     pair(store, standard=4, tsloss=2)
-    assert len(table3(store)) > 0
-    for empty in (table2, table3, pairs, convergence):
-        assert empty(store, protocol="released").empty
+    assert not any(table(store).empty for table in tables)
+    assert all(table(store, protocol="released").empty for table in tables)
 
 
 def test_tables_of_runs_that_were_really_trained(smoke):
     both = pairs(smoke)
     assert both.groupby("model").size().to_dict() == {"tiny-gemma3": 1, "tiny-llama": 5}
     assert len(pairs(smoke, protocol="paper")) == 2
-    table = table3(smoke)
-    assert table.loc[("here", "tiny-llama", "n")].tolist()[:2] == ["1", "2"]
+    assert table3(smoke).loc[("here", "tiny-llama", "n")].tolist()[:2] == ["1", "2"]
     assert table2(smoke, groups="halves").n_runs.unique().tolist() == [9]
     assert trained(smoke).runs.sum() == len(smoke.ids())

@@ -28,9 +28,6 @@ def test_ratios_are_those_of_the_times_and_a_missing_peer_is_left_out(monkeypatc
     assert [row["name"] for row in bench.measure(repeats=1)] == [row["name"] for row in rows[:2]]
 
 
-ENDED = {"regime": "single", "epochs": 100, "early_stop": True, "max_new_tokens": 34}
-
-
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_measurements_of_training(monkeypatch, precision):
     """The measuring itself, on a tiny model that solves its problem at once."""
@@ -51,21 +48,20 @@ def test_measurements_of_training(monkeypatch, precision):
         ratio = row["peer"] / row["ours"]
         inverted = name in ("tsloss_share", "topology_share")
         assert row["ratio"] == pytest.approx(1 / ratio if inverted else ratio)
-        assert row["precision"] == (
-            "float32" if "float32" in name or name == "gemm_fraction" else precision
-        )
+        plain = "float32" in name or name == "gemm_fraction"
+        assert row["precision"] == ("float32" if plain else precision)
     single = rows["epoch_single_vs_peft"]
-    assert (single["ours_runs"], single["peer_runs"]) == (8, 1)
-    results = train_bank(training._specs("tiny-llama", 8, **ENDED), frozen, [[one]] * 8, plan=PLAN)
+    assert (single["ours_runs"], single["peer_runs"], single["model"]) == (8, 1, "tiny-llama")
+    assert (single["peer_precision"], single["peer_placement"]) == ("float32", "prefix")
+    seconds = single["ours"] * single["ours_epochs"] / 8
+    assert single["ours_seconds_per_run"] == pytest.approx(seconds)
+    assert rows["topology_share"]["peer"] == single["ours"]
     if precision == "float32":
+        until = {"epochs": 100, "early_stop": True, "max_new_tokens": 34}
+        specs = training._specs("tiny-llama", 8, **until)
+        results = train_bank(specs, frozen, [[one]] * 8, plan=PLAN)
         assert single["ours_epochs"] == sum(len(result.epochs) for result in results)
         assert single["ours_solved"] == sum(result.checks[-1]["correct"] for result in results)
-    assert single["ours_seconds_per_run"] == pytest.approx(
-        single["ours"] * single["ours_epochs"] / 8
-    )
-    assert single["model"] == "tiny-llama"
-    assert (single["peer_precision"], single["peer_placement"]) == ("float32", "prefix")
-    assert rows["topology_share"]["peer"] == single["ours"]
 
 
 def test_both_sides_are_timed_in_turn_and_per_unit(monkeypatch):
@@ -86,19 +82,10 @@ def test_both_sides_are_timed_in_turn_and_per_unit(monkeypatch):
     assert order == ["ours", "peer"] * 4  # the first of each warms up
     assert (row["ours"], row["peer"], row["ratio"]) == (1.0, 6.0, 6.0)  # medians; True is one unit
     assert row["ours_solved"] == 1
-
-
-def test_work_of_half_a_minute_is_not_repeated_to_warm_up(monkeypatch):
-    clock, calls = [0.0], []
-
-    def slow():
-        calls.append(1)
-        clock[0] += 31.0
-
-    monkeypatch.setattr(measuring.time, "perf_counter", lambda: clock[0])
-    row = measuring.compared("x", slow, slow, 1, "other")
-    assert len(calls) == 2
-    assert row["ours"] == 31
+    order.clear()
+    ours, peer = (side(name, [31.0], True) for name in ("ours", "peer"))
+    assert measuring.compared("x", ours, peer, 1, "other")["ours"] == 31
+    assert order == ["ours", "peer"]  # work of half a minute needs no warming up
 
 
 def test_aims_in_words():

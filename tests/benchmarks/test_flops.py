@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from benchmarks.step_shares import shares
 from benchmarks.training import Side
 from tests.conftest import problem, spec
-from tsp.training.flops import arithmetic, shares, traffic
+from tsp.training.flops import arithmetic, traffic
 from tsp.training.memory import position_bytes
 
 
@@ -33,10 +34,8 @@ def test_a_window_meets_few_keys(tiny):
     """Gemma 3: of the layers with a window of 8, each query meets itself and seven before it."""
     frozen = tiny("tiny-gemma3")
     one = problem("What is it, and why? " * 3, "four of them")
-    count, coded = (
-        arithmetic(frozen, one, spec(n_tokens=5)),
-        frozen.encode(one.question, one.target),
-    )
+    count = arithmetic(frozen, one, spec(n_tokens=5))
+    coded = frozen.encode(one.question, one.target)
     before, own = len(coded.before), count["own"]
     met = 0
     for layer in range(frozen.model.config.num_hidden_layers):
@@ -52,19 +51,18 @@ def test_a_window_meets_few_keys(tiny):
 def test_bytes_of_a_step_by_hand(tiny):
     frozen = tiny()
     one = problem("What?", "four")
-    coded, told = frozen.encode(one.question, one.target), spec(n_tokens=5)
-    found = traffic(frozen, one, told, runs=3)
+    coded = frozen.encode(one.question, one.target)
+    moved = traffic(frozen, one, spec(n_tokens=5), runs=3)
     table, layer = 259 * 32, 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32
-    assert found["weights"] == 2 * 4 * (2 * layer + 32 + table)
-    assert found["context"] == 2 * len(coded.before) * 2 * 2 * 16 * 4
+    assert moved["weights"] == 2 * 4 * (2 * layer + 32 + table)
+    assert moved["context"] == 2 * len(coded.before) * 2 * 2 * 16 * 4
     own = 5 + len(coded.after) + len(coded.target) - 1
-    assert found["activations"] == 2 * 3 * own * position_bytes(frozen, torch.float32)
+    assert moved["activations"] == 2 * 3 * own * position_bytes(frozen, torch.float32)
 
 
 def test_where_the_time_of_a_step_goes(tiny):
-    told = [spec(seed=k, method="ce") for k in range(2)]
-    one = [problem("What?", "four")]
-    found = shares(Side(tiny(), "float32").bank(told, one))
-    assert set(found) == {"products", "attention", "rest"}
-    assert sum(found.values()) == pytest.approx(1)
-    assert min(found.values()) > 0
+    specs = [spec(seed=k, method="ce") for k in range(2)]
+    parts = shares(Side(tiny(), "float32").bank(specs, [problem("What?", "four")]))
+    assert set(parts) == {"products", "attention", "rest"}
+    assert sum(parts.values()) == pytest.approx(1)
+    assert min(parts.values()) > 0

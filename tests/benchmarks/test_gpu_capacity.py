@@ -1,7 +1,6 @@
 """What of the paper's models fits on which GPU."""
 
-from benchmarks import gpu_capacity as cards
-from benchmarks.gpu_capacity import fits
+from benchmarks.gpu_capacity import EXAMPLE, fits, most_runs
 from tsp.training import models
 from tsp.training.memory import estimate
 from tsp.training.spec import RunSpec
@@ -32,13 +31,11 @@ def test_what_fits_on_which_card():
 
 
 def test_the_number_of_runs_is_the_largest_that_fits():
-    frozen, told = models.load("tiny-llama", device="meta"), RunSpec()
-    own = cards.EXAMPLE.length(told.n_tokens) - len(cards.EXAMPLE.before)
-
-    def needs(runs):
-        every = ([told] * runs, [[cards.EXAMPLE]] * runs)
-        return estimate(frozen, *every, Plan(token_budget=runs * own), device="cuda").peak
-
+    frozen, spec = models.load("tiny-llama", device="meta"), RunSpec()
+    positions = EXAMPLE.length(spec.n_tokens) - len(EXAMPLE.before)
     for runs in (1, 7, 100):
-        assert cards.most_runs(frozen, Plan(), room=needs(runs)) == runs
-        assert cards.most_runs(frozen, Plan(), room=needs(runs) - 1) == runs - 1
+        plan = Plan(token_budget=runs * positions)
+        bank = ([spec] * runs, [[EXAMPLE]] * runs)
+        peak = estimate(frozen, *bank, plan, device="cuda").peak
+        assert most_runs(frozen, Plan(), room=peak) == runs
+        assert most_runs(frozen, Plan(), room=peak - 1) == runs - 1

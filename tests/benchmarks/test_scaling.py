@@ -1,3 +1,5 @@
+"""How a sweep's banks are handed out."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,17 +23,16 @@ def test_banks_go_to_the_first_device_that_is_free():
 )
 def test_no_schedule_is_shorter_than_its_longest_bank_or_its_share(banks, devices):
     whole = sum(seconds for _, seconds in banks)
-    found = makespan(banks, devices, loading={"a": 0.0, "b": 0.0})
+    end = makespan(banks, devices, loading={"a": 0.0, "b": 0.0})
     longest = max(seconds for _, seconds in banks)
-    assert found >= max(longest, whole / devices) - 1e-9
-    assert found <= whole / devices + longest + 1e-9  # Graham's bound for lists
+    assert end >= max(longest, whole / devices) - 1e-9
+    assert end <= whole / devices + longest + 1e-9  # Graham's bound for lists
 
 
 def test_a_sweep_scales_to_as_many_devices_as_it_has_banks():
     specs = [spec(seed=k) for k in range(8)]
-    table = scaling(
-        specs, lambda it: 3600.0, devices=(1, 2, 4, 8), bank=2, loading={"tiny-llama": 0}
-    )
+    shape = {"devices": (1, 2, 4, 8), "bank": 2, "loading": {"tiny-llama": 0}}
+    table = scaling(specs, lambda spec: 3600.0, **shape)
     assert table.hours.tolist() == [8, 4, 2, 2]
     assert table.speedup.tolist() == [1, 2, 4, 4]
     assert table.efficiency.tolist() == [1, 1, 1, 0.5]
@@ -40,5 +41,5 @@ def test_a_sweep_scales_to_as_many_devices_as_it_has_banks():
 
 def test_a_model_is_loaded_once_where_it_stays():
     specs = [spec(seed=k) for k in range(4)]
-    table = scaling(specs, lambda it: 0.0, devices=(1,), bank=1, loading={"tiny-llama": 3600.0})
+    table = scaling(specs, lambda spec: 0.0, devices=(1,), bank=1, loading={"tiny-llama": 3600.0})
     assert table.hours.tolist() == pytest.approx([1])

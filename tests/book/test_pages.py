@@ -27,11 +27,10 @@ def test_an_estimate_and_its_interval(values, text):
 def test_a_study_reads_in_words(tmp_path):
     store = Store(tmp_path)
     for k, (plain, treated) in enumerate([(8, 4), (8, None), (None, None)]):
-        told = {"contents": (f"p{k}",), "problem": k}
-        stored(store, solved=plain, **told)
-        stored(store, solved=treated, method="tsloss", **told)
-    found = study(store, [], base={"method": "ce", "lambda_ts": 0.0})
-    shown = comparison(found)
+        problem = {"contents": (f"p{k}",), "problem": k}
+        stored(store, solved=plain, **problem)
+        stored(store, solved=treated, method="tsloss", **problem)
+    shown = comparison(study(store, [], base={"method": "ce", "lambda_ts": 0.0}))
     assert shown.index.tolist() == ["Standard", "+TSLoss λ=1"]
     assert shown.epochs.tolist() == ["8", ">8"]
     assert (shown.sooner.iloc[1], shown.same.iloc[1], shown.later.iloc[1]) == (1, 1, 1)
@@ -40,11 +39,8 @@ def test_a_study_reads_in_words(tmp_path):
     assert "&gt;8" in html or ">8" in html
 
 
-def test_missing_runs_are_told_with_what_trains_them():
+def test_missing_runs_are_named_with_what_trains_them_and_a_missing_number_is_a_dash():
     assert "`tsp sweep null`" in missing("tsp sweep null").data
-
-
-def test_a_missing_number_is_a_dash():
     assert "–" in table(pd.DataFrame({"x": [np.nan]}, index=["a"]), "{:.1f}").to_html()
 
 

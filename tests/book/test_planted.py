@@ -74,22 +74,19 @@ def pages(tmp_path_factory):
     stored(store, task="mmlu_cf", protocol="paper", **hostile)
     (root / "01_planted.py").write_text(PAGE)
     given = {"runs": str(root / "runs")}
-    told = {root / "01_planted.py": given | {"planted": PLANTED}}
-    told[NOTEBOOKS / "04_convergence.py"] = given
-    for source, parameters in told.items():
-        execute_notebook(source, parameters=parameters, out=root / "book" / "_executed")
+    executed = root / "book" / "_executed"
+    planted = given | {"planted": PLANTED}
+    execute_notebook(root / "01_planted.py", parameters=planted, out=executed)
+    execute_notebook(NOTEBOOKS / "04_convergence.py", parameters=given, out=executed)
     for name in ("_static", "_ext", "references.bib"):
         copy = shutil.copytree if (ROOT / "book" / name).is_dir() else shutil.copyfile
         copy(ROOT / "book" / name, root / "book" / name)
     shutil.copyfile(ROOT / "_config.yml", root / "_config.yml")
     chapters = "chapters:\n  - file: book/_executed/04_convergence\n"
-    (root / "_toc.yml").write_text(
-        f"format: jb-book\nroot: book/_executed/01_planted\n{chapters}", "utf8"
-    )
+    (root / "_toc.yml").write_text(f"format: jb-book\nroot: book/_executed/01_planted\n{chapters}")
     call = "from jupyter_book.cli.main import main; main()"
-    subprocess.run(
-        [sys.executable, "-c", call, "build", str(root), "-q"], check=True, capture_output=True
-    )
+    command = [sys.executable, "-c", call, "build", str(root), "-q"]
+    subprocess.run(command, check=True, capture_output=True)
     return root / "_build" / "html" / "book" / "_executed"
 
 

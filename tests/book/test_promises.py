@@ -10,7 +10,7 @@ PAGE = (TESTS.parent / "book" / "promises.md").read_text()
 NAMED = re.findall(r"^([\w/]+\.py)::(\w+)$", PAGE, re.MULTILINE)
 
 
-@pytest.mark.parametrize(("file", "name"), NAMED, ids=lambda it: it)
+@pytest.mark.parametrize(("file", "name"), NAMED, ids=str)
 def test_a_promise_is_held_by_a_test(file, name):
     assert f"\ndef {name}(" in (TESTS / file).read_text()
 
@@ -18,7 +18,7 @@ def test_a_promise_is_held_by_a_test(file, name):
 def test_every_promise_names_a_test():
     promises = re.findall(r"^\*\*.+?$(.*?)(?=^\*\*|^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
     assert len(promises) > 20
-    assert all("```{held}" in told for told in promises)
+    assert all("```{held}" in promise for promise in promises)
 
 
 def test_a_page_folds_its_tests_and_links_their_files(tmp_path, monkeypatch):
@@ -33,10 +33,10 @@ def test_a_page_folds_its_tests_and_links_their_files(tmp_path, monkeypatch):
     (tmp_path / "book" / "promises.md").write_text(
         "# Promises\n\n```{held}\ntest_sums.py::test_it\n```\n"
     )
-    told = {"extensions": ["myst_nb", "sphinx_design", "held"], "root_doc": "book/promises"}
-    told |= {"myst_enable_extensions": ["colon_fence"]}
+    config = {"extensions": ["myst_nb", "sphinx_design", "held"], "root_doc": "book/promises"}
+    config |= {"myst_enable_extensions": ["colon_fence"]}
     out = tmp_path / "out"
-    app = Sphinx(tmp_path, None, out, out / ".doctrees", "html", told, None, warningiserror=True)
+    app = Sphinx(tmp_path, None, out, out / ".doctrees", "html", config, None, warningiserror=True)
     app.build()
     assert app.statuscode == 0
     page = (out / "book" / "promises.html").read_text()

@@ -76,8 +76,8 @@ def test_foreign_addresses_are_found(tmp_path):
         '<script src="https://cdn.example/b.js"></script><img src="c.png">'
         '<script>const U = "https://unpkg.example/d"</script>'
     )
-    found = ["//cdn.example/a.css", "https://cdn.example/b.js", "https://unpkg.example/d"]
-    assert foreign_addresses(page) == found
+    foreign = ["//cdn.example/a.css", "https://cdn.example/b.js", "https://unpkg.example/d"]
+    assert foreign_addresses(page) == foreign
 
 
 TRAIN = """
@@ -94,10 +94,9 @@ print(build(runs=Path("runs"), parameters={"model": "tiny-llama"}))
 
 def run_in(checkout, code):
     path = os.pathsep.join(filter(None, (str(checkout), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "PYTHONPATH": path, "TQDM_DISABLE": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=checkout, env=environment, capture_output=True, text=True
-    )
+    options = {"env": os.environ | {"PYTHONPATH": path, "TQDM_DISABLE": "1"}, "cwd": checkout}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, **options)
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +135,7 @@ def test_a_second_build_executes_nothing_again(site):
     assert [c.stat().st_mtime_ns for c in copies] == before
 
 
-BUILD_SMALL = """
-from pathlib import Path
-from tsp.book.site import build
-build(runs=Path("runs"))
-"""
+BUILD_SMALL = "from pathlib import Path; from tsp.book.site import build; build(runs=Path('runs'))"
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +154,7 @@ def reglue(notebook, key, value):
     content = json.loads(notebook.read_text())
     outputs = [out for cell in content["cells"] for out in cell.get("outputs", [])]
     names = [out.get("metadata", {}).get("scrapbook", {}).get("name") for out in outputs]
-    found = outputs[names.index(key)]
-    found["data"] = {"application/papermill.record/text/plain": value}
+    outputs[names.index(key)]["data"] = {"application/papermill.record/text/plain": value}
     notebook.write_text(json.dumps(content))
 
 

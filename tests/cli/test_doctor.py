@@ -1,16 +1,16 @@
-"""What `tsp doctor` reports."""
+"""The state of an installation as `tsp doctor` reports it."""
 
 import torch
 
 from tsp.cli.doctor import examine
 
 
-def test_the_doctor_knows_what_is_here(monkeypatch, tmp_path):
+def test_the_doctor_reports_what_is_here(monkeypatch, tmp_path):
     monkeypatch.setenv("TSP_CACHE", str(tmp_path))
     monkeypatch.setenv("TSP_RUNS", str(tmp_path / "runs"))
-    found = examine()
-    assert found["packages"]["torch"] == torch.__version__
-    assert "tsp model install gemma-3-270m" in found["models"]["gemma-3-270m"]
-    assert found["models"]["tiny-llama"].startswith("ready")
-    assert found["problems"]["gsm8k"].split()[0].isdigit()
-    assert "(0 runs)" in found["places"]["run store"]
+    state = examine()
+    assert state["packages"]["torch"] == torch.__version__
+    assert "tsp model install gemma-3-270m" in state["models"]["gemma-3-270m"]
+    assert state["models"]["tiny-llama"].startswith("ready")
+    assert state["problems"]["gsm8k"].split()[0].isdigit()
+    assert "(0 runs)" in state["places"]["run store"]

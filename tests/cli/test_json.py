@@ -1,18 +1,16 @@
 """With --json every command prints JSON on standard output and nothing else."""
 
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-from contextlib import redirect_stdout
 
 import pandas as pd
 import pytest
 import typer
 
-from tests.terminal import BBH, TINY, fails, loads, parsed, tsp, write
+from tests.terminal import loads, parsed, tsp
 from tsp.analysis import heldout
 from tsp.analysis.records import NO_PROMPT
 from tsp.cli import main as cli
@@ -32,122 +30,110 @@ def commands(group=None, path=()):
             yield (*path, name), command
 
 
-def alone(*words, checkout=ROOT, **environment):
-    """The same of a process of its own, with all that it and its libraries print."""
+def alone(*words, checkout=ROOT):
+    """Return the JSON of a process of its own, whose libraries may print too."""
     command = [sys.executable, "-m", "tsp", *map(str, words)]
-    told = os.environ | {"PYTHONPATH": str(checkout)} | environment
-    return parsed(subprocess.run(command, cwd=checkout, env=told, capture_output=True, text=True))
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """A store with one run, and what `tsp run --json` said of it."""
-    folder = tmp_path_factory.mktemp("json")
-    data = write(folder / "bbh.jsonl", json.dumps(BBH))
-    words = ["run", "--task", "bbh", "--data", data, "--runs", folder / "runs", *TINY, "--json"]
-    return folder / "runs", loads(*words), words
+    variables = os.environ | {"PYTHONPATH": str(checkout)}
+    done = subprocess.run(command, cwd=checkout, env=variables, capture_output=True, text=True)
+    return parsed(done)
 
 
 def test_every_command_has_json():
-    found = dict(commands())
-    assert {("run",), ("analyze",), ("runs", "repeat"), ("model", "install")} <= set(found)
-    without = [
-        " ".join(words)
-        for words, command in found.items()
-        if not any("--json" in option.opts for option in command.params)
-    ]
-    assert without == []
+    known = dict(commands())
+    assert {("run",), ("analyze",), ("runs", "repeat"), ("model", "install")} <= set(known)
+    for words, command in known.items():
+        assert any("--json" in option.opts for option in command.params), words
 
 
-def test_run_prints_its_record_and_its_plan(store):
-    folder, record, words = store
-    (run_id,) = Store(folder).ids()
-    assert record["id"] == run_id
-    assert record == loads("runs", "show", run_id, "--runs", folder, "--json")
-    plan = loads(*words, "--plan")
-    assert plan["id"] == run_id
+@pytest.fixture(scope="module")
+def record(store):
+    """The record of the stored run, which `tsp run` finds again."""
+    return loads(*store[1], "--json")
+
+
+def test_run_prints_its_record_and_its_plan(store, record):
+    folder, words, _ = store
+    assert [record["id"]] == Store(folder).ids()
+    assert record["problems"][0]["source"] == "local"
+    assert record == loads("runs", "show", record["id"], "--runs", folder, "--json")
+    plan = loads(*words, "--plan", "--json")
+    assert plan["id"] == record["id"]
     assert plan["bytes"]["peak"] >= plan["bytes"]["weights"] > 0
     assert plan["plan"]["precision"] == "float32"
 
 
-def test_sweep_lists_its_runs_and_its_outlook(tmp_path):
+def test_sweep_lists_its_runs_and_its_cost(tmp_path):
     words = ["sweep", "table3", "--profile", "smoke", "--runs", tmp_path, "--device", "cpu"]
-    outlook = loads(*words, "--plan", "--json")
+    cost = loads(*words, "--plan", "--json")
     rows = loads(*words, "--json")
-    assert sum(row["runs"] for row in outlook) == len(rows) == 10
+    assert sum(row["runs"] for row in cost) == len(rows) == 10
     assert {row["id"] for row in rows} == set(Store(tmp_path).ids())
-    assert rows == [row for row in loads(*words, "--json")]
+    assert rows == loads(*words, "--json")
 
 
-def test_reports_of_a_store(store):
-    folder, record, _ = store
+REPORTED = {  # which scripts read
+    *("id", "source", "statement", "rule", "protocol", "verdict", "n", "estimate", "interval"),
+    *("why", "p", "p_holm", "effect", "low", "high", "printed", "margin", "family", "own"),
+}
+
+
+def test_reports_of_a_store(store, record):
+    folder = store[0]
     where = ["--runs", folder, "--json"]
     assert [row["id"] for row in loads("runs", "list", *where)] == [record["id"]]
     expected = [{"id": record["id"], "sound": True, "problem": None}]
     assert loads("runs", "verify", *where) == expected
     for row in loads("report", *where):
-        assert EARLIER | {"effect", "low", "high", "printed", "margin", "family", "own"} <= set(row)
-        assert (row["interval"] is None) == (None in (row["low"], row["high"]))
-        assert row["interval"] in (None, [row["low"], row["high"]])
+        assert set(row) >= REPORTED
+        ends = [row["low"], row["high"]]
+        assert row["interval"] == (None if None in ends else ends)
         assert row["estimate"] == row["effect"]
     lines = tsp("report", "--runs", folder).stdout.splitlines()
-    place = next(k for k, it in enumerate(lines) if "  lambda-ten-fails (section 4.4" in it)
+    place = next(k for k, line in enumerate(lines) if "  lambda-ten-fails (section 4.4" in line)
     assert lines[place].startswith("not tested here  ")
-    assert lines[place + 1].startswith(
-        "    effect –; margin: 0.9 of the units. protocol tuned, n = 0"
-    )
+    effect = "    effect –; margin: 0.9 of the units. protocol tuned, n = 0"
+    assert lines[place + 1].startswith(effect)
     (again,) = loads("runs", "repeat", record["id"], *where)
     assert again["same"]
     assert "used by default" in loads("doctor", "--json")["device"]
 
 
-EARLIER = {  # which scripts read
-    *("id", "source", "statement", "rule", "protocol", "verdict", "n", "estimate", "interval"),
-    *("why", "p", "p_holm"),
-}
-
-
-def test_packs_tell_what_they_hold(store, tmp_path):
-    folder, record, _ = store
+def test_archives_list_what_they_hold(store, record, tmp_path):
+    folder = store[0]
     pack = tmp_path / "mine.parquet"
-    told = loads("runs", "pack", pack, "--runs", folder, "--json")
-    assert (told["ids"], told["runs"]) == ([record["id"]], 1)
-    assert told["bytes"] == pack.stat().st_size
-    (row,) = loads("runs", "unpack", pack, "--runs", tmp_path / "new", "--json")
-    assert (row["added"], row["present"], row["damaged"]) == ([record["id"]], [], {})
-    (row,) = loads("runs", "unpack", pack, "--runs", tmp_path / "new", "--json")
-    assert row["present"] == [record["id"]]
+    packed = loads("runs", "pack", pack, "--runs", folder, "--json")
+    assert (packed["ids"], packed["runs"]) == ([record["id"]], 1)
+    assert packed["bytes"] == pack.stat().st_size
+    for added, present in (([record["id"]], []), ([], [record["id"]])):
+        (row,) = loads("runs", "unpack", pack, "--runs", tmp_path / "new", "--json")
+        assert (row["added"], row["present"], row["damaged"]) == (added, present, {})
 
 
-def test_export_and_analyze(store, tmp_path):
-    folder, record, _ = store
+def test_export_and_analyze(store, record, tmp_path):
+    folder = store[0]
     adapter = tmp_path / "adapter"
-    told = loads("export", record["id"], "--to", adapter, "--runs", folder, "--json")
-    assert told["id"] == record["id"]
-    assert (told["epoch"], told["placement"], told["adapter"]) == (
-        2,
-        "after_question",
-        str(adapter),
-    )
-    found = loads("analyze", adapter, "--json")
-    assert (found["n_tokens"], found["dim"], found["h0_count"]) == (4, 32, 4)
-    assert found["diagrams"]["0"][-1] == [0.0, None]  # the essential class
+    exported = loads("export", record["id"], "--to", adapter, "--runs", folder, "--json")
+    expected = {"id": record["id"], "epoch": 2, "placement": "after_question"}
+    assert expected.items() <= exported.items()
+    assert exported["adapter"] == str(adapter)
+    row = loads("analyze", adapter, "--json")
+    assert (row["n_tokens"], row["dim"], row["h0_count"]) == (4, 32, 4)
+    assert row["diagrams"]["0"][-1] == [0.0, None]  # the essential class
     last = Store(folder).read(record["id"]).topology.iloc[-1]
-    assert found["persistence_entropy"] == pytest.approx(last.persistence_entropy)
+    assert row["persistence_entropy"] == pytest.approx(last.persistence_entropy)
+    lines = dict(line.split() for line in tsp("analyze", adapter).stdout.splitlines() if line)
+    assert lines["h0_count"] == "4"
 
 
-def test_what_takes_long_is_asked_with_stand_ins(store, tmp_path, monkeypatch):
-    """The commands' own part: what they print of what they are given."""
-    from tsp.book import site as book
+def test_commands_that_take_long_with_stand_ins(store, tmp_path, monkeypatch):
+    from tsp.book import site
 
     monkeypatch.setattr(install, "install", lambda name: tmp_path / name)
     monkeypatch.setattr(models, "installed", lambda name: False)
-    assert loads("model", "install", models.DEFAULT, "--json") == {
-        "name": models.DEFAULT,
-        "folder": str(tmp_path / models.DEFAULT),
-    }
-    monkeypatch.setattr(book, "build", lambda runs, force: tmp_path / "index.html")
-    monkeypatch.setattr(book, "sync_pairs", lambda: [tmp_path / "01.ipynb"])
+    expected = {"name": models.DEFAULT, "folder": str(tmp_path / models.DEFAULT)}
+    assert loads("model", "install", models.DEFAULT, "--json") == expected
+    monkeypatch.setattr(site, "build", lambda runs, force: tmp_path / "index.html")
+    monkeypatch.setattr(site, "sync_pairs", lambda: [tmp_path / "01.ipynb"])
     assert loads("book", "--runs", store[0], "--json")["index"] == str(tmp_path / "index.html")
     assert loads("book", "--pairs", "--json") == {"pairs": [str(tmp_path / "01.ipynb")]}
 
@@ -155,36 +141,23 @@ def test_what_takes_long_is_asked_with_stand_ins(store, tmp_path, monkeypatch):
 def test_heldout_reports_right_answers_and_cross_entropy(tmp_path, monkeypatch):
     answers = {"method": ["none", "none", "ce", "ce"], "correct": [False, False, True, False]}
     table = pd.DataFrame(answers | {"ce": [3.0, 5.0, 1.0, 2.0]}).astype({"correct": "boolean"})
-    monkeypatch.setattr(heldout, "ask", lambda store, **told: table)
+    monkeypatch.setattr(heldout, "ask", lambda store, **options: table)
     assert loads("heldout", "--runs", tmp_path, "--json") == [
         {"method": "none", "right": 0.0, "answers": 2, "ce": 4.0},
         {"method": "ce", "right": 0.5, "answers": 2, "ce": 1.5},
     ]
     table["correct"] = pd.NA
-    assert loads("heldout", "--runs", tmp_path, "--json")[1] == {
-        "method": "ce",
-        "right": None,
-        "answers": 0,
-        "ce": 1.5,
-    }
-    assert tsp("heldout", "--runs", tmp_path).stdout.splitlines()[1] == (
-        "ce           cross-entropy 1.500 nats per token"
-    )
+    bare = {"method": "ce", "right": None, "answers": 0, "ce": 1.5}
+    assert loads("heldout", "--runs", tmp_path, "--json")[1] == bare
+    line = tsp("heldout", "--runs", tmp_path).stdout.splitlines()[1]
+    assert line == "ce           cross-entropy 1.500 nats per token"
 
 
-def test_a_failure_leaves_standard_output_empty(store):
-    done = fails(2, "run = 'abc'", "runs", "show", "abc", "--runs", store[0], "--json")
-    assert done.stdout == ""
-
-
-def test_rows_keep_every_digit():
+def test_rows_keep_every_digit(capsys):
     rows = [{"p": 1e-20, "lr": 1 / 3, "n": 7, "why": None}, {"p": float("nan"), "n": 8}]
-    out = io.StringIO()
-    with redirect_stdout(out):
-        emit(records(pd.DataFrame(rows)), as_json=True)
-    first, second = json.loads(out.getvalue())
-    assert first == {"p": 1e-20, "lr": 1 / 3, "n": 7, "why": None}
-    assert second == {"p": None, "lr": None, "n": 8, "why": None}
+    emit(records(pd.DataFrame(rows)), as_json=True)
+    bare = dict.fromkeys(("p", "lr", "why")) | {"n": 8}
+    assert json.loads(capsys.readouterr().out) == [rows[0], bare]
 
 
 @pytest.mark.slow
@@ -194,8 +167,8 @@ def test_a_model_is_really_installed(tmp_path, monkeypatch):
     folder = tmp_path / "models" / models.DEFAULT
     try:
         for _ in range(2):  # it is fetched, then found
-            told = alone("model", "install", models.DEFAULT, "--json")
-            assert told == {"name": models.DEFAULT, "folder": str(folder)}
+            printed = alone("model", "install", models.DEFAULT, "--json")
+            assert printed == {"name": models.DEFAULT, "folder": str(folder)}
         assert models.load(device="cpu").dim == 576
     finally:
         shutil.rmtree(tmp_path)  # half a gigabyte, of which pytest would keep three
@@ -273,9 +246,9 @@ def test_a_book_is_really_built(checkout, store):
     """By papermill and Jupyter Book."""
     small_book(checkout)
     for _ in range(2):  # the second finds all of it up to date
-        told = alone("book", "--runs", store[0], "--json", checkout=checkout)
+        printed = alone("book", "--runs", store[0], "--json", checkout=checkout)
         index = checkout / "_build" / "html" / "index.html"
-        assert told == {"index": str(index), "runs": str(store[0])}
+        assert printed == {"index": str(index), "runs": str(store[0])}
         assert "book/index.html" in index.read_text()
         assert ">1</span> runs" in (index.parent / "book" / "index.html").read_text()
 
@@ -284,10 +257,10 @@ def test_a_book_is_really_built(checkout, store):
 def test_answers_are_really_asked(tmp_path):
     """Of prompts that have learned one letter, which is right now and then."""
     runs = tmp_path / "runs"
-    told = ["--model", "tiny-llama", "--task", "mmlu_cf", "--runs", runs, "--device", "cpu"]
+    words = ["--model", "tiny-llama", "--task", "mmlu_cf", "--runs", runs, "--device", "cpu"]
     for method in (["ce"], ["l2", "--lambda-ts", 1]):
-        loads("run", *told, "--epochs", 30, "--method", *method, "--json")
-    shares = alone("heldout", *told, "--first", 5, "--many", 10, "--json")
+        loads("run", *words, "--epochs", 30, "--method", *method, "--json")
+    shares = alone("heldout", *words, "--first", 5, "--many", 10, "--json")
     answers = pd.read_parquet(runs / ANSWERS)
     methods = {row["id"]: row["method"] for row in loads("runs", "list", "--runs", runs, "--json")}
     names = answers.id.map(methods | {NO_PROMPT: NO_PROMPT})

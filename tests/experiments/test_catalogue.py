@@ -31,175 +31,150 @@ def test_every_experiment_has_specs_in_pairs(experiment, profile):
     specs = experiment_specs(experiment, profile)
     assert specs
     assert len(set(specs)) == len(specs)
-    plain = {it.but(method="ce", lambda_ts=0) for it in specs if it.method != "ce"}
+    plain = {run.but(method="ce", lambda_ts=0) for run in specs if run.method != "ce"}
     assert plain <= set(specs)
     if experiment in COMPARISONS:
-        assert plain == {it for it in specs if it.method == "ce"}
+        assert plain == {run for run in specs if run.method == "ce"}
 
 
 def test_profiles_are_what_they_say():
     quick = experiment_specs("all", "quick")
-    assert {it.model for it in quick} == {DEFAULT, "gemma-3-270m"}
-    assert {it.protocol for it in quick} == {"tuned", "paper"}
-    assert {it.task for it in quick} == {"gsm8k", "mmlu_cf", "hotpotqa"}
-    papers = {it.model for it in experiment_specs("table3", "paper")}
+    assert {run.model for run in quick} == {DEFAULT, "gemma-3-270m"}
+    assert {run.protocol for run in quick} == {"tuned", "paper"}
+    assert {run.task for run in quick} == {"gsm8k", "mmlu_cf", "hotpotqa"}
+    papers = {run.model for run in experiment_specs("table3", "paper")}
     assert papers == {"open-llama-7b", "deepseek-7b-chat", "gemma-2b-it"}
-    assert {it.model for it in experiment_specs("all", "quick", model="x/y")} == {"x/y"}
-
-
-def test_table4_has_the_papers_weights_and_baselines_every_method():
     for profile in PROFILES:
-        specs = experiment_specs("table4", profile)
-        assert {it.lambda_ts for it in specs} == {0, 0.1, 0.5, 1, 10}
-        assert {it.method for it in experiment_specs("baselines", profile)} == {*METHODS} - {"sham"}
+        weights = {run.lambda_ts for run in experiment_specs("table4", profile)}
+        assert weights == {0, 0.1, 0.5, 1, 10}
+        assert {run.method for run in experiment_specs("baselines", profile)} == {*METHODS} - {
+            "sham"
+        }
 
 
 def test_the_full_profile_is_what_is_published():
     """All six data sets, eight problems of each main one, five of the others, two sets of ten."""
     specs = experiment_specs("all", "full")
-    tuned = [it for it in specs if it.protocol == "tuned" and it.model == DEFAULT]
+    tuned = [run for run in specs if run.protocol == "tuned" and run.model == DEFAULT]
     for task in TASKS:
-        mine = [it for it in tuned if it.task == task and it.seed == 0 and it.method == "ce"]
-        single = {it.problem for it in mine if it.regime == "single"}
-        multi = {it.problem for it in mine if it.regime == "multi"}
+        mine = [run for run in tuned if run.task == task and run.seed == 0 and run.method == "ce"]
+        single = {run.problem for run in mine if run.regime == "single"}
+        multi = {run.problem for run in mine if run.regime == "multi"}
         assert len(single) >= (8 if task in MAIN_TASKS else 5)
         assert len(multi) >= (1 if task == "longbench" else 2)
-    assert {it.task for it in specs if it.model == "gemma-3-270m"} == set(MAIN_TASKS)
-    assert {it.seed for it in tuned} == {0, 1, 2}
-    assert {it.protocol for it in specs} == {"tuned", "paper"}
-    seeds = [it.seed for it in experiment_specs("table4", "full")]
+    assert {run.task for run in specs if run.model == "gemma-3-270m"} == set(MAIN_TASKS)
+    assert {run.seed for run in tuned} == {0, 1, 2}
+    assert {run.protocol for run in specs} == {"tuned", "paper"}
+    seeds = [run.seed for run in experiment_specs("table4", "full")]
     assert seeds == sorted(seeds)  # problems before seeds
 
 
-@pytest.mark.parametrize("name", [it for it in COMPARISONS if it not in ("phenomenon", "close-up")])
+@pytest.mark.parametrize("name", sorted({*COMPARISONS} - {"phenomenon", "close-up"}))
 def test_every_arm_has_the_same_problems_and_seeds(name):
     """In pairs, and in the studies of at least four problems and two seeds, nothing is missing."""
     arms = {}
-    for it in experiment_specs(name, "full", task="gsm8k"):
-        where = (it.regime, it.problem, it.seed)
-        arms.setdefault(it.but(problem=0, seed=0, regime="single"), set()).add(where)
-    assert len({frozenset(places) for places in arms.values()}) == 1
-    places = next(iter(arms.values()))
+    for run in experiment_specs(name, "full", task="gsm8k"):
+        where = (run.regime, run.problem, run.seed)
+        arms.setdefault(run.but(problem=0, seed=0, regime="single"), set()).add(where)
+    places, *others = arms.values()
+    assert all(places == other for other in others)
     assert len({k for regime, k, _ in places if regime == "single"}) >= 4
     assert len({seed for _, _, seed in places}) >= 2
 
 
-def change(it, **usual):
-    """How a run differs from Standard at the defaults of its model and protocol, in words."""
-    default = RunSpec(method="ce", model=it.model, protocol=it.protocol).but(epochs=100).to_dict()
-    default |= {name: getattr(it, name) for name in WHERE} | usual
-    told = it.to_dict().items()
-    return " ".join(f"{name}={value}" for name, value in told if value != default[name])
-
-
 WHERE = ("task", "problem", "seed", "regime", "data", "init_run")
+
+
+def change(run, **usual):
+    """How a run differs from Standard at the defaults of its model and protocol, in words."""
+    default = RunSpec(method="ce", model=run.model, protocol=run.protocol).but(epochs=100).to_dict()
+    default |= {name: getattr(run, name) for name in WHERE} | usual
+    fields = run.to_dict().items()
+    return " ".join(f"{name}={value}" for name, value in fields if value != default[name])
+
+
 TS = "method=tsloss lambda_ts=1.0"
-PLAN = {  # runs by arm, seeds, protocol
-    "paper-length": ({"epochs=300": 42, f"{TS} epochs=300": 36}, {0}, "paper"),
-    "sham": ({"": 12, TS: 12, "method=sham lambda_ts=1.0": 12}, {1}, "tuned"),
-    "rounding": (
-        {"": 12} | {f"rounding={it}": 12 for it in ("precision", "threads", "bank")},
-        {1},
-        "tuned",
-    ),
-    "learning-rate": (
-        {
-            f"{method}{lr}".strip(): 12
-            for method in ("", f"{TS} ")
-            for lr in ("", "lr=0.003", "lr=0.03", "lr=0.001 epochs=300")
-        },
-        {1},
-        "tuned",
-    ),
-    "recipes": (
-        dict.fromkeys(
-            [
-                *("", TS, "lr=0.001 epochs=300", "lr=0.003", "lr=0.03", "lr=0.1"),
-                *("init=vocabulary", "init=question", "init=trained"),
-                *("n_tokens=10", "n_tokens=20", "n_tokens=80"),
-                *("warmup_fraction=0.0", "schedule=constant", "clip_norm=1.0"),
-            ],
-            12,
-        ),
-        {1},
-        "tuned",
-    ),
-    "seeds": ({"": 2 * 57, TS: 2 * 57}, {1, 2}, "tuned"),
-    "tuned-length": ({"epochs=300": 36, f"{TS} epochs=300": 36}, {0}, "tuned"),
-    "sets": ({"": 16, TS: 16}, {1}, "tuned"),
-    "force": (
-        {"": 12, TS: 12}
-        | {f"method=tsloss lambda_ts={it}": 12 for it in ("100.0", "300.0")}
-        | {"method=l2 lambda_ts=0.033": 12, "method=pairwise lambda_ts=0.016": 12}
-        | {"method=persistence lambda_ts=0.0005": 12},
-        {1},
-        "tuned",
-    ),
-    "gemma": ({"": 36, TS: 36}, {0}, "tuned"),
+STUDIES = {  # arms, each on twelve problems of GSM8K, seed 1
+    "sham": ["", TS, "method=sham lambda_ts=1.0"],
+    "rounding": ["", "rounding=precision", "rounding=threads", "rounding=bank"],
+    "learning-rate": [
+        f"{method}{rate}".strip()
+        for method in ("", f"{TS} ")
+        for rate in ("", "lr=0.003", "lr=0.03", "lr=0.001 epochs=300")
+    ],
+    "recipes": [
+        *("", TS, "lr=0.001 epochs=300", "lr=0.003", "lr=0.03", "lr=0.1"),
+        *("init=vocabulary", "init=question", "init=trained"),
+        *("n_tokens=10", "n_tokens=20", "n_tokens=80"),
+        *("warmup_fraction=0.0", "schedule=constant", "clip_norm=1.0"),
+    ],
+    "force": [
+        *("", TS, "method=tsloss lambda_ts=100.0", "method=tsloss lambda_ts=300.0"),
+        *("method=l2 lambda_ts=0.033", "method=pairwise lambda_ts=0.016"),
+        "method=persistence lambda_ts=0.0005",
+    ],
+}
+MAIN = Counter((task, "single", k) for task in MAIN_TASKS for k in range(12))
+SINGLE = Counter((t, "single", k) for t in TASKS for k in range(14 if t in MAIN_TASKS else 5))
+SIX = ("gsm8k", "mmlu_cf")  # of these there are six sets of ten
+SETS = Counter((t, "multi", k) for t in TASKS for k in (range(0, 60, 10) if t in SIX else [0]))
+TEN = Counter((task, "multi", 0) for task in TASKS)
+PAIRS = {  # places by arm, seeds, protocol
+    "paper-length": ({"epochs=300": MAIN + TEN, f"{TS} epochs=300": MAIN}, {0}, "paper"),
+    "seeds": ({"": SINGLE + SINGLE, TS: SINGLE + SINGLE}, {1, 2}, "tuned"),
+    "tuned-length": ({"epochs=300": MAIN, f"{TS} epochs=300": MAIN}, {0}, "tuned"),
+    "sets": ({"": SETS, TS: SETS}, {1}, "tuned"),
+    "gemma": ({"": MAIN, TS: MAIN}, {0}, "tuned"),
 }
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_the_full_list_of_every_new_experiment(name):
-    arms, seeds, protocol = PLAN[name]
-    specs = experiment_specs(name, "full")
-    assert Counter(map(change, specs)) == arms
-    assert ({it.seed for it in specs}, {it.protocol for it in specs}) == (seeds, {protocol})
-    model = "gemma-3-270m" if name == "gemma" else DEFAULT
-    assert {it.model for it in specs} == {model}
-    problems = {(it.task, it.regime, it.problem) for it in specs}
-    if name in ("sham", "rounding", "learning-rate", "recipes", "force"):
-        assert problems == {("gsm8k", "single", k) for k in range(12)}
-    if name in ("paper-length", "tuned-length", "gemma"):
-        singles = {(task, "single", k) for task in MAIN_TASKS for k in range(12)}
-        plain = {(task, "multi", 0) for task in TASKS} if name == "paper-length" else set()
-        assert problems == singles | plain
-    if name == "seeds":
-        assert {it[1] for it in problems} == {"single"}
-        assert Counter(task for task, *_ in problems) == {
-            task: 14 if task in MAIN_TASKS else 5 for task in TASKS
-        }
-    if name == "sets":
-        assert {it[1] for it in problems} == {"multi"}
-        assert {k for task, _, k in problems if task == "gsm8k"} == {0, 10, 20, 30, 40, 50}
-    assert set(PLAN) == set(RULES)
+    twelve = Counter(("gsm8k", "single", k) for k in range(12))
+    study = (dict.fromkeys(STUDIES.get(name, ()), twelve), {1}, "tuned")
+    arms, seeds, protocol = PAIRS.get(name, study)
+    places, specs = {}, experiment_specs(name, "full")
+    for run in specs:
+        places.setdefault(change(run), Counter())[run.task, run.regime, run.problem] += 1
+    assert places == arms
+    assert ({run.seed for run in specs}, {run.protocol for run in specs}) == (seeds, {protocol})
+    assert {run.model for run in specs} == {"gemma-3-270m" if name == "gemma" else DEFAULT}
 
 
 def test_a_trained_prompt_is_that_of_the_next_problem():
     specs = experiment_specs("recipes", "full")
-    donors = {it.problem: it.init_run for it in specs if it.init == "trained"}
+    donors = {run.problem: run.init_run for run in specs if run.init == "trained"}
     assert donors == {k: f"#{(k + 1) % 12}" for k in range(12)}
-    (job,) = jobs_of([it for it in specs if it.init_run == "#3"])
-    donor = next(it for it in specs if (it.problem, change(it)) == (3, ""))
+    (job,) = jobs_of([run for run in specs if run.init_run == "#3"])
+    donor = next(run for run in specs if (run.problem, change(run)) == (3, ""))
     assert job.spec.init_run == donor.id(load_problems("gsm8k", problem=3))
     assert belongs(job.spec, "recipes", "full")
     assert not belongs(job.spec, "init", "full")
 
 
 def test_fields_of_every_run_can_be_set():
-    specs = experiment_specs("table3", "full", seed=0, epochs=50, data="some/folder")
-    assert {(it.seed, it.epochs, it.data) for it in specs} == {(0, 50, "some/folder")}
+    specs = experiment_specs("table3", "full", seed=0, epochs=50, data="some/folder", model=None)
+    assert {(run.seed, run.epochs, run.data) for run in specs} == {(0, 50, "some/folder")}
     assert len(specs) == len(set(specs)) < len(experiment_specs("table3", "full")) / 2
 
 
 def test_unknown_experiments_and_profiles_are_refused():
     with pytest.raises(
-        InputError,
-        match=r"experiment = 'table9'.*phenomenon, table3.*, gemma, all",
+        InputError, match=r"experiment = 'table9'.*phenomenon, table3.*, gemma, all"
     ):
         experiment_specs("table9", "quick")
     with pytest.raises(InputError, match=r"profile = 'huge'.*smoke, quick, full, paper"):
         experiment_specs("table3", "huge")
 
 
-def test_every_command_a_claim_names_is_an_experiment():
+def test_every_command_of_a_claim_is_an_experiment():
     for claim in CLAIMS:
         words = claim.command.split()
         assert words[:2] == ["tsp", "sweep"]
         model = words[words.index("--model") + 1] if "--model" in words else None
         specs = experiment_specs(words[2], words[words.index("--profile") + 1], model=model)
-        assert {it.protocol for it in specs} >= {claim.protocol}
-        assert max(it.epochs for it in specs) >= claim.length
+        assert {run.protocol for run in specs} >= {claim.protocol}
+        assert max(run.epochs for run in specs) >= claim.length
 
 
 # Runs that were trained ----------------------------------------------------------------------
@@ -209,11 +184,11 @@ def test_every_command_a_claim_names_is_an_experiment():
 def trained(smoke):
     """Runs of the newer experiments on the first problem, by their change from Standard."""
     few = {"epochs": 6, "snapshot_every": 2}
-    about = ("tiny-llama", "gsm8k", "tuned", 0, 1)
+    wanted = {"model": "tiny-llama", "task": "gsm8k", "protocol": "tuned", "problem": 0, "seed": 1}
     return {
         change(run.spec, **few): run
         for run in smoke.valid_runs()[0]
-        if (it := run.spec) and (it.model, it.task, it.protocol, it.problem, it.seed) == about
+        if wanted.items() <= run.spec.to_dict().items()
     }
 
 
@@ -250,11 +225,11 @@ def test_a_run_begins_with_the_donors_last_prompt(trained, smoke):
 def test_a_donor_that_is_missing_leaves_its_run_out_in_one_line(tmp_path):
     few = {"method": "ce", "task": "mmlu_cf", "epochs": 2, "n_tokens": 4}
     both = [spec(**few), spec(**few, init="trained", init_run="0123456789abcdef")]
-    store, told = Store(tmp_path), []
-    events = Events(left_out=lambda job, why: told.append((job.spec.init, why)))
+    store, left = Store(tmp_path), []
+    events = Events(left_out=lambda job, why: left.append((job.spec.init, why)))
     (run_id,) = ensure(both, store, device="cpu", events=events)
     assert store.ids() == [run_id]
-    assert told == [("trained", f"init_run = '0123456789abcdef': is not stored in {tmp_path}")]
+    assert left == [("trained", f"init_run = '0123456789abcdef': is not stored in {tmp_path}")]
 
 
 def test_runs_that_begin_with_a_prompt_are_trained_after_its_run(tmp_path):
@@ -262,7 +237,7 @@ def test_runs_that_begin_with_a_prompt_are_trained_after_its_run(tmp_path):
     both = [spec(**few, init="trained", init_run="#1"), spec(**few, problem=1)]
     store = Store(tmp_path)
     ids = ensure(both, store, device="cpu")
-    later, donor = sorted(map(store.read, ids), key=lambda it: it.spec.problem)
+    later, donor = sorted(map(store.read, ids), key=lambda run: run.spec.problem)
     assert later.spec.init_run == donor.id
     assert torch.equal(later.prompt(0), donor.prompt(2))
     assert sorted(ensure(both, store, device="cpu")) == sorted(ids)
@@ -276,10 +251,9 @@ def test_a_prompt_begins_with_the_question_and_begins_it_again(tiny):
     tokens = frozen.tokenizer("2+2=? 3+3=?", add_special_tokens=False)["input_ids"]
     n = len(tokens) + 3
     for length in (n, 4):
-        told = spec(init="question", n_tokens=length)
         problems = [problem(), problem("3+3=?", "6")]
         cyclic = [tokens[k % len(tokens)] for k in range(length)]
-        member = PromptRun(told, frozen, problems)
+        member = PromptRun(spec(init="question", n_tokens=length), frozen, problems)
         assert torch.equal(member.prompt.detach(), frozen.embed(tuple(cyclic)))
     with pytest.raises(InputError, match=r"init_run = '#1': gave no prompt"):
         initial_prompt(spec(init="trained", init_run="#1"), frozen, torch.Generator())
@@ -288,8 +262,8 @@ def test_a_prompt_begins_with_the_question_and_begins_it_again(tiny):
 def test_a_sham_gradient_is_as_long_as_tslosss_and_points_elsewhere(tiny):
     P = [torch.randn(6, 32, generator=torch.Generator().manual_seed(k)) * 0.1 for k in range(2)]
     specs = [
-        spec(method=it, lambda_ts=1.0, seed=seed, n_tokens=6)
-        for it in ("tsloss", "sham")
+        spec(method=method, lambda_ts=1.0, seed=seed, n_tokens=6)
+        for method in ("tsloss", "sham")
         for seed in (3, 4)
     ]
 

@@ -22,79 +22,51 @@ from tsp.store.runs import Store
 from tsp.training.stopping import Interrupted
 
 ray = pytest.importorskip("ray", reason="needs the extra `ray`")
-pytestmark = pytest.mark.slow
+QUIET = {"TQDM_DISABLE": "1", "COLUMNS": "200"}
+
+
+BOX, SMALL = {"CPU": 96.0, "GPU": 8.0}, {"CPU": 8.0, "GPU": 4.0}
+HEAD = {"CPU": 32.0}  # no GPU: it gets no task, and its threads do not count
+
+
+@pytest.mark.parametrize(
+    ("nodes", "device", "threads", "beside"),
+    [
+        ([BOX], "cuda", 12, 1),
+        ([BOX, SMALL], "cuda", 2, 1),
+        ([HEAD, {"CPU": 8.0, "GPU": 1.0}], "cuda", 8, 1),
+        ([{"CPU": 16.0}, {"CPU": 6.0}], "cpu", 4, 4),
+        ([{"CPU": 1.0}, {"CPU": 1.0}], "cpu", 1, 1),
+        ([HEAD], "cuda", None, None),
+        ([], "cpu", None, None),
+    ],
+)
+def test_nodes_are_divided_among_tasks(nodes, device, threads, beside, monkeypatch):
+    from tsp.experiments.ray_engine import resources
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    if threads is None:
+        with pytest.raises(InputError, match="no node has room"):
+            resources(nodes, device)
+    else:
+        gpu = device == "cuda"
+        needs = {"num_cpus": 1 if gpu else threads, "num_gpus": int(gpu)}
+        assert resources(nodes, device) == (needs, threads, beside)
 
 
 @pytest.fixture
 def cluster(monkeypatch):
-    """Two nodes of one processor each, a process group of their own a node."""
+    """Two nodes of one processor each."""
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("PYTHONPATH", os.getcwd())
-    nodes = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80_000_000}
-    found = Cluster(initialize_head=True, head_node_args=nodes)
-    found.second = found.add_node(num_cpus=1, object_store_memory=80_000_000)
-    yield found
+    head = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80_000_000}
+    nodes = Cluster(initialize_head=True, head_node_args=head)
+    nodes.second = nodes.add_node(num_cpus=1, object_store_memory=80_000_000)
+    yield nodes
     ray.shutdown()
-    found.shutdown()
-
-
-def engine(cluster):
-    from tsp.experiments.ray_engine import Ray
-
-    return Ray(cluster.address)
-
-
-class Watch:
-    """Notes what a sweep tells, by the node that a bank is on."""
-
-    def __init__(self):
-        self.said, self.begun, self.nodes, self.seen = [], [], {}, []
-
-    def say(self, text):
-        self.said.append(text)
-        if found := re.fullmatch(r"bank (\d+): worker \d+ of node (\w+) .*", text):
-            self.nodes[int(found[1])] = found[2]
-
-    def events(self, then=lambda now: None):
-        def progress(now):
-            self.seen.append((now.bank, now.epoch))
-            then(now)
-
-        def begin(jobs, number, banks, peak):
-            self.begun.append(number)
-
-        return Events(begin=begin, progress=progress, say=self.say)
-
-    @property
-    def loads(self):
-        """Workers that loaded the model, as often as they did."""
-        return [line.split(" loads ")[0] for line in self.said if " loads " in line]
-
-
-def test_a_node_is_killed_and_every_run_is_there_once(tmp_path, cluster, alone):
-    watch, second = Watch(), cluster.second.node_id
-    lost = []
-
-    def kill_the_second(now):
-        if not lost and now.epoch > 20 and second.startswith(watch.nodes[now.bank]):
-            lost.append((now.bank, now.epoch))
-            cluster.remove_node(cluster.second, allow_graceful=False)
-
-    store, told = Store(tmp_path), specs()
-    policy, where = CheckpointPolicy(every=0), engine(cluster)
-    events = watch.events(kill_the_second)
-    ids = ensure(told, store, name="x", events=events, policy=policy, engine=where)
-    ((bank, epoch),) = lost
-    assert sorted(ids) == sorted(job.id for job in jobs_of(told)) == store.ids()
-    assert watch.begun.count(bank) == 2  # elsewhere
-    again = watch.seen[watch.seen.index((bank, epoch)) + 1 :]
-    assert next(e for b, e in again if b == bank) >= epoch  # from its checkpoint on
-    assert len(watch.loads) == len(set(watch.loads)) >= 2  # once a worker process
-    assert len(watch.begun) == 7
-    assert same_bytes(store.root, alone) == []
-    assert not (store.root / WORK).exists()
+    nodes.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -106,14 +78,68 @@ def alone(tmp_path_factory):
     return root
 
 
-def driver(cluster, root, log):
-    """A sweep in a process of its own."""
-    code = "from tests.faults_at_work import train_on; import sys; train_on(*sys.argv[1:])"
-    words = [sys.executable, "-c", code, cluster.address, str(root), str(log)]
-    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+def engine(cluster):
+    from tsp.experiments.ray_engine import Ray
+
+    return Ray(cluster.address)
 
 
-MIDST = r"epoch \d ([3-9]\d|1\d\d)\n"
+class Watch:
+    """Notes the events of a sweep, and the node that each bank is on."""
+
+    def __init__(self):
+        self.begun, self.nodes, self.seen, self.loads = [], {}, [], []
+
+    def say(self, text):
+        if worker := re.fullmatch(r"bank (\d+): (worker \d+ of (\w+), .*?)( loads .*)?", text):
+            self.nodes[int(worker[1])] = worker[3]
+            self.loads += [worker[2]] if worker[4] else []
+
+    def events(self, then=lambda now: None):
+        def progress(now):
+            self.seen.append((now.bank, now.epoch))
+            then(now)
+
+        def begin(jobs, number, banks, peak):
+            self.begun.append(number)
+
+        return Events(begin=begin, progress=progress, say=self.say)
+
+
+@pytest.mark.slow
+def test_a_node_is_killed_and_every_run_is_there_once(tmp_path, cluster, alone):
+    watch, second = Watch(), cluster.second.node_id
+    lost = []
+
+    def kill_the_second(now):
+        if not lost and now.epoch > 20 and second.startswith(watch.nodes[now.bank]):
+            lost.append((now.bank, now.epoch))
+            cluster.remove_node(cluster.second, allow_graceful=False)
+
+    store, policy = Store(tmp_path), CheckpointPolicy(every=0)
+    events = watch.events(kill_the_second)
+    ids = ensure(specs(), store, name="x", events=events, policy=policy, engine=engine(cluster))
+    ((bank, epoch),) = lost
+    assert sorted(ids) == sorted(job.id for job in jobs_of(specs())) == store.ids()
+    assert watch.begun.count(bank) == 2  # elsewhere
+    again = watch.seen[watch.seen.index((bank, epoch)) + 1 :]
+    assert next(e for b, e in again if b == bank) >= epoch  # from its checkpoint on
+    assert len(watch.loads) == len(set(watch.loads)) >= 2  # once a worker process
+    assert len(watch.begun) == 7
+    assert same_bytes(store.root, alone) == []
+    assert not (store.root / WORK).exists()
+
+
+@pytest.mark.slow
+def test_a_bank_that_cannot_be_stored_does_not_cost_the_others(tmp_path, cluster):
+    few = specs()[:3]
+    ids = [job.id for job in jobs_of(few)]
+    (tmp_path / ids[1]).symlink_to(tmp_path / "gone")  # as to a disk that is not mounted
+    said = []
+    with pytest.raises(OSError, match=ids[1]):
+        ensure(few, Store(tmp_path), engine=engine(cluster), events=Events(say=said.append))
+    assert {run.id for run in Store(tmp_path).valid_runs()[0]} == {ids[0], ids[2]}
+    assert any(line.startswith("bank 2: ") and ids[1] in line for line in said)
 
 
 def until(log, pattern, process):
@@ -125,14 +151,17 @@ def until(log, pattern, process):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_driver_is_killed_and_another_goes_on(tmp_path, cluster, alone):
     root, log = tmp_path / "runs", tmp_path / "log"
-    process = driver(cluster, root, log)
-    until(log, MIDST, process)
+    code = "from tests.faults_at_work import train_on; import sys; train_on(*sys.argv[1:])"
+    words = [sys.executable, "-c", code, cluster.address, str(root), str(log)]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    until(log, r"epoch \d ([3-9]\d|1\d\d)\n", process)
     process.kill()
     process.wait(timeout=PATIENCE_SECONDS)
     before = len(log.read_text())
-    process = driver(cluster, root, log)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     assert process.wait(timeout=PATIENCE_SECONDS) == 0, process.stderr.read()
     again = log.read_text()[before:]
     first = dict(reversed(re.findall(r"epoch (\d) (\d+)\n", again)))
@@ -141,101 +170,64 @@ def test_a_driver_is_killed_and_another_goes_on(tmp_path, cluster, alone):
     assert not (root / WORK).exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_driver_brings_every_bank_to_a_checkpoint(tmp_path, cluster, number):
-    root, log = tmp_path / "runs", tmp_path / "log"
-    process = driver(cluster, root, log)
-    until(log, MIDST, process)
-    process.send_signal(number)
-    assert process.wait(timeout=PATIENCE_SECONDS) == 1
-    stopped = "Interrupted: stopped; every bank that had begun is at a checkpoint"
-    assert stopped in process.stderr.read()
-    assert list(root.glob(f"{WORK}/*/state.json"))
-    assert not list(root.glob(f"{WORK}/*.lock"))
-
-
-def test_a_bank_that_cannot_be_stored_does_not_cost_the_others(tmp_path, cluster):
-    ids = [job.id for job in jobs_of(specs())]
-    bad = ids[2]
-    (tmp_path / bad).symlink_to(tmp_path / "gone")  # as to a disk that is not mounted
-    told = {"name": "x", "engine": engine(cluster), "policy": CheckpointPolicy(every=0)}
-    watch = Watch()
-    with pytest.raises(OSError, match=bad):
-        ensure(specs(), Store(tmp_path), events=watch.events(), **told)
-    sound, _ = Store(tmp_path).valid_runs()
-    assert {run.id for run in sound} == {*ids} - {bad}
-    assert any(line.startswith("bank 3: ") and bad in line for line in watch.said)
-
-
+@pytest.mark.slow
 def test_a_sweep_on_a_cluster_stops_at_checkpoints_and_goes_on(tmp_path, cluster):
     watch, store = Watch(), Store(tmp_path)
     answers = {"check_every": 1, "max_new_tokens": 30}  # epochs long enough that workers hear
-    lengthy = [told.but(**answers) for told in specs()[:3]]
+    lengthy = [short.but(**answers) for short in specs()[:3]]
     policy = CheckpointPolicy(
         every=1000, stop=lambda: 2 * any(epoch > 20 for _, epoch in watch.seen)
     )
-    told = {"name": "x", "engine": engine(cluster)}
+    options = {"name": "x", "engine": engine(cluster)}
     with pytest.raises(Interrupted, match="every bank that had begun is at a checkpoint"):
-        ensure(lengthy, store, policy=policy, events=watch.events(), **told)
+        ensure(lengthy, store, policy=policy, events=watch.events(), **options)
     begun = set(watch.begun)
     assert 1 <= len(begun) <= 2
     assert store.ids() == []
     assert len(list(store.root.glob(f"{WORK}/*/state.json"))) == len(begun)
     again = Watch()
-    assert len(ensure(lengthy, store, events=again.events(), **told)) == 3
+    assert len(ensure(lengthy, store, events=again.events(), **options)) == 3
     first = {bank: epoch for bank, epoch in reversed(again.seen)}
-    assert all(
-        first[bank] > 20 for bank in begun if max(e for b, e in watch.seen if b == bank) > 20
-    )
+    reached = {bank: max(e for b, e in watch.seen if b == bank) for bank in begun}
+    assert all(first[bank] > 20 for bank, epoch in reached.items() if epoch > 20)
     assert not (store.root / WORK).exists()
 
 
+@pytest.mark.slow
 def test_what_is_wrong_on_a_node_is_said_in_one_line(tmp_path, cluster, monkeypatch):
-    store, told = Store(tmp_path), {"engine": engine(cluster)}
+    store, options = Store(tmp_path), {"engine": engine(cluster)}
     with pytest.raises(InputError, match="device = 'cuda': no node of the cluster has a GPU"):
-        ensure(specs(), store, device="cuda", **told)
-    monkeypatch.setattr("tsp.experiments.ray_engine._environment", lambda: {"Python": "2.7"})
-    with pytest.raises(InputError, match=r"address = .*this node has Python 3.*what the driver"):
-        ensure(specs(), store, **told)
+        ensure(specs(), store, device="cuda", **options)
+    for device in ("cuda:1", "balanced"):
+        with pytest.raises(InputError, match=f"device = '{device}': a worker has one device"):
+            ensure(specs(), store, device=device, **options)
+    with pytest.raises(InputError, match="model = 'tiny-lama': choose one of"):
+        ensure([specs()[0].but(model="tiny-lama")], store, **options)
+    monkeypatch.setattr("tsp.experiments.ray_engine.versions", lambda: {"torch": "0.1"})
+    with pytest.raises(InputError, match=r"address = .*this node has .*torch \d.*what the driver"):
+        ensure(specs(), store, **options)
     monkeypatch.undo()
     monkeypatch.setattr("tsp.experiments.sweep.Schedule.write", lambda schedule: None)
     with pytest.raises(InputError, match=r"runs = .* is not shared with node"):
-        ensure(specs()[:2], store, **told)  # another plan, which no worker finds
-    monkeypatch.undo()
-    for device in ("cuda:1", "balanced"):
-        with pytest.raises(InputError, match=f"device = '{device}': a worker has one device"):
-            ensure(specs(), store, device=device, **told)
-    missing = specs()[0].but(model="tiny-lama")
-    with pytest.raises(InputError, match="model = 'tiny-lama': choose one of"):
-        ensure([missing], store, **told)
+        ensure(specs()[:2], store, **options)  # another plan, which no worker finds
     assert store.ids() == []
 
 
-def test_the_command_line_sweeps_on_a_cluster(tmp_path, cluster):
-    words = ["sweep", "table3", "--profile", "smoke", "--engine", "ray", "--runs", str(tmp_path)]
-    command = [sys.executable, "-m", "tsp", *words, "--address", cluster.address]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | QUIET)
-    assert done.returncode == 0, done.stderr
-    store = Store(tmp_path)
-    assert set(store.ids()) == {job.id for job in jobs_of(experiment_specs("table3", "smoke"))}
-    assert "engine ray" in done.stdout
-    assert "loads tiny-llama" in done.stderr
-
-
-QUIET = {"TQDM_DISABLE": "1", "COLUMNS": "200"}
-
-
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_brings_every_bank_to_a_checkpoint(tmp_path):
     """A terminal sends it to the whole group: to the sweep and to the Ray that it began."""
     root, logs = tmp_path / "runs", [tmp_path / "first", tmp_path / "second"]
     words = ["sweep", "null", "--profile", "smoke", "--engine", "ray", "--bank", "1"]
     words += ["--epochs", "100", "--runs", str(root), "--device", "cpu"]
     command = [sys.executable, "-m", "tsp", *words]
-    told = os.environ | QUIET | {"TQDM_DISABLE": "", "RAY_ADDRESS": "", "OMP_NUM_THREADS": "1"}
+    env = os.environ | QUIET | {"TQDM_DISABLE": "", "RAY_ADDRESS": "", "OMP_NUM_THREADS": "1"}
 
     def begin(log):
         with log.open("w") as out:
-            return subprocess.Popen(command, stderr=out, env=told, start_new_session=True)
+            return subprocess.Popen(command, stderr=out, env=env, start_new_session=True)
+
+    def begun(log):
+        return re.findall(r"^  ([0-9a-f]{16})  ", log.read_text(), re.MULTILINE)
 
     process = begin(logs[0])
     until(logs[0], r"(?s) loads .* loads .*bank \d/", process)  # two workers of one thread
@@ -245,31 +237,33 @@ def test_ctrl_c_in_a_terminal_brings_every_bank_to_a_checkpoint(tmp_path):
     assert "tsp: stopped; every bank that had begun is at a checkpoint" in first
     assert "its worker was lost" not in first
     stored = set(Store(root).ids())
-    assert kept(root) | stored == set(begun(first)) != stored
+    kept = {state.parent.name for state in root.glob(f"{WORK}/*/state.json")}
+    assert kept | stored == set(begun(logs[0])) != stored
     assert not list(root.rglob("*.lock"))
     process = begin(logs[1])
     assert process.wait(timeout=PATIENCE_SECONDS) == 0, logs[1].read_text()
     wanted = {job.id for job in jobs_of(experiment_specs("null", "smoke", epochs=100))}
-    assert sorted([*stored, *begun(logs[1].read_text())]) == sorted(wanted)
+    assert sorted([*stored, *begun(logs[1])]) == sorted(wanted)
     assert {run.id for run in Store(root).valid_runs()[0]} == wanted
     assert "goes on after epoch" in logs[1].read_text()
     assert not (root / WORK).exists()
 
 
-def begun(log):
-    """Ids of the runs whose banks a sweep said to begin."""
-    return re.findall(r"^  ([0-9a-f]{16})  ", log, re.MULTILINE)
+@pytest.mark.slow
+def test_the_command_line_sweeps_on_a_cluster_or_says_that_none_answers(tmp_path, cluster):
+    words = ["sweep", "table3", "--profile", "smoke", "--engine", "ray", "--runs", str(tmp_path)]
 
+    def sweep(address):
+        command = [sys.executable, "-m", "tsp", *words, "--address", address]
+        return subprocess.run(command, capture_output=True, text=True, env=os.environ | QUIET)
 
-def kept(root):
-    """Ids of the runs whose banks are at a checkpoint."""
-    return {state.parent.name for state in root.glob(f"{WORK}/*/state.json")}
-
-
-def test_where_no_cluster_answers_it_is_said(tmp_path):
-    words = ["sweep", "table3", "--profile", "smoke", "--runs", str(tmp_path), "--engine", "ray"]
-    command = [sys.executable, "-m", "tsp", *words, "--address", "127.0.0.1:1"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | QUIET)
+    done = sweep("127.0.0.1:1")
     assert done.returncode == 2, done.stderr
     assert "tsp: address = '127.0.0.1:1': no Ray cluster answers" in done.stderr
     assert "Traceback" not in done.stderr
+    done = sweep(cluster.address)
+    assert done.returncode == 0, done.stderr
+    wanted = {job.id for job in jobs_of(experiment_specs("table3", "smoke"))}
+    assert set(Store(tmp_path).ids()) == wanted
+    assert "engine ray" in done.stdout
+    assert "loads tiny-llama" in done.stderr

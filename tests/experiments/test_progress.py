@@ -14,8 +14,8 @@ JOB = Job(RunSpec(model="tiny-llama", epochs=9), [], "0" * 16)
 @pytest.mark.parametrize("off", [False, True])
 def test_a_bank_that_goes_on_says_so_once_and_no_other_does(off, monkeypatch, capsys):
     class Bar(tqdm):  # with what TQDM_DISABLE says
-        def __init__(self, *args, **told):
-            super().__init__(*args, **told, disable=off)
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options, disable=off)
 
     monkeypatch.setattr("tsp.experiments.progress.tqdm", Bar)
     events = bars()
@@ -24,6 +24,6 @@ def test_a_bank_that_goes_on_says_so_once_and_no_other_does(off, monkeypatch, ca
         for epoch in epochs:
             events.progress(Progress(epoch, 9, 0.5, 0, 1, bank=1))
         events.stored([JOB])
-    told = capsys.readouterr().err
-    assert told.count("goes on") == told.count("bank 1 goes on after epoch 5") == 1
-    assert ("loss 0.500" in told) != off
+    text = capsys.readouterr().err
+    assert text.count("goes on") == text.count("bank 1 goes on after epoch 5") == 1
+    assert ("loss 0.500" in text) != off

@@ -1,3 +1,5 @@
+"""Sweeps in one process: what is planned, trained, left out, kept aside and found again."""
+
 import gc
 import json
 import sys
@@ -12,7 +14,7 @@ from tsp.errors import InputError
 from tsp.experiments import sweep
 from tsp.experiments.catalogue import experiment_specs
 from tsp.experiments.find_or_train import find_or_train
-from tsp.experiments.sweep import ensure, jobs_of
+from tsp.experiments.sweep import Events, ensure, jobs_of
 from tsp.paths import data_dir
 from tsp.store.runs import Store
 from tsp.training import memory
@@ -22,16 +24,29 @@ BBH = {"input": "not True is", "target": "False", "task": "boolean_expressions"}
 
 
 def small(**fields):
-    return spec(task="mmlu_cf", epochs=2, n_tokens=4, **fields)
+    return spec(**{"task": "mmlu_cf", "epochs": 2, "n_tokens": 4} | fields)
 
 
-def plan_file(root):
-    """The one plan of a store."""
+def train(root, *specs, **options):
+    """The ids of a sweep on a CPU, of `small` unless others are named."""
+    return ensure(specs or [small()], Store(root), name="x", device="cpu", **options)
+
+
+class Stopped(Exception):
+    """Ends a sweep from one of its callbacks."""
+
+
+def stop(*values):
+    raise Stopped
+
+
+def written(root):
+    """The one plan of a store, as written."""
     (path,) = (root / "plans").iterdir()
-    return path
+    return json.loads(path.read_text())
 
 
-def test_a_sweep_leaves_every_run_of_its_experiment(smoke):
+def test_a_sweep_leaves_every_run_of_its_experiment_and_a_second_one_trains_nothing(smoke):
     specs = experiment_specs("all", "smoke")
     assert sorted(smoke.ids()) == sorted({job.id for job in jobs_of(specs)})
     assert smoke.valid_runs()[1] == {}
@@ -39,98 +54,61 @@ def test_a_sweep_leaves_every_run_of_its_experiment(smoke):
     assert set(frame.method) == set(METHODS)
     assert set(frame.regime) == {"single", "multi"}
     assert set(frame.protocol) == {"tuned", "paper"}
-
-
-def test_a_second_sweep_trains_nothing(smoke):
-    begun = []
-    events = sweep.Events(begin=lambda jobs, number, banks, peak: begun.append(jobs))
-    ids = ensure(experiment_specs("all", "smoke"), smoke, device="cpu", events=events)
-    assert begun == []
-    assert sorted(ids) == smoke.ids()
+    ids = ensure(specs, smoke, device="cpu", events=Events(begin=stop))
+    assert ids == [job.id for job in jobs_of(specs)]
 
 
 def test_runs_that_coincide_are_one():
-    told = small(method="ce")
-    assert len(jobs_of([told, told.but(method="tsloss", lambda_ts=0)])) == 1
+    plain = small(method="ce")
+    assert len(jobs_of([plain, plain.but(method="tsloss", lambda_ts=0)])) == 1
 
 
 def test_the_plan_is_written_before_the_first_bank_trains(tmp_path):
-    store = Store(tmp_path)
-    seen = []
-
-    def begin(jobs, number, banks, peak):
-        seen.append(json.loads(plan_file(tmp_path).read_text()))
-
-    (run_id,) = ensure(
-        [small()], store, name="mine", device="cpu", events=sweep.Events(begin=begin)
-    )
-    assert seen[0]["banks"] == [[run_id]]
-    assert seen[0]["device"] == "cpu"
-    assert set(seen[0]["plans"]["tiny-llama"]) == {
-        "token_budget",
-        "threads",
-        "precision",
-        "context_budget",
-    }
+    with pytest.raises(Stopped):
+        train(tmp_path, events=Events(begin=stop))
+    (job,) = jobs_of([small()])
+    plan = written(tmp_path)
+    assert (plan["banks"], plan["device"]) == ([[job.id]], "cpu")
+    names = {"token_budget", "threads", "precision", "context_budget"}
+    assert set(plan["plans"]["tiny-llama"]) == names
 
 
 def test_a_plan_says_the_precision_and_auto_goes_on_with_it(tmp_path):
-    store = Store(tmp_path)
-
-    class StopSignal(Exception):
-        pass
-
-    def begin(jobs, number, banks, peak):
-        raise StopSignal
-
-    def start(precision):
-        with pytest.raises(StopSignal):
-            ensure(
-                [small()],
-                store,
-                name="mine",
-                device="cpu",
-                precision=precision,
-                events=sweep.Events(begin=begin),
-            )
-        return json.loads(plan_file(tmp_path).read_text())["plans"]["tiny-llama"]["precision"]
-
-    assert start("auto") == "float32"  # nothing to gain on a model this small
-    assert start("bfloat16") == "bfloat16"  # another one than planned: a new plan
-    assert start("auto") == "bfloat16"  # the plan that was begun
-    (run_id,) = ensure([small()], store, name="mine", device="cpu")
-    assert store.read(run_id).record["plan"]["precision"] == "bfloat16"
+    for asked, planned in (
+        ("auto", "float32"),  # nothing to gain on a model this small
+        ("bfloat16", "bfloat16"),  # another one than planned: a new plan
+        ("auto", "bfloat16"),  # the plan that was begun
+    ):
+        with pytest.raises(Stopped):
+            train(tmp_path, precision=asked, events=Events(begin=stop))
+        assert written(tmp_path)["plans"]["tiny-llama"]["precision"] == planned
+    (run_id,) = train(tmp_path)
+    assert Store(tmp_path).read(run_id).precision == "bfloat16"
 
 
 def test_each_model_has_its_own_plan_and_the_last_one_is_let_go(tmp_path, monkeypatch):
-    loaded, real = [], sweep.models.load
+    precisions = {"tiny-llama": "float32", "tiny-qwen2": "bfloat16"}
+    loaded, held, peaks, real = [], [], [], sweep.models.load
 
-    def load(name, **told):
+    def load(name, **options):
         gc.collect()
-        loaded.append((name, [ref() is not None for _, _, ref in held]))
-        frozen = real(name, **told)
-        held.append((name, frozen.dtype, weakref.ref(frozen.model)))
+        loaded.append((name, [model() is not None for model in held]))
+        frozen = real(name, **options)
+        held.append(weakref.ref(frozen.model))
         return frozen
 
-    held, peaks = [], []
     monkeypatch.setattr(sweep.models, "load", load)
-    monkeypatch.setattr(sweep, "choose", lambda wish, frozen: PRECISIONS[frozen.name])
-    monkeypatch.setitem(sweep.BANK, "cpu", 1)
-    specs = [small(model=name, seed=seed) for name in PRECISIONS for seed in (0, 1)]
-    store = Store(tmp_path)
-    events = sweep.Events(begin=lambda jobs, number, banks, peak: peaks.append(peak))
-    ids = ensure(specs, store, name="two", device="cpu", events=events)
-    told = {run_id: store.read(run_id) for run_id in ids}
-    for run in told.values():
-        assert run.precision == PRECISIONS[run.spec.model]
-    plans = json.loads(plan_file(tmp_path).read_text())["plans"]
-    assert {name: plan["precision"] for name, plan in plans.items()} == PRECISIONS
+    monkeypatch.setattr(sweep, "choose", lambda wish, frozen: precisions[frozen.name])
+    specs = [small(model=name, seed=seed) for name in precisions for seed in (0, 1)]
+    events = Events(begin=lambda jobs, number, banks, peak: peaks.append(peak))
+    for run_id in train(tmp_path, *specs, bank=1, events=events):
+        run = Store(tmp_path).read(run_id)
+        assert run.precision == precisions[run.spec.model]
+    plans = written(tmp_path)["plans"]
+    assert {name: plan["precision"] for name, plan in plans.items()} == precisions
     assert loaded == [("tiny-llama", []), ("tiny-qwen2", [False])]
     assert len(peaks) == 4
     assert min(peaks) > 10_000
-
-
-PRECISIONS = {"tiny-llama": "float32", "tiny-qwen2": "bfloat16"}
 
 
 def test_a_stored_run_of_another_precision_is_found_unless_one_is_asked_for(tmp_path):
@@ -143,89 +121,79 @@ def test_a_stored_run_of_another_precision_is_found_unless_one_is_asked_for(tmp_
     with pytest.raises(InputError, match=f"'float32': run {first.id} was trained in bf"):
         find_or_train(store, small(), precision="float32")
     with pytest.raises(InputError, match="say auto"):
-        ensure([small(seed=2), small()], store, precision="float32")
-    assert first.id in store
-    assert len(store.ids()) == 1  # nothing was trained
-    beside = ensure([small(), small(seed=2)], store, name="mine", device="cpu")
+        train(tmp_path, small(seed=2), small(), precision="float32")
+    assert store.ids() == [first.id]  # nothing was trained
+    beside = train(tmp_path, small(), small(seed=2))
     assert {store.read(run_id).precision for run_id in beside} == {"bfloat16"}  # as what is there
     assert find_or_train(store, small(seed=1), precision="float32").precision == "float32"
 
 
-def test_a_precision_that_does_not_exist_is_refused_before_anything(tmp_path):
-    with pytest.raises(InputError, match=r"precision = 'half': choose one of auto, float32"):
-        ensure([small()], Store(tmp_path / "runs"), device="cpu", precision="half")
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"precision": "half"}, r"precision = 'half': choose one of auto, float32"),
+        ({"name": "../x"}, "name = '../x': a plan's name has letters"),
+        ({"device": "tpu"}, "device = 'tpu'"),
+        ({"specs": [small(n_tokens=5000)]}, r"problem = 0: row 0 of its source takes \d+ tokens"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_written(tmp_path, option, words):
+    options = {"specs": [small()], "device": "cpu"} | option
+    with pytest.raises(InputError, match=words):
+        ensure(store=Store(tmp_path / "runs"), **options)
     assert not (tmp_path / "runs").exists()
 
 
 def test_budgets_fit_the_memory_that_is_free(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda device: 2**27)
-    store = Store(tmp_path)
-    (run_id,) = ensure([small()], store, name="mine", device="cpu")
-    plan = store.read(run_id).record["plan"]
+    (run_id,) = train(tmp_path)
+    plan = Store(tmp_path).read(run_id).record["plan"]
     assert plan["context_budget"] == 2**25  # a quarter
     assert plan["token_budget"] == 4096
 
 
-def test_an_interrupted_sweep_goes_on_with_its_plan_and_gives_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setitem(sweep.BANK, "cpu", 2)
+def test_an_interrupted_sweep_goes_on_with_its_plan_and_gives_the_same_bytes(tmp_path):
     specs = [small(seed=seed) for seed in range(4)]
-    whole = Store(tmp_path / "whole")
-    ids = ensure(specs, whole, name="x", device="cpu", token_budget=900)
-
-    class StopSignal(Exception):
-        pass
-
-    def after_one(jobs):
-        raise StopSignal
-
-    cut = Store(tmp_path / "cut")
-    with pytest.raises(StopSignal):
-        ensure(
-            specs,
-            cut,
-            name="x",
-            device="cpu",
-            token_budget=900,
-            events=sweep.Events(stored=after_one),
-        )
-    assert len(cut.ids()) == 2
-    banks = json.loads(plan_file(cut.root).read_text())["banks"]
-    monkeypatch.setitem(sweep.BANK, "cpu", 3)  # a plan made now would look different
-    assert ensure(specs, cut, name="x", device="cpu") == ids
-    assert json.loads(plan_file(cut.root).read_text())["banks"] == banks
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    ids = train(whole, *specs, bank=2, token_budget=900)
+    with pytest.raises(Stopped):
+        train(cut, *specs, bank=2, token_budget=900, events=Events(stored=stop))
+    assert len(Store(cut).ids()) == 2
+    banks = written(cut)["banks"]
+    assert train(cut, *specs, bank=3) == ids  # a plan made now would look different
+    assert written(cut)["banks"] == banks
     for run_id in ids:
         for name in ("prompts.safetensors", "epochs.parquet", "checks.parquet"):
-            pair = [(store.root / run_id / name).read_bytes() for store in (whole, cut)]
+            pair = [(root / run_id / name).read_bytes() for root in (whole, cut)]
             assert pair[0] == pair[1], (run_id, name)
 
 
 def test_a_damaged_run_is_kept_aside_and_trained_again(tmp_path):
-    store = Store(tmp_path)
-    (run_id,) = ensure([small()], store, device="cpu")
+    (run_id,) = train(tmp_path)
     (tmp_path / run_id / "epochs.parquet").write_bytes(b"")
-    said = []
-    events = sweep.Events(quarantined=lambda why, place: said.append((why, place)))
-    ensure([small()], store, device="cpu", events=events)
-    assert said[0][0].startswith(f"run {run_id}: epochs.parquet")
-    assert said[0][1].name == f"damaged-{run_id}-1"
-    assert store.verify(run_id) is None
-    assert (tmp_path / f"damaged-{run_id}-1" / "epochs.parquet").read_bytes() == b""
+    aside = []
+    train(tmp_path, events=Events(quarantined=lambda why, place: aside.append((why, place))))
+    ((why, place),) = aside
+    assert why.startswith(f"run {run_id}: epochs.parquet")
+    assert place.name == f"damaged-{run_id}-1"
+    assert (place / "epochs.parquet").read_bytes() == b""
+    assert Store(tmp_path).verify(run_id) is None
 
 
 def test_without_the_topology_package_runs_keep_every_prompt(tmp_path, monkeypatch):
+    often = small(snapshot_every=20, check_every=1)
     monkeypatch.setitem(sys.modules, "gph", None)
-    store = Store(tmp_path)
-    (run_id,) = ensure([small(snapshot_every=20, check_every=1)], store, device="cpu")
-    run = store.read(run_id)
+    (run_id,) = train(tmp_path / "bare", often)
+    run = Store(tmp_path / "bare").read(run_id)
     assert run.prompt_epochs == [0, 1, 2]
     assert "topology.parquet" not in run.record["files"]
     monkeypatch.undo()
     assert run.topology.epoch.tolist() == [0, 1, 2]  # computed when it is asked for
     assert sorted(set(run.diagrams.epoch)) == [0, 2]
-    full = Store(tmp_path / "full")
-    ensure([small(snapshot_every=20, check_every=1)], full, device="cpu")
-    pd.testing.assert_frame_equal(full.read(run_id).topology, run.topology)
-    pd.testing.assert_frame_equal(full.read(run_id).diagrams, run.diagrams)
+    train(tmp_path / "full", often)
+    full = Store(tmp_path / "full").read(run_id)
+    pd.testing.assert_frame_equal(full.topology, run.topology)
+    pd.testing.assert_frame_equal(full.diagrams, run.diagrams)
 
 
 @pytest.mark.parametrize(
@@ -233,26 +201,24 @@ def test_without_the_topology_package_runs_keep_every_prompt(tmp_path, monkeypat
     ["{}", "[1]", "not json", '{"banks": [], "device": "cpu", "plans": {"a": {"x": 1}}}'],
 )
 def test_a_plan_of_another_make_is_written_anew(tmp_path, text):
-    store = Store(tmp_path)
-    (run_id,) = ensure([small()], store, name="x", device="cpu")
+    (run_id,) = train(tmp_path)
     (tmp_path / run_id).rename(tmp_path / "elsewhere")
-    plan_file(tmp_path).write_text(text)
-    ensure([small()], store, name="x", device="cpu")
-    told = json.loads(plan_file(tmp_path).read_text())
-    assert told["banks"] == [[run_id]]
-    assert set(told["plans"]) == {"tiny-llama"}
+    (path,) = (tmp_path / "plans").iterdir()
+    path.write_text(text)
+    train(tmp_path)
+    assert written(tmp_path)["banks"] == [[run_id]]
+    assert set(written(tmp_path)["plans"]) == {"tiny-llama"}
 
 
 def test_a_diverging_run_does_not_cost_the_others(tmp_path):
     good, bad = small(), small(lambda_ts=1e300)
-    store = Store(tmp_path)
     with pytest.raises(FloatingPointError, match=r"λ=1e\+300.*not finite.*lambda_ts"):
-        ensure([good, bad], store, device="cpu")
-    (run,) = store.valid_runs()[0]
+        train(tmp_path / "both", good, bad)
+    (run,) = Store(tmp_path / "both").valid_runs()[0]
     assert run.spec == good
-    alone = Store(tmp_path / "alone")
-    (run_id,) = ensure([good], alone, device="cpu")
-    torch.testing.assert_close(alone.read(run_id).prompt(2), run.prompt(2), rtol=1e-5, atol=1e-6)
+    (run_id,) = train(tmp_path / "alone", good)
+    alone = Store(tmp_path / "alone").read(run_id)
+    torch.testing.assert_close(alone.prompt(2), run.prompt(2), rtol=1e-5, atol=1e-6)
 
 
 def test_a_sweep_leaves_out_what_is_too_long_says_so_and_trains_the_rest_once(tmp_path):
@@ -260,19 +226,15 @@ def test_a_sweep_leaves_out_what_is_too_long_says_so_and_trains_the_rest_once(tm
     (tmp_path / "bbh.jsonl").write_text("\n".join(lines) + "\n")
     specs = [spec(data=str(tmp_path), problem=k, epochs=1, n_tokens=4) for k in (0, 1)]
     begun, left = [], []
-    events = sweep.Events(
+    events = Events(
         begin=lambda jobs, number, banks, peak: begun.append(len(jobs)),
         left_out=lambda job, why: left.append((job.spec.problem, why)),
     )
-    store = Store(tmp_path / "runs")
-    first = ensure(specs, store, name="x", device="cpu", events=events)
-    assert ensure(specs, store, name="x", device="cpu", events=events) == first
+    first = train(tmp_path / "runs", *specs, events=events)
+    assert train(tmp_path / "runs", *specs, events=events) == first
     assert (len(first), begun) == (1, [1])
     assert [problem for problem, _ in left] == [1, 1]  # said again, not trained again
     assert "reads 4096" in left[0][1]
-    with pytest.raises(InputError, match=r"problem = 1: row 1 of its source takes \d+ tokens"):
-        ensure(specs[1:], Store(tmp_path / "other"), device="cpu")
-    assert not (tmp_path / "other").exists()
 
 
 def test_a_run_is_found_whatever_its_epochs_and_place_or_trained(tmp_path):

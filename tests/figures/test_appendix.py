@@ -31,25 +31,24 @@ def store(tmp_path):
 def test_every_figure_of_the_appendix_has_its_data_set():
     """The list in appendix A.2."""
     assert sorted(FIGURES.values()) == list(range(7, 19))
-    assert FIGURES["gsm8k", "single"] == 7
-    assert FIGURES["math", "multi"] == 10
-    assert FIGURES["bbh", "single"] == 11
-    assert FIGURES["mmlu_cf", "multi"] == 14
-    assert FIGURES["hotpotqa", "single"] == 15
-    assert FIGURES["longbench", "multi"] == 18
+    assert (FIGURES["gsm8k", "single"], FIGURES["math", "multi"]) == (7, 10)
+    assert (FIGURES["bbh", "single"], FIGURES["mmlu_cf", "multi"]) == (11, 14)
+    assert (FIGURES["hotpotqa", "single"], FIGURES["longbench", "multi"]) == (15, 18)
 
 
 def test_only_plain_runs_at_the_defaults(store):
     first = stored(store, contents=("a",))
     second = stored(store, contents=("b",), seed=1)
-    stored(store, method="tsloss")
-    stored(store, n_tokens=8)
-    stored(store, protocol="paper")
-    stored(store, contents=("c",), task="math")
-    runs = plain_runs(store, task="gsm8k")
-    assert {run.id for run in runs} == {first, second}
+    others = ({"method": "tsloss"}, {"n_tokens": 8}, {"protocol": "paper"}, {"task": "math"})
+    for fields in others:
+        stored(store, **fields)
+    assert {run.id for run in plain_runs(store, task="gsm8k")} == {first, second}
     assert len(plain_runs(store)) == 3
     assert plain_runs(store, task="bbh") == []
+
+
+def lengths(run, epoch):
+    return np.sort(lifespans(persistence(run.prompt(epoch))[0]))[::-1]
 
 
 def test_average_bars_by_hand(store):
@@ -58,29 +57,26 @@ def test_average_bars_by_hand(store):
         store.read(stored(store, task=task, seed=seed, n_tokens=5, epochs=2))
         for task, seed in (("gsm8k", 0), ("gsm8k", 1), ("math", 2))
     ]
-    sorted_deaths = []
-    for run in runs:
-        deaths = lifespans(persistence(run.prompt(2))[0])
-        sorted_deaths.append(np.sort(deaths)[::-1])
-    wanted = (sum(sorted_deaths[:2]) / 2 + sorted_deaths[2]) / 2
+    first, second, other = (lengths(run, 2) for run in runs)
+    wanted = ((first + second) / 2 + other) / 2
     np.testing.assert_allclose(average_bars(runs, dimension=0, end=True), wanted)
 
 
 def test_a_run_with_fewer_bars_counts_as_zero_there(store):
     short = store.read(stored(store, n_tokens=3, epochs=2))
     long = store.read(stored(store, n_tokens=5, epochs=2, seed=1))
-    found = average_bars([short, long], dimension=0, end=False)
-    assert len(found) == 4
-    deaths = np.sort(lifespans(persistence(long.prompt(0))[0]))[::-1]
-    np.testing.assert_allclose(found[2:], deaths[2:] / 2)
+    average = average_bars([short, long], dimension=0, end=False)
+    assert len(average) == 4
+    np.testing.assert_allclose(average[2:], lengths(long, 0)[2:] / 2)
 
 
 def test_lifespans_are_the_finite_bars_of_both_ends(store):
     run = store.read(stored(store, n_tokens=6, epochs=4))
-    found = lifespans_of([run])
-    first = found[(found.dimension == 0) & (found.when == "start")]
-    assert sorted(first.lifespan) == pytest.approx(sorted(lifespans(persistence(run.prompt(0))[0])))
-    assert np.isfinite(found.lifespan).all()
+    bars = lifespans_of([run])
+    for when, epoch in (("start", 0), ("end", 4)):
+        shown = bars[(bars.dimension == 0) & (bars.when == when)]
+        assert sorted(shown.lifespan, reverse=True) == pytest.approx(lengths(run, epoch))
+    assert np.isfinite(bars.lifespan).all()
 
 
 def test_a_data_set_has_barcodes_and_lifespans(store):
@@ -100,14 +96,13 @@ def test_figure19_averages_data_sets(store):
     stored(store, task="math", epochs=2, topology={"h1_count": [4, 1]})
     fig = figure19(store, **MODEL)
     ax = panel(fig, "one problem")
-    thick = [it for it in ax.lines if it.get_linewidth() == 2 and it.get_label() == "$H_1$"]
-    assert thick[0].get_ydata().tolist() == [(8 + 4) / 2, (7 + 1) / 2]
-    thin = [it.get_ydata().tolist() for it in ax.lines if it.get_color() == DIMENSION_COLORS[1]]
-    assert [8, 7, 6] in thin
-    shown = [patch for patch in ax.patches]
+    loops = [line for line in ax.lines if line.get_color() == DIMENSION_COLORS[1]]
+    [thick] = [line.get_ydata().tolist() for line in loops if line.get_linewidth() == 2]
+    assert thick == [(8 + 4) / 2, (7 + 1) / 2]
+    assert [8, 7, 6] in [line.get_ydata().tolist() for line in loops]
     low, high = np.quantile(gaussian_counts(40, 3), [0.025, 0.975])
-    assert shown[0].get_y() == pytest.approx(low)
-    assert shown[0].get_height() == pytest.approx(high - low)
+    assert ax.patches[0].get_y() == pytest.approx(low)
+    assert ax.patches[0].get_height() == pytest.approx(high - low)
 
 
 def test_figure6_has_a_row_for_each_regime(store):

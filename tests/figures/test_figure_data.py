@@ -10,12 +10,14 @@ import pandas as pd
 import pytest
 
 from tests.handmade import stored
+from tsp.errors import InputError
+from tsp.figures.clouds import save_figure
 from tsp.figures.figure_data import plotted
 from tsp.figures.interactive import Live, bars_of, closest_watched, evolution
 from tsp.figures.style import DIMENSION_COLORS, METHOD_COLORS, POINT_COLOR
 from tsp.paths import ROOT
 from tsp.store.runs import Store
-from tsp.topology.diagrams import persistence
+from tsp.topology.diagrams import persistence, summarize
 
 
 @pytest.fixture
@@ -25,68 +27,49 @@ def ax():
     plt.close(figure)
 
 
-def told(ax, kind):
-    found = plotted(ax.figure)
-    return found[found.kind == kind]
+def data(ax, kind, columns="xy"):
+    """Return the values of some columns of what is drawn in one way."""
+    table = plotted(ax.figure)
+    return table.loc[table.kind == kind, list(columns)].to_numpy().tolist()
 
 
 def test_a_line_is_read_back_with_its_name_and_axes(ax):
     ax.plot([1, 2, 4], [3.0, 5.0, 1 / 3], label="loss")
     ax.set(xlabel="epoch", ylabel="L", title="one")
-    found = told(ax, "line")
-    assert found.x.tolist() == [1, 2, 4]
-    assert found.y.tolist() == pytest.approx([3, 5, 1 / 3])
-    assert set(found.series) == {"loss"}
-    names = ["panel", "title", "x_axis", "y_axis"]
-    assert found[names].iloc[0].tolist() == [1, "one", "epoch", "L"]
+    assert np.allclose(data(ax, "line"), [[1, 3], [2, 5], [4, 1 / 3]])
+    names = ["panel", "title", "x_axis", "y_axis", "series"]
+    assert data(ax, "line", names)[0] == [1, "one", "epoch", "L", "loss"]
 
 
-def test_points_keep_what_their_colour_says(ax):
+def test_what_is_drawn_is_read_back(ax):
     ax.scatter([1, 2], [5, 6], c=[0.25, 0.5])
-    assert told(ax, "points")[["x", "y", "value"]].to_numpy().tolist() == [
-        [1, 5, 0.25],
-        [2, 6, 0.5],
-    ]
-
-
-def test_a_band_has_both_edges_and_a_guide_has_one_coordinate(ax):
+    assert data(ax, "points", ["x", "y", "value"]) == [[1, 5, 0.25], [2, 6, 0.5]]
     ax.fill_between([1, 2], [0, 1], [4, 5])
-    ax.axhline(2.5)
-    ax.axvspan(6, 7)
-    band = {(x, y) for x, y in told(ax, "band")[["x", "y"]].to_numpy()}
+    band = {tuple(point) for point in data(ax, "band")}
     assert {(1, 0), (2, 1), (1, 4), (2, 5)} <= band
-    assert told(ax, "guide")[["x", "y"]].isna().to_numpy().tolist() == [[True, False]]
-    assert told(ax, "span").x.tolist() == [6, 7]
-    assert told(ax, "span").y.isna().all()
+    ax.axhline(2.5)
+    assert np.array_equal(data(ax, "guide"), [[np.nan, 2.5]], equal_nan=True)
+    ax.axvspan(6, 7)
+    assert np.array_equal(data(ax, "span"), [[6, np.nan], [7, np.nan]], equal_nan=True)
+    ax.hlines([1], [0], [3])
+    assert data(ax, "segments") == [[0, 1], [3, 1]]
+    ax.quiver([0.0], [0.0], [2.0], [1.0])
+    assert data(ax, "arrow") == [[0, 0], [2, 1]]
 
 
-def test_bars_over_names_are_told_by_name(ax):
+def test_a_tick_of_letters_is_a_name_and_one_of_digits_is_not(ax):
     ax.barh(["slow", "fast"], [3, 9])
-    found = told(ax, "bar")
-    assert found.y.tolist() == ["slow", "slow", "fast", "fast"]
-    assert found.x.tolist() == [0, 3, 0, 9]
-
-
-def test_ticks_that_are_numbers_name_nothing(ax):
-    ax.plot([0.7, 2], [1, 2])
+    assert data(ax, "bar") == [[0, "slow"], [3, "slow"], [0, "fast"], [9, "fast"]]
+    ax.plot([0.7, 2], ["slow", "fast"])
     ax.set_xticks([1, 2], ["1", "2"])
-    assert told(ax, "line").x.tolist() == [0.7, 2]
+    assert data(ax, "line") == [[0.7, "slow"], [2, "fast"]]
 
 
 def test_a_mesh_has_its_values_and_a_colour_bar_is_no_panel(ax):
     mesh = ax.pcolormesh(np.arange(6).reshape(2, 3))
     ax.figure.colorbar(mesh)
-    found = told(ax, "mesh")
-    assert found.value.tolist() == list(range(6))
-    assert set(found.panel) == {1}
-    assert found[["x", "y"]].iloc[0].tolist() == [0.5, 0.5]
-
-
-def test_segments_and_arrows_have_both_ends(ax):
-    ax.hlines([1], [0], [3])
-    ax.quiver([0.0], [0.0], [2.0], [1.0])
-    assert told(ax, "segments")[["x", "y"]].to_numpy().tolist() == [[0, 1], [3, 1]]
-    assert told(ax, "arrow")[["x", "y"]].to_numpy().tolist() == [[0, 0], [2, 1]]
+    assert data(ax, "mesh", ["value", "panel"]) == [[k, 1] for k in range(6)]
+    assert data(ax, "mesh")[0] == [0.5, 0.5]
 
 
 def test_a_moving_figure_is_a_picture_data_and_a_table(ax):
@@ -118,31 +101,27 @@ def test_colours_of_the_page_are_those_of_the_figures():
 
 def test_the_evolution_of_two_prompts(tmp_path):
     store = Store(tmp_path)
-    runs = {
-        method: store.read(stored(store, solved=4, method=method)) for method in ("ce", "tsloss")
-    }
+    runs = {name: store.read(stored(store, solved=4, method=name)) for name in ("ce", "tsloss")}
     seen = evolution(runs)
     assert seen["methods"].keys() == runs.keys()
+    table = bars_of(seen)
     for name, run in runs.items():
         shown = seen["methods"][name]
-        assert {it["epoch"] for it in shown} <= set(run.prompt_epochs)
+        assert {one["epoch"] for one in shown} <= set(run.prompt_epochs)
         last = shown[-1]
         prompt = run.prompt(last["epoch"]).double().numpy()
-        bars = persistence(prompt)
-        n = len(prompt)
-        assert len(last["points"]) == n
+        bars, n = persistence(prompt), len(prompt)
+        assert np.shape(last["points"]) == (n, 2)
+        assert np.all((np.array(last["points"]) >= 0) & (np.array(last["points"]) <= 1))
         assert len(last["distances"]) == n * (n - 1) // 2
-        assert last["distances"][0] == pytest.approx(
-            np.linalg.norm(prompt[0] - prompt[1]), abs=1e-4
-        )
+        first = np.linalg.norm(prompt[0] - prompt[1])
+        assert last["distances"][0] == pytest.approx(first, abs=1e-4)
         assert last["h0"] == pytest.approx(sorted(bars[0][:-1, 1]), abs=1e-4)
         assert len(last["h1"]) == len(bars[1])
-        assert np.all((np.array(last["points"]) >= 0) & (np.array(last["points"]) <= 1))
-    assert seen["longest"] >= max(max(it["h0"]) for it in shown)
-    bars = bars_of(seen)
-    last = bars[(bars.run == "tsloss") & (bars.epoch == shown[-1]["epoch"])]
-    assert (last.dimension == 0).sum() == n - 1
-    assert last[last.dimension == 1][["birth", "death"]].to_numpy().tolist() == shown[-1]["h1"]
+        assert seen["longest"] >= max(max(one["h0"]) for one in shown)
+        rows = table[(table.run == name) & (table.epoch == last["epoch"])]
+        assert (rows.dimension == 0).sum() == n - 1
+        assert rows[rows.dimension == 1][["birth", "death"]].to_numpy().tolist() == last["h1"]
 
 
 def test_the_run_with_most_prompts_is_watched(tmp_path):
@@ -153,3 +132,14 @@ def test_the_run_with_most_prompts_is_watched(tmp_path):
     stored(store, solved=4, snapshot_every=1, contents=("another problem",))
     assert closest_watched(store, seldom).id == often.id
     assert closest_watched(store, store.read(other)).id == other
+
+
+def test_a_cloud_and_a_trajectory_are_saved_as_pictures(tmp_path):
+    clouds = np.random.default_rng(0).normal(size=(3, 5, 2))
+    table, diagrams = summarize(clouds), persistence(clouds)
+    for name, size in (("cloud.png", 1), ("way.PDF", 3)):
+        save_figure(tmp_path / name, table[:size], diagrams[:size])
+        assert (tmp_path / name).stat().st_size > 1000
+    for name, message in (("a.exe", "end the name in .*png"), ("no/a.png", "no such folder")):
+        with pytest.raises(InputError, match=message):
+            save_figure(tmp_path / name, table, diagrams)

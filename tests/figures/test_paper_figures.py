@@ -9,16 +9,13 @@ from matplotlib.figure import Figure
 
 from tests.handmade import pair, stored
 from tsp.errors import InputError
-from tsp.figures.paper_figures import (
+from tsp.figures.paper_figures import METHOD_NAMES, figure2, figure3, figure5
+from tsp.figures.style import (
     DIMENSION_COLORS,
     METHOD_COLORS,
-    METHOD_NAMES,
     draw_barcode,
     draw_complex,
     draw_diagram,
-    figure2,
-    figure3,
-    figure5,
 )
 from tsp.store.runs import Store
 from tsp.topology.diagrams import persistence
@@ -39,7 +36,7 @@ def ax():
 
 
 def segments(ax):
-    """Color and ends of every horizontal bar."""
+    """Return colour and ends of every horizontal bar."""
     return [
         (lines.get_color()[0], segment)
         for lines in ax.collections
@@ -48,19 +45,18 @@ def segments(ax):
     ]
 
 
-def points(ax):
-    """What was scattered, in the order it was drawn."""
-    return [it.get_offsets() for it in ax.collections if isinstance(it, PathCollection)]
+def scattered(ax):
+    return [artist.get_offsets() for artist in ax.collections if isinstance(artist, PathCollection)]
 
 
-def lines(ax, color, style):
-    """Heights of the lines of one look, the thick one last."""
-    found = [
+def heights(ax, color, style):
+    """Return the heights of the lines of one look, the thick one last."""
+    lines = [
         line
         for line in ax.lines
         if same_color(line.get_color(), color) and line.get_linestyle() == style
     ]
-    return [line.get_ydata() for line in sorted(found, key=lambda it: it.get_linewidth())]
+    return [line.get_ydata() for line in sorted(lines, key=lambda line: line.get_linewidth())]
 
 
 def panel(fig, title):
@@ -69,34 +65,30 @@ def panel(fig, title):
 
 
 def texts(fig):
-    """Every piece of text that a reader sees."""
+    """Return every piece of text that a reader sees."""
     fig.draw_without_rendering()
-    return [it for it in fig.findobj(plt.Text) if it.get_visible() and it.get_text().strip()]
-
-
-# Pictures of a complex -----------------------------------------------------------------------
+    return [text for text in fig.findobj(plt.Text) if text.get_visible() and text.get_text()]
 
 
 @pytest.mark.parametrize(("scale", "edges", "faces"), [(0.9, 0, 0), (1, 4, 0), (1.5, 6, 4)])
 def test_complex_joins_what_is_near(ax, scale, edges, faces):
     draw_complex(SQUARE, scale, ax=ax)
-    discs, triangles = (it for it in ax.collections if isinstance(it, PatchCollection))
+    discs, triangles = (each for each in ax.collections if isinstance(each, PatchCollection))
     assert len(segments(ax)) == edges
     assert len(triangles.get_paths()) == faces
     assert len(discs.get_paths()) == 4
     left, right = discs.get_paths()[0].get_extents().intervalx
     assert right - left == pytest.approx(scale)
-    assert points(ax)[0].tolist() == SQUARE.tolist()
+    assert scattered(ax)[0].tolist() == SQUARE.tolist()
 
 
-def test_complex_is_of_points_in_the_plane(ax):
+def test_complex_needs_points_in_the_plane(ax):
     with pytest.raises(InputError, match=r"points = '\(4, 3\)'.*\(n, 2\)"):
         draw_complex(np.zeros((4, 3)), 1.0, ax=ax)
 
 
 def test_barcode_has_a_bar_from_each_birth_to_its_death(ax):
-    diagrams = persistence(SQUARE)
-    draw_barcode(diagrams, ax, limit=2)
+    draw_barcode(persistence(SQUARE), ax, limit=2)
     bars = segments(ax)
     assert [tuple(bar[:, 0]) for _, bar in bars[:4]] == [(0, 1), (0, 1), (0, 1), (0, 2)]
     assert bars[4][1][:, 0] == pytest.approx([1, np.sqrt(2)])
@@ -114,13 +106,10 @@ def test_barcode_of_one_point(ax):
 
 def test_diagram_has_a_point_for_each_bar(ax):
     draw_diagram(persistence(SQUARE), ax, limit=2)
-    h0, h1 = points(ax)
+    h0, h1 = scattered(ax)
     assert h0.tolist() == [[0, 1], [0, 1], [0, 1], [0, 2]]
     assert h1[0].tolist() == pytest.approx([1, np.sqrt(2)])
     assert ax.get_xlim() == ax.get_ylim() == (0, 2)
-
-
-# Figure 2 ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -129,117 +118,89 @@ def two(store):
     return single, stored(store, **TEN, seed=1, n_tokens=6, epochs=8)
 
 
-def test_figure2_draws_lifespans_and_counts_of_both_runs(store, two):
+def test_figure2_draws_both_runs_on_one_scale(store, two):
     fig = figure2(store, single=two[0], multi=two[1])
-    for run_id, style in zip(two, ("-", "--"), strict=True):
-        checks = store.read(run_id).topology
+    looks = zip(two, ("-", "--"), ("one problem", "ten problems"), (4, 8), strict=True)
+    for run_id, style, words, last in looks:
+        run = store.read(run_id)
         for title, column in (("mean lifespan", "h{}_mean_lifespan"), ("number", "h{}_count")):
             for k, color in DIMENSION_COLORS.items():
-                [drawn] = lines(panel(fig, title), color, style)
-                assert drawn.tolist() == checks[column.format(k)].tolist()
-    assert lines(panel(fig, "number"), DIMENSION_COLORS[1], "-")[0].tolist() == [5, 3, 1]
-
-
-def test_figure2_draws_the_first_and_the_last_barcode(store, two):
-    fig = figure2(store, single=two[0], multi=two[1])
-    for run_id, words, last in zip(two, ("one problem", "ten problems"), (4, 8), strict=True):
-        bars = store.read(run_id).diagrams
-        for epoch in (0, last):
-            ax = panel(fig, f"barcode, {words}, epoch {epoch}")
-            mine = bars[bars.epoch == epoch]
-            drawn = np.array([bar[:, 0] for _, bar in segments(ax)])
-            assert len(drawn) == len(mine)
-            ends = np.minimum(mine.death, ax.get_xlim()[1])
-            assert sorted(drawn[:, 1]) == sorted(ends)
-            assert sorted(drawn[:, 0]) == sorted(mine.birth)
-
-
-def test_figure2_draws_both_diagrams_the_first_one_hollow(store, two):
-    fig = figure2(store, single=two[0], multi=two[1])
-    bars = store.read(two[1]).diagrams
-    ax = panel(fig, "diagrams, ten problems")
-    limit = ax.get_ylim()[1]
-    before = [it for it in ax.collections if not len(it.get_facecolor())]
-    for drawn, k in zip(before, (0, 1), strict=True):
-        mine = bars[(bars.epoch == 0) & (bars.dimension == k)]
-        assert drawn.get_offsets()[:, 1].tolist() == np.minimum(mine.death, limit).tolist()
-    after = [it for it in ax.collections if len(it.get_facecolor())]
-    deaths = bars[(bars.epoch == 8) & (bars.dimension == 0)].death
-    assert after[0].get_offsets()[:, 1].tolist() == np.minimum(deaths, limit).tolist()
-
-
-def test_figure2_has_one_scale_for_all_diagrams_and_barcodes(store, two):
-    fig = figure2(store, single=two[0], multi=two[1])
+                [curve] = heights(panel(fig, title), color, style)
+                assert curve.tolist() == run.topology[column.format(k)].tolist()
+        diagram = panel(fig, f"diagrams, {words}")
+        limit = diagram.get_ylim()[1]
+        hollow = [each for each in diagram.collections if not len(each.get_facecolor())]
+        filled = [each for each in diagram.collections if len(each.get_facecolor())]
+        for epoch, points in ((0, hollow), (last, filled)):
+            bars = run.diagrams[run.diagrams.epoch == epoch]
+            for k, drawn in enumerate(points):
+                deaths = np.minimum(bars.death[bars.dimension == k], limit)
+                assert drawn.get_offsets()[:, 1].tolist() == deaths.tolist()
+            ends = np.array(
+                [bar[:, 0] for _, bar in segments(panel(fig, f"{words}, epoch {epoch}"))]
+            )
+            assert sorted(ends[:, 0]) == sorted(bars.birth)
+            assert sorted(ends[:, 1]) == sorted(np.minimum(bars.death, limit))
     scales = {ax.get_xlim()[1] for ax in fig.axes if ax.get_title()[:3] in ("(b)", "(d)")}
-    largest = max(store.read(it).diagrams.replace(np.inf, 0).death.max() for it in two)
+    largest = max(store.read(each).diagrams.replace(np.inf, 0).death.max() for each in two)
     assert len(scales) == 1
     assert largest < scales.pop() < 1.2 * largest
-
-
-def test_figure2_refuses_a_run_of_the_other_regime(store, two):
     with pytest.raises(InputError, match=f"multi = '{two[0]}': that run's regime is single"):
         figure2(store, single=two[0], multi=two[0])
-
-
-# Figure 3 ------------------------------------------------------------------------------------
 
 
 def test_figure3_draws_density_loops_and_entropy(store, two):
     fig = figure3(store, ids=two)
     for run_id, style in zip(two, ("-", "--"), strict=True):
         checks = store.read(run_id).topology
-        drawn = {ax.get_ylabel(): lines(ax, METHOD_COLORS["ce"], style)[0] for ax in fig.axes}
-        assert drawn["n / mean distance"] == pytest.approx(6 / checks.mean_distance.to_numpy())
-        assert drawn["$H_1$ bars / n"] == pytest.approx(checks.h1_count.to_numpy() / 6)
-        assert drawn["nats"] == pytest.approx(checks.persistence_entropy.to_numpy())
+        curves = {ax.get_ylabel(): heights(ax, METHOD_COLORS["ce"], style)[0] for ax in fig.axes}
+        assert curves["n / mean distance"] == pytest.approx(6 / checks.mean_distance.to_numpy())
+        assert curves["$H_1$ bars / n"] == pytest.approx(checks.h1_count.to_numpy() / 6)
+        assert curves["nats"] == pytest.approx(checks.persistence_entropy.to_numpy())
 
 
 def test_figure3_medians_end_with_the_shortest_run(store):
     entropy = [[3, 2, 1], [5, 4, 4], [9, 9, 0, 7, 7]]
-    ids = [
-        stored(
-            store, seed=seed, epochs=2 * (len(values) - 1), topology={"persistence_entropy": values}
-        )
-        for seed, values in enumerate(entropy)
-    ]
+    ids = []
+    for seed, values in enumerate(entropy):
+        fields = {"epochs": 2 * (len(values) - 1), "topology": {"persistence_entropy": values}}
+        ids.append(stored(store, seed=seed, **fields))
     fig = figure3(store, ids=ids)
-    *each, median = lines(panel(fig, "entropy"), METHOD_COLORS["ce"], "-")
+    *each, median = heights(panel(fig, "entropy"), METHOD_COLORS["ce"], "-")
     assert median.tolist() == [5, 4, 1]
-    assert [it[~np.isnan(it)].tolist() for it in each] == entropy
-    assert "Standard, one problem (n = 3 runs)" in [it.get_text() for it in texts(fig)]
+    assert [curve[~np.isnan(curve)].tolist() for curve in each] == entropy
+    assert "Standard, one problem (n = 3 runs)" in [text.get_text() for text in texts(fig)]
 
 
 def test_figure3_counts_a_run_once_and_needs_one(store, two):
-    labels = [it.get_text() for it in texts(figure3(store, ids=[two[0], two[0]]))]
+    labels = [text.get_text() for text in texts(figure3(store, ids=[two[0], two[0]]))]
     assert "Standard, one problem (n = 1 run)" in labels
     with pytest.raises(InputError, match="at least one run"):
         figure3(store, ids=[])
-
-
-# Figure 5 ------------------------------------------------------------------------------------
 
 
 def test_figure5_draws_the_median_total_loss_of_each_method(store):
     plain = [[4, 2, 1, 1], [6, 4, 2, 1], [9, 8, 7, 6]]
     treated = [[5, 3, 1, 0.5], [6, 2, 2, 0.5], [7, 4, 3, 0.25]]
     for seed, (ce, total) in enumerate(zip(plain, treated, strict=True)):
-        told = {"epochs": 4, "contents": (f"p{seed}",), "problem": seed}
-        stored(store, ce=ce, **told)
-        own = {"ce": [it - 0.125 for it in total], "total": total}
-        stored(store, method="tsloss", **own, **told)
+        problem = {"epochs": 4, "contents": (f"p{seed}",), "problem": seed}
+        stored(store, ce=ce, **problem)
+        losses = {"ce": [value - 0.125 for value in total], "total": total}
+        stored(store, method="tsloss", **losses, **problem)
     ax = panel(figure5(store), "n = 3 pairs")
-    *each, standard = lines(ax, METHOD_COLORS["ce"], "-")
+    *each, standard = heights(ax, METHOD_COLORS["ce"], "-")
     assert standard.tolist() == [6, 4, 2, 1]
-    assert [it.tolist() for it in each] == plain
-    assert lines(ax, METHOD_COLORS["tsloss"], "-")[-1].tolist() == [6, 3, 2, 0.5]
-    assert lines(ax, METHOD_COLORS["tsloss"], ":")[0].tolist() == [5.875, 2.875, 1.875, 0.375]
+    assert [curve.tolist() for curve in each] == plain
+    assert heights(ax, METHOD_COLORS["tsloss"], "-")[-1].tolist() == [6, 3, 2, 0.5]
+    assert heights(ax, METHOD_COLORS["tsloss"], ":")[0].tolist() == [5.875, 2.875, 1.875, 0.375]
 
 
 def test_figure5_has_a_panel_for_each_model_task_and_regime(store):
-    pair(store, standard=4, tsloss=2)
-    pair(store, standard=4, tsloss=2, **TEN)
-    pair(store, standard=4, tsloss=2, model="tiny-llama")
     stored(store, task="bbh")  # without a partner
+    with pytest.raises(InputError, match=r"protocol = 'tuned'.*tsp sweep figure5"):
+        figure5(store)
+    for fields in ({}, TEN, {"model": "tiny-llama"}):
+        pair(store, standard=4, tsloss=2, **fields)
     titles = [ax.get_title() for ax in figure5(store).axes if ax.get_title()]
     assert titles == [
         "smollm2-135m-instruct\nGSM8K, one problem (n = 1 pair)",
@@ -248,26 +209,16 @@ def test_figure5_has_a_panel_for_each_model_task_and_regime(store):
     ]
 
 
-def test_figure5_needs_a_pair(store):
-    stored(store)
-    with pytest.raises(InputError, match=r"protocol = 'tuned'.*tsp sweep figure5"):
-        figure5(store)
-
-
-# All of them ---------------------------------------------------------------------------------
-
-
 def test_figures_are_closed_white_and_legible(store, two):
     pair(store, standard=4, tsloss=2, epochs=4)
     figures = figure2(store, single=two[0], multi=two[1]), figure3(store, ids=two), figure5(store)
     assert plt.get_fignums() == []
     for fig in figures:
-        assert isinstance(fig, Figure)
         assert to_rgb(fig.get_facecolor()) == (1, 1, 1)
-        assert min(it.get_size() for it in texts(fig)) >= 9
+        assert min(text.get_size() for text in texts(fig)) >= 9
         assert fig.get_size_inches()[0] == pytest.approx(7.2)
 
 
-def test_every_method_has_a_name_and_a_colour_of_its_own():
+def test_every_method_has_a_name_and_a_colour_that_no_other_has():
     assert set(METHOD_NAMES) == set(METHOD_COLORS) == set(METHODS)
     assert len(set(METHOD_COLORS.values())) == len(METHODS)

@@ -49,10 +49,10 @@ def test_an_exported_prompt_gives_peft_our_logits(base, tmp_path):
     words = ["--model", base, "--data", data, "--placement", "prefix", "--embed-scale", "2"]
     where = ["--runs", tmp_path / "runs"]
     run_id = loads("run", *SHORT, *words, *where, "--json")["id"]
-    told = loads("export", run_id, *where, "--to", tmp_path / "adapter", "--json")
+    export = loads("export", run_id, *where, "--to", tmp_path / "adapter", "--json")
     with models.quiet():
-        plain = AutoModelForCausalLM.from_pretrained(told["base_model"])
-        theirs = PeftModel.from_pretrained(plain, told["adapter"]).eval()
+        plain = AutoModelForCausalLM.from_pretrained(export["base_model"])
+        theirs = PeftModel.from_pretrained(plain, export["adapter"]).eval()
     run, frozen = Store(tmp_path / "runs").read(run_id), models.load(str(base), device="cpu")
     coded = frozen.encode(BBH["input"], BBH["target"], placement="prefix")
     ids = torch.tensor([coded.after + coded.target[:-1]])
@@ -71,30 +71,28 @@ def test_the_pages_lines_for_plain_transformers_give_our_logits(base, tmp_path, 
     """Those of chapter 17, with a prompt that stands after the question."""
     cells = nbformat.read(NOTEBOOKS / "17_fits_in.ipynb", as_version=4).cells
     (lines,) = [cell.source for cell in cells if 'load_file(place / "adapter"' in cell.source]
-    frozen, told = models.load(str(base), device="cpu"), problem("2+2=?", "4")
+    frozen, given = models.load(str(base), device="cpu"), problem("2+2=?", "4")
     prompt = torch.randn(4, frozen.dim, generator=torch.Generator().manual_seed(0))
     export_peft(prompt, spec=spec(), hub_id=str(base), folder=tmp_path / "adapter")
     plain = AutoModelForCausalLM.from_pretrained(base)
-    known = {"place": tmp_path, "given": told, "torch": torch, "base": plain}
-    known["tokenizer"] = AutoTokenizer.from_pretrained(base)
-    exec(lines, known)
-    coded = frozen.encode(told.question, told.target)
-    target = known["embed"](torch.tensor([coded.target[:-1]]))
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    page = {"place": tmp_path, "given": given, "torch": torch, "base": plain}
+    page["tokenizer"] = tokenizer
+    exec(lines, page)
+    coded = frozen.encode(given.question, given.target)
+    target = page["embed"](torch.tensor([coded.target[:-1]]))
     with torch.no_grad():
-        logits = plain(inputs_embeds=torch.cat([known["inputs"], target], dim=1)).logits[0]
+        logits = plain(inputs_embeds=torch.cat([page["inputs"], target], dim=1)).logits[0]
     torch.testing.assert_close(logits, ours(frozen, prompt, coded))
-    first = logits[-len(coded.target)].argmax().item()
-    assert (
-        capsys.readouterr().out
-        == known["tokenizer"].decode(known["said"][0], skip_special_tokens=True) + "\n"
-    )
-    assert known["said"][0, 0] == first
+    answer = page["said"][0]
+    assert answer[0] == logits[-len(coded.target)].argmax()
+    assert capsys.readouterr().out == tokenizer.decode(answer, skip_special_tokens=True) + "\n"
 
 
 def tuned(kind, folder, *, accumulate=1, processes=1, optim="adamw_torch", train=True, **more):
-    """Plain PEFT, plain Trainer, a plain ``datasets.Dataset``: what changes is the Trainer."""
-    labels = [[-100, 6, 7], [-100, -100, 8], [-100, 6, 9], [-100, -100, 10]]
-    rows = [{"input_ids": [5, 6, told[-1]], "labels": told} for told in labels]
+    """Train with plain PEFT and a plain ``datasets.Dataset`` in a Trainer of a given class."""
+    targets = [[-100, 6, 7], [-100, -100, 8], [-100, 6, 9], [-100, -100, 10]]
+    rows = [{"input_ids": [5, 6, labels[-1]], "labels": labels} for labels in targets]
     torch.manual_seed(0)
     config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=6)
     arguments = TrainingArguments(
@@ -135,28 +133,31 @@ def test_tsloss_in_anyones_prompt_tuning(tune, tmp_path):
     ours.save_pretrained(tmp_path / "adapter")
     vectors = import_peft(tmp_path / "adapter")
     torch.testing.assert_close(vectors, prompt_vectors(ours).detach())
-    found = loads("analyze", tmp_path / "adapter", "--json")
-    assert (found["peft_type"], found["n_tokens"]) == ("PROMPT_TUNING", 6)
-    assert found["tsloss"] == pytest.approx(TSLoss()(vectors).item(), rel=1e-5)
+    row = loads("analyze", tmp_path / "adapter", "--json")
+    assert (row["peft_type"], row["n_tokens"]) == ("PROMPT_TUNING", 6)
+    assert row["tsloss"] == pytest.approx(TSLoss()(vectors).item(), rel=1e-5)
 
 
-def a_share(outputs, labels, num_items_in_batch):
-    """A loss of one's own, as the Trainer wants it: summed, and divided by a step's labels."""
-    said, told = outputs.logits[:, -labels.shape[1] : -1].flatten(0, 1), labels[:, 1:].flatten()
-    return torch.nn.functional.cross_entropy(said, told, reduction="sum") / num_items_in_batch
+def divided_loss(outputs, labels, num_items_in_batch):
+    """A user's loss function as the Trainer wants it: the sum over the number of labels."""
+    logits, targets = (
+        outputs.logits[:, -labels.shape[1] : -1].flatten(0, 1),
+        labels[:, 1:].flatten(),
+    )
+    return torch.nn.functional.cross_entropy(logits, targets, reduction="sum") / num_items_in_batch
 
 
-def nothing(outputs, labels, num_items_in_batch):
+def zero_loss(outputs, labels, num_items_in_batch):
     return 0.0 * outputs.logits.sum()
 
 
-class Divided(TSLossTrainer):
+class DividingTrainer(TSLossTrainer):
     """Says itself that the Trainer has to divide."""
 
     loss_is_scaled_for_ga = False
 
 
-class Undivided(TSLossTrainer):
+class NoCountTrainer(TSLossTrainer):
     """Of a model that takes no count of the labels, so that the function alone divides."""
 
     def __init__(self, *args, **more):
@@ -164,17 +165,17 @@ class Undivided(TSLossTrainer):
         self.model_accepts_loss_kwargs = False
 
 
-WAYS = {
-    "by the model": (TSLossTrainer, {}),
-    "by a function": (Undivided, {"compute_loss_func": a_share}),
-    "by the Trainer": (Divided, {"compute_loss_func": nothing}),
+DIVISORS = {
+    "model": (TSLossTrainer, {}),
+    "function": (NoCountTrainer, {"compute_loss_func": divided_loss}),
+    "Trainer": (DividingTrainer, {"compute_loss_func": zero_loss}),
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_micro_batches_of_a_step_share_one_tsloss(tune, way):
+@pytest.mark.parametrize("divisor", DIVISORS)
+def test_micro_batches_of_a_step_share_one_tsloss(tune, divisor):
     """Whatever divides the loss, with targets of several lengths, the step is the whole batch's."""
-    kind, more = WAYS[way]
+    kind, more = DIVISORS[divisor]
     more |= {"lambda_ts": 1.0, "optim": "sgd"}  # Adam's steps would not tell a loss from its double
     whole, *parts = [
         prompt_vectors(tune(kind, accumulate=accumulate, **more).model) for accumulate in (1, 2, 4)
@@ -234,14 +235,14 @@ def test_a_hub_id_is_looked_up_by_huggingface_hub(base, tmp_path, monkeypatch):
     """Offline, in its cache: a base model by `tsp run`, an adapter by `tsp analyze`."""
     cache = tmp_path / "hub"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    told = ["--runs", tmp_path / "runs", "--data", write(tmp_path / "bbh.jsonl", json.dumps(BBH))]
+    runs, data = ["--runs", tmp_path / "runs"], write(tmp_path / "bbh.jsonl", json.dumps(BBH))
     shutil.copytree(base, _snapshot(cache, "models--someone--model"))
-    record = loads("run", "--model", "someone/model", *SHORT, *told, "--json")
+    record = loads("run", "--model", "someone/model", *SHORT, *runs, "--data", data, "--json")
     assert record["spec"]["model"] == "someone/model"
-    loads("export", record["id"], "--runs", told[1], "--to", tmp_path / "adapter", "--json")
+    loads("export", record["id"], *runs, "--to", tmp_path / "adapter", "--json")
     shutil.copytree(tmp_path / "adapter", _snapshot(cache, "models--someone--prompt"))
-    found = loads("analyze", "someone/prompt", "--json")
-    assert (found["adapter"], found["base_model"]) == ("someone/prompt", "someone/model")
+    row = loads("analyze", "someone/prompt", "--json")
+    assert (row["adapter"], row["base_model"]) == ("someone/prompt", "someone/model")
     fails(2, "adapter = 'no/such': no such folder, and the hub", "analyze", "no/such")
 
 
@@ -266,33 +267,19 @@ def command(*words, cwd=ROOT, **more):
     return subprocess.run(call, cwd=cwd, capture_output=True, text=True, env=os.environ | more)
 
 
-@pytest.fixture
-def pair(tmp_path):
-    for suffix in (".py", ".ipynb"):
-        shutil.copy(NOTEBOOKS / f"03_tsloss{suffix}", tmp_path)
-    return tmp_path / "03_tsloss.py"
-
-
-def test_jupytext_makes_the_committed_pair(pair):
+def test_jupytext_makes_the_committed_pair(tmp_path):
     """Its own command gives the cells that are committed, and the text back from them."""
-    made = pair.with_name("made.ipynb")
-    assert command("jupytext", "--to", "notebook", "-o", made, pair).returncode == 0
-    cells = [
-        [(cell.cell_type, cell.source) for cell in nbformat.read(path, as_version=4).cells]
-        for path in (made, pair.with_suffix(".ipynb"))
-    ]
-    assert cells[0] == cells[1]
-    for path, there in ((pair, "ipynb"), (pair.with_suffix(".ipynb"), "py:percent")):
-        done = command("jupytext", "--test", "--to", there, path)
+    text, notebook = (
+        shutil.copy(NOTEBOOKS / f"03_tsloss.{kind}", tmp_path) for kind in ("py", "ipynb")
+    )
+    new = tmp_path / "new.ipynb"
+    assert command("jupytext", "--to", "notebook", "-o", new, text).returncode == 0
+    expected, cells = (nbformat.read(path, as_version=4).cells for path in (notebook, new))
+    contents = [[(cell.cell_type, cell.source) for cell in side] for side in (expected, cells)]
+    assert contents[0] == contents[1]
+    for path, other in ((text, "ipynb"), (notebook, "py:percent")):
+        done = command("jupytext", "--test", "--to", other, path)
         assert done.returncode == 0, done.stderr
-
-
-def test_jupytext_keeps_a_pair_together(pair):
-    pair.write_text(pair.read_text() + '\n# %%\n"a cell of mine"\n')
-    done = command("jupytext", "--sync", pair)
-    assert done.returncode == 0, done.stderr
-    cells = nbformat.read(pair.with_suffix(".ipynb"), as_version=4).cells
-    assert cells[-1].source == '"a cell of mine"'
 
 
 @pytest.mark.slow

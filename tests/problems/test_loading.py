@@ -22,8 +22,9 @@ GOOD = {"question": "1 + 1?", "answer": "It is 1+1=<<1+1=2>>2.\n#### 2"}
 
 
 def write(folder: Path, *lines: Any, task: str = "gsm8k") -> Path:
-    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
-    (folder / f"{task}.jsonl").write_text("\n".join(texts) + "\n", "utf-8")
+    texts = [json.dumps(line) if isinstance(line, dict) else line for line in lines]
+    rows = [text.encode() if isinstance(text, str) else text for text in texts]
+    (folder / f"{task}.jsonl").write_bytes(b"\n".join(rows) + b"\n")
     return folder
 
 
@@ -39,28 +40,22 @@ def message(**arguments: Any) -> str:
 
 
 def test_templates_show_everything_that_is_needed() -> None:
-    choice = load_problems("mmlu_cf")[0]
+    (choice,) = load_problems("mmlu_cf")
     assert "\nA. Liver\nB. Kidney\nC. Pancreas\nD. Spleen\n" in choice.question
     assert (choice.target, choice.answers) == ("C", ("C",))
-    word = load_problems("gsm8k")[0]
-    assert word.target == shipped("gsm8k")[0]["answer"]
-    assert word.answers == ("11",)
+    (word,) = load_problems("gsm8k")
+    assert (word.target, word.answers) == (shipped("gsm8k")[0]["answer"], ("11",))
     hop, row = load_problems("hotpotqa")[0], shipped("hotpotqa")[0]
     assert all("".join(s) in hop.question for s in row["context"]["sentences"])
     assert hop.question.index(row["question"]) > hop.question.index(row["context"]["title"][-1])
     assert r"\boxed{}" in load_problems("math")[0].question
-    assert load_problems("bbh")[0].subset == "boolean_expressions"
 
 
 @pytest.mark.parametrize("dataset", LONGBENCH)
 def test_every_longbench_dataset_has_a_template(dataset: str, tmp_path: Path) -> None:
-    row = {
-        "input": "in{0}put",
-        "context": "con{text}",
-        "answers": ["Paragraph 1"],
-        "dataset": dataset,
-    }
-    write(tmp_path, row | {"all_classes": ["Paragraph 1", "x"]}, task="longbench")
+    row = {"input": "in{0}put", "context": "con{text}", "dataset": dataset}
+    row |= {"answers": ["Paragraph 1"], "all_classes": ["Paragraph 1", "x"]}
+    write(tmp_path, row, task="longbench")
     (problem,) = load_problems("longbench", data=tmp_path)
     assert "con{text}" in problem.question
     assert ("in{0}put" in problem.question) != (dataset in NO_INPUT)
@@ -79,6 +74,7 @@ def test_single_and_multi() -> None:
     assert [p.row for p in ten] == list(range(2, 12))
     assert load_problems("gsm8k", problem=5) == ten[3:4]
     assert {p.source for p in ten} == {"shipped"}
+    assert load_problems("bbh")[0].subset == "boolean_expressions"
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -130,9 +126,11 @@ def test_marks_line_ends_and_blank_lines_at_the_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("{not json", "is not JSON: Expecting property name enclosed in double quotes at column 2"),
+        ("{not json", "is not JSON (Expecting property name enclosed in double quotes at column 2"),
+        ("", "is not JSON (Expecting value at column 1"),
         ("[1, 2]", "is not a JSON object"),
-        ('{"question": "\\ud800"}', "cannot be read: 'utf-8' codec can't encode"),
+        ('{"question": "\\ud800"}', "surrogates not allowed"),
+        (b'{"question": "caf\xe9"}', "can't decode byte 0xe9 in position 17"),
         ({"question": "1 + 1?"}, "lacks field 'answer'; gsm8k needs question, answer"),
         (GOOD | {"answer": "  "}, "field 'answer' is empty"),
         (GOOD | {"question": ""}, "field 'question' is empty"),
@@ -144,24 +142,15 @@ def test_marks_line_ends_and_blank_lines_at_the_end(tmp_path: Path) -> None:
 )
 def test_a_bad_line_is_named(line: Any, why: str, tmp_path: Path) -> None:
     write(tmp_path, GOOD, line, GOOD)
-    said = message(task="gsm8k", data=tmp_path, problem=1)
-    assert f"{tmp_path}/gsm8k.jsonl:2" in said
-    assert why in said
+    text = message(task="gsm8k", data=tmp_path, problem=1)
+    assert f"{tmp_path}/gsm8k.jsonl:2'" in text
+    assert why in text
     assert load_problems("gsm8k", data=tmp_path)  # what stands before it is not touched by it
 
 
-def test_a_bad_line_before_the_one_that_is_asked_for(tmp_path: Path) -> None:
-    write(tmp_path, GOOD, "", GOOD, GOOD)
-    assert "gsm8k.jsonl:2': a blank line" in message(task="gsm8k", data=tmp_path, problem=1)
+def test_a_line_that_is_not_json_is_named_before_the_one_that_is_asked_for(tmp_path: Path) -> None:
     write(tmp_path, GOOD, "oops", GOOD)
     assert "gsm8k.jsonl:2': is not JSON" in message(task="gsm8k", data=tmp_path, problem=2)
-
-
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
-    good = json.dumps(GOOD).encode()
-    (tmp_path / "gsm8k.jsonl").write_bytes(good + b'\n{"question": "caf\xe9"}\n')
-    said = message(task="gsm8k", data=tmp_path, problem=1)
-    assert "gsm8k.jsonl:2': is not UTF-8 at its byte 17" in said
 
 
 @pytest.mark.parametrize(
@@ -183,16 +172,15 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 )
 def test_a_bad_record_is_named(task: str, change: dict[str, Any], why: str, tmp_path: Path) -> None:
     write(tmp_path, shipped(task)[0] | change, task=task)
-    said = message(task=task, data=tmp_path)
-    assert f"{task}.jsonl:1'" in said
-    assert why in said
+    text = message(task=task, data=tmp_path)
+    assert f"{task}.jsonl:1'" in text
+    assert why in text
 
 
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
         ({"task": "gsm9k"}, "task = 'gsm9k': choose one of gsm8k, mmlu_cf"),
-        ({"task": "../gsm8k"}, "task = '../gsm8k': choose one of"),
         ({"task": "gsm8k", "regime": "few"}, "regime = 'few': choose one of single, multi"),
         ({"task": "gsm8k", "problem": -1}, "problem = -1: give a whole number of at least 0"),
         ({"task": "gsm8k", "problem": 1.0}, "problem = 1.0: give a whole number"),
@@ -214,8 +202,8 @@ def test_wrong_arguments(
 
 def test_too_few_for_many(tmp_path: Path) -> None:
     write(tmp_path, GOOD)
-    said = message(task="gsm8k", data=tmp_path, regime="multi")
-    assert "there is 1 gsm8k problem, too few for a run of 10" in said
+    text = message(task="gsm8k", data=tmp_path, regime="multi")
+    assert "there is 1 gsm8k problem, too few for a run of 10" in text
     assert "mmlu_cf.jsonl (gsm8k.jsonl there)" in message(task="mmlu_cf", data=tmp_path)
 
 
@@ -260,51 +248,61 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hub"
 
 
+@pytest.fixture
+def serve(offline: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that takes a local folder for a task's dataset on the hub."""
+
+    def serve(task: str, *configs: str | None, **changes: Any) -> None:
+        local = replace(CATALOGUE[task], configs=configs, **{"path": str(offline)} | changes)
+        monkeypatch.setitem(CATALOGUE, task, local)
+
+    return serve
+
+
 @pytest.mark.parametrize("task", ["gsm8k", "mmlu_cf", "hotpotqa", "math", "bbh"])
 def test_a_hub_dataset_loads_like_the_same_rows_elsewhere(
-    task: str, offline: Path, monkeypatch: pytest.MonkeyPatch
+    task: str, offline: Path, serve: Any
 ) -> None:
-    configs = CATALOGUE[task].configs[:2]
-    rows: dict[str | None, list[dict[str, Any]]] = {c: [] for c in configs}
-    for index, record in enumerate(shipped(task)):
-        rows[configs[index * len(configs) // len(shipped(task))]].append(record)
-    if task == "bbh":  # the hub leaves out the field that is the config's name
-        for config in configs:
-            rows[config] = [{k: r[k] for k in ("input", "target")} for r in rows[config]]
+    configs, records = CATALOGUE[task].configs[:2], shipped(task)
+    rows: dict[str | None, list[dict[str, Any]]] = {config: [] for config in configs}
+    for index, record in enumerate(records):
+        config = configs[index * len(configs) // len(records)]
+        if task == "bbh":  # the hub leaves out the field that is the config's name
+            record = {"input": record["input"], "target": record["target"]}
+        rows[config].append(record)
     as_hub_dataset(offline, task, rows=rows)
-    local = replace(CATALOGUE[task], path=str(offline), configs=configs)
-    monkeypatch.setitem(CATALOGUE, task, local)
-    loaded = every(task, data="hub")
+    serve(task, *configs)
+    loaded, elsewhere = every(task, data="hub"), every(task)
     assert {p.source for p in loaded} == {"hub"}
-    assert [p.question for p in loaded] == [p.question for p in every(task)]
+    assert [p.question for p in loaded] == [p.question for p in elsewhere]
     assert [p.row for p in loaded] == [i for c in configs for i in range(len(rows[c]))]
-    if task != "bbh":
-        assert [p.sha256 for p in loaded] == [p.sha256 for p in every(task)]
-    else:
+    if task == "bbh":
         assert {p.subset for p in loaded} == set(configs)
+    else:
+        assert [p.sha256 for p in loaded] == [p.sha256 for p in elsewhere]
 
 
-def test_a_packed_hub_dataset_in_the_cache(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cached = offline / "datasets--THUDM--LongBench"
+def test_a_packed_hub_dataset_in_the_cache(
+    offline: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached, commit = offline / "datasets--THUDM--LongBench", "0" * 40
     (cached / "refs").mkdir(parents=True)
-    (cached / "refs" / "main").write_text("0" * 40)
-    (cached / "snapshots" / ("0" * 40)).mkdir(parents=True)
-    with zipfile.ZipFile(cached / "snapshots" / ("0" * 40) / "data.zip", "w") as packed:
+    (cached / "refs" / "main").write_text(commit)
+    (cached / "snapshots" / commit).mkdir(parents=True)
+    with zipfile.ZipFile(cached / "snapshots" / commit / "data.zip", "w") as packed:
         for dataset in ("qasper", "trec"):
             rows = [row for row in shipped("longbench") if row["dataset"] == dataset]
             packed.writestr(f"data/{dataset}.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(offline))
-    two = replace(CATALOGUE["longbench"], configs=("qasper", "trec"))
-    monkeypatch.setitem(CATALOGUE, "longbench", two)
-    loaded, expected = every("longbench", data="hub"), every("longbench")
-    wanted = [p for s in ("qasper", "trec") for p in expected if p.subset == s]
-    assert [p.sha256 for p in loaded] == [p.sha256 for p in wanted]
+    serve("longbench", "qasper", "trec", path="THUDM/LongBench")
+    loaded, shipped_ones = every("longbench", data="hub"), every("longbench")
+    expected = [p for s in ("qasper", "trec") for p in shipped_ones if p.subset == s]
+    assert [p.sha256 for p in loaded] == [p.sha256 for p in expected]
     assert [p.row for p in loaded] == [0, 1, 2, 0]
-    assert all(is_correct(p, p.target) for p in loaded)
 
 
 def test_a_hub_dataset_with_a_script_is_read_from_its_conversion(
-    offline: Path, monkeypatch: pytest.MonkeyPatch
+    offline: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import datasets
 
@@ -320,25 +318,27 @@ def test_a_hub_dataset_with_a_script_is_read_from_its_conversion(
         return load(path, *rest, data_files=local, **more)
 
     monkeypatch.setattr(datasets, "load_dataset", here)
-    scripted = replace(CATALOGUE["bbh"], path=str(offline), configs=("boolean_expressions",))
-    monkeypatch.setitem(CATALOGUE, "bbh", scripted)
+    serve("bbh", "boolean_expressions")
     (problem,) = every("bbh", data="hub")
     assert problem.sha256 == load_problems("bbh")[0].sha256
 
 
-def test_a_bad_row_on_the_hub_is_named(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_row_on_the_hub_is_named(offline: Path, serve: Any) -> None:
     as_hub_dataset(offline, "gsm8k", rows={"main": [GOOD, GOOD | {"answer": "two"}]})
-    monkeypatch.setitem(CATALOGUE, "gsm8k", replace(CATALOGUE["gsm8k"], path=str(offline)))
+    serve("gsm8k", "main")
     assert f"{offline} main row 1'" in message(task="gsm8k", data="hub", problem=1)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_no_hub_says_what_is_there_instead(task: str, offline: Path) -> None:
-    said = message(task=task, data="hub")
-    assert CATALOGUE[task].path in said
-    assert "the hub does not answer" in said
-    assert "--data shipped" in said
-    assert f"a folder with {task}.jsonl (--data DIR)" in said
+    text = message(task=task, data="hub")
+    for part in (
+        CATALOGUE[task].path,
+        "the hub does not answer",
+        "--data shipped",
+        f"{task}.jsonl",
+    ):
+        assert part in text
 
 
 @pytest.mark.network

@@ -36,11 +36,11 @@ def flip(path, place=None):
     path.write_bytes(content)
 
 
-def told_of(results):
-    """All that a run leaves but for its time."""
+def outcome(results):
+    """Everything that runs leave except their time."""
     return [
-        (it.epochs, it.checks, {e: p.tolist() for e, p in it.prompts.items()}, it.failure)
-        for it in results
+        (item.epochs, item.checks, {e: p.tolist() for e, p in item.prompts.items()}, item.failure)
+        for item in results
     ]
 
 
@@ -51,9 +51,11 @@ def enough(seen, often):
 @pytest.mark.parametrize("name", BANKS)
 @pytest.mark.parametrize("often", [1, 4])
 def test_a_bank_stopped_at_checkpoints_is_what_it_would_have_been(tmp_path, tiny, name, often):
-    told = BANKS[name]
-    own = [ANSWERS if it.regime == "multi" else [ANSWERS[k % 2]] for k, it in enumerate(told)]
-    expected = train_bank(told, tiny(), own, plan=PLAN)
+    specs = BANKS[name]
+    chosen = [
+        ANSWERS if item.regime == "multi" else [ANSWERS[k % 2]] for k, item in enumerate(specs)
+    ]
+    expected = train_bank(specs, tiny(), chosen, plan=PLAN)
     key = key_of(["a"], PLAN, "cpu")
     reached, results, rounds = [0], None, 0
     while results is None:
@@ -62,13 +64,13 @@ def test_a_bank_stopped_at_checkpoints_is_what_it_would_have_been(tmp_path, tiny
         point = Checkpoint(tmp_path / "a", key, every=0, stop=stop)
         again = {"plan": PLAN, "on_progress": seen.append, "checkpoint": point}
         try:
-            results = train_bank(told, tiny(), own, **again)
+            results = train_bank(specs, tiny(), chosen, **again)
         except Interrupted as stopped:
             reached.append(int(stopped.what.split()[-1]))
         assert seen[0].epoch == max(reached[rounds], 1)  # nothing is trained twice
         rounds += 1
     assert rounds > 2
-    assert json.dumps(told_of(results)) == json.dumps(told_of(expected))
+    assert json.dumps(outcome(results)) == json.dumps(outcome(expected))
 
 
 def test_a_checkpoint_is_written_when_its_seconds_are_over(tmp_path, tiny, monkeypatch):

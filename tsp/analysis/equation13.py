@@ -34,16 +34,11 @@ def surrogate(clouds: Sequence[Any], *, tau: float = 0.1) -> pd.DataFrame:
     rows = []
     for cloud in clouds:
         distances = pdist(np.asarray(cloud, dtype=float))
-        D = squareform(distances)
+        D = squareform(distances)  # (n, n)
         np.fill_diagonal(D, np.inf)
-        rows.append(
-            {
-                "soft_variance": float((-tau * logsumexp(-D / tau, axis=1)).var()),
-                "death_variance": float(linkage(distances, "single")[:, 2].var()),
-                "nearest_variance": float(D.min(axis=1).var()),
-            }
-        )
-    return pd.DataFrame(rows)
+        soft, deaths = -tau * logsumexp(-D / tau, axis=1), linkage(distances, "single")[:, 2]
+        rows.append([soft.var(), deaths.var(), D.min(axis=1).var()])
+    return pd.DataFrame(rows, columns=["soft_variance", "death_variance", "nearest_variance"])
 
 
 def two_pairs(near: float = 1.0, far: float = 10.0) -> np.ndarray:

@@ -1,170 +1,136 @@
 """The evidence for claims: comparable runs of a store, and one row a unit of what they show."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
-from tsp.analysis.units import PAIR, STRATUM, UNIT, comparable, odd_seeds, units, wide
+from tsp.analysis.units import STRATUM, UNIT, comparable, odd_seeds, units, wide
 
 
-@dataclass(frozen=True)
 class Evidence:
-    """Runs under one protocol, at its defaults except for method and weight, and their tables."""
+    """Runs that may decide claims under a protocol, and their tables, cut to ``length`` epochs.
 
-    runs: pd.DataFrame  # one row a run: `tsp.analysis.units.comparable` of `load_runs`
-    topology: pd.DataFrame  # one row a check: id, epoch, columns of `summarize`
-    losses: pd.DataFrame  # one row an epoch: id, epoch, ce, total
-    accuracy: pd.DataFrame = field(default_factory=pd.DataFrame)  # one row a check
-    answers: pd.DataFrame = field(default_factory=pd.DataFrame)  # `tsp.analysis.heldout.evaluate`
-    variances: pd.DataFrame = field(default_factory=pd.DataFrame)  # `equation13.surrogate`
-    protocol: str = "tuned"
-    length: int | None = None  # epochs that are read of each run; None: all
+    Of ``runs`` (`tsp.analysis.records.load_runs`) those at the protocol's defaults are kept, except
+    for method and weight. ``topology``, ``losses`` and ``accuracy`` have one row a check or epoch:
+    ``id``, ``epoch`` and the columns of `summarize`, ``ce`` and ``total``, or ``accuracy``.
+    ``answers`` come from `tsp.analysis.heldout.evaluate`, ``variances`` from `surrogate`.
+    """
+
+    def __init__(
+        self,
+        runs: pd.DataFrame,
+        topology: pd.DataFrame,
+        losses: pd.DataFrame,
+        accuracy: pd.DataFrame,
+        *,
+        protocol: str,
+        length: int | None,
+        answers: pd.DataFrame | None = None,
+        variances: pd.DataFrame | None = None,
+    ) -> None:
+        self.protocol, self.length = protocol, length
+        # As categories, since merging a million epochs by text would take most of the time.
+        runs = comparable(runs, protocol=protocol, length=length)
+        self.runs = runs.astype(dict.fromkeys(["id", *UNIT], "category"))
+        self.topology, self.losses, self.accuracy = map(self._cut, (topology, losses, accuracy))
+        self.answers = pd.DataFrame() if answers is None else answers
+        self.variances = pd.DataFrame() if variances is None else variances
+
+    def _cut(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Keep the rows of the runs, up to the length."""
+        rows = rows[rows.id.isin(self.runs.id)]
+        rows = rows if self.length is None else rows[rows.epoch <= self.length]
+        return rows.assign(id=rows.id.astype(self.runs.id.dtype))
 
     @cached_property
     def plain_checks(self) -> pd.DataFrame:
-        """Checks of runs without TSLoss, an odd number of runs a unit."""
-        if self.runs.empty or self.topology.empty:
-            return pd.DataFrame()
+        """The checks of runs without TSLoss, of an odd number of runs a unit."""
         plain = odd_seeds(self.runs[self.runs.method == "ce"].assign(arm="ce"))
         plain = plain[["id", "seed", "solved_epoch", "solved_at_start", *UNIT]]
         return plain.merge(self.topology, on="id").sort_values(["id", "epoch"])
 
     @cached_property
     def balanced_checks(self) -> pd.DataFrame:
-        """All summaries of each unit at the check that `at_balanced_check` chooses."""
+        """The mean summaries of each unit at the check at which half of its stratum is solved.
+
+        Each stratum is read at the check, among those that all its runs have, at which the share of
+        solved runs is nearest one half. Runs shorter than half the longest would move that check
+        and are left out. ``accuracy`` is the share of a unit's runs that are solved by then.
+        """
         rows = self.plain_checks
-        if rows.empty:
-            return pd.DataFrame()
         rows = rows[~rows.solved_at_start.astype(bool)]
-        last = rows.groupby("id").epoch.transform("max")
-        rows = rows[last >= last.groupby([rows[key] for key in STRATUM]).transform("max") / 2]
+        rows = rows.assign(last=rows.groupby("id").epoch.transform("max"))
+        rows = rows[rows["last"] >= rows.groupby(STRATUM)["last"].transform("max") / 2]
+        runs = rows.groupby([*STRATUM, "epoch"]).id.transform("nunique")
+        rows = rows[runs == rows.groupby(STRATUM).id.transform("nunique")]
         rows = rows.assign(accuracy=(rows.solved_epoch <= rows.epoch).astype(float))
-        chosen = [_nearest_half(stratum) for _, stratum in rows.groupby(STRATUM)]
-        return pd.concat(chosen) if chosen else pd.DataFrame()
+        rows = rows.drop(columns=["id", "seed", "solved_epoch", "solved_at_start", "last"])
+        means = rows.groupby([*UNIT, "epoch"]).mean()
+        apart = (means.accuracy.groupby([*STRATUM, "epoch"]).mean() - 0.5).abs().reset_index()
+        nearest = apart.sort_values(["accuracy", "epoch"]).drop_duplicates(STRATUM)
+        return means.reset_index().merge(nearest[[*STRATUM, "epoch"]])
 
     @cached_property
     def pair_units(self) -> pd.DataFrame:
         """The table of units of Standard and TSLoss at weight 1."""
-        return self._units(PAIR)
+        return self.units((0.0, 1.0))
 
-    def _units(self, arms: Any) -> pd.DataFrame:
+    def units(self, weights: Sequence[float]) -> pd.DataFrame:
+        """Make the table of units with weights of TSLoss as arms; 0 is Standard."""
+        arms: Any = {x: {"method": "tsloss" if x else "ce", "lambda_ts": x} for x in weights}
         about: dict[str, Any] = {"protocol": self.protocol, "length": self.length}
         return units(self.runs, arms, accuracy=self.accuracy, **about)
 
 
-def gathered(
-    runs: pd.DataFrame,
-    topology: pd.DataFrame,
-    losses: pd.DataFrame,
-    accuracy: pd.DataFrame,
-    *,
-    protocol: str,
-    length: int | None,
-    **more: pd.DataFrame,
-) -> Evidence:
-    """Select the runs that may decide under a protocol, and cut their tables to ``length``.
-
-    Names become categories: ten thousand runs have a million epochs, and merging them by text
-    would take most of the time.
-    """
-    chosen = comparable(runs, protocol=protocol, length=length)
-    about: dict[str, Any] = {"protocol": protocol, "length": length, **more}
-    if chosen.empty:
-        return Evidence(chosen, topology.iloc[:0], losses.iloc[:0], accuracy.iloc[:0], **about)
-    names = {name: chosen[name].astype("category") for name in ("id", *UNIT)}
-
-    def cut(rows: pd.DataFrame) -> pd.DataFrame:
-        if rows.empty:
-            return rows
-        kept = rows[rows.id.isin(chosen.id)]
-        kept = kept if length is None else kept[kept.epoch <= length]
-        return kept.assign(id=kept.id.astype(names["id"].dtype))
-
-    return Evidence(chosen.assign(**names), cut(topology), cut(losses), cut(accuracy), **about)
-
-
 def first_and_last(evidence: Evidence, feature: str) -> pd.DataFrame:
-    """First and last value of a summary and its change: one row a unit, medians over its runs."""
-    rows = evidence.plain_checks
-    if rows.empty:
-        return pd.DataFrame(columns=["first", "last", "change"])
-    ends = rows.groupby(["id", *UNIT])[feature].agg(["first", "last", "size"]).query("size > 1")
+    """Return first and last value of a summary and its change, medians over each unit's runs."""
+    runs = evidence.plain_checks.groupby(["id", *UNIT])[feature]
+    ends = runs.agg(["first", "last", "size"]).query("size > 1")
     ends["change"] = ends["last"] - ends["first"]
     return ends.groupby(UNIT)[["first", "last", "change"]].median()
 
 
+def later_half(checks: pd.DataFrame) -> pd.Series:
+    """Return 0 in the first half of each run's checks, 1 in the second, nan for a middle one."""
+    number = checks.groupby("id").cumcount() + 0.5
+    middle = checks.groupby("id").id.transform("size") / 2
+    return (number > middle).astype(float).where(number != middle)
+
+
 def at_balanced_check(evidence: Evidence, feature: str) -> pd.DataFrame:
-    """One row a unit: its stratum, a summary, and the share of its runs solved by that check.
+    """Return a summary and ``accuracy`` of each unit in `balanced_checks`, and its ``stratum``.
 
-    Each stratum is read at the check, among those that all its runs have, at which the share of
-    solved runs is nearest one half. Strata in which the summary or the share does not vary are
-    left out, and so are runs shorter than half the longest: they would move the check of all.
+    Strata in which the summary or the accuracy does not vary are left out.
     """
-    rows = evidence.balanced_checks
-    if rows.empty:
-        return rows
-    rows = rows[["epoch", *UNIT, feature, "accuracy"]]
-    values = rows.groupby(STRATUM)[[feature, "accuracy"]].transform("nunique")
-    return rows[(values > 1).all(axis=1)]
+    strata = evidence.balanced_checks.groupby(STRATUM)
+    varies = (strata[[feature, "accuracy"]].transform("nunique") > 1).all(axis=1)
+    rows = evidence.balanced_checks[[*UNIT, feature, "accuracy"]][varies]
+    return rows.assign(stratum=rows.groupby(STRATUM).ngroup())
 
 
-def _nearest_half(rows: pd.DataFrame) -> pd.DataFrame:
-    runs = rows.groupby("epoch").id.nunique()
-    rows = rows[rows.epoch.isin(runs.index[runs == rows.id.nunique()])]
-    shown = rows.columns.difference(["id", "seed", "epoch", "solved_epoch", "solved_at_start"])
-    means = rows.groupby(["epoch", *UNIT])[[*shown.difference(UNIT)]].mean()
-    if means.empty:
-        return means.reset_index()
-    epoch = (means.accuracy.groupby("epoch").mean() - 0.5).abs().idxmin()
-    return means.loc[[epoch]].reset_index()
+def side_by_side(evidence: Evidence, values: pd.DataFrame) -> pd.DataFrame:
+    """Pair values of Standard (``_ce``) and TSLoss at weight 1 (``_ts``) at their common epochs.
 
-
-def pairs(evidence: Evidence) -> pd.DataFrame:
-    """Runs that differ only in TSLoss at weight 1: one row a pair, ``id_ce`` and ``id_ts``.
-
-    Each unit has the first odd number of the seeds that both have, as in the table of units.
+    A pair of runs shares unit and seed; each unit has the first odd number of its pairs.
     """
-    runs = evidence.runs
-    if runs.empty:
-        return pd.DataFrame()
-    arms = (runs.method == "ce", (runs.method == "tsloss") & (runs.lambda_ts == 1.0))
-    ce, ts = (runs.loc[arm, [*UNIT, "seed", "id"]] for arm in arms)
-    both = ce.merge(ts, on=[*UNIT, "seed"], suffixes=("_ce", "_ts"))
-    return odd_seeds(both.assign(arm="pair")).drop(columns="arm")
-
-
-def side_by_side(both: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
-    """Values of the two runs of each pair at the epochs that both have."""
-    keys = both[[*UNIT, "seed", "id_ce", "id_ts"]]
-    ce = keys.merge(values, left_on="id_ce", right_on="id").drop(columns="id")
-    ts = values.rename(columns={"id": "id_ts"})
-    return ce.merge(ts, on=["id_ts", "epoch"], suffixes=("_ce", "_ts"))
-
-
-def solved(evidence: Evidence, weights: Sequence[float]) -> pd.DataFrame:
-    """Iterations of each unit at several weights of TSLoss, a column a weight, and ``length``."""
-    columns = [*weights, "length"]
-    if evidence.runs.empty:
-        return pd.DataFrame(columns=columns, dtype=float)
-    arms = {
-        weight: {"method": "tsloss" if weight else "ce", "lambda_ts": weight} for weight in weights
-    }
-    return wide(evidence._units(arms)).reindex(columns=columns)
+    runs, keys = evidence.runs, [*UNIT, "seed"]
+    standard = runs.loc[runs.method == "ce", [*keys, "id"]]
+    treated = runs.loc[(runs.method == "tsloss") & (runs.lambda_ts == 1.0), [*keys, "id"]]
+    pairs = odd_seeds(standard.merge(treated, on=keys, suffixes=("", "_ts")).assign(arm="pair"))
+    both = pairs[[*keys, "id", "id_ts"]].merge(values, on="id").drop(columns="id")
+    treated_values = values.rename(columns={"id": "id_ts"})
+    return both.merge(treated_values, on=["id_ts", "epoch"], suffixes=("_ce", "_ts"))
 
 
 def iterations(
-    evidence: Evidence, *, lambda_ts: float = 1.0, sustained: bool = False
+    evidence: Evidence, weights: Sequence[float], value: str = "iterations"
 ) -> pd.DataFrame:
-    """Iterations of each unit without (``ce``) and with TSLoss (``ts``), and ``length``."""
-    if lambda_ts == 1.0:
-        table = wide(evidence.pair_units, "sustained" if sustained else "iterations")
-        table = table.reindex(columns=["ce", "tsloss", "length"])
-    else:
-        table = solved(evidence, (0.0, lambda_ts))
-    return table.set_axis(["ce", "ts", "length"], axis=1)
+    """Return each unit's iterations at several weights of TSLoss, a column a weight; ``length``."""
+    pair = list(weights) == [0.0, 1.0]
+    table = evidence.pair_units if pair else evidence.units(weights)
+    return wide(table, value).reindex(columns=[*weights, "length"])
 
 
 def same_conditions(answers: pd.DataFrame) -> pd.DataFrame:
@@ -181,13 +147,13 @@ def same_conditions(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def unseen_shares(evidence: Evidence, *, methods: Sequence[str], fewest: int) -> pd.DataFrame:
-    """Share of held-out problems answered correctly: one row a unit, a column a method at weight 1.
+    """Return the share of held-out problems answered correctly, one row a unit, a column a method.
 
     Each is a median over the seeds that were trained with all the methods. Of a model and task,
     only problems that all these prompts were asked count, and there must be ``fewest`` of them.
     """
     runs, answers = evidence.runs, same_conditions(evidence.answers)
-    if runs.empty or answers.empty:
+    if answers.empty:
         return pd.DataFrame()
     runs = runs[runs.method.isin(methods) & (runs.lambda_ts == (runs.method != "ce"))]
     runs = runs[runs.id.isin(answers.id)]

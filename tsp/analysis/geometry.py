@@ -19,48 +19,36 @@ CLOUDS = 40  # Gaussian clouds whose bars a figure shows
 
 
 def bar_rates(points: Tensor, velocity: Tensor) -> pd.DataFrame:
-    """Return how fast each finite bar's birth, death and lifespan change when the points move.
+    """Return how fast each finite bar changes when the points (n, d) move at a velocity (n, d).
 
     Every finite birth and death is the length of one edge (i, j), and as long as the order of
     the edges stays that length changes by <x_i - x_j, v_i - v_j> / D_ij.
-
-    Parameters
-    ----------
-    points, velocity
-        Shape (n, d): where the points are and how they move.
 
     Returns
     -------
     DataFrame
         One row a bar: ``dimension``, ``birth``, ``death``, and the rates ``birth_rate``,
         ``death_rate``, ``lifespan_rate`` (distance per unit of time).
-
-    Raises
-    ------
-    InputError
-        If the shapes differ.
     """
     X, V = as_cloud(points).detach().double(), velocity.detach().double()
     if X.shape != V.shape or X.ndim != 2:
         raise InputError("velocity", tuple(V.shape), f"give the points' shape {tuple(X.shape)}")
     edges = rips_edges(squareform(pdist(X.numpy())))
-    dies0, rate0 = _moving(X, V, edges.h0_death)
-    born1, rate_born1 = _moving(X, V, edges.h1_birth)
-    dies1, rate1 = _moving(X, V, edges.h1_death)
-    zeros = np.zeros_like(dies0)
-    frame = pd.DataFrame(
-        {
-            "dimension": np.repeat([0, 1], [len(dies0), len(dies1)]),
-            "birth": np.concatenate([zeros, born1]),
-            "death": np.concatenate([dies0, dies1]),
-            "birth_rate": np.concatenate([zeros, rate_born1]),
-            "death_rate": np.concatenate([rate0, rate1]),
-        }
-    )
-    return frame.assign(lifespan_rate=frame.death_rate - frame.birth_rate)
+    death0, death0_rate = _lengths(X, V, edges.h0_death)
+    birth1, birth1_rate = _lengths(X, V, edges.h1_birth)
+    death1, death1_rate = _lengths(X, V, edges.h1_death)
+    zeros = np.zeros_like(death0)
+    columns = {
+        "dimension": np.repeat([0, 1], [len(death0), len(death1)]),
+        "birth": np.concatenate([zeros, birth1]),
+        "death": np.concatenate([death0, death1]),
+        "birth_rate": np.concatenate([zeros, birth1_rate]),
+        "death_rate": np.concatenate([death0_rate, death1_rate]),
+    }
+    return pd.DataFrame(columns).assign(lifespan_rate=lambda it: it.death_rate - it.birth_rate)
 
 
-def _moving(X: Tensor, V: Tensor, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _lengths(X: Tensor, V: Tensor, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lengths of some edges and how fast they change."""
     i, j = torch.as_tensor(edges).unbind(1)
     across = X[i] - X[j]
@@ -69,14 +57,7 @@ def _moving(X: Tensor, V: Tensor, edges: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def forces(points: Tensor, loss: TSLoss | None = None) -> pd.DataFrame:
-    """Return how gradient descent on each term of TSLoss alone moves each bar.
-
-    Parameters
-    ----------
-    points
-        Shape (n, d).
-    loss
-        The loss; by default with its default constants.
+    """Return how gradient descent on each term of TSLoss alone moves each bar of points (n, d).
 
     Returns
     -------
@@ -105,21 +86,15 @@ def gaussian_counts(n: int, d: int, *, clouds: int = 200, seed: int = 0) -> np.n
 
 
 @cache
-def gaussian_bars(n: int, d: int, *, clouds: int = CLOUDS, seed: int = 0) -> dict[int, np.ndarray]:
-    """Lifespans of all bars of such clouds, by dimension, in units of a cloud's mean distance."""
-    points = np.random.default_rng(seed).normal(size=(clouds, n, d))
+def gaussian_bars(n: int, d: int) -> dict[int, np.ndarray]:
+    """Lifespans of all bars of `CLOUDS` such clouds, by dimension, in a cloud's mean distance."""
+    points = np.random.default_rng(0).normal(size=(CLOUDS, n, d))
     diagrams: Any = persistence(points)
-    pairs = list(zip(points, diagrams, strict=True))
-    return {
-        k: np.concatenate([lifespans(bars[k]) / pdist(cloud).mean() for cloud, bars in pairs])
-        for k in (0, 1)
-    }
-
-
-def hausdorff(X: Any, Y: Any) -> float:
-    """Hausdorff distance of two clouds (n, d) and (m, d)."""
-    D = cdist(np.asarray(X, dtype=float), np.asarray(Y, dtype=float))
-    return float(max(D.min(axis=0).max(), D.min(axis=1).max()))
+    scaled = [
+        {k: lifespans(bars[k]) / pdist(cloud).mean() for k in (0, 1)}
+        for cloud, bars in zip(points, diagrams, strict=True)
+    ]
+    return {k: np.concatenate([lives[k] for lives in scaled]) for k in (0, 1)}
 
 
 def confidence_band(X: Any, *, level: float = 0.95, draws: int = 500, seed: int = 0) -> float:
@@ -131,10 +106,8 @@ def confidence_band(X: Any, *, level: float = 0.95, draws: int = 500, seed: int 
         The cloud, (n, d), as a sample of some set.
     level
         Asymptotic probability that the diagram of the set is within the band.
-    draws
-        Number of subsamples.
-    seed
-        Seed of the subsamples.
+    draws, seed
+        Number of subsamples, and their seed.
 
     Returns
     -------
@@ -145,16 +118,16 @@ def confidence_band(X: Any, *, level: float = 0.95, draws: int = 500, seed: int 
     Notes
     -----
     The subsampling method of Fasy et al. (2014), "Confidence sets for persistence diagrams",
-    Annals of Statistics 42, section 4.1: the quantile at ``level`` of the distances from
+    Annals of Statistics 42, section 4.1: the quantile at ``level`` of the Hausdorff distances from
     subsamples of b = n / log n points to all of them, doubled. It is made for samples of a manifold
     with many points; for a prompt, tens of points in hundreds of dimensions, it is as wide as the
     distances themselves.
     """
     points = np.asarray(X, dtype=float)
-    n = len(points)
+    n, rng = len(points), np.random.default_rng(seed)
     size = min(n, round(n / np.log(n))) if n > 1 else 1
-    rng = np.random.default_rng(seed)
-    away = [hausdorff(points[rng.choice(n, size, replace=False)], points) for _ in range(draws)]
+    D = cdist(points, points)
+    away = [D[rng.choice(n, size, replace=False)].min(axis=0).max() for _ in range(draws)]
     return 2 * 2 * float(np.quantile(away, level))
 
 

@@ -1,6 +1,6 @@
 """Held-out problems: the answers of trained prompts, and the loss of the reference answer."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsp.analysis.records import (
-    ANSWER_COLUMNS,
-    ANSWER_KEY,
-    NO_PROMPT,
-    load_heldout,
-    load_runs,
-)
+from tsp.analysis.records import ANSWER_COLUMNS, ANSWER_KEY, NO_PROMPT, load_heldout, load_runs
 from tsp.analysis.stats import FEWEST, bootstrap_interval, holm
 from tsp.analysis.units import at_defaults, one_of_each
 from tsp.analysis.verdicts import contrasts
@@ -22,6 +16,7 @@ from tsp.atomic import replacing
 from tsp.errors import InputError
 from tsp.problems.loading import Problem, is_correct, load_problems, score
 from tsp.store.runs import ANSWERS, Run, Store
+from tsp.training.base_lm import Encoded
 from tsp.training.decoding import EXTRA_TOKENS, DecodingRequest, batches, greedy_answers
 from tsp.training.forward import Row, read
 from tsp.training.models import BaseLM, load
@@ -46,101 +41,70 @@ def evaluate(
     problems: Sequence[Problem],
     *,
     limit: int = 0,
-    plan: Plan | None = None,
     decode: bool = True,
     skip: Collection[tuple[str, str]] = (),
 ) -> pd.DataFrame:
     """Measure the reference's cross-entropy of every prompt and problem, and decode greedily.
 
-    Parameters
-    ----------
-    frozen
-        The model, in the precision that is to answer.
-    prompts
-        By name, such as a run's id: the spec that says where the prompt goes, and the prompt,
-        (n, d); None for the answers without a prompt, the floor.
-    problems
-        Problems that no prompt should have been trained on.
-    limit
-        Tokens of the longest answer; 0: `longest_answer` of these problems.
-    plan
-        How many positions a pass has, and how much memory contexts may take.
-    decode
-        Decode answers; otherwise only measure the cross-entropy, in a single pass.
-    skip
-        Pairs of a prompt's name and a problem's hash to leave out.
+    Prompts are given by name, such as a run's id: the spec that says where the prompt goes, and the
+    prompt, (n, d); None is the model without a prompt. ``limit`` is the longest answer in tokens
+    (0: `longest_answer`); ``skip`` leaves out pairs of a name and a problem's hash.
 
     Returns
     -------
     DataFrame
-        `tsp.analysis.records.ANSWER_COLUMNS`, one row a prompt and problem; ``id`` is the prompt's
-        name. ``ce`` is the mean over the ``target_tokens`` of the reference, each predicted from
-        those before it, in nats per token. Without decoding ``longest`` is 0, ``score`` and
-        ``correct`` are missing.
+        `tsp.analysis.records.ANSWER_COLUMNS`, one row a prompt and problem. ``ce`` is the mean over
+        the ``target_tokens`` of the reference, each predicted from those before it, in nats per
+        token. Without decoding ``longest`` is 0, ``score`` and ``correct`` are missing.
     """
-    plan = plan or Plan()
-    asked = [
+    plan = Plan()
+    limit = (limit or longest_answer(frozen, problems)) if decode else 0
+    pairs = [
         (name, problem)
         for problem in problems  # those that share a context side by side
         for name in prompts
         if (name, problem.sha256) not in skip
     ]
-    rows = _rows(frozen, prompts, asked, plan)
-    limit = (limit or longest_answer(frozen, problems)) if decode else 0
-    answers = [{"id": name, "model": frozen.name, "longest": limit} for name, _ in asked]
-    for answer, (_, problem), row, ce in zip(
-        answers, asked, rows, _losses(frozen, rows, plan), strict=True
-    ):
-        answer |= {name: getattr(problem, name) for name in ("task", "source", "row", "sha256")}
-        answer |= {"precision": _precision(frozen), "ce": ce}
-        answer["target_tokens"] = len(row.encoded.target)
-    for answer, (_, problem), text in zip(
-        answers, asked, _texts(frozen, rows, limit, plan) if decode else (), strict=decode
-    ):
-        answer |= {"score": float(score(problem, text)), "correct": is_correct(problem, text)}
-    table = pd.DataFrame(answers, columns=list(ANSWER_COLUMNS))
+    contexts = PrefixCache(frozen, plan.context_budget, dtypes=[frozen.dtype])
+    rows = [_row(frozen, prompts[name], problem, contexts) for name, problem in pairs]
+    table = pd.DataFrame([vars(problem) for _, problem in pairs], columns=ANSWER_COLUMNS)
+    table = table.assign(
+        id=[name for name, _ in pairs],
+        model=frozen.name,
+        longest=limit,
+        precision=_precision(frozen),
+        ce=_losses(frozen, rows, plan),
+        target_tokens=[len(row.encoded.target) for row in rows],
+    )
+    if decode:
+        wishes = [DecodingRequest(limit, agreed=0)] * len(rows)
+        answers = greedy_answers(frozen, rows, wishes=wishes, token_budget=plan.token_budget)
+        said = [(problem, it.text) for (_, problem), it in zip(pairs, answers, strict=True)]
+        table["score"] = [score(*answer) for answer in said]
+        table["correct"] = [is_correct(*answer) for answer in said]
     return table.astype({"score": float, "correct": "boolean"})
 
 
-def _rows(
-    frozen: BaseLM, prompts: Prompts, asked: Sequence[tuple[str, Problem]], plan: Plan
-) -> list[Row]:
-    contexts = PrefixCache(frozen, plan.context_budget, dtypes=[frozen.dtype])
-    rows = []
-    for name, problem in asked:
-        spec, vectors = prompts[name] or (RunSpec(), torch.zeros(0, frozen.dim))
-        coded = frozen.encode(
-            problem.question,
-            problem.target,
-            placement=spec.placement,
-            end=spec.settings.end_token,
-        )
-        received = as_input(vectors.float(), spec) if len(vectors) else vectors
-        rows.append(Row(received.to(frozen.device), coded, contexts.of(coded.before)))
-    return rows
+def _row(
+    frozen: BaseLM,
+    prompt: tuple[RunSpec, torch.Tensor] | None,
+    problem: Problem,
+    contexts: PrefixCache,
+) -> Row:
+    """Return what the model reads: the prompt, or no vectors, about the encoded problem."""
+    spec, vectors = prompt or (RunSpec(), torch.zeros(0, frozen.dim))
+    encoded = _encode(frozen, problem, spec)
+    received = as_input(vectors.float(), spec) if len(vectors) else vectors
+    return Row(received.to(frozen.device), encoded, contexts.of(encoded.before))
 
 
 @torch.no_grad()
-def _losses(frozen: BaseLM, rows: Sequence[Row], plan: Plan) -> list[float]:
+def _losses(frozen: BaseLM, rows: Sequence[Row], plan: Plan) -> np.ndarray:
     """Mean cross-entropy over each row's target tokens."""
-    losses = np.empty(len(rows))
+    sums = np.empty(len(rows))
     for group in batches(rows, plan.token_budget):
-        sums = read(frozen, [rows[i] for i in group]).losses.tolist()
-        losses[group] = [
-            ce / len(rows[i].encoded.target) for i, ce in zip(group, sums, strict=True)
-        ]
-    return losses.tolist()
-
-
-def _texts(frozen: BaseLM, rows: Sequence[Row], limit: int, plan: Plan) -> list[str]:
-    """Decode each row's answer."""
-    answers = greedy_answers(
-        frozen,
-        rows,
-        wishes=[DecodingRequest(limit, agreed=0) for row in rows],
-        token_budget=plan.token_budget,
-    )
-    return [answer.text for answer in answers]
+        sums[group] = read(frozen, [rows[i] for i in group]).losses.tolist()
+    return sums / [len(row.encoded.target) for row in rows]
 
 
 def _precision(frozen: BaseLM) -> str:
@@ -152,12 +116,13 @@ def longest_answer(frozen: BaseLM, problems: Sequence[Problem]) -> int:
 
     The length of a problem's own reference would give something of the answer away.
     """
-    end = RunSpec().settings.end_token
-    coded = [
-        frozen.encode(it.question, it.target, placement=RunSpec().placement, end=end)
-        for it in problems
-    ]
-    return max(len(it.target) for it in coded) + EXTRA_TOKENS
+    targets = [_encode(frozen, problem, RunSpec()).target for problem in problems]
+    return max(len(target) for target in targets) + EXTRA_TOKENS
+
+
+def _encode(frozen: BaseLM, problem: Problem, spec: RunSpec) -> Encoded:
+    end = spec.settings.end_token
+    return frozen.encode(problem.question, problem.target, placement=spec.placement, end=end)
 
 
 def compared(
@@ -173,11 +138,10 @@ def compared(
     runs = runs[runs.regime.eq(regime) & runs.lambda_ts.isin([0.0, 1.0])]
     runs = at_defaults(runs, protocol=protocol)
     runs = one_of_each(runs.assign(arm=runs.method), None)
-    kept = [run for run in map(store.read, runs.id) if run.prompt_epochs]
-    runs = runs[runs.id.isin([run.id for run in kept])]
+    kept = {run.id: run for run in map(store.read, runs.id) if run.prompt_epochs}
+    runs = runs[runs.id.isin(kept)]
     methods = runs.groupby(["content", "seed"]).method.transform("nunique")
-    chosen = set(runs.id[methods == methods.max()])
-    return [run for run in kept if run.id in chosen]
+    return [kept[run_id] for run_id in runs.id[methods == methods.max()]]
 
 
 def remember(store: Store, answers: pd.DataFrame) -> Path:
@@ -203,29 +167,14 @@ def ask(
     decode: bool = True,
     device: str = "auto",
     precision: str = "float32",
-    tell: Callable[[int, int], None] = lambda done, all: None,
+    tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> pd.DataFrame:
     """Evaluate the last prompt of each compared run, and no prompt, and save the answers.
 
-    Answers are saved after every few problems and not computed again, so that an evaluation can
-    be interrupted.
-
-    Parameters
-    ----------
-    store
-        Where the runs are, and where the answers go (`remember`).
-    task, model, protocol, regime
-        Select the runs (`compared`).
-    data, rows
-        Problems, as `tsp.problems.loading.load_problems` takes them, in tens. Each prompt gets
-        those that it was not trained on.
-    decode
-        As for `evaluate`.
-    device, precision
-        As `tsp.training.models.load` and `tsp.training.precision.choose` take them. Unlike a check
-        of a run, an answer is that of the model in this precision, so the default is not ``auto``.
-    tell
-        Called with the number of problems that are done, and of all.
+    Each prompt gets those of the problems (`tsp.problems.loading.load_problems`, in tens) that it
+    was not trained on. Answers are saved after every few problems and not computed again, so that
+    an evaluation can be interrupted. ``precision`` is the model's: unlike a check of a run, an
+    answer depends on it. ``tell`` is called with the number of problems done, and of all.
 
     Returns
     -------
@@ -242,11 +191,10 @@ def ask(
         sweep = "baselines" if regime == "single" else "table3"
         remedy = f"{store.root} has no prompts of it; `tsp sweep {sweep}` trains some"
         raise InputError("task", task, remedy)
-    trained = {(run.id, it["sha256"]) for run in runs for it in run.record["problems"]}
+    trained = {(run.id, problem["sha256"]) for run in runs for problem in run.record["problems"]}
     tens = (load_problems(task, data=data, regime="multi", problem=row) for row in rows[::10])
     problems = [problem for ten in tens for problem in ten][: len(rows)]
-    ids = [run.id for run in runs]
-    problems = [problem for problem in problems if _lacking(problem, ids, trained)]
+    problems = _lacking(problems, [run.id for run in runs], trained)
     if not problems:
         raise InputError("rows", f"{rows[0]} to {rows[-1]}", "all are trained on; give others")
     frozen = load(model, device=device)
@@ -255,33 +203,38 @@ def ask(
     prompts: dict[str, tuple[RunSpec, torch.Tensor] | None] = {NO_PROMPT: None}
     prompts |= {run.id: (run.spec, run.prompt(run.prompt_epochs[-1])) for run in runs}
     limit = longest_answer(frozen, problems) if decode else 0
-
-    hashes = [problem.sha256 for problem in problems]
-
-    def known() -> pd.DataFrame:
-        rows = load_heldout(store)
-        rows = rows[(rows.model == frozen.name) & (rows.precision == _precision(frozen))]
-        rows = rows[(rows.longest == limit) if decode else rows.ce.notna()]
-        rows = rows[rows.id.isin(prompts) & rows.sha256.isin(hashes)]
-        rows = rows.drop_duplicates(["id", "sha256"])
-        return rows if decode else rows.assign(longest=0, score=np.nan, correct=pd.NA)
-
+    pairs = {(name, problem.sha256) for problem in problems for name in prompts}
+    answers = _measured(store, frozen, limit, pairs)
+    skip = trained.union(zip(answers.id, answers.sha256, strict=True))
     for done in range(0, len(problems), AT_ONCE):
         tell(done, len(problems))
-        skip = trained.union(known()[["id", "sha256"]].itertuples(index=False, name=None))
-        few = problems[done : done + AT_ONCE]
-        few = [problem for problem in few if _lacking(problem, prompts, skip)]
+        few = _lacking(problems[done : done + AT_ONCE], prompts, skip)
         if few:
             remember(store, evaluate(frozen, prompts, few, limit=limit, decode=decode, skip=skip))
-    places = {name: place for place, name in enumerate(prompts)}  # the floor first
-    answers = known().sort_values("id", key=lambda ids: ids.map(places), kind="stable")
-    methods = {run.id: run.spec.method for run in runs} | {NO_PROMPT: NO_PROMPT}
+    methods = {NO_PROMPT: NO_PROMPT} | {run.id: run.spec.method for run in runs}
+    places = {name: place for place, name in enumerate(methods)}  # the floor first
+    answers = _measured(store, frozen, limit, pairs)
+    answers = answers.sort_values("id", key=lambda ids: ids.map(places), kind="stable")
     return answers.assign(method=answers.id.map(methods))
 
 
-def _lacking(problem: Problem, names: Iterable[str], known: Collection[tuple[str, str]]) -> bool:
-    """Whether some prompt has yet to be asked a problem."""
-    return any((name, problem.sha256) not in known for name in names)
+def _lacking(
+    problems: Sequence[Problem], names: Collection[str], skip: Collection[tuple[str, str]]
+) -> list[Problem]:
+    """Select the problems that some prompt has yet to be asked."""
+    return [it for it in problems if any((name, it.sha256) not in skip for name in names)]
+
+
+def _measured(
+    store: Store, frozen: BaseLM, limit: int, pairs: Collection[tuple[str, str]]
+) -> pd.DataFrame:
+    """Load what is stored of pairs of prompt and problem; if ``limit`` is 0, the losses alone."""
+    rows = load_heldout(store)
+    rows = rows[(rows.model == frozen.name) & (rows.precision == _precision(frozen))]
+    rows = rows[(rows.longest == limit) if limit else rows.ce.notna()]
+    rows = rows[rows.set_index(["id", "sha256"]).index.isin(pairs)]
+    rows = rows.drop_duplicates(["id", "sha256"])
+    return rows if limit else rows.assign(longest=0, score=np.nan, correct=pd.NA)
 
 
 def paired_losses(
@@ -310,13 +263,10 @@ def paired_losses(
         One row a set: ``model``, ``task``, ``content``; ``problems`` that were asked under both;
         the mean cross-entropy ``with_base`` and ``with_method``; ``change``, the second less the
         first, and its 95 % bootstrap interval over problems, ``low`` to ``high`` (nan for fewer
-        than six); ``lower``, the share of problems whose cross-entropy is lower with ``method``.
-
-    Notes
-    -----
-    The interval is about other problems for the same prompts, not about other sets or seeds.
+        than six), which is about other problems for the same prompts, not about other sets or
+        seeds; ``lower``, the share of problems whose cross-entropy is lower with ``method``.
     """
-    losses = rows[rows.ce.notna()].sort_values("precision", key=lambda it: it != "float32")
+    losses = rows[rows.ce.notna()].sort_values("precision", key=lambda column: column != "float32")
     losses = losses.drop_duplicates(["id", "model", "task", "sha256"])
     losses = losses[[*PROBLEM, "id", "ce"]]
     prompts = losses.merge(runs[["id", "method", "content", "seed", "epochs"]], on="id")
@@ -326,13 +276,12 @@ def paired_losses(
     both = treated.merge(plain[[*on, "ce"]], on=on, suffixes=("", "_base")).sort_values("epochs")
     both = both.drop_duplicates([*PROBLEM, "content", "seed"], keep="last")
     problems = both.groupby([*SET, "sha256"])[["ce_base", "ce"]].mean()
-    rows_of_sets = []
-    for key, set_ in problems.groupby(SET, sort=False):
-        change = (set_.ce - set_.ce_base).to_numpy()
-        means = [len(change), set_.ce_base.mean(), set_.ce.mean(), change.mean()]
-        interval = bootstrap_interval(change, np.mean)
-        rows_of_sets.append([*key, *means, *interval, (change < 0).mean()])
-    return pd.DataFrame(rows_of_sets, columns=[*SET, *CHANGE])
+    sets = []
+    for key, losses in problems.groupby(SET, sort=False):
+        change = (losses.ce - losses.ce_base).to_numpy()
+        means = [len(change), losses.ce_base.mean(), losses.ce.mean(), change.mean()]
+        sets.append([*key, *means, *bootstrap_interval(change, np.mean), (change < 0).mean()])
+    return pd.DataFrame(sets, columns=[*SET, *CHANGE])
 
 
 def across_sets(changes: Mapping[str, Any]) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Null models of stored runs: movement as long as training's, without training."""
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -38,30 +39,25 @@ def nulls(run: Run, *, draws: int = 5) -> pd.DataFrame:
     InputError
         If the run does not say how far its prompt moved.
     """
-    epochs = run.epochs
-    if "moved" not in epochs:
+    if "moved" not in run.epochs:
         raise InputError("run", run.id, "was trained before steps were measured; train it again")
-    checks = run.topology.sort_values("epoch")
-    trained = checks.iloc[[0, -1]][list(SUMMARY_COLUMNS)]
     stored = run.prompt_epochs
     if stored:
         first = np.asarray(run.prompt(stored[0]), dtype=np.float64)
     else:
         spread = run.spec.settings.init_std
         first = _stream(run, "start").normal(scale=spread, size=run.record["shape"])
-    lengths = epochs.sort_values("epoch").moved.to_numpy()
-    kinds = KINDS if len(stored) > 1 else KINDS[:2]
-    last = run.prompt(stored[-1]) if len(stored) > 1 else first
+    lengths = run.epochs.sort_values("epoch").moved.to_numpy()
     clouds, labels = [], [("training", 0)]
-    for kind in kinds:
-        for draw in range(draws):
-            seed = int(_stream(run, kind, draw).integers(2**63))
-            if kind == KINDS[2]:
-                end = displaced(first, last, seed=seed)
-            else:
-                end = walk(first, lengths, seed=seed, straight=kind == KINDS[1])[-1]
-            clouds += [first, end]
-            labels.append((kind, draw))
+    for kind, draw in product(KINDS if len(stored) > 1 else KINDS[:2], range(draws)):
+        seed = int(_stream(run, kind, draw).integers(2**63))
+        if kind == KINDS[2]:
+            end = displaced(first, run.prompt(stored[-1]), seed=seed)
+        else:
+            end = walk(first, lengths, seed=seed, straight=kind == KINDS[1])[-1]
+        clouds += [first, end]
+        labels.append((kind, draw))
+    trained = run.topology.sort_values("epoch").iloc[[0, -1]][list(SUMMARY_COLUMNS)]
     table = pd.concat([trained, summarize(np.stack(clouds))], ignore_index=True)
     table[["kind", "draw"]] = pd.DataFrame([label for label in labels for _ in range(2)])
     return table.assign(end=[False, True] * len(labels))
@@ -70,4 +66,4 @@ def nulls(run: Run, *, draws: int = 5) -> pd.DataFrame:
 def _stream(run: Run, *names: Any) -> np.random.Generator:
     """Return the random generator of a run for one purpose."""
     words = [int(run.id, 16), *("/".join(map(str, names))).encode()]
-    return np.random.default_rng(np.random.SeedSequence(words))
+    return np.random.default_rng(words)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow as pa
 from tsp.analysis.units import ARM
 from tsp.errors import Damaged
 from tsp.store.record import SUMMARY, summary
-from tsp.store.run import Run, read_tables
+from tsp.store.run import read_tables
 from tsp.store.runs import ANSWERS, Store
 from tsp.topology import SUMMARY_COLUMNS
 from tsp.training.protocols import LENGTH
@@ -36,16 +36,16 @@ METHOD_NAMES = {
 }
 ORIGINS = ("published", "own")
 PROTOCOL_ORDER = ("tuned", "paper", "released")
-ANSWER_COLUMNS = (
+ANSWER_COLUMNS = [
     *("id", "model", "task", "source", "row", "sha256"),
     *("longest", "precision", "score", "correct", "ce", "target_tokens"),
-)
-LOSS_TYPES = {"ce": float, "target_tokens": float}  # of columns that older files lack
+]
 ANSWER_KEY = ["id", "model", "task", "sha256", "longest", "precision"]
+ANSWER_TYPES = {"correct": "boolean", "ce": float, "target_tokens": float}
 NO_PROMPT = "no prompt"
 """In place of a run's id: the model was asked without a prompt."""
 CHECKED = ["epoch", *SUMMARY_COLUMNS]
-LOSSES, CORRECT = ["epoch", "ce", "total"], ["epoch", "correct"]
+LOSSES = ["epoch", "ce", "total"]
 
 
 def load_runs(store: Store) -> pd.DataFrame:
@@ -58,27 +58,72 @@ def load_runs(store: Store) -> pd.DataFrame:
         ``setting``: how the run differs from its protocol's defaults for its model, in words;
         empty if it does not; ``published``: whether it comes with the book.
     """
-    return _runs(store.valid_runs()[0])
+    rows = [
+        later_fields(run.record["spec"]["protocol"])
+        | run.record["spec"]
+        | summary(run.record)
+        | {"content": "+".join(problem["sha256"][:8] for problem in run.record["problems"])}
+        | {"setting": _setting(run.record["spec"]), "published": run.published}
+        for run in store.valid_runs()[0]
+    ]
+    more = [field.name for field in fields(RunSpec) if field.name not in (*SUMMARY, "data")]
+    return pd.DataFrame(rows, columns=[*SUMMARY, *more, "content", "setting", "published"])
 
 
-class Records(NamedTuple):
-    """The tables that claims are decided by."""
+def _setting(spec: Mapping[str, Any]) -> str:
+    """Name the fields of `ARM` in which a run differs from its protocol's defaults."""
+    usual = _defaults(spec["model"], spec["protocol"])
+    if usual.items() <= spec.items():  # as most are
+        return ""
+    values = {name: spec.get(name, value) for name, value in usual.items()}
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value != usual[name])
 
-    runs: pd.DataFrame
-    topology: pd.DataFrame
-    losses: pd.DataFrame
-    accuracy: pd.DataFrame
+
+@cache
+def _defaults(model: str, protocol: str) -> dict[str, Any]:
+    spec = RunSpec(model=model, protocol=protocol)
+    return {name: getattr(spec, name) for name in ARM}
 
 
-def load_evidence(store: Store) -> Records:
-    """Load `load_runs`, `load_topology`, ``ce`` and ``total`` by epoch, and `load_accuracy`.
+def load_evidence(
+    store: Store,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Load what claims are decided by: runs, topology, ``ce`` and ``total`` by epoch, accuracy.
 
-    The store is read once for all of them.
+    As `load_runs`, `load_topology`, `load_losses` and `load_accuracy`, but the store is read once.
     """
+    store = store.snapshot()
+    losses = _rows(store, "epochs", LOSSES)
+    return load_runs(store), load_topology(store), losses, load_accuracy(store)
+
+
+def load_topology(store: Store) -> pd.DataFrame:
+    """One row a check of a run: ``id``, ``epoch``, columns of `tsp.topology.diagrams.summarize`."""
+    return _rows(store, "topology", empty=CHECKED)
+
+
+def load_losses(store: Store) -> pd.DataFrame:
+    """One row an epoch of a run: ``id``, ``epoch``, ``ce``, ``total`` and all of `Run.epochs`."""
+    return _rows(store, "epochs", empty=LOSSES)
+
+
+def load_accuracy(store: Store) -> pd.DataFrame:
+    """One row a check of a run: ``id``, ``epoch`` and ``accuracy``, the share of right answers."""
+    checks = _rows(store, "checks", ["epoch", "correct"])
+    shares = checks.groupby(["id", "epoch"]).correct.mean()
+    return shares.astype(float).rename("accuracy").reset_index()
+
+
+def _rows(
+    store: Store, name: str, columns: Sequence[str] | None = None, *, empty: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Return a table of all valid runs, or some of its columns, the run's id in front."""
     runs = store.valid_runs()[0]
-    topology = _rows(runs, "topology", empty=CHECKED)
-    losses = _rows(runs, "epochs", columns=LOSSES)
-    return Records(_runs(runs), topology, losses, _accuracy(runs))
+    if not runs:
+        return pd.DataFrame(columns=["id", *(columns or empty)])
+    table = read_tables(runs, name, columns)
+    table = table.set_column(0, "id", table["id"].cast(pa.string()))
+    return table.to_pandas(self_destruct=True)  # column by column, or all would be held twice
 
 
 def by_origin(runs: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, int | None]]:
@@ -97,43 +142,15 @@ def by_origin(runs: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, int | None]]:
 
 
 def deciding(runs: pd.DataFrame) -> tuple[pd.DataFrame, int | None]:
-    """Published runs where there are any, else a user's own, and the epochs to read of each."""
+    """Return the published runs, or else a user's own, and how many epochs to read of each."""
     return next(iter(by_origin(runs).values()))
 
 
-def _runs(runs: Sequence[Run]) -> pd.DataFrame:
-    more = [it.name for it in fields(RunSpec) if it.name not in (*SUMMARY, "data")]
-    rows = [
-        later_fields(run.record["spec"]["protocol"])
-        | run.record["spec"]
-        | summary(run.record)
-        | {"content": "+".join(it["sha256"][:8] for it in run.record["problems"])}
-        | {"setting": _setting(run.record["spec"]), "published": run.published}
-        for run in runs
-    ]
-    columns = [*SUMMARY, *more, "content", "setting", "published"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def load_topology(store: Store) -> pd.DataFrame:
-    """One row a check of a run: ``id``, ``epoch``, columns of `tsp.topology.diagrams.summarize`."""
-    return _rows(store.valid_runs()[0], "topology", empty=CHECKED)
-
-
-def load_losses(store: Store) -> pd.DataFrame:
-    """One row an epoch of a run: ``id``, ``epoch``, ``ce``, ``total`` and all of `Run.epochs`."""
-    return _rows(store.valid_runs()[0], "epochs", empty=LOSSES)
-
-
-def load_accuracy(store: Store) -> pd.DataFrame:
-    """One row a check of a run: ``id``, ``epoch`` and ``accuracy``, the share of right answers."""
-    return _accuracy(store.valid_runs()[0])
-
-
-def _accuracy(runs: Sequence[Run]) -> pd.DataFrame:
-    checks = _rows(runs, "checks", columns=CORRECT)
-    shares = checks.groupby(["id", "epoch"]).correct.mean()
-    return shares.astype(float).rename("accuracy").reset_index()
+def in_order(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Sort by columns; origins, protocols, regimes and tasks in the order of the book."""
+    names = [*ORIGINS, *PROTOCOL_ORDER, *REGIMES, *TASK_NAMES]
+    rank = {name: f"{number:02}" for number, name in enumerate(names)}
+    return rows.sort_values(columns, key=lambda column: column.replace(rank), ignore_index=True)
 
 
 def load_answers(store: Store) -> pd.DataFrame:
@@ -158,58 +175,18 @@ def load_heldout(store: Store) -> pd.DataFrame:
     Damaged
         If a file cannot be read or lacks a column.
     """
-    files = [folder / ANSWERS for folder in store.folders()]
-    tables = [_read_heldout(file) for file in files if file.is_file()]
-    if not tables:
-        empty = pd.DataFrame({name: [] for name in ANSWER_COLUMNS})
-        return empty.astype({"correct": "boolean"} | LOSS_TYPES)
+    files = [folder / ANSWERS for folder in store.folders() if (folder / ANSWERS).is_file()]
+    if not files:
+        return pd.DataFrame(columns=ANSWER_COLUMNS).astype(ANSWER_TYPES)
+    tables = [_read_heldout(file) for file in files]
     return pd.concat(tables, ignore_index=True).drop_duplicates(ANSWER_KEY, ignore_index=True)
 
 
 def _read_heldout(file: Path) -> pd.DataFrame:
+    """Read a file of answers, with the columns that older ones lack."""
     try:
         table = pd.read_parquet(file)
-        if missing := sorted(set(ANSWER_COLUMNS).difference(table, LOSS_TYPES)):
-            raise ValueError(f"no column {', '.join(missing)}")
-        table = table.reindex(columns=list(ANSWER_COLUMNS))
-        table = table.astype({"correct": "boolean"} | LOSS_TYPES)
-        table[ANSWER_KEY].drop_duplicates()  # fails for values that are lists
-    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        older = {name: float("nan") for name in ("ce", "target_tokens") if name not in table}
+        return table.assign(**older)[ANSWER_COLUMNS].astype(ANSWER_TYPES)
+    except (OSError, KeyError, ValueError, TypeError) as error:
         raise Damaged(f"{file.name} cannot be read ({error})") from error
-    return table
-
-
-def _rows(
-    runs: Sequence[Run],
-    name: str,
-    *,
-    columns: Sequence[str] | None = None,
-    empty: Sequence[str] = (),
-) -> pd.DataFrame:
-    """Return a table of all runs, or some of its columns, the run's id in front."""
-    if not runs:
-        return pd.DataFrame(columns=["id", *(columns or empty)])
-    table = read_tables(runs, name, columns)
-    table = table.set_column(0, "id", table["id"].cast(pa.string()))
-    return table.to_pandas(self_destruct=True)  # column by column, or all would be held twice
-
-
-def in_order(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Sort by columns; origins, protocols, regimes and tasks in the order of the book."""
-    names = [*ORIGINS, *PROTOCOL_ORDER, *REGIMES, *TASK_NAMES]
-    rank = {name: f"{number:02}" for number, name in enumerate(names)}
-    return rows.sort_values(columns, key=lambda it: it.replace(rank), ignore_index=True)
-
-
-def _setting(spec: Mapping[str, Any]) -> str:
-    default = _default(spec["model"], spec["protocol"])
-    if default.items() <= spec.items():  # as most are
-        return ""
-    values = {name: spec.get(name, usual) for name, usual in default.items()}
-    return ", ".join(f"{name} {it}" for name, it in values.items() if it != default[name])
-
-
-@cache
-def _default(model: str, protocol: str) -> dict[str, Any]:
-    usual = RunSpec(model=model, protocol=protocol)
-    return {name: getattr(usual, name) for name in ARM}

@@ -15,12 +15,12 @@ from tsp.experiments.paper import ALPHA
 from tsp.store.runs import Store
 from tsp.training.spec import ROUNDINGS, RunSpec
 
-COLUMNS = (
+LAST = ["h1_count", "h0_mean_lifespan_scaled"]  # read at the last check
+COLUMNS = [
     *("arm", "n", "iterations", "censored", "sustained", "pairs", "wins", "ties", "losses"),
     *("ratio", "low", "high", "p", "p_holm", "p_rank", "p_rank_holm"),
-    *("h1_count", "h0_mean_lifespan_scaled"),
-)
-LAST = ["h1_count", "h0_mean_lifespan_scaled"]  # read at the last check
+    *LAST,
+]
 
 
 def study(
@@ -84,22 +84,23 @@ def study(
     runs = at_defaults(runs, protocol=protocol, but=fields)
     runs = runs if length is None else runs[runs.epochs >= length]
     if runs.empty:
-        return pd.DataFrame(columns=list(COLUMNS))
+        return pd.DataFrame(columns=COLUMNS)
     arms = _arms(runs, fields)
-    about: dict[str, Any] = {"protocol": protocol, "length": length}
-    about["accuracy"] = load_accuracy(store)
+    accuracy = load_accuracy(store)
     last = _last_checks(load_topology(store), length)
-    together = units(runs, arms, **about) if every else None
-    rows = []
+
+    def read(names: Sequence[str]) -> pd.DataFrame:
+        chosen = {name: arms[name] for name in names}
+        return units(runs, chosen, protocol=protocol, length=length, accuracy=accuracy)
+
+    table, rows = read(list(arms)), []
     for name, arm in arms.items():
         other = _label(arm | dict(base), fields)
         other = other if other in arms and other != name else ""
-        table = together
-        if table is None:
-            names = [other, name] if other else [name]
-            table = units(runs, {it: arms[it] for it in names}, **about)
+        if not every:
+            table = read([other, name] if other else [name])
         rows.append({"arm": name} | _row(name, table, last, other))
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = pd.DataFrame(rows, columns=COLUMNS)
     return table.assign(p_holm=holm(table.p), p_rank_holm=holm(table.p_rank))
 
 
@@ -183,9 +184,7 @@ def at_last(
     table: pd.DataFrame, topology: pd.DataFrame, feature: str, *, length: int | None
 ) -> pd.DataFrame:
     """Return a summary at the last check, one row a unit of the table, a column an arm."""
-    last = _last_checks(topology, length)[feature]
-    values = [float(last.loc[list(ids)].median()) for ids in table.ids]
-    return table.assign(value=values).set_index([*UNIT, "arm"]).value.unstack("arm")
+    return _medians(table, _last_checks(topology, length)[feature])
 
 
 def at_solve(
@@ -195,12 +194,16 @@ def at_solve(
 
     Only of units that all arms solve; ``runs`` as `tsp.analysis.records.load_runs` gives them.
     """
-    solved = table[~table.solved_at_start.astype(bool)]
-    solved = solved[np.isfinite(solved.iterations.astype(float))]
+    solved = table[~table.solved_at_start & np.isfinite(table.iterations)]
     rows = topology.merge(runs[["id", "solved_epoch"]], on="id")
-    there = rows[rows.epoch == rows.solved_epoch].drop_duplicates("id").set_index("id")[feature]
-    values = [float(there.reindex(list(ids)).median()) for ids in solved.ids]
-    return solved.assign(value=values).set_index([*UNIT, "arm"]).value.unstack("arm").dropna()
+    rows = rows[rows.epoch == rows.solved_epoch].drop_duplicates("id")
+    return _medians(solved, rows.set_index("id")[feature]).dropna()
+
+
+def _medians(table: pd.DataFrame, values: pd.Series) -> pd.DataFrame:
+    """Median over the runs of each unit, a row, and arm, a column."""
+    medians = [float(values.reindex(list(ids)).median()) for ids in table.ids]
+    return table.assign(value=medians).set_index([*UNIT, "arm"]).value.unstack("arm")
 
 
 def _arms(runs: pd.DataFrame, fields: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -232,11 +235,9 @@ def _row(arm: str, table: pd.DataFrame, last: pd.DataFrame, base: str) -> dict[s
     if arm not in known:  # the untrained prompt solved every problem
         return {"n": 0}
     mine = trained.xs(arm, level="arm")
-    iterations, sustained = (
-        float(np.minimum(mine[name], mine.length).median()) for name in ("iterations", "sustained")
-    )
-    row: dict[str, Any] = {"n": len(mine), "iterations": iterations, "sustained": sustained}
-    row |= {"censored": bool(iterations < mine.iterations.median()), "pairs": 0}
+    capped = mine[["iterations", "sustained"]].clip(upper=mine.length, axis=0).median()
+    row = {"n": len(mine), "pairs": 0, **capped}
+    row["censored"] = bool(capped.iterations < mine.iterations.median())
     for name in LAST:
         row[name] = float(np.mean([last.loc[list(ids), name].median() for ids in mine.ids]))
     if base in known:

@@ -21,10 +21,8 @@ RELATIVES = {  # the tiny random model that tests run in the architecture of eac
     "gemma-3-270m": "tiny-gemma3",
 }
 METHODS = {False: ("ce", "tsloss"), True: ("ce", "tsloss", "l2", "pairwise")}  # published version
-COLUMNS = (
-    *("model", "task", "regime", "method", "state", "problems", "runs"),
-    *("relative", "command"),
-)
+KEYS = ["model", "task", "regime", "method"]
+COLUMNS = [*KEYS, "state", "problems", "runs", "relative", "command"]
 
 
 def systems(store: Store) -> pd.DataFrame:
@@ -41,33 +39,32 @@ def systems(store: Store) -> pd.DataFrame:
     """
     runs = load_runs(store)
     runs = runs[(runs.setting == "") & (runs.lambda_ts == (runs.method != "ce"))]
-    keys = ["model", "task", "regime", "method"]
-    counts = runs.groupby(keys).agg(
+    counts = runs.groupby(KEYS).agg(
         problems=("content", "nunique"), runs=("id", "size"), public=("published", "any")
     )
-    table = pd.DataFrame(_cells(), columns=keys).join(counts, on=keys)
-    table["state"] = np.select(
-        [table.public.eq(True), table.runs > 0], ["published", "run"], "not run"
-    )
+    cells = _cells()
+    table = pd.DataFrame(cells, columns=KEYS).join(counts, on=KEYS)
+    known = [table.public.eq(True), table.runs > 0]
+    table["state"] = np.select(known, ["published", "run"], "not run")
     table = table.fillna({"problems": 0, "runs": 0}).astype({"problems": int, "runs": int})
     table["relative"] = table.model.map(RELATIVES)
-    table["command"] = [_command(*cell) for cell in _cells()]
-    return table[list(COLUMNS)]
+    table["command"] = [_command(*cell) for cell in cells]
+    return table[COLUMNS]
 
 
 def _cells() -> list[tuple[str, str, str, str]]:
-    cells = [
-        cell
+    """Model, data set, regime and method of each row."""
+    six = (*MAIN_TASKS, *APPENDIX_TASKS)
+    models = [
+        (system.name, six if system.topology else MAIN_TASKS, system.name == "gemma-2b-it")
         for system in SYSTEMS
-        for cell in product(
-            [system.name],
-            (*MAIN_TASKS, *APPENDIX_TASKS) if system.topology else MAIN_TASKS,
-            REGIMES,
-            METHODS[system.name == "gemma-2b-it"],
-        )
     ]
-    cells += product([OURS[0]], (*MAIN_TASKS, *APPENDIX_TASKS), REGIMES, METHODS[True])
-    return [*cells, *product([OURS[1]], MAIN_TASKS, REGIMES, METHODS[False])]
+    models += [(OURS[0], six, True), (OURS[1], MAIN_TASKS, False)]
+    return [
+        cell
+        for model, tasks, published in models
+        for cell in product([model], tasks, REGIMES, METHODS[published])
+    ]
 
 
 def _command(model: str, task: str, regime: str, method: str) -> str:

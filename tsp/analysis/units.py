@@ -17,21 +17,9 @@ from tsp.training.spec import METHOD_FIELDS, RunSpec
 STRATUM = ["model", "task", "regime"]
 UNIT = [*STRATUM, "content"]  # a problem is what it holds, wherever it was read and by what number
 ARM = (
-    "lr",
-    "n_tokens",
-    "init",
-    "placement",
-    "embed_scale",
-    "check_every",
-    "early_stop",
-    "max_new_tokens",
-    "wrong_answers",
-    "schedule",
-    "warmup_fraction",
-    "clip_norm",
-    "init_run",
-    "rounding",
-    *METHOD_FIELDS,
+    *("lr", "n_tokens", "init", "placement", "embed_scale", "check_every", "early_stop"),
+    *("max_new_tokens", "wrong_answers", "schedule", "warmup_fraction", "clip_norm", "init_run"),
+    *("rounding", *METHOD_FIELDS),
 )
 """Fields of a run that change its outcome, beside its method and weight."""
 STANDARD: Mapping[str, Any] = {"method": "ce", "lambda_ts": 0.0}
@@ -39,10 +27,10 @@ PAIR: Mapping[str, Mapping[str, Any]] = {
     "ce": STANDARD,
     "tsloss": {"method": "tsloss", "lambda_ts": 1.0},
 }
-COLUMNS = (
+COLUMNS = [
     *UNIT,
     *("arm", "problem", "seeds", "ids", "iterations", "sustained", "length", "solved_at_start"),
-)
+]
 
 
 def units(
@@ -86,18 +74,21 @@ def units(
     which records as the protocol has it, then the shortest (None: the longest) one, then the
     smaller id.
     """
-    parts = [_of_arm(runs, arm, protocol).assign(arm=name) for name, arm in arms.items()]
-    rows = pd.concat(parts) if parts else pd.DataFrame()
-    rows = one_of_each(rows, length) if len(rows) else rows
+    if runs.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    parts = []
+    for name, arm in arms.items():
+        fields = pd.Series({"protocol": protocol, **arm})
+        chosen = runs[runs[list(fields.index)].eq(fields).all(axis=1)]
+        parts.append(at_defaults(chosen, protocol=protocol, but=list(arm)).assign(arm=name))
+    rows = one_of_each(pd.concat(parts), length)
     if rows.empty:
-        return pd.DataFrame(columns=list(COLUMNS))
+        return pd.DataFrame(columns=COLUMNS)
     together = rows.groupby([*UNIT, "seed"]).arm.transform("nunique") == len(arms)
     rows = odd_seeds(rows[together])
-    shortest = rows.groupby(UNIT).epochs.transform("min")
-    rows = rows.assign(length=shortest if length is None else length)
+    rows["length"] = rows.groupby(UNIT).epochs.transform("min") if length is None else length
     rows = rows.join(_outcomes(rows, accuracy), on="id")
-    rows["at_start"] = rows.solved_at_start.astype(bool)
-    rows["at_start"] = rows.groupby(UNIT).at_start.transform("any")
+    rows["solved_at_start"] = rows.groupby(UNIT).solved_at_start.transform("any").astype(bool)
     table = rows.groupby([*UNIT, "arm"], sort=False).agg(
         problem=("problem", "first"),
         seeds=("seed", tuple),
@@ -105,9 +96,25 @@ def units(
         iterations=("first_right", "median"),
         sustained=("right_to_the_end", "median"),
         length=("length", "first"),
-        solved_at_start=("at_start", "first"),
+        solved_at_start=("solved_at_start", "first"),
     )
-    return table.reset_index()[list(COLUMNS)]
+    return table.reset_index()[COLUMNS]
+
+
+def _outcomes(runs: pd.DataFrame, accuracy: pd.DataFrame | None) -> pd.DataFrame:
+    """First right check of each run after the start, and the check from which it stays right."""
+    runs = runs.drop_duplicates("id").set_index("id")
+    first = runs.solved_epoch.where(runs.solved_epoch <= runs.length).fillna(np.inf)
+    outcomes = pd.DataFrame({"first_right": first.astype(float), "right_to_the_end": np.nan})
+    if accuracy is None or accuracy.empty:
+        return outcomes
+    checks = accuracy[accuracy.id.isin(runs.index) & (accuracy.epoch > 0)]
+    checks = checks[checks.epoch <= checks.id.map(runs.length).astype(float)]
+    last_wrong = checks.epoch.where(checks.accuracy < 1, 0).groupby(checks.id).max()
+    later = checks[checks.epoch > checks.id.map(last_wrong)]
+    sustained = later.groupby("id").epoch.min().astype(float)
+    outcomes["right_to_the_end"] = sustained.reindex(outcomes.index).fillna(np.inf)
+    return outcomes
 
 
 def wide(table: pd.DataFrame, value: str = "iterations") -> pd.DataFrame:
@@ -129,14 +136,14 @@ def compared(standard: pd.Series, treated: pd.Series, length: Any, *, n: int) ->
         signed-rank test's ``p_rank`` (`tsp.analysis.stats.signed_rank`). Both p are nan for fewer
         than six of ``n`` units.
     """
-    reached = np.isfinite(standard.astype(float)) | np.isfinite(treated.astype(float))
-    sides = [side.astype(float)[reached].replace(np.inf, np.nan) for side in (standard, treated)]
+    sides = np.array([standard, treated], dtype=float)
+    reached = np.isfinite(sides).any(axis=0)
     cap = np.broadcast_to(np.asarray(length, dtype=float), reached.shape)[reached]
+    sides = np.where(np.isinf(sides), np.nan, sides)[:, reached]
     _, wins, ties, losses, ratio, low, high, p = paired_ratio(*sides, cap=cap)
-    ties += int((~reached).sum())
     rank = signed_rank(*sides, cap=cap).p
     p, rank = (p, rank) if n >= FEWEST else (np.nan, np.nan)
-    counts = {"wins": wins, "ties": ties, "losses": losses}
+    counts = {"wins": wins, "ties": ties + int((~reached).sum()), "losses": losses}
     return counts | {"ratio": ratio, "low": low, "high": high, "p": p, "p_rank": rank}
 
 
@@ -146,7 +153,7 @@ def at_defaults(runs: pd.DataFrame, *, protocol: str, but: Sequence[str] = ()) -
     The run that a prompt begins with belongs to how it begins: ``init_run`` to ``init``.
     """
     but = [*but, "init_run"] if "init" in but else but
-    columns = [column for column in ARM if column in runs.columns and column not in but]
+    columns = [column for column in ARM if column in runs and column not in but]
     usual = pd.Series(True, index=runs.index)
     for model, rows in runs.groupby("model"):
         default = RunSpec(model=str(model), protocol=protocol)
@@ -175,15 +182,6 @@ def comparable(runs: pd.DataFrame, *, protocol: str, length: int | None = LENGTH
     return one_of_each(runs.assign(arm=runs.method + weight), length).drop(columns="arm")
 
 
-def _of_arm(runs: pd.DataFrame, arm: Mapping[str, Any], protocol: str) -> pd.DataFrame:
-    if runs.empty:
-        return runs
-    chosen = runs[runs.protocol == protocol]
-    for name, value in arm.items():
-        chosen = chosen[chosen[name] == value]
-    return at_defaults(chosen, protocol=protocol, but=list(arm))
-
-
 def one_of_each(runs: pd.DataFrame, length: int | None) -> pd.DataFrame:
     """Keep one long enough run of each unit, seed and arm, by the rule that `units` states."""
     runs = runs if length is None else runs[runs.epochs >= length]
@@ -201,19 +199,3 @@ def odd_seeds(runs: pd.DataFrame) -> pd.DataFrame:
     seeds = runs.groupby([*UNIT, "arm"]).seed
     size = seeds.transform("size")
     return runs[seeds.cumcount() < size - (size % 2 == 0)]
-
-
-def _outcomes(runs: pd.DataFrame, accuracy: pd.DataFrame | None) -> pd.DataFrame:
-    """First right check of each run after the start, and the check from which it stays right."""
-    runs = runs.drop_duplicates("id").set_index("id")
-    first = runs.solved_epoch.where(runs.solved_epoch <= runs.length).fillna(np.inf)
-    outcomes = pd.DataFrame({"first_right": first.astype(float), "right_to_the_end": np.nan})
-    if accuracy is None or accuracy.empty:
-        return outcomes
-    checks = accuracy[accuracy.id.isin(runs.index) & (accuracy.epoch > 0)]
-    checks = checks[checks.epoch <= checks.id.map(runs.length).astype(float)]
-    last_wrong = checks.epoch.where(checks.accuracy < 1, 0).groupby(checks.id).max()
-    later = checks[checks.epoch > checks.id.map(last_wrong)]
-    sustained = later.groupby("id").epoch.min().astype(float)
-    outcomes["right_to_the_end"] = sustained.reindex(outcomes.index).fillna(np.inf)
-    return outcomes

@@ -31,6 +31,11 @@ EXECUTED = ROOT / "book" / "_executed"
 SOURCES = "[0-9][0-9]_*.py"
 WORKERS = 2
 """Notebooks executed at a time; most of a notebook's time is imports, on one core."""
+METADATA = {
+    "jupytext": {"formats": "ipynb,py:percent"},
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 
 Parameters = Mapping[str, Any]
 
@@ -42,32 +47,17 @@ class BookError(RuntimeError):
 def execute_notebooks(
     sources: Iterable[Path], *, parameters: Parameters, out: Path = EXECUTED, force: bool = False
 ) -> list[Path]:
-    """Execute the notebooks that are out of date, two at a time.
+    """Execute the text notebooks that are out of date, or all; return the new executed copies.
 
-    Parameters
-    ----------
-    sources
-        Text notebooks.
-    parameters
-        Values by name; each notebook gets those that it has.
-    out
-        Folder of the executed notebooks.
-    force
-        Execute all of them.
-
-    Returns
-    -------
-    list of Path
-        The new executed copies.
-
-    Raises
-    ------
-    BookError
-        If notebooks failed: one line for each.
+    Each notebook gets those of the parameters that it has. Of notebooks that fail, `BookError` has
+    a line each; the others are executed all the same.
     """
-    jobs = [(source, _only_known(source, parameters)) for source in sources]
-    if not force:
-        jobs = [(s, given) for s, given in jobs if not is_current(s, parameters=given, out=out)]
+    jobs = []
+    for source in sources:
+        names = parameter_names(read_notebook(source))
+        given = {name: value for name, value in parameters.items() if name in names}
+        if force or not is_current(source, parameters=given, out=out):
+            jobs.append((source, given))
     with ThreadPoolExecutor(WORKERS) as pool:
         futures = [pool.submit(execute_notebook, s, parameters=given, out=out) for s, given in jobs]
         list(tqdm(as_completed(futures), "notebooks", total=len(jobs), disable=not jobs or None))
@@ -80,39 +70,27 @@ def execute_notebooks(
 def execute_notebook(
     path: Path, *, parameters: Parameters | None = None, out: Path = EXECUTED
 ) -> Path:
-    """Execute one text notebook with papermill, in the repository's root.
+    """Execute one text notebook with papermill, in the repository's root; return its copy.
 
-    Parameters
-    ----------
-    path
-        The notebook, ``NN_topic.py``.
-    parameters
-        Values by name, for names in the notebook's ``parameters`` cell.
-    out
-        Folder of the executed copy, which is written if the whole notebook succeeds.
-
-    Returns
-    -------
-    Path
-        The executed copy. Its metadata hold the `fingerprint` of its inputs.
-
-    Raises
-    ------
-    InputError
-        If the notebook does not have a parameter.
-    BookError
-        If a cell failed; the message names notebook and cell.
+    The copy is written to the folder ``out`` if the whole notebook succeeds, otherwise a
+    `BookError` names notebook and cell. Its metadata hold the `fingerprint` of its inputs.
     """
     given = dict(parameters or {})
     notebook = read_notebook(path)
     check_known(path.name, given, known=parameter_names(notebook))
     inputs = fingerprint(path, parameters=given)  # before: a later change must be noticed
     executed = _run_papermill(path, notebook, given)
-    _tidy(executed, inputs)
-    data = _offer_data(executed, f"data/{path.stem}")
-    shutil.rmtree(out / "data" / path.stem, ignore_errors=True)
-    for name, text in data.items():
-        replace_file(out / name, text)
+    for cell in executed.cells:
+        for key in ("papermill", "execution"):  # when and how long, different every time
+            cell.metadata.pop(key, None)
+        tags = cell.metadata.get("tags", [])
+        if {"parameters", "injected-parameters"} & set(tags):
+            cell.metadata["tags"] = [*tags, "remove-cell"]
+        if "injected-parameters" in tags:
+            cell.id = "injected-parameters"  # papermill draws one
+    executed.metadata.pop("papermill", None)
+    executed.metadata["tsp"] = {"fingerprint": inputs}
+    _offer_data(executed, path.stem, out)
     copy = executed_path(path, out=out)
     replace_file(copy, nbformat.writes(executed) + "\n")
     return copy
@@ -128,24 +106,11 @@ def fingerprint(source: Path, *, parameters: Parameters) -> str:
 
     That is its source, this package with all sub-packages, the benchmarks, the paper's tables, the
     measurements of speed, its parameters and, if ``runs`` is one of them, the run store's files.
-
-    Parameters
-    ----------
-    source
-        Text notebook.
-    parameters
-        Values by name.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
     """
     folders = [ROOT / "data" / "paper", ROOT / "data" / "measurements"]
     if parameters.get("measurements"):
         folders.append(ROOT / str(parameters["measurements"]))
-    code = [*PACKAGE.rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
-    files = [source, *sorted(code)]
+    files = [source, *sorted([*PACKAGE.rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])]
     files += [file for folder in folders for file in sorted(folder.glob("*"))]
     if "runs" in parameters:
         files += Store(ROOT / str(parameters["runs"])).files()
@@ -157,20 +122,14 @@ def is_current(source: Path, *, parameters: Parameters, out: Path = EXECUTED) ->
     """Return whether the executed copy of a notebook was made from the present inputs."""
     copy = executed_path(source, out=out)
     try:
-        kept = json.loads(copy.read_text("utf8"))["metadata"]["tsp"]["fingerprint"]
+        made_from = json.loads(copy.read_text("utf8"))["metadata"]["tsp"]["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return kept == fingerprint(source, parameters=parameters)
+    return made_from == fingerprint(source, parameters=parameters)
 
 
 def sync_pairs(folder: Path = NOTEBOOKS) -> list[Path]:
-    """Write the output-free ``.ipynb`` of each text notebook whose pair differs.
-
-    Returns
-    -------
-    list of Path
-        The pairs that were written.
-    """
+    """Write the output-free ``.ipynb`` of each text notebook whose pair differs; return them."""
     stale = [pair for pair in check_pairs(folder) if pair.with_suffix(".py").exists()]
     for pair in stale:
         pair.write_text(pair_text(pair.with_suffix(".py")), "utf8")
@@ -196,13 +155,7 @@ def read_notebook(source: Path) -> NotebookNode:
     for cell in notebook.cells:
         seen[cell.source] += 1
         cell.id = hashlib.sha256(f"{seen[cell.source]}{cell.source}".encode()).hexdigest()[:8]
-    notebook.metadata = nbformat.from_dict(
-        {
-            "jupytext": {"formats": "ipynb,py:percent"},
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-        }
-    )
+    notebook.metadata = nbformat.from_dict(METADATA)
     return notebook
 
 
@@ -223,12 +176,6 @@ def parameter_names(notebook: NotebookNode) -> list[str]:
     return [n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
 
 
-def _only_known(source: Path, parameters: Parameters) -> dict[str, Any]:
-    """Return those of the parameters that a notebook has."""
-    names = parameter_names(read_notebook(source))
-    return {name: value for name, value in parameters.items() if name in names}
-
-
 def check_known(who: str, parameters: Parameters, *, known: list[str]) -> None:
     """Raise for a parameter that a notebook does not have; papermill only warns."""
     for name in parameters:
@@ -238,7 +185,7 @@ def check_known(who: str, parameters: Parameters, *, known: list[str]) -> None:
 
 
 def _run_papermill(path: Path, notebook: NotebookNode, parameters: Parameters) -> NotebookNode:
-    """Execute a notebook in memory and return it."""
+    """Execute a notebook in memory; raise an error of one line that names the cell that failed."""
     import papermill
 
     os.environ["TQDM_DISABLE"] = "1"  # a progress bar is written to stderr, which -W rejects
@@ -254,43 +201,24 @@ def _run_papermill(path: Path, notebook: NotebookNode, parameters: Parameters) -
             resources={"metadata": {"path": str(ROOT)}},  # not cwd=, which moves every thread
         )
     except papermill.PapermillExecutionError as error:
-        raise BookError(_failure(path, notebook, error)) from error
+        sources = [cell.source for cell in notebook.cells]
+        number = sources.index(error.source) + 1 if error.source in sources else "?"
+        first = error.source.strip().splitlines()[0].strip()
+        what = f"{error.ename}: {error.evalue}".strip(": ").splitlines()[0]
+        raise BookError(f"{path.name}, cell {number} ({first!r}): {what}") from error
     except Exception as error:  # the kernel died, could not start, …
         raise BookError(f"{path.name}: {type(error).__name__}: {error}") from error
 
 
-def _failure(path: Path, notebook: NotebookNode, error: Any) -> str:
-    """Return one line that names the cell that failed, and its error."""
-    number = next((i for i, c in enumerate(notebook.cells, 1) if c.source == error.source), "?")
-    first = next((line for line in error.source.splitlines() if line.strip()), "")
-    what = f"{error.ename}: {error.evalue}".strip(": ").splitlines()[0]
-    return f"{path.name}, cell {number} ({first.strip()!r}): {what}"
-
-
-def _tidy(notebook: NotebookNode, inputs: str) -> None:
-    """Hide the parameter cells, drop paths and times, and keep the fingerprint."""
-    for cell in notebook.cells:
-        for key in ("papermill", "execution"):  # when and how long, different every time
-            cell.metadata.pop(key, None)
-        tags = cell.metadata.get("tags", [])
-        if {"parameters", "injected-parameters"} & set(tags):
-            cell.metadata["tags"] = [*tags, "remove-cell"]
-        if "injected-parameters" in tags:
-            cell.id = "injected-parameters"  # papermill draws one
-    notebook.metadata.pop("papermill", None)
-    notebook.metadata["tsp"] = {"fingerprint": inputs}
-
-
-def _offer_data(notebook: NotebookNode, folder: str) -> dict[str, str]:
-    """Move the data of figures out of a notebook, link them in captions, return text by name."""
-    files = {}
+def _offer_data(notebook: NotebookNode, name: str, out: Path) -> None:
+    """Move the data of figures from a notebook into files, and link these in the captions."""
+    shutil.rmtree(out / "data" / name, ignore_errors=True)
     for cell in notebook.cells:
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
         outputs = [output.get("data", {}) for output in cell.get("outputs", [])]
         tables = [data.pop("text/csv") for data in outputs if "text/csv" in data]
-        for number, text in enumerate(tables, 1):
-            if "name" in figure:
-                name = f"{folder}/{figure['name']}{f'-{number}' if len(tables) > 1 else ''}.csv"
-                files[name] = text
-                figure["caption"] += f" {{download}}`Data <{name}>`"
-    return files
+        for number, text in enumerate(tables if "name" in figure else [], 1):
+            suffix = f"-{number}" if len(tables) > 1 else ""
+            file = f"data/{name}/{figure['name']}{suffix}.csv"
+            replace_file(out / file, text)
+            figure["caption"] += f" {{download}}`Data <{file}>`"

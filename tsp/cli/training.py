@@ -7,21 +7,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from tsp.cli.runs import describe
 from tsp.cli.terminal import DeviceOption, JsonOption, RunsOption, emit, records, say
 from tsp.errors import InputError
 
 TensorBoardOption = Annotated[
-    Path | None,
-    typer.Option(help="Write live curves of each run to DIR.", metavar="DIR"),
+    Path | None, Option(help="Write live curves of each run to DIR.", metavar="DIR")
 ]
-PrecisionOption = Annotated[
-    str, typer.Option(help="Precision of training: auto (the faster one), float32 or bfloat16.")
-]
-CheckpointOption = Annotated[
-    float,
-    typer.Option(help="Seconds between checkpoints, from which a killed run resumes.", min=0),
+PrecisionOption = Annotated[str, Option(help="auto (the faster one), float32 or bfloat16.")]
+CheckpointOption = Annotated[float, Option(help="Seconds between checkpoints, to resume.", min=0)]
+ExperimentArgument = Annotated[str, Argument(help="all, phenomenon, table3, table4, figure5 …")]
+BankOption = Annotated[
+    int | None, Option(help="Runs trained together (default: 8; on a GPU 64).", min=1)
 ]
 CHECKPOINT_SECONDS = 30.0  # as in tsp.training.checkpoints, whose import would delay `--help`
 
@@ -33,6 +32,10 @@ class Engine(StrEnum):
     ray = "ray"
 
 
+EngineOption = Annotated[Engine, Option(help="Train on this machine or on a Ray cluster.")]
+AddressOption = Annotated[str, Option(help="Address of the cluster (default: $RAY_ADDRESS).")]
+
+
 def run(
     *,
     spec: Any,
@@ -41,7 +44,7 @@ def run(
     precision: PrecisionOption = "auto",
     checkpoint: CheckpointOption = CHECKPOINT_SECONDS,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Print the memory the run would need, and stop.")
+        bool, Option("--plan", help="Print the memory it would need, and stop.")
     ] = False,
     tensorboard: TensorBoardOption = None,
     as_json: JsonOption = False,
@@ -54,58 +57,41 @@ def run(
         _show_memory(spec, device, precision, as_json=as_json)
         return
     store = Store(runs)
-    options = {"device": device, "precision": precision, "events": _events(tensorboard)}
-    with _stopping(checkpoint) as policy:
-        (run_id,) = ensure([spec], store, name="single", policy=policy, **options)
+    with _training(checkpoint, tensorboard) as options:
+        options |= {"device": device, "precision": precision}
+        (run_id,) = ensure([spec], store, name="single", **options)
     stored = store.read(run_id)
     emit(stored.record, as_json, describe(stored))
 
 
 def sweep(
-    experiment: Annotated[
-        str, typer.Argument(help="phenomenon, table3, table4, figure5, baselines, null … or all.")
-    ],
-    profile: Annotated[str, typer.Option(help="smoke, quick, full or paper.")] = "quick",
-    engine: Annotated[
-        Engine, typer.Option(help="Where banks are trained: on this machine or a Ray cluster.")
-    ] = Engine.local,
-    address: Annotated[
-        str,
-        typer.Option(help="Address of the Ray cluster.  [default: $RAY_ADDRESS, this machine]"),
-    ] = "",
-    model: Annotated[str | None, typer.Option(help="Replaces the profile's model.")] = None,
-    data: Annotated[str | None, typer.Option(help="shipped, hub or a folder.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Replaces the profile's seeds.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Stop each run after this epoch.")] = None,
+    experiment: ExperimentArgument,
+    profile: Annotated[str, Option(help="smoke, quick, full or paper.")] = "quick",
+    engine: EngineOption = Engine.local,
+    address: AddressOption = "",
+    model: Annotated[str | None, Option(help="Replaces the profile's model.")] = None,
+    data: Annotated[str | None, Option(help="shipped, hub or a folder.")] = None,
+    seed: Annotated[int | None, Option(help="Replaces the profile's seeds.")] = None,
+    epochs: Annotated[int | None, Option(help="Stop each run after this epoch.")] = None,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
-    bank: Annotated[
-        int | None,
-        typer.Option(help="Runs trained together.  [default: 8 on a CPU, 64 on a GPU]", min=1),
-    ] = None,
+    bank: BankOption = None,
     checkpoint: CheckpointOption = CHECKPOINT_SECONDS,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Print what would be trained and its cost, and stop.")
+        bool, Option("--plan", help="Print the runs and their cost, and stop.")
     ] = False,
     tensorboard: TensorBoardOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train every run of an experiment that the store lacks; resume where it was interrupted."""
-    from tsp.experiments.catalogue import experiment_specs
-    from tsp.experiments.jobs import within_reach
     from tsp.experiments.sweep import ensure
     from tsp.experiments.sweep_plan import render, sweep_plan
     from tsp.store.runs import Store
     from tsp.training import models
 
     store, cluster = Store(runs), _cluster(engine, address)
-    changes = {"model": model, "data": data, "seed": seed, "epochs": epochs}
-    specs, lacking = within_reach(experiment_specs(experiment, profile, **changes))
-    for why in lacking:
-        say(f"left out, {why}; `--data DIR` names a folder with more", err=True)
-    if not specs:
-        raise InputError("data", data or "shipped", "has none of the experiment's problems")
+    specs = _specs(experiment, profile, model=model, data=data, seed=seed, epochs=epochs)
     place = cluster.place(device) if cluster else models.resolve_device(device)
     cost = sweep_plan(specs, store, device=place)
     if plan:
@@ -113,20 +99,33 @@ def sweep(
         return
     if any(row["runs"] > row["stored"] for row in cost):
         say(render(cost), err=True)
-    options: dict[str, Any] = {"device": device, "precision": precision, "bank": bank}
-    options |= {"engine": cluster, "events": _events(tensorboard)}
-    with _stopping(checkpoint) as policy:
-        ids = ensure(specs, store, name=f"{experiment}-{profile}", policy=policy, **options)
+    with _training(checkpoint, tensorboard) as options:
+        options |= {"device": device, "precision": precision, "bank": bank, "engine": cluster}
+        ids = ensure(specs, store, name=f"{experiment}-{profile}", **options)
     rows = records(store.frame().set_index("id", drop=False).loc[ids]) if as_json else []
     summary = f"{len(ids)} runs of '{experiment}' ({profile}, engine {engine}) in {store.root}"
     emit(rows, as_json, summary)
+
+
+def _specs(experiment: str, profile: str, **changes: Any) -> list[Any]:
+    """Return the runs of an experiment whose problems can be read."""
+    from tsp.experiments.catalogue import experiment_specs
+    from tsp.experiments.jobs import within_reach
+
+    specs, lacking = within_reach(experiment_specs(experiment, profile, **changes))
+    for why in lacking:
+        say(f"left out, {why}; `--data DIR` names a folder with more", err=True)
+    if not specs:
+        data = changes["data"] or "shipped"
+        raise InputError("data", data, "has none of the experiment's problems")
+    return specs
 
 
 def _show_memory(spec: Any, device: str, precision: str, *, as_json: bool) -> None:
     """Print the memory that a run would need, without loading the model's weights."""
     from dataclasses import asdict
 
-    from tsp.experiments.sweep import jobs_of
+    from tsp.experiments.jobs import jobs_of
     from tsp.training import models
     from tsp.training.members import encode_all
     from tsp.training.memory import estimate, fitted, free_memory, render
@@ -143,12 +142,10 @@ def _show_memory(spec: Any, device: str, precision: str, *, as_json: bool) -> No
     plan = Plan(precision=choose(precision, frozen, device=place))
     plan = fitted(plan, frozen, [spec], [encoded], device=place, free=free)
     memory = estimate(frozen, [spec], [encoded], plan, device=place)
-    if as_json:
-        row = {"id": job.id, "device": place, "free": free, "plan": asdict(plan)}
-        emit(row | {"bytes": asdict(memory) | {"peak": memory.peak}}, as_json)
-        return
+    row = {"id": job.id, "device": place, "free": free, "plan": asdict(plan)}
+    row["bytes"] = asdict(memory) | {"peak": memory.peak}
     table = render(memory, plan, device=place, free=free)
-    say(f"{spec.label}, {spec.model}, {spec.epochs} epochs\n{table}")
+    emit(row, as_json, f"{spec.label}, {spec.model}, {spec.epochs} epochs\n{table}")
 
 
 def _cluster(engine: Engine, address: str) -> Any:
@@ -163,29 +160,22 @@ def _cluster(engine: Engine, address: str) -> Any:
 
 
 @contextmanager
-def _stopping(seconds: float) -> Iterator[Any]:
-    """Yield when to write checkpoints: after so many seconds, and on Ctrl-C or SIGTERM."""
+def _training(seconds: float, tensorboard: Path | None) -> Iterator[dict[str, Any]]:
+    """Yield options for `ensure`: progress, checkpoints, and the stop at Ctrl-C or SIGTERM."""
     from tsp.experiments.banks import CheckpointPolicy
+    from tsp.experiments.progress import bars
     from tsp.training.stopping import on_signals
 
+    events = bars()
+    if tensorboard is not None:
+        from tsp.experiments.curves import with_curves
+
+        events = with_curves(tensorboard, events)
+
     def announce() -> None:
+        text = "stopping after this epoch (a checkpoint will be saved)"
         with suppress(OSError, RuntimeError):  # the terminal may be gone with the same signal
-            typer.echo(
-                "\nstopping after this epoch (a checkpoint will be saved); "
-                "press Ctrl-C again to stop now",
-                err=True,
-            )
+            typer.echo(f"\n{text}; press Ctrl-C again to stop now", err=True)
 
     with on_signals(announce) as stop:
-        yield CheckpointPolicy(seconds, stop)
-
-
-def _events(tensorboard: Path | None) -> Any:
-    """Return what reports progress: bars, and TensorBoard's files if a folder is named."""
-    from tsp.experiments.progress import bars
-
-    if tensorboard is None:
-        return bars()
-    from tsp.experiments.curves import with_curves
-
-    return with_curves(tensorboard, bars())
+        yield {"policy": CheckpointPolicy(seconds, stop), "events": events}

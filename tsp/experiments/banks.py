@@ -1,6 +1,6 @@
-"""One bank into a store: claimed, trained from its last checkpoint on, stored whole."""
+"""Train one bank from its last checkpoint on and store its runs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tsp.errors import InputError
 from tsp.experiments.jobs import Job
-from tsp.store.locks import checkpoint_folder, claimed
+from tsp.store.locks import checkpoint_folder
 from tsp.store.record import kept_prompts
 from tsp.store.runs import Store
 from tsp.training.checkpoints import SECONDS, Checkpoint, key_of
@@ -30,15 +30,15 @@ class Events:
     Attributes
     ----------
     begin
-        A bank begins: its runs, its number, how many banks there are, bytes it may take.
+        A bank begins: its runs, its number, the number of banks, the bytes it may take.
     progress
         An epoch of a bank has ended.
     stored
         Runs are in the store.
     left_out
-        A run cannot be trained, and why.
+        A run cannot be trained, and the reason.
     quarantined
-        What was wrong with a stored run, and where it is now.
+        A stored run was damaged: the damage, and the folder where the run is now.
     say
         A line of text.
     """
@@ -62,65 +62,46 @@ class CheckpointPolicy:
 def train_into(
     store: Store,
     jobs: Sequence[Job],
-    prepare: Callable[[], tuple[BaseLM, Plan]],
+    frozen: BaseLM,
+    plan: Plan,
     *,
-    number: int = 1,
-    banks: int = 1,
+    number: int,
+    banks: int,
     events: Events,
     policy: CheckpointPolicy,
-) -> list[str] | None:
-    """Train a bank and store its runs; what is stored already is not trained again.
-
-    Parameters
-    ----------
-    store
-        Where the runs will be; other sweeps leave them alone meanwhile.
-    jobs
-        The bank.
-    prepare
-        Loads the model and plans its training.
-    number, banks
-        Its number in the sweep, and how many there are.
-    events, policy
-        Callbacks; checkpoints.
-
-    Returns
-    -------
-    list of str, or None
-        Why some runs could not be trained to their end; None: another process trains one of them.
-    """
-    with claimed(store.root, [job.id for job in jobs]) as mine:
-        if not mine:
-            return None
-        jobs = _unstored(jobs, store)
-        if not jobs:
-            return []
-        frozen, plan = prepare()
-        jobs = _trainable(jobs, frozen, store, events)
-        if not jobs:
-            return []
-        specs, ids = [job.spec for job in jobs], [job.id for job in jobs]
-        problems = [job.problems for job in jobs]
-        plan = rounded(plan, specs[0].rounding)
-        folder = checkpoint_folder(store.root, ids[0])
-        key = key_of(ids, plan, str(frozen.device))
-        checkpoint = Checkpoint(folder, key, every=policy.every, stop=policy.stop)
-        encoded = [encode_all(job.spec, frozen, job.problems) for job in jobs]
-        events.begin(jobs, number, banks, estimate(frozen, specs, encoded, plan).peak)
-        results = train_bank(
-            specs,
-            frozen,
-            problems,
-            starts=[first_prompt(spec, store) for spec in specs],
-            plan=plan,
-            on_progress=lambda now: events.progress(replace(now, bank=number)),
-            checkpoint=checkpoint,
-        )
-        finished = {i: result for i, result in zip(ids, results, strict=True) if not result.failure}
-        store_runs(finished, store, plan=plan, frozen=frozen, together=ids)
-        checkpoint.remove()
-        events.stored(jobs)
-        return [result.failure for result in results if result.failure]
+) -> list[str]:
+    """Train bank ``number`` of ``banks`` and store it; return why runs failed, if any did."""
+    inputs = {}
+    for job in jobs:
+        try:
+            encoded = encode_all(job.spec, frozen, job.problems)
+            inputs[job.id] = encoded, first_prompt(job.spec, store)
+        except InputError as error:
+            events.left_out(job, str(error))
+    jobs = [job for job in jobs if job.id in inputs]
+    if not jobs:
+        return []
+    specs, ids = [job.spec for job in jobs], list(inputs)
+    problems, starts = zip(*inputs.values(), strict=True)
+    plan = rounded(plan, specs[0].rounding)
+    key = key_of(ids, plan, str(frozen.device))
+    folder = checkpoint_folder(store.root, ids[0])
+    checkpoint = Checkpoint(folder, key, every=policy.every, stop=policy.stop)
+    events.begin(jobs, number, banks, estimate(frozen, specs, problems, plan).peak)
+    results = train_bank(
+        specs,
+        frozen,
+        [job.problems for job in jobs],
+        starts=starts,
+        plan=plan,
+        on_progress=lambda now: events.progress(replace(now, bank=number)),
+        checkpoint=checkpoint,
+    )
+    finished = {i: result for i, result in zip(ids, results, strict=True) if not result.failure}
+    store_runs(finished, store, plan=plan, frozen=frozen, together=ids)
+    checkpoint.remove()
+    events.stored(jobs)
+    return [result.failure for result in results if result.failure]
 
 
 def rounded(plan: Plan, rounding: str) -> Plan:
@@ -151,51 +132,39 @@ def first_prompt(spec: RunSpec, store: Store) -> "Tensor | None":
     return run.prompt(run.prompt_epochs[-1])
 
 
-def _unstored(jobs: Sequence[Job], store: Store) -> list[Job]:
-    """Return the runs of a bank that are to be trained.
+def unstored(jobs: Sequence[Job], store: Store) -> list[Job]:
+    """Return the runs of a bank that are to be trained, without those stored with another bank.
 
-    If some of its runs are lost, all that were trained together are trained again: in a smaller
-    bank roundings differ. Runs that were stored as another bank's are left out.
+    If a run is lost, all that were trained with it are trained again: a smaller bank rounds
+    differently.
     """
-    stored = {job.id for job in jobs if job.id in store}
-    missing = {job.id for job in jobs}.difference(stored)
-    if not missing:
-        return []
-    others = {i for i in stored if missing.isdisjoint(store.read(i).record.get("together") or ())}
-    return [job for job in jobs if job.id not in others]
-
-
-def _trainable(jobs: Sequence[Job], frozen: BaseLM, store: Store, events: Events) -> list[Job]:
-    """Leave out runs whose problem is too long for the model or whose first prompt is missing."""
-    trainable = []
-    for job in jobs:
-        try:
-            encode_all(job.spec, frozen, job.problems)
-            first_prompt(job.spec, store)
-            trainable.append(job)
-        except InputError as error:
-            events.left_out(job, str(error))
-    return trainable
+    missing = {job.id for job in jobs if job.id not in store}
+    return [
+        job
+        for job in jobs
+        if job.id in missing
+        or missing.intersection(store.read(job.id).record.get("together") or ())
+    ]
 
 
 def store_runs(
-    results: Mapping[str, RunResult],
+    results: dict[str, RunResult],
     store: Store,
     *,
     plan: Plan,
     frozen: BaseLM,
     together: Sequence[str] = (),
 ) -> None:
-    """Store runs, by their ids, with the topology of their prompts if giotto-tda is installed.
+    """Store runs by id, with the topology of their prompts if giotto-tda is installed.
 
-    A bare GPU host does without; the topology is then computed where the runs are read.
+    Without it (a bare GPU host) the topology is computed when the runs are read.
     """
     tables: Sequence[tuple[Any, Any]] = [(None, None)] * len(results)
     if find_spec("gph") and find_spec("pandas"):
         from tsp.topology.diagrams import analyse
 
         prompts = [result.prompts for result in results.values()]
-        tables = analyse(prompts, show=[list(kept_prompts(it)) for it in results.values()])
+        tables = analyse(prompts, show=[list(kept_prompts(run)) for run in results.values()])
     for (run_id, result), (topology, diagrams) in zip(results.items(), tables, strict=True):
         store.write(
             result,

@@ -5,92 +5,18 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tsp.errors import InputError
 from tsp.experiments.banks import Events
 from tsp.experiments.jobs import Job
 from tsp.training.trainer import Progress
 
-NOT_CURVES = ("epoch", "step")
-
-
-class Curve(NamedTuple):
-    """A run's event file, and the scalars that it has, by name and epoch."""
-
-    id: str
-    writer: Any
-    known: set[tuple[str, int]]
-
-
-class _Curves:
-    """Event files of the banks that train, a folder a run."""
-
-    def __init__(self, folder: Path, writer: Any) -> None:
-        self.folder, self.writer = folder, writer
-        self.jobs: dict[int, Sequence[Job]] = {}  # by the bank's number
-        self.open: dict[int, list[Curve]] = {}
-
-    def begin(self, jobs: Sequence[Job], number: int, banks: int, peak: int) -> None:
-        """Expect a bank."""
-        self.close(number)  # of a node that was lost
-        self.jobs[number] = jobs
-
-    def progress(self, now: Progress) -> None:
-        """Add the last epoch of each run, and the answers that have been checked since."""
-        if now.bank not in self.open:  # only now is it known from which epoch the bank resumes
-            self.open[now.bank] = [self._curve(job, now.epoch) for job in self.jobs[now.bank]]
-        curves = zip(self.open[now.bank], now.rows, now.correct, strict=True)
-        for (_, writer, known), row, correct in curves:
-            epoch = int(row.get("epoch", 0))
-            values = {(name, epoch): it for name, it in row.items() if name not in NOT_CURVES}
-            values |= {("correct", checked): share for checked, share in correct.items()}
-            for (name, at), value in values.items():
-                if (name, at) not in known:
-                    writer.add_scalar(name, value, at)
-            known.update(values)
-            writer.flush()
-
-    def _curve(self, job: Job, first: int) -> Curve:
-        """A run's folder, in which its epochs before ``first`` stay as they are, each once."""
-        folder = self.folder / _name(job)
-        known = {(name, at) for name, at in _written(folder) if at < first}
-        writer = self.writer(str(folder), purge_step=first)  # TensorBoard forgets what is later
-        if not known:
-            lines = [f"    {name}: {value}" for name, value in job.spec.to_dict().items()]
-            writer.add_text("spec", "\n".join(lines))
-        return Curve(job.id, writer, known)
-
-    def stored(self, jobs: Sequence[Job]) -> None:
-        """Close the event files of the bank that is stored."""
-        for number in [k for k, it in self.open.items() if it[0].id == jobs[0].id]:
-            self.close(number)
-
-    def close(self, number: int) -> None:
-        """Close the event files of a bank, if they are open."""
-        for _, writer, _ in self.open.pop(number, ()):
-            writer.close()
-
-
-def _written(folder: Path) -> set[tuple[str, int]]:
-    """Return names and epochs of the scalars that earlier sweeps have left in a run's folder."""
-    if not folder.is_dir():
-        return set()
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of each purge, as wanted
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    events.Reload()
-    return {(name, it.step) for name in events.Tags()["scalars"] for it in events.Scalars(name)}
-
-
-def _name(job: Job) -> str:
-    """Return the folder of a run, which TensorBoard shows as its name."""
-    return f"{re.sub(r'[^A-Za-z0-9.=]+', '-', job.spec.label)}-{job.id}"
+Scalars = set[tuple[str, int]]  # names and epochs
 
 
 def with_curves(folder: Path, events: Events | None = None) -> Events:
-    """Return events that also write TensorBoard's files, while runs train.
+    """Return events that also write TensorBoard's files while runs train.
 
     Parameters
     ----------
@@ -125,17 +51,74 @@ def with_curves(folder: Path, events: Events | None = None) -> Events:
     if folder.exists() and not folder.is_dir():
         raise InputError("tensorboard", str(folder), "is a file; name a folder")
     others, curves = events or Events(), _Curves(folder, SummaryWriter)
-    return replace(
-        others,
-        begin=_both(curves.begin, others.begin),
-        progress=_both(curves.progress, others.progress),
-        stored=_both(curves.stored, others.stored),
-    )
+
+    def both(name: str) -> Callable[..., None]:
+        def call(*values: Any) -> None:
+            getattr(curves, name)(*values)
+            getattr(others, name)(*values)
+
+        return call
+
+    return replace(others, **{name: both(name) for name in ("begin", "progress", "stored")})
 
 
-def _both(first: Callable[..., None], second: Callable[..., None]) -> Callable[..., None]:
-    def call(*values: Any) -> None:
-        first(*values)
-        second(*values)
+class _Curves:
+    """Event files of the banks that train, a folder a run."""
 
-    return call
+    def __init__(self, folder: Path, writer: Any) -> None:
+        self.folder, self.writer = folder, writer
+        self.jobs: dict[int, Sequence[Job]] = {}  # by the bank's number
+        self.open: dict[int, list[tuple[Any, Scalars]]] = {}  # each run's file and what it has
+
+    def begin(self, jobs: Sequence[Job], number: int, banks: int, peak: int) -> None:
+        """Expect a bank; its files may be open if its node was lost."""
+        self.close(number)
+        self.jobs[number] = jobs
+
+    def progress(self, now: Progress) -> None:
+        """Add the last epoch of each run, and the answers that have been checked since."""
+        if now.bank not in self.open:  # only now is it known from which epoch the bank resumes
+            self.open[now.bank] = [self._curve(job, now.epoch) for job in self.jobs[now.bank]]
+        curves = zip(self.open[now.bank], now.rows, now.correct, strict=True)
+        for (writer, known), row, correct in curves:
+            epoch = int(row.get("epoch", 0))
+            values = {(name, epoch): value for name, value in row.items()}
+            values |= {("correct", checked): share for checked, share in correct.items()}
+            for (name, at), value in values.items():
+                if (name, at) not in known and name not in ("epoch", "step"):
+                    writer.add_scalar(name, value, at)
+            known.update(values)
+            writer.flush()
+
+    def _curve(self, job: Job, first: int) -> tuple[Any, Scalars]:
+        """Open a run's folder, in which epochs before ``first`` stay as they are."""
+        name = re.sub(r"[^A-Za-z0-9.=]+", "-", job.spec.label)
+        folder = self.folder / f"{name}-{job.id}"
+        known = {(name, at) for name, at in _written(folder) if at < first}
+        writer = self.writer(str(folder), purge_step=first)  # TensorBoard forgets what is later
+        if not known:
+            lines = [f"    {name}: {value}" for name, value in job.spec.to_dict().items()]
+            writer.add_text("spec", "\n".join(lines))
+        return writer, known
+
+    def stored(self, jobs: Sequence[Job]) -> None:
+        """Close the event files of the bank that is stored."""
+        for number in [number for number in self.open if self.jobs[number] == jobs]:
+            self.close(number)
+
+    def close(self, number: int) -> None:
+        """Close the event files of a bank, if they are open."""
+        for writer, _ in self.open.pop(number, ()):
+            writer.close()
+
+
+def _written(folder: Path) -> Scalars:
+    """Return the scalars that earlier sweeps left in a run's folder."""
+    if not folder.is_dir():
+        return set()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of each purge
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    return {(name, at.step) for name in events.Tags()["scalars"] for at in events.Scalars(name)}

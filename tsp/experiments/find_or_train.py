@@ -1,8 +1,8 @@
 """The stored runs that a notebook shows, or new ones."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from tsp.experiments.banks import Events
 from tsp.experiments.jobs import jobs_of
@@ -29,21 +29,20 @@ def find_or_train(
     Parameters
     ----------
     store
-        Where stored runs are, and where a new run goes.
+        Store of the runs, also of a new one.
     spec
-        What is wanted; a stored run fits if all but ``epochs`` and the problem's place agree.
+        Run wanted; a stored run fits if all but ``epochs`` and the problem's place agree.
     device
-        As `tsp.training.models.load` takes it.
+        Device of a new run, as `tsp.training.models.load` takes it.
     precision
-        As `tsp.training.precision.choose` takes it; with ``auto`` a stored run of any precision
-        fits.
+        Precision, as `tsp.training.precision.choose` takes it; ``auto`` fits any stored run.
     events
         Callbacks of the training.
 
     Raises
     ------
     InputError
-        If the very run is stored in another precision than the one asked for.
+        If this run is stored in another precision than the one asked for.
     """
     (job,) = jobs_of([spec])
     check_known(precision)
@@ -69,17 +68,24 @@ def find_together(
     Parameters
     ----------
     store
-        Where stored runs are, and where new runs go.
+        Store of the runs, also of new ones.
     specs
-        What is wanted, except the problems' source; a stored run fits as in `find_or_train`.
+        Runs wanted, except the problems' source; a stored run fits as in `find_or_train`.
     data
-        The source, as `RunSpec` takes it. Empty: stored runs from any source fit that have the
-        specs' ``problem``, and the shipped problems are used where there are none.
+        Source of the problems, as `RunSpec` takes it. Empty: stored runs from any source fit if
+        they have the specs' ``problem``; without any, the shipped problems are used.
     prompts
         Whether a stored run from any source must have kept its prompts.
     """
-    sets = [] if data else _by_problems(store, specs, prompts=prompts)
-    if sets:
+
+    def fits(run: Run, spec: RunSpec) -> bool:
+        alike = run.spec.problem == spec.problem and _alike(run, spec)
+        return alike and bool(run.prompt_epochs or not prompts)
+
+    def preference(run: Run, spec: RunSpec) -> tuple[int, bool]:
+        return run.spec.epochs, run.spec.snapshot_every == spec.snapshot_every
+
+    if not data and (sets := _by_problems(store, specs, fits, preference)):
         longest = max(sets, key=lambda runs: sum(run.spec.epochs for run in runs.values()))
         return [longest[spec] for spec in specs]
     return [find_or_train(store, spec.but(data=data or "shipped")) for spec in specs]
@@ -93,9 +99,9 @@ def find_example(
     Parameters
     ----------
     store
-        Where stored runs are, and where new runs go.
+        Store of the runs, also of new ones.
     specs
-        What is wanted, except the problem: single problems.
+        Runs wanted, except the problem, which is a single one.
     task, problem, data
         Another example: runs on this problem, from this source, as `find_together` finds them.
 
@@ -137,48 +143,36 @@ def _example(store: Store, specs: Sequence[RunSpec]) -> Runs:
     """Return runs of the specs on the problem that `find_example` describes, or nothing."""
     pair = ({"method": "ce", "lambda_ts": 0.0}, {"method": "tsloss", "lambda_ts": 1.0})
     needed = {*specs, *(spec.but(**method) for spec in specs for method in pair)}
+
+    def fits(run: Run, spec: RunSpec) -> bool:
+        there = spec.but(task=run.spec.task, problem=run.spec.problem)
+        wrong_first = not run.record["outcome"]["solved_at_start"]
+        alike = wrong_first and len(run.prompt_epochs) > 2 and _alike(run, there)
+        return alike and right_from(run) is not None
+
+    def rank(example: Runs) -> tuple[bool, bool, int, int]:
+        runs = list(example.values())
+        loses = any(right_from(run) != run.record["outcome"]["solved_epoch"] for run in runs)
+        private = not all(run.published for run in runs)
+        return private, loses, runs[0].spec.problem, TASKS.index(runs[0].spec.task)
+
+    sets = _by_problems(store, needed, fits, lambda run, spec: len(run.prompt_epochs))
+    return min(sets, key=rank, default={})
+
+
+def _by_problems(
+    store: Store,
+    specs: Iterable[RunSpec],
+    fits: Callable[[Run, RunSpec], bool],
+    preference: Callable[[Run, RunSpec], Any],
+) -> list[Runs]:
+    """Return the preferred run of each spec, for all problems on which every spec has one."""
     sets: dict[tuple[str, ...], Runs] = defaultdict(dict)
-    for run, spec in product(store.valid_runs()[0], needed):
-        place = {"task": run.spec.task, "problem": run.spec.problem}
-        if _alike(run, spec.but(**place)) and len(run.prompt_epochs) > 2 and _learns(run):
-            runs = sets[_content(run)]
-            runs[spec] = max(runs.get(spec, run), run, key=lambda it: len(it.prompt_epochs))
-    return min((runs for runs in sets.values() if runs.keys() == needed), key=_rank, default={})
-
-
-def _content(run: Run) -> tuple[str, ...]:
-    return tuple(problem["sha256"] for problem in run.record["problems"])
-
-
-def _learns(run: Run) -> bool:
-    return not run.record["outcome"]["solved_at_start"] and right_from(run) is not None
-
-
-def _rank(example: Runs) -> tuple[bool, bool, int, int]:
-    """Return the order in which `find_example` prefers problems."""
-    runs = example.values()
-    loses = any(right_from(run) != run.record["outcome"]["solved_epoch"] for run in runs)
-    spec = next(iter(runs)).spec
-    own = not all(run.published for run in runs)
-    return own, loses, spec.problem, TASKS.index(spec.task)
-
-
-def _by_problems(store: Store, specs: Sequence[RunSpec], *, prompts: bool) -> list[Runs]:
-    """Return the longest run of each spec, for all problems on which every spec has one.
-
-    Of runs of one length, those are preferred that keep what the spec says, as units do.
-    """
-
-    def preference(run: Run, spec: RunSpec) -> tuple[int, bool]:
-        return run.spec.epochs, run.spec.snapshot_every == spec.snapshot_every
-
-    sets: dict[tuple[str, ...], Runs] = defaultdict(dict)
-    for run, spec in product(store.valid_runs()[0], specs):
-        fits = run.spec.problem == spec.problem and _alike(run, spec)
-        if fits and (run.prompt_epochs or not prompts):
-            runs = sets[_content(run)]
-            if spec not in runs or preference(run, spec) > preference(runs[spec], spec):
-                runs[spec] = run
+    for run in store.valid_runs()[0]:
+        runs = sets[tuple(problem["sha256"] for problem in run.record["problems"])]
+        for spec in specs:
+            if fits(run, spec):
+                runs[spec] = max(runs.get(spec, run), run, key=lambda one: preference(one, spec))
     return [runs for runs in sets.values() if runs.keys() == set(specs)]
 
 

@@ -13,7 +13,7 @@ from tsp.training.spec import RunSpec
 
 @dataclass(frozen=True)
 class Job:
-    """A spec with its problems and the id they give."""
+    """A spec with its problems and the id that follows from both."""
 
     spec: RunSpec
     problems: list[Problem]
@@ -21,7 +21,7 @@ class Job:
 
 
 def jobs_of(specs: Iterable[RunSpec]) -> list[Job]:
-    """Load each spec's problems and compute its id; runs that coincide become one."""
+    """Load each spec's problems and compute its id; equal runs become one."""
     jobs: dict[str, Job] = {}
     fingerprints: dict[str, str] = {}
     for spec in specs:
@@ -30,35 +30,25 @@ def jobs_of(specs: Iterable[RunSpec]) -> list[Job]:
             donor = spec.but(init=spec.settings.init, init_run="", method="ce")
             donor = donor.but(problem=int(spec.init_run[1:]))
             spec = spec.but(init_run=donor.id(_problems(donor), model=model))
-        problems = load_problems(
-            spec.task,
-            data=spec.data,
-            regime=spec.regime,
-            problem=spec.problem,
-            wrong_answers=spec.wrong_answers,
-        )
+        problems = _problems(spec, wrong_answers=spec.wrong_answers)
         run_id = spec.id(problems, model=model)
         jobs.setdefault(run_id, Job(spec, problems, run_id))
     return list(jobs.values())
 
 
-def _problems(spec: RunSpec) -> list[Problem]:
-    return load_problems(spec.task, data=spec.data, regime=spec.regime, problem=spec.problem)
-
-
 def within_reach(specs: Iterable[RunSpec]) -> tuple[list[RunSpec], list[str]]:
-    """Return the specs whose problems the data have, and a line a reason why others are left out.
+    """Return the specs whose problems the data have, and the reasons why others are left out.
 
-    An experiment names rows of a benchmark; a shipped part of the benchmark may have fewer.
+    An experiment names rows of a benchmark; the shipped part of the benchmark may have fewer.
     """
     reasons: dict[tuple[object, ...], str] = {}
     available = []
     for spec in specs:
         place = (spec.task, spec.data, spec.regime, spec.problem)
         if place not in reasons:
+            reasons[place] = ""
             try:
                 _problems(spec)
-                reasons[place] = ""
             except InputError as error:
                 if error.field != "problem":
                     raise
@@ -68,8 +58,14 @@ def within_reach(specs: Iterable[RunSpec]) -> tuple[list[RunSpec], list[str]]:
     return available, [reason for reason in reasons.values() if reason]
 
 
+def _problems(spec: RunSpec, **options: Any) -> list[Problem]:
+    return load_problems(
+        spec.task, data=spec.data, regime=spec.regime, problem=spec.problem, **options
+    )
+
+
 def banks_of(jobs: Sequence[Job], size: int) -> list[list[Job]]:
-    """Group runs that cost about the same for about as long; one model and rounding a bank."""
+    """Group runs of about equal cost and length; each bank has one model and one rounding."""
     groups: dict[tuple[Any, ...], list[Job]] = defaultdict(list)
     for job in jobs:
         spec = job.spec

@@ -7,58 +7,31 @@ from typing import TYPE_CHECKING
 
 from tsp.errors import InputError
 from tsp.paths import data_dir
-from tsp.training.protocols import PROTOCOLS, Protocol
+from tsp.training.protocols import PROTOCOLS as PROTOCOLS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-__all__ = [
-    "ALPHA",
-    "APPENDIX_TASKS",
-    "MAIN_TASKS",
-    "PROTOCOLS",
-    "REPORTED",
-    "SEEDS",
-    "SYSTEMS",
-    "Protocol",
-    "System",
-    "reported",
-]
-
 SEEDS = 3
 """Independent runs that every reported number averages (section 7 of the paper)."""
-
 MAIN_TASKS = ("gsm8k", "mmlu_cf", "longbench")
 """The data sets of Table 3 and Figure 5."""
-
 APPENDIX_TASKS = ("math", "bbh", "hotpotqa")
 """The data sets that only the topology chapter's appendix (Figures 6–19) adds."""
+REPORTED = ("table1", "table2", "table3", "table4")
+ALPHA = 0.05
+"""Level of the family of tests that decide claims, two-sided; shown intervals are at 1 - ALPHA."""
 
 
 @dataclass(frozen=True)
 class System:
-    """A language model of the paper.
+    """A language model of the paper."""
 
-    Attributes
-    ----------
-    name
-        Its name in this project, as ``--model`` takes it and as ``data/paper/*.csv`` writes it.
-    title
-        Its name in the paper.
-    hub_id
-        Its id on the Hugging Face hub.
-    table3
-        Whether Table 3 has rows for it (the 14B model is in the published version alone).
-    topology
-        Whether the paper analysed its prompts' topology.
-    """
-
-    name: str
-    title: str
-    hub_id: str
-    table3: bool = True
-    topology: bool = False
+    name: str  # in this project, as `--model` takes it and `data/paper/*.csv` writes it
+    title: str  # in the paper
+    hub_id: str  # on the Hugging Face hub
+    table3: bool = True  # whether Table 3 has it (the 14B model is in the published version alone)
+    topology: bool = False  # whether the paper analysed its prompts' topology
 
 
 SYSTEMS = (
@@ -67,8 +40,6 @@ SYSTEMS = (
     System("gemma-2b-it", "Gemma-2B-IT", "google/gemma-2b-it", topology=True),
     System("qwen1.5-14b-chat", "Qwen1.5-14B", "Qwen/Qwen1.5-14B-Chat", table3=False),
 )
-
-REPORTED = ("table1", "table2", "table3", "table4")
 
 
 def reported(table: str) -> pd.DataFrame:
@@ -102,7 +73,3 @@ def reported(table: str) -> pd.DataFrame:
     if table not in REPORTED:
         raise InputError("table", table, f"one of {', '.join(REPORTED)}")
     return pd.read_csv(data_dir("paper") / f"{table}.csv")
-
-
-ALPHA = 0.05
-"""Level of the family of tests that decide claims, two-sided; shown intervals are at 1 - ALPHA."""

@@ -12,12 +12,11 @@ from tsp.training.trainer import Progress
 
 
 class _Bars:
-    """One bar a bank, whose unit is the epoch; on a cluster several are open at once."""
+    """One bar a bank, in epochs; on a cluster several are open at once."""
 
     def __init__(self) -> None:
-        self.open: dict[int, Any] = {}
-        self.numbers: dict[str, int] = {}
-        self.epochs: dict[int, int] = {}  # a bar that is switched off does not count
+        self.open: dict[int, Any] = {}  # by the bank's number
+        self.jobs: dict[int, Sequence[Job]] = {}
 
     def begin(self, jobs: Sequence[Job], number: int, banks: int, peak: int) -> None:
         """Open the bar of a bank, and print how many bytes it may take."""
@@ -25,29 +24,29 @@ class _Bars:
         first = f"bank {number}/{banks}: {len(jobs)} prompts on {spec.model}, {spec.protocol}"
         lines = [f"{first} protocol, lr {spec.lr:g}, at most about {peak / 2**20:.0f} MiB"]
         say("\n".join([*lines, *(f"  {job.id}  {job.spec.label}" for job in jobs)]))
-        bar = tqdm(total=max(job.spec.epochs for job in jobs), unit="epoch", ncols=96)
-        bar.set_description(f"{number}: {spec.task} {spec.regime}")
         self.close(number)  # of a node that was lost
-        self.open[number] = bar
-        self.numbers |= {job.id: number for job in jobs}
+        total, title = max(job.spec.epochs for job in jobs), f"{number}: {spec.task} {spec.regime}"
+        self.jobs[number] = jobs
+        self.open[number] = tqdm(total=total, unit="epoch", ncols=96, desc=title)
+        self.open[number].epoch = 0  # a bar that is switched off does not count
 
     def progress(self, now: Progress) -> None:
         """Move the bar to the epoch that ended."""
-        bar, before = self.open[now.bank], self.epochs.get(now.bank, 0)
-        if before == 0 and now.epoch > 1:
+        bar = self.open[now.bank]
+        if bar.epoch == 0 and now.epoch > 1:
             say(f"bank {now.bank} goes on after epoch {now.epoch}")
             bar.initial = now.epoch  # so that the rate is of what is trained here
-        self.epochs[now.bank] = now.epoch
-        bar.update(now.epoch - before)
+        bar.update(now.epoch - bar.epoch)
+        bar.epoch = now.epoch
         bar.set_postfix_str(f"loss {now.loss:.3f}, correct {now.solved}/{now.runs}")
 
     def stored(self, jobs: Sequence[Job]) -> None:
-        """Close the bar: the bank's runs are in the store."""
-        self.close(self.numbers[jobs[0].id])
+        """Close the bar of a bank whose runs are in the store."""
+        for number in [number for number in self.open if self.jobs[number] == jobs]:
+            self.close(number)
 
     def close(self, number: int) -> None:
         """Close a bank's bar, if one is open."""
-        self.epochs.pop(number, None)
         if number in self.open:
             self.open.pop(number).close()
 

@@ -11,7 +11,6 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,14 +18,12 @@ import torch
 
 from tsp.errors import InputError
 from tsp.experiments.banks import CheckpointPolicy, Events
-from tsp.experiments.jobs import Job
 from tsp.experiments.sweep import PAUSE_SECONDS, LocalEngine, Schedule
 from tsp.provenance import commit, versions
 from tsp.store.runs import Store
 from tsp.training import models
-from tsp.training.members import encode_all
 from tsp.training.stopping import Interrupted
-from tsp.training.trainer import Plan
+from tsp.training.trainer import Progress
 
 try:
     import ray
@@ -39,19 +36,7 @@ POLL_SECONDS = 0.5  # between two looks at the messages, and between two reports
 
 
 class Ray(LocalEngine):
-    """Trains banks on a Ray cluster, an engine for `tsp.experiments.sweep.ensure`.
-
-    Parameters
-    ----------
-    address
-        Address of the cluster, as `ray.init` takes it; empty: ``$RAY_ADDRESS``, or a cluster of
-        this machine alone that ends with the sweep.
-
-    Raises
-    ------
-    InputError
-        If Ray is not installed, no cluster answers or none of its nodes has such a device.
-    """
+    """Trains banks on a Ray cluster, an engine for `tsp.experiments.sweep.ensure`."""
 
     def __init__(self, address: str = "") -> None:
         super().__init__()
@@ -70,22 +55,17 @@ class Ray(LocalEngine):
             raise InputError("device", device, "no node of the cluster has a GPU; try auto or cpu")
         return device
 
-    def check(self, job: Job, place: str, *, alone: bool) -> None:
-        """Load the model's shapes; its weights are where the tasks are."""
-        frozen = models.load(job.spec.model, device="meta")
-        if alone:
-            encode_all(job.spec, frozen, job.problems)
-
     def train(
         self, schedule: Schedule, store: Store, *, events: Events, policy: CheckpointPolicy
     ) -> list[str]:
-        """Train the banks that the store lacks; return why some runs could not be trained."""
-        schedule = replace(schedule, path=schedule.path.resolve())
+        """Train the banks that the store lacks; return why runs failed, if any did."""
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         needs, threads, beside = resources(nodes, schedule.device)
-        near = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        mailbox: Any = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=near).remote()
-        shared = (ray.put(schedule), mailbox, policy.every, _environment(), threads, beside)
+        schedule.path = schedule.path.resolve()
+        schedule.threads, schedule.beside = threads, beside
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        mailbox: Any = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+        shared = (ray.put(schedule), mailbox, policy.every, versions() | {"commit": commit()})
         # Without max_calls=0 the process of a task on a GPU would end, and the model with it.
         start: Any = ray.remote(**needs, max_retries=RETRIES, max_calls=0)(_train)
         running = {start.remote(number, *shared): number for number in schedule.missing(store)}
@@ -93,10 +73,10 @@ class Ray(LocalEngine):
         errors: list[BaseException] = []
         asked = 0
         while running:
-            if not asked and (asked := policy.stop()):
-                ray.get(mailbox.stop.remote(asked))
+            asked = asked or policy.stop()
             done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
-            _show(mailbox, events)
+            for event, values in ray.get(mailbox.take.remote(asked)):
+                getattr(events, event)(*values)
             for call in done:
                 number = running.pop(call)
                 try:
@@ -108,10 +88,9 @@ class Ray(LocalEngine):
                         events.say(f"bank {number}: {' '.join(str(cause).split())}")
                     continue
                 failures += result or []
-                if result is None and not asked:  # another process still trains it
+                if result is None and not asked:  # another process is training it
                     time.sleep(PAUSE_SECONDS)
                     running[start.remote(number, *shared)] = number
-        _show(mailbox, events)
         if errors:
             raise errors[0]
         if asked and schedule.missing(store):
@@ -119,43 +98,28 @@ class Ray(LocalEngine):
         return failures
 
 
-def _show(mailbox: Any, events: Events) -> None:
-    """Pass on what tasks have reported."""
-    for event, values in ray.get(mailbox.take.remote()):
-        getattr(events, event)(*values)
-
-
 def resources(nodes: Sequence[Mapping[str, float]], device: str) -> tuple[dict[str, Any], int, int]:
-    """Share out nodes, given by their number of ``CPU`` and ``GPU``, among tasks.
+    """Return what Ray reserves for a task, its threads, and the most tasks that share a device.
 
-    Returns
-    -------
-    needs, threads, beside
-        What Ray reserves for a task, how many threads it has, and how many tasks are on one device
-        at most. A GPU takes one task, with its part of the node's processors; without GPUs a task
-        has as many threads as torch takes here, or as the largest node has.
-
-    Raises
-    ------
-    InputError
-        If no node has room for a task.
+    A GPU takes one task, with its part of the node's processors; without GPUs a task has as many
+    threads as torch takes here, or as the largest node has.
     """
     if device == "cuda":
-        gpus = [it for it in nodes if it.get("GPU", 0) >= 1 and it.get("CPU", 0) >= 1]
-        parts = [int(it["CPU"] // it["GPU"]) for it in gpus]
-        room, threads, beside = len(gpus), max(1, min(parts, default=1)), 1
+        gpus = [node for node in nodes if node.get("GPU", 0) >= 1 and node.get("CPU", 0) >= 1]
+        threads = max(1, min((int(node["CPU"] // node["GPU"]) for node in gpus), default=1))
+        needs, beside = {"num_cpus": 1, "num_gpus": 1}, min(1, len(gpus))
     else:
-        cores = [int(it.get("CPU", 0)) for it in nodes]
+        cores = [int(node.get("CPU", 0)) for node in nodes]
         threads = max(1, min(torch.get_num_threads(), max(cores, default=1)))
-        room = beside = max((it // threads for it in cores), default=0)
-    if not room:
+        needs = {"num_cpus": threads, "num_gpus": 0}
+        beside = max((count // threads for count in cores), default=0)
+    if not beside:
         raise InputError("address", "ray", f"no node has room for {threads} threads on {device}")
-    gpu = int(device == "cuda")
-    return {"num_cpus": 1 if gpu else threads, "num_gpus": gpu}, threads, beside
+    return needs, threads, beside
 
 
 def _connect(address: str) -> None:
-    """Join a cluster, or begin one of this machine alone."""
+    """Join the cluster at an address or ``$RAY_ADDRESS``, or begin one of this machine alone."""
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     host, _, port = address.rpartition(":")
     try:
@@ -166,8 +130,8 @@ def _connect(address: str) -> None:
         if callable(handler):  # Ray has put its own in its place, which ends the process
             signal.signal(signal.SIGTERM, handler)
     except (OSError, ValueError, RuntimeError, OverflowError) as error:
-        advice = f"no Ray cluster answers ({error}); `ray start --head` begins one"
-        raise InputError("address", address, advice) from error
+        remedy = f"no Ray cluster answers ({error}); `ray start --head` begins one"
+        raise InputError("address", address, remedy) from error
 
 
 class Mailbox:
@@ -182,31 +146,20 @@ class Mailbox:
         self.messages.append((event, values))
         return self.signal
 
-    def take(self) -> list[tuple[str, tuple[Any, ...]]]:
-        """Return the messages since the last call."""
+    def take(self, signal: int) -> list[tuple[str, tuple[Any, ...]]]:
+        """Return the messages since the last call; a signal asks tasks to stop."""
+        self.signal = signal
         messages, self.messages = self.messages, []
         return messages
 
-    def stop(self, number: int) -> None:
-        """Ask tasks to stop, for a signal."""
-        self.signal = number
 
-
-# In a worker process:
-
-_engine = LocalEngine()  # keeps the model from one task to the next
+_engine = LocalEngine()  # of a worker process: keeps the model from one task to the next
 
 
 def _train(
-    number: int,
-    schedule: Schedule,
-    mailbox: Any,
-    every: float,
-    environment: Mapping[str, str],
-    threads: int,
-    beside: int,
+    number: int, schedule: Schedule, mailbox: Any, every: float, expected: dict[str, str]
 ) -> list[str] | None:
-    """Train a bank into the shared store, as `LocalEngine.train_bank` does."""
+    """Train a bank in a worker process, as `LocalEngine.train_bank` does."""
     asked, last = 0, 0.0
 
     def send(event: str, *values: Any) -> None:
@@ -214,53 +167,33 @@ def _train(
         with suppress(ray.exceptions.RayError):  # if the driver is gone, training goes on
             asked = ray.get(mailbox.send.remote(event, *values))
 
-    def progress(now: Any) -> None:
+    def progress(now: Progress) -> None:
         nonlocal last
         if now.epoch == now.epochs or time.monotonic() - last >= POLL_SECONDS:
             last = time.monotonic()
             send("progress", now)
 
-    class Relay(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            send("say", f"bank {number}: {record.getMessage()}")
-
-    jobs, node = schedule.banks[number - 1], ray.get_runtime_context().get_node_id()[:6]
-    worker = f"worker {os.getpid()} of node {node} ({platform.node()})"
-    send("say", f"bank {number}: {worker}")
+    node, store = ray.get_runtime_context().get_node_id(), Store(schedule.path.parent.parent)
+    model = schedule.banks[number - 1][0].spec.model
+    loads = "" if model in _engine.loaded else f" loads {model}"
+    send("say", f"bank {number}: worker {os.getpid()} of {node[:6]}, {platform.node()}{loads}")
     if asked:
         raise Interrupted(asked, f"stopped before bank {number}")
-    _check_node(schedule, jobs, environment)
-    if not _engine.holds(jobs[0].spec.model):
-        send("say", f"{worker} loads {jobs[0].spec.model}")
-    torch.set_num_threads(threads)
-    _engine.usual, _engine.beside = Plan(threads=threads), beside
+    _check_node(schedule, number, expected)
     reports = {name: partial(send, name) for name in ("begin", "stored", "left_out")}
     events, policy = Events(progress=progress, **reports), CheckpointPolicy(every, lambda: asked)
-    relay, logger = Relay(logging.WARNING), logging.getLogger("tsp")
-    logger.addHandler(relay)
-    try:
-        store = Store(schedule.path.parent.parent)
-        return _engine.train_bank(schedule, number, store, events=events, policy=policy)
-    finally:
-        logger.removeHandler(relay)
+    return _engine.train_bank(schedule, number, store, events=events, policy=policy)
 
 
-def _environment() -> dict[str, str]:
-    """Return what must be the same on every node for runs to be those of one machine."""
-    return {"Python": platform.python_version(), **versions(), "commit": commit()}
-
-
-def _check_node(schedule: Schedule, jobs: Sequence[Job], environment: Mapping[str, str]) -> None:
+def _check_node(schedule: Schedule, number: int, expected: dict[str, str]) -> None:
     """Raise if a node has another store, other packages or another model than the driver."""
-    node, every_job = platform.node(), [job for bank in schedule.banks for job in bank]
-    written = Schedule.read(schedule.path, every_job, schedule.device)
-    if written is None or written.banks != schedule.banks:
+    node, (job, *_) = platform.node(), schedule.banks[number - 1]
+    banks, _ = schedule.written() or ([], {})
+    if banks != schedule.banks:
         remedy = f"is not shared with node {node}; name a folder that is"
         raise InputError("runs", schedule.path.parent.parent, remedy)
-    differing = [f"{k} {it}" for k, it in _environment().items() if environment.get(k) != it]
-    if differing:
-        remedy = f"this node has {', '.join(differing)}; install what the driver has"
-        raise InputError("address", node, remedy)
-    fingerprint = models.fingerprint(jobs[0].spec.model)
-    if any(job.spec.id(job.problems, model=fingerprint) != job.id for job in jobs):
-        raise InputError("model", jobs[0].spec.model, f"has other weights on node {node}")
+    if differing := (versions() | {"commit": commit()}).items() - expected.items():
+        packages = ", ".join(f"{name} {version}" for name, version in sorted(differing))
+        raise InputError("address", node, f"this node has {packages}; install what the driver has")
+    if job.spec.id(job.problems, model=models.fingerprint(job.spec.model)) != job.id:
+        raise InputError("model", job.spec.model, f"has other weights on node {node}")

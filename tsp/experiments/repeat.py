@@ -1,7 +1,6 @@
 """Train stored runs once more, as they were trained, and see whether they come out the same."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from tsp.training import models
 from tsp.training.members import RunResult
 from tsp.training.trainer import Plan, train_bank
 
+Row = dict[str, Any]
+
 
 def repeat(
     store: Store,
@@ -23,38 +24,25 @@ def repeat(
     *,
     data: str | Path = "",
     say: Callable[[str], None] = lambda text: None,
-) -> list[dict[str, Any]]:
-    """Train runs again: the same bank, by the same plan, on the same kind of device.
+) -> list[Row]:
+    """Train runs again in their banks, by their plans, on the same kind of device; store nothing.
 
-    Rounding decides when a run is first right, and what a run is banked with decides rounding. So
-    the whole bank is trained, in its order, with the recorded micro-batches, threads and
-    precision. Nothing is stored.
-
-    Parameters
-    ----------
-    store
-        Where the runs and those of their banks are.
-    ids
-        Runs to repeat.
-    data
-        Folder of problems that are not shipped here, in place of the one they were read from.
-    say
-        Called with a line before each bank.
+    Rounding decides when a run is first correct, and the bank and its plan decide rounding.
+    ``data`` names a folder of problems that are not shipped, ``say`` is called before each bank.
 
     Returns
     -------
     list of dict
-        One row a run: ``id``, ``solved_epoch`` as stored, ``again`` as it came out now (None:
-        never), ``same`` (also in length, and in being right before training), and ``ce``, the
+        One row a run: ``id``, ``solved_epoch`` as stored and ``again`` now (None: never), whether
+        both trainings agree (``same``: also in length, and before training), and ``ce``, the
         largest difference of a cross-entropy at any epoch.
 
     Raises
     ------
     InputError
-        If a run does not say what it was banked with, if one of those is not stored, or if the
-        data do not hold its problems.
+        If a run's bank is not stored whole, or the data do not hold its problems.
     """
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, Row] = {}
     for run_id in ids:
         if run_id not in rows:
             rows |= _bank_again(store, store.read(run_id), data, say)
@@ -74,37 +62,39 @@ def sample(store: Store, size: int, *, device: str = "cpu", seed: int = 0) -> li
 
 def _bank_again(
     store: Store, run: Run, data: str | Path, say: Callable[[str], None]
-) -> dict[str, dict[str, Any]]:
-    together = run.record.get("together") or []
-    for other in together or [run.id]:
-        if not together or other not in store:
-            remedy = "its bank is not stored whole, so it cannot be trained as it was"
-            raise InputError("run", run.id, remedy)
-    bank = [store.read(other) for other in together]
-    sources = [it.record["problems"][0]["source"] == "local" for it in bank]
-    specs = [
-        it.spec.but(data=str(data)) if local and data else it.spec
-        for it, local in zip(bank, sources, strict=True)
-    ]
-    jobs = jobs_of(specs)
-    if [job.id for job in jobs] != list(together):
+) -> dict[str, Row]:
+    ids = run.record.get("together") or []
+    if not ids or any(other not in store for other in ids):
+        remedy = "its bank is not stored whole, so it cannot be trained as it was"
+        raise InputError("run", run.id, remedy)
+    bank = [store.read(other) for other in ids]
+    jobs = jobs_of(
+        other.spec.but(data=str(data))
+        if data and other.record["problems"][0]["source"] == "local"
+        else other.spec
+        for other in bank
+    )
+    if [job.id for job in jobs] != ids:
         remedy = "holds other problems than the run was trained on; name the folder with --data"
         raise InputError("data", str(data or run.spec.data), remedy)
-    known = {it.name for it in fields(Plan)}
+    known = Plan.__dataclass_fields__
     plan = Plan(**{name: value for name, value in run.record["plan"].items() if name in known})
     frozen = models.load(run.spec.model, device=run.record["device"])
     say(f"{len(jobs)} runs on {run.spec.model}, {plan.precision}, as run {run.id} was trained")
-    problems = [job.problems for job in jobs]
-    starts = [first_prompt(job.spec, store) for job in jobs]
-    results = train_bank(specs, frozen, problems, starts=starts, plan=plan)
-    return {it.id: _compare(it, result) for it, result in zip(bank, results, strict=True)}
+    results = train_bank(
+        [job.spec for job in jobs],
+        frozen,
+        [job.problems for job in jobs],
+        starts=[first_prompt(job.spec, store) for job in jobs],
+        plan=plan,
+    )
+    return {old.id: _compare(old, new) for old, new in zip(bank, results, strict=True)}
 
 
-def _compare(run: Run, result: RunResult) -> dict[str, Any]:
+def _compare(run: Run, result: RunResult) -> Row:
     again, correct = first_correct(result.checks)
     outcome = run.record["outcome"]
-    same = outcome["solved_epoch"] == again and len(result.epochs) == outcome["epochs_trained"]
-    same &= bool(correct.get(0)) == bool(outcome["solved_at_start"])
+    before = (outcome["solved_epoch"], outcome["epochs_trained"], bool(outcome["solved_at_start"]))
     new = np.array([row["ce"] for row in result.epochs])
     old = run.epochs.sort_values("epoch").ce.to_numpy()
     length = min(len(new), len(old))
@@ -112,6 +102,6 @@ def _compare(run: Run, result: RunResult) -> dict[str, Any]:
         "id": run.id,
         "solved_epoch": outcome["solved_epoch"],
         "again": again,
-        "same": same,
+        "same": before == (again, len(new), bool(correct.get(0))),
         "ce": float(np.abs(new[:length] - old[:length]).max()),
     }

@@ -1,20 +1,19 @@
-"""Train the runs of a set that a store lacks: in which banks, by which plan, into which store."""
+"""Train the runs that a store lacks: in which banks, by which plan, in which order."""
 
 import hashlib
 import json
 import re
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+
+import torch
 
 from tsp.atomic import own_folder, replace_file
 from tsp.errors import Damaged, InputError
-from tsp.experiments.banks import CheckpointPolicy, Events, train_into
+from tsp.experiments.banks import CheckpointPolicy, Events, train_into, unstored
 from tsp.experiments.jobs import Job, banks_of, jobs_of
 from tsp.store.locks import claimed, tidy
 from tsp.store.runs import Run, Store
@@ -23,14 +22,14 @@ from tsp.training.members import encode_all
 from tsp.training.memory import fitted, free_memory
 from tsp.training.precision import check_known, choose
 from tsp.training.spec import RunSpec
-from tsp.training.stopping import Interrupted, StopSignal, never
+from tsp.training.stopping import Interrupted, StopSignal
 from tsp.training.trainer import Plan
 
 __all__ = ["CheckpointPolicy", "Events", "Job", "LocalEngine", "banks_of", "ensure", "jobs_of"]
 PLAN_NAME = re.compile(r"\w[\w.-]{0,99}")  # no path
-# A CPU is busy with one run already, a GPU wants many.
+# A few runs keep a CPU busy; a GPU needs many.
 BANK = {"cpu": 8, "cuda": 64} | dict.fromkeys(models.DIVIDED, 64)
-PAUSE_SECONDS = 1.0  # between two attempts to train banks that another sweep trains
+PAUSE_SECONDS = 1.0  # between two attempts to train banks that another sweep is training
 
 
 def ensure(
@@ -48,34 +47,34 @@ def ensure(
 ) -> list[str]:
     """Train the runs that the store lacks and return the ids of all the runs asked for.
 
-    Banks and their order, and for each model how it is computed (micro-batches, threads,
-    precision), are written before a bank trains; a sweep that was interrupted or killed resumes
-    with the plan it finds, and each bank with its last checkpoint. A damaged run is renamed
-    and trained again. Banks that another sweep on the store trains are waited for.
+    The plan (banks and their order; for each model micro-batches, threads and precision) is
+    written before a bank trains. A sweep that was interrupted or killed resumes with its plan, and
+    each bank with its last checkpoint. A damaged run is renamed and trained again. Banks that
+    another sweep is training are waited for. Runs that begin with another's prompt come last.
 
     Parameters
     ----------
     specs
         Runs that are wanted.
     store
-        Where they are, or will be.
+        Store of the runs.
     name
         Name of the plan, ``plans/NAME-DEVICE-HASH.json`` in the store, with a hash of the ids.
     device
-        As `tsp.training.models.load` takes it.
+        Device, as `tsp.training.models.load` takes it.
     precision
-        As `tsp.training.precision.choose` takes it; ``auto`` keeps that of a plan to resume, or of
-        those of these runs that are stored.
+        Precision, as `tsp.training.precision.choose` takes it; ``auto`` keeps that of the plan to
+        resume, or of those of the runs that are stored.
     token_budget
         Positions of one forward pass; None: the plan's own.
     bank
-        Runs that train together, where nothing is planned yet; None: `BANK`'s of the device.
+        Runs that train together in a new plan; None: `BANK`'s of the device.
     events
         Callbacks.
     policy
         Checkpoints, and the signal to stop.
     engine
-        Where banks are trained; None: in this process, one after the other.
+        Engine that trains the banks; None: in this process, one after the other.
 
     Returns
     -------
@@ -92,45 +91,29 @@ def ensure(
     FloatingPointError
         If runs diverged, after all others are stored.
     """
-    specs = list(specs)
-    options: dict[str, Any] = {"device": device, "precision": precision, "bank": bank}
-    options |= {"name": name, "token_budget": token_budget, "events": events}
-    options |= {"policy": policy, "engine": engine}
-    first = [spec for spec in specs if not spec.init_run]
-    if 0 < len(first) < len(specs):  # runs that begin with others' prompts come after those
-        rest = [spec for spec in specs if spec.init_run]
-        ids = [*ensure(first, store, **options), *ensure(rest, store, **options)]
-        return list(dict.fromkeys(ids))
-    events, policy, engine = (
-        events or Events(),
-        policy or CheckpointPolicy(),
-        engine or LocalEngine(),
-    )
     if not PLAN_NAME.fullmatch(name):
         raise InputError("name", name, "a plan's name has letters, digits, -, _ and . alone")
-    jobs = jobs_of(specs)
     check_known(precision)
-    stored = {job.id: run.precision for job in jobs if (run := _valid_run(store, job.id, events))}
-    missing = [job for job in jobs if job.id not in stored]
-    precisions = _precisions(jobs, stored, precision)
+    events, policy = events or Events(), policy or CheckpointPolicy()
+    engine, jobs = engine or LocalEngine(), jobs_of(specs)
+    if len(jobs) == 1 and jobs[0].id not in store:  # too long a problem: fails before all else
+        encode_all(jobs[0].spec, models.load(jobs[0].spec.model, device="meta"), jobs[0].problems)
     failures: list[str] = []
-    if missing:
-        place = engine.place(device)
-        kind = place.split(":")[0]
-        engine.check(missing[0], place, alone=len(jobs) == 1)  # fails before a plan is written
-        digest = hashlib.sha256(" ".join(sorted(job.id for job in jobs)).encode()).hexdigest()[:8]
-        path = store.root / "plans" / f"{name}-{kind}-{digest}.json"
-        with claimed(store.root, [path.stem], wait=policy.stop):
-            own_folder(path.parent)
-            schedule = Schedule.read(path, jobs, place)
-            if schedule is None or not schedule.fits(missing, precision):
-                size = bank or BANK.get(kind, BANK["cpu"])
-                schedule = Schedule(path, place, banks_of(missing, size))
-                schedule.write()
-        schedule.precisions, schedule.token_budget = precisions, token_budget
-        failures = engine.train(schedule, store, events=events, policy=policy)
+    for later in (False, True):
+        group = [job for job in jobs if bool(job.spec.init_run) == later]
+        stored = {job.id: run for job in group if (run := _valid_run(store, job.id, events))}
+        precisions = _precisions(group, stored, precision)
+        missing = [job for job in group if job.id not in stored]
+        if missing:
+            place = engine.place(device)
+            kind = place.split(":")[0]
+            banks = banks_of(missing, bank or BANK.get(kind, BANK["cpu"]))
+            path = store.root / "plans" / f"{name}-{kind}-{_digest(group)}.json"
+            schedule = Schedule(path, place, group, banks, precisions, token_budget)
+            schedule.resume(policy.stop)
+            failures += engine.train(schedule, store, events=events, policy=policy)
     plans = [path.stem for path in (store.root / "plans").glob(f"{name}-*.json")]
-    ids = [job.id for job in jobs if job.id in stored or job.id in store]
+    ids = [job.id for job in jobs if job.id in store]
     tidy(store.root, [*plans, *ids])
     if failures:
         raise FloatingPointError("; ".join(failures))
@@ -138,81 +121,79 @@ def ensure(
 
 
 def _valid_run(store: Store, run_id: str, events: Events) -> Run | None:
-    """Return a stored run, or None; one that is damaged is quarantined."""
+    """Return a stored run, or None; a damaged one is quarantined."""
     if run_id not in store:
         return None
     try:
         return store.read(run_id)
     except Damaged:
-        with claimed(store.root, [run_id]) as mine:  # else another sweep trains it just now
+        with claimed(store.root, [run_id]) as mine:  # else another sweep is training it
             problem = store.verify(run_id) if mine and run_id in store else None
             if problem:
                 events.quarantined(problem, store.quarantine(run_id))
         return None
 
 
-def _precisions(jobs: Sequence[Job], stored: Mapping[str, str], precision: str) -> dict[str, str]:
+def _precisions(jobs: Sequence[Job], stored: Mapping[str, Run], precision: str) -> dict[str, str]:
     """Return the precision asked for, by model; ``auto`` takes that of its stored runs."""
-    known: dict[str, set[str]] = defaultdict(set)
+    known: dict[str, set[str]] = {job.spec.model: set() for job in jobs}
     for job in jobs:
         if job.id in stored and job.spec.rounding != "precision":
-            known[job.spec.model].add(stored[job.id])
-            if precision not in ("auto", stored[job.id]):
-                remedy = (
-                    f"run {job.id} was trained in {stored[job.id]}; say auto or name another store"
-                )
+            used = stored[job.id].precision
+            known[job.spec.model].add(used)
+            if precision not in ("auto", used):
+                remedy = f"run {job.id} was trained in {used}; say auto or name another store"
                 raise InputError("precision", precision, remedy)
-    alike = {model: next(iter(kinds)) for model, kinds in known.items() if len(kinds) == 1}
-    return {job.spec.model: alike.get(job.spec.model, precision) for job in jobs}
+    return {model: used.pop() if len(used) == 1 else precision for model, used in known.items()}
+
+
+def _digest(jobs: Iterable[Job]) -> str:
+    return hashlib.sha256(" ".join(sorted(job.id for job in jobs)).encode()).hexdigest()[:8]
 
 
 @dataclass
 class Schedule:
-    """Banks in their order, and the plan of each model, made when its first bank's turn comes.
+    """Banks in their order, and the plan of each model, made when its first bank's turn comes."""
 
-    Attributes
-    ----------
-    path
-        Its file, from which a sweep that was interrupted resumes.
-    device
-        Where the banks are trained.
-    banks
-        Runs that train together.
-    plans
-        By model.
-    precisions
-        Precision asked for, by model.
-    token_budget
-        Positions of one forward pass; None: as the memory allows.
-    """
-
-    path: Path
+    path: Path  # its file, from which an interrupted sweep resumes
     device: str
-    banks: list[list[Job]]
-    plans: dict[str, Plan] = field(default_factory=dict)
-    precisions: Mapping[str, str] = field(default_factory=dict)
-    token_budget: int | None = None
+    jobs: list[Job]  # all runs of the sweep
+    banks: list[list[Job]]  # runs that train together
+    precisions: Mapping[str, str]  # asked for, by model
+    token_budget: int | None = None  # positions of one forward pass; None: as the memory allows
+    plans: dict[str, Plan] = field(default_factory=dict)  # by model
+    threads: int = field(default_factory=torch.get_num_threads)  # of a bank
+    beside: int = 1  # banks that train on the device at once
 
-    @classmethod
-    def read(cls, path: Path, jobs: Iterable[Job], device: str) -> "Schedule | None":
-        """Read the schedule of an interrupted sweep of these runs, if there is one."""
-        by_id = {job.id: job for job in jobs}
+    def written(self) -> tuple[list[list[Job]], dict[str, Plan]] | None:
+        """Return the banks and plans in its file, if there is a valid one."""
+        by_id = {job.id: job for job in self.jobs}
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(self.path.read_text())
             plans = {model: Plan(**plan) for model, plan in content["plans"].items()}
             banks = [[by_id[run_id] for run_id in bank] for bank in content["banks"]]
-            return cls(path, device, banks, plans) if content["device"] == device else None
+            return (banks, plans) if content["device"] == self.device else None
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return None
 
-    def fits(self, missing: Iterable[Job], precision: str) -> bool:
-        """Return whether it holds all runs that are missing, once, in this precision."""
-        ids = [job.id for bank in self.banks for job in bank]
-        whole = {job.id for job in missing} <= set(ids) and len(set(ids)) == len(ids)
-        return whole and all(precision in ("auto", it.precision) for it in self.plans.values())
+    def resume(self, stop: StopSignal) -> None:
+        """Take the banks and plans of its file if they have all its runs, or write it anew."""
+        with claimed(self.path.parent.parent, [self.path.stem], wait=stop):
+            own_folder(self.path.parent)
+            banks, plans = self.written() or ([], {})
+            ids = [job.id for bank in banks for job in bank]
+            complete = {job.id for bank in self.banks for job in bank} <= set(ids)
+            as_asked = all(
+                self.precisions.get(model, "auto") in ("auto", plan.precision)
+                for model, plan in plans.items()
+            )
+            if complete and as_asked and len(set(ids)) == len(ids):
+                self.banks, self.plans = banks, plans
+            else:
+                self.write()
 
     def write(self) -> None:
-        """Write its file."""
+        """Write the file."""
         content = {
             "device": self.device,
             "plans": {model: asdict(plan) for model, plan in self.plans.items()},
@@ -221,86 +202,53 @@ class Schedule:
         replace_file(self.path, json.dumps(content, indent=1) + "\n")
 
     def missing(self, store: Store) -> list[int]:
-        """Return the numbers, from 1, of the banks that are not stored whole."""
-        return [
-            number
-            for number, jobs in enumerate(self.banks, 1)
-            if any(job.id not in store for job in jobs)
-        ]
+        """Return the numbers, from 1, of the banks with a run that the store lacks."""
+        banks = enumerate(self.banks, 1)
+        return [number for number, jobs in banks if any(job.id not in store for job in jobs)]
 
-    def plan(self, model: str, make: Callable[[], Plan], stop: StopSignal = never) -> Plan:
-        """Return the plan of a model: one that is written, maybe by another sweep, or a new one."""
-        if model not in self.plans:
+    def plan(self, frozen: models.BaseLM, stop: StopSignal) -> Plan:
+        """Return the plan of a model: the written one, maybe by another sweep, or a new one."""
+        if frozen.name not in self.plans:
             with claimed(self.path.parent.parent, [self.path.stem], wait=stop):
-                jobs = [job for bank in self.banks for job in bank]
-                written = Schedule.read(self.path, jobs, self.device)
-                self.plans |= written.plans if written else {}
-                if model not in self.plans:
-                    self.plans[model] = make()
+                _, plans = self.written() or ([], {})
+                self.plans |= plans
+                if frozen.name not in self.plans:
+                    self.plans[frozen.name] = self._new_plan(frozen)
                     self.write()
-        return self.plans[model]
+        return self.plans[frozen.name]
 
-    def new_plan(self, frozen: models.BaseLM, plan: Plan, *, beside: int = 1) -> Plan:
-        """Plan the training of a model: its precision, and budgets that fit the free memory.
-
-        Parameters
-        ----------
-        frozen
-            The model, on its device.
-        plan
-            What else is planned.
-        beside
-            So many banks train on the device at once.
-        """
+    def _new_plan(self, frozen: models.BaseLM) -> Plan:
+        """Plan the training of a model: its precision, and budgets that fit the free memory."""
         precision = choose(self.precisions.get(frozen.name, "auto"), frozen)
-        plan = replace(plan, precision=precision)
-        encoded = []
+        plan = Plan(threads=self.threads, precision=precision)
+        runs = []
         for job in (job for bank in self.banks for job in bank if job.spec.model == frozen.name):
             with suppress(InputError):  # too long for the model: left out later
-                encoded.append((job.spec, encode_all(job.spec, frozen, job.problems)))
-        encoded.sort(key=lambda it: -max(one.length(it[0].n_tokens) for one in it[1]))
-        if encoded:
-            specs, problems = zip(*encoded[: max(map(len, self.banks))], strict=True)
-            free = free_memory(str(frozen.device)) // beside if beside > 1 else None
-            plan = fitted(plan, frozen, specs, problems, free=free)
+                runs.append((job.spec, encode_all(job.spec, frozen, job.problems)))
+        runs.sort(key=lambda run: -max(coded.length(run[0].n_tokens) for coded in run[1]))
+        if runs:
+            specs, encoded = zip(*runs[: max(map(len, self.banks))], strict=True)
+            free = free_memory(str(frozen.device)) // self.beside if self.beside > 1 else None
+            plan = fitted(plan, frozen, specs, encoded, free=free)
         return replace(plan, token_budget=self.token_budget or plan.token_budget)
 
 
 class LocalEngine:
-    """Trains banks one after the other, in this process; it holds one base model at a time."""
+    """Trains banks one after the other in this process, with one base model loaded at a time."""
 
     def __init__(self) -> None:
-        self.usual = Plan()  # what new plans begin with
-        self.beside = 1  # banks that train on the device at once
-        self._frozen: models.BaseLM | None = None
+        self.loaded: dict[str, models.BaseLM] = {}
 
     def place(self, device: str) -> str:
         """Return the device that ``device`` means here."""
         return models.resolve_device(device)
 
-    def check(self, job: Job, place: str, *, alone: bool) -> None:
-        """Raise if a job's model cannot be loaded or, if it is alone, its problems do not fit."""
-        frozen = self.model(job.spec.model, place)
-        if alone:
-            encode_all(job.spec, frozen, job.problems)
-
-    def holds(self, name: str) -> bool:
-        """Return whether a model is the one that is loaded."""
-        return self._frozen is not None and self._frozen.name == name
-
-    def model(self, name: str, device: str) -> models.BaseLM:
-        """Return a model, loaded unless it is the one that is held."""
-        if self._frozen is None or not self.holds(name):
-            self._frozen = None  # so that two do not stand beside one another
-            self._frozen = models.load(name, device=device)
-        return self._frozen
-
     def train(
         self, schedule: Schedule, store: Store, *, events: Events, policy: CheckpointPolicy
     ) -> list[str]:
-        """Train the banks that the store lacks; return why some runs could not be trained.
+        """Train the banks that the store lacks; return why runs failed, if any did.
 
-        Banks that another sweep trains come last.
+        Banks that another sweep is training come last.
         """
         failures: list[str] = []
         waiting, reported = schedule.missing(store), 0
@@ -312,10 +260,10 @@ class LocalEngine:
                 result = self.train_bank(schedule, number, store, events=events, policy=policy)
                 failures += result or []
                 held += [number] if result is None else []
-            if len(held) == len(waiting):
+            if held == waiting:
                 if len(held) != reported:
                     reported = len(held)
-                    events.say(f"waiting for {reported} banks that another sweep trains")
+                    events.say(f"waiting for {reported} banks that another sweep is training")
                 time.sleep(PAUSE_SECONDS)
             waiting = [number for number in held if number in schedule.missing(store)]
         return failures
@@ -329,13 +277,21 @@ class LocalEngine:
         events: Events,
         policy: CheckpointPolicy,
     ) -> list[str] | None:
-        """Train one bank, as `tsp.experiments.banks.train_into` does."""
-        jobs = schedule.banks[number - 1]
+        """Train one bank; return why runs failed, or None if another process has one of them."""
+        bank = schedule.banks[number - 1]
+        with claimed(store.root, [job.id for job in bank]) as mine:
+            if not mine:
+                return None
+            jobs = unstored(bank, store)
+            if not jobs:
+                return []
+            frozen = self._model(jobs[0].spec.model, schedule.device)
+            plan = schedule.plan(frozen, policy.stop)
+            place = {"number": number, "banks": len(schedule.banks)}
+            return train_into(store, jobs, frozen, plan, events=events, policy=policy, **place)
 
-        def prepare() -> tuple[models.BaseLM, Plan]:
-            frozen = self.model(jobs[0].spec.model, schedule.device)
-            make = partial(schedule.new_plan, frozen, self.usual, beside=self.beside)
-            return frozen, schedule.plan(frozen.name, make, policy.stop)
-
-        place = {"number": number, "banks": len(schedule.banks)}
-        return train_into(store, jobs, prepare, events=events, policy=policy, **place)
+    def _model(self, name: str, device: str) -> models.BaseLM:
+        if name not in self.loaded:
+            self.loaded.clear()  # two models would need the memory of both
+            self.loaded[name] = models.load(name, device=device)
+        return self.loaded[name]

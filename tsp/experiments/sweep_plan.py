@@ -1,11 +1,11 @@
-"""What a sweep is about to do: its runs, their epochs and steps, how long such runs took."""
+"""The plan of a sweep: its runs, their epochs and steps, and the time that such runs took."""
 
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cache, partial
 from typing import Any
 
 from tsp.errors import InputError
-from tsp.experiments.jobs import Job, jobs_of
+from tsp.experiments.jobs import jobs_of
 from tsp.store.runs import Store
 from tsp.training import models
 from tsp.training.members import encode_all
@@ -20,49 +20,43 @@ def sweep_plan(
 ) -> list[dict[str, Any]]:
     """Plan the compute of a sweep before anything is trained.
 
-    Parameters
-    ----------
-    specs
-        Runs that are wanted.
-    store
-        Where some of them may be already.
-    device
-        Kind of device on which stored runs were made whose time counts.
-
     Returns
     -------
     list of dict
         `KEY` and `COUNTS`, a row a model, protocol, task and regime: ``runs`` that are wanted, how
         many are ``stored`` or, too long for the model, ``left_out``. Of the others: ``epochs`` and
         ``steps`` of all together, and ``hours``, checks included, if an epoch of a run takes as
-        long as in the stored runs of the row on such a device; None if there are none.
+        long as in the stored runs of the row on a ``device`` of this kind; None without such runs.
     """
-    groups: dict[tuple[str, ...], list[Job]] = defaultdict(list)
-    for job in jobs_of(specs):
-        groups[_key(job.spec)].append(job)
-    seconds = _seconds_per_epoch(store, device)
-    frozen: models.BaseLM | None = None
+    import pandas as pd
+
+    shapes = cache(partial(models.load, device="meta"))
     rows = []
-    for key, jobs in groups.items():
-        row: dict[str, Any] = dict(zip(KEY, key, strict=True)) | dict.fromkeys(COUNTS, 0)
-        if frozen is None or frozen.name != key[0]:
-            frozen = models.load(key[0], device="meta")
-        for job in jobs:
-            row["runs"] += 1
-            if job.id in store:
-                row["stored"] += 1
-                continue
-            try:
-                encode_all(job.spec, frozen, job.problems)
-            except InputError:
-                row["left_out"] += 1
-                continue
-            row["epochs"] += job.spec.epochs
-            batches = -(-len(job.problems) // job.spec.settings.batch_size)
-            row["steps"] += job.spec.epochs * batches
-        row["hours"] = row["epochs"] * seconds[key] / 3600 if key in seconds else None
-        rows.append(row)
-    return rows
+    for job in jobs_of(specs):
+        stored, left_out = job.id in store, False
+        try:
+            if not stored:
+                encode_all(job.spec, shapes(job.spec.model), job.problems)
+        except InputError:
+            left_out = True
+        epochs = 0 if stored or left_out else job.spec.epochs
+        steps = epochs * -(-len(job.problems) // job.spec.settings.batch_size)
+        rows.append((*_key(job.spec), 1, int(stored), epochs, steps, int(left_out)))
+    counts = [name for name in COUNTS if name != "hours"]
+    plan = pd.DataFrame(rows, columns=[*KEY, *counts]).groupby([*KEY], sort=False).sum()
+    past = [
+        (*_key(run.spec), run.record["seconds"], run.record["outcome"]["epochs_trained"])
+        for run in store.valid_runs()[0]
+        if run.record["device"].split(":")[0] == device.split(":")[0]
+    ]
+    took = pd.DataFrame(past, columns=[*KEY, "seconds", "epochs"]).groupby([*KEY]).sum()
+    plan["hours"] = plan.epochs * (took.seconds / took.epochs).reindex(plan.index) / 3600
+    frame = plan.reset_index()[[*KEY, *COUNTS]].astype(object)
+    return frame.where(frame.notna(), None).to_dict("records")
+
+
+def _key(spec: RunSpec) -> tuple[str, ...]:
+    return spec.model, spec.protocol, spec.task, spec.regime
 
 
 def render(plan: Sequence[dict[str, Any]]) -> str:
@@ -78,18 +72,3 @@ def render(plan: Sequence[dict[str, Any]]) -> str:
     if sums.hours:
         line += f"; {sums.hours:.2g} hours where the like is stored"
     return f"{text}\n{line}"
-
-
-def _key(spec: RunSpec) -> tuple[str, ...]:
-    return tuple(str(getattr(spec, name)) for name in KEY)
-
-
-def _seconds_per_epoch(store: Store, device: str) -> dict[tuple[str, ...], float]:
-    """Return the mean time of an epoch of a run, by `KEY`, of stored runs on a kind of device."""
-    seconds: Counter[tuple[str, ...]] = Counter()
-    epochs: Counter[tuple[str, ...]] = Counter()
-    for run in store.valid_runs()[0]:
-        if run.record["device"].split(":")[0] == device.split(":")[0]:
-            seconds[_key(run.spec)] += run.record["seconds"]
-            epochs[_key(run.spec)] += run.record["outcome"]["epochs_trained"]
-    return {key: seconds[key] / epochs[key] for key in seconds}

@@ -1,6 +1,6 @@
 """Figures 6 to 19, the paper's appendix: bars and counts of every data set, from stored runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from tsp.analysis.geometry import CLOUDS, gaussian_bars
 from tsp.analysis.records import TASK_NAMES, deciding, load_runs
@@ -21,6 +23,7 @@ from tsp.figures.style import (
     DIMENSION_COLORS,
     DIMENSION_NAMES,
     beyond,
+    common_shape,
     draw_barcode,
     empty,
     noise_band,
@@ -49,10 +52,10 @@ def plain_runs(store: Store, *, protocol: str = "tuned", **only: str) -> list[Ru
     """
     chosen, length = deciding(load_runs(store))
     runs = comparable(chosen, protocol=protocol, length=length)
-    for name, value in ({"method": "ce"} | only).items():
-        runs = runs[runs[name] == value] if len(runs) else runs
     if runs.empty:
         return []
+    wanted = pd.Series({"method": "ce"} | only)
+    runs = runs[(runs[wanted.index] == wanted).all(axis=1)]
     runs = runs.sort_values(["model", "task", "source", "problem", "seed"])
     return [store.read(run_id) for run_id in runs.id]
 
@@ -80,10 +83,7 @@ def figure_task(
     InputError
         If there is no such run.
     """
-    runs = plain_runs(store, protocol=protocol, task=task, regime=regime, model=model)
-    if not runs:
-        remedy = f"{store.root} has no such runs; `tsp sweep phenomenon` trains some"
-        raise InputError("task", f"{task} {regime}", remedy)
+    (runs,) = _groups(store, [regime], protocol=protocol, task=task, model=model)
     fig = empty(6.2)
     panels = fig.subplots(2, 2)
     ends = first_and_last(runs[0])
@@ -92,10 +92,15 @@ def figure_task(
         draw_barcode(bars, ax, limit=limit)
         ax.set(title=f"one run, epoch {epoch}")
         ax.legend(**BOXED)
-    _draw_lifespans(panels[1], runs)
-    problems = {it["sha256"] for run in runs for it in run.record["problems"]}
+    lives = lifespans_of(runs)
+    for ax, (dimension, name) in zip(panels[1], DIMENSION_NAMES.items(), strict=True):
+        colors = {"start": "0.6", "end": DIMENSION_COLORS[dimension]}
+        shown = lives[lives.dimension == dimension]
+        _draw_histogram(ax, shown, runs, hue="when", colors=colors, noise=dimension)
+        ax.set(title=f"lifespans in {name}, all runs")
+    problems = {problem["sha256"] for run in runs for problem in run.record["problems"]}
     size = f"{counted(runs, 'run')}, {counted(problems, 'problem')}"
-    fig.suptitle(f"{TASK_NAMES.get(task, task)}, {PROBLEMS[regime]}: {size}")
+    fig.suptitle(f"{TASK_NAMES[task]}, {PROBLEMS[regime]}: {size}")
     return fig
 
 
@@ -125,22 +130,22 @@ def figure6(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
     The paper does not say how it averages barcodes. Ordering bars by length is the usual choice,
     and makes each barcode a falling curve.
     """
-    groups = _by_regime(store, model, protocol)
+    groups = _groups(store, REGIMES, protocol=protocol, model=model)
     fig = empty(1 + 2.6 * len(groups))
     panels = fig.subplots(len(groups), 2, squeeze=False)
-    for row, runs in zip(panels, groups, strict=True):
-        for dimension, color in DIMENSION_COLORS.items():
-            for when, look in zip(WHEN, ({"ls": ":"}, {"ls": "-"}), strict=True):
-                length = average_bars(runs, dimension=dimension, end=when == "end")
-                label = f"{DIMENSION_NAMES[dimension]}, {when}"
-                row[0].plot(length, np.arange(len(length)) + 1, color=color, label=label, **look)
-        row[0].set(title=_size(runs), xlabel="mean lifespan", ylabel="bar, by length")
-        row[0].set(xlim=(0, None))
-        lives = lifespans_of(runs)
-        after = lives[lives.when == "end"].assign(bars=lives.dimension.map(DIMENSION_NAMES))
-        palette = {DIMENSION_NAMES[k]: color for k, color in DIMENSION_COLORS.items()}
-        _draw_histogram(row[1], after, runs, hue="bars", palette=palette)
-        row[1].set(title="distribution of lifespans")
+    for (barcode, histogram), runs in zip(panels, groups, strict=True):
+        for (dimension, color), when in product(DIMENSION_COLORS.items(), WHEN):
+            lengths = average_bars(runs, dimension=dimension, end=when == "end")
+            look = {"color": color, "ls": "-" if when == "end" else ":"}
+            label = f"{DIMENSION_NAMES[dimension]}, {when}"
+            barcode.plot(lengths, np.arange(len(lengths)) + 1, label=label, **look)
+        barcode.set(title=_size(runs), xlabel="mean lifespan", ylabel="bar, by length")
+        barcode.set(xlim=(0, None))
+        bars = lifespans_of(runs)
+        bars = bars[bars.when == "end"].replace({"dimension": DIMENSION_NAMES})
+        colors = {DIMENSION_NAMES[k]: color for k, color in DIMENSION_COLORS.items()}
+        _draw_histogram(histogram, bars, runs, hue="dimension", colors=colors)
+        histogram.set(title="distribution of lifespans")
     fig.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return fig
 
@@ -167,17 +172,17 @@ def figure19(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
     InputError
         If there is no such run.
     """
-    groups = _by_regime(store, model, protocol)
+    groups = _groups(store, REGIMES, protocol=protocol, model=model)
     fig = empty(5.4)
     panels = fig.subplots(2, len(groups), sharey="row", sharex="col", squeeze=False)
-    for column, runs in zip(panels.T, groups, strict=True):
-        noise_band(column[0], runs)
+    for (counts, entropy), runs in zip(panels.T, groups, strict=True):
+        noise_band(counts, runs)
         for dimension, color in DIMENSION_COLORS.items():
-            name = DIMENSION_NAMES[dimension]
-            _draw_average(column[0], runs, f"h{dimension}_count", color=color, label=name)
-        _draw_average(column[1], runs, "persistence_entropy", color="0.2", label="entropy")
-        column[0].set(title=_size(runs), ylim=(0, None))
-        column[1].set(xlabel="epoch")
+            label = DIMENSION_NAMES[dimension]
+            _draw_average(counts, runs, f"h{dimension}_count", color=color, label=label)
+        _draw_average(entropy, runs, "persistence_entropy", color="0.2", label="entropy")
+        counts.set(title=_size(runs), ylim=(0, None))
+        entropy.set(xlabel="epoch")
     panels[0, 0].set(ylabel="bars")
     panels[1, 0].set(ylabel="entropy, nats")
     fig.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
@@ -185,50 +190,36 @@ def figure19(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
 
 
 def average_bars(runs: Sequence[Run], *, dimension: int, end: bool) -> np.ndarray:
-    """Return the mean over runs of the k-th longest finite lifespan; data sets weigh the same.
+    """Return the mean k-th longest finite lifespan at one end of training, k = 1, 2, ….
 
-    Parameters
-    ----------
-    runs
-        With stored diagrams.
-    dimension
-        0 or 1.
-    end
-        Take the last stored epoch instead of the first.
-
-    Returns
-    -------
-    ndarray
-        Falling, as long as the longest barcode; runs with fewer bars count as 0 there.
+    Data sets weigh the same; a run with fewer bars counts as 0 there.
     """
     lengths = [
         np.sort(lifespans(first_and_last(run)[int(end)][1][dimension]))[::-1] for run in runs
     ]
     padded = pd.DataFrame(lengths).fillna(0.0)
-    by_task = padded.groupby([run.spec.task for run in runs], sort=False).mean()
-    return by_task.mean().to_numpy()
+    return padded.groupby([run.spec.task for run in runs], sort=False).mean().mean().to_numpy()
 
 
 def lifespans_of(runs: Sequence[Run]) -> pd.DataFrame:
     """Return finite bars at the first and last stored epoch: ``dimension when lifespan``."""
     frames = [
-        pd.DataFrame({"dimension": k, "when": when, "lifespan": ends[:, 1] - ends[:, 0]})
+        pd.DataFrame({"dimension": k, "when": when, "lifespan": lifespans(bars)})
         for run in runs
-        for when, (_, bars) in zip(WHEN, first_and_last(run), strict=True)
-        for k, ends in bars.items()
+        for when, (_, diagrams) in zip(WHEN, first_and_last(run), strict=True)
+        for k, bars in diagrams.items()
     ]
-    bars = pd.concat(frames, ignore_index=True)
-    return bars[np.isfinite(bars.lifespan)]
+    return pd.concat(frames, ignore_index=True)
 
 
-def _by_regime(store: Store, model: str, protocol: str) -> list[list[Run]]:
-    """Return the runs of each regime that has some."""
-    groups = [plain_runs(store, protocol=protocol, regime=it, model=model) for it in REGIMES]
-    groups = [runs for runs in groups if runs]
-    if not groups:
-        remedy = f"{store.root} has no runs of it; `tsp sweep phenomenon` trains some"
-        raise InputError("model", model, remedy)
-    return groups
+def _groups(store: Store, regimes: Sequence[str], **only: str) -> list[list[Run]]:
+    """Return the plain runs of each regime that has some."""
+    groups = [plain_runs(store, regime=regime, **only) for regime in regimes]
+    if not any(groups):
+        wanted = ", ".join(only.values())
+        remedy = f"{store.root} has no runs for {wanted}; `tsp sweep phenomenon` trains some"
+        raise InputError("model", only["model"], remedy)
+    return [runs for runs in groups if runs]
 
 
 def _size(runs: Sequence[Run]) -> str:
@@ -236,68 +227,48 @@ def _size(runs: Sequence[Run]) -> str:
     return f"{PROBLEMS[runs[0].spec.regime]}: {counted(runs, 'run')}, {counted(tasks, 'data set')}"
 
 
-def _draw_lifespans(row: Sequence[Axes], runs: Sequence[Run]) -> None:
-    """Draw histograms of the lifespans of all runs, a panel a dimension, beside random clouds."""
-    lives = lifespans_of(runs)
-    for ax, (dimension, name) in zip(row, DIMENSION_NAMES.items(), strict=True):
-        mine = lives[lives.dimension == dimension]
-        palette = {"start": "0.6", "end": DIMENSION_COLORS[dimension]}
-        _draw_histogram(ax, mine, runs, hue="when", palette=palette)
-        _draw_noise(ax, mine, runs, dimension)
-        ax.set(title=f"lifespans in {name}, all runs")
-
-
 def _draw_histogram(
-    ax: Axes, lives: pd.DataFrame, runs: Sequence[Run], *, hue: str, palette: dict[str, Any]
+    ax: Axes,
+    bars: pd.DataFrame,
+    runs: Sequence[Run],
+    *,
+    hue: str,
+    colors: Mapping[str, str],
+    noise: int | None = None,
 ) -> None:
-    """Finite bars of a length per run, in colours by a column."""
-    if lives.empty:
+    """Draw bars per run by lifespan, coloured by a column, and of Gaussian clouds in a dimension.
+
+    The clouds have the runs' n and d and their mean distances at the end.
+    """
+    if bars.empty:
         ax.text(0.5, 0.5, "no bars", ha="center", transform=ax.transAxes)
         return
-    look: dict[str, Any] = {
-        "element": "step",
-        "alpha": 0.3,
-        "palette": palette,
-        "hue_order": palette,
-    }
-    shown = lives.assign(weight=1 / len(runs))
-    sns.histplot(shown, x="lifespan", hue=hue, weights="weight", bins=_bins(lives), ax=ax, **look)
+    bins = np.linspace(0, bars.lifespan.max() * 1.02 or 1.0, 41).tolist()
+    look: dict[str, Any] = {"element": "step", "alpha": 0.3, "legend": False}
+    look |= {"palette": colors, "hue_order": colors, "bins": bins}
+    shown = bars.assign(weight=1 / len(runs))
+    sns.histplot(shown, x="lifespan", hue=hue, weights="weight", ax=ax, **look)
+    handles: list[Any] = [
+        Patch(facecolor=to_rgba(color, 0.3), edgecolor=color, label=name)
+        for name, color in colors.items()
+    ]
+    if noise is not None and (shape := common_shape(runs)):
+        sizes = [run.topology.sort_values("epoch").mean_distance.iloc[-1] for run in runs]
+        lengths = np.outer(sizes, gaussian_bars(*shape)[noise]).ravel()
+        weights = np.full(len(lengths), 1 / len(sizes) / CLOUDS)  # counts of one cloud
+        ax.hist(lengths, bins, weights=weights, histtype="step", color="0.2", ls=":", lw=1.2)
+        handles.append(Line2D([], [], color="0.2", ls=":", label="Gaussian clouds"))
+    ax.legend(handles=handles, fontsize=9.5 if noise is None else 8)
     ax.set(xlabel="lifespan", ylabel="bars per run")
-    if (legend := ax.get_legend()) is not None:
-        legend.set_title("")
-
-
-def _draw_noise(ax: Axes, lives: pd.DataFrame, runs: Sequence[Run], dimension: int) -> None:
-    """Draw, dotted, the same for Gaussian clouds with the runs' n, d and final mean distance."""
-    shapes = {tuple(run.record.get("shape", ())) for run in runs}
-    if lives.empty or len(shapes) != 1 or not (shape := shapes.pop()):
-        return
-    sizes = [run.topology.sort_values("epoch").mean_distance.iloc[-1] for run in runs]
-    lengths = np.outer(sizes, gaussian_bars(*shape)[dimension]).ravel()
-    count = len(lengths) / len(sizes) / CLOUDS  # bars of one cloud
-    bins = _bins(lives)
-    weights = np.full(len(lengths), count / len(lengths))
-    ax.hist(lengths, bins=bins, weights=weights, histtype="step", color="0.2", ls=":", lw=1.2)
-    handles = [Line2D([], [], color="0.2", ls=":", label="Gaussian clouds")]
-    if (legend := ax.get_legend()) is not None:
-        for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
-            if handle is not None:
-                handle.set_label(text.get_text())
-                handles.insert(-1, handle)  # type: ignore[arg-type]
-    ax.legend(handles=handles, fontsize=8)
-
-
-def _bins(lives: pd.DataFrame) -> list[float]:
-    return np.linspace(0, float(lives.lifespan.max()) * 1.02 or 1.0, 41).tolist()
 
 
 def _draw_average(ax: Axes, runs: Sequence[Run], feature: str, *, color: Any, label: str) -> None:
     """Draw the mean of each data set, thin, and of all, thick."""
-    each: dict[str, list[pd.Series]] = {}
-    for run in runs:
-        each.setdefault(run.spec.task, []).append(run.topology.set_index("epoch")[feature])
+    tasks = [run.spec.task for run in runs]
+    series = [run.topology.set_index("epoch")[feature] for run in runs]
+    curves = pd.concat(series, axis=1, keys=tasks)
     means = pd.DataFrame(
-        {task: pd.concat(series, axis=1).dropna().mean(axis=1) for task, series in each.items()}
+        {task: curves.loc[:, [task]].dropna().mean(axis=1) for task in dict.fromkeys(tasks)}
     )
     ax.plot(means.index, means.to_numpy(), color=color, lw=0.7, alpha=0.5)
     ax.plot(means.dropna().mean(axis=1), color=color, lw=2, label=label)

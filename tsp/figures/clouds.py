@@ -31,37 +31,26 @@ def draw_cloud(diagrams: Diagrams) -> Figure:
 
 
 def draw_trajectory(table: pd.DataFrame) -> Figure:
-    """Draw the number of bars, mean lifespans and entropy along a trajectory.
-
-    Parameters
-    ----------
-    table
-        One row a cloud, in order, with the columns of `tsp.topology.diagrams.summarize`.
-    """
+    """Draw the rows of `tsp.topology.diagrams.summarize` in order: bars, lifespans, entropy."""
     fig = empty(2.8)
     counts, lifespans, entropy = fig.subplots(1, 3)
+    place = range(len(table))
     for k, color in DIMENSION_COLORS.items():
-        for ax, column in ((counts, f"h{k}_count"), (lifespans, f"h{k}_mean_lifespan")):
-            ax.plot(range(len(table)), table[column], "o-", ms=3, color=color)
-            ax.lines[-1].set_label(DIMENSION_NAMES[k])
-    entropy.plot(range(len(table)), table.persistence_entropy, "o-", ms=3, color="0.3")
+        look = {"ms": 3, "color": color, "label": DIMENSION_NAMES[k]}
+        counts.plot(place, table[f"h{k}_count"], "o-", **look)
+        lifespans.plot(place, table[f"h{k}_mean_lifespan"], "o-", **look)
+    entropy.plot(place, table.persistence_entropy, "o-", ms=3, color="0.3")
     counts.set(title="number of bars", ylim=(0, None))
     lifespans.set(title="mean lifespan", ylim=(0, None))
     entropy.set(title="persistence entropy, nats")
-    for ax in (counts, lifespans, entropy):
+    for ax in fig.axes:
         ax.set(xlabel="place in the trajectory")
     counts.legend()
     return fig
 
 
 def save_figure(file: Path, table: pd.DataFrame, diagrams: Sequence[Diagrams]) -> None:
-    """Write the figure of one cloud, or of a trajectory, in the format of the file's suffix.
-
-    Raises
-    ------
-    InputError
-        If matplotlib does not write that format, or the folder does not exist.
-    """
+    """Write the figure of one cloud, or of a trajectory, in the format of the file's suffix."""
     fig = draw_cloud(diagrams[0]) if len(diagrams) == 1 else draw_trajectory(table)
     formats = fig.canvas.get_supported_filetypes()
     if file.suffix[1:].lower() not in formats:

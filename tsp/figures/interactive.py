@@ -4,7 +4,7 @@ import base64
 import html
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from scipy.spatial.distance import pdist
 
 from tsp.figures.figure_data import plotted
 from tsp.store.runs import Run, Store
-from tsp.topology.diagrams import Diagrams, persistence
+from tsp.topology.diagrams import Diagrams, lifespans, persistence
 
 DIGITS = 4  # of a number that a page gets: less than a pixel
 SNAPSHOTS = 26  # of a run: a page's slider needs no more
@@ -60,14 +60,14 @@ class Live:
 
 def closest_watched(store: Store, run: Run) -> Run:
     """Return the stored run that repeats a run's training and keeps the most prompts."""
-    same = [it for it in store.valid_runs()[0] if _training(it) == _training(run)]
-    return max([run, *same], key=lambda it: len(it.prompt_epochs))
 
+    def training(one: Run) -> tuple[Any, ...]:
+        problems = tuple(problem["sha256"] for problem in one.record["problems"])
+        return one.spec.but(snapshot_every=1), problems
 
-def _training(run: Run) -> tuple[Any, ...]:
-    """Return what is equal in runs that differ only in what they keep."""
-    problems = tuple(it["sha256"] for it in run.record["problems"])
-    return run.spec.but(snapshot_every=1), problems
+    wanted = training(run)
+    same = [one for one in store.valid_runs()[0] if training(one) == wanted]
+    return max([run, *same], key=lambda one: len(one.prompt_epochs))
 
 
 def evolution(runs: Mapping[str, Run]) -> dict[str, Any]:
@@ -87,48 +87,43 @@ def evolution(runs: Mapping[str, Run]) -> dict[str, Any]:
         ``longest``: end of the bars' axis; ``digits``: of a scale.
     """
     kept = sorted(set.intersection(*(set(run.prompt_epochs) for run in runs.values())))
-    shown = np.unique(np.linspace(0, len(kept) - 1, min(SNAPSHOTS, len(kept))).round().astype(int))
-    prompts = {
-        name: {kept[k]: run.prompt(kept[k]).double().numpy() for k in shown}
-        for name, run in runs.items()
-    }
-    last = np.vstack([list(snapshots.values())[-1] for snapshots in prompts.values()])
+    spread = np.linspace(0, len(kept) - 1, min(SNAPSHOTS, len(kept))).round().astype(int)
+    epochs = [kept[k] for k in np.unique(spread)]
+    last = np.vstack([_points(run, epochs[-1]) for run in runs.values()])
     axes = np.linalg.svd(last - last.mean(0), full_matrices=False)[2][:2]
     reach = 2.2 * np.abs((last - last.mean(0)) @ axes.T).max()
-    methods = {
-        name: [
-            {"epoch": epoch, "points": _short(0.5 + (prompt - last.mean(0)) @ axes.T / reach)}
-            | _bars(prompt)
-            for epoch, prompt in snapshots.items()
-        ]
-        for name, snapshots in prompts.items()
-    }
-    longest = max(death for shown in methods.values() for it in shown for death in it["h0"])
+
+    def snapshot(run: Run, epoch: int) -> dict[str, Any]:
+        points = _points(run, epoch)
+        bars = cast(Diagrams, persistence(points))
+        return {
+            "epoch": epoch,
+            "points": _short(0.5 + (points - last.mean(0)) @ axes.T / reach),
+            "distances": _short(pdist(points)),
+            "h0": _short(np.sort(lifespans(bars[0]))),  # born at 0
+            "h1": _short(bars[1][np.argsort(bars[1][:, 0] - bars[1][:, 1])]),
+        }
+
+    methods = {name: [snapshot(run, epoch) for epoch in epochs] for name, run in runs.items()}
+    longest = max(death for shown in methods.values() for one in shown for death in one["h0"])
     return {"methods": methods, "longest": round(1.2 * longest, DIGITS), "digits": 2}
 
 
 def bars_of(seen: Mapping[str, Any]) -> pd.DataFrame:
     """Return the bars of an `evolution`, one a row: ``run epoch dimension birth death``."""
     rows = [
-        (name, it["epoch"], dimension, birth, death)
+        (name, one["epoch"], dimension, birth, death)
         for name, snapshots in seen["methods"].items()
-        for it in snapshots
-        for dimension, bars in ((0, [(0.0, death) for death in it["h0"]]), (1, it["h1"]))
+        for one in snapshots
+        for dimension, bars in ((0, [(0.0, death) for death in one["h0"]]), (1, one["h1"]))
         for birth, death in bars
     ]
     return pd.DataFrame(rows, columns=["run", "epoch", "dimension", "birth", "death"])
 
 
-def _bars(prompt: np.ndarray) -> dict[str, Any]:
-    (bars,) = cast(list[Diagrams], persistence(prompt[None]))
-    deaths = bars[0][:, 1]
-    return {
-        "distances": _short(pdist(prompt)),
-        "h0": _short(np.sort(deaths[np.isfinite(deaths)])),
-        "h1": _short(bars[1][np.argsort(bars[1][:, 0] - bars[1][:, 1])]),
-    }
+def _points(run: Run, epoch: int) -> np.ndarray:
+    return run.prompt(epoch).double().numpy()
 
 
-def _short(values: Sequence[Any] | np.ndarray) -> list[Any]:
-    rounded: list[Any] = np.round(np.asarray(values, dtype=float), DIGITS).tolist()
-    return rounded
+def _short(values: np.ndarray) -> list[Any]:
+    return np.round(values, DIGITS).tolist()

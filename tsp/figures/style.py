@@ -25,12 +25,7 @@ WIDTH = 7.2  # inches: the text width of a book page
 POINT_COLOR = "#DE8F05"
 DIMENSION_COLORS = {0: "#0173B2", 1: "#D55E00"}
 DIMENSION_NAMES = {0: "$H_0$", 1: "$H_1$"}
-BOXED: dict[str, Any] = {
-    "loc": "lower right",
-    "frameon": True,
-    "framealpha": 1,
-    "edgecolor": "white",
-}
+BOXED: dict[str, Any] = dict(loc="lower right", frameon=True, framealpha=1, edgecolor="white")
 """Arguments of a legend that stands on top of bars."""
 METHOD_COLORS = {
     "ce": "#4D4D4D",
@@ -48,16 +43,18 @@ def style() -> None:
     The ground is white even on a dark page, because lines and letters are dark. In a notebook each
     figure also shows its data (`plotted`) as ``text/csv``, which the book offers for download.
     """
-    letters = {"axes.titlesize": 11, "legend.fontsize": 9.5, "legend.title_fontsize": 9.5}
+    rc: dict[str, Any] = {"axes.titlesize": 11, "axes.edgecolor": "0.6", "grid.color": "0.9"}
     ten = ("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize")
-    ground = {"figure.facecolor": "white", "savefig.facecolor": "white", "figure.dpi": 110}
-    lines = {"grid.color": "0.9", "axes.edgecolor": "0.6", "legend.frameon": False}
+    rc |= dict.fromkeys(ten, 10) | dict.fromkeys(("legend.fontsize", "legend.title_fontsize"), 9.5)
+    rc |= {"figure.facecolor": "white", "savefig.facecolor": "white", "figure.dpi": 110}
+    rc |= {"legend.frameon": False}
     set_matplotlib_formats("retina")  # twice the pixels, for screens that have them
-    rc = dict.fromkeys(ten, 10) | letters | ground | lines
     sns.set_theme(style="whitegrid", palette="colorblind", rc=rc)
-    shell = get_ipython()
-    if shell and shell.display_formatter:
-        shell.display_formatter.mimebundle_formatter.for_type(Figure, _as_csv)
+    if (shell := get_ipython()) and shell.display_formatter:
+        as_csv = shell.display_formatter.mimebundle_formatter
+        as_csv.for_type(
+            Figure, lambda figure, **_: {"text/csv": plotted(figure).to_csv(index=False)}
+        )
 
 
 def empty(height: float) -> Figure:
@@ -68,10 +65,6 @@ def empty(height: float) -> Figure:
     return fig
 
 
-def _as_csv(figure: Figure, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
-    return {"text/csv": plotted(figure).to_csv(index=False)}, {}
-
-
 def draw_complex(points: np.ndarray, scale: float, *, ax: Axes) -> None:
     """Draw the Rips complex of points in the plane at one scale (equation 9).
 
@@ -80,17 +73,23 @@ def draw_complex(points: np.ndarray, scale: float, *, ax: Axes) -> None:
     points
         ``(n, 2)``.
     scale
-        Longest edge, in the points' distance. Two points are joined when their discs, of half
-        that radius, meet.
+        Longest edge, in the points' distance: the diameter of the discs, which meet if joined.
     ax
         Where to draw.
+
+    Raises
+    ------
+    InputError
+        If the points are not in the plane.
     """
-    points = _in_plane(points)
+    points = np.asarray(points, dtype=float)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise InputError("points", points.shape, "give points of the plane, shape (n, 2)")
     D = squareform(pdist(points))
     edges = [pair for pair in combinations(range(len(points)), 2) if D[pair] <= scale]
     joined = set(edges)
     triples = combinations(range(len(points)), 3)
-    faces = [Polygon(points[list(t)]) for t in triples if {*combinations(t, 2)} <= joined]
+    faces = [Polygon(points[[*t]]) for t in triples if {*combinations(t, 2)} <= joined]
     discs = [Circle(point, scale / 2) for point in points]
     ax.add_collection(PatchCollection(discs, color=DIMENSION_COLORS[0], alpha=0.10, lw=0))
     ax.add_collection(PatchCollection(faces, color=DIMENSION_COLORS[1], alpha=0.4, lw=0))
@@ -107,13 +106,10 @@ def draw_barcode(diagrams: Diagrams, ax: Axes, *, limit: float | None = None) ->
 
     Parameters
     ----------
-    diagrams
-        As `tsp.topology.diagrams.persistence` returns them.
-    ax
-        Where to draw.
+    diagrams, ax
+        As `tsp.topology.diagrams.persistence` returns them, and where to draw.
     limit
-        Right end of the axis, where an arrowhead ends the essential class; by default a little
-        beyond the last death.
+        Right end of the axis and of the essential class; by default `beyond` the last death.
     """
     right = limit or beyond(diagrams)
     height = 0
@@ -145,13 +141,11 @@ def draw_diagram(
 
     Parameters
     ----------
-    diagrams
-        As `tsp.topology.diagrams.persistence` returns them.
-    ax
-        Where to draw.
+    diagrams, ax
+        As `tsp.topology.diagrams.persistence` returns them, and where to draw.
     limit
-        End of both axes, where a dotted line for infinity holds the essential class; by default a
-        little beyond the last death.
+        End of both axes, where a dotted line stands for infinity; by default `beyond` the last
+        death.
     filled
         Fill the markers; hollow ones leave room for another diagram on top.
     band
@@ -167,18 +161,11 @@ def draw_diagram(
     for dimension, bars in diagrams.items():
         births, deaths = bars.T
         color = DIMENSION_COLORS[dimension]
-        ax.scatter(
-            births,
-            np.minimum(deaths, top),
-            marker={0: "o", 1: "^"}[dimension],
-            s=22,
-            color=color if filled else "none",
-            edgecolor="white" if filled else color,
-            lw=0.5 if filled else 1,
-            clip_on=False,
-            zorder=3 if filled else 2,
-            label=DIMENSION_NAMES[dimension],
-        )
+        hollow: dict[str, Any] = {"color": "none", "edgecolor": color, "lw": 1, "zorder": 2}
+        full: dict[str, Any] = {"color": color, "edgecolor": "white", "lw": 0.5, "zorder": 3}
+        look = (full if filled else hollow) | {"marker": "o^"[dimension], "s": 22}
+        label = DIMENSION_NAMES[dimension]
+        ax.scatter(births, np.minimum(deaths, top), clip_on=False, label=label, **look)
     ax.set(xlabel="birth", ylabel="death", aspect="equal", xlim=(0, top), ylim=(0, top))
 
 
@@ -198,8 +185,7 @@ def noise_band(
     along
         The axis with the number of bars.
     """
-    shapes = {tuple(run.record.get("shape", ())) for run in runs}
-    if len(shapes) != 1 or not (shape := shapes.pop()):
+    if not (shape := common_shape(runs)):
         return
     counts = gaussian_counts(*shape) / (shape[0] if share else 1)
     low, high = np.quantile(counts, [0.025, 0.975])
@@ -208,16 +194,14 @@ def noise_band(
     span(low, high, color="0.88", lw=0, zorder=0, label=label)
 
 
+def common_shape(runs: Sequence[Run]) -> tuple[int, int] | None:
+    """Return (n, d) of the runs' prompts if it is the same for all."""
+    shapes = {tuple(run.record["shape"]) for run in runs}
+    return shapes.pop() if len(shapes) == 1 else None
+
+
 def beyond(*several: Diagrams) -> float:
     """Return a scale a little beyond every finite birth and death; 1 if there is none."""
     ends = np.concatenate([bars.ravel() for diagrams in several for bars in diagrams.values()])
     last = float(ends[np.isfinite(ends)].max(initial=0.0))
     return 1.08 * last if last > 0 else 1.0
-
-
-def _in_plane(points: np.ndarray) -> np.ndarray:
-    """Return points as an array of shape (n, 2), or raise."""
-    array = np.asarray(points, dtype=float)
-    if array.ndim != 2 or array.shape[1] != 2:
-        raise InputError("points", array.shape, "give points of the plane, shape (n, 2)")
-    return array

@@ -1,6 +1,7 @@
 """PEFT prompt-tuning adapters: write a run's prompt as one, and read anyone's."""
 
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -12,6 +13,12 @@ from tsp.errors import SHOWN, InputError, one_line
 from tsp.problems import hub
 from tsp.training.prompts import as_input
 from tsp.training.spec import RunSpec
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+KEY = "prompt_embeddings"  # the tensor that PEFT's prompts are stored under
+PROMPTS = {"", "PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING"}
+MARKS = {"LoRA": "lora_", "IA3": "ia3_", "OFT": "oft_", "LOHA": "hada_", "VERA": "vera_"}
+"""What the names of the tensors of PEFT's other adapters contain."""
 
 
 def export_peft(prompt: torch.Tensor, *, spec: RunSpec, hub_id: str, folder: Path) -> None:
@@ -35,7 +42,6 @@ def export_peft(prompt: torch.Tensor, *, spec: RunSpec, hub_id: str, folder: Pat
 
     if folder.exists():
         raise InputError("to", str(folder), "exists already; name a folder that does not")
-    vectors = as_input(prompt, spec)
     config = PromptTuningConfig(
         task_type=TaskType.CAUSAL_LM,
         num_virtual_tokens=prompt.shape[0],
@@ -43,10 +49,10 @@ def export_peft(prompt: torch.Tensor, *, spec: RunSpec, hub_id: str, folder: Pat
         base_model_name_or_path=hub_id,
         inference_mode=True,
     )
-    tensors = {"prompt_embeddings": vectors.float().contiguous()}
+    tensors = {KEY: as_input(prompt, spec).float().contiguous()}
     with new_folder(folder) as work:
         config.save_pretrained(str(work))
-        save_file(tensors, work / "adapter_model.safetensors", metadata={"format": "pt"})
+        save_file(tensors, work / WEIGHTS, metadata={"format": "pt"})
         (work / "tsp.json").write_text(json.dumps(spec.to_dict(), indent=1) + "\n")
 
 
@@ -58,39 +64,55 @@ def import_peft(folder: Path) -> torch.Tensor:
     InputError
         If the folder has no prompt-tuning adapter, or one that cannot be read.
     """
-    file = folder / "adapter_model.safetensors"
-    if not file.is_file():
-        reason = "has no adapter_model.safetensors"
+    kind = adapter_kind(folder)["peft_type"]
+    if kind not in PROMPTS:
+        raise InputError("adapter", str(folder), not_a_prompt([], kind))
+    if not (folder / WEIGHTS).is_file():
+        reason = f"has no {WEIGHTS}"
         if (folder / "adapter_model.bin").is_file():
             reason += ", and a .bin is a pickle, which is not read: save it again with PEFT"
         raise InputError("adapter", str(folder), reason)
     try:
-        tensors = load_file(file)
+        tensors = load_file(folder / WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError("adapter", str(folder), f"cannot be read ({error})") from error
-    if "prompt_embeddings" not in tensors:
-        names = ", ".join(tensors) or "nothing"
-        raise InputError("adapter", str(folder), f"holds {names}, not prompt_embeddings")
-    vectors = tensors["prompt_embeddings"]
+    if KEY not in tensors:
+        raise InputError("adapter", str(folder), not_a_prompt(list(tensors)))
+    vectors = tensors[KEY]
     if vectors.ndim != 2 or 0 in vectors.shape or not vectors.is_floating_point():
         content = f"{vectors.dtype} of shape {tuple(vectors.shape)}"
         raise InputError("adapter", str(folder), f"holds {content}, not (n, d) numbers")
     return vectors
 
 
+def other_adapter(names: list[str]) -> str:
+    """Return the kind of an adapter by its tensors' names, or an empty text for a prompt."""
+    return next((kind for kind, mark in MARKS.items() if any(mark in name for name in names)), "")
+
+
+def not_a_prompt(names: list[str], kind: str = "") -> str:
+    """Describe tensors that are not a prompt by their names, or by PEFT's name of the adapter."""
+    kind = kind.replace("LORA", "LoRA").replace("ADALoRA", "AdaLoRA") or other_adapter(names)
+    if kind:
+        article = "an" if kind[0] in "AEIO" else "a"
+        return f"is {article} {kind} adapter; prompt tuning adapters hold {KEY}"
+    shown = ", ".join(name[:40] for name in names[:3])
+    return f"holds {len(names)} tensors ({shown} …); give a file with one, or with {KEY}"
+
+
 def adapter_folder(name: str) -> Path:
     """Return the folder of an adapter, given as a folder or as a hub id."""
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return Path(name)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    offline = not hub.reachable()
     try:
-        files = ["adapter_config.json", "adapter_model.safetensors"]
         return Path(
-            snapshot_download(name, allow_patterns=files, local_files_only=not hub.reachable())
+            snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], local_files_only=offline)
         )
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
         remedy = "no such folder, and the hub gave no such adapter (offline, or no access)"
         raise InputError("adapter", name, remedy) from error
 
@@ -98,9 +120,8 @@ def adapter_folder(name: str) -> Path:
 def adapter_kind(folder: Path) -> dict[str, str]:
     """Return an adapter's ``peft_type`` and ``base_model``, empty where its config lacks them."""
     names = {"peft_type": "peft_type", "base_model": "base_model_name_or_path"}
-    file = folder / "adapter_config.json"
     try:
-        config = json.loads(file.read_text())
+        config = json.loads((folder / CONFIG).read_text())
         return {name: one_line(str(config.get(key) or ""), SHOWN) for name, key in names.items()}
     except (OSError, ValueError, AttributeError, RecursionError):
         return dict.fromkeys(names, "")

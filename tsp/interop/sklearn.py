@@ -35,26 +35,13 @@ class PersistenceSummary(TransformerMixin, BaseEstimator):
         self.columns = columns
 
     def fit(self, X: Any, y: Any = None) -> "PersistenceSummary":
-        """Check the columns; there is nothing to learn.
-
-        Raises
-        ------
-        InputError
-            For a column that `summarize` does not return.
-        """
+        """Check the columns; raise an InputError for one that `summarize` does not return."""
         self.get_feature_names_out()
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return the summaries (B, columns) of clouds (B, n, d) or of a list of clouds (n_i, d).
-
-        Raises
-        ------
-        InputError
-            As `summarize` does.
-        """
-        listed = isinstance(X, (list, tuple)) or hasattr(X, "detach")
-        clouds = X if listed else np.asarray(X)
+        """Return the summaries (B, columns) of clouds (B, n, d) or of a list of clouds (n_i, d)."""
+        clouds = X if isinstance(X, (list, tuple)) or hasattr(X, "detach") else np.asarray(X)
         if len(clouds) == 0 or np.ndim(clouds[0]) != 2:
             raise InputError("X", type(X).__name__, "give clouds (B, n, d) or a list of (n, d)")
         names = list(self.get_feature_names_out())

@@ -21,13 +21,7 @@ POWER = re.compile(rf"(?:\b[0-9.]{{1,20}})?(?:{_EXPONENT})")
 
 
 def join_thousands(text: str, *, comma: bool = False) -> str:
-    r"""Remove what separates groups of three digits: spaces, apostrophes, ``\,``, ``{,}``.
-
-    Examples
-    --------
-    >>> join_thousands(r"1 200 and 10{,}080 and 1'234'567 and 1 20")
-    '1200 and 10080 and 1234567 and 1 20'
-    """
+    r"""Remove what separates groups of three digits: spaces, apostrophes, ``\,``, ``{,}``."""
     gap = rf"{_GAP}|[,_]" if comma else _GAP
     groups = rf"(?<![\w.,])[0-9]{{1,3}}({gap})[0-9]{{3}}(?:\1[0-9]{{3}})*(?![0-9])"
     return re.sub(groups, lambda match: match[0].replace(match[1], ""), text)
@@ -54,20 +48,15 @@ def _value(number: str) -> Decimal | Fraction:
 def final_number(text: str) -> Decimal | Fraction | None:
     """Return GSM8K's final number: the first one after ``####``, else the last one in the text.
 
-    Notes
-    -----
-    As in Cobbe et al., the marker decides where there is one: ``####`` with no number behind it
-    is no answer. The last number is the fallback that evaluation harnesses call "flexible".
-    A plain fraction is one number. Separators of thousands (see :func:`join_thousands`), signs
-    of currencies and the exponents of units do not count; a minus counts when it touches the
-    number and nothing stands before it, so ``10-3`` ends in 3.
+    As in Cobbe et al., ``####`` with no number behind it is no answer. The last number is the
+    fallback that evaluation harnesses call "flexible". A plain fraction is one number. Separators
+    of thousands, signs of currencies and the exponents of units do not count; a minus counts when
+    it touches the number and nothing stands before it, so ``10-3`` ends in 3.
 
     Examples
     --------
-    >>> final_number("She pays 3 * 4 = 12 dollars.\\n#### 1,200.50"), final_number("about $-7.")
-    (Decimal('1200.50'), Decimal('-7'))
-    >>> final_number("72 m^2"), final_number("#### 1/2")
-    (Decimal('72'), Fraction(1, 2))
+    >>> final_number("She pays 3 * 4 = 12 dollars.\\n#### 1,200.50"), final_number("#### 1/2")
+    (Decimal('1200.50'), Fraction(1, 2))
     """
     before, marker, after = _numeral(text).partition("####")
     numbers = NUMBER.findall(after if marker else before)
@@ -75,13 +64,7 @@ def final_number(text: str) -> Decimal | Fraction | None:
 
 
 def only_number(text: str) -> Decimal | Fraction | None:
-    """Return the number or fraction of a text that holds one and at most a unit besides.
-
-    Examples
-    --------
-    >>> only_number(" $1,200 a year"), only_number("1/2"), only_number("3 or 4")
-    (Decimal('1200'), Fraction(1, 2), None)
-    """
+    """Return the number or fraction of a text that holds one and at most a unit besides."""
     text = _numeral(text)
     numbers, rest = NUMBER.findall(text), NUMBER.sub(" ", text)
     unit = re.fullmatch(r"(?:[\s%.,]|[^\W\d]|(?<=[^\W\d])/(?=[^\W\d]))*", rest)
@@ -136,47 +119,34 @@ _TAKEN_BACK = (
 
 @lru_cache
 def _patterns(letters: str) -> dict[str, re.Pattern[str]]:
-    """Compile the regular expressions of what is said of the options."""
+    """Compile what rejects, states, opens with or hints at one of the options."""
     both = f"{letters}{letters.lower()}"
-    bracketed = rf"(?<!\w)[(\[]\s*[{both}]\s*[)\]]"
-    end = r"\s*(?:$|[.:;!?,)\]\n~]|[-–—]\s)|\s+(?:because|since|as)\b"
-
-    def listed(letter: str, *, then: str) -> str:
-        item = rf"(?:{bracketed}|(?<![\w'’]){letter}(?![\w'’]))"
-        joint = r"\s*(?:[,/&]\s*|(?:,\s*)?\b(?:or|and|nor)\b\s*)(?:(?:option|choice)\s+)?"
-        return rf"({item}(?:{joint}{item}){{0,25}}){then}"
-
     capital, either = f"[{letters}]", f"[{both}]"
+    bracketed = rf"(?<!\w)[(\[]\s*{either}\s*[)\]]"
+    end = r"\s*(?:$|[.:;!?,)\]\n~]|[-–—]\s)|\s+(?:because|since|as)\b"
     then = rf"(?:(?<=[)\]])|(?={end}))"
     sure = rf"\s+(?:{_BE}|must be|has to be)\s+(?:\w+\s+){{0,3}}?{_RIGHT}\b(?![-'’])"
-    return {
-        "rejected": re.compile(
-            rf"(?i:{_NOT})(?:(?i:option|choice|letter)s?\s+)?{listed(capital, then='')}"
-            rf"|{listed(capital, then=f'(?={_IS_NOT})')}"
-        ),
-        "stated": re.compile(
-            rf"(?i:{_STATED}){listed(either, then=then)}|{listed(capital, then=f'(?={sure})')}"
-        ),
-        "opening": re.compile(
-            rf"(?!I,)(?i:option |choice )?"
-            rf"(?:{listed(capital, then=then)}|([{letters.lower()}])[).:](?!\S))"
-        ),
-        "hinted": re.compile(rf"({bracketed})|(?i:{_HINTED})({capital})(?={end})"),
+    joint = r"\s*(?:[,/&]\s*|(?:,\s*)?\b(?:or|and|nor)\b\s*)(?:(?:option|choice)\s+)?"
+
+    def listed(letter: str, then: str) -> str:
+        item = rf"(?:{bracketed}|(?<![\w'’]){letter}(?![\w'’]))"
+        return rf"({item}(?:{joint}{item}){{0,25}}){then}"
+
+    patterns = {
+        "rejected": rf"(?i:{_NOT})(?:(?i:option|choice|letter)s?\s+)?{listed(capital, '')}"
+        rf"|{listed(capital, f'(?={_IS_NOT})')}",
+        "stated": rf"(?i:{_STATED}){listed(either, then)}|{listed(capital, f'(?={sure})')}",
+        "opening": r"(?!I,)(?i:option |choice )?"
+        rf"(?:{listed(capital, then)}|([{letters.lower()}])[).:](?!\S))",
+        "hinted": rf"({bracketed})|(?i:{_HINTED})({capital})(?={end})",
+        "alone": rf"(?:(?i:option|choice) )?[(\[]* ?({either})[ )\].:;!?,]*",
     }
+    return {name: re.compile(pattern) for name, pattern in patterns.items()}
 
 
 def choice_letter(text: str, *, letters: str = "ABCD") -> str | None:
-    r"""Return the option that a text chooses, or None where it does not clearly choose one.
+    r"""Return the one of ``letters`` that a text chooses, or None where that is not clear.
 
-    Parameters
-    ----------
-    text
-        The model's answer.
-    letters
-        The letters that are on offer.
-
-    Notes
-    -----
     Options that are negated, eliminated, taken back or put as a question are left out. Then
     these are tried in order: the last explicit statement ("the answer is B", "Answer: (b) Paris",
     "I choose B", "B is correct", ``\boxed{B}``); an option that opens the text ("B", "(b) Paris",
@@ -186,29 +156,21 @@ def choice_letter(text: str, *, letters: str = "ABCD") -> str | None:
 
     Examples
     --------
-    >>> choice_letter("The answer is (C) Rome."), choice_letter("A train leaves at 9.")
-    ('C', None)
-    >>> choice_letter("I think it's B"), choice_letter("The answer is not (A) but (B).")
-    ('B', 'B')
+    >>> choice_letter("The answer is not (A) but (B)."), choice_letter("A train leaves at 9.")
+    ('B', None)
     """
-    text, patterns = _spoken(text), _patterns(letters)
-    either = f"[{letters}{letters.lower()}]"
-    alone = re.fullmatch(rf"(?:(?i:option|choice) )?[(\[]* ?({either})[ )\].:;!?,]*", text)
-    if alone:
+    text, patterns = _plain_statements(text), _patterns(letters)
+    if alone := patterns["alone"].fullmatch(text):
         return alone[1].upper()
     text = patterns["rejected"].sub("~", text)
     stated, opening = list(patterns["stated"].finditer(text)), patterns["opening"].match(text)
-    naming = stated[-1:] or ([opening] if opening else patterns["hinted"].finditer(text))
-    chosen = {letter.upper() for match in naming for letter in _letters(match)}
+    matches = stated[-1:] or ([opening] if opening else patterns["hinted"].finditer(text))
+    named = (next(filter(None, match.groups())) for match in matches)
+    chosen = {letter.upper() for n in named for letter in re.findall(r"(?<!\w)[A-Za-z](?!\w)", n)}
     return chosen.pop() if len(chosen) == 1 else None
 
 
-def _letters(match: re.Match[str]) -> list[str]:
-    """Return the letters of the options that a match names."""
-    return re.findall(r"(?<!\w)[A-Za-z](?!\w)", next(filter(None, match.groups())))
-
-
-def _spoken(text: str) -> str:
+def _plain_statements(text: str) -> str:
     """Remove typography, questions, and what stands before something is taken back."""
     text = "\n".join(filter(None, (" ".join(line.split()) for line in text.splitlines())))
     text = re.sub(r"~~[^~]*~~|[*_`$\"“”]|\\[()\[\]]", "", WRAPPED.sub(r"\1", text))

@@ -1,4 +1,4 @@
-"""The six benchmarks as data: place on the hub, schema, template, target, scorer.
+"""The six benchmarks as data: place on the hub, fields, template, reference answer, scorer.
 
 The templates are zero-shot instructions in our own words. Long material comes first and the
 question last, so that with the prompt at the end of the user's turn everything before it is shared.
@@ -7,7 +7,7 @@ question last, so that with the prompt at the end of the user's turn everything 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tsp.problems.answers import final_number, only_number
 from tsp.problems.formulas import last_boxed
@@ -15,99 +15,79 @@ from tsp.problems.formulas import last_boxed
 Row = Mapping[str, Any]
 
 
+class Item(NamedTuple):
+    """What a row of a benchmark asks, and how an answer to it is scored."""
+
+    question: str  # the user's turn
+    target: str  # the reference answer that is learned
+    metric: str  # a scorer of `tsp.problems.scoring`
+    answers: tuple[str, ...] = ()  # what the scorer compares with; by default the target
+
+
 @dataclass(frozen=True)
 class Benchmark:
-    """One benchmark: its place on the hub, its schema, its template and its scorer.
+    """One benchmark: its place on the hub, its fields, and how its rows are read."""
 
-    Attributes
-    ----------
-    path, configs, split
-        Arguments of ``datasets.load_dataset``; rows are counted through the configs in order.
-    fields
-        The required fields and their JSON types.
-    metric
-        Name of the scorer in `tsp.problems.scoring`, or a function of the row that returns it.
-    question
-        Returns the user's turn for a row.
-    target
-        The field with the reference answer that is learned, or a function that returns it.
-    answers
-        Returns what the scorer compares with; by default the target.
-    wrong
-        Returns what is wrong with a row that has all fields, or ``""``.
-    subset_field
-        The field that names the row's part of the benchmark: the config on the hub, whose rows lack
-        it.
-    archive
-        The file with the JSON lines of all configs, where the hub has the rows only packed.
-    optional_text
-        Fields that may hold an empty text.
-    """
-
-    path: str
-    configs: tuple[str | None, ...]
+    path: str  # the dataset on the hub
+    configs: tuple[str | None, ...]  # rows are counted through the configs in order
     split: str
-    fields: Mapping[str, type]
-    metric: str | Callable[[Row], str]
-    question: Callable[[Row], str]
-    target: str | Callable[[Row], str]
-    answers: Callable[[Row], tuple[str, ...]] | None = None
-    wrong: Callable[[Row], str] = lambda row: ""
-    subset_field: str = ""
-    archive: str = ""
-    optional_text: frozenset[str] = frozenset()
-
-    def target_of(self, row: Row) -> str:
-        """Return the reference answer of a row."""
-        if isinstance(self.target, str):
-            return str(row[self.target]).strip()
-        return self.target(row)
-
-    def answers_of(self, row: Row) -> tuple[str, ...]:
-        """Return the answers that are right."""
-        return self.answers(row) if self.answers else (self.target_of(row),)
-
-    def metric_of(self, row: Row) -> str:
-        """Return the name of the scorer of a row."""
-        return self.metric if isinstance(self.metric, str) else self.metric(row)
+    fields: Mapping[str, type]  # the required fields and their JSON types
+    read: Callable[[Row], Item]  # raises a ValueError that names a wrong field
+    subset_field: str = ""  # names the row's config; the hub's rows lack it
+    archive: str = ""  # the zip file with the JSON lines, where the hub has no plain rows
+    may_be_empty: str = ""  # a field that may hold an empty text
 
 
-# --- templates ----------------------------------------------------------------------------
-
-
-def _ask_gsm8k(row: Row) -> str:
-    return (
+def _gsm8k(row: Row) -> Item:
+    if only_number(row["answer"].partition("####")[2]) is None:
+        raise ValueError("field 'answer' must end with #### and one number, such as 72 or 1/2")
+    question = (
         f"{row['question'].strip()}\n\nSolve this step by step. "
         "End with a line that holds #### and then the final number."
     )
+    return Item(question, row["answer"].strip(), "number", (str(final_number(row["answer"])),))
 
 
-def _ask_mmlu(row: Row) -> str:
+def _mmlu_cf(row: Row) -> Item:
+    answer = row["Answer"].strip()
+    if answer not in set("ABCD"):
+        raise ValueError(f"field 'Answer' is '{row['Answer']}', it must be A, B, C or D")
     options = "\n".join(f"{letter}. {row[letter].strip()}" for letter in "ABCD")
-    return (
-        f"{row['Question'].strip()}\n{options}\n\nReply with the letter of the right option only."
-    )
+    reply = "Reply with the letter of the right option only."
+    return Item(f"{row['Question'].strip()}\n{options}\n\n{reply}", answer, "choice")
 
 
-def _ask_math(row: Row) -> str:
-    return f"{row['problem'].strip()}\n\nSolve this and put the final answer in \\boxed{{}}."
+def _math(row: Row) -> Item:
+    result = last_boxed(row["solution"])
+    if not result:
+        raise ValueError("field 'solution' must hold its result in \\boxed{}")
+    question = f"{row['problem'].strip()}\n\nSolve this and put the final answer in \\boxed{{}}."
+    return Item(question, row["solution"].strip(), "math", (result,))
 
 
-def _ask_bbh(row: Row) -> str:
-    return f"{row['input'].strip()}\n\nReply with the answer only."
-
-
-def _ask_hotpotqa(row: Row) -> str:
-    paragraphs = zip(row["context"]["title"], row["context"]["sentences"], strict=True)
-    texts = [f"{title}: {''.join(sentences).strip()}" for title, sentences in paragraphs]
-    return "\n\n".join([*texts, f"Question: {row['question'].strip()}\n{SHORT}"])
-
-
-def _ask_longbench(row: Row) -> str:
-    return LONGBENCH[row["dataset"]][1].format(context=row["context"], input=row["input"])
+def _bbh(row: Row) -> Item:
+    question = f"{row['input'].strip()}\n\nReply with the answer only."
+    return Item(question, row["target"].strip(), "bbh")
 
 
 SHORT = "Answer from the text above, in as few words as possible."
+
+
+def _hotpotqa(row: Row) -> Item:
+    titles, paragraphs = row["context"].get("title"), row["context"].get("sentences")
+    if not (
+        _are_texts(titles)
+        and isinstance(paragraphs, list)
+        and len(titles) == len(paragraphs)
+        and all(isinstance(p, list) and all(isinstance(s, str) for s in p) for p in paragraphs)
+    ):
+        raise ValueError("field 'context' must hold as many lists of sentences as titles")
+    pairs = zip(titles, paragraphs, strict=True)
+    texts = [f"{title}: {''.join(sentences).strip()}" for title, sentences in pairs]
+    question = "\n\n".join([*texts, f"Question: {row['question'].strip()}\n{SHORT}"])
+    return Item(question, row["answer"].strip(), "hotpotqa")
+
+
 _ARTICLE = f"{{context}}\n\nQuestion: {{input}}\n{SHORT}"
 _SUMMARY = "{context}\n\nSummarise the text above."
 _QUERY = "{context}\n\nAnswer this question about the text above in a short summary: {input}"
@@ -142,97 +122,46 @@ LONGBENCH: dict[str, tuple[str, str]] = {  # LongBench's English and code datase
 }
 
 
-# --- what can be wrong --------------------------------------------------------------------
-
-
-def _wrong_gsm8k(row: Row) -> str:
-    number = only_number(row["answer"].partition("####")[2])
-    remedy = "field 'answer' must end with #### and one number, such as 72 or 1/2"
-    return "" if number is not None else remedy
-
-
-def _wrong_mmlu(row: Row) -> str:
-    right = row["Answer"].strip() in set("ABCD")
-    return "" if right else f"field 'Answer' is '{row['Answer']}', it must be A, B, C or D"
-
-
-def _wrong_math(row: Row) -> str:
-    boxed = last_boxed(row["solution"])
-    return "" if boxed else "field 'solution' must hold its result in \\boxed{}"
-
-
-def _wrong_hotpotqa(row: Row) -> str:
-    titles, paragraphs = row["context"].get("title"), row["context"].get("sentences")
-    lists = _texts(titles) and isinstance(paragraphs, list) and len(titles) == len(paragraphs)
-    if lists and all(
-        isinstance(p, list) and all(isinstance(s, str) for s in p) for p in paragraphs
-    ):
-        return ""
-    return "field 'context' must hold as many lists of sentences as titles"
-
-
-def _wrong_longbench(row: Row) -> str:
+def _longbench(row: Row) -> Item:
     if row["dataset"] not in LONGBENCH:
-        return f"field 'dataset' is '{row['dataset']}', it must be one of {', '.join(LONGBENCH)}"
-    if not _texts(row["answers"]):
-        return "field 'answers' must list texts, none of them empty"
-    metric, classes = LONGBENCH[row["dataset"]][0], row.get("all_classes") or []
-    if metric == "classification" and not (_texts(classes) and set(row["answers"]) <= set(classes)):
-        return "field 'all_classes' must list the classes, the answers among them"
-    if metric == "count" and not all(re.search("[0-9]", answer) for answer in row["answers"]):
-        return "field 'answers' must hold a number"
-    return ""
+        known = ", ".join(LONGBENCH)
+        raise ValueError(f"field 'dataset' is '{row['dataset']}', it must be one of {known}")
+    metric, template = LONGBENCH[row["dataset"]]
+    answers, classes = row["answers"], row.get("all_classes") or []
+    if not _are_texts(answers):
+        raise ValueError("field 'answers' must list texts, none of them empty")
+    if metric == "classification" and not (_are_texts(classes) and set(answers) <= set(classes)):
+        raise ValueError("field 'all_classes' must list the classes, the answers among them")
+    if metric == "count" and not all(re.search("[0-9]", answer) for answer in answers):
+        raise ValueError("field 'answers' must hold a number")
+    question = template.format(context=row["context"], input=row["input"])
+    return Item(question, answers[0], metric, tuple(answers))
 
 
-def _texts(value: object) -> bool:
-    """Whether a value is a list of texts, at least one, none of them blank."""
-    return isinstance(value, list) and value != [] and all(map(_text, value))
+def _are_texts(value: Any) -> bool:
+    """Return whether a value is a list of texts, at least one, none of them blank."""
+    return (
+        isinstance(value, list)
+        and value != []
+        and all(isinstance(text, str) and text.strip() for text in value)
+    )
 
-
-def _text(value: object) -> bool:
-    return isinstance(value, str) and value.strip() != ""
-
-
-# --- the table ----------------------------------------------------------------------------
 
 BBH = (
-    "boolean_expressions",
-    "causal_judgement",
-    "date_understanding",
-    "disambiguation_qa",
-    "dyck_languages",
-    "formal_fallacies",
-    "geometric_shapes",
-    "hyperbaton",
-    "logical_deduction_five_objects",
-    "logical_deduction_seven_objects",
-    "logical_deduction_three_objects",
-    "movie_recommendation",
-    "multistep_arithmetic_two",
-    "navigate",
-    "object_counting",
-    "penguins_in_a_table",
-    "reasoning_about_colored_objects",
-    "ruin_names",
-    "salient_translation_error_detection",
-    "snarks",
-    "sports_understanding",
-    "temporal_sequences",
-    "tracking_shuffled_objects_five_objects",
-    "tracking_shuffled_objects_seven_objects",
-    "tracking_shuffled_objects_three_objects",
-    "web_of_lies",
-    "word_sorting",
-)
+    "boolean_expressions", "causal_judgement", "date_understanding", "disambiguation_qa",
+    "dyck_languages", "formal_fallacies", "geometric_shapes", "hyperbaton",
+    "logical_deduction_five_objects", "logical_deduction_seven_objects",
+    "logical_deduction_three_objects", "movie_recommendation", "multistep_arithmetic_two",
+    "navigate", "object_counting", "penguins_in_a_table", "reasoning_about_colored_objects",
+    "ruin_names", "salient_translation_error_detection", "snarks", "sports_understanding",
+    "temporal_sequences", "tracking_shuffled_objects_five_objects",
+    "tracking_shuffled_objects_seven_objects", "tracking_shuffled_objects_three_objects",
+    "web_of_lies", "word_sorting",
+)  # fmt: skip
 MATH = (
-    "algebra",
-    "counting_and_probability",
-    "geometry",
-    "intermediate_algebra",
-    "number_theory",
-    "prealgebra",
-    "precalculus",
-)
+    "algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory",
+    "prealgebra", "precalculus",
+)  # fmt: skip
 
 CATALOGUE: dict[str, Benchmark] = {
     "gsm8k": Benchmark(
@@ -240,46 +169,31 @@ CATALOGUE: dict[str, Benchmark] = {
         configs=("main",),
         split="test",
         fields={"question": str, "answer": str},
-        metric="number",
-        question=_ask_gsm8k,
-        target="answer",
-        answers=lambda row: (str(final_number(row["answer"])),),
-        wrong=_wrong_gsm8k,
+        read=_gsm8k,
     ),
     "mmlu_cf": Benchmark(
         path="microsoft/MMLU-CF",
         configs=(None,),
         split="val",
         fields={"Question": str, "A": str, "B": str, "C": str, "D": str, "Answer": str},
-        metric="choice",
-        question=_ask_mmlu,
-        target="Answer",
-        wrong=_wrong_mmlu,
+        read=_mmlu_cf,
     ),
     "longbench": Benchmark(
         path="THUDM/LongBench",
         configs=tuple(LONGBENCH),
         split="test",
         fields={"input": str, "context": str, "answers": list, "dataset": str},
-        metric=lambda row: LONGBENCH[row["dataset"]][0],
-        question=_ask_longbench,
-        target=lambda row: row["answers"][0],
-        answers=lambda row: tuple(row["answers"]),
-        wrong=_wrong_longbench,
+        read=_longbench,
         subset_field="dataset",
         archive="data.zip",
-        optional_text=frozenset({"input"}),
+        may_be_empty="input",
     ),
     "math": Benchmark(
         path="EleutherAI/hendrycks_math",
         configs=MATH,
         split="test",
         fields={"problem": str, "level": str, "type": str, "solution": str},
-        metric="math",
-        question=_ask_math,
-        target="solution",
-        answers=lambda row: (last_boxed(row["solution"]) or "",),
-        wrong=_wrong_math,
+        read=_math,
         subset_field="type",
     ),
     "bbh": Benchmark(
@@ -287,9 +201,7 @@ CATALOGUE: dict[str, Benchmark] = {
         configs=BBH,
         split="test",
         fields={"input": str, "target": str, "task": str},
-        metric="bbh",
-        question=_ask_bbh,
-        target="target",
+        read=_bbh,
         subset_field="task",
     ),
     "hotpotqa": Benchmark(
@@ -297,9 +209,6 @@ CATALOGUE: dict[str, Benchmark] = {
         configs=("distractor",),
         split="validation",
         fields={"question": str, "answer": str, "context": dict},
-        metric="hotpotqa",
-        question=_ask_hotpotqa,
-        target="answer",
-        wrong=_wrong_hotpotqa,
+        read=_hotpotqa,
     ),
 }

@@ -53,13 +53,7 @@ _REWRITES = [
 
 
 def tidy(latex: str) -> str:
-    r"""Remove typography and units from LaTeX; add the braces that TeX lets one leave out.
-
-    Examples
-    --------
-    >>> tidy(r"\dfrac12"), tidy(r"6\,\text{cm}^2"), tidy(r"1+\mathrm{i}"), tidy(r"$\sqrt2$")
-    ('\\frac{1}{2}', '6', '1+ i', '\\sqrt{2}')
-    """
+    r"""Remove typography and units from LaTeX; add the braces that TeX lets one leave out."""
     latex = join_thousands(latex.translate(_SIGNS))
     for pattern, new in _REWRITES:
         latex = pattern.sub(new, latex)
@@ -67,13 +61,7 @@ def tidy(latex: str) -> str:
 
 
 def last_boxed(text: str) -> str | None:
-    r"""Return the content of the last complete ``\boxed{}`` or ``\fbox{}``, braces matched.
-
-    Examples
-    --------
-    >>> last_boxed(r"so $\boxed{1}$, no: $\boxed{\frac{1}{2}}$")
-    '\\frac{1}{2}'
-    """
+    r"""Return the content of the last complete ``\boxed{}`` or ``\fbox{}``, braces matched."""
     begun: list[int] = []  # where open braces' contents begin, -1 for those of no box
     last: tuple[int, int] | None = None
     for brace in re.finditer(r"(\\(?:boxed|fbox)\s*)?\{|\}", text):
@@ -101,16 +89,9 @@ _PROSE = re.compile(
 def formula(text: str) -> str | None:
     r"""Return the formula that a text gives as its result, or None if it is prose.
 
-    Notes
-    -----
     The last ``\boxed{}`` decides. Without one it is the formula between dollars behind the last
     "answer", else the last such formula, else what stands behind the last "is", "so" or "=",
     or the whole text, where that has no words.
-
-    Examples
-    --------
-    >>> formula(r"So the answer is $x = 3$. ($1+2$)"), formula(r"It is \frac12.")
-    ('$x = 3$', ' \\frac12.')
     """
     boxed = last_boxed(text)
     if boxed is not None:
@@ -129,8 +110,6 @@ def formula(text: str) -> str | None:
 def math_score(text: str, reference: str) -> float:
     r"""Return 1 if the text's result (:func:`formula`) equals the reference, given as LaTeX.
 
-    Notes
-    -----
     Words are compared as words. All else is compared by ``math-verify`` 0.9, but numbers also
     relatively and to 60 digits: it compares them absolutely and to 15, so 1e-20 would equal 0.
     Units do not count, as in Hendrycks et al.; nor does whether a percentage has its sign.

@@ -10,10 +10,9 @@ SECONDS = 5
 
 @cache
 def reachable() -> bool:
-    """Say whether the hub answers; behind a proxy or a mirror that is left to its client.
+    """Return whether the hub answers; loaders look in its local cache alone if it does not.
 
-    When it does not, loaders look in the hub's local cache alone, so that what was downloaded
-    before still loads, and what was not fails at once.
+    Behind a proxy the answer is yes, and the hub's client decides.
     """
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         return False

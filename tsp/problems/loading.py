@@ -12,8 +12,9 @@ from zipfile import ZipFile
 
 from tsp.errors import InputError
 from tsp.paths import data_dir
-from tsp.problems import hub, scoring
+from tsp.problems import hub
 from tsp.problems.catalogue import CATALOGUE, Benchmark, Row
+from tsp.problems.scoring import SCORERS, classification_score, exact_match
 
 TASKS: tuple[str, ...] = tuple(CATALOGUE)
 REGIMES = {"single": 1, "multi": 10}  # problems in each of the paper's regimes (section 4.2)
@@ -23,52 +24,26 @@ KINDS: dict[type, str] = {str: "a text", list: "a list", dict: "an object"}
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem, ready to be asked.
-
-    Attributes
-    ----------
-    task
-        One of :data:`TASKS`.
-    question
-        The whole text of the user's turn, template applied.
-    target
-        The reference answer that a prompt is trained on, without an end token.
-    answers
-        What the scorer compares with; any one of them is right.
-    metric
-        The scorer, a name that :func:`tsp.problems.scoring.score_text` knows.
-    source
-        ``"shipped"``, ``"local"`` or ``"hub"``.
-    row
-        The row in the source, from 0, within the subset where the hub has several; a record's own
-        ``_source_index`` where it carries one.
-    sha256
-        Hash of the record as canonical JSON, keys that start with ``_`` left out: the same
-        problem has the same hash wherever it came from.
-    subset
-        The part of the benchmark: a BBH task, a LongBench dataset, a MATH subject.
-    classes
-        All class names, for LongBench's classification.
-    """
+    """One problem, ready to be asked."""
 
     task: str
-    question: str
-    target: str
-    answers: tuple[str, ...]
-    metric: str
-    source: str
-    row: int
-    sha256: str
-    subset: str = ""
-    classes: tuple[str, ...] = ()
+    question: str  # the whole text of the user's turn, template applied
+    target: str  # the reference answer that a prompt is trained on, without an end token
+    answers: tuple[str, ...]  # what the scorer compares with; any one of them is right
+    metric: str  # a key of `tsp.problems.scoring.SCORERS`, or "classification"
+    source: str  # "shipped", "local" or "hub"
+    row: int  # in the source's subset, from 0; a record's own ``_source_index`` where it has one
+    sha256: str  # `record_hash`, the same wherever the problem came from
+    subset: str = ""  # the part of the benchmark: a BBH task, a LongBench dataset, a MATH subject
+    classes: tuple[str, ...] = ()  # all class names, for LongBench's classification
 
 
-class Found(NamedTuple):
-    """A record and where it was item."""
+class Record(NamedTuple):
+    """A record of a benchmark and its place in the source."""
 
     place: str  # for error messages: a file and line, or a dataset and row
     row: int
-    record: Row
+    content: Row
 
 
 def load_problems(
@@ -111,28 +86,36 @@ def load_problems(
     >>> load_problems("mmlu_cf")[0].target
     'C'
     """
-    _check_choice("task", task, TASKS)
-    _check_choice("regime", regime, tuple(REGIMES))
-    if isinstance(problem, bool) or not isinstance(problem, int) or problem < 0:
+    for name, value, choices in (("task", task, TASKS), ("regime", regime, tuple(REGIMES))):
+        if value not in choices:
+            raise InputError(name, value, f"choose one of {', '.join(choices)}")
+    if type(problem) is not int or problem < 0:
         raise InputError("problem", problem, "give a whole number of at least 0")
-    source = data if data in ("shipped", "hub") else "local"
-    chosen = _select(_records(task, data), start=problem, count=REGIMES[regime], task=task)
-    problems = [_problem(task, item, source=str(source)) for item in chosen]
+    source = str(data) if data in ("shipped", "hub") else "local"
+    stop = problem + REGIMES[regime]
+    records = list(islice(_records(task, data), problem + 2 * POOL if wrong_answers else stop))
+    if len(records) < stop:
+        raise InputError("problem", problem, _too_few(task, len(records), REGIMES[regime]))
+    problems = [_problem(task, record, source) for record in records[problem:stop]]
     if not wrong_answers:
         return problems
-    others = islice(_records(task, data), problem + 2 * POOL)
-    pool = [_problem(task, item, source=str(source)) for item in others]
-    return [_with_wrong_answer(one, pool, problem + k + 1) for k, one in enumerate(problems)]
+    pool = [_problem(task, record, source) for record in records]
+    return [
+        _with_wrong_answer(one, pool[k + 1 :] + pool[: k + 1])
+        for k, one in enumerate(problems, problem)
+    ]
 
 
-def _records(task: str, data: str | Path) -> Iterator[Found]:
-    return _hub_records(task) if data == "hub" else _file_records(_file(task, data))
+def _too_few(task: str, total: int, count: int) -> str:
+    problems = f"is 1 {task} problem" if total == 1 else f"are {total} {task} problems"
+    last = total - count
+    remedy = f"give 0 to {last}" if last >= 0 else f"too few for a run of {count}"
+    return f"there {problems}, {remedy}"
 
 
-def _with_wrong_answer(problem: Problem, pool: list[Problem], start: int) -> Problem:
-    """Give a problem the reference and scorer of the next in the pool that is wrong for it."""
-    for k in range(len(pool)):
-        other = pool[(start + k) % len(pool)]
+def _with_wrong_answer(problem: Problem, others: list[Problem]) -> Problem:
+    """Return a problem with the reference and scorer of the first other one that is wrong here."""
+    for other in others:
         if not is_correct(problem, other.target):
             fields = ("target", "answers", "metric", "classes")
             return replace(problem, **{name: getattr(other, name) for name in fields})
@@ -140,175 +123,131 @@ def _with_wrong_answer(problem: Problem, pool: list[Problem], start: int) -> Pro
 
 
 def score(problem: Problem, text: str) -> float:
-    """Return the score of a text in [0, 1], by the benchmark's scorer."""
-    return scoring.score_text(
-        problem.metric, text, answers=problem.answers, classes=problem.classes
-    )
+    """Return the best score of a text over all references, in [0, 1]; 1 is right."""
+    if problem.metric == "classification":
+        return max(classification_score(text, one, problem.classes) for one in problem.answers)
+    return max(SCORERS[problem.metric](text, one) for one in problem.answers)
 
 
 def is_correct(problem: Problem, text: str) -> bool:
-    """Return whether a text solves the problem: score 1, and for HotpotQA an exact match."""
-    return scoring.is_right(problem.metric, text, answers=problem.answers, classes=problem.classes)
+    """Return whether a text has score 1, or for HotpotQA an exact match (F1 ignores order)."""
+    if problem.metric == "hotpotqa":
+        return any(exact_match(text, answer) == 1.0 for answer in problem.answers)
+    return score(problem, text) == 1.0
 
 
 def record_hash(record: Row) -> str:
-    """Return the SHA-256 of a record as canonical JSON, without keys that start with ``_``.
-
-    Examples
-    --------
-    >>> record_hash({"b": 1, "a": 2, "_source_index": 7}) == record_hash({"a": 2, "b": 1})
-    True
-    """
+    """Return the SHA-256 of a record as canonical JSON, without keys that start with ``_``."""
     content = {key: value for key, value in record.items() if not key.startswith("_")}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-# --- choosing -----------------------------------------------------------------------------
-
-
-def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InputError(name, value, f"choose one of {', '.join(known)}")
-
-
-def _select(items: Iterable[Found], *, start: int, count: int, task: str) -> list[Found]:
-    """Return records ``start`` to ``start + count - 1``; no later record is read."""
-    chosen, total = [], 0
-    for total, item in enumerate(islice(items, start + count), 1):
-        if total > start:
-            chosen.append(item)
-    if len(chosen) < count:
-        there = "there is 1" if total == 1 else f"there are {total}"
-        last = total - count
-        remedy = f"give 0 to {last}" if last >= 0 else f"too few for a run of {count}"
-        plural = "" if total == 1 else "s"
-        raise InputError("problem", start, f"{there} {task} problem{plural}, {remedy}")
-    return chosen
-
-
-def _problem(task: str, item: Found, *, source: str) -> Problem:
-    """Check a record and apply the template."""
-    benchmark, record = CATALOGUE[task], item.record
-    _check_record(task, item)
-    own_row, classes = record.get("_source_index"), record.get("all_classes")
+def _problem(task: str, record: Record, source: str) -> Problem:
+    """Check a record and apply the template; an error names the place and the field."""
+    benchmark, content = CATALOGUE[task], record.content
+    for name, kind in benchmark.fields.items():
+        value = content.get(name)
+        filled, wrong = value.strip() if isinstance(value, str) else value, ""
+        if name not in content:
+            wrong = f"lacks field '{name}'; {task} needs {', '.join(benchmark.fields)}"
+        elif not isinstance(value, kind):
+            wrong = f"field '{name}' must be {KINDS[kind]}"
+        elif not filled and name != benchmark.may_be_empty:
+            wrong = f"field '{name}' is empty, fill it in"
+        if wrong:
+            raise InputError("data", record.place, wrong)
+    try:
+        item = benchmark.read(content)
+    except ValueError as error:
+        raise InputError("data", record.place, str(error)) from error
+    row, classes = content.get("_source_index"), content.get("all_classes")
     return Problem(
         task=task,
-        question=benchmark.question(record),
-        target=benchmark.target_of(record),
-        answers=benchmark.answers_of(record),
-        metric=benchmark.metric_of(record),
+        question=item.question,
+        target=item.target,
+        answers=item.answers or (item.target,),
+        metric=item.metric,
         source=source,
-        row=own_row if type(own_row) is int and 0 <= own_row < 2**63 else item.row,
-        sha256=record_hash(record),
-        subset=str(record.get(benchmark.subset_field, "")),
+        row=row if type(row) is int and 0 <= row < 2**63 else record.row,
+        sha256=record_hash(content),
+        subset=str(content.get(benchmark.subset_field, "")),
         classes=tuple(classes) if isinstance(classes, list) else (),
     )
-
-
-def _check_record(task: str, item: Found) -> None:
-    """Raise if a record lacks what the benchmark needs, naming the place and the field."""
-    benchmark = CATALOGUE[task]
-    for name, kind in benchmark.fields.items():
-        if name not in item.record:
-            needed = ", ".join(benchmark.fields)
-            raise InputError("data", item.place, f"lacks field '{name}'; {task} needs {needed}")
-        value = item.record[name]
-        if not isinstance(value, kind):
-            raise InputError("data", item.place, f"field '{name}' must be {KINDS[kind]}")
-        empty = not (value.strip() if isinstance(value, str) else value)
-        if empty and name not in benchmark.optional_text:
-            raise InputError("data", item.place, f"field '{name}' is empty, fill it in")
-    wrong = benchmark.wrong(item.record)
-    if wrong:
-        raise InputError("data", item.place, wrong)
 
 
 # --- files --------------------------------------------------------------------------------
 
 
-def _file(task: str, data: str | Path) -> Path:
-    """Return the JSONL file of a task: the package's, or the one in the user's folder."""
-    folder = data_dir("problems") if data == "shipped" else Path(os.path.expanduser(data))
-    if os.path.isfile(folder):
-        raise InputError("data", data, f"is a file; give the folder that holds {task}.jsonl")
-    if not os.path.isdir(folder):
-        raise InputError("data", data, "no such folder; give shipped, hub or a folder")
-    path = folder / f"{task}.jsonl"
-    if not path.is_file():
-        there = ", ".join(sorted(p.name for p in folder.glob("*.jsonl"))) or "no .jsonl file"
-        raise InputError("data", data, f"holds no {task}.jsonl ({there} there)")
-    return path
-
-
-def _file_records(path: Path) -> Iterator[Found]:
-    """Yield the records of a JSONL file."""
+def _records(task: str, data: str | Path) -> Iterator[Record]:
+    if data == "hub":
+        return _hub_records(task)
+    path = _file(task, data)
     try:
-        with path.open("rb") as lines:
-            yield from _line_records(lines, path)
+        return _line_records(path.read_bytes(), path)
     except OSError as error:
         raise InputError("data", path, f"cannot be read ({error.strerror})") from error
 
 
-def _line_records(lines: Iterable[bytes], path: Path) -> Iterator[Found]:
+def _file(task: str, data: str | Path) -> Path:
+    """Return the JSONL file of a task: the package's, or the one in the user's folder."""
+    folder = data_dir("problems") if data == "shipped" else Path(os.path.expanduser(data))
+    path = folder / f"{task}.jsonl"
+    if os.path.isfile(path):
+        return path
+    if os.path.isfile(folder):
+        raise InputError("data", data, f"is a file; give the folder that holds {task}.jsonl")
+    if not os.path.isdir(folder):
+        raise InputError("data", data, "no such folder; give shipped, hub or a folder")
+    names = ", ".join(sorted(p.name for p in folder.glob("*.jsonl"))) or "no .jsonl file"
+    raise InputError("data", data, f"holds no {task}.jsonl ({names} there)")
+
+
+def _line_records(content: bytes, path: Path) -> Iterator[Record]:
     """Yield one record a line; blank lines may only stand at the end."""
-    blank = 0
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            blank = blank or number
-        elif blank:
-            raise InputError("data", f"{path}:{blank}", "a blank line, remove it")
-        else:
-            yield Found(f"{path}:{number}", number - 1, _parse(line, f"{path}:{number}"))
+    for row, line in enumerate(content.rstrip().splitlines()):
+        place = f"{path}:{row + 1}"
+        yield Record(place, row, _parse(line, place))
 
 
 def _parse(line: bytes, place: str) -> Row:
+    """Return the object that a line of JSON holds."""
     try:
-        record = json.loads(line.decode("utf-8-sig"))  # a file from Windows may start with a mark
-        json.dumps(record, ensure_ascii=False).encode()  # fails for half a surrogate pair
-    except json.JSONDecodeError as error:
-        why = f"{error.msg} at column {error.colno}"
-        raise InputError("data", place, f"is not JSON: {why}; write one object a line") from error
-    except UnicodeDecodeError as error:
-        raise InputError("data", place, f"is not UTF-8 at its byte {error.start}") from error
+        content = json.loads(line.decode("utf-8-sig"))  # a file from Windows may start with a mark
+        json.dumps(content, ensure_ascii=False).encode()  # fails for half a surrogate pair
     except (RecursionError, ValueError) as error:
-        raise InputError("data", place, f"cannot be read: {str(error)[:80]}") from error
-    if not isinstance(record, dict):
+        why = str(error).replace(": line 1 column", " at column")[:120]
+        raise InputError("data", place, f"is not JSON ({why}); write one object a line") from error
+    if not isinstance(content, dict):
         raise InputError("data", place, "is not a JSON object; write one object a line")
-    return record
+    return content
 
 
 # --- the hub ------------------------------------------------------------------------------
 
 
-def _hub_records(task: str) -> Iterator[Found]:
+def _hub_records(task: str) -> Iterator[Record]:
     """Yield the rows of a benchmark on the Hugging Face hub, config by config."""
     benchmark = CATALOGUE[task]
     for config in benchmark.configs:
+        try:
+            rows = _load_config(benchmark, config)
+        except Exception as error:  # the hub's libraries raise errors of many unrelated families
+            why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"[:160]
+            if isinstance(error, (ConnectionError, FileNotFoundError)) and not hub.reachable():
+                why = "the hub does not answer and it is not in the local cache"
+            remedy = (
+                f"{benchmark.path} cannot be loaded ({why}); instead take the shipped problems "
+                f"(--data shipped) or a folder with {task}.jsonl (--data DIR)"
+            )
+            raise InputError("data", "hub", remedy) from error
         name = f"{benchmark.path} {config or ''}".strip()
-        for row, record in enumerate(_hub_config(task, benchmark, config=config)):
-            if benchmark.subset_field and config:
-                record.setdefault(benchmark.subset_field, config)
-            yield Found(f"{name} row {row}", row, record)
+        for row, content in enumerate(rows):
+            known = {benchmark.subset_field: config} if benchmark.subset_field else {}
+            yield Record(f"{name} row {row}", row, {**known, **content})
 
 
-def _hub_config(task: str, benchmark: Benchmark, *, config: str | None) -> Iterable[dict[str, Any]]:
-    """Load one config of a benchmark, or raise with what to use instead."""
-    try:
-        return _load_config(benchmark, config=config)
-    except Exception as error:  # the hub's libraries raise errors of many unrelated families
-        why = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"[:160]
-        if isinstance(error, (ConnectionError, FileNotFoundError)) and not hub.reachable():
-            why = "the hub does not answer and it is not in the local cache"
-        raise InputError(
-            "data",
-            "hub",
-            f"{benchmark.path} cannot be loaded ({why}); instead take the shipped problems "
-            f"(--data shipped) or a folder with {task}.jsonl (--data DIR)",
-        ) from error
-
-
-def _load_config(benchmark: Benchmark, *, config: str | None) -> Iterable[dict[str, Any]]:
+def _load_config(benchmark: Benchmark, config: str | None) -> Iterable[Any]:
     """Load one config; a dataset with a loading script from the hub's Parquet conversion."""
     import datasets
     import huggingface_hub
@@ -316,7 +255,11 @@ def _load_config(benchmark: Benchmark, *, config: str | None) -> Iterable[dict[s
     if not hub.reachable():  # look in the cache at once instead of trying for half a minute
         datasets.config.HF_HUB_OFFLINE = huggingface_hub.constants.HF_HUB_OFFLINE = True
     if benchmark.archive:
-        return _packed_rows(benchmark, config=config)
+        download = huggingface_hub.hf_hub_download
+        path = Path(download(benchmark.path, benchmark.archive, repo_type="dataset"))
+        with ZipFile(path) as archive:
+            content = archive.read(f"data/{config}.jsonl")
+        return [record.content for record in _line_records(content, path)]
     try:
         return datasets.load_dataset(benchmark.path, config, split=benchmark.split)
     except RuntimeError as error:
@@ -325,12 +268,3 @@ def _load_config(benchmark: Benchmark, *, config: str | None) -> Iterable[dict[s
     branch = f"hf://datasets/{benchmark.path}@refs%2Fconvert%2Fparquet"
     files = f"{branch}/{config or 'default'}/{benchmark.split}/*.parquet"
     return datasets.load_dataset("parquet", data_files=files, split="train")
-
-
-def _packed_rows(benchmark: Benchmark, *, config: str | None) -> list[dict[str, Any]]:
-    """Return the rows of a config that the hub holds only as JSON lines in a zip file."""
-    from huggingface_hub import hf_hub_download
-
-    path = Path(hf_hub_download(benchmark.path, benchmark.archive, repo_type="dataset"))
-    with ZipFile(path) as packed, packed.open(f"data/{config}.jsonl") as lines:
-        return [dict(item.record) for item in _line_records(lines, path)]

@@ -1,7 +1,6 @@
 """Score answers: the usual scorer of each benchmark, as one small function each.
 
-Every scorer takes the model's text and one reference and returns a number in [0, 1]; 1 means
-right. :data:`SCORERS` names them, :func:`score_text` takes the best over several references.
+Every scorer takes the model's text and one reference and returns a number in [0, 1]; 1 means right.
 
 References
 ----------
@@ -22,6 +21,12 @@ from itertools import pairwise
 from tsp.problems.answers import WRAPPED, choice_letter, final_number, join_thousands
 from tsp.problems.formulas import last_boxed, math_score
 
+Scorer = Callable[[str, str], float]
+BBH_CUE = (
+    r"(?i)\banswer(?:\s+(?:is|would be|must be))?\s*[:=]"
+    r"|\banswer\s+(?:is|would be|must be)\b|^\s*A:"
+)
+
 
 def number_score(text: str, reference: str) -> float:
     """Return 1 if the final numbers are equal as numbers (72, 72.0 and $72 are)."""
@@ -37,16 +42,9 @@ def choice_score(text: str, reference: str) -> float:
 def bbh_score(text: str, reference: str) -> float:
     """Return 1 if the answer is the reference, as in BBH's exact match.
 
-    Notes
-    -----
     As in Suzgun et al., what follows the last "the answer is" is the answer, else the whole text.
     Case, white space, quotes, emphasis and a full stop at the end do not count. Where the
     reference is an option, "(A)", the chosen letter is compared, so "A" and "(A) 01/02/1999" do.
-
-    Examples
-    --------
-    >>> bbh_score("So the answer is (B).", "(B)"), bbh_score("alder birch", "birch alder")
-    (1.0, 0.0)
     """
     if re.fullmatch(r"\([A-Z]\)", reference.strip()):
         return float(choice_letter(text, letters=string.ascii_uppercase) == reference.strip()[1])
@@ -55,25 +53,13 @@ def bbh_score(text: str, reference: str) -> float:
     return float(_plain(reference) in map(_plain, heads))
 
 
-BBH_CUE = (
-    r"(?i)\banswer(?:\s+(?:is|would be|must be))?\s*[:=]"
-    r"|\banswer\s+(?:is|would be|must be)\b|^\s*A:"
-)
-
-
 def _plain(text: str) -> str:
     text = join_thousands(WRAPPED.sub(r"\1", text).lower().replace("−", "-"), comma=True)
     return " ".join(text.split()).strip("\"'*` ").rstrip(".!").strip("\"'*` ")
 
 
 def normalize_answer(text: str) -> str:
-    """Return SQuAD's normal form: lower case, no punctuation, no articles, single spaces.
-
-    Examples
-    --------
-    >>> normalize_answer("The  Eiffel-Tower, a tower.")
-    'eiffeltower tower'
-    """
+    """Return SQuAD's normal form: lower case, no punctuation, no articles, single spaces."""
     bare = "".join(c for c in text.lower() if c not in string.punctuation)
     return " ".join(re.sub(r"\b(?:a|an|the)\b", " ", bare).split())
 
@@ -86,22 +72,19 @@ def exact_match(text: str, reference: str) -> float:
 def qa_f1(text: str, reference: str) -> float:
     """Return F1 over the words of the normal forms, counted with multiplicity (SQuAD, LongBench).
 
-    Equal normal forms give 1 even where they are empty; the official scripts then give 0, and
-    a model that repeats such a reference would never be right.
+    Equal normal forms give 1 even where they are empty; the official scripts give 0.
     """
-    if exact_match(text, reference):
-        return 1.0
     given, wanted = normalize_answer(text).split(), normalize_answer(reference).split()
-    same = sum((Counter(given) & Counter(wanted)).values())
-    return 2 * same / (len(given) + len(wanted)) if same else 0.0
+    if given == wanted:
+        return 1.0
+    same = (Counter(given) & Counter(wanted)).total()
+    return 2 * same / (len(given) + len(wanted))
 
 
 def hotpotqa_f1(text: str, reference: str) -> float:
     """Return HotpotQA's F1: :func:`qa_f1`, but yes, no and noanswer count only when alone."""
-    forms = normalize_answer(text), normalize_answer(reference)
-    if forms[0] != forms[1] and {"yes", "no", "noanswer"} & set(forms):
-        return 0.0
-    return qa_f1(text, reference)
+    forms = {normalize_answer(text), normalize_answer(reference)}
+    return 0.0 if len(forms) == 2 and {"yes", "no", "noanswer"} & forms else qa_f1(text, reference)
 
 
 def common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
@@ -118,8 +101,6 @@ def common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
 def rouge_l(text: str, reference: str) -> float:
     """Return ROUGE-L: the F1 of the longest common subsequence of words, over the whole text.
 
-    Notes
-    -----
     LongBench calls the ``rouge`` package, which splits texts at full stops, unites subsequences
     over sentences and counts a repeated word once: "a a a a" against "a" gives 1.0 there and 0.4
     here, "the cat sat on the mat" against "the cat is on the mat" 0.80 there and 0.83 here.
@@ -141,13 +122,7 @@ def classification_score(text: str, reference: str, classes: Sequence[str]) -> f
 
 
 def count_score(text: str, reference: str) -> float:
-    """Return the share of a text's numbers that equal the reference's (LongBench's counts).
-
-    Examples
-    --------
-    >>> count_score("Paragraph 12", "Paragraph 12"), count_score("12 or 13", "12")
-    (1.0, 0.5)
-    """
+    """Return the share of a text's numbers that equal the reference's (LongBench's counts)."""
     wanted = re.findall(r"[0-9]+", reference)[:1]
     numbers = re.findall(r"[0-9]+", text)
     return sum([n] == wanted for n in numbers) / len(numbers) if numbers else 0.0
@@ -156,11 +131,8 @@ def count_score(text: str, reference: str) -> float:
 def code_similarity(text: str, reference: str) -> float:
     """Return the edit similarity of the first line that is code (LongBench's code completion).
 
-    Notes
-    -----
-    As in LongBench, lines with a backtick, ``#`` or ``//`` are passed over, and the similarity is
-    that of :class:`difflib.SequenceMatcher`; unlike there it is not rounded to a per cent, so 1
-    means equal.
+    As there, lines with a backtick, ``#`` or ``//`` are passed over; unlike there the similarity
+    is not rounded to a per cent, so 1 means equal.
     """
     if text.strip("\n") == reference.strip("\n"):
         return 1.0
@@ -174,55 +146,17 @@ def first_line(text: str) -> str:
     return text.lstrip("\n").split("\n")[0]
 
 
-def _on_first_line(scorer: Callable[[str, str], float]) -> Callable[[str, str], float]:
-    return lambda text, reference: scorer(first_line(text), reference)
-
-
-SCORERS: dict[str, Callable[[str, str], float]] = {
+SCORERS: dict[str, Scorer] = {
     "number": number_score,
     "choice": choice_score,
     "math": math_score,
     "bbh": bbh_score,
     "hotpotqa": hotpotqa_f1,
     "qa_f1": qa_f1,
-    "few_shot_f1": _on_first_line(qa_f1),
+    "few_shot_f1": lambda text, reference: qa_f1(first_line(text), reference),
     "rouge_l": rouge_l,
-    "few_shot_rouge_l": _on_first_line(rouge_l),
+    "few_shot_rouge_l": lambda text, reference: rouge_l(first_line(text), reference),
     "count": count_score,
     "code_similarity": code_similarity,
 }
-
-
-def score_text(
-    metric: str, text: str, *, answers: Sequence[str], classes: Sequence[str] = ()
-) -> float:
-    """Return the best score of a text over all references.
-
-    Parameters
-    ----------
-    metric
-        A key of :data:`SCORERS`, or ``"classification"``.
-    text
-        What the model answered.
-    answers
-        The references; any one of them is right.
-    classes
-        All classes, for ``"classification"``.
-
-    Returns
-    -------
-    float
-        In [0, 1]; 1 is right.
-    """
-    if metric == "classification":
-        return max(classification_score(text, answer, classes) for answer in answers)
-    return max(SCORERS[metric](text, answer) for answer in answers)
-
-
-def is_right(
-    metric: str, text: str, *, answers: Sequence[str], classes: Sequence[str] = ()
-) -> bool:
-    """Return whether a text is right: score 1, but exact match for HotpotQA (F1 ignores order)."""
-    if metric == "hotpotqa":
-        return any(exact_match(text, answer) == 1.0 for answer in answers)
-    return score_text(metric, text, answers=answers, classes=classes) == 1.0
+"""The scorers by name; "classification" also needs the classes and is not among them."""

@@ -1,4 +1,4 @@
-"""Many runs in one Parquet file: to publish them, to bring them elsewhere, to read them fast.
+"""Runs in one Parquet file: to publish them, to bring them elsewhere, to read them fast.
 
 One row a run, readable without this package:
 
@@ -13,40 +13,28 @@ One row a run, readable without this package:
 
 import json
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tsp.atomic import checksum, replacing
+from tsp.atomic import replacing
 from tsp.errors import Damaged, InputError
 from tsp.paths import writable_name
-from tsp.store.content import (
-    UNREADABLE,
-    RunData,
-    prompt_rows,
-    prompts_of,
-    table_hashes,
-    without_nulls,
-)
-from tsp.store.schema import COLUMNS, RUN_ID, check_record
+from tsp.store import content
+from tsp.store.content import RunData, reading
+from tsp.store.record import CHANGED, parse_record
+from tsp.store.schema import RUN_ID, TABLES
 
 GROUP = 50  # runs of a row group, which is read to read one of them
-BATCH = 500  # runs whose tables are in memory at once when all are read
-NAMES = ("id", "record", *COLUMNS, "prompts")
-PROMPT = pa.struct(
-    [
-        ("epoch", pa.int64()),
-        ("shape", pa.list_(pa.int64())),
-        ("dtype", pa.string()),
-        ("values", pa.binary()),
-    ]
-)
+GROUPS = 10  # row groups in memory at once when all runs are read
+NAMES = ("id", "record", *TABLES, "prompts")
 
 
 def write_archive(runs: Iterable[RunData], path: Path) -> int:
@@ -69,11 +57,10 @@ def write_archive(runs: Iterable[RunData], path: Path) -> int:
             pq.write_table(_rows(group), parts[-1], compression="zstd")
         if not count:
             raise InputError("runs", 0, "there is nothing to pack")
-        # Only now it is known which columns there are: those of all methods.
+        # Only now are the columns of all methods known.
         schemas = [pq.read_schema(part) for part in parts]
         schema = pa.unify_schemas(schemas, promote_options="permissive")
-        told: dict[str, Any] = {"compression": "zstd", "compression_level": 9}
-        with pq.ParquetWriter(work, schema, **told) as file:
+        with pq.ParquetWriter(work, schema, compression="zstd", compression_level=9) as file:
             for part in parts:
                 rows = [schema.empty_table(), pq.ParquetFile(part).read()]
                 file.write_table(pa.concat_tables(rows, promote_options="permissive"))
@@ -81,13 +68,11 @@ def write_archive(runs: Iterable[RunData], path: Path) -> int:
 
 
 def _rows(runs: Sequence[RunData]) -> pa.Table:
-    columns = {
-        "id": pa.array([run.record["id"] for run in runs]),
-        "record": pa.array([json.dumps(run.record, ensure_ascii=False) for run in runs]),
-    }
-    columns |= {name: _nested([run.tables.get(name) for run in runs]) for name in COLUMNS}
-    columns["prompts"] = pa.array([prompt_rows(it.prompts) for it in runs], pa.list_(PROMPT))
-    return pa.table(columns)
+    records = [json.dumps(run.record, ensure_ascii=False) for run in runs]
+    tables = [_nested([run.tables.get(name) for run in runs]) for name in TABLES]
+    prompts = pa.array([content.prompt_rows(run.prompts) for run in runs], content.PROMPT_ROWS)
+    ids = pa.array([run.record["id"] for run in runs])
+    return pa.table([ids, pa.array(records), *tables, prompts], names=NAMES)
 
 
 def _nested(tables: Sequence[pa.Table | None]) -> pa.Array:
@@ -103,18 +88,10 @@ def _nested(tables: Sequence[pa.Table | None]) -> pa.Array:
 
 
 def open_archive(path: Path) -> "Archive":
-    """Open a file of runs; while it stays as it is, it is opened once.
-
-    Raises
-    ------
-    Damaged
-        If it cannot be read or holds something else.
-    """
-    try:
+    """Open a file of runs; a file that has not changed is opened once."""
+    with reading(path.name):
         state = path.stat()
         return _opened(path, state.st_mtime_ns, state.st_size)
-    except UNREADABLE as error:
-        raise Damaged(f"{path.name} cannot be read ({error})") from error
 
 
 @lru_cache(maxsize=32)
@@ -123,136 +100,86 @@ def _opened(path: Path, modified: int, size: int) -> "Archive":
 
 
 class Archive:
-    """A file of runs. Records are read at once, tables and prompts when they are needed."""
+    """A file of runs. Records, tables and prompts are read, and verified, when they are used."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        with pq.ParquetFile(path) as file:
-            if set(file.schema_arrow.names) != set(NAMES):
-                raise ValueError("its columns are not those of an archive of runs")
-            self._footer = file.metadata  # of large files it takes long to parse
-            count = self._footer.num_row_groups
-            sizes = [self._footer.row_group(k).num_rows for k in range(count)]
-            self.ids: list[str] = file.read(["id"])["id"].to_pylist()
+        self.name, self._file = path.name, pq.ParquetFile(path)
+        if set(self._file.schema_arrow.names) != set(NAMES):
+            raise ValueError("its columns are not those of an archive of runs")
+        self._texts: dict[str, str] = {}  # the record of each run
+        self._numbers: dict[str, int] = {}  # the row group of each run
+        for number in range(self._file.num_row_groups):
+            rows = self._file.read_row_group(number, columns=["id", "record"]).to_pydict()
+            self._texts |= zip(rows["id"], rows["record"], strict=True)
+            self._numbers |= dict.fromkeys(rows["id"], number)
+        self.ids = list(self._numbers)
         if not all(RUN_ID.fullmatch(run_id) for run_id in self.ids):
             raise ValueError("it names a run that has no valid id")
-        self._starts = np.cumsum([0, *sizes])
-        self._places = {run_id: row for row, run_id in enumerate(self.ids)}
         self._group: tuple[int, pa.Table] | None = None
-        self._checked: dict[str, str] = {}
+        self._records: dict[str, dict[str, Any]] = {}
+        self._problems: dict[str, str] = {}
 
-    def _open(self) -> pq.ParquetFile:
-        return pq.ParquetFile(self.path, metadata=self._footer)
-
-    def __contains__(self, run_id: str) -> bool:
-        return run_id in self._places
-
-    @cached_property
-    def records(self) -> dict[str, "dict[str, Any] | Damaged"]:
-        """Record of each run, its own hash checked; of a damaged one the error."""
-        with self._open() as file:
-            texts = file.read(["record"])["record"].to_pylist()
-        return {it: self._record(it, text) for it, text in zip(self.ids, texts, strict=True)}
-
-    def _record(self, run_id: str, text: str) -> "dict[str, Any] | Damaged":
-        try:
-            record = json.loads(text)
-            if record["checksum"] != checksum(record) or record["id"] != run_id:
-                return self._changed(run_id)
-            check_record(record)
-        except UNREADABLE as error:
-            return Damaged(f"{self.path.name}: run {run_id} cannot be read ({error})")
-        return record
-
-    def _changed(self, run_id: str) -> Damaged:
-        return Damaged(f"{self.path.name}: run {run_id} was changed after it was written")
+    def _reading(self, run_id: str) -> Any:
+        return reading(f"{self.name}: run {run_id}")
 
     def record(self, run_id: str) -> dict[str, Any]:
-        """Return the record of a run.
-
-        Raises
-        ------
-        Damaged
-            If it is not what was written.
-        """
-        record = self.records[run_id]
-        if isinstance(record, Damaged):
-            raise record
-        return record
+        """Return the record of a run, its checksum verified."""
+        if run_id not in self._records:
+            with self._reading(run_id):
+                self._records[run_id] = parse_record(self._texts[run_id], run_id)
+        return self._records[run_id]
 
     def read(self, run_id: str) -> RunData:
-        """Return a run, its whole content checked.
-
-        Raises
-        ------
-        Damaged
-            If it is not what was written.
-        """
-        record, row = self.record(run_id), self._places[run_id]
-        number = int(np.searchsorted(self._starts, row, side="right")) - 1
-        try:
+        """Return a run, all of its content verified."""
+        record, number = self.record(run_id), self._numbers[run_id]
+        with self._reading(run_id):
             if self._group is None or self._group[0] != number:
-                with self._open() as file:
-                    self._group = (number, file.read_row_group(number))
-            (cells,) = self._group[1].slice(row - self._starts[number], 1).to_batches()
+                self._group = (number, self._file.read_row_group(number))
+            rows = self._group[1]
+            (row,) = rows.filter(pc.field("id") == run_id).to_batches()
             tables = {
-                name: without_nulls(pa.Table.from_struct_array(cells[name].flatten()))
-                for name in COLUMNS
-                if cells[name].null_count == 0
+                name: content.without_nulls(pa.Table.from_struct_array(row[name].flatten()))
+                for name in TABLES
+                if row[name].null_count == 0
             }
-            data = RunData(record, tables, prompts_of(cells["prompts"].to_pylist()[0] or ()))
+            prompts = content.prompts_from(row["prompts"].to_pylist()[0] or ())
+            data = RunData(record, tables, prompts)
             if data.sealed().record != record:
-                raise self._changed(run_id)
+                raise ValueError(CHANGED)
             data.check()
-        except UNREADABLE as error:
-            raise Damaged(f"{self.path.name}: run {run_id} cannot be read ({error})") from error
         return data
 
     def problem(self, run_id: str) -> str:
-        """Say what is wrong with a run, or nothing; its content is checked once."""
-        if run_id not in self._checked:
+        """Return what is wrong with a run, or an empty text; its content is verified once."""
+        if run_id not in self._problems:
             try:
                 self.read(run_id)
-                self._checked[run_id] = ""
+                self._problems[run_id] = ""
             except Damaged as error:
-                self._checked[run_id] = str(error)
-        return self._checked[run_id]
+                self._problems[run_id] = str(error)
+        return self._problems[run_id]
 
     def tables(
-        self, name: str, wanted: Collection[str], columns: Sequence[str] | None = None
+        self, name: str, ids: Sequence[str], columns: Sequence[str] | None = None
     ) -> Iterator[tuple[list[str], pa.Table, list[int]]]:
-        """Read one table of several runs that have it, their content checked.
+        """Yield some of the runs, their rows of one table, and how many rows each has.
 
-        Yields
-        ------
-        ids, table, lengths
-            Of some of the runs: their rows, run after run, and how many each has.
-
-        Raises
-        ------
-        Damaged
-            If a run is not what was written.
+        The runs must have the table, whose content is verified.
         """
-        wanted = set(wanted)
-        try:
-            with self._open() as file:
-                for batch in file.iter_batches(BATCH, columns=["id", name]):
-                    chosen = batch.filter(
-                        pa.array([it in wanted for it in batch["id"].to_pylist()])
-                    )
-                    if chosen.num_rows:
-                        yield self._batch(name, chosen, columns)
-        except UNREADABLE as error:
-            raise Damaged(f"{self.path.name} cannot be read ({error})") from error
-
-    def _batch(
-        self, name: str, batch: pa.RecordBatch, columns: Sequence[str] | None
-    ) -> tuple[list[str], pa.Table, list[int]]:
-        ids = batch["id"].to_pylist()
-        lengths = batch[name].value_lengths().fill_null(0).to_pylist()
-        table = pa.Table.from_struct_array(batch[name].flatten())
-        for run_id, found in zip(ids, table_hashes(table, lengths), strict=True):
-            if found != self.record(run_id)["files"][f"{name}.parquet"]:
-                raise self._changed(run_id)
-        table = without_nulls(table)
-        return ids, table.select(columns) if columns else table, lengths
+        numbers = sorted({self._numbers[run_id] for run_id in ids})
+        for start in range(0, len(numbers), GROUPS):
+            with reading(self.name):
+                chosen = numbers[start : start + GROUPS]
+                rows = self._file.read_row_groups(chosen, columns=["id", name])
+                rows = rows.filter(pc.field("id").isin(ids))
+                lists = rows[name].combine_chunks()
+                lengths = lists.value_lengths().fill_null(0).to_pylist()
+                table = pa.Table.from_struct_array(lists.flatten())
+                present = rows["id"].to_pylist()
+                hashes = content.table_hashes(table, lengths)
+                for run_id, digest in zip(present, hashes, strict=True):
+                    with self._reading(run_id):
+                        if digest != self.record(run_id)["files"][f"{name}.parquet"]:
+                            raise ValueError(CHANGED)
+                table = content.without_nulls(table)
+                yield present, table.select(columns) if columns else table, lengths

@@ -1,10 +1,12 @@
-"""A stored run in memory: its record, its four tables and its prompts, with their hashes."""
+"""A stored run in memory: its record, its tables and its prompts, with their hashes."""
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ import pyarrow as pa
 from safetensors import SafetensorError
 
 from tsp.atomic import checksum
-from tsp.store.schema import PROMPTS, check_columns, check_record
+from tsp.errors import Damaged
+from tsp.store.schema import PROMPTS, TABLES
 from tsp.training.spec import RunSpec
 
 UNREADABLE: tuple[type[Exception], ...] = (
@@ -20,21 +23,24 @@ UNREADABLE: tuple[type[Exception], ...] = (
     *(RecursionError, OSError, pa.ArrowException, SafetensorError),
 )
 """Errors of JSON, Parquet and safetensors that are damaged or not those of a run."""
+PROMPT_ROWS = pa.list_(
+    pa.struct({"epoch": "i8", "shape": pa.list_(pa.int64()), "dtype": "string", "values": "binary"})
+)
+TEXTS = ("question", "target")
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turn the errors of what cannot be read into `Damaged`, with the name of what is read."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise Damaged(f"{name} cannot be read ({error})") from error
 
 
 @dataclass(frozen=True)
 class RunData:
-    """All that is stored of a run.
-
-    Attributes
-    ----------
-    record
-        Its ``run.json``.
-    tables
-        Those of `tsp.store.schema.COLUMNS` that it has, by name.
-    prompts
-        By epoch, (n, d), float16, float32 or float64.
-    """
+    """All that is stored of a run: ``run.json``, tables by name, prompts (n, d) by epoch."""
 
     record: dict[str, Any]
     tables: Mapping[str, pa.Table]
@@ -43,69 +49,59 @@ class RunData:
     def published(self, *, prompts: bool) -> "RunData":
         """Return the part that may be published, made small.
 
-        Texts of problems that are not shipped here, and the answers to them, are left out. Tables
-        are rounded to float32, prompts to float16 or left out.
+        Texts of problems that are not shipped here, and the answers to them, are left out, and of
+        the folder they came from all but its name. Tables are rounded to float32, prompts to
+        float16 or left out.
         """
-        record, tables = dict(self.record), dict(self.tables)
-        omitted = list(record["omitted"])
+        record, omitted = dict(self.record), list(self.record["omitted"])
+        record["spec"] = record["spec"] | {"data": Path(record["spec"]["data"]).name}
+        tables = {name: _single(table) for name, table in self.tables.items()}
         if any(problem["source"] != "shipped" for problem in record["problems"]):
             record["problems"] = [
-                {name: it for name, it in problem.items() if name not in ("question", "target")}
+                {name: value for name, value in problem.items() if name not in TEXTS}
                 for problem in record["problems"]
             ]
-            names = [name for name in tables["checks"].column_names if name != "answer"]
-            tables["checks"] = tables["checks"].select(names)
+            kept = [name for name in tables["checks"].column_names if name != "answer"]
+            tables["checks"] = tables["checks"].select(kept)
             omitted += ["texts of the problems", "decoded answers"]
-        kept = {epoch: it.astype(np.float16) for epoch, it in self.prompts.items() if prompts}
-        if not kept:
+        small = {epoch: array.astype(np.float16) for epoch, array in self.prompts.items()}
+        if not (prompts and small):
+            small = {}
             omitted.append("prompts")
         record["omitted"] = list(dict.fromkeys(omitted))
-        return RunData(record, {name: _single(it) for name, it in tables.items()}, kept)
+        return RunData(record, tables, small)
 
     def sealed(self) -> "RunData":
-        """Return the same run; its record holds the hashes of the content and of itself."""
-        files = {f"{name}.parquet": table_hash(table) for name, table in self.tables.items()}
+        """Return the same run with the hashes of its content and of its record in the record."""
+        files = {
+            f"{name}.parquet": next(table_hashes(table, [len(table)]))
+            for name, table in self.tables.items()
+        }
         if self.prompts:
-            files[PROMPTS] = _prompts_hash(self.prompts)
-        record = {**self.record, "files": files}
+            digest = hashlib.sha256()
+            for row in prompt_rows(self.prompts):
+                head = f"{row['epoch']} {row['dtype']} {row['shape']}\0"
+                digest.update(head.encode() + row["values"])
+            files[PROMPTS] = digest.hexdigest()
+        record = self.record | {"files": files}
         return RunData(record | {"checksum": checksum(record)}, self.tables, self.prompts)
 
     def check(self) -> None:
-        """Raise if the content is not that of a run, whatever its hashes are.
-
-        Raises
-        ------
-        ValueError
-            Naming the field, the column or the epoch.
-        """
-        check_record(self.record)
+        """Raise an error that names the field or column if spec, tables or prompts are invalid."""
         RunSpec.from_dict(self.record["spec"])
-        json.dumps(self.record, ensure_ascii=False).encode()  # half a character cannot be written
         for name, table in self.tables.items():
-            check_columns(name, table)
+            table.select(TABLES[name].names).cast(TABLES[name])
         for epoch, prompt in self.prompts.items():
-            if epoch < 0 or list(prompt.shape) != self.record["shape"]:
+            if list(prompt.shape) != self.record["shape"]:
                 raise ValueError(f"the prompt of epoch {epoch} has shape {list(prompt.shape)}")
 
 
-def table_hash(table: pa.Table) -> str:
-    """SHA-256 of a table's values, whatever the file's compression: columns in order of names."""
-    return next(table_hashes(table, [table.num_rows]))
-
-
 def table_hashes(table: pa.Table, lengths: Sequence[int]) -> Iterator[str]:
-    """Return `table_hash` of each run, of tables that stand one under the other.
+    """Yield the SHA-256 of each run's values in a table of runs with these numbers of rows.
 
-    A column that is null in all rows of a run is not the run's and does not count.
-
-    Parameters
-    ----------
-    table
-        The rows of all runs.
-    lengths
-        How many rows each run has.
+    Columns count in the order of their names; one that is null in all rows of a run is not part of
+    the run. The compression of the file does not count.
     """
-    ends = np.cumsum([0, *lengths])
     columns = {name: table[name].combine_chunks() for name in sorted(table.column_names)}
     nulls = {
         name: np.cumsum([0, *np.asarray(column.is_null())])
@@ -113,16 +109,16 @@ def table_hashes(table: pa.Table, lengths: Sequence[int]) -> Iterator[str]:
         if column.null_count
     }
     values = {name: _plain(column) for name, column in columns.items()}
-    for start, end in pairwise(ends):
-        found = hashlib.sha256()
+    for start, end in pairwise(np.cumsum([0, *lengths])):
+        digest = hashlib.sha256()
         for name, column in values.items():
             if name in nulls and nulls[name][end] - nulls[name][start] == end - start > 0:
                 continue
-            found.update(f"{name}\0{end - start}\0".encode())
             part = column[start:end]
+            digest.update(f"{name}\0{end - start}\0".encode())
             is_text = isinstance(part, pa.Array)
-            found.update(json.dumps(part.to_pylist()).encode() if is_text else part)
-        yield found.hexdigest()
+            digest.update(json.dumps(part.to_pylist()).encode() if is_text else part)
+        yield digest.hexdigest()
 
 
 def _plain(column: pa.Array) -> Any:
@@ -134,13 +130,6 @@ def _plain(column: pa.Array) -> Any:
     if column.null_count:  # of runs that lack the column
         column = column.fill_null(pa.scalar(0).cast(column.type))
     return column.to_numpy(zero_copy_only=False).astype("<i8")
-
-
-def _prompts_hash(prompts: Mapping[int, np.ndarray]) -> str:
-    found = hashlib.sha256()
-    for row in prompt_rows(prompts):
-        found.update(f"{row['epoch']} {row['dtype']} {row['shape']}\0".encode() + row["values"])
-    return found.hexdigest()
 
 
 def prompt_rows(prompts: Mapping[int, np.ndarray]) -> list[dict[str, Any]]:
@@ -156,21 +145,21 @@ def prompt_rows(prompts: Mapping[int, np.ndarray]) -> list[dict[str, Any]]:
     ]
 
 
-def prompts_of(rows: Sequence[Mapping[str, Any]]) -> dict[int, np.ndarray]:
-    """Read back what `prompt_rows` gave."""
-    return {row["epoch"]: _array(row["values"], row["dtype"], row["shape"]) for row in rows}
-
-
-def _array(values: bytes, dtype: str, shape: Sequence[int]) -> np.ndarray:
-    if dtype not in ("float16", "float32", "float64"):
-        raise ValueError(f"prompts of type {dtype}")
-    kind = np.dtype(dtype).newbyteorder("<")
-    return np.frombuffer(values, kind).astype(dtype).reshape(shape)
+def prompts_from(rows: Sequence[Mapping[str, Any]]) -> dict[int, np.ndarray]:
+    """Read back the rows that `prompt_rows` returned."""
+    prompts = {}
+    for row in rows:
+        if row["dtype"] not in ("float16", "float32", "float64"):
+            raise ValueError(f"prompts of type {row['dtype']}")
+        kind = np.dtype(row["dtype"]).newbyteorder("<")
+        values = np.frombuffer(row["values"], kind).astype(row["dtype"])
+        prompts[row["epoch"]] = values.reshape(row["shape"])
+    return prompts
 
 
 def without_nulls(table: pa.Table) -> pa.Table:
     """Leave out columns that are null in all rows: they belong to other runs."""
-    empty = [it for it in table.column_names if table[it].null_count == len(table) > 0]
+    empty = [name for name in table.column_names if table[name].null_count == len(table) > 0]
     return table.drop_columns(empty)
 
 

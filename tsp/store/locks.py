@@ -15,49 +15,25 @@ WORK = ".work"  # in a store: locks, and checkpoints of banks that train
 POLL_SECONDS = 0.2  # between two attempts to take a lock
 
 
-def are_free(root: Path, names: Iterable[str]) -> bool:
-    """Return whether no process holds one of the names now."""
-    with claimed(root, names, clear=False) as mine:
-        return mine
-
-
 @contextmanager
 def claimed(
     root: Path, names: Iterable[str], *, wait: StopSignal | None = None, clear: bool = True
 ) -> Iterator[bool]:
-    """Hold the locks of some names in a store, all of them or none, and return which.
+    """Hold the locks of runs or plans in a store, all or none, and yield whether they are held.
 
-    A process that is killed no longer holds any.
-
-    Parameters
-    ----------
-    root
-        The store's folder.
-    names
-        Ids of runs, or a plan's name.
-    wait
-        Wait until they are free or until this asks to stop; None: do not wait.
-    clear
-        Remove what a killed process left half-written under a name.
-
-    Raises
-    ------
-    OSError, InputError
-        If nothing can be written there, or a link leads elsewhere.
-    Interrupted
-        If it was asked to stop while it waited.
+    A lock ends with its process. With ``wait``, wait until the locks are free or until that signal
+    asks to stop, which raises `Interrupted`. With ``clear``, remove what a killed process left
+    half-written under these names.
     """
-    held, work = sorted(set(names)), root / WORK
-    locks = _take(work, held)
-    while wait and locks is None:
+    names = sorted(set(names))
+    while (locks := _take(root / WORK, names)) is None and wait:
         if signal := wait():
             raise Interrupted(signal, "stopped before a bank began")
         time.sleep(POLL_SECONDS)
-        locks = _take(work, held)
     with locks or ExitStack():
         if locks and clear:
             for path in (*root.glob(".*-*"), *root.glob("plans/.*-*")):
-                if path.name[1:].rpartition("-")[0].removesuffix(".json") in held:
+                if path.name[1:].rpartition("-")[0].removesuffix(".json") in names:
                     remove(path)
         yield locks is not None
 
@@ -71,9 +47,9 @@ def tidy(root: Path, stored: Iterable[str]) -> None:
     """Remove locks, checkpoints and half-written folders that killed processes left of runs."""
     work, names = root / WORK, set(stored)
     with suppress(OSError, InputError):  # a store that is only read has nothing to tidy
-        left = {path.name.split(".")[0] for path in work.glob("*")} & names
-        left |= {path.name[1:].split("-")[0] for path in root.glob(".*-*")} & names
-        for name in left:
+        left = {path.name.split(".")[0] for path in work.glob("*")}
+        left |= {path.name[1:].split("-")[0] for path in root.glob(".*-*")}
+        for name in left & names:
             with claimed(root, [name]) as mine:
                 if mine:
                     remove(work / name)
@@ -82,30 +58,26 @@ def tidy(root: Path, stored: Iterable[str]) -> None:
 
 def _take(work: Path, names: list[str]) -> ExitStack | None:
     """Take all locks, or none; closing the stack releases them."""
-    with ExitStack() as locks:
+    with ExitStack() as locks, suppress(Timeout):
         for name in names:
-            lock = FileLock(
-                work / f"{name}.lock", timeout=0, thread_local=False, fallback_to_soft=False
-            )
-            try:
-                _acquire(work, lock)
-            except Timeout:
-                return None
-            locks.callback(_release, work, lock)
+            locks.enter_context(_locked(work, name))
         return locks.pop_all()
+    return None
 
 
-def _acquire(work: Path, lock: FileLock) -> None:
-    while True:
+@contextmanager
+def _locked(work: Path, name: str) -> Iterator[None]:
+    path = work / f"{name}.lock"
+    lock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
+    while not lock.is_locked:
         own_folder(work)
         with suppress(FileNotFoundError):  # another process has just removed the empty folder
             lock.acquire()
-            return
-
-
-def _release(work: Path, lock: FileLock) -> None:
-    # The file goes while it is locked: a process that opened it finds that it has no name.
-    Path(lock.lock_file).unlink(missing_ok=True)
-    lock.release()
-    with suppress(OSError):  # other locks are in it
-        work.rmdir()
+    try:
+        yield
+    finally:
+        # The file goes while it is locked: a process that opened it finds that it has no name.
+        path.unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):  # other locks are in it
+            work.rmdir()

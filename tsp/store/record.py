@@ -1,66 +1,80 @@
 """The record of a run: what was trained, how, where, and how it ended."""
 
+import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from tsp.atomic import checksum
 from tsp.provenance import commit, versions
+from tsp.training.spec import RunSpec
 
 if TYPE_CHECKING:
     import torch
 
     from tsp.training.members import RunResult
 
-FORMAT = 1
+CHANGED = "it was changed after it was written"
 SUMMARY = (
     *("id", "model", "task", "regime", "problem", "method", "lambda_ts", "protocol"),
     *("placement", "n_tokens", "lr", "seed", "init", "epochs", "early_stop"),
     *("solved_epoch", "solved_steps", "solved_at_start", "source", "device", "seconds"),
 )
 """Columns of `tsp.store.runs.Store.frame`."""
+REQUIRED = {  # what readers rely on
+    "the record": {"device", "seconds", "shape", "omitted", "plan", "files"},
+    "spec": {item.name for item in fields(RunSpec) if not item.metadata.get("later")},
+    "outcome": {
+        "epochs_trained",
+        "solved_epoch",
+        "solved_steps",
+        "solved_at_start",
+        "final_correct",
+    },
+    "its problem": {"source", "row", "sha256"},
+}
 
 
-def summary(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of `SUMMARY`; ``solved_epoch`` is nan for a run that was never all correct."""
-    spec, outcome = record["spec"], record["outcome"]
+def parse_record(text: str, run_id: str) -> dict[str, Any]:
+    """Read a run's record; raise an error if it was changed or lacks a field."""
+    record: dict[str, Any] = json.loads(text)
+    if record["checksum"] != checksum(record) or record["id"] != run_id:
+        raise ValueError(CHANGED)
+    parts = (record, record["spec"], record["outcome"], record["problems"][0])
+    for (name, required), part in zip(REQUIRED.items(), parts, strict=True):
+        if missing := required.difference(part):
+            raise ValueError(f"{name} lacks {', '.join(sorted(missing))}")
+    return record
+
+
+def summary(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of `SUMMARY`; ``solved_epoch`` is nan if answers were never all correct."""
+    row = record["outcome"] | record["spec"] | {"source": record["problems"][0]["source"]}
+    row |= {name: record[name] for name in ("id", "device", "seconds")}
     nan = float("nan")
-    return {name: spec[name] for name in SUMMARY if name in spec} | {
-        "id": record["id"],
-        "solved_epoch": nan if outcome["solved_epoch"] is None else outcome["solved_epoch"],
-        "solved_steps": nan if outcome["solved_steps"] is None else outcome["solved_steps"],
-        "solved_at_start": outcome["solved_at_start"],
-        "source": record["problems"][0]["source"],
-        "device": record["device"],
-        "seconds": record["seconds"],
-    }
+    row |= {name: nan for name in ("solved_epoch", "solved_steps") if row[name] is None}
+    return {name: row[name] for name in SUMMARY}
 
 
 def kept_prompts(result: "RunResult") -> "dict[int, torch.Tensor]":
     """Return the prompts that are stored: every ``snapshot_every`` epochs, and the last check's."""
-    last = max(result.prompts)
-    every = result.spec.snapshot_every
+    last, every = max(result.prompts), result.spec.snapshot_every
     return {e: prompt for e, prompt in result.prompts.items() if e % every == 0 or e == last}
 
 
-def record_of(result: "RunResult", run_id: str, **made: Any) -> dict[str, Any]:
+def new_record(result: "RunResult", run_id: str, **made: Any) -> dict[str, Any]:
     """Return the record of a finished run; ``made`` are further fields."""
-    problems = zip(result.problems, result.lengths, strict=True)
+    contents = ("source", "row", "sha256", "question", "target")
     return {
-        "format": FORMAT,
+        "format": 1,
         "id": run_id,
         "spec": result.spec.to_dict(),
         "problems": [
-            {
-                "source": problem.source,
-                "row": problem.row,
-                "sha256": problem.sha256,
-                "tokens": lengths,
-                "question": problem.question,
-                "target": problem.target,
-            }
-            for problem, lengths in problems
+            {name: getattr(problem, name) for name in contents} | {"tokens": tokens}
+            for problem, tokens in zip(result.problems, result.lengths, strict=True)
         ],
         "shape": list(next(iter(result.prompts.values())).shape),
         "outcome": _outcome(result),
@@ -75,13 +89,7 @@ def record_of(result: "RunResult", run_id: str, **made: Any) -> dict[str, Any]:
 
 
 def first_correct(checks: Sequence[Mapping[str, Any]]) -> tuple[int | None, dict[int, bool]]:
-    """Return the first epoch after training began at which all answers are right, and all checks'.
-
-    Returns
-    -------
-    epoch, correct
-        None if there is no such epoch; whether all answers are right, by checked epoch.
-    """
+    """Return the first epoch after 0 with every answer right, or None, and each check's result."""
     correct: dict[int, bool] = {}
     for row in checks:
         correct[row["epoch"]] = correct.get(row["epoch"], True) and row["correct"]
@@ -89,7 +97,7 @@ def first_correct(checks: Sequence[Mapping[str, Any]]) -> tuple[int | None, dict
 
 
 def _outcome(result: "RunResult") -> dict[str, Any]:
-    """Return when the run was first all correct; check 0, before any training, is kept apart."""
+    """Return when all answers were first right; check 0, before any training, is kept apart."""
     solved, correct = first_correct(result.checks)
     steps = {row["epoch"]: int(row["step"]) for row in result.epochs}
     return {

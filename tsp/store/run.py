@@ -1,7 +1,7 @@
 """A stored run: its record, and its tables and prompts, which are read when they are used."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,8 @@ from tsp.errors import Damaged, InputError
 from tsp.paths import data_dir
 from tsp.store.archive import open_archive
 from tsp.store.content import RunData, without_nulls
-from tsp.store.folder import read_folder, read_folder_table, read_prompts
-from tsp.store.schema import PROMPTS
+from tsp.store.folder import read_prompts, read_record, read_table
+from tsp.store.schema import PROMPTS, TABLES
 from tsp.training.spec import RunSpec
 
 if TYPE_CHECKING:  # reading a store takes no model, and for its tables no tensors
@@ -40,6 +40,13 @@ class Run:
     id: str
     folder: Path
     record: dict[str, Any]
+
+    @classmethod
+    def open(cls, run_id: str, place: Path) -> "Run":
+        """Read the record of a run in a folder or an archive; raise `Damaged` if it was changed."""
+        if place.suffix == ".parquet":
+            return cls(run_id, place, open_archive(place).record(run_id))
+        return cls(run_id, place, read_record(place))
 
     @cached_property
     def spec(self) -> RunSpec:
@@ -83,20 +90,15 @@ class Run:
         return self.table("diagrams").to_pandas()
 
     @property
-    def lacks_topology(self) -> bool:
-        """Whether it was stored without giotto-tda, and so with the prompt of every check."""
-        return "topology.parquet" not in self.record["files"]
-
-    @property
     def prompt_epochs(self) -> list[int]:
         """Epochs whose prompt is stored; none where prompts were left out."""
-        return sorted(self._prompts) if PROMPTS in self.record["files"] else []
+        return sorted(self._prompts)
 
     def prompt(self, epoch: int) -> "torch.Tensor":
         """Return the prompt after ``epoch`` epochs, shape (n, d); float16 as float32."""
         import torch
 
-        if epoch not in self.prompt_epochs:
+        if epoch not in self._prompts:
             kept = f"keeps {self.prompt_epochs}" if self.prompt_epochs else "keeps no prompts"
             raise InputError("epoch", epoch, f"run {self.id} {kept}")
         prompt = torch.from_numpy(self._prompts[epoch].copy())
@@ -104,86 +106,73 @@ class Run:
 
     @cached_property
     def data(self) -> RunData:
-        """All of it, checked.
-
-        Raises
-        ------
-        Damaged
-            If a file is missing or not what was written.
-        """
+        """The whole run, verified; raises `Damaged` if a file is missing or was changed."""
         if self.archived:
             return open_archive(self.folder).read(self.id)
-        return read_folder(self.folder, self.record)
+        names = [name for name in TABLES if f"{name}.parquet" in self.record["files"]]
+        return RunData(self.record, {name: self.table(name) for name in names}, self._prompts)
 
+    @cached_property
     def analysed(self) -> RunData:
-        """Return all of it with topology, which is computed if it was stored without."""
-        names = ("topology", "diagrams")
-        tables = {name: self.table(name) for name in names} if self.lacks_topology else {}
-        return RunData(self.record, {**self.data.tables, **tables}, self.data.prompts)
-
-    def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return one of its `tsp.store.schema.COLUMNS`' tables, or some of its columns."""
-        if self.lacks_topology and name in ("topology", "diagrams"):
-            frame = self._analysis[("topology", "diagrams").index(name)]
-            table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
-        elif self.archived:
-            table = self.data.tables[name]
-        else:
-            return read_folder_table(self.folder, self.record, name, columns)
-        return table.select(columns) if columns else table
-
-    @property
-    def _analysis(self) -> "tuple[pd.DataFrame, pd.DataFrame]":
+        """The whole run with topology, which is computed if it was stored without giotto-tda."""
+        if "topology" in self.data.tables:
+            return self.data
         from tsp.topology.diagrams import analyse
 
         prompts = {epoch: self.prompt(epoch) for epoch in self.prompt_epochs}
         if not prompts:
             raise Damaged(f"run {self.id} was stored without topology and without prompts")
         every, last = self.spec.snapshot_every, max(prompts)
-        return analyse([prompts], show=[[it for it in prompts if it % every == 0 or it == last]])[0]
+        shown = [epoch for epoch in prompts if epoch % every == 0 or epoch == last]
+        topology, diagrams = map(plain_table, analyse([prompts], show=[shown])[0])
+        tables = {**self.data.tables, "topology": topology, "diagrams": diagrams}
+        return RunData(self.record, tables, self.data.prompts)
+
+    def table(self, name: str) -> pa.Table:
+        """Return one of the tables of `tsp.store.schema.TABLES`."""
+        if f"{name}.parquet" not in self.record["files"]:
+            return self.analysed.tables[name]
+        if self.archived:
+            return self.data.tables[name]
+        return read_table(self.folder, self.record, name)
 
     @cached_property
-    def _prompts(self) -> dict[int, np.ndarray]:
-        if self.archived or "data" in vars(self):
-            return dict(self.data.prompts)
+    def _prompts(self) -> Mapping[int, np.ndarray]:
+        if PROMPTS in self.record["files"] and self.archived:
+            return self.data.prompts
         return read_prompts(self.folder, self.record)
 
 
+def plain_table(frame: "pd.DataFrame") -> pa.Table:
+    """Return a data frame as a table without index and metadata."""
+    return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+
+
 def read_tables(runs: Sequence[Run], name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return one table of several runs, one under the other, with the run's ``id`` in front.
+    """Return one table of several runs, or some of its columns, with the run's ``id`` in front.
 
-    Parameters
-    ----------
-    runs
-        At least one; rows come in their order.
-    name
-        One of `tsp.store.schema.COLUMNS`.
-    columns
-        Those to return; None: all that a run has.
-
-    Raises
-    ------
-    Damaged
-        If the table of a run is not what was written.
+    Rows come in the order of the runs, at least one; columns that only some runs have are null in
+    the others. Raises `Damaged` if the table of a run is not what was written.
     """
-    parts: list[tuple[list[str], pa.Table, list[int]]] = []
+    place = {run.id: number for number, run in enumerate(runs)}
     archived: dict[Path, list[str]] = defaultdict(list)
+    parts: list[tuple[list[str], pa.Table, list[int]]] = []
     for run in runs:
         if run.archived and f"{name}.parquet" in run.record["files"]:
             archived[run.folder].append(run.id)
         else:
-            table = run.table(name, columns)
-            parts.append(([run.id], table, [len(table)]))
+            table = run.table(name)
+            table = table.select(columns) if columns else table
+            parts.append(([run.id], table.replace_schema_metadata(), [len(table)]))
     for path, ids in archived.items():
         parts += open_archive(path).tables(name, ids, columns)
-    place = {run.id: number for number, run in enumerate(runs)}
     numbers = np.concatenate(
-        [np.repeat([place[it] for it in ids], lengths) for ids, _, lengths in parts]
+        [np.repeat([place[run_id] for run_id in ids], lengths) for ids, _, lengths in parts]
     )
-    tables = [table.replace_schema_metadata() for _, table, _ in parts]
+    tables = [table for _, table, _ in parts]
     table = without_nulls(pa.concat_tables(tables, promote_options="permissive"))
-    order = np.argsort(numbers, kind="stable")
-    if len(order) and (np.diff(numbers) < 0).any():
-        table = table.take(order)
-    ids = pa.DictionaryArray.from_arrays(numbers[order].astype("i4"), [run.id for run in runs])
+    if (np.diff(numbers) < 0).any():
+        order = np.argsort(numbers, kind="stable")
+        table, numbers = table.take(order), numbers[order]
+    ids = pa.DictionaryArray.from_arrays(numbers.astype("i4"), list(place))
     return table.add_column(0, "id", ids)

@@ -1,7 +1,7 @@
-"""The run store: finished runs on disk, whole or not there, checked when they are read.
+"""The run store: finished runs on disk, whole or not there, verified when they are read.
 
-A run that was just trained has a folder, which is readable without this package; many runs may
-be packed into one Parquet file (`tsp.store.archive`), which is read faster.
+A run that was just trained has a folder, which is readable without this package; any number of runs
+may be packed into one Parquet file (`tsp.store.archive`), which is read faster.
 
 ==========================  ==================================================================
 ``run.json``                spec, problems, versions, device, commit, time, checksums
@@ -24,12 +24,12 @@ import pyarrow as pa
 
 from tsp.errors import Damaged, InputError
 from tsp.paths import ROOT, data_dir, writable_name
-from tsp.store.archive import Archive, open_archive
+from tsp.store.archive import open_archive, write_archive
 from tsp.store.content import RunData
-from tsp.store.folder import read_record, write_folder
-from tsp.store.locks import claimed, tidy
-from tsp.store.record import SUMMARY, kept_prompts, record_of, summary
-from tsp.store.run import Run
+from tsp.store.folder import write_folder
+from tsp.store.locks import tidy
+from tsp.store.record import SUMMARY, kept_prompts, new_record, summary
+from tsp.store.run import Run, plain_table
 from tsp.store.schema import RUN_ID
 
 if TYPE_CHECKING:  # reading a store takes no model, and for its tables no tensors
@@ -62,52 +62,44 @@ class Store:
         self._snapshot: tuple[list[Run], dict[str, str]] | None = None
 
     def folders(self) -> list[Path]:
-        """Return its own folder, and that of the published runs if they belong to it."""
-        own = self.root.resolve() == (ROOT / "runs").resolve()
-        return [self.root, data_dir("runs")] if own else [self.root]
+        """Return the store's folder, and that of the published runs if they belong to it."""
+        default = self.root.resolve() == (ROOT / "runs").resolve()
+        return [self.root, data_dir("runs")] if default else [self.root]
 
     def files(self) -> list[Path]:
         """Return the files one of which changes when the store does."""
-        answers = [file for it in self.folders() if (file := it / ANSWERS).is_file()]
-        return [*sorted(self.root.glob("[0-9a-f]*/run.json")), *self._archive_files(), *answers]
+        answers = [path for folder in self.folders() if (path := folder / ANSWERS).is_file()]
+        return [*sorted(self.root.glob("[0-9a-f]*/run.json")), *self._archives(), *answers]
 
-    def _archive_files(self) -> list[Path]:
+    def _archives(self) -> list[Path]:
         return [path for folder in self.folders() for path in sorted(folder.glob("*.parquet"))]
 
-    def _archives(self) -> tuple[list[Archive], dict[str, str]]:
-        """Return the archives, and what is wrong with files that cannot be read as such."""
-        archives: list[Archive] = []
+    def _scan(self) -> tuple[dict[str, Path], dict[str, str]]:
+        """Return the folder or archive of each run, by id in order, and damaged archives."""
+        places: dict[str, Path] = {}
         damaged: dict[str, str] = {}
-        for path in self._archive_files():
+        for path in reversed(self._archives()):
             try:
-                archives.append(open_archive(path))
+                places |= dict.fromkeys(open_archive(path).ids, path)
             except Damaged as error:
                 damaged[path.name] = str(error)
-        return archives, damaged
-
-    def _places(self, archives: Sequence[Archive]) -> dict[str, Path]:
-        """Return the folder of each run, or the first archive that holds it, by id in order."""
-        places = {it: one.path for one in reversed(archives) for it in one.ids}
         if self.root.is_dir():
             places |= {path.name: path for path in self.root.iterdir()}
-        return {it: places[it] for it in sorted(places) if RUN_ID.fullmatch(it)}
+        return {i: places[i] for i in sorted(places) if RUN_ID.fullmatch(i)}, damaged
 
     def ids(self) -> list[str]:
         """Return the ids of all runs, valid or damaged, but not of those being written."""
-        return list(self._places(self._archives()[0]))
+        return list(self._scan()[0])
 
     def __contains__(self, run_id: str) -> bool:
         """Whether a run has a folder, or is in an archive and valid."""
-        if not RUN_ID.fullmatch(run_id):
-            return False
-        archive = self._archive_with(run_id)
-        return (self.root / run_id).is_dir() or bool(archive and not archive.problem(run_id))
-
-    def _archive_with(self, run_id: str) -> Archive | None:
-        return next((archive for archive in self._archives()[0] if run_id in archive), None)
+        place = self._scan()[0].get(run_id)
+        if place and place.suffix == ".parquet":
+            return not open_archive(place).problem(run_id)
+        return place is not None and place.is_dir()
 
     def read(self, run_id: str) -> Run:
-        """Return one run, its whole content checked.
+        """Return one run, its whole content verified.
 
         Raises
         ------
@@ -116,51 +108,44 @@ class Store:
         Damaged
             If a file is missing, was changed or cannot be read.
         """
-        folder, archive = self.root / run_id, self._archive_with(run_id)
-        if RUN_ID.fullmatch(run_id) and os.path.lexists(folder):
-            run = Run(run_id, folder, read_record(folder))
-        elif archive:
-            run = Run(run_id, archive.path, archive.record(run_id))
-        else:
-            raise InputError("run", run_id, f"not in {self.root}; `tsp runs list` shows what is")
+        run = Run.open(run_id, self._place(run_id))
         _ = run.data
         return run
 
+    def _place(self, run_id: str) -> Path:
+        """Return the folder or archive of one run."""
+        if place := self._scan()[0].get(run_id):
+            return place
+        raise InputError("run", run_id, f"not in {self.root}; `tsp runs list` shows what is")
+
     def verify(self, run_id: str) -> str | None:
         """Return what is wrong with a run, or None."""
-        try:
-            self.read(run_id)
-        except Damaged as error:
-            return str(error)
-        return None
+        return _problem(run_id, self._place(run_id))
 
     def verify_all(self) -> dict[str, str | None]:
         """Read every byte; return what is wrong with each run and archive, or None."""
-        archives, damaged = self._archives()
-        ids = self._places(archives)
-        return {run_id: self.verify(run_id) for run_id in ids} | damaged
+        places, damaged = self._scan()
+        return {run_id: _problem(run_id, place) for run_id, place in places.items()} | damaged
 
     def valid_runs(self) -> tuple[list[Run], dict[str, str]]:
         """Return the runs whose record is what was written, and what is wrong with the others.
 
-        Tables and prompts are checked when they are read; `verify_all` checks everything.
+        Tables and prompts are verified when they are read; `verify_all` verifies everything.
         """
         if self._snapshot:
             return self._snapshot
-        archives, damaged = self._archives()
+        places, damaged = self._scan()
         runs = []
-        for run_id, place in self._places(archives).items():
+        for run_id, place in places.items():
             try:
-                archived = place.suffix == ".parquet"
-                record = open_archive(place).record(run_id) if archived else read_record(place)
-                runs.append(Run(run_id, place, record))
+                runs.append(Run.open(run_id, place))
             except Damaged as error:
                 if os.path.lexists(place):  # else it was removed since the folder was listed
                     damaged[run_id] = str(error)
         return runs, damaged
 
     def snapshot(self) -> "Store":
-        """Return the store as it is now, whose `valid_runs` looks only once."""
+        """Return the store as it is now, whose `valid_runs` are read only once."""
         store = Store(self.root)
         store._snapshot = self.valid_runs()
         return store
@@ -205,12 +190,10 @@ class Store:
             "epochs": pa.Table.from_pylist(result.epochs),
             "checks": pa.Table.from_pylist(result.checks),
         }
-        for name, frame in (("topology", topology), ("diagrams", diagrams)):
-            if frame is not None:
-                table = pa.Table.from_pandas(frame, preserve_index=False)
-                tables[name] = table.replace_schema_metadata()
+        if topology is not None:
+            tables |= {"topology": plain_table(topology), "diagrams": plain_table(diagrams)}
         prompts = result.prompts if topology is None else kept_prompts(result)
-        record = record_of(
+        record = new_record(
             result,
             run_id,
             device=device,
@@ -219,26 +202,58 @@ class Store:
             plan=vars(plan) | {"bank": result.bank},
             together=list(together),
         )
-        folder = self._folder(run_id)
-        write_folder(folder, RunData(record, tables, {k: it.numpy() for k, it in prompts.items()}))
+        arrays = {epoch: prompt.numpy() for epoch, prompt in prompts.items()}
+        folder = self.root / run_id
+        write_folder(folder, RunData(record, tables, arrays))
         return folder
-
-    def _folder(self, run_id: str) -> Path:
-        """Return the folder of a run, there or to be; never one outside of the store."""
-        if not RUN_ID.fullmatch(run_id):
-            raise InputError("run", run_id, "an id has sixteen hexadecimal digits")
-        return self.root / run_id
 
     def quarantine(self, run_id: str) -> Path:
         """Rename a damaged run's folder, so that the run can be examined and trained again.
 
         In an archive it stays: its new folder will come before it.
         """
-        folder = self._folder(run_id)
+        folder = self.root / run_id
         if not folder.is_dir():
-            return self._places(self._archives()[0])[run_id]
+            return self._place(run_id)
         names = (self.root / f"damaged-{run_id}-{number}" for number in count(1))
         return folder.rename(next(path for path in names if not path.exists()))
+
+    def pack(
+        self, file: Path, ids: Sequence[str], *, publish: bool = False, prompts: int = 0
+    ) -> list[str]:
+        """Write runs into an archive and return their ids, runs without a regularizer first.
+
+        Parameters
+        ----------
+        file
+            The archive; a file that holds other runs, or something else, is an `InputError`.
+        ids
+            The runs; a damaged one is an error.
+        publish, prompts
+            Make the runs small (`RunData.published`), leave out those that another archive in the
+            file's folder holds, and keep the prompts of so many.
+        """
+        try:
+            before = open_archive(file).ids if file.exists() else []
+        except Damaged as error:
+            remedy = "holds something else than runs; name another"
+            raise InputError("file", str(file), remedy) from error
+        if publish and file.parent.resolve() != self.root.resolve():
+            others = set(Store(file.parent).ids()).difference(before)
+            ids = [run_id for run_id in ids if run_id not in others]
+        if lost := set(before).difference(ids):
+            remedy = f"holds {len(lost)} runs that are not among these; name another file"
+            raise InputError("file", str(file), remedy)
+        stored = {run.id: run for run in self.valid_runs()[0]}
+        ids = sorted(ids, key=lambda i: i not in stored or stored[i].spec.method != "ce")
+        # One after the other: memory need not hold all.
+        runs = (stored.pop(i) if i in stored else self.read(i) for i in ids)
+        if publish:
+            content = (r.analysed.published(prompts=k < prompts) for k, r in enumerate(runs))
+        else:
+            content = (run.data for run in runs)
+        write_archive(content, file)
+        return ids
 
     def unpack(self, path: Path) -> tuple[list[str], list[str], dict[str, str]]:
         """Give each run of an archive a folder here; one that is here already stays as it is.
@@ -246,45 +261,34 @@ class Store:
         Returns
         -------
         added, present, damaged
-            Ids of the runs that are new and of those that were here; and, by id, what is wrong
-            with those that are damaged or that another process is writing.
-
-        Raises
-        ------
-        Damaged
-            If the file is not an archive.
+            Ids of new runs and of those that were here; what is wrong with damaged ones, by id.
         """
         archive = open_archive(path)
         added, present, damaged = [], [], {}
         for run_id in archive.ids:
+            if run_id in self:
+                present.append(run_id)
+                continue
             try:
-                with claimed(self.root, [run_id], clear=False) as mine:
-                    if run_id in self:
-                        present.append(run_id)
-                    elif mine:
-                        write_folder(self.root / run_id, archive.read(run_id))
-                        added.append(run_id)
-                    else:
-                        damaged[run_id] = f"run {run_id}: another process writes it; try again"
+                write_folder(self.root / run_id, archive.read(run_id))
+                added.append(run_id)
             except Damaged as error:
                 damaged[run_id] = str(error)
         tidy(self.root, [*added, *present])  # what an unpacking that was killed had begun
         return added, present, damaged
 
-    def remove_packed(self, path: Path) -> int:
-        """Remove folders of runs that an archive of this store holds and that are valid there.
-
-        Returns
-        -------
-        int
-            How many were removed.
-        """
-        archive, removed = open_archive(path), 0
+    def remove_packed(self, path: Path) -> None:
+        """Remove folders of runs that an archive of this store holds and that are valid there."""
+        archive = open_archive(path)
         for run_id in archive.ids:
-            with claimed(self.root, [run_id], clear=False) as mine:
-                folder = self.root / run_id
-                if mine and folder.is_dir() and not archive.problem(run_id):
-                    hidden = folder.rename(self.root / f".{run_id}-packed")  # at once, or not
-                    shutil.rmtree(hidden)
-                    removed += 1
-        return removed
+            folder = self.root / run_id
+            if folder.is_dir() and not archive.problem(run_id):
+                shutil.rmtree(folder.rename(self.root / f".{run_id}-packed"))  # at once, or not
+
+
+def _problem(run_id: str, place: Path) -> str | None:
+    try:
+        _ = Run.open(run_id, place).data
+    except Damaged as error:
+        return str(error)
+    return None

@@ -5,7 +5,6 @@ length of an edge (gudhi and ripser use the same convention).
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from scipy.spatial.distance import pdist
 
 from tsp.errors import InputError
 from tsp.topology import SUMMARY_COLUMNS
-from tsp.topology.rips import Pairs, rips_pairs
+from tsp.topology.rips import rips_pairs
 
 Diagrams = dict[int, np.ndarray]
 
@@ -22,16 +21,14 @@ LARGEST = 1e150  # squares of larger coordinates overflow float64
 MOST = 4000  # points; the work grows with their cube, the memory with their square
 
 
-def persistence(X: Any, *, n_jobs: int = 1) -> Diagrams | list[Diagrams]:
-    """Persistence diagrams in dimensions 0 and 1 (equations 9 to 11).
+def persistence(X: Any) -> Diagrams | list[Diagrams]:
+    """Return the persistence diagrams of clouds in dimensions 0 and 1 (equations 9 to 11).
 
     Parameters
     ----------
     X
         One cloud ``(n, d)`` or a batch ``(B, n, d)``: array, nested list or tensor, on any
         device, of any real dtype. A square ``(n, n)`` input is a cloud like any other.
-    n_jobs
-        Processes over the clouds of a batch. The result does not depend on it.
 
     Returns
     -------
@@ -59,20 +56,13 @@ def persistence(X: Any, *, n_jobs: int = 1) -> Diagrams | list[Diagrams]:
     >>> diagrams[1].round(3).tolist()
     [[1.0, 1.414]]
     """
-    points = _points(X)
-    if points.ndim == 2:
-        return _diagrams(points[None])[0]
-    if n_jobs == 1:
-        return _diagrams(points)
-    from joblib import Parallel, delayed, effective_n_jobs
-
-    parts = np.array_split(points, min(effective_n_jobs(n_jobs), len(points)))
-    diagrams = Parallel(n_jobs=n_jobs)(delayed(_diagrams)(part) for part in parts)
-    return list(chain.from_iterable(diagrams))
+    points = as_points(X)
+    diagrams = _diagrams(points.reshape(-1, *points.shape[-2:]))
+    return diagrams if points.ndim == 3 else diagrams[0]
 
 
 def summarize(X: Any, *, diagrams: Diagrams | Sequence[Diagrams] | None = None) -> pd.DataFrame:
-    """Summaries of the diagrams of each cloud, as in the paper's figures and Table 2.
+    """Summarise the diagrams of each cloud, as in the paper's figures and Table 2.
 
     Parameters
     ----------
@@ -108,19 +98,19 @@ def summarize(X: Any, *, diagrams: Diagrams | Sequence[Diagrams] | None = None) 
     >>> summarize(square).round(3).iloc[0, :6].tolist()
     [4.0, 1.0, 1.0, 0.414, 1.0, 0.414]
     """
-    points = _points(X)
-    clouds = points if points.ndim == 3 else points[None]
-    diagrams = persistence(clouds) if diagrams is None else diagrams
-    listed = [diagrams] if isinstance(diagrams, dict) else list(diagrams)
-    if len(listed) != len(clouds):
+    points = as_points(X)
+    clouds = points.reshape(-1, *points.shape[-2:])
+    bars = persistence(clouds) if diagrams is None else diagrams
+    bars = [bars] if isinstance(bars, dict) else list(bars)
+    if len(bars) != len(clouds):
         remedy = f"give one dict for each of the {len(clouds)} clouds"
-        raise InputError("diagrams", len(listed), remedy)
-    rows = [_summary(cloud, bars) for cloud, bars in zip(clouds, listed, strict=True)]
+        raise InputError("diagrams", len(bars), remedy)
+    rows = [_summary(cloud, both) for cloud, both in zip(clouds, bars, strict=True)]
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 
 
 def lifespans(diagram: np.ndarray) -> np.ndarray:
-    """Lifespans death - birth of the finite bars of one diagram ``(k, 2)``."""
+    """Return the lifespans death - birth of the finite bars of one diagram ``(k, 2)``."""
     finite = diagram[np.isfinite(diagram[:, 1])]
     return finite[:, 1] - finite[:, 0]
 
@@ -167,48 +157,47 @@ def _diagrams(clouds: np.ndarray) -> list[Diagrams]:
     """Compute both diagrams of each cloud of ``(B, n, d)``, float64."""
     # pdist subtracts coordinates: exact for close and coincident points.
     lengths = np.stack([pdist(cloud) for cloud in clouds])
-    return [_bars(*both) for both in zip(lengths, rips_pairs(lengths), strict=True)]
-
-
-def _bars(lengths: np.ndarray, pairs: Pairs) -> Diagrams:
-    """Diagrams from the lengths of the edges and the positions that `rips_pairs` found."""
-    deaths, *born_and_dead = (lengths[positions] for positions in pairs)
-    h0 = np.zeros((len(deaths) + 1, 2))
-    h0[:-1, 1], h0[-1, 1] = deaths, np.inf
-    h1 = np.column_stack(born_and_dead)
-    return {0: h0, 1: h1[np.lexsort((h1[:, 1], h1[:, 0]))]}
+    diagrams: list[Diagrams] = []
+    for cloud, pairs in zip(lengths, rips_pairs(lengths), strict=True):
+        deaths, *h1_pairs = (cloud[edges] for edges in pairs)
+        h0 = np.column_stack([np.zeros(len(deaths) + 1), np.append(deaths, np.inf)])
+        h1 = np.column_stack(h1_pairs)
+        diagrams.append({0: h0, 1: h1[np.lexsort((h1[:, 1], h1[:, 0]))]})
+    return diagrams
 
 
 def _summary(cloud: np.ndarray, diagrams: Diagrams) -> dict[str, float]:
-    """One row of `summarize`."""
+    """Return one row of `summarize`."""
     h0, h1 = lifespans(diagrams[0]), lifespans(diagrams[1])
     both = np.concatenate([h0, h1])
+    mean_h0, mean_h1 = (float(bars.mean()) if len(bars) else 0.0 for bars in (h0, h1))
     distance = float(pdist(cloud).mean()) if len(cloud) > 1 else 0.0
     scale = 1 / distance if distance > 0 else 0.0
     return {
         "h0_count": len(diagrams[0]),
         "h1_count": len(diagrams[1]),
-        "h0_mean_lifespan": _mean(h0),
-        "h1_mean_lifespan": _mean(h1),
+        "h0_mean_lifespan": mean_h0,
+        "h1_mean_lifespan": mean_h1,
         "h0_max_lifespan": float(h0.max(initial=0.0)),
         "h1_max_lifespan": float(h1.max(initial=0.0)),
         "persistence_entropy": persistence_entropy(both),
         "normalized_entropy": normalized_entropy(both),
         "mean_distance": distance,
-        "h0_mean_lifespan_scaled": _mean(h0) * scale,
-        "h1_mean_lifespan_scaled": _mean(h1) * scale,
+        "h0_mean_lifespan_scaled": mean_h0 * scale,
+        "h1_mean_lifespan_scaled": mean_h1 * scale,
     }
 
 
-def _mean(lengths: np.ndarray) -> float:
-    """Mean of the lifespans, 0 for none."""
-    return float(lengths.mean()) if len(lengths) else 0.0
-
-
-def _points(X: Any) -> np.ndarray:
-    """Return clouds as float64 ``(n, d)`` or ``(B, n, d)``, or raise an `InputError`."""
+def as_points(X: Any) -> np.ndarray:
+    """Return clouds as float64 ``(n, d)`` or ``(B, n, d)``; raise an InputError for all else."""
     try:
-        points = np.asarray(_as_array(X), dtype=np.float64)
+        if hasattr(X, "detach"):  # a tensor: numpy knows neither its gradient, device nor bfloat16
+            X = X.detach().cpu()
+            X = (X if X.is_complex() else X.double()).numpy()
+        points = np.asarray(X)
+        if points.dtype.kind not in "biufO":  # complex numbers, dates, texts
+            raise TypeError(points.dtype)
+        points = np.asarray(points, dtype=np.float64)
     except (TypeError, ValueError, OverflowError, RuntimeError):
         raise InputError("X", type(X).__name__, "give an array of real numbers") from None
     if points.ndim not in (2, 3) or points.size == 0:
@@ -222,17 +211,6 @@ def _points(X: Any) -> np.ndarray:
         remedy = f"give finite coordinates, at most {LARGEST:g}, in {where}"
         raise InputError("X", float(points[*cloud, row, column]), remedy)
     return points
-
-
-def _as_array(X: Any) -> np.ndarray:
-    """Return clouds as an array of numbers; refuse complex numbers, dates and texts."""
-    if hasattr(X, "detach"):  # a tensor: numpy knows neither its gradient, device nor bfloat16
-        X = X.detach().cpu()
-        X = (X if X.is_complex() else X.double()).numpy()
-    array = np.asarray(X)
-    if array.dtype.kind not in "biufO":
-        raise TypeError(array.dtype)
-    return array
 
 
 def analyse(
@@ -253,29 +231,27 @@ def analyse(
         For each run two tables: ``epoch`` and `SUMMARY_COLUMNS`, one row an epoch; and
         ``epoch dimension birth death``, one row a bar, where the essential class dies at infinity.
     """
-    clouds = [np.stack([_points(run[epoch]) for epoch in sorted(run)]) for run in runs]
+    epochs = [sorted(run) for run in runs]
+    clouds = [
+        np.stack([as_points(run[k]) for k in kept]) for run, kept in zip(runs, epochs, strict=True)
+    ]
     diagrams: dict[int, list[Diagrams]] = {}
     for size in {cloud.shape[1:] for cloud in clouds}:
         chosen = [r for r, cloud in enumerate(clouds) if cloud.shape[1:] == size]
         bars = iter(_diagrams(np.concatenate([clouds[r] for r in chosen])))
         diagrams |= {r: [next(bars) for _ in clouds[r]] for r in chosen}
-    return [
-        _tables(sorted(run), clouds[r], diagrams[r], shown)
-        for r, (run, shown) in enumerate(zip(runs, show, strict=True))
-    ]
+    tables = []
+    for r, shown in enumerate(show):
+        topology = summarize(clouds[r], diagrams=diagrams[r])
+        topology.insert(0, "epoch", epochs[r])
+        tables.append((topology, _bar_table(dict(zip(epochs[r], diagrams[r], strict=True)), shown)))
+    return tables
 
 
-def _tables(
-    epochs: list[int], clouds: np.ndarray, diagrams: list[Diagrams], show: Sequence[int]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Make both tables of one run."""
-    topology = summarize(clouds, diagrams=diagrams)
-    topology.insert(0, "epoch", epochs)
-    by_epoch = dict(zip(epochs, diagrams, strict=True))
-    # One table of all bars: joining many small ones would take as long as the homology.
-    keys = [(epoch, k) for epoch in show for k in by_epoch[epoch]]
-    shown = [by_epoch[epoch][k] for epoch, k in keys]
-    epoch, dimension = np.repeat(keys, [len(bars) for bars in shown], axis=0).T
-    birth, death = np.concatenate(shown).T
-    table = {"epoch": epoch, "dimension": dimension, "birth": birth, "death": death}
-    return topology, pd.DataFrame(table)
+def _bar_table(diagrams: Mapping[int, Diagrams], epochs: Sequence[int]) -> pd.DataFrame:
+    """Return one row a bar, from one concatenation: joining small tables would be slow."""
+    keys = [(epoch, k) for epoch in epochs for k in diagrams[epoch]]
+    bars = [diagrams[epoch][k] for epoch, k in keys]
+    epoch, dimension = np.repeat(keys, [len(pairs) for pairs in bars], axis=0).T
+    birth, death = np.concatenate(bars).T
+    return pd.DataFrame({"epoch": epoch, "dimension": dimension, "birth": birth, "death": death})

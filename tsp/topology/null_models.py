@@ -27,21 +27,15 @@ def walk(first: Any, lengths: Sequence[float], *, seed: int, straight: bool = Fa
     ndarray
         The prompt before and after every step, (len(lengths) + 1, n, d), float64.
 
-    Raises
-    ------
-    InputError
-        If the first prompt is not a matrix or a length is not a finite number of at least 0.
-
     Notes
     -----
     A direction is uniform on the sphere of all n d coordinates. Coordinates then behave like
     independent Gaussian ones, so a random walk of E equal steps of length l turns a prompt
     N(0, s² I) into about N(0, (s² + E l²/(n d)) I): the cloud grows and keeps its shape.
     """
-    start = np.asarray(first, dtype=np.float64)
+    start, steps = np.asarray(first, dtype=np.float64), np.asarray(lengths, dtype=np.float64)
     if start.ndim != 2:
         raise InputError("first", start.shape, "give one prompt, (n, d)")
-    steps = np.asarray(lengths, dtype=np.float64)
     if not (np.isfinite(steps).all() and (steps >= 0).all()):
         raise InputError("lengths", steps.tolist(), "give finite numbers of at least 0")
     rng = np.random.default_rng(seed)
@@ -53,21 +47,12 @@ def walk(first: Any, lengths: Sequence[float], *, seed: int, straight: bool = Fa
 
 
 def displaced(first: Any, last: Any, *, seed: int) -> np.ndarray:
-    """Move every vector of a prompt as far as training moved it, each in a random direction.
+    """Move every vector of a prompt (n, d) as far as training moved it, in a random direction.
 
-    Parameters
-    ----------
-    first, last
-        The prompt before and after training, (n, d): array or tensor.
-    seed
-        Seed of the directions.
-
-    Returns
-    -------
-    ndarray
-        (n, d), float64. Vectors move by unequal lengths, as trained ones do, and independently.
+    ``first`` and ``last`` are the prompt before and after training. Vectors move by unequal
+    lengths, as trained ones do, and independently; the result is float64.
     """
-    start, end = (np.asarray(it, dtype=np.float64) for it in (first, last))
+    start, end = np.asarray(first, dtype=np.float64), np.asarray(last, dtype=np.float64)
     if start.shape != end.shape or start.ndim != 2:
         raise InputError("last", end.shape, f"give a prompt like the first, {start.shape}")
     directions = np.random.default_rng(seed).normal(size=start.shape)

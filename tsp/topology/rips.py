@@ -13,35 +13,17 @@ Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class RipsEdges(NamedTuple):
-    """The edges whose lengths are the finite births and deaths of a Rips filtration.
+    """The edges whose lengths are the finite births and deaths of a Rips filtration."""
 
-    Attributes
-    ----------
-    h0_death
-        Shape ``(k, 2)``: the points whose edge merges two components; their births are 0.
-    h1_birth, h1_death
-        Shape ``(m, 2)``: the edge that closes each loop, and the longest edge of the triangle
-        that fills it.
-    """
-
-    h0_death: np.ndarray
-    h1_birth: np.ndarray
-    h1_death: np.ndarray
+    h0_death: np.ndarray  # (k, 2): the points whose edge merges two components, born at 0
+    h1_birth: np.ndarray  # (m, 2): the edge that closes each loop
+    h1_death: np.ndarray  # (m, 2): the longest edge of the triangle that fills it
 
 
 def rips_edges(D: np.ndarray) -> RipsEdges:
-    """Pair the edges of the Vietoris–Rips filtration up to dimension 1 (equations 9 to 11).
+    """Pair the edges of the Rips filtration of distances ``(n, n)`` (equations 9 to 11).
 
-    Parameters
-    ----------
-    D
-        Finite distances, float64, shape ``(n, n)``.
-
-    Returns
-    -------
-    RipsEdges
-        Bars of length zero, which is what coincident points make, are left out, and so are those
-        in dimension 1 that `rips_pairs` cannot tell from them.
+    As `rips_pairs`, with each edge given by its two points; float64, finite.
     """
     edges = np.column_stack(np.triu_indices(len(D), 1))
     (pairs,) = rips_pairs(D[None, edges[:, 0], edges[:, 1]])
@@ -50,6 +32,11 @@ def rips_edges(D: np.ndarray) -> RipsEdges:
 
 def rips_pairs(lengths: np.ndarray) -> list[Pairs]:
     """Find which edges' lengths are the finite births and deaths of Rips filtrations.
+
+    Coefficients are Z/2 and the filtration is whole. The engine is giotto-ph's public function,
+    the one below giotto-tda's ``VietorisRipsPersistence``. It compares in float32, so it is given
+    the edges' ranks instead of their lengths: it orders them exactly at any scale, and each birth
+    and death names its edge, which is quicker than asking the engine for its generators.
 
     Parameters
     ----------
@@ -61,21 +48,8 @@ def rips_pairs(lengths: np.ndarray) -> list[Pairs]:
     -------
     list of (h0_death, h1_birth, h1_death)
         Positions among a cloud's edges, shapes ``(k,)``, ``(m,)`` and ``(m,)``; H0 deaths ascend.
-        Bars of length zero are left out, and so are bars of H1 shorter than `RESOLUTION` of their
-        death.
-
-    Notes
-    -----
-    Coefficients are Z/2 and the filtration is whole. The engine is giotto-ph's public function,
-    the one below giotto-tda's ``VietorisRipsPersistence``. It compares in float32, so it is given
-    the edges' ranks instead of their lengths: it orders them exactly at any scale, and each birth
-    and death names its edge, which is quicker than asking the engine for its generators.
-
-    Examples
-    --------
-    >>> h0_death, h1_birth, h1_death = rips_pairs(np.array([[1.0, 3.0, 2.0]]))[0]
-    >>> h0_death.tolist()
-    [0, 2]
+        Bars of length zero, which coincident points make, are left out, and so are bars of H1
+        shorter than `RESOLUTION` of their death.
     """
     from gph import ripser_parallel  # a bare GPU host, which only trains, has neither
     from scipy.spatial.distance import squareform
@@ -87,7 +61,7 @@ def rips_pairs(lengths: np.ndarray) -> list[Pairs]:
     # The engine starts a thread for each call, which wakes sooner while nothing comes between.
     engine: Any = partial(ripser_parallel, maxdim=1, metric="precomputed")
     diagrams = [engine(matrix)["dgms"] for matrix in matrices]
-    return [_pairs(*of_cloud) for of_cloud in zip(lengths, order, diagrams, strict=True)]
+    return [_pairs(*cloud) for cloud in zip(lengths, order, diagrams, strict=True)]
 
 
 def _pairs(lengths: np.ndarray, order: np.ndarray, diagrams: list[np.ndarray]) -> Pairs:
@@ -100,7 +74,7 @@ def _pairs(lengths: np.ndarray, order: np.ndarray, diagrams: list[np.ndarray]) -
 
 
 def _float_ranks(count: int) -> np.ndarray:
-    """The first ``count`` float32 numbers from 1 on; counting 1, 2, 3, ... would end at 2^24."""
+    """Return the first float32 numbers from 1 on; counting 1, 2, 3, ... would end at 2^24."""
     return (np.arange(count, dtype=np.uint32) + ONE).view(np.float32)
 
 
@@ -112,8 +86,8 @@ def _positions(ranks: np.ndarray) -> np.ndarray:
 def _central_last(ranks: np.ndarray) -> np.ndarray:
     """Renumber the points of ``(n, n)`` ranks from far out to central.
 
-    The engine tries the last points first when it looks for a triangle no longer than a given
-    edge, and central points make such triangles: a sixth faster for clouds in many dimensions.
+    The engine tries the last points first, and central points make the short triangles that it
+    looks for: a sixth faster for clouds in many dimensions.
     """
     order = ranks.sum(axis=0, dtype=np.float64).argsort()[::-1]
     return ranks[order][:, order]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,8 +13,7 @@ from tsp.errors import InputError
 from tsp.problems.loading import Problem, is_correct, score
 from tsp.training.base_lm import BaseLM, Encoded
 from tsp.training.decoding import EXTRA_TOKENS, Answer
-from tsp.training.penalties import penalties
-from tsp.training.prompts import as_input, initial_prompt
+from tsp.training.prompts import initial_prompt
 from tsp.training.spec import RunSpec
 
 
@@ -30,33 +29,22 @@ class RunResult:
     prompts: dict[int, Tensor] = field(default_factory=dict)  # at every check, (n, d) on the CPU
     seconds: float = 0.0  # the bank's time over the number of its runs
     bank: int = 1
-    failure: str = ""  # why the run could not go on: a value that is not finite
+    failure: str = ""  # why training stopped: a value that is not finite
 
-    def cut(self, last: int) -> None:
-        """Drop what came after an epoch."""
-        self.epochs = [row for row in self.epochs if row["epoch"] <= last]
-        self.checks = [row for row in self.checks if row["epoch"] <= last]
-        self.prompts = {epoch: prompt for epoch, prompt in self.prompts.items() if epoch <= last}
-        self.failure = ""
-
-
-@dataclass
-class Loss:
-    """Mean cross-entropy of a run over the target tokens of a batch, and its gradient."""
-
-    value: float
-    gradient: Tensor  # (n, d)
+    def correct(self) -> dict[int, float]:
+        """Return the share of correct answers at each complete check, by epoch."""
+        checks: dict[int, list[bool]] = {}
+        for row in self.checks:
+            checks.setdefault(row["epoch"], []).append(row["correct"])
+        size = len(self.problems)
+        return {epoch: sum(right) / size for epoch, right in checks.items() if len(right) == size}
 
 
 class PromptRun:
     """State of one run: its prompt, optimiser, schedule and generator."""
 
     def __init__(
-        self,
-        spec: RunSpec,
-        frozen: BaseLM,
-        problems: list[Problem],
-        start: Tensor | None = None,
+        self, spec: RunSpec, frozen: BaseLM, problems: list[Problem], start: Tensor | None = None
     ) -> None:
         self.spec, self.frozen, self.problems = spec, frozen, problems
         self.encoded = encode_all(spec, frozen, problems)
@@ -65,7 +53,8 @@ class PromptRun:
         first = initial_prompt(spec, frozen, self.generator, questions=questions, start=start)
         self.prompt = first.requires_grad_()
         self.optimizer, self.scheduler = _optimiser(spec, self.prompt, self.steps_per_epoch)
-        self.result = RunResult(spec, problems, [_lengths(item) for item in self.encoded])
+        lengths = [{part: len(ids) for part, ids in vars(item).items()} for item in self.encoded]
+        self.result = RunResult(spec, problems, lengths)
         self.solved = False
         self.steps = 0
 
@@ -74,20 +63,25 @@ class PromptRun:
         """Optimiser steps of one pass over the problems."""
         return math.ceil(len(self.problems) / self.spec.settings.batch_size)
 
-    def wants(self, epoch: int) -> bool:
-        """Say whether the run trains in this epoch."""
-        done = self.result.failure or (self.solved and self.spec.early_stop)
-        return epoch <= self.spec.epochs and not done
+    def trains_in(self, epoch: int) -> bool:
+        """Return whether the run trains in an epoch."""
+        ended = self.result.failure or (self.solved and self.spec.early_stop)
+        return epoch <= self.spec.epochs and not ended
+
+    def is_due(self, epoch: int) -> bool:
+        """Return whether the run is checked after an epoch."""
+        regular = epoch % self.spec.check_every == 0 or epoch == self.spec.epochs
+        return epoch == 0 or (regular and self.trains_in(epoch))
 
     def batches(self) -> list[list[int]]:
-        """Problem numbers of each step of an epoch, reshuffled by the run's own generator."""
+        """Draw an epoch's order of the problems; return the numbers of those of each step."""
         order = torch.randperm(len(self.problems), generator=self.generator).tolist()
         size = self.spec.settings.batch_size
         return [order[i : i + size] for i in range(0, len(order), size)]
 
-    def received(self) -> Tensor:
-        """The prompt as the model receives it."""
-        return as_input(self.prompt, self.spec)
+    def longest_answer(self, k: int) -> int:
+        """Return how many tokens a check decodes for problem ``k`` at most."""
+        return self.spec.max_new_tokens or len(self.encoded[k].target) + EXTRA_TOKENS
 
     def step(self, gradient: Tensor) -> float:
         """Move the prompt against a gradient; return the learning rate that was used."""
@@ -102,23 +96,16 @@ class PromptRun:
         return rate
 
     def watch(self, row: dict[str, float]) -> None:
-        """Give the run up where its loss or its prompt is no longer finite."""
-        names = [
-            name for name in ("ce", "reg", "grad_ce", "grad_reg") if not math.isfinite(row[name])
-        ]
-        if not torch.isfinite(self.prompt).all():
-            names.append("the prompt")
-        if names:
-            remedy = f"lower lr ({self.spec.lr:g}) or lambda_ts ({self.spec.lambda_ts:g})"
-            what = ", ".join(names)
+        """Stop the run if its loss or its prompt is not finite."""
+        names = ("ce", "reg", "grad_ce", "grad_reg")
+        wrong = [name for name in names if not math.isfinite(row[name])]
+        if not self.prompt.isfinite().all():
+            wrong.append("the prompt")
+        if wrong:
             self.result.failure = (
-                f"{self.spec.label}: not finite after {self.steps} steps: {what}; "
+                f"{self.spec.label}: not finite after {self.steps} steps: {', '.join(wrong)}; "
+                f"lower lr ({self.spec.lr:g}) or lambda_ts ({self.spec.lambda_ts:g})"
             )
-            self.result.failure += remedy
-
-    def longest_answer(self, k: int) -> int:
-        """Return the tokens that a check decodes of the answer to problem ``k`` at most."""
-        return self.spec.max_new_tokens or len(self.encoded[k].target) + EXTRA_TOKENS
 
     def close_epoch(self, epoch: int, rows: list[dict[str, float]], before: Tensor) -> None:
         """Record an epoch: means over its steps, and how far the prompt moved from ``before``."""
@@ -126,58 +113,33 @@ class PromptRun:
         means |= {"lr": rows[-1]["lr"], "moved": (self.prompt.detach() - before).norm().item()}
         self.result.epochs.append({"epoch": epoch, "step": self.steps} | means)
 
-    def is_due(self, epoch: int) -> bool:
-        """Return whether the run is checked after an epoch."""
-        regular = epoch % self.spec.check_every == 0 or epoch == self.spec.epochs
-        return epoch == 0 or (regular and self.wants(epoch))
-
-    def open_check(self, epoch: int) -> None:
-        """Keep the prompt that is checked."""
-        self.result.prompts[epoch] = self.prompt.detach().cpu().clone()
-
     def record(self, epoch: int, k: int, answer: Answer) -> None:
-        """Note what a check found; one that is all correct ends a run that stops early."""
-        self.result.checks.append(_check_row(epoch, k, answer, self))
-        self.solved = self.solved or self._solved(epoch)
+        """Record the answer to problem ``k`` at a check."""
+        problem = self.problems[k]
+        self.result.checks.append(
+            {
+                "epoch": epoch,
+                "problem": k,
+                "answer": answer.text,
+                "score": float(score(problem, answer.text)),
+                "correct": bool(is_correct(problem, answer.text)),
+                "exact": answer.exact,
+                "matched_tokens": answer.matched,
+                "target_tokens": len(self.encoded[k].target),
+            }
+        )
+        self.solved = self.solved or (epoch > 0 and self.result.correct().get(epoch) == 1)
 
     def close_checks(self) -> None:
-        """Put the checks in order; what a run trained after it was solved is dropped."""
-        self.result.checks.sort(key=lambda row: (row["epoch"], row["problem"]))
+        """Sort the checks; drop what an early stop would have left untrained."""
+        result = self.result
+        result.checks.sort(key=lambda row: (row["epoch"], row["problem"]))
         if self.solved and self.spec.early_stop:
-            first = min(epoch for epoch in self.result.prompts if self._solved(epoch))
-            self.result.cut(first)
-
-    def correct(self) -> dict[int, float]:
-        """Share of right answers at each check that has them all, by epoch."""
-        checks: dict[int, list[bool]] = {}
-        for row in self.result.checks:
-            checks.setdefault(row["epoch"], []).append(row["correct"])
-        size = len(self.problems)
-        return {epoch: sum(right) / size for epoch, right in checks.items() if len(right) == size}
-
-    def _solved(self, epoch: int) -> bool:
-        """Whether every problem was answered correctly at a check after some training."""
-        now = [row["correct"] for row in self.result.checks if row["epoch"] == epoch]
-        return epoch > 0 and len(now) == len(self.problems) and all(now)
-
-
-def step_together(work: list[PromptRun], losses: dict[int, Loss]) -> list[dict[str, float]]:
-    """One optimiser step of every run in ``work``: minimise L_ce + lambda_ts L_ts."""
-    if not work:
-        return []
-    added = penalties([run.spec for run in work], [run.prompt for run in work])
-    norms = torch.stack([losses[id(run)].gradient.norm() for run in work]).tolist()
-    rows = []
-    for run, (row, gradient), norm in zip(work, added, norms, strict=True):
-        weight, loss = run.spec.lambda_ts, losses[id(run)]
-        row |= {"ce": loss.value, "grad_ce": norm}
-        row |= {"total": loss.value + weight * row["reg"] if weight else loss.value}
-        if run.spec.weighting == "gradient":
-            weight *= norm
-        row |= {"lr": run.step(loss.gradient + weight * gradient if weight else loss.gradient)}
-        run.watch(row)
-        rows.append(row)
-    return rows
+            last = min(epoch for epoch, right in result.correct().items() if epoch and right == 1)
+            result.epochs = [row for row in result.epochs if row["epoch"] <= last]
+            result.checks = [row for row in result.checks if row["epoch"] <= last]
+            result.prompts = {epoch: P for epoch, P in result.prompts.items() if epoch <= last}
+            result.failure = ""
 
 
 def encode_all(spec: RunSpec, frozen: BaseLM, problems: Sequence[Problem]) -> list[Encoded]:
@@ -200,12 +162,8 @@ def encode_all(spec: RunSpec, frozen: BaseLM, problems: Sequence[Problem]) -> li
     return encoded
 
 
-def _lengths(encoded: Encoded) -> dict[str, int]:
-    return {name: len(ids) for name, ids in asdict(encoded).items()}
-
-
 def _optimiser(spec: RunSpec, prompt: Tensor, steps_per_epoch: int) -> tuple[Any, Any]:
-    """The protocol's optimiser and its schedule, which is as long as the protocol's epochs."""
+    """Return the protocol's optimiser and schedule, which is as long as the protocol's epochs."""
     protocol = spec.settings
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[protocol.optimizer]
     options = {"betas": protocol.betas, "eps": protocol.eps, "weight_decay": protocol.weight_decay}
@@ -215,17 +173,3 @@ def _optimiser(spec: RunSpec, prompt: Tensor, steps_per_epoch: int) -> tuple[Any
     if spec.schedule == "constant":
         return optimizer, get_constant_schedule_with_warmup(optimizer, warm_up) if warm_up else None
     return optimizer, get_linear_schedule_with_warmup(optimizer, warm_up, total)
-
-
-def _check_row(epoch: int, k: int, answer: Answer, run: PromptRun) -> dict[str, Any]:
-    problem = run.problems[k]
-    return {
-        "epoch": epoch,
-        "problem": k,
-        "answer": answer.text,
-        "score": float(score(problem, answer.text)),
-        "correct": bool(is_correct(problem, answer.text)),
-        "exact": answer.exact,
-        "matched_tokens": answer.matched,
-        "target_tokens": len(run.encoded[k].target),
-    }

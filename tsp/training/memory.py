@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import torch
 
-from tsp.errors import InputError
 from tsp.training.attention import saves_weights
 from tsp.training.base_lm import DIVIDED, WAITING, BaseLM, Encoded
 from tsp.training.decoding import EXTRA_TOKENS, READINGS
@@ -33,33 +32,18 @@ COPIES = 5  # of a prompt: itself, two gradients, AdamW's two moments
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of a bank where its model is, in bytes, without Python and its libraries.
+    """Memory of a bank on its model's device, in bytes, without Python and its libraries."""
 
-    Parameters
-    ----------
-    weights
-        The frozen model, in each precision that is used.
-    contexts
-        Keys and values of the tokens before the prompts.
-    prompts
-        Prompts, gradients and AdamW's state.
-    activations
-        What the largest micro-batch keeps for its gradient, its logits and one layer's work.
-    answers
-        Keys and values of the answers that are decoded together.
-    """
-
-    weights: int
-    contexts: int
-    prompts: int
-    activations: int
-    answers: int
+    weights: int  # of the frozen model, in each precision that is used
+    contexts: int  # keys and values of the tokens before the prompts
+    prompts: int  # prompts, gradients and AdamW's state
+    activations: int  # of the largest micro-batch: saved for the gradient, logits, one layer's work
+    answers: int  # keys and values of the answers that are decoded together
 
     @property
     def peak(self) -> int:
         """The sum, in which activations and answers never exist at the same time."""
-        passing = max(self.activations, self.answers)
-        return self.weights + self.contexts + self.prompts + passing
+        return self.weights + self.contexts + self.prompts + max(self.activations, self.answers)
 
 
 def estimate(
@@ -76,32 +60,23 @@ def estimate(
     ----------
     frozen
         The model, with weights or on ``meta``.
-    specs
-        Runs of the bank.
-    encoded
-        The problems of each, tokenised (`tsp.training.members.encode_all`).
+    specs, encoded
+        Runs of the bank, at least one; the problems of each (`tsp.training.members.encode_all`).
     plan
         How the bank will be computed.
     device
         Where it will be; default where the model is.
-
-    Raises
-    ------
-    InputError
-        If there is no run.
     """
-    if not specs:
-        raise InputError("specs", 0, "give at least one run")
     kind, low = torch.device(device or frozen.device).type, pass_dtype(frozen, plan)
     dtypes = list(dict.fromkeys([frozen.dtype, low]))
+    pairs = list(zip(specs, encoded, strict=True))
     befores = {problem.before for run in encoded for problem in run}
     contexts = sum(context_bytes(frozen, len(before), dtypes=dtypes) for before in befores)
     shared = contexts <= plan.context_budget  # or each pass reads them
-    pairs = list(zip(specs, encoded, strict=True))
     rows = [
-        (one.length(spec.n_tokens) - 1, len(one.before) * shared)
+        (problem.length(spec.n_tokens) - 1, len(problem.before) * shared)
         for spec, run in pairs
-        for one in run
+        for problem in run
     ]
     longest = max(keys - before for keys, before in rows)
     batch = sum(min(len(run), spec.settings.batch_size) for spec, run in pairs)
@@ -109,9 +84,9 @@ def estimate(
     saved = [keys for keys, before in rows if saves_weights(keys, shared=before > 0, kind=kind)]
     config, spread = frozen.model.config, SPREAD.get(kind, 1.0)
     attended = config.num_hidden_layers * config.num_attention_heads * max(saved, default=0)
+    kept = positions * (position_bytes(frozen, low) + attended * low.itemsize)
     working = 3 * positions * config.intermediate_size * low.itemsize
     working += 2 * min(positions, CHUNK) * len(frozen.vocabulary) * 4  # logits and their gradient
-    kept = positions * (position_bytes(frozen, low) + attended * low.itemsize)
     rounds = min(WAITING_ROUNDS, -(-WAITING_ROWS // len(rows)))
     decoded = min(READINGS * plan.token_budget, rounds * len(rows) * longest)
     longer = 1 + max(spec.max_new_tokens or EXTRA_TOKENS for spec in specs) / longest
@@ -159,28 +134,20 @@ def fitted(
     device: str | None = None,
     free: int | None = None,
 ) -> Plan:
-    """Set a plan's context budget and token budget by the memory that is free.
+    """Set a plan's context budget and token budget by the bytes that are free, by default now.
 
     The context budget is a quarter of what the weights leave free. The token budget is the largest
-    power of two within `BUDGETS` whose estimate fits.
-
-    Parameters
-    ----------
-    plan
-        What else is planned; its precision counts.
-    frozen, specs, encoded, device
-        As in `estimate`.
-    free
-        Bytes; default what `free_memory` returns now.
+    power of two within `BUDGETS` whose estimate fits. The other parameters are those of `estimate`.
     """
+    place = device or str(frozen.device)
     if free is None:
-        free = min(map(free_memory, [device] if device else _places(frozen)))
-    present = [it for it in (frozen, *frozen.copies.values()) if it.device.type != "meta"]
-    loaded = sum(weight_bytes(it, it.dtype) for it in present)
+        parts = {str(torch.device(part)) for part in frozen.parts.values() if part not in WAITING}
+        free = min(map(free_memory, {place} if device else {place, *parts}))
+    models = [model for model in (frozen, *frozen.copies.values()) if model.device.type != "meta"]
+    loaded = sum(weight_bytes(model, model.dtype) for model in models)
     weights = sum(weight_bytes(frozen, dtype) for dtype in {frozen.dtype, pass_dtype(frozen, plan)})
     contexts = int(max(0.0, CONTEXT_SHARE * (free + loaded - weights)))
     plan = replace(plan, context_budget=1 << contexts.bit_length() >> 1)
-    place = device or str(frozen.device)
     least, budget = BUDGETS.get(torch.device(place).type, BUDGETS["cpu"])
     while budget >= least:
         plan = replace(plan, token_budget=budget)
@@ -190,36 +157,18 @@ def fitted(
     return plan
 
 
-def _places(frozen: BaseLM) -> set[str]:
-    """Return the devices that compute a model."""
-    places = {str(torch.device(it)) for it in frozen.parts.values() if it not in WAITING}
-    return places | {str(frozen.device)}
-
-
 def free_memory(device: str = "cpu") -> int:
-    """Return the bytes that a process may still take on a device.
-
-    Parameters
-    ----------
-    device
-        As `tsp.training.models.resolve_device` gives it.
-    """
+    """Return the bytes that a process may still take on a device."""
     if device in DIVIDED:
         return sum(free_memory(f"cuda:{k}") for k in range(torch.cuda.device_count()))
     if torch.device(device).type == "cuda":
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reserved
-    return min(_host_memory(), _container_memory())
-
-
-def _host_memory() -> int:
     try:
-        available = re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())
+        text = Path("/proc/meminfo").read_text()
     except OSError:  # not Linux: half of the memory is a fair guess
-        available = None
-    if available is None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return int(available[1]) * 2**10
+    return min(_number(r"MemAvailable:\s+(\d+)", text) * 2**10, _container_memory())
 
 
 def _container_memory(folder: Path = Path("/sys/fs/cgroup")) -> int:
@@ -227,10 +176,14 @@ def _container_memory(folder: Path = Path("/sys/fs/cgroup")) -> int:
     try:
         limit = int((folder / "memory.max").read_text())
         used = int((folder / "memory.current").read_text())
-        cache = re.search(r"inactive_file (\d+)", (folder / "memory.stat").read_text())
+        return limit - used + _number(r"inactive_file (\d+)", (folder / "memory.stat").read_text())
     except (OSError, ValueError):  # no such folder, or "max": no limit
         return 2**63
-    return limit - used + (int(cache[1]) if cache else 0)
+
+
+def _number(pattern: str, text: str) -> int:
+    match = re.search(pattern, text)
+    return int(match[1]) if match else 0
 
 
 def render(memory: Memory, plan: Plan, *, device: str, free: int) -> str:
@@ -239,10 +192,6 @@ def render(memory: Memory, plan: Plan, *, device: str, free: int) -> str:
     lines = [f"{name:<12}{size / 2**20:>10.1f} MiB" for name, size in sizes.items()]
     settings = f"token budget {plan.token_budget}, {plan.precision}, threads {plan.threads}"
     contexts = f"contexts up to {plan.context_budget / 2**20:.0f} MiB"
-    return "\n".join(
-        [
-            *lines,
-            "An estimate. The peak counts the larger of activations and answers.",
-            f"free on {device}: {free / 2**20:.0f} MiB; {settings}; {contexts}",
-        ]
-    )
+    lines += ["An estimate. The peak counts the larger of activations and answers."]
+    lines += [f"free on {device}: {free / 2**20:.0f} MiB; {settings}; {contexts}"]
+    return "\n".join(lines)

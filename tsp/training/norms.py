@@ -22,9 +22,9 @@ OFFSETS = {
 
 
 def with_own_norms(decoder: torch.nn.Module) -> torch.nn.Module:
-    """Copy a decoder, weights shared, whose norms are computed by `Norm`.
+    """Copy a decoder, weights shared, whose norms are `Norm`, except in float64.
 
-    Those of a float64 model stay as they are: transformers rounds to float32 in them.
+    There transformers rounds to float32.
     """
     twin = copy.deepcopy(decoder, {id(weight): weight for weight in decoder.parameters()})
     for name, module in list(twin.named_modules()):

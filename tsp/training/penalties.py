@@ -2,12 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from tsp.loss import Terms, TSLoss
+from tsp.loss import TSLoss
 from tsp.regularizers import regularizer
 from tsp.training.spec import RunSpec
 
@@ -16,7 +15,7 @@ Row = dict[str, float]
 
 
 def penalties(specs: Sequence[RunSpec], prompts: Sequence[Tensor]) -> list[tuple[Row, Tensor]]:
-    """TSLoss's terms, watched in every run, and each run's own regulariser.
+    """Compute TSLoss's terms, which every run records, and each run's own regulariser.
 
     Runs with the same loss and length are computed together.
 
@@ -29,22 +28,20 @@ def penalties(specs: Sequence[RunSpec], prompts: Sequence[Tensor]) -> list[tuple
     -------
     list of (dict, Tensor)
         For each run: ``h0 h1 repel attract delta zeta ts`` (`TSLoss.terms`), ``reg`` (the
-        method's own regulariser, 0 for ``ce``), ``grad_*`` (Euclidean norms of their gradients,
-        without lambda_ts); and the gradient of ``reg``, shape (n, d). For ``sham``, ``reg`` is
-        TSLoss and the gradient `scrambled`. With the weighting
-        ``gradient`` that is in units of the cross-entropy's gradient: the sum of the H0 and the H1
-        term's gradients, each first made as long as beta_h0 or beta_h1.
+        method's regulariser, 0 for ``ce``, TSLoss for ``sham``), ``grad_*`` (Euclidean norms of
+        their gradients, without lambda_ts); and the gradient of ``reg``, shape (n, d), for
+        ``sham`` `scrambled`. With the weighting ``gradient`` that is in units of the
+        cross-entropy's gradient: the sum of the H0 and the H1 term's gradients, each first scaled
+        to the norm beta_h0 or beta_h1.
     """
-    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for i, spec in enumerate(specs):
         options = tuple(spec.loss_options.values())
         groups[(spec.method, spec.weighting, spec.n_tokens, *options)].append(i)
     results: dict[int, tuple[Row, Tensor]] = {}
     for members in groups.values():
         together = torch.stack([prompts[i].detach() for i in members]).requires_grad_()
-        seeds = [specs[i].seed for i in members]
-        rows, gradients = _together(specs[members[0]], together, seeds)
-        results |= dict(zip(members, zip(rows, gradients, strict=True), strict=True))
+        results |= zip(members, _together([specs[i] for i in members], together), strict=True)
     return [results[i] for i in range(len(specs))]
 
 
@@ -63,9 +60,9 @@ def scrambled(gradient: Tensor, seed: int) -> Tensor:
     return gradient[:, order.to(gradient.device)] * sign.to(gradient)
 
 
-def _together(spec: RunSpec, prompts: Tensor, seeds: Sequence[int]) -> tuple[list[Row], Tensor]:
-    """Penalties of a bank, (R, n, d), whose runs have one loss."""
-    loss = TSLoss(**spec.loss_options)
+def _together(specs: Sequence[RunSpec], prompts: Tensor) -> list[tuple[Row, Tensor]]:
+    """Return the `penalties` of prompts, (R, n, d), whose runs have one loss."""
+    loss, method = TSLoss(**specs[0].loss_options), specs[0].method
     terms = loss.terms(prompts)
     parts = {
         name: torch.autograd.grad(getattr(terms, name).sum(), prompts, retain_graph=True)[0]
@@ -74,28 +71,25 @@ def _together(spec: RunSpec, prompts: Tensor, seeds: Sequence[int]) -> tuple[lis
     h1 = loss.lambda_repel * parts["repel"] + loss.lambda_attract * parts["attract"]
     ts = loss.beta_h0 * parts["h0"] + loss.beta_h1 * h1  # (R, n, d)
     value, gradient = terms.total, ts
-    if spec.weighting == "gradient":
+    if specs[0].weighting == "gradient":
         gradient = loss.beta_h0 * _unit(parts["h0"]) + loss.beta_h1 * _unit(h1)
-    if spec.method == "sham":
-        gradient = torch.stack(
-            [scrambled(own, seed) for own, seed in zip(gradient, seeds, strict=True)]
-        )
-    elif spec.method != "tsloss":
-        value = regularizer(spec.method, loss=loss)(prompts)
+    if method == "sham":
+        rotated = [scrambled(one, spec.seed) for one, spec in zip(gradient, specs, strict=True)]
+        gradient = torch.stack(rotated)
+    elif method != "tsloss":
+        value = regularizer(method, loss=loss)(prompts)
         gradient = torch.autograd.grad(value.sum(), prompts)[0]
-    norms = {f"grad_{name}": part for name, part in {**parts, "ts": ts, "reg": gradient}.items()}
-    return _rows(terms, value, norms), gradient
+    columns = {name: getattr(terms, name) for name in ("h0", "h1", "repel", "attract")}
+    columns |= {"delta": terms.delta, "zeta": terms.zeta, "ts": terms.total, "reg": value}
+    for name, part in (parts | {"ts": ts, "reg": gradient}).items():
+        columns[f"grad_{name}"] = part.flatten(1).norm(dim=1)
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [
+        (dict(zip(columns, row, strict=True)), one) for row, one in zip(rows, gradient, strict=True)
+    ]
 
 
 def _unit(gradients: Tensor) -> Tensor:
-    """Each of (R, n, d) divided by its norm; a term that has no gradient keeps none."""
+    """Scale each of (R, n, d) to norm 1; a zero gradient stays zero."""
     norms = gradients.flatten(1).norm(dim=1)[:, None, None]
     return torch.where(norms > 0, gradients / norms, 0.0)
-
-
-def _rows(terms: Terms, value: Tensor, gradients: dict[str, Tensor]) -> list[Row]:
-    columns = {name: getattr(terms, name) for name in ("h0", "h1", "repel", "attract")}
-    columns |= {"delta": terms.delta, "zeta": terms.zeta, "ts": terms.total, "reg": value}
-    columns |= {name: part.flatten(1).norm(dim=1) for name, part in gradients.items()}
-    table = {name: column.tolist() for name, column in columns.items()}
-    return [{name: table[name][r] for name in table} for r in range(len(value))]

@@ -10,14 +10,12 @@ class Protocol:
 
     Attributes
     ----------
-    name
-        The word a user types: ``paper``, ``tuned`` or ``released``.
     optimizer, lr, betas, eps, weight_decay
         The optimiser and its constants (Adam's weight decay is the coupled, L2 kind).
     schedule, warmup_fraction
-        ``linear``, as transformers has it: from 0 at the first step up over the first
+        ``linear``, as in transformers: from 0 at the first step up over the first
         ``warmup_fraction`` of all steps, then down to 0 at the step that would follow the last;
-        ``constant``: ``lr`` throughout.
+        ``constant``: ``lr`` after the warm-up.
     epochs
         Length of training, and of the schedule.
     batch_size
@@ -80,18 +78,15 @@ RELEASED = replace(
     end_token=False,
     position_code=True,
 )
-"""What the authors' public code does (GitHub ``zhang-song-bo/Analyze-softprompt-using-TDA``).
-
-The values are those of its script for one question. Its script for a data set differs: two
-half batches of five accumulated into one step (so ``batch_size`` is 10 here), gradients clipped
-to norm 1, the learning rate halved on a plateau, padding inside the loss, and no position code.
-Its prompt is the text "x " forty times, tokenised with the begin-of-text token, so that its exact
-number of rows depends on the tokenizer; here it is 40. It cuts the Rips filtration at
-distance 3; the topology here is always that of the whole filtration. It contains no TSLoss.
-It computes in float16; here the prompt and the optimiser's state are always float32.
+"""The authors' public code (GitHub ``zhang-song-bo/Analyze-softprompt-using-TDA``), its script for
+one question. Its prompt is "x " forty times, in as many rows as the tokenizer makes of it; here
+40. It computes in float16 and cuts the Rips filtration at distance 3; here prompts are float32 and
+the filtration is whole. It contains no TSLoss. Its script for a data set accumulates two half
+batches of five (so ``batch_size`` is 10), clips gradients to norm 1, halves the learning rate on a
+plateau, counts padding in the loss and adds no position code.
 """
 
 LENGTH = 100
-"""Epochs of a published run, of the 300 that its schedule has; what is read of a longer one."""
+"""Epochs of a published run, of the 300 in its schedule; longer runs are read up to here."""
 
 PROTOCOLS = {protocol.name: protocol for protocol in (PAPER, TUNED, RELEASED)}

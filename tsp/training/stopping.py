@@ -1,4 +1,4 @@
-"""Stop when asked: a first signal lets training reach a checkpoint, a second one ends it."""
+"""Stop on a signal: the first lets training reach a checkpoint, a second one ends it."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -6,19 +6,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 StopSignal = Callable[[], int]
-"""The signal that asked to stop, or 0."""
+"""Returns the signal that asked training to stop, or 0."""
 
 
 class Interrupted(RuntimeError):
-    """Training was asked to stop and did, at a checkpoint.
-
-    Parameters
-    ----------
-    number
-        The signal that asked.
-    what
-        Where training stands.
-    """
+    """Training stopped at a checkpoint, on the signal ``number``; ``what`` says where it stands."""
 
     def __init__(self, number: int, what: str) -> None:
         super().__init__(number, what)
@@ -34,25 +26,22 @@ def never() -> int:
 
 
 @contextmanager
-def on_signals(tell: Callable[[], None]) -> Iterator[StopSignal]:
-    """Turn SIGINT and SIGTERM into a request to stop; a second signal is a KeyboardInterrupt.
+def on_signals(announce: Callable[[], None]) -> Iterator[StopSignal]:
+    """Turn a first SIGINT or SIGTERM into a call of ``announce`` and a request to stop.
 
-    Parameters
-    ----------
-    tell
-        Called at the first signal.
+    A second signal raises KeyboardInterrupt.
     """
-    asked: list[int] = []
+    received: list[int] = []
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-        if len(asked) > 1:
+    def handle(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1:
             raise KeyboardInterrupt
-        tell()
+        announce()
 
-    before = {it: signal.signal(it, ask) for it in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked[0] if asked else 0
+        yield lambda: received[0] if received else 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -6,8 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,8 +14,9 @@ from torch import Tensor
 from tsp.problems.loading import Problem
 from tsp.training.base_lm import BaseLM
 from tsp.training.decoding import Answer, DecodingRequest, agreed, batches, greedy_answers, settled
-from tsp.training.forward import ForwardOutput, Row, read
-from tsp.training.members import Loss, PromptRun, RunResult, step_together
+from tsp.training.forward import Row, read
+from tsp.training.members import PromptRun, RunResult
+from tsp.training.penalties import penalties
 from tsp.training.prefix_cache import PrefixCache
 from tsp.training.prompts import as_input
 from tsp.training.spec import RunSpec
@@ -26,14 +26,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-WAITING_ROWS = 48  # answers that are generated together, but for
 LEAST_BUDGET = 64  # positions below which a pass that runs out of memory is an error
-WAITING_ROUNDS = 6  # checks at most: a run that is solved trains on until they are decided
+# Answers are generated together, which is cheaper, once so many wait or come from so many checks:
+# a run that is solved trains on until they are decided.
+WAITING_ROWS = 48
+WAITING_ROUNDS = 6
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a bank is computed, as opposed to what: on a CPU the same plan gives the same bytes.
+    """How a bank is computed; on a CPU the same plan gives the same bytes.
 
     Parameters
     ----------
@@ -43,8 +45,7 @@ class Plan:
     threads
         Threads torch may use on a CPU.
     precision
-        Of the training passes: ``"float32"``, which is the model's own, or ``"bfloat16"``, a copy
-        of it. Two plans of different precision train alike, not the same.
+        Of the training passes: ``"float32"``, the model's own, or ``"bfloat16"``, a copy of it.
     context_budget
         Bytes for keys and values of the tokens before the prompts; what does not fit is read with
         every pass. 0 shares nothing.
@@ -58,7 +59,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a bank stands, for whoever shows it."""
+    """Where a bank stands after an epoch."""
 
     epoch: int
     epochs: int
@@ -94,13 +95,14 @@ def train_bank(
     problems
         What each run trains on, in the order of ``specs``.
     starts
-        First prompt of each run that begins with a trained one, (n, d), in the order of ``specs``.
+        First prompt of each run with ``init="trained"``, (n, d), else None; in the order of
+        ``specs``.
     plan
         How to compute it.
     on_progress
-        Called after every epoch, and once more when the last answers are checked.
+        Called after every epoch, and once more after the last checks.
     checkpoint
-        Where the bank's state is kept on the way; what it holds of this bank is gone on with.
+        Where the bank's state is saved; training resumes from it if it belongs to this bank.
 
     Returns
     -------
@@ -121,61 +123,44 @@ def train_bank(
     plan = plan or Plan()
     torch.set_num_threads(plan.threads)
     begun = time.perf_counter()
-    starts = starts or [None] * len(specs)
-    every = zip(specs, problems, starts, strict=True)
-    runs = [PromptRun(spec, frozen, own, start) for spec, own, start in every]
+    together = zip(specs, problems, starts or [None] * len(specs), strict=True)
+    runs = [PromptRun(spec, frozen, chosen, start) for spec, chosen, start in together]
     bank = Bank(runs, frozen, plan)
-    epoch, before = checkpoint.resume(bank) if checkpoint else (0, 0.0)
-    if epoch and on_progress:
-        on_progress(bank.progress(epoch))
+    report = on_progress or (lambda progress: None)
+    epoch = 0
+    if checkpoint:
+        epoch, before = checkpoint.resume(bank)
+        begun -= before
+    if epoch:
+        report(bank.progress(epoch))
     while bank.advance(epoch):
         epoch += 1
         if checkpoint:  # before the display, which may be gone
-            checkpoint.reached(bank, epoch, before + time.perf_counter() - begun)
-        if on_progress:
-            on_progress(bank.progress(epoch))
-    if on_progress:  # the last checks are answered by now
-        on_progress(bank.progress(epoch))
-    seconds = (before + time.perf_counter() - begun) / len(runs)
+            checkpoint.reached(bank, epoch, time.perf_counter() - begun)
+        report(bank.progress(epoch))
+    report(bank.progress(epoch))  # with the last answers
+    seconds = (time.perf_counter() - begun) / len(runs)
     for run in runs:
         run.result.seconds, run.result.bank = seconds, len(runs)
     return [run.result for run in runs]
 
 
-@dataclass(frozen=True)
-class BatchItem:
-    """One problem of one run in a pass: to train on, to check, or both."""
+@dataclass
+class Loss:
+    """Mean cross-entropy of a run over the target tokens of a batch, and its gradient."""
 
-    run: PromptRun
-    problem: int
-    train: bool
-    check: bool
+    value: float
+    gradient: Tensor  # (n, d)
 
 
-@dataclass(frozen=True)
-class PendingCheck:
-    """A check that no training pass has settled, with the prompt as it was.
-
-    ``agreed`` counts the tokens of the reference that the answer begins with, None if no pass has
-    compared them.
-    """
+class PendingCheck(NamedTuple):
+    """A check that no training pass has settled, with the prompt as it was."""
 
     run: PromptRun
     problem: int
     epoch: int
     row: Row
-    agreed: int | None
-
-    @property
-    def wish(self) -> DecodingRequest:
-        """What is decoded."""
-        return DecodingRequest(self.run.longest_answer(self.problem), self.agreed)
-
-    @property
-    def content(self) -> tuple[Any, ...]:
-        """All that the answer depends on."""
-        prompt = blake2b(self.row.prompt.cpu().numpy().tobytes()).digest()
-        return (prompt, self.row.encoded, self.wish.limit)
+    request: DecodingRequest
 
 
 class Bank:
@@ -187,116 +172,137 @@ class Bank:
         dtypes = [frozen.dtype, self.reader.dtype]
         self.contexts = PrefixCache(frozen, plan.context_budget, dtypes=dtypes)
         self.token_budget = plan.token_budget
-        self.waiting: list[PendingCheck] = []  # generation is cheaper for many rows at once
+        self.waiting: list[PendingCheck] = []
         for run in runs:  # always in this order, since the budget may not suffice for all
             for coded in run.encoded:
                 self.contexts.of(coded.before)
 
-    def active(self, epoch: int) -> list[PromptRun]:
-        """Runs that train in this epoch; a finished run leaves the bank."""
-        return [run for run in self.runs if run.wants(epoch)]
-
     def progress(self, epoch: int) -> Progress:
-        """Where the bank stands after an epoch."""
-        trained = [run.result for run in self.active(epoch) if run.result.epochs]
-        last = [result.epochs[-1]["ce"] for result in trained] or [math.nan]
-        solved = sum(run.solved for run in self.runs)
-        longest = max(run.spec.epochs for run in self.runs)
-        loss = sum(last) / len(last)
-        rows = [run.result.epochs[-1] if run.result.epochs else {} for run in self.runs]
-        correct = [run.correct() for run in self.runs]
-        return Progress(epoch, longest, loss, solved, len(self.runs), rows, correct)
+        """Return where the bank stands after an epoch."""
+        results = [run.result for run in self.runs]
+        rows = [result.epochs[-1] if result.epochs else {} for result in results]
+        training = [run.result.epochs for run in self.runs if run.trains_in(epoch)]
+        last = [epochs[-1]["ce"] for epochs in training if epochs] or [math.nan]
+        return Progress(
+            epoch,
+            epochs=max(run.spec.epochs for run in self.runs),
+            loss=sum(last) / len(last),
+            solved=sum(run.solved for run in self.runs),
+            runs=len(self.runs),
+            rows=rows,
+            correct=[result.correct() for result in results],
+        )
 
     def advance(self, epoch: int) -> bool:
         """Check the runs that are due after ``epoch`` epochs; train those that go on one more.
 
         The first training pass of an epoch sees the prompts that the check must see, so one pass
-        serves both. Says whether any run went on.
+        serves both. Returns whether any run trained.
         """
         due = [run for run in self.runs if run.is_due(epoch)]
-        active = self.active(epoch + 1)
-        steps = {id(run): run.batches() for run in active}
+        steps = {run: run.batches() for run in self.runs if run.trains_in(epoch + 1)}
         for run in due:
-            run.open_check(epoch)
-        losses = self._losses([(run, steps[id(run)][0]) for run in active], due, epoch)
-        rounds = {question.epoch for question in self.waiting}
+            run.result.prompts[epoch] = run.prompt.detach().cpu().clone()
+        losses = self._losses({run: batches[0] for run, batches in steps.items()}, due, epoch)
+        rounds = {check.epoch for check in self.waiting}
         if len(self.waiting) >= WAITING_ROWS or len(rounds) >= WAITING_ROUNDS:
             self.answer()
-        going = [run for run in active if run.wants(epoch + 1)]  # not those solved just now
-        logs: dict[int, list[dict[str, float]]] = defaultdict(list)
-        before = {id(run): run.prompt.detach().clone() for run in going}
-        for step in range(max((len(steps[id(run)]) for run in going), default=0)):
-            work = [run for run in going if not run.result.failure and step < len(steps[id(run)])]
-            if step:
-                losses = self._losses([(run, steps[id(run)][step]) for run in work], [], epoch)
-            for run, row in zip(work, step_together(work, losses), strict=True):
-                logs[id(run)].append(row)
-        for run in going:
-            run.close_epoch(epoch + 1, logs[id(run)], before[id(run)])
-        if not going:
+        steps = {run: batches for run, batches in steps.items() if run.trains_in(epoch + 1)}
+        rows: dict[PromptRun, list[dict[str, float]]] = defaultdict(list)
+        before = {run: run.prompt.detach().clone() for run in steps}
+        for k in range(max(map(len, steps.values()), default=0)):
+            work = {
+                run: batches[k]
+                for run, batches in steps.items()
+                if k < len(batches) and not run.result.failure
+            }
+            if k:
+                losses = self._losses(work, [], epoch)
+            for run, row in zip(work, step_together(list(work), losses), strict=True):
+                rows[run].append(row)
+        for run in steps:
+            run.close_epoch(epoch + 1, rows[run], before[run])
+        if not steps:
             self.answer()
-        return bool(going)
+        return bool(steps)
 
     def answer(self) -> None:
         """Decode the answers that wait, those of several epochs together, and close the checks."""
-        alike: dict[tuple[Any, ...], list[PendingCheck]] = defaultdict(list)
-        for question in self.waiting:  # runs of one seed begin with the same prompt
-            alike[question.content].append(question)
-        first = [questions[0] for questions in alike.values()]
-        rows, wishes = [question.row for question in first], [question.wish for question in first]
+        alike: dict[object, list[PendingCheck]] = defaultdict(list)
+        for check in self.waiting:  # runs of one seed begin with the same prompt
+            prompt = check.row.prompt.cpu().numpy().tobytes()
+            alike[prompt, check.row.encoded, check.request.limit].append(check)
+        first = [checks[0] for checks in alike.values()]
+        rows, requests = [check.row for check in first], [check.request for check in first]
         answers = self._halving(
-            lambda budget: greedy_answers(self.frozen, rows, wishes=wishes, token_budget=budget)
+            lambda budget: greedy_answers(self.frozen, rows, wishes=requests, token_budget=budget)
         )
-        for questions, answer in zip(alike.values(), answers, strict=True):
-            for question in questions:
-                question.run.record(question.epoch, question.problem, answer)
+        for checks, answer in zip(alike.values(), answers, strict=True):
+            for check in checks:
+                check.run.record(check.epoch, check.problem, answer)
         self.waiting = []
         for run in self.runs:
             run.close_checks()
 
+    def ask(self, run: PromptRun, problem: int, epoch: int, agreed: int | None = None) -> None:
+        """Queue a check of an epoch's prompt on a problem, until `answer`."""
+        prompt = as_input(run.result.prompts[epoch].to(self.frozen.device), run.spec)
+        request = DecodingRequest(run.longest_answer(problem), agreed)
+        row = self._row(run, problem, prompt)
+        self.waiting.append(PendingCheck(run, problem, epoch, row, request))
+
+    def _row(self, run: PromptRun, problem: int, prompt: Tensor) -> Row:
+        coded = run.encoded[problem]
+        return Row(prompt, coded, self.contexts.of(coded.before))
+
     def _losses(
-        self, training: list[tuple[PromptRun, list[int]]], due: list[PromptRun], epoch: int
-    ) -> dict[int, Loss]:
-        """Loss of each run over its batch; the runs that are due are checked on the way."""
-        entries = _entries(training, due)
-        tokens = {
-            id(run): sum(len(run.encoded[k].target) for k in chosen) for run, chosen in training
-        }
-        losses, answers = self._halving(lambda budget: self._passes(entries, tokens, budget))
-        for entry, (answer, begins) in zip(entries, answers, strict=True):
+        self, work: dict[PromptRun, list[int]], due: list[PromptRun], epoch: int
+    ) -> dict[PromptRun, Loss]:
+        """Return each run's loss over its problems; check the runs that are due on the way."""
+        losses, checked = self._halving(lambda budget: self._passes(work, due, budget))
+        for (run, k), (answer, matched) in checked.items():
             if answer:
-                entry.run.record(epoch, entry.problem, answer)
-            elif entry.check:
-                self.ask(entry.run, entry.problem, epoch, begins)
+                run.record(epoch, k, answer)
+            else:
+                self.ask(run, k, epoch, matched)
+        for run in due:
+            for k in range(len(run.problems)):
+                if (run, k) not in checked:
+                    self.ask(run, k, epoch)
         return losses
 
     def _passes(
-        self, entries: list[BatchItem], tokens: dict[int, int], token_budget: int
-    ) -> tuple[dict[int, Loss], list[tuple[Answer | None, int | None]]]:
-        """Read what is trained on: the loss of each run, and what is known of each check.
+        self, work: dict[PromptRun, list[int]], due: list[PromptRun], token_budget: int
+    ) -> tuple[dict[PromptRun, Loss], dict[tuple[PromptRun, int], tuple[Answer | None, int]]]:
+        """Read what is trained on, in micro-batches.
 
-        Of an entry that is checked, that is the answer if the pass settles it, and the number of
-        reference tokens that it begins with.
+        Returns the loss of each run; and of each problem of a run that is due the answer, if the
+        pass settles it, and the number of reference tokens that the answer begins with.
         """
-        rows = [self._row(entry) for entry in entries]
-        trained = [i for i, entry in enumerate(entries) if entry.train]
-        runs = {id(entries[i].run): entries[i].run for i in trained}
-        losses = {key: Loss(0.0, torch.zeros_like(run.prompt)) for key, run in runs.items()}
-        answers: list[tuple[Answer | None, int | None]] = [(None, None)] * len(entries)
-        for group in batches([rows[i] for i in trained], token_budget):
-            chosen = [trained[k] for k in group]
-            members = [entries[i] for i in chosen]
-            wishes = {
-                r: DecodingRequest(entry.run.longest_answer(entry.problem))
-                for r, entry in enumerate(members)
-                if entry.check
+        items = [(run, k) for run, problems in work.items() for k in problems]
+        rows = [self._row(run, k, as_input(run.prompt, run.spec)) for run, k in items]
+        tokens = {run: sum(len(run.encoded[k].target) for k in work[run]) for run in work}
+        losses = {run: Loss(0.0, torch.zeros_like(run.prompt)) for run in work}
+        checked: dict[tuple[PromptRun, int], tuple[Answer | None, int]] = {}
+        for group in batches(rows, token_budget):
+            requests = {
+                r: DecodingRequest(items[i][0].longest_answer(items[i][1]))
+                for r, i in enumerate(group)
+                if items[i][0] in due
             }
-            reading = read(self.reader, [rows[i] for i in chosen], choose=list(wishes))
-            _add_losses(losses, members, reading, tokens)
-            known = settled(self.reader, reading, wishes, exact=self.reader is self.frozen)
-            for r in wishes:
-                answers[chosen[r]] = (known.get(r), agreed(reading, r))
-        return losses, answers
+            reading = read(self.reader, [rows[i] for i in group], choose=list(requests))
+            members = [items[i][0] for i in group]
+            counts = torch.tensor([tokens[run] for run in members], device=reading.losses.device)
+            parts = reading.losses / counts
+            runs = list(dict.fromkeys(members))
+            gradients = torch.autograd.grad(parts.sum(), [run.prompt for run in runs])
+            for run, gradient in zip(runs, gradients, strict=True):
+                losses[run].gradient += gradient
+            for run, part in zip(members, parts.tolist(), strict=True):
+                losses[run].value += part
+            known = settled(self.reader, reading, requests, exact=self.reader is self.frozen)
+            checked |= {items[group[r]]: (known.get(r), agreed(reading, r)) for r in requests}
+        return losses, checked
 
     def _halving(self, work: Callable[[int], T]) -> T:
         """Call ``work`` with the token budget, which is halved while a GPU runs out of memory."""
@@ -310,45 +316,23 @@ class Bank:
             torch.cuda.empty_cache()
             log.warning("out of memory; the token budget is now %d", self.token_budget)
 
-    def ask(self, run: PromptRun, problem: int, epoch: int, begins: int | None) -> None:
-        """Let the answer to a problem wait, with the prompt that the check of an epoch keeps."""
-        prompt = as_input(run.result.prompts[epoch].to(self.frozen.device), run.spec)
-        coded = run.encoded[problem]
-        row = Row(prompt, coded, self.contexts.of(coded.before))
-        self.waiting.append(PendingCheck(run, problem, epoch, row, begins))
 
-    def _row(self, entry: BatchItem) -> Row:
-        coded = entry.run.encoded[entry.problem]
-        return Row(entry.run.received(), coded, self.contexts.of(coded.before))
-
-
-def _entries(training: list[tuple[PromptRun, list[int]]], due: list[PromptRun]) -> list[BatchItem]:
-    """Every problem that is trained on or checked, each once."""
-    checked = {id(run) for run in due}
-    trained = {id(run): chosen for run, chosen in training}
-    entries = [
-        BatchItem(run, k, True, id(run) in checked) for run, chosen in training for k in chosen
-    ]
-    return entries + [
-        BatchItem(run, k, False, True)
-        for run in due
-        for k in range(len(run.problems))
-        if k not in trained.get(id(run), ())
-    ]
-
-
-def _add_losses(
-    losses: dict[int, Loss],
-    entries: list[BatchItem],
-    reading: ForwardOutput,
-    tokens: dict[int, int],
-) -> None:
-    """Add a pass's part to the mean losses of its runs, and to their gradients."""
-    counts = [tokens[id(entry.run)] for entry in entries]
-    parts = reading.losses / torch.tensor(counts, device=reading.losses.device)
-    runs = list({id(entry.run): entry.run for entry in entries}.values())
-    gradients = torch.autograd.grad(parts.sum(), [run.prompt for run in runs])
-    for run, gradient in zip(runs, gradients, strict=True):
-        losses[id(run)].gradient += gradient
-    for entry, part in zip(entries, parts.tolist(), strict=True):
-        losses[id(entry.run)].value += part
+def step_together(
+    runs: Sequence[PromptRun], losses: dict[PromptRun, Loss]
+) -> list[dict[str, float]]:
+    """Take one optimiser step of every run: minimise L_ce + lambda_ts L_ts."""
+    if not runs:
+        return []
+    added = penalties([run.spec for run in runs], [run.prompt for run in runs])
+    norms = torch.stack([losses[run].gradient.norm() for run in runs]).tolist()
+    rows = []
+    for run, (row, gradient), norm in zip(runs, added, norms, strict=True):
+        weight, loss = run.spec.lambda_ts, losses[run]
+        row |= {"ce": loss.value, "grad_ce": norm}
+        row |= {"total": loss.value + weight * row["reg"] if weight else loss.value}
+        if run.spec.weighting == "gradient":
+            weight *= norm
+        row |= {"lr": run.step(loss.gradient + weight * gradient if weight else loss.gradient)}
+        run.watch(row)
+        rows.append(row)
+    return rows

@@ -1,21 +1,19 @@
 """The paper's claims and their verdicts, decided from independent runs by written rules."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cache
 
 import numpy as np
 import pandas as pd
 
-from tsp.analysis.claims import accuracy as table2
-from tsp.analysis.claims import iterations, topology, tsloss, weight
-from tsp.analysis.evidence import Evidence, gathered
+from tsp.analysis.claims import accuracy, iterations, topology, tsloss, weight
+from tsp.analysis.evidence import Evidence
 from tsp.analysis.stats import holm, holm_levels
 from tsp.analysis.units import LENGTH, most_run
-from tsp.analysis.verdicts import ALONE, VERDICTS, Claim, Finding, Levels, Verdict
+from tsp.analysis.verdicts import ALONE, UNTESTED, VERDICTS, Claim, Levels, Verdict
 from tsp.experiments.paper import ALPHA
 
-__all__ = ["CLAIMS", "VERDICTS", "Claim", "beside", "decide", "evaluate"]
+__all__ = ["CLAIMS", "VERDICTS", "Claim", "evaluate"]
 
 CLAIMS: tuple[Claim, ...] = (
     topology.h0_count_constant,
@@ -26,24 +24,27 @@ CLAIMS: tuple[Claim, ...] = (
     topology.entropy_early,
     topology.density_minimal,
     topology.h1_falls_faster_multi,
-    *table2.CLAIMS,
+    accuracy.h0_lifespan_accuracy,
+    accuracy.h1_count_accuracy,
+    accuracy.entropy_accuracy,
+    accuracy.h1_lifespan_accuracy,
     topology.same_everywhere,
-    iterations.fewer_iterations,
-    iterations.halves_iterations,
-    iterations.as_effective,
-    tsloss.simpler_topology,
-    tsloss.lower_loss,
-    weight.monotone,
-    weight.ten_fails,
-    weight.all_converge,
-    weight.ten_oscillates,
+    iterations.tsloss_fewer_iterations,
+    iterations.tsloss_halves_iterations,
+    iterations.tsloss_as_effective,
+    tsloss.tsloss_simpler_topology,
+    tsloss.tsloss_lower_loss,
+    weight.lambda_monotone,
+    weight.lambda_ten_fails,
+    weight.all_weights_converge,
+    weight.lambda_ten_oscillates,
     tsloss.variances_equal,
     iterations.small_models_gain_more,
     iterations.qwen_fourfold,
     tsloss.better_downstream,
 )
 """What the paper claims, in its order."""
-ABOUT = ("id", "source", "statement", "family", "rule", "margin")
+ABOUT = ["id", "source", "statement", "family", "rule", "margin"]
 
 
 def evaluate(
@@ -81,68 +82,51 @@ def evaluate(
     Notes
     -----
     Models are not pooled, since two of them trained on one problem are not two problems: the one
-    with the most runs (`tsp.analysis.units.most_run`) decides, except for claims about several.
-
-    The tests of a family (`tsp.analysis.verdicts.FAMILIES`) are corrected together: Holm's
-    procedure decides what each p must be below (`tsp.analysis.stats.holm_levels`), which is the
-    same as to compare ``p_holm`` with `ALPHA`. Intervals, which refute claims, are at 1 - ALPHA / m
-    for the m claims of the family that are tested, so that all of a family hold together with
-    95 %.
+    with the most runs decides, except for claims about several. The tests of a family
+    (`tsp.analysis.verdicts.FAMILIES`) are corrected by Holm's procedure, which decides what each p
+    must be below. Intervals, which refute claims, are at 1 - ALPHA / m for the m claims of the
+    family that are tested, so that all of a family hold together with 95 %.
     """
-    losses = pd.DataFrame(columns=["id", "epoch", "ce"]) if losses is None else losses
+    losses = pd.DataFrame(columns=["id", "epoch", "ce", "total"]) if losses is None else losses
     accuracy = pd.DataFrame(columns=["id", "epoch", "accuracy"]) if accuracy is None else accuracy
-
-    alone = runs[runs.model == most_run(runs)] if len(runs) else runs
+    alone = runs[runs.model == most_run(runs)]
 
     @cache
     def evidence(name: str, length: int | None, across: bool) -> Evidence:
         frames = (runs if across else alone, topology, losses, accuracy)
-        return gathered(*frames, protocol=name, length=length, **more)
+        return Evidence(*frames, protocol=name, length=length, **more)
 
-    def judged(claim: Claim, length: int) -> Finding | None:
-        name = protocol or claim.protocol
-        return claim.judge(evidence(name, length if whole else None, claim.across))
+    def decided(claim: Claim, levels: Levels = ALONE) -> Verdict:
+        def over(length: int) -> Verdict:
+            about = (protocol or claim.protocol, length if whole else None, claim.across)
+            return claim.decide(evidence(*about), levels)
 
-    findings = [judged(claim, length or claim.length) for claim in CLAIMS]
-    p = pd.Series([np.nan if finding is None else finding.p for finding in findings])
-    families = p.groupby([claim.family for claim in CLAIMS])
-    p_holm = families.transform(holm)
-    alphas = families.transform(lambda p: holm_levels(p, alpha=ALPHA)).fillna(ALPHA)
-    estimated = [claim.estimand != "none" for claim in CLAIMS]
-    tested = np.array([finding is not None for finding in findings]) & estimated
-    intervals = pd.Series(tested).groupby([claim.family for claim in CLAIMS]).transform("sum")
-    rows = []
-    for k, (claim, finding) in enumerate(zip(CLAIMS, findings, strict=True)):
-        levels = Levels(float(alphas[k]), ALPHA / max(1, int(intervals[k])))
-        verdict = decide(claim, finding, levels)
-        if finding is None and whole and length is None and claim.length != LENGTH:
-            verdict = _earlier(verdict, judged(claim, LENGTH), levels)
-        about = {key: getattr(claim, key) for key in ABOUT}
-        about["protocol"] = protocol or claim.protocol
-        more_about = {"estimate": verdict.effect, "p_holm": p_holm[k]}
-        rows.append(about | asdict(verdict) | more_about)
-    return pd.DataFrame(rows)
+        verdict = over(length or claim.length)
+        if verdict.verdict != UNTESTED.verdict or length:
+            return verdict
+        shorter = over(LENGTH)  # does not decide the claim, but is shown
+        if shorter.verdict == UNTESTED.verdict:
+            return verdict
+        why = f"{verdict.why}; over {LENGTH} epochs: {shorter.why}"
+        return replace(shorter, verdict=verdict.verdict, p=np.nan, why=why)
+
+    rows = [{key: getattr(claim, key) for key in ABOUT} for claim in CLAIMS]
+    levels, p_holm = _in_families([decided(claim) for claim in CLAIMS])
+    for row, claim, at in zip(rows, CLAIMS, levels, strict=True):
+        row |= {"protocol": protocol or claim.protocol} | asdict(decided(claim, at))
+    table = pd.DataFrame(rows)
+    return table.assign(estimate=table.effect, p_holm=p_holm)
 
 
-def decide(claim: Claim, finding: Finding | None, levels: Levels = ALONE) -> Verdict:
-    """Return the verdict on a claim; without a finding it is not tested here."""
-    if finding is None:
-        why = f"no runs here decide it; `{claim.command}` trains them"
-        return Verdict("not tested here", 0, np.nan, np.nan, np.nan, why)
-    return finding.decide(levels)
-
-
-def _earlier(verdict: Verdict, finding: Finding | None, levels: Levels) -> Verdict:
-    """Add what runs of the usual length show about a claim that they cannot decide."""
-    if finding is None:
-        return verdict
-    decided = finding.decide(levels)
-    why = f"{verdict.why}; over {LENGTH} epochs: {decided.why}"
-    return replace(decided, verdict=verdict.verdict, p=np.nan, why=why)
-
-
-def beside(published: pd.DataFrame, own: pd.DataFrame | None) -> pd.DataFrame:
-    """Add the verdicts from a user's own runs, ``own`` and ``own_n``, to the published ones."""
-    columns: Sequence[object] = [""] * len(published) if own is None else own.verdict
-    units = 0 if own is None else own.n
-    return published.assign(own=columns, own_n=units)
+def _in_families(verdicts: list[Verdict]) -> tuple[list[Levels], pd.Series]:
+    """Return the levels of each claim in its family, and its p adjusted by Holm."""
+    family = [claim.family for claim in CLAIMS]
+    p = pd.Series([verdict.p for verdict in verdicts]).groupby(family)
+    tested = pd.Series(
+        verdict.verdict != UNTESTED.verdict and claim.estimand != "none"
+        for claim, verdict in zip(CLAIMS, verdicts, strict=True)
+    )
+    alphas = p.transform(lambda values: holm_levels(values, alpha=ALPHA)).fillna(ALPHA)
+    intervals = ALPHA / tested.groupby(family).transform("sum").clip(lower=1)
+    levels = [Levels(*pair) for pair in zip(alphas, intervals, strict=True)]
+    return levels, p.transform(holm)

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from tsp.analysis.evidence import Evidence, at_balanced_check
+from tsp.analysis.evidence import Evidence, at_balanced_check, later_half
 from tsp.analysis.stats import (
     FEWEST,
     attainable_rho,
@@ -13,111 +13,10 @@ from tsp.analysis.stats import (
     spearman,
     stratified_rho,
 )
-from tsp.analysis.units import STRATUM
-from tsp.analysis.verdicts import (
-    HOLM,
-    POWER,
-    READING,
-    Claim,
-    Finding,
-    Levels,
-    Verdict,
-    undecided,
-    within,
-)
+from tsp.analysis.verdicts import HOLM, POWER, READING, UNTESTED, Levels, Verdict, claim, within
 from tsp.experiments.paper import reported
 
 SMALL_RHO = 0.324  # of H1 counts: the smallest that Table 2 calls a correlation
-
-
-def correlates(evidence: Evidence, feature: str) -> Finding | None:
-    """Judge a feature's correlation with accuracy, across units and beside that over snapshots."""
-    units = at_balanced_check(evidence, feature)
-    if units.empty:
-        none = evidence.plain_checks.empty
-        why = "at no check are some units of a stratum solved and others not"
-        return None if none else undecided(why)
-    if len(units) < FEWEST:
-        why = f"{len(units)} units are too few for a correlation, it takes {FEWEST}"
-        return undecided(why, len(units))
-    printed = float(reported("table2").set_index("feature").rho[feature])
-    small = abs(printed) < SMALL_RHO
-    pooled = (np.nan, np.nan) if small else pooled_rhos(evidence, feature)
-    x, y = units[feature].to_numpy(), units.accuracy.to_numpy()
-    strata = units.groupby(STRATUM).ngroup().to_numpy()
-    return judge_rho(x, y, strata, printed=printed, pooled=pooled)
-
-
-def pooled_rhos(evidence: Evidence, feature: str) -> tuple[float, float]:
-    """Rank correlations of snapshots with the half of the run they are from, and with accuracy.
-
-    The printed numbers fit the first: two equal groups of snapshots that also define accuracy
-    (`tsp.analysis.stats.rho_from_u`).
-    """
-    rows = evidence.plain_checks
-    number = rows.groupby("id").cumcount() + 0.5
-    middle = rows.groupby("id").id.transform("size") / 2
-    rows = rows.assign(later=number > middle)[number != middle]
-    halves = spearman(rows[feature], rows.later).statistic
-    if evidence.accuracy.empty:
-        return halves, np.nan
-    rows = evidence.plain_checks.merge(evidence.accuracy, on=["id", "epoch"])
-    return halves, spearman(rows[feature], rows.accuracy).statistic
-
-
-def judge_rho(
-    x: np.ndarray,
-    y: np.ndarray,
-    strata: np.ndarray,
-    *,
-    printed: float,
-    pooled: tuple[float, float],
-) -> Finding:
-    """Judge a rank correlation within strata against the one that the paper prints.
-
-    Parameters
-    ----------
-    x, y : array, shape (n,)
-        Feature and accuracy, one pair a unit.
-    strata : array, shape (n,)
-        Label of each unit's stratum; ranks within strata leave one unit less to the interval for
-        every further stratum.
-    printed
-        The paper's rho, over snapshots; below `SMALL_RHO` in size it claims no correlation.
-    pooled
-        Ours over snapshots (`pooled_rhos`); the first decides whether the numbers return.
-    """
-    n, claimed = len(x), float(np.sign(printed))
-    rho, p = stratified_rho(x, y, strata)
-    free = n - len(np.unique(strata)) + 1
-    most = attainable_rho(x, y, strata, sign=claimed)
-
-    def decide(levels: Levels) -> Verdict:
-        low, high = rho_interval(rho, free, levels.interval)
-        shown = detectable_rho(free, alpha=levels.interval, power=POWER)
-        why = f"across {n} units rho = {rho:.3f} ({low:.2f} to {high:.2f}), p = {p:.3g} by "
-        why += f"shuffling; attainable with so many solved: {most:.2f}; with so many units the "
-        why += f"test has {100 * POWER:.0f} % power to detect a rho of {shown:.2f} "
-        why += f"(level {levels.interval:.2g})"
-        clear = p < levels.alpha
-        verdict = "inconclusive"
-        if abs(printed) < SMALL_RHO:
-            verdict = "not reproduced" if clear else "inconclusive"
-            small = within((low, high), -SMALL_RHO, SMALL_RHO)
-            verdict = "reproduced" if small else verdict
-        else:
-            why += f"; over snapshots, early against late, rho = {pooled[0]:.3f}"
-            why += f", with their own accuracy {pooled[1]:.3f}"
-            excluded = (high if claimed > 0 else -low) < min(abs(printed), most)
-            if clear and rho * claimed > 0:
-                verdict = "partly" if excluded else "reproduced"
-            elif excluded or clear:
-                returns = pooled[0] * claimed >= abs(printed) / 2
-                verdict = READING if returns else "not reproduced"
-        return Verdict(verdict, n, rho, low, high, why, p, printed)
-
-    return Finding(p, decide)
-
 
 DECISION = (
     f"Reproduced when {HOLM}, rho has the printed sign and its interval reaches the printed value; "
@@ -140,47 +39,106 @@ UNIT = (
     "solves, and runs of less than half the longest's length, are excluded; strata where all or "
     "none are solved say nothing"
 )
-CLAIMS = tuple(
-    Claim(
-        id=name,
-        source="section 2.3, Table 2",
-        statement=statement,
-        family="table 2",
-        needs="phenomenon",
-        unit=UNIT,
-        estimand="Spearman's rho over ranks taken within strata, p from shuffling within strata",
-        decision=decision,
-        margin=margin,
-        judge=partial(correlates, feature=feature),
-    )
-    for name, feature, statement, decision, margin in (
-        (
-            "h0-lifespan-accuracy",
-            "h0_mean_lifespan",
-            "Prompts whose H0 features live longer answer more accurately.",
-            DECISION,
-            "interval excludes the printed rho",
-        ),
-        (
-            "h1-count-accuracy",
-            "h1_count",
-            "Prompts with fewer loops answer more accurately.",
-            DECISION,
-            "interval excludes the printed rho",
-        ),
-        (
-            "entropy-accuracy",
-            "persistence_entropy",
-            "Prompts of lower persistence entropy answer more accurately.",
-            DECISION,
-            "interval excludes the printed rho",
-        ),
-        (
-            "h1-lifespan-accuracy",
-            "h1_mean_lifespan",
-            "The mean H1 lifespan has nothing to do with accuracy.",
-            NO_CORRELATION,
-            f"rho within ±{SMALL_RHO}",
-        ),
-    )
+table2 = partial(
+    claim,
+    source="section 2.3, Table 2",
+    family="table 2",
+    needs="phenomenon",
+    unit=UNIT,
+    estimand="Spearman's rho over ranks taken within strata, p from shuffling within strata",
 )
+correlated = partial(table2, decision=DECISION, margin="interval excludes the printed rho")
+
+
+@correlated()
+def h0_lifespan_accuracy(evidence: Evidence, levels: Levels) -> Verdict:
+    """Prompts whose H0 features live longer answer more accurately."""
+    return correlates(evidence, levels, "h0_mean_lifespan")
+
+
+@correlated()
+def h1_count_accuracy(evidence: Evidence, levels: Levels) -> Verdict:
+    """Prompts with fewer loops answer more accurately."""
+    return correlates(evidence, levels, "h1_count")
+
+
+@correlated()
+def entropy_accuracy(evidence: Evidence, levels: Levels) -> Verdict:
+    """Prompts of lower persistence entropy answer more accurately."""
+    return correlates(evidence, levels, "persistence_entropy")
+
+
+@table2(decision=NO_CORRELATION, margin=f"rho within ±{SMALL_RHO}")
+def h1_lifespan_accuracy(evidence: Evidence, levels: Levels) -> Verdict:
+    """The mean H1 lifespan has nothing to do with accuracy."""
+    return correlates(evidence, levels, "h1_mean_lifespan")
+
+
+def correlates(evidence: Evidence, levels: Levels, feature: str) -> Verdict:
+    """Judge a feature's correlation with accuracy, across units and beside that over snapshots."""
+    units = at_balanced_check(evidence, feature)
+    if units.empty:
+        why = "at no check are some units of a stratum solved and others not"
+        return UNTESTED if evidence.plain_checks.empty else Verdict("inconclusive", why=why)
+    if len(units) < FEWEST:
+        why = f"{len(units)} units are too few for a correlation, it takes {FEWEST}"
+        return Verdict("inconclusive", len(units), why=why)
+    printed = float(reported("table2").set_index("feature").rho[feature])
+    x, y, strata = (units[name].to_numpy() for name in (feature, "accuracy", "stratum"))
+    pooled = pooled_rhos(evidence, feature)
+    return judge_rho(x, y, strata, levels, printed=printed, pooled=pooled)
+
+
+def pooled_rhos(evidence: Evidence, feature: str) -> tuple[float, float]:
+    """Correlate snapshots with the half of the run they are from, and with their accuracy.
+
+    The printed numbers fit the first: two equal groups of snapshots that also define accuracy
+    (`tsp.analysis.stats.rho_from_u`).
+    """
+    halves = evidence.plain_checks.assign(half=later_half).dropna(subset="half")
+    answers = evidence.plain_checks.merge(evidence.accuracy, on=["id", "epoch"])
+    with_half = spearman(halves[feature], halves.half).statistic
+    return with_half, spearman(answers[feature], answers.accuracy).statistic
+
+
+def judge_rho(
+    x: np.ndarray,
+    y: np.ndarray,
+    strata: np.ndarray,
+    levels: Levels,
+    *,
+    printed: float,
+    pooled: tuple[float, float],
+) -> Verdict:
+    """Judge a rank correlation within strata against the one that the paper prints.
+
+    ``x`` and ``y`` are feature and accuracy, one pair a unit; below `SMALL_RHO` in size ``printed``
+    claims no correlation; the first of ``pooled`` (`pooled_rhos`) decides whether it returns.
+    """
+    n, claimed = len(x), float(np.sign(printed))
+    rho, p = stratified_rho(x, y, strata)
+    free = n - len(np.unique(strata)) + 1  # every further stratum costs one unit
+    most = attainable_rho(x, y, strata, sign=claimed)
+    low, high = rho_interval(rho, free, levels.interval)
+    shown = detectable_rho(free, alpha=levels.interval, power=POWER)
+    why = f"across {n} units rho = {rho:.3f} ({low:.2f} to {high:.2f}), p = {p:.3g} by "
+    why += f"shuffling; attainable with so many solved: {most:.2f}; with so many units the "
+    why += f"test has {100 * POWER:.0f} % power to detect a rho of {shown:.2f} "
+    why += f"(level {levels.interval:.2g})"
+    clear = p < levels.alpha
+    verdict = "inconclusive"
+    if abs(printed) < SMALL_RHO:
+        if within((low, high), -SMALL_RHO, SMALL_RHO):
+            verdict = "reproduced"
+        elif clear:
+            verdict = "not reproduced"
+    else:
+        why += f"; over snapshots, early against late, rho = {pooled[0]:.3f}"
+        why += f", with their own accuracy {pooled[1]:.3f}"
+        excluded = (high if claimed > 0 else -low) < min(abs(printed), most)
+        if clear and rho * claimed > 0:
+            verdict = "partly" if excluded else "reproduced"
+        elif excluded or clear:
+            returns = pooled[0] * claimed >= abs(printed) / 2
+            verdict = READING if returns else "not reproduced"
+    return Verdict(verdict, n, rho, low, high, why, p, printed)

@@ -14,16 +14,15 @@ from tsp.analysis.stats.ranks import SHUFFLES
 from tsp.analysis.units import UNIT
 from tsp.analysis.verdicts import (
     HOLM,
-    Finding,
+    UNTESTED,
     Levels,
     Verdict,
-    always,
     claim,
-    from_changes,
-    from_events,
+    judge_changes,
+    judge_events,
+    partly_if,
     share,
     signs,
-    unless,
 )
 from tsp.experiments.paper import APPENDIX_TASKS, MAIN_TASKS
 
@@ -31,52 +30,44 @@ LITTLE = 0.1  # of its first value: the largest fall that is a little, what is l
 EARLY = 0.25  # of the epochs: in which entropy is said to fall rapidly
 ALIKE = 0.2  # largest difference of the share of loops removed between data sets that are alike
 STEPS_OF_A_SET = 2  # optimiser steps of an epoch of ten problems in batches of eight
-ALL_TASKS = (*MAIN_TASKS, *APPENDIX_TASKS)
-RESAMPLES = 2000
+TASKS = len(MAIN_TASKS) + len(APPENDIX_TASKS)
 PLAIN = (
     "one problem (or set of ten) on one model, the median of an odd number of its runs without "
     "TSLoss; all runs of a seed start from one prompt, so p is about problems, given such starts"
 )
-
 PAPER_LENGTH: dict[str, Any] = {"needs": "paper-length", "protocol": "paper", "length": 300}
 phenomenon = partial(claim, family="phenomenon", needs="phenomenon", unit=PLAIN)
 
 
 @phenomenon(
-    "h0-count-constant",
-    "The number of H0 features stays the same throughout training.",
     source="abstract; section 2.3, Figure 2 (c), Table 2",
     unit="one run",
     estimand="none",
     decision="True by definition: distinct points are that many components at scale zero. The "
     "runs are only checked for coincident points.",
+    without_runs=True,
 )
-def h0_count_constant(evidence: Evidence) -> Finding:
-    """Count the runs whose points coincide at a check; the rest is a definition."""
-    runs = evidence.runs
-    rows = runs[["id", "n_tokens"]].merge(evidence.topology, on="id") if len(runs) else runs
-    fewer = 0 if rows.empty else rows.loc[rows.h0_count != rows.n_tokens, "id"].nunique()
-    why = f"distinct points are that many components; {fewer} of {len(runs)} runs have points "
-    why += "that coincide at a check"
-    return always(Verdict("true by definition", len(runs), np.nan, np.nan, np.nan, why))
+def h0_count_constant(evidence: Evidence, levels: Levels) -> Verdict:
+    """The number of H0 features stays the same throughout training."""
+    n, fewer = len(evidence.runs), 0
+    if n:
+        checks = evidence.runs[["id", "n_tokens"]].merge(evidence.topology, on="id")
+        fewer = checks.id[checks.h0_count != checks.n_tokens].nunique()
+    why = f"distinct points are that many components; {fewer} of {n} runs have points that "
+    return Verdict("true by definition", n, why=f"{why}coincide at a check")
 
 
 @phenomenon(
-    "h1-count-falls",
-    "Training removes loops: the number of H1 features goes down.",
     source="section 1; section 2.3, Figure 2 (c)",
     estimand="the median change of the H1 count from the first check to the last",
     decision=signs("the H1 count is lower at the last check than at the first"),
 )
-def h1_count_falls(evidence: Evidence) -> Finding | None:
-    """Judge the change of the H1 count."""
-    ends = first_and_last(evidence, "h1_count")
-    return None if ends.empty else from_changes(ends.change, claimed=-1)
+def h1_count_falls(evidence: Evidence, levels: Levels) -> Verdict:
+    """Training removes loops: the number of H1 features goes down."""
+    return judge_changes(first_and_last(evidence, "h1_count").change, levels, claimed=-1)
 
 
 @phenomenon(
-    "loops-vanish",
-    "The number of loops eventually approaches zero.",
     source="section 1",
     needs="tuned-length",
     length=300,
@@ -85,57 +76,46 @@ def h1_count_falls(evidence: Evidence) -> Finding | None:
     decision=share("at most a tenth of the first loops is left"),
     margin="a tenth of the first loops",
 )
-def loops_vanish(evidence: Evidence) -> Finding | None:
-    """Judge the share of the first loops that is left."""
-    ends = first_and_last(evidence, "h1_count")
-    ends = ends[ends["first"] > 0]
+def loops_vanish(evidence: Evidence, levels: Levels) -> Verdict:
+    """The number of loops eventually approaches zero."""
+    ends = first_and_last(evidence, "h1_count").query("first > 0")
     left = ends["last"] / ends["first"]
-    return None if ends.empty else from_events(left <= LITTLE, left)
+    return judge_events(left <= LITTLE, left, levels)
 
 
 @phenomenon(
-    "h0-lifespan-grows",
-    "H0 features live longer and longer while the prompt is trained.",
     source="section 2.3, Figure 2 (a), (b) and (d)",
     estimand="the median change of the mean H0 lifespan",
     decision=signs("the mean H0 lifespan is longer at the last check than at the first")
     + " Reproduced so, but the median change of the lifespan divided by the mean distance, "
     "which stays the same when a cloud merely grows, is not positive: partly.",
 )
-def h0_lifespan_grows(evidence: Evidence) -> Finding | None:
-    """Judge the change of the mean H0 lifespan, as it is and in units of the cloud's size."""
-    ends = first_and_last(evidence, "h0_mean_lifespan")
-    if ends.empty:
-        return None
+def h0_lifespan_grows(evidence: Evidence, levels: Levels) -> Verdict:
+    """H0 features live longer and longer while the prompt is trained."""
+    change = first_and_last(evidence, "h0_mean_lifespan").change
     scaled = first_and_last(evidence, "h0_mean_lifespan_scaled")
-    change = float(scaled.change.median())
+    growth = float(scaled.change.median())
     more = f"divided by the mean distance it is longer in {(scaled.change > 0).sum()} of "
-    more += f"{len(scaled)}, median change {change / scaled['first'].median():+.1%} of the first "
-    return unless(from_changes(ends.change, claimed=1), change <= 0, f"{more}value")
+    more += f"{len(scaled)}, median change {growth / scaled['first'].median():+.1%} of the first "
+    return partly_if(growth <= 0, judge_changes(change, levels, claimed=1), f"{more}value")
 
 
 @phenomenon(
-    "entropy-falls",
-    "Persistence entropy goes down a little.",
     source="section 1; appendix A.1.3, Figure 19",
     estimand="the median change of the persistence entropy",
     decision=signs("the entropy is lower at the last check than at the first")
     + " A median fall of more than a tenth is not a little: partly.",
     margin="a tenth of the first entropy",
 )
-def entropy_falls(evidence: Evidence) -> Finding | None:
-    """Judge the change of the persistence entropy, which is to be small."""
+def entropy_falls(evidence: Evidence, levels: Levels) -> Verdict:
+    """Persistence entropy goes down a little."""
     ends = first_and_last(evidence, "persistence_entropy")
-    if ends.empty:
-        return None
     fall = float(-(ends.change / ends["first"]).median())
     more = f"median fall {fall:.1%} of the first value"
-    return unless(from_changes(ends.change, claimed=-1), fall > LITTLE, more)
+    return partly_if(fall > LITTLE, judge_changes(ends.change, levels, claimed=-1), more)
 
 
 @phenomenon(
-    "entropy-early",
-    "Persistence entropy falls rapidly at first and then stabilises.",
     source="section 2.3, Figure 3 (b)",
     **PAPER_LENGTH,
     estimand="the median share of the entropy's fall in the first quarter of the epochs",
@@ -144,16 +124,11 @@ def entropy_falls(evidence: Evidence) -> Finding | None:
     ),
     margin="half of the fall",
 )
-def entropy_early(evidence: Evidence) -> Finding | None:
-    """Judge how much of the entropy's fall is in the first quarter of the epochs."""
+def entropy_early(evidence: Evidence, levels: Levels) -> Verdict:
+    """Persistence entropy falls rapidly at first and then stabilises."""
     rows = evidence.plain_checks
-    if rows.empty:
-        return None
-    last = rows.groupby("id").epoch.transform("max")
-    early = rows.epoch <= EARLY * last
+    early = rows.epoch <= EARLY * rows.groupby("id").epoch.transform("max")
     rows = rows.assign(early=early)[((rows.epoch > 0) & early).groupby(rows.id).transform("any")]
-    if rows.empty:
-        return None
 
     def falls(rows: pd.DataFrame) -> pd.Series:
         ends = rows.groupby(["id", *UNIT]).persistence_entropy.agg(["first", "last"])
@@ -161,12 +136,10 @@ def entropy_early(evidence: Evidence) -> Finding | None:
 
     whole = falls(rows)
     part = falls(rows[rows.early]) / whole
-    return from_events((whole > 0) & (part >= 0.5), part)
+    return judge_events((whole > 0) & (part >= 0.5), part, levels)
 
 
 @phenomenon(
-    "density-minimal",
-    "Loops vanish while the density of the cloud falls only minimally.",
     source="section 2.3, Figure 3 (a)",
     **PAPER_LENGTH,
     estimand="the median fall of the density, as a share of its first value",
@@ -176,20 +149,15 @@ def entropy_early(evidence: Evidence) -> Finding | None:
     ),
     margin="a tenth of the first density",
 )
-def density_minimal(evidence: Evidence) -> Finding | None:
-    """Judge the fall of the density n / D while the loops fall."""
+def density_minimal(evidence: Evidence, levels: Levels) -> Verdict:
+    """Loops vanish while the density of the cloud falls only minimally."""
     loops, spread = (first_and_last(evidence, name) for name in ("h1_count", "mean_distance"))
-    if loops.empty:
-        return None
-    fall = 1 - spread["first"] / spread["last"]  # of n / D, as a share of its first value
-    claimed = (loops.change < 0) & (fall >= 0) & (fall <= LITTLE)
-    more = f"the H1 count falls in {(loops.change < 0).sum()} units"
-    return from_events(claimed, fall, more=more)
+    fewer, fall = loops.change < 0, 1 - spread["first"] / spread["last"]
+    verdict = judge_events(fewer & (fall >= 0) & (fall <= LITTLE), fall, levels)
+    return partly_if(False, verdict, f"the H1 count falls in {fewer.sum()} units")
 
 
 @phenomenon(
-    "same-everywhere",
-    "In all six data sets the topology evolves alike: loops disappear.",
     source="section 4.2; appendix A.2, Figures 6-19",
     estimand="the largest difference, between two data sets, of the median share of the loops "
     "that is removed, with an interval from the bootstrap intervals of all pairs of data sets",
@@ -198,48 +166,42 @@ def density_minimal(evidence: Evidence) -> Finding | None:
     "holds it or a data set has no runs.",
     margin=f"{ALIKE} of the loops",
 )
-def same_everywhere(evidence: Evidence) -> Finding | None:
-    """Judge whether loops disappear in every data set, and to a like share."""
-    ends = first_and_last(evidence, "h1_count")
-    ends = ends[ends["first"] > 0]
+def same_everywhere(evidence: Evidence, levels: Levels) -> Verdict:
+    """In all six data sets the topology evolves alike: loops disappear."""
+    ends = first_and_last(evidence, "h1_count").query("first > 0")
     if ends.empty:
-        return None
-    removed = (-ends.change / ends["first"]).reset_index(name="removed")
-    medians = removed.groupby("task").removed.median()
+        return UNTESTED
+    removed = (-ends.change / ends["first"]).groupby("task")
+    medians = removed.median()
     apart = float(medians.max() - medians.min())
-
-    def decide(levels: Levels) -> Verdict:
-        low, high = _range_interval(removed, levels.interval)
-        why = "median share of the loops removed: "
-        why += ", ".join(f"{task} {value:.0%}" for task, value in medians.items())
-        why += f"; largest difference {apart:.2f} ({low:.2f} to {high:.2f}), alike up to {ALIKE}"
-        if (medians <= 0).any():
-            verdict = "not reproduced"
-        elif len(medians) < len(ALL_TASKS):
-            verdict = "inconclusive"
-            why += f"; {len(medians)} of {len(ALL_TASKS)} data sets have runs"
-        elif high < ALIKE:
-            verdict = "reproduced"
-        else:
-            verdict = "partly" if low > ALIKE else "inconclusive"
-        return Verdict(verdict, len(ends), apart, low, high, why)
-
-    return Finding(np.nan, decide)
+    low, high = largest_difference([rows.to_numpy() for _, rows in removed], levels.interval)
+    why = "median share of the loops removed: "
+    why += ", ".join(f"{task} {value:.0%}" for task, value in medians.items())
+    why += f"; largest difference {apart:.2f} ({low:.2f} to {high:.2f}), alike up to {ALIKE}"
+    if (medians <= 0).any():
+        verdict = "not reproduced"
+    elif len(medians) < TASKS:
+        verdict = "inconclusive"
+        why += f"; {len(medians)} of {TASKS} data sets have runs"
+    elif high < ALIKE:
+        verdict = "reproduced"
+    else:
+        verdict = "partly" if low > ALIKE else "inconclusive"
+    return Verdict(verdict, len(ends), apart, low, high, why)
 
 
-def _range_interval(removed: pd.DataFrame, alpha: float) -> Interval:
-    """Interval of the largest difference of two medians, from bootstraps within data sets.
+def largest_difference(groups: list[np.ndarray], alpha: float) -> Interval:
+    """Return the interval of the largest difference of two medians, by bootstraps within groups.
 
     A bootstrap of the largest difference itself would lie too high, since the estimates differ more
     than what they estimate. The low end is what some pair exceeds, at ``alpha`` over the number of
     pairs; the high end is what every pair stays below, each at ``alpha``.
     """
-    rng = np.random.default_rng(0)
-    groups = [rows.removed.to_numpy() for _, rows in removed.groupby("task")]
-    medians = [np.median(rng.choice(it, (5 * RESAMPLES, len(it))), axis=1) for it in groups]
-    differences = np.array([one - other for one, other in combinations(medians, 2)])
-    if not len(differences):
+    if len(groups) < 2:
         return np.nan, np.nan
+    rng = np.random.default_rng(0)
+    medians = [np.median(rng.choice(x, (10_000, len(x))), axis=1) for x in groups]
+    differences = np.array([one - other for one, other in combinations(medians, 2)])
     each = alpha / len(differences)
     low, high = np.quantile(differences, [each / 2, 1 - each / 2], axis=1)
     furthest = np.abs(np.quantile(differences, [alpha / 2, 1 - alpha / 2], axis=1))
@@ -247,8 +209,6 @@ def _range_interval(removed: pd.DataFrame, alpha: float) -> Interval:
 
 
 @phenomenon(
-    "h1-falls-faster-multi",
-    "Loops disappear faster when ten problems are trained on together than with one.",
     source="section 2.3, Figure 2 (c)",
     unit="one problem, or one set of ten, the median of its runs without TSLoss; models and "
     "tasks that have both are strata",
@@ -261,40 +221,37 @@ def _range_interval(removed: pd.DataFrame, alpha: float) -> Interval:
     "in most comparisons: partly. A problem may be in a set too: that makes both more alike "
     "and the test more careful.",
 )
-def h1_falls_faster_multi(evidence: Evidence) -> Finding | None:
-    """Judge whether sets of ten lose their loops faster than single problems."""
+def h1_falls_faster_multi(evidence: Evidence, levels: Levels) -> Verdict:
+    """Loops disappear faster when ten problems are trained on together than with one."""
     rows = evidence.plain_checks
-    if rows.empty:
-        return None
     steps = rows.epoch * np.where(rows.regime == "multi", STEPS_OF_A_SET, 1)
-    units = _loops_left(rows.assign(clock=rows.epoch))
+    units = loops_left(rows.assign(clock=rows.epoch))
     if units.empty:
-        return None
-    faster, at_steps = _set_faster(units), _set_faster(_loops_left(rows.assign(clock=steps)))
-    sets = units.sets.to_numpy()
-    rho, p = stratified_rho(units.left.to_numpy(), sets, units.label.to_numpy())
-    counts = [(int(it.sum()), int((~it).sum())) for _, it in units.groupby("label").sets]
+        return UNTESTED
+    groups = by_regime(units)
+    faster, at_steps = (
+        sets_faster(groups),
+        sets_faster(by_regime(loops_left(rows.assign(clock=steps)))),
+    )
+    rho, p = stratified_rho(*(units[name].to_numpy() for name in ("left", "sets", "label")))
+    counts = [(len(sets), len(singles)) for singles, sets in groups]
     ways = prod(comb(here + there, here) for here, there in counts)
     why = f"a set loses its loops faster than a problem of its task in {faster:.0%} of "
-    why += f"{sum(here * there for here, there in counts)} comparisons ({sets.sum()} sets, "
-    why += f"{(~sets).sum()} problems), {at_steps:.0%} at "
+    why += f"{sum(here * there for here, there in counts)} comparisons ({units.sets.sum()} sets, "
+    why += f"{(~units.sets).sum()} problems), {at_steps:.0%} at "
     why += f"equal optimiser steps; p = {p:.3g} by shuffling within tasks, at least "
     why += f"{max(2 / ways, 1 / (1 + SHUFFLES)):.2g} with so many"
-
-    def decide(levels: Levels) -> Verdict:
-        verdict = "inconclusive"
-        if p < levels.alpha and rho < 0:
-            verdict = "partly" if at_steps <= 0.5 else "reproduced"
-        elif p < levels.alpha:
-            verdict = "not reproduced"
-        interval = _faster_interval(units, levels.interval)
-        return Verdict(verdict, len(units), faster, *interval, why, p)
-
-    return Finding(p, decide)
+    verdict = "inconclusive"
+    if p < levels.alpha and rho < 0:
+        verdict = "partly" if at_steps <= 0.5 else "reproduced"
+    elif p < levels.alpha:
+        verdict = "not reproduced"
+    interval = faster_interval(groups, levels.interval)
+    return Verdict(verdict, len(units), faster, *interval, why, p)
 
 
-def _loops_left(rows: pd.DataFrame) -> pd.DataFrame:
-    """Share of the first loops that is left, mean over the clock's common readings of a stratum.
+def loops_left(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the share of the first loops that is left, mean over a stratum's common ``clock``.
 
     One row a unit of the models and tasks that have both regimes: ``left``, ``sets``, ``label``.
     """
@@ -308,28 +265,34 @@ def _loops_left(rows: pd.DataFrame) -> pd.DataFrame:
     return units.assign(sets=units.regime == "multi", label=units.groupby(strata).ngroup())
 
 
-def _set_faster(units: pd.DataFrame) -> float:
-    """Share of comparisons of a set with a problem of its stratum in which less is left of it."""
-    wins = [
-        np.sign(np.subtract.outer(it.left[~it.sets].to_numpy(), it.left[it.sets].to_numpy()))
-        for _, it in units.groupby("label")
-    ]
-    return float(np.mean(np.concatenate([it.ravel() for it in wins]) / 2 + 0.5)) if wins else np.nan
+Groups = list[tuple[np.ndarray, np.ndarray]]  # what is left of single problems, and of sets
 
 
-def _faster_interval(units: pd.DataFrame, alpha: float) -> Interval:
-    """Percentile bootstrap interval of `_set_faster`, sets and problems resampled by stratum.
+def by_regime(units: pd.DataFrame) -> Groups:
+    """Split `loops_left` by stratum and regime."""
+    strata = [(rows.left, rows.sets) for _, rows in units.groupby("label")]
+    return [(left[~sets].to_numpy(), left[sets].to_numpy()) for left, sets in strata]
 
-    A stratum with one set would resample that set for ever, and the interval would be too short:
-    there is none then.
+
+def sets_faster(groups: Groups) -> float:
+    """Return the share of comparisons within strata in which a set has less left than a problem."""
+    wins = [np.sign(np.subtract.outer(singles, sets)).ravel() for singles, sets in groups]
+    return float(np.mean(np.concatenate(wins) / 2 + 0.5)) if wins else np.nan
+
+
+def faster_interval(groups: Groups, alpha: float) -> Interval:
+    """Bootstrap the percentile interval of `sets_faster`, resampled by stratum and regime.
+
+    nan where a stratum has one set: resampling it alone would make the interval too short.
     """
-    if units.groupby("label").sets.sum().min() < 2 or units.sets.sum() < FEWEST:
+    sets = [len(sets) for _, sets in groups]
+    if min(sets) < 2 or sum(sets) < FEWEST:
         return np.nan, np.nan
     rng = np.random.default_rng(0)
-    places = [np.asarray(it) for it in units.groupby(["label", "sets"]).indices.values()]
-    shares = [
-        _set_faster(units.iloc[np.concatenate([rng.choice(it, len(it)) for it in places])])
-        for _ in range(RESAMPLES // 4)
-    ]
+
+    def resampled() -> Groups:
+        return [(rng.choice(one, len(one)), rng.choice(ten, len(ten))) for one, ten in groups]
+
+    shares = [sets_faster(resampled()) for _ in range(500)]
     low, high = np.quantile(shares, [alpha / 2, 1 - alpha / 2])
     return float(low), float(high)

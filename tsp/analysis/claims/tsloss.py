@@ -7,18 +7,18 @@ import pandas as pd
 
 from tsp.analysis.claims.iterations import PAIR_UNIT, SAME
 from tsp.analysis.equation13 import surrogate, two_pairs
-from tsp.analysis.evidence import Evidence, pairs, side_by_side, unseen_shares
+from tsp.analysis.evidence import Evidence, side_by_side, unseen_shares
 from tsp.analysis.records import NO_PROMPT
 from tsp.analysis.stats import FEWEST, median_interval
 from tsp.analysis.units import UNIT
 from tsp.analysis.verdicts import (
-    Finding,
+    UNTESTED,
     Levels,
     Verdict,
-    always,
     claim,
     compared,
-    from_changes,
+    judge_changes,
+    partly_if,
     signs,
     within,
 )
@@ -29,8 +29,6 @@ FEWEST_UNSEEN = 50
 
 
 @claim(
-    "tsloss-simpler-topology",
-    "Prompts trained with TSLoss end with fewer loops than prompts trained without.",
     source="section 3; published version",
     family="TSLoss",
     needs="table3",
@@ -38,20 +36,15 @@ FEWEST_UNSEEN = 50
     estimand="the median difference of the H1 counts at the pair's last common check",
     decision=signs("the H1 count at the pair's last common check is lower with TSLoss"),
 )
-def simpler_topology(evidence: Evidence) -> Finding | None:
-    """Judge the difference of the H1 counts of a pair at its last common check."""
-    both = pairs(evidence)
-    if both.empty or evidence.topology.empty:
-        return None
-    counts = evidence.topology[["id", "epoch", "h1_count"]]
-    common = side_by_side(both, counts).sort_values("epoch").groupby([*UNIT, "seed"]).last()
-    change = (common.h1_count_ts - common.h1_count_ce)[common.epoch > 0].groupby(UNIT).median()
-    return None if change.empty else from_changes(change, claimed=-1)
+def tsloss_simpler_topology(evidence: Evidence, levels: Levels) -> Verdict:
+    """Prompts trained with TSLoss end with fewer loops than prompts trained without."""
+    checks = side_by_side(evidence, evidence.topology[["id", "epoch", "h1_count"]])
+    last = checks.sort_values("epoch").groupby([*UNIT, "seed"]).last().query("epoch > 0")
+    change = (last.h1_count_ts - last.h1_count_ce).groupby(UNIT).median()
+    return judge_changes(change, levels, claimed=-1)
 
 
 @claim(
-    "tsloss-lower-loss",
-    "With TSLoss the loss curve comes down faster.",
     source="section 4.5, Figure 5",
     family="TSLoss",
     needs="figure5",
@@ -62,35 +55,21 @@ def simpler_topology(evidence: Evidence) -> Finding | None:
     + " Where that is inconclusive but the interval lies within 0.9 and 1.1: not reproduced.",
     margin="mean loss within ±10 %",
 )
-def lower_loss(evidence: Evidence) -> Finding | None:
-    """Judge the ratio of the mean cross-entropies of a pair."""
-    both = pairs(evidence)
-    if both.empty or evidence.losses.empty:
-        return None
-    common = side_by_side(both, evidence.losses[["id", "epoch", "ce"]])
-    mean = common.groupby([*UNIT, "seed"])[["ce_ce", "ce_ts"]].mean()
+def tsloss_lower_loss(evidence: Evidence, levels: Levels) -> Verdict:
+    """With TSLoss the loss curve comes down faster."""
+    losses = side_by_side(evidence, evidence.losses[["id", "epoch", "ce"]])
+    mean = losses.groupby([*UNIT, "seed"])[["ce_ce", "ce_ts"]].mean()
     ratio = (mean.ce_ts / mean.ce_ce).groupby(UNIT).median()
-    if ratio.empty:
-        return None
-    logs = from_changes(np.log(ratio), claimed=-1)
-
-    def decide(levels: Levels) -> Verdict:
-        decided = logs.decide(levels)
-        effect, low, high = (
-            float(np.exp(it)) for it in (decided.effect, decided.low, decided.high)
-        )
-        alike = within((low, high), 1 - SAME, 1 + SAME)
-        refuted = alike and decided.verdict == "inconclusive"
-        verdict = "not reproduced" if refuted else decided.verdict
-        why = f"{decided.why}; the curves are alike within {SAME:.0%}" if alike else decided.why
-        return replace(decided, verdict=verdict, effect=effect, low=low, high=high, why=why)
-
-    return Finding(logs.p, decide)
+    logs = judge_changes(np.log(ratio), levels, claimed=-1)
+    effect, low, high = (float(np.exp(value)) for value in (logs.effect, logs.low, logs.high))
+    verdict, why = logs.verdict, logs.why
+    if within((low, high), 1 - SAME, 1 + SAME):
+        why += f"; the curves are alike within {SAME:.0%}"
+        verdict = "not reproduced" if verdict == "inconclusive" else verdict
+    return replace(logs, verdict=verdict, effect=effect, low=low, high=high, why=why)
 
 
 @claim(
-    "variances-equal",
-    "Var(s_i) is about the variance of the H0 deaths, since s_i is about point i's death.",
     source="appendix A.1.2, equation 13",
     family="TSLoss",
     needs="baselines",
@@ -102,33 +81,31 @@ def lower_loss(evidence: Evidence) -> Finding | None:
     "does (two tight pairs of points on a line); not reproduced when the interval lies outside "
     "or, without trained prompts, by that cloud alone; inconclusive otherwise.",
     margin="a factor of 2",
+    without_runs=True,
 )
-def variances_equal(evidence: Evidence) -> Finding:
-    """Judge equation 13 for trained prompts, and for a cloud made against it."""
+def variances_equal(evidence: Evidence, levels: Levels) -> Verdict:
+    """Var(s_i) is about the variance of the H0 deaths, since s_i is about point i's death."""
     pair = surrogate([two_pairs()]).iloc[0]
     less, more = sorted((pair.soft_variance, pair.death_variance))
     fails = more > FACTOR * less
-    why = f"two pairs of points on a line: Var(s) = {pair.soft_variance:.3g}, variance of the "
-    why += f"deaths {pair.death_variance:.3g}"
-    prompts = evidence.variances
-    if len(prompts) < FEWEST:
+    against = f"two pairs of points on a line: Var(s) = {pair.soft_variance:.3g}, variance of the "
+    against += f"deaths {pair.death_variance:.3g}"
+    prompts, n = evidence.variances, len(evidence.variances)
+    if n < FEWEST:
         verdict = "not reproduced" if fails else "inconclusive"
-        return always(Verdict(verdict, len(prompts), np.nan, np.nan, np.nan, why, printed=1.0))
+        return Verdict(verdict, n, why=against, printed=1.0)
     ratio = prompts.soft_variance / prompts.death_variance
-    within = int(((ratio > 1 / FACTOR) & (ratio < FACTOR)).sum())
+    inside = int(((ratio > 1 / FACTOR) & (ratio < FACTOR)).sum())
     rank = float(prompts.soft_variance.corr(prompts.death_variance, method="spearman"))
-    trained = f"trained prompts: within a factor of {FACTOR:g} in {within} of {len(ratio)}, from "
-    why = f"{trained}{ratio.min():.2f} to {ratio.max():.2f}, rank correlation {rank:.2f}; {why}"
+    why = f"trained prompts: within a factor of {FACTOR:g} in {inside} of {n}, from "
+    why += f"{ratio.min():.2f} to {ratio.max():.2f}, rank correlation {rank:.2f}"
     interval = median_interval(ratio)
     verdict = compared(interval, 1 / FACTOR, FACTOR)
-    verdict = "partly" if fails and verdict == "reproduced" else verdict
     effect = float(ratio.median())
-    return always(Verdict(verdict, len(ratio), effect, *interval, why, printed=1.0))
+    return partly_if(fails, Verdict(verdict, n, effect, *interval, why, printed=1.0), against)
 
 
 @claim(
-    "better-downstream",
-    "TSLoss answers unseen problems better than no regulariser, L2 or the pairwise loss.",
     source="published version",
     family="published version",
     needs="baselines",
@@ -140,39 +117,32 @@ def variances_equal(evidence: Evidence) -> Finding:
     "and the weakest is given; where TSLoss is not ahead in more units than behind of each, "
     "the strongest of those against it, its p times three. `tsp heldout --data DIR` asks.",
 )
-def better_downstream(evidence: Evidence) -> Finding | None:
-    """Judge the shares of held-out problems answered correctly against three other methods."""
+def better_downstream(evidence: Evidence, levels: Levels) -> Verdict:
+    """TSLoss answers unseen problems better than no regulariser, L2 or the pairwise loss."""
     shares = unseen_shares(evidence, methods=("tsloss", *OTHERS), fewest=FEWEST_UNSEEN)
     if shares.empty:
-        return None
+        return UNTESTED
     changes = {name: shares.tsloss - shares[name] for name in OTHERS}
-    tests = {name: from_changes(change, claimed=1) for name, change in changes.items()}
-    behind = [name for name, it in changes.items() if (it < 0).sum() >= (it > 0).sum()]
+    tests = {name: judge_changes(change, levels, claimed=1) for name, change in changes.items()}
+    behind = [name for name, x in changes.items() if (x < 0).sum() >= (x > 0).sum()]
     if behind:  # one is enough to speak against the claim, so its p counts three times
-        chosen = tests[min(behind, key=lambda name: tests[name].p)]
-        p = min(1.0, len(OTHERS) * chosen.p)
+        name = min(behind, key=lambda name: tests[name].p)
+        stricter = levels._replace(alpha=levels.alpha / len(OTHERS))
+        refuted = judge_changes(changes[name], stricter, claimed=1).verdict == "not reproduced"
+        verdict = "not reproduced" if refuted else "inconclusive"
+        chosen, p = tests[name], min(1.0, len(OTHERS) * tests[name].p)
     else:  # all three are needed, so the weakest decides
+        order = ("inconclusive", "not reproduced", "partly", "reproduced")
+        verdict = min((test.verdict for test in tests.values()), key=order.index)
         chosen = max(tests.values(), key=lambda test: test.p)
         p = chosen.p
-    means = _means(evidence, shares)
-
-    def decide(levels: Levels) -> Verdict:
-        decided = {name: test.decide(levels) for name, test in tests.items()}
-        if behind:
-            against = chosen.decide(levels._replace(alpha=levels.alpha / len(OTHERS)))
-            refuted = against.verdict == "not reproduced"
-            verdict = "not reproduced" if refuted else "inconclusive"
-        else:
-            order = ("inconclusive", "not reproduced", "partly", "reproduced")
-            verdict = min((it.verdict for it in decided.values()), key=order.index)
-        why = "; ".join(f"against {name}: {it.why}" for name, it in decided.items())
-        return replace(chosen.decide(levels), verdict=verdict, p=p, why=f"{why}; {means}")
-
-    return Finding(p, decide)
+    why = "; ".join(f"against {name}: {test.why}" for name, test in tests.items())
+    why += f"; {mean_shares(evidence, shares)}"
+    return replace(chosen, verdict=verdict, p=p, why=why)
 
 
-def _means(evidence: Evidence, shares: pd.DataFrame) -> str:
-    """Mean shares of each method by model and task, beside those without a prompt."""
+def mean_shares(evidence: Evidence, shares: pd.DataFrame) -> str:
+    """Write the mean share of each method by model and task, and of the model without a prompt."""
     floors = evidence.answers[evidence.answers.id == NO_PROMPT].groupby(["model", "task"]).correct
     texts = []
     for key, rows in shares.groupby(["model", "task"]):

@@ -3,26 +3,27 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from tsp.analysis.claims.iterations import COUNTED, PAIR_UNIT, kendall
-from tsp.analysis.evidence import Evidence, iterations, solved
+from tsp.analysis.claims.iterations import COUNTED, PAIR_UNIT, kendall, paired
+from tsp.analysis.evidence import Evidence, iterations
 from tsp.analysis.stats import bootstrap_interval, share_interval
 from tsp.analysis.units import UNIT, odd_seeds
 from tsp.analysis.verdicts import (
-    Finding,
+    UNTESTED,
     Levels,
     Verdict,
     claim,
     compared,
-    from_changes,
-    from_events,
+    judge_changes,
+    judge_events,
+    partly_if,
     share,
     signs,
-    unless,
 )
 from tsp.experiments.paper import reported
 
@@ -33,8 +34,6 @@ table4 = partial(claim, family="weight", needs="table4")
 
 
 @table4(
-    "lambda-monotone",
-    "From weight 0 to 1 every increase of lambda_ts shortens training.",
     source="section 4.4, Table 4",
     unit="one problem (or set of ten) on one model with all four weights, the median over an "
     "odd number of seeds that have them; what no weight solves is excluded",
@@ -46,38 +45,31 @@ table4 = partial(claim, family="weight", needs="table4")
     "not reproduced.",
     margin="interval excludes the printed tau",
 )
-def monotone(evidence: Evidence) -> Finding | None:
-    """Judge the trend of the iterations with the weight."""
-    weights = [weight for weight in reported("table4").lambda_ts if weight <= 1]
-    table = solved(evidence, weights)[weights]
+def lambda_monotone(evidence: Evidence, levels: Levels) -> Verdict:
+    """From weight 0 to 1 every increase of lambda_ts shortens training."""
+    row = reported("table4").set_index("lambda_ts").iterations[:1.0]
+    table = iterations(evidence, row.index.tolist())[row.index]
     table = table[np.isfinite(table).any(axis=1)]
     if table.empty:
-        return None
-    printed = kendall(reported("table4").iterations.to_numpy()[: len(weights)])
+        return UNTESTED
+
+    def trend(rows: np.ndarray, axis: int = -1) -> Any:
+        return kendall(np.median(table.to_numpy()[rows], axis=-2))  # (..., n) to (...)
+
+    printed, units = float(kendall(row.to_numpy())), np.arange(len(table))
+    low, high = bootstrap_interval(units, trend, alpha=levels.interval)
     medians = table.median()
-    more = "medians " + ", ".join(f"{value:g} at {weight:g}" for weight, value in medians.items())
     falls = (medians.to_numpy()[1:] < medians.to_numpy()[:-1]).all()
-    trends = from_changes([kendall(row) for row in table.to_numpy()], claimed=-1)
-    trends = unless(trends, not falls, more)
-
-    def trend(rows: np.ndarray) -> float:
-        return kendall(np.median(table.to_numpy()[rows.astype(int)], axis=0))
-
-    def decide(levels: Levels) -> Verdict:
-        decided = trends.decide(levels)
-        places = np.arange(len(table))
-        low, high = bootstrap_interval(places, trend, alpha=levels.interval, vectorized=False)
-        refuted = decided.verdict == "inconclusive" and low > printed
-        verdict = "not reproduced" if refuted else decided.verdict
-        effect = trend(places)
-        return replace(decided, verdict=verdict, effect=effect, low=low, high=high, printed=printed)
-
-    return Finding(trends.p, decide)
+    more = "medians " + ", ".join(f"{value:g} at {weight:g}" for weight, value in medians.items())
+    trends = judge_changes(kendall(table.to_numpy()), levels, claimed=-1)
+    trends = partly_if(not falls, trends, more)
+    refuted = trends.verdict == "inconclusive" and low > printed
+    verdict = "not reproduced" if refuted else trends.verdict
+    effect = float(trend(units))
+    return replace(trends, verdict=verdict, effect=effect, low=low, high=high, printed=printed)
 
 
 @table4(
-    "lambda-ten-fails",
-    "At lambda_ts = 10 training never arrives at a correct answer.",
     source="section 4.4, Table 4",
     unit=f"{COUNTED}, at weight 10, where the run without is solved",
     estimand="the share of units that weight 10 leaves unsolved, with the exact interval",
@@ -85,32 +77,26 @@ def monotone(evidence: Evidence) -> Finding | None:
     "reproduced when below; inconclusive otherwise.",
     margin="0.9 of the units",
 )
-def ten_fails(evidence: Evidence) -> Finding | None:
-    """Judge the share of units that weight 10 leaves unsolved."""
-    units = iterations(evidence, lambda_ts=10.0)
+def lambda_ten_fails(evidence: Evidence, levels: Levels) -> Verdict:
+    """At lambda_ts = 10 training never arrives at a correct answer."""
+    units = paired(evidence, 10.0)
     units = units[np.isfinite(units.ce)]
     if units.empty:
-        return None
+        return UNTESTED
     n, failed = len(units), int(np.isinf(units.ts).sum())
     p = float(binomtest(failed, n, ALWAYS).pvalue)
     why = f"weight 10 leaves {failed} of {n} units unsolved; p = {p:.3g} that it leaves "
     why += f"{ALWAYS:.0%}"
-
-    def decide(levels: Levels) -> Verdict:
-        interval = share_interval(failed, n, levels.interval)
-        return Verdict(compared(interval, ALWAYS), n, failed / n, *interval, why, p, 1.0)
-
-    return Finding(p, decide)
+    interval = share_interval(failed, n, levels.interval)
+    return Verdict(compared(interval, ALWAYS), n, failed / n, *interval, why, p, 1.0)
 
 
-def _totals(evidence: Evidence, weights: Sequence[float], *, epochs: int = 1) -> pd.DataFrame:
-    """Total loss by epoch: one row a run and epoch, up to the shortest run of a unit and seed.
+def total_losses(evidence: Evidence, weights: Sequence[float], epochs: int = 1) -> pd.DataFrame:
+    """Return the total loss: one row a run and epoch, up to the shortest run of a unit and seed.
 
     Only units and seeds with all the weights, each trained for at least ``epochs``.
     """
     runs = evidence.runs
-    if runs.empty or "total" not in evidence.losses:
-        return pd.DataFrame()
     runs = runs[runs.method.isin(["ce", "tsloss"]) & runs.lambda_ts.isin(weights)]
     seeds = runs.groupby([*UNIT, "seed"])
     runs = runs.assign(common=seeds.epochs.transform("min"))
@@ -121,8 +107,6 @@ def _totals(evidence: Evidence, weights: Sequence[float], *, epochs: int = 1) ->
 
 
 @table4(
-    "all-weights-converge",
-    "At every weight the total loss is near zero after about 100 epochs.",
     source="section 4.4, Figure 4",
     unit="one problem (or set of ten) on one model with all five weights, the median over an "
     "odd number of seeds",
@@ -131,36 +115,28 @@ def _totals(evidence: Evidence, weights: Sequence[float], *, epochs: int = 1) ->
     decision=share(f"it is below {NEAR_ZERO} at each of the weights"),
     margin=f"{NEAR_ZERO} nats a token",
 )
-def all_converge(evidence: Evidence) -> Finding | None:
-    """Judge the total loss after a hundred epochs, at the weight that leaves most."""
-    rows = _totals(evidence, list(reported("table4").lambda_ts), epochs=FIGURE4_EPOCHS)
-    if rows.empty:
-        return None
-    rows, of_run = rows[rows.epoch <= FIGURE4_EPOCHS], ["id", "seed", *UNIT]
-    ends = rows[rows.groupby(of_run).cumcount(ascending=False) < 5]
-    ends = ends.assign(gap=ends.total.isna()).groupby(of_run)
-    left = ends.total.mean().mask(ends.gap.any()).fillna(np.inf)  # not converged
+def all_weights_converge(evidence: Evidence, levels: Levels) -> Verdict:
+    """At every weight the total loss is near zero after about 100 epochs."""
+    rows = total_losses(evidence, list(reported("table4").lambda_ts), epochs=FIGURE4_EPOCHS)
+    ends = rows[(rows.epoch <= FIGURE4_EPOCHS) & (rows.epoch > FIGURE4_EPOCHS - 5)]
+    ends = ends.fillna({"total": np.inf})  # diverged
+    left = ends.groupby(["id", "seed", *UNIT]).total.mean()
     left = left.groupby([*UNIT, "seed"]).max().groupby(UNIT).median()
-    decided = from_events(left < NEAR_ZERO, left)
-    return Finding(decided.p, lambda levels: replace(decided.decide(levels), printed=0.0))
+    return replace(judge_events(left < NEAR_ZERO, left, levels), printed=0.0)
 
 
 @table4(
-    "lambda-ten-oscillates",
-    "At lambda_ts = 10 the total loss oscillates notably while it converges.",
     source="section 4.4, Figure 4",
     unit=PAIR_UNIT.replace("TSLoss alone", "its weight alone"),
     estimand="the median difference of the rises of the total loss from epoch to epoch, added "
     "up and divided by its first value",
     decision=signs("they are larger at weight 10 than at weight 1 in as many epochs"),
 )
-def ten_oscillates(evidence: Evidence) -> Finding | None:
-    """Judge the rises of the total loss at weight 10 against those at weight 1."""
-    rows = _totals(evidence, (1.0, 10.0))
-    if rows.empty:
-        return None
+def lambda_ten_oscillates(evidence: Evidence, levels: Levels) -> Verdict:
+    """At lambda_ts = 10 the total loss oscillates notably while it converges."""
+    rows = total_losses(evidence, (1.0, 10.0))
     losses = rows.groupby("id").total
     rises = losses.diff().clip(lower=0) / losses.transform("first")
-    keys = [rows[key] for key in [*UNIT, "seed", "lambda_ts"]]
-    total = rises.groupby(keys).sum().unstack("lambda_ts")
-    return from_changes((total[10.0] - total[1.0]).groupby(UNIT).median(), claimed=1)
+    total = rises.groupby([rows[key] for key in [*UNIT, "seed", "lambda_ts"]]).sum()
+    total = total.unstack("lambda_ts").reindex(columns=[1.0, 10.0])
+    return judge_changes((total[10.0] - total[1.0]).groupby(UNIT).median(), levels, claimed=1)

@@ -1,6 +1,5 @@
 """Statistics: rank tests, pairs of runs, families of tests, and what a test could have found."""
 
-from tsp.analysis.stats.blocks import BlockTest, block_rho
 from tsp.analysis.stats.families import (
     FEWEST,
     Interval,
@@ -20,8 +19,10 @@ from tsp.analysis.stats.power import (
     difference_power,
 )
 from tsp.analysis.stats.ranks import (
+    BlockTest,
     RankTest,
     attainable_rho,
+    block_rho,
     mann_whitney,
     rho_from_u,
     rho_interval,

@@ -1,30 +1,22 @@
-"""Sign test, intervals, and Holm's correction of a family of tests."""
+"""Sign test, intervals, and Holm's correction of a family of tests.
+
+SciPy makes the tests and has no Holm correction. The interval of a median is written out: the order
+statistics of SciPy's `quantile_test`, without the test.
+"""
 
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import stats
-
-from tsp.errors import InputError
 
 FEWEST = 6
 """Units below which no two-sided sign test can be below 0.05: 2 (1/2)^n."""
 RESAMPLES = 4000
 
 Interval = tuple[float, float]
-
-
-def numbers(field: str, values: Any) -> np.ndarray:
-    """Return values as a one-dimensional float64 array, or raise an `InputError`."""
-    try:
-        array = np.asarray(values, dtype=float)
-    except (TypeError, ValueError):
-        raise InputError(field, type(values).__name__, "give a list of numbers") from None
-    if array.ndim != 1:
-        raise InputError(field, array.shape, "give a list of numbers")
-    return array
 
 
 def sign_test(wins: int, losses: int) -> float:
@@ -34,7 +26,7 @@ def sign_test(wins: int, losses: int) -> float:
 
 def share_interval(wins: int, n: int, alpha: float = 0.05) -> Interval:
     """Exact (Clopper-Pearson) interval at 1 - alpha of the share behind ``wins`` of ``n``."""
-    interval = stats.binomtest(wins, n).proportion_ci(1 - alpha, method="exact")
+    interval = stats.binomtest(wins, n).proportion_ci(1 - alpha)
     return float(interval.low), float(interval.high)
 
 
@@ -42,7 +34,7 @@ def median_interval(values: Sequence[float] | np.ndarray, alpha: float = 0.05) -
     """Order statistics that hold the median with confidence 1 - alpha at least, or nan."""
     x = np.sort(np.asarray(values, dtype=float))
     k = int(stats.binom.ppf(alpha / 2, len(x), 0.5))
-    return (float(x[k - 1]), float(x[-k])) if k else (np.nan, np.nan)
+    return (float(x[k - 1]), float(x[-k])) if k else (math.nan, math.nan)
 
 
 def bootstrap_interval(
@@ -81,12 +73,9 @@ def holm(p: Any) -> np.ndarray:
     >>> holm([0.01, 0.04, 0.03]).tolist()
     [0.03, 0.06, 0.06]
     """
-    values = numbers("p", p)
-    order = _ascending(values)
-    adjusted = np.full(len(values), math.nan)
-    factors = np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * values[order]))
-    return adjusted
+    made = _ascending(p)
+    adjusted = (made * np.arange(len(made), 0, -1)).cummax().clip(upper=1.0)
+    return adjusted.reindex(range(len(p))).to_numpy()
 
 
 def holm_levels(p: Any, *, alpha: float = 0.05) -> np.ndarray:
@@ -104,18 +93,12 @@ def holm_levels(p: Any, *, alpha: float = 0.05) -> np.ndarray:
     >>> holm_levels([0.01, 0.04, 0.03]).tolist()  # 0.03 would have to be below 0.025
     [0.016666666666666666, 0.025, 0.025]
     """
-    values = numbers("p", p)
-    order = _ascending(values)
-    steps = alpha / np.arange(len(order), 0, -1)
-    kept = np.flatnonzero(values[order] >= steps)
-    if len(kept):
-        steps[kept[0] :] = steps[kept[0]]
-    levels = np.full(len(values), math.nan)
-    levels[order] = steps
-    return levels
+    made = _ascending(p)
+    steps = pd.Series(alpha / np.arange(len(made), 0, -1), index=made.index)
+    stopped = (made >= steps).cummax().shift(fill_value=False)
+    return steps.mask(stopped).ffill().reindex(range(len(p))).to_numpy()
 
 
-def _ascending(values: np.ndarray) -> np.ndarray:
-    """Positions of the values that are not nan, the smallest first."""
-    made = np.flatnonzero(~np.isnan(values))
-    return made[np.argsort(values[made], kind="stable")]
+def _ascending(p: Any) -> pd.Series:
+    """Sort the p-values that are not nan, by their positions."""
+    return pd.Series(np.asarray(p, dtype=float)).dropna().sort_values(kind="stable")

@@ -15,6 +15,9 @@ def feature_tests(
 ) -> pd.DataFrame:
     """Table 2: each topological feature against accuracy, and between wrong and right snapshots.
 
+    The p-values take snapshots for independent, which those of one run are not: they repeat the
+    paper's table and decide nothing.
+
     Parameters
     ----------
     snapshots
@@ -32,12 +35,7 @@ def feature_tests(
     Raises
     ------
     InputError
-        For a column that is not there or not of numbers, or a group that has other values.
-
-    Notes
-    -----
-    The p-values take snapshots for independent, which those of one run are not: they repeat the
-    paper's table and decide nothing.
+        For a group that is neither true nor false.
 
     Examples
     --------
@@ -46,53 +44,31 @@ def feature_tests(
     >>> table[["rho", "u", "n_wrong"]].round(3).iloc[0].tolist()
     [-0.878, 9.0, 3.0]
     """
-    columns = {name: _column(snapshots, name) for name in (*features, accuracy, group)}
-    if not set(columns[group][~np.isnan(columns[group])]) <= {0.0, 1.0}:
+    if not snapshots[group].dropna().isin([0, 1]).all():
         raise InputError("group", group, "name a column of true (right) and false (wrong)")
-    rows = [
-        {"feature": name, **_feature_row(columns[name], columns[accuracy], columns[group])}
-        for name in features
-    ]
-    names = ["feature", "rho", "rho_p", "n", "u", "u_p", "n_wrong", "n_right", "reason"]
-    return pd.DataFrame(rows, columns=names)
+    rows = []
+    for name in features:
+        columns = (snapshots[column].astype("Float64") for column in (name, accuracy, group))
+        complete = pd.concat(columns, axis=1, keys=["feature", "accuracy", "right"]).dropna()
+        rows.append({"feature": name} | _tests(*complete.to_numpy(dtype=float).T))
+    return pd.DataFrame(rows)
 
 
-def _feature_row(feature: np.ndarray, accuracy: np.ndarray, group: np.ndarray) -> dict[str, Any]:
-    """One row of Table 2 without the feature's name."""
-    complete = ~(np.isnan(feature) | np.isnan(accuracy) | np.isnan(group))
-    feature, accuracy, right = feature[complete], accuracy[complete], group[complete] == 1
-    rho = spearman(feature, accuracy)
-    u = mann_whitney(feature[~right], feature[right])
-    return {
-        "rho": rho.statistic,
-        "rho_p": rho.p,
-        "n": rho.n,
-        "u": u.statistic,
-        "u_p": u.p,
-        "n_wrong": int((~right).sum()),
-        "n_right": int(right.sum()),
-        "reason": _reason(feature, accuracy, right),
-    }
-
-
-def _reason(feature: np.ndarray, accuracy: np.ndarray, right: np.ndarray) -> str:
-    """Why a statistic is nan, or nothing."""
-    if len(feature) < 3:
-        return "fewer than three snapshots"
-    reasons = {
-        "the feature is constant": np.ptp(feature) == 0,
-        "the accuracy is constant": np.ptp(accuracy) == 0,
-        "no snapshot is wrong": right.all(),
-        "no snapshot is right": not right.any(),
-    }
-    return "; ".join(reason for reason, holds in reasons.items() if holds)
-
-
-def _column(frame: pd.DataFrame, name: str) -> np.ndarray:
-    """One column as float64, missing values as nan."""
-    if name not in frame.columns:
-        raise InputError("column", name, f"choose from {', '.join(map(str, frame.columns))}")
-    try:
-        return frame[name].to_numpy(dtype=float, na_value=np.nan)
-    except (TypeError, ValueError):
-        raise InputError("column", name, "name a column of numbers") from None
+def _tests(feature: np.ndarray, accuracy: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    """Make both tests of a feature without gaps, and say why one does not exist."""
+    wrong = right == 0
+    rho, rho_p, n = spearman(feature, accuracy)
+    u, u_p, _ = mann_whitney(feature[wrong], feature[~wrong])
+    reasons = (
+        {
+            "the feature is constant": np.ptp(feature) == 0,
+            "the accuracy is constant": np.ptp(accuracy) == 0,
+            "no snapshot is wrong": not wrong.any(),
+            "no snapshot is right": wrong.all(),
+        }
+        if n > 2
+        else {"fewer than three snapshots": True}
+    )
+    reason = "; ".join(text for text, holds in reasons.items() if holds)
+    row = {"rho": rho, "rho_p": rho_p, "n": n, "u": u, "u_p": u_p}
+    return row | {"n_wrong": wrong.sum(), "n_right": (~wrong).sum(), "reason": reason}

@@ -1,4 +1,8 @@
-"""Paired comparisons of runs with and without TSLoss, some of which were never solved."""
+"""Paired comparisons of runs with and without TSLoss, some of which were never solved.
+
+SciPy has the sign and the signed-rank test, but neither censoring nor an interval of the difference
+of two paired shares.
+"""
 
 import math
 from typing import Any, NamedTuple
@@ -6,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from tsp.analysis.stats.families import bootstrap_interval, numbers, sign_test
+from tsp.analysis.stats.families import bootstrap_interval, sign_test
 from tsp.analysis.stats.ranks import RankTest
 from tsp.errors import InputError
 
@@ -53,16 +57,14 @@ def paired_ratio(standard: Any, treated: Any, *, cap: Any, alpha: float = 0.05) 
     Raises
     ------
     InputError
-        For unequal lengths, or a value out of range. Pairs solved before training (at 0) have
-        no ratio: report them separately.
+        For a value out of range: report pairs solved before training (at 0) separately.
 
     Notes
     -----
     A run never solved needs more than the cap. If one run of a pair is censored so, the pair's
-    sign is known although its ratio is not; if both are, the pair is a tie. Hence the exact sign
-    test, which uses signs alone. The ratio counts a censored run at the cap, which draws the
-    median towards 1. The interval is the percentile bootstrap over pairs with a fixed seed; nan
-    for fewer than six.
+    sign is known although its ratio is not; if both are, the pair is a tie. The ratio counts a
+    censored run at the cap, which draws the median towards 1. The interval is the percentile
+    bootstrap over pairs with a fixed seed; nan for fewer than six.
 
     Examples
     --------
@@ -70,7 +72,7 @@ def paired_ratio(standard: Any, treated: Any, *, cap: Any, alpha: float = 0.05) 
     >>> result.n, result.wins, round(result.median_ratio, 3), result.p
     (4, 4, 0.548, 0.125)
     """
-    ratio, sign = _compared(standard, treated, cap)
+    ratio, sign = _compare(standard, treated, cap)
     wins, losses = int((sign < 0).sum()), int((sign > 0).sum())
     median = float(np.median(ratio)) if len(ratio) else math.nan
     interval = bootstrap_interval(ratio, alpha=alpha)
@@ -94,16 +96,15 @@ def signed_rank(standard: Any, treated: Any, *, cap: Any) -> RankTest:
 
     Notes
     -----
-    A pair of which one run was never solved has a known sign, and its size is at least what the
-    cap makes it: it takes the rank of that. A pair of two such runs, like one of equal counts,
-    is a tie and is left out.
+    A pair of which one run was never solved has a known sign and takes the rank of the size that
+    the cap makes it. A pair of two such runs, like one of equal counts, is left out.
 
     Examples
     --------
     >>> signed_rank([154, 118, 16, 104, 12, 8], [88, 62, 14, 58, 8, 6], cap=300)
     RankTest(statistic=0.0, p=0.03125, n=6)
     """
-    ratio, sign = _compared(standard, treated, cap)
+    ratio, sign = _compare(standard, treated, cap)
     change = np.log(ratio)
     # Solved at the cap against never solved has a sign and no size: the smallest rank.
     change = np.where(change == 0, 1e-12 * sign, change)
@@ -148,24 +149,18 @@ def paired_difference(
     return Difference((gained - lost) / n, low, high, error)
 
 
-def _compared(standard: Any, treated: Any, cap: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Ratio treated / standard of each pair, and its sign: -1 where the treated run is sooner.
+def _compare(standard: Any, treated: Any, cap: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ratio treated / standard of each pair, and its sign: -1 where treated is sooner.
 
     A run never solved counts as its cap in the ratio, and as later than any other in the sign.
     """
-    sides = [numbers("standard", standard), numbers("treated", treated)]
-    if len(sides[0]) != len(sides[1]):
-        remedy = f"give as many runs as standard has, {len(sides[0])}"
-        raise InputError("treated", len(sides[1]), remedy)
-    limits = np.asarray(cap, dtype=float)
-    if limits.shape not in ((), sides[0].shape) or not np.isfinite(limits).all():
-        raise InputError("cap", cap, "give one finite number, or one for each pair")
-    for field, side in zip(("standard", "treated"), sides, strict=True):
-        wrong = side[(side <= 0) | (side > limits)]
-        if len(wrong):
-            remedy = "leave out pairs solved before training; none can need more than its cap"
-            raise InputError(field, float(wrong[0]), remedy)
-    capped = [np.where(np.isnan(side), limits, side) for side in sides]
-    never = [np.nan_to_num(side, nan=np.inf) for side in sides]
+    sides = np.array([standard, treated], dtype=float)  # (2, pairs)
+    limits = np.broadcast_to(np.asarray(cap, dtype=float), sides.shape[1:])
+    valid = np.isnan(sides) | (sides > 0) & (sides <= limits)
+    if not (valid & np.isfinite(limits)).all():
+        remedy = "epochs are above 0 and at most cap; leave out pairs solved before training"
+        raise InputError("standard, treated", sides.tolist(), remedy)
+    capped = np.where(np.isnan(sides), limits, sides)
+    never = np.nan_to_num(sides, nan=np.inf)
     sign = 1.0 * (never[1] > never[0]) - (never[1] < never[0])
     return capped[1] / capped[0], sign

@@ -1,7 +1,6 @@
 """What a test could have found: the smallest effects that it detects with some power."""
 
 import math
-from bisect import bisect_left
 from typing import Any, Literal
 
 import numpy as np
@@ -20,36 +19,20 @@ def detectable_share(n: int, *, alpha: float = 0.05, power: float = 0.8) -> floa
     >>> detectable_share(8), detectable_share(24), detectable_share(5)
     (0.973, 0.797, nan)
     """
-    wins = range(n // 2 + 1, n + 1)
-    short = bisect_left(wins, True, key=lambda k: stats.binomtest(k, n).pvalue <= alpha)
-    if short == len(wins):
-        return math.nan
-    least = wins[short]
+    wins = np.arange(n // 2 + 1, n + 1)
+    least = _first(wins, 2 * stats.binom.sf(wins - 1, n, 0.5) <= alpha)
     shares = np.arange(500, 1001) / 1000
-    return float(shares[np.argmax(stats.binom.sf(least - 1, n, shares) >= power)])
+    return _first(shares, stats.binom.sf(least - 1, n, shares) >= power)
 
 
 def difference_power(
     share: float, other: Any, n: int, *, test: TwoSharesTest = "fisher", alpha: float = 0.05
 ) -> np.ndarray:
-    """Power of a two-sided test of two independent shares, exact.
+    """Power of a two-sided test of two independent shares: the sum over all counts it rejects.
 
-    Parameters
-    ----------
-    share, other
-        True shares; ``other`` may be several.
-    n
-        Number of observations on each side.
-    test
-        ``"fisher"``: Fisher's exact test. ``"z"``: the z test with each side's own variance, whose
-        true level may be a little above alpha.
-    alpha
-        Level of the test.
-
-    Returns
-    -------
-    ndarray
-        The sum over all pairs of counts that the test rejects, one number for each of ``other``.
+    ``n`` observations on each side; ``other`` may be several true shares. ``"fisher"`` is Fisher's
+    exact test, ``"z"`` the z test with each side's own variance, whose true level may be a little
+    above alpha.
 
     Examples
     --------
@@ -82,27 +65,7 @@ def detectable_difference(
     """
     higher = np.arange(math.ceil(1000 * share), 1001) / 1000
     enough = difference_power(share, higher, n, test=test, alpha=alpha) >= power
-    return round(float(higher[np.argmax(enough)] - share), 3) if enough.any() else math.nan
-
-
-def _fisher_rejects(n: int, alpha: float) -> np.ndarray:
-    """Mark the pairs of counts, (n + 1, n + 1), that Fisher's two-sided exact test rejects."""
-    first, second = np.indices((n + 1, n + 1))
-    chance = stats.hypergeom.pmf(first, 2 * n, first + second, n)
-    p = np.zeros(chance.shape)
-    for total in range(2 * n + 1):  # tables with the same margins
-        a = np.arange(max(0, total - n), min(n, total) + 1)
-        chances = chance[a, total - a]
-        as_rare = chances <= chances[:, None] * (1 + 1e-7)
-        p[a, total - a] = as_rare @ chances
-    return p < alpha
-
-
-def _z_rejects(n: int, alpha: float) -> np.ndarray:
-    """Mark the pairs of counts that the z test with unpooled variances rejects."""
-    first, second = np.indices((n + 1, n + 1)) / n
-    error = np.sqrt((first * (1 - first) + second * (1 - second)) / n)
-    return np.abs(first - second) > stats.norm.ppf(1 - alpha / 2) * error
+    return round(_first(higher, enough) - share, 3)
 
 
 def detectable_rho(n: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
@@ -121,5 +84,31 @@ def detectable_rho(n: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
     rho = np.arange(1, 1000) / 1000
     spread = np.sqrt((1 + rho**2 / 2) / (n - 3))
     least = stats.norm.ppf(1 - alpha / 2) / math.sqrt(n - 3)
-    enough = stats.norm.sf((least - np.arctanh(rho)) / spread) >= power
-    return float(rho[np.argmax(enough)]) if enough.any() else math.nan
+    return _first(rho, stats.norm.sf((least - np.arctanh(rho)) / spread) >= power)
+
+
+def _first(values: np.ndarray, enough: np.ndarray) -> float:
+    """Return the first value that is enough, or nan."""
+    return float(values[np.argmax(enough)]) if enough.any() else math.nan
+
+
+def _fisher_rejects(n: int, alpha: float) -> np.ndarray:
+    """Mark the pairs of counts, (n + 1, n + 1), that Fisher's two-sided exact test rejects.
+
+    SciPy's own takes one table at a time.
+    """
+    first, second = np.indices((n + 1, n + 1))
+    chance = stats.hypergeom.pmf(first, 2 * n, first + second, n)
+    p = np.zeros(chance.shape)
+    for total in range(2 * n + 1):  # tables with the same margins
+        a = np.arange(max(0, total - n), min(n, total) + 1)
+        chances = chance[a, total - a]
+        p[a, total - a] = (chances <= chances[:, None] * (1 + 1e-7)) @ chances
+    return p < alpha
+
+
+def _z_rejects(n: int, alpha: float) -> np.ndarray:
+    """Mark the pairs of counts that the z test with unpooled variances rejects."""
+    first, second = np.indices((n + 1, n + 1)) / n
+    error = np.sqrt((first * (1 - first) + second * (1 - second)) / n)
+    return np.abs(first - second) > stats.norm.ppf(1 - alpha / 2) * error

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tsp.analysis.claims import CLAIMS, beside, evaluate
+from tsp.analysis.claims import CLAIMS, evaluate
 from tsp.analysis.equation13 import surrogate
 from tsp.analysis.records import by_origin, deciding, load_answers, load_evidence, load_runs
 from tsp.analysis.units import UNIT, comparable, most_run
@@ -24,13 +25,15 @@ def claims(store: Store) -> pd.DataFrame:
     ``own_n``. Where no run is published, the user's own decide.
     """
     runs, *others = load_evidence(store)
-    main = runs[runs.model == most_run(deciding(runs)[0])] if len(runs) else runs
-    more = {"answers": load_answers(store), "variances": surrogate(_last_prompts(store, main))}
-    tables = [
+    model = most_run(deciding(runs)[0])
+    prompts = last_prompts(store, protocol="tuned", model=model, runs=runs)
+    more = {"answers": load_answers(store), "variances": surrogate(prompts)}
+    table, *users = (
         evaluate(chosen, *others, whole=length is not None, **more)
         for chosen, length in by_origin(runs).values()
-    ]
-    return beside(tables[0], tables[1] if len(tables) > 1 else None)
+    )
+    verdicts, n = (users[0].verdict, users[0].n) if users else ("", 0)
+    return table.assign(own=verdicts, own_n=n)
 
 
 def claims_elsewhere(store: Store) -> pd.DataFrame:
@@ -65,24 +68,18 @@ def claims_elsewhere(store: Store) -> pd.DataFrame:
     return table.dropna(how="all").dropna(how="all", axis=1).fillna("")
 
 
-def last_prompts(store: Store, *, protocol: str, model: str) -> list[np.ndarray]:
+def last_prompts(
+    store: Store, *, protocol: str, model: str, runs: pd.DataFrame | None = None
+) -> list[np.ndarray]:
     """Return the last Standard prompt of each unit of a model that keeps one, (n, d) each."""
-    runs = load_runs(store)
-    return _last_prompts(store, runs[runs.model == model], protocol=protocol)
-
-
-def _last_prompts(store: Store, runs: pd.DataFrame, *, protocol: str = "tuned") -> list[np.ndarray]:
-    chosen = comparable(deciding(runs)[0], protocol=protocol, length=None)
-    chosen = chosen[chosen.method == "ce"] if len(chosen) else chosen
+    runs = load_runs(store) if runs is None else runs
+    runs = runs[(runs.model == model) & (runs.method == "ce")]
+    runs = comparable(deciding(runs)[0], protocol=protocol, length=None)
     stored = {run.id: run for run in store.valid_runs()[0]}
-    clouds: list[np.ndarray] = []
-    for _, rows in chosen.groupby(UNIT, sort=False) if len(chosen) else ():
-        run = next((stored[i] for i in rows.id if i in stored and stored[i].prompt_epochs), None)
-        if run:
-            clouds.append(run.prompt(run.prompt_epochs[-1]).numpy())
-        if len(clouds) == A_FEW:
-            break
-    return clouds
+    units = (map(stored.get, ids) for _, ids in runs.groupby(UNIT, sort=False).id)
+    keeping = (next((run for run in unit if run and run.prompt_epochs), None) for unit in units)
+    first = islice(filter(None, keeping), A_FEW)
+    return [run.prompt(run.prompt_epochs[-1]).numpy() for run in first]
 
 
 def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:
@@ -91,7 +88,7 @@ def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:
     All texts are HTML: commands in ``measured`` are marked as code, nothing else is markup.
     """
     table = claims(store).set_index("id").loc[list(ids)]
-    table = table.map(lambda it: escape(it, quote=False) if isinstance(it, str) else it)
+    table = table.map(lambda cell: escape(cell, quote=False) if isinstance(cell, str) else cell)
     table["why"] = table.why.str.replace(r"`([^`]*)`", r"<code>\1</code>", regex=True)
     names = {"statement": "claimed", "why": "measured", "verdict": "verdict", "n": "units"}
     table["effect"] = [effect(row) for row in table.to_dict("records")]

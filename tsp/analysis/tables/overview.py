@@ -1,6 +1,6 @@
 """What a store holds in a few lines: what was trained, from which prompts, and the headline."""
 
-import textwrap
+from textwrap import fill
 
 import pandas as pd
 
@@ -12,15 +12,15 @@ from tsp.analysis.records import (
     load_runs,
     load_topology,
 )
-from tsp.analysis.tables.decided import claims
-from tsp.analysis.tables.table_3 import MISSING, convergence, median_text, printed_cells
+from tsp.analysis.tables.decided import MISSING, claims
+from tsp.analysis.tables.table_3 import convergence, count_text, median_text, printed_cells
 from tsp.analysis.units import UNIT, comparable, odd_seeds
 from tsp.analysis.verdicts import VERDICTS
 from tsp.experiments.paper import SYSTEMS
 from tsp.store.runs import Store
 
 ROW = ["model", "protocol", "regime", "task"]
-TRAINED_COLUMNS = (*ROW, "methods", "problems", "runs", "epochs", "solved", "minutes")
+TRAINED_COLUMNS = [*ROW, "methods", "problems", "runs", "epochs", "solved", "minutes"]
 WIDTH = 80
 ARROW = " → "
 
@@ -38,14 +38,14 @@ def trained(store: Store) -> pd.DataFrame:
     rows = []
     for key, runs in load_runs(store).groupby(ROW):
         methods = [name for method, name in METHOD_NAMES.items() if method in set(runs.method)]
-        problems = {one for content in runs.content for one in content.split("+")}
+        problems = {problem for content in runs.content for problem in content.split("+")}
         counts = [len(problems), len(runs), int(runs.epochs.max()), runs.solved_epoch.count()]
         rows.append([*key, ", ".join(methods), *counts, float(runs.seconds.sum() / 60)])
-    return in_order(pd.DataFrame(rows, columns=list(TRAINED_COLUMNS)), ROW)
+    return in_order(pd.DataFrame(rows, columns=TRAINED_COLUMNS), ROW)
 
 
 def same_start(store: Store, *, protocol: str, model: str = "") -> str:
-    """Say from how many first prompts the units of each model start, and so what a p is about.
+    """Write from how many first prompts the units of each model start, and so what a p is about.
 
     Only runs at the protocol's defaults count, the first odd number of seeds of a unit; first
     prompts are the same where all summaries of their topology are. ``model``: of this one alone.
@@ -61,8 +61,8 @@ def same_start(store: Store, *, protocol: str, model: str = "") -> str:
     for name, rows in runs.groupby("model", sort=False):
         starts = first[first.id.isin(rows.id)].drop(columns="id").round(6).drop_duplicates()
         loops = ", ".join(f"{count:.0f}" for count in sorted(starts.h1_count))
-        one = len(starts) == 1
-        clouds = "one and the same first prompt" if one else f"{len(starts)} first prompts"
+        clouds = f"{len(starts)} first prompts"
+        clouds = "one and the same first prompt" if len(starts) == 1 else clouds
         units = len(rows.drop_duplicates(UNIT))
         parts.append(f"all {units} units of {name} start from {clouds} ({loops} loops)")
     text = "; ".join(parts)
@@ -70,7 +70,7 @@ def same_start(store: Store, *, protocol: str, model: str = "") -> str:
 
 
 def headline(store: Store) -> str:
-    """What was trained, Table 3 beside the paper's, and how many claims got which verdict.
+    """Write what was trained, Table 3 beside the paper's, and the number of claims by verdict.
 
     Returns text for a terminal of 80 columns.
     """
@@ -84,34 +84,35 @@ def headline(store: Store) -> str:
     cells = {name: convergence(store, protocol=name) for name in table.protocol.unique()}
     cells = {name: rows for name, rows in cells.items() if len(rows)}
     if cells:
-        sides = ARROW.join(METHOD_NAMES[method] for method in ("ce", "tsloss"))
-        text = f"Table 3: epochs until every answer is right, {sides}; median over n problems or "
+        text = f"Table 3: epochs until every answer is right, {METHOD_NAMES['ce']}{ARROW}"
+        text += f"{METHOD_NAMES['tsloss']}; median over n problems or "
         text += "sets of ten, and the paper's; '>60' is more than 60"
         at_start = any(rows.at_start.any() for rows in cells.values())
         text += "; '+1' were right before training and are excluded." if at_start else "."
-        parts.append(textwrap.fill(text, WIDTH))
+        parts.append(fill(text, WIDTH))
     for protocol, rows in cells.items():
         ours = rows[rows.origin == rows.origin.iloc[0]]
         for model, cell in ours.groupby("model", sort=False):
             parts.append(f"protocol {protocol}, {model}\n{_beside_the_paper(cell)}")
     counts = claims(store).verdict.value_counts()
     verdicts = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if name in counts)
-    text = f"Claims of the paper: {verdicts}. `tsp report` says why."
-    return "\n\n".join([*parts, textwrap.fill(text, WIDTH)])
+    parts.append(fill(f"Claims of the paper: {verdicts}. `tsp report` says why.", WIDTH))
+    return "\n\n".join(parts)
 
 
 def _beside_the_paper(cells: pd.DataFrame) -> str:
-    """Table 3 for one of our models, without and with TSLoss, and the paper's cells."""
+    """Write Table 3 for one of our models, without and with TSLoss, and the paper's cells."""
     printed, rows = printed_cells(), []
     titles = [system.title for system in reversed(SYSTEMS) if system.table3]
     for (regime, task), cell in cells.groupby(["regime", "task"], sort=False):
-        where = (str(regime), TASK_NAMES[str(task)])
-        at_start = cell.at_start.iloc[0]
-        row = {"regime": where[0], "task": where[1]}
-        row["n"] = f"{cell.n.iloc[0]}" + (f" +{at_start}" if at_start else "")
-        row["here"] = ARROW.join(median_text(side) for side in cell.itertuples())
+        sides = cell.to_dict("records")
+        row = {"regime": regime, "task": TASK_NAMES[task], "n": count_text(sides[0])}
+        row["here"] = ARROW.join(median_text(side) for side in sides)
         for title in titles:
-            keys = [("paper", title, METHOD_NAMES[it], *where) for it in cell.method]
+            keys = [
+                ("paper", title, METHOD_NAMES[method], regime, TASK_NAMES[task])
+                for method in cell.method
+            ]
             row[title] = ARROW.join(printed[key] for key in keys if key in printed) or MISSING
         rows.append(row)
     return pd.DataFrame(rows).to_string(index=False)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from tsp.analysis.evidence import Evidence, at_balanced_check, gathered
+from tsp.analysis.evidence import Evidence, at_balanced_check, later_half
 from tsp.analysis.records import (
     deciding,
     load_accuracy,
@@ -20,14 +20,14 @@ from tsp.experiments.paper import reported
 from tsp.store.runs import Store
 
 GROUPS = ("answers", "halves")
-TABLE2_COLUMNS = (
+TABLE2_COLUMNS = [
     *("feature", "rho_paper", "rho_p_paper", "u_paper", "u_p_paper"),
     *("rho", "rho_p", "u", "u_p", "n", "n_wrong", "n_right", "n_runs", "reason"),
-)
-TABLE2_RUNS_COLUMNS = (
+]
+TABLE2_RUNS_COLUMNS = [
     *("feature", "rho", "n", "rho_blocks", "shuffled", "rho_low", "rho_high", "p_blocks", "blocks"),
     *("rho_units", "low", "high", "p_units", "units"),
-)
+]
 SCALE_FREE = ("h0_mean_lifespan_scaled", "h1_mean_lifespan_scaled", "normalized_entropy")
 
 
@@ -74,45 +74,32 @@ def table2(
     """
     if groups not in GROUPS:
         raise InputError("groups", groups, f"choose one of {', '.join(GROUPS)}")
-    runs, length = deciding(load_runs(store)) if ids is None else (load_runs(store), None)
-    chosen = _chosen(runs, protocol, ids, length)
+    runs = load_runs(store)
+    for lacking in set(ids or ()) - set(runs.id):
+        raise InputError("ids", lacking, "give ids of sound runs; `tsp runs list` shows them")
+    runs, length = deciding(runs) if ids is None else (runs, None)
+    chosen = _plain_runs(runs, protocol, length) if ids is None else ids
     checks = load_topology(store).merge(load_accuracy(store), on=["id", "epoch"])
     checks = checks[checks.id.isin(chosen)].sort_values(["id", "epoch"])
     checks = checks if length is None else checks[checks.epoch <= length]
     if checks.empty:
-        return pd.DataFrame(columns=list(TABLE2_COLUMNS))
-    checks["group"] = checks.accuracy == 1 if groups == "answers" else _half(checks)
+        return pd.DataFrame(columns=TABLE2_COLUMNS)
+    checks["group"] = checks.accuracy == 1 if groups == "answers" else later_half(checks)
+    accuracy = "accuracy" if groups == "answers" else "group"
     printed = reported("table2")
-    ours = feature_tests(
-        checks,
-        features=printed.feature.tolist(),
-        accuracy="accuracy" if groups == "answers" else "group",
-        group="group",
-    ).assign(n_runs=checks.id.nunique())
-    return printed.merge(ours, on="feature", suffixes=("_paper", ""))[list(TABLE2_COLUMNS)]
+    ours = feature_tests(checks, features=printed.feature, accuracy=accuracy, group="group")
+    ours["n_runs"] = checks.id.nunique()
+    return printed.merge(ours, on="feature", suffixes=("_paper", ""))[TABLE2_COLUMNS]
 
 
-def _chosen(
-    runs: pd.DataFrame, protocol: str, ids: Sequence[str] | None, length: int | None
-) -> set[str]:
-    """Ids of the runs that Table 2 pools."""
-    if ids is not None:
-        for lacking in set(ids) - set(runs.id):
-            raise InputError("ids", lacking, "give ids of sound runs; `tsp runs list` shows them")
-        return set(ids)
+def _plain_runs(runs: pd.DataFrame, protocol: str, length: int | None) -> pd.Series:
+    """Return the ids of the runs without TSLoss that Table 2 pools."""
     plain = runs[(runs.method == "ce") & (runs.protocol == protocol)]
     usual = comparable(plain, protocol=protocol, length=length)
     if usual.empty:  # runs of a tiny model, or of other settings alone
         plain = one_of_each(plain.assign(arm=plain.setting), None)
         usual = plain[plain.setting == ""]
-    return set(plain.id if usual.empty else usual.id)
-
-
-def _half(checks: pd.DataFrame) -> pd.Series:
-    """0 in the first half of each run's checks, 1 in the second, nan for a middle one."""
-    number = checks.groupby("id").cumcount() + 0.5
-    middle = checks.groupby("id").id.transform("size") / 2
-    return (number > middle).astype(float).where(number != middle)
+    return plain.id if usual.empty else usual.id
 
 
 def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
@@ -131,33 +118,27 @@ def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
         statistic does not exist.
     """
     evidence = evidence_of(store, protocol)
-    plain = evidence.plain_checks
-    if plain.empty:
-        return pd.DataFrame(columns=list(TABLE2_RUNS_COLUMNS))
-    plain = plain.merge(evidence.accuracy, on=["id", "epoch"]).sort_values(["seed", "epoch"])
-    strata, blocks = (plain.groupby(keys).ngroup() for keys in (STRATUM, UNIT))
+    checks = evidence.plain_checks.merge(evidence.accuracy, on=["id", "epoch"])
+    if checks.empty:
+        return pd.DataFrame(columns=TABLE2_RUNS_COLUMNS)
+    checks = checks.sort_values(["seed", "epoch"])
+    strata, blocks = (checks.groupby(keys).ngroup() for keys in (STRATUM, UNIT))
     rows = []
     for feature in (*reported("table2").feature, *SCALE_FREE):
-        exchanged = block_rho(plain[feature], plain.accuracy, blocks=blocks, strata=strata)
-        pooled = spearman(plain[feature], plain.accuracy)
-        over_units = _over_units(evidence, feature)
-        rows.append([feature, pooled.statistic, pooled.n, *exchanged, *over_units])
-    return pd.DataFrame(rows, columns=list(TABLE2_RUNS_COLUMNS))
+        pooled = spearman(checks[feature], checks.accuracy)
+        exchanged = block_rho(checks[feature], checks.accuracy, blocks=blocks, strata=strata)
+        units = at_balanced_check(evidence, feature)
+        row = [feature, pooled.statistic, pooled.n, *exchanged, *[np.nan] * 4, len(units)]
+        if len(units) >= 3:
+            x, y, labels = (units[name].to_numpy() for name in (feature, "accuracy", "stratum"))
+            rho, p = stratified_rho(x, y, labels)
+            row[-5:-1] = rho, *rho_interval(rho, len(units) - labels.max()), p
+        rows.append(row)
+    return pd.DataFrame(rows, columns=TABLE2_RUNS_COLUMNS)
 
 
 def evidence_of(store: Store, protocol: str) -> Evidence:
     """Return what decides claims under a protocol: published runs where there are any."""
     runs, *others = load_evidence(store)
     chosen, length = deciding(runs)
-    return gathered(chosen, *others, protocol=protocol, length=length)
-
-
-def _over_units(evidence: Evidence, feature: str) -> list[float]:
-    """Last columns of `table2_runs`."""
-    units = at_balanced_check(evidence, feature)
-    if len(units) < 3:
-        return [*[float("nan")] * 4, len(units)]
-    strata = units.groupby(STRATUM).ngroup().to_numpy()
-    rho, p = stratified_rho(units[feature].to_numpy(), units.accuracy.to_numpy(), strata)
-    free = len(units) - len(np.unique(strata)) + 1
-    return [rho, *rho_interval(rho, free), p, len(units)]
+    return Evidence(chosen, *others, protocol=protocol, length=length)

@@ -1,5 +1,6 @@
 """Table 3: iterations with and without TSLoss, side by side, as cells and as tests."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,24 +15,23 @@ from tsp.analysis.records import (
     load_runs,
 )
 from tsp.analysis.stats import detectable_share, holm
+from tsp.analysis.tables.decided import MISSING
 from tsp.analysis.units import PAIR, UNIT, compared, most_run, units
 from tsp.experiments.paper import APPENDIX_TASKS, MAIN_TASKS, SYSTEMS, reported
 from tsp.store.runs import Store
 from tsp.training.spec import REGIMES
 
-PAIR_COLUMNS = (
+PAIR_COLUMNS = [
     *(*UNIT, "problem", "origin", "length", "solved_at_start", "seeds"),
     *("standard", "tsloss", "sustained_standard", "sustained_tsloss"),
     *("ids_standard", "ids_tsloss"),
-)
+]
 CELL = ["model", "regime", "task"]
-CELL_COLUMNS = ("origin", *CELL, "method", "median", "censored", "n", "at_start")
-TESTS_COLUMNS = (
+CELL_COLUMNS = ["origin", *CELL, "method", "median", "censored", "n", "at_start"]
+TESTS_COLUMNS = [
     *(*CELL, "n", "wins", "ties", "losses", "never", "at_start"),
     *("ratio", "low", "high", "p", "p_holm", "p_rank", "p_rank_holm", "shows"),
-)
-SIDES = {"ce": "standard", "tsloss": "tsloss"}
-MISSING = "–"
+]
 
 
 def pairs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
@@ -53,7 +53,7 @@ def pairs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
         tables.append(both.assign(origin=origin))
     names = {"iterations_standard": "standard", "iterations_tsloss": "tsloss"}
     table = pd.concat(tables, ignore_index=True).rename(columns=names)
-    return in_order(table, ["origin", *CELL, "problem", "content"])[list(PAIR_COLUMNS)]
+    return in_order(table, ["origin", *CELL, "problem", "content"])[PAIR_COLUMNS]
 
 
 def convergence(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
@@ -70,12 +70,11 @@ def convergence(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     rows = []
     for key, cell in pairs(store, protocol=protocol).groupby(["origin", *CELL], sort=False):
         trained = cell[~cell.solved_at_start.astype(bool)]
-        counts = (len(trained), len(cell) - len(trained))
-        for method, column in SIDES.items():
-            most = trained[column].median()
-            least = np.minimum(trained[column], trained.length.astype(float)).median()
-            rows.append([*key, method, least, bool(least < most), *counts])
-    return pd.DataFrame(rows, columns=list(CELL_COLUMNS))
+        for method, iterations in (("ce", trained.standard), ("tsloss", trained.tsloss)):
+            median = np.minimum(iterations, trained.length.astype(float)).median()
+            censored = bool(median < iterations.median())
+            rows.append([*key, method, median, censored, len(trained), len(cell) - len(trained)])
+    return pd.DataFrame(rows, columns=CELL_COLUMNS)
 
 
 def table3(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
@@ -97,39 +96,40 @@ def table3(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     index = ["where", "model", "method"]
     if cells.empty:
         return pd.DataFrame(index=pd.MultiIndex.from_tuples([], names=index), columns=columns)
-    rows = printed_cells() | _our_cells(cells)
+    rows = printed_cells()
+    for cell in cells.to_dict("records"):
+        where = (cell["regime"], TASK_NAMES[cell["task"]])
+        whose = ("here" if cell["origin"] == cells.origin[0] else "yours", cell["model"])
+        rows[*whose, METHOD_NAMES[cell["method"]], *where] = median_text(cell)
+        if cell["method"] == "tsloss":  # the last of a cell, so that the count stands below both
+            rows[*whose, "n", *where] = count_text(cell, " at start")
     table = pd.Series(rows).rename_axis([*index, "regime", "task"])
     table = table.unstack(["regime", "task"], fill_value=MISSING, sort=False)
     return table.reindex(columns=columns, fill_value=MISSING)
 
 
 def printed_cells() -> dict[tuple[str, ...], str]:
-    """The paper's cells, the model nearest to ours in size first."""
-    titles = {system.name: system.title for system in reversed(SYSTEMS)}
+    """Return the paper's cells by where, model, method, regime and task, the smallest model first.
+
+    The model nearest to ours in size stands above the others.
+    """
     printed = reported("table3")
-    order = printed.model.map(list(titles).index).sort_values(kind="stable").index
     return {
-        ("paper", titles[row.model], METHOD_NAMES[row.method], row.regime, TASK_NAMES[row.task]):
+        ("paper", system.title, METHOD_NAMES[row.method], row.regime, TASK_NAMES[row.task]):
         str(row.iterations)
-        for row in printed.loc[order].itertuples()
+        for system in reversed(SYSTEMS)
+        for row in printed[printed.model == system.name].itertuples()
     }  # fmt: skip
 
 
-def _our_cells(cells: pd.DataFrame) -> dict[tuple[str, ...], str]:
-    table: dict[tuple[str, ...], str] = {}
-    for cell in cells.itertuples():
-        where = (str(cell.regime), TASK_NAMES[str(cell.task)])
-        whose = ("here" if cell.origin == cells.origin.iloc[0] else "yours", str(cell.model))
-        table[*whose, METHOD_NAMES[str(cell.method)], *where] = median_text(cell)
-        if cell.method == "tsloss":  # the last of a cell, so that the count stands below both
-            at_start = f" +{cell.at_start} at start" if cell.at_start else ""
-            table[*whose, "n", *where] = f"{cell.n}{at_start}"
-    return table
+def median_text(cell: Mapping[Any, Any]) -> str:
+    """Write the median of a row of `convergence`, ``>E`` where it is a lower bound."""
+    return f"{'>' if cell['censored'] else ''}{cell['median']:g}" if cell["n"] else MISSING
 
 
-def median_text(cell: Any) -> str:
-    """The median of a row of `convergence`, ``>E`` where it is a lower bound."""
-    return f"{'>' if cell.censored else ''}{cell.median:g}" if cell.n else MISSING
+def count_text(cell: Mapping[Any, Any], note: str = "") -> str:
+    """Write the units of a row of `convergence`, and ``+k`` that were solved before training."""
+    return f"{cell['n']} +{cell['at_start']}{note}" if cell["at_start"] else f"{cell['n']}"
 
 
 def table3_tests(store: Store, *, protocol: str = "tuned", sustained: bool = False) -> pd.DataFrame:
@@ -152,26 +152,24 @@ def table3_tests(store: Store, *, protocol: str = "tuned", sustained: bool = Fal
     both = pairs(store, protocol=protocol)
     both = both[both.origin == both.origin.iloc[0]] if len(both) else both
     if both.empty:
-        return pd.DataFrame(columns=list(TESTS_COLUMNS))
+        return pd.DataFrame(columns=TESTS_COLUMNS)
     if sustained:
         both = both.assign(standard=both.sustained_standard, tsloss=both.sustained_tsloss)
     cells = both.groupby(CELL, sort=False)
-    rows = [dict(zip(CELL, key, strict=True)) | _tested(cell) for key, cell in cells]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame([dict(zip(CELL, key, strict=True)) | _tested(cell) for key, cell in cells])
     table = table.assign(p_holm=holm(table.p), p_rank_holm=holm(table.p_rank))
     if len(table) > 1:
         main = both[both.model == most_run(both)]
         every = {"model": "all", "regime": "", "task": ""} | _tested(main)
         table.loc[len(table)] = pd.Series(every).reindex(table.columns)
-    return table[list(TESTS_COLUMNS)]
+    return table[TESTS_COLUMNS]
 
 
 def _tested(cell: pd.DataFrame) -> dict[str, Any]:
-    """Counts and tests of `table3_tests` for the units of a cell."""
+    """Count and test the units of a cell, as `table3_tests` describes."""
     trained = cell[~cell.solved_at_start.astype(bool)]
-    reached = trained[np.isfinite(trained[["standard", "tsloss"]].astype(float)).any(axis=1)]
-    tests = compared(reached.standard, reached.tsloss, reached.length, n=len(trained))
-    never = len(trained) - len(reached)
-    counts = {"n": len(trained), "never": never, "at_start": len(cell) - len(trained)}
+    sides, n = trained[["standard", "tsloss"]].astype(float), len(trained)
+    tests = compared(sides.standard, sides.tsloss, trained.length, n=n)
+    never = int(np.isinf(sides).all(axis=1).sum())
     shows = detectable_share(tests["wins"] + tests["losses"])
-    return tests | counts | {"ties": tests["ties"] + never, "shows": shows}
+    return tests | {"n": n, "never": never, "at_start": len(cell) - n, "shows": shows}

@@ -20,20 +20,14 @@ def table4(store: Store, *, protocol: str = "tuned", model: str = "") -> pd.Data
         the problems and seeds that were trained at the most weights, against weight 0.
     """
     printed = reported("table4").rename(columns={"iterations": "paper"})
-    ours = study(
-        store,
-        [],
-        base=STANDARD,
-        protocol=protocol,
-        weights=printed.lambda_ts.tolist(),
-        model=model or DEFAULT,
-    )
+    weights, model = printed.lambda_ts.tolist(), model or DEFAULT
+    ours = study(store, [], base=STANDARD, protocol=protocol, weights=weights, model=model)
     weight = ours.arm.str.extract(r"λ=(.*)")[0].astype(float).fillna(0.0)
     return printed.merge(ours.assign(lambda_ts=weight), on="lambda_ts", how="left")
 
 
 def weighted(store: Store, *, protocol: str = "tuned", model: str = "") -> pd.DataFrame:
-    """A model's runs at the weights of Table 4, of problems and seeds that have all stored ones.
+    """Select a model's runs at the weights of Table 4, of units and seeds that have all of them.
 
     Returns
     -------
@@ -41,8 +35,7 @@ def weighted(store: Store, *, protocol: str = "tuned", model: str = "") -> pd.Da
         Rows of `tsp.analysis.records.load_runs`, none if all runs have one weight.
     """
     runs, length = deciding(load_runs(store))
-    weights = reported("table4").lambda_ts.tolist()
-    runs = runs[runs.model.eq(model or DEFAULT) & runs.lambda_ts.isin(weights)]
+    runs = runs[runs.model.eq(model or DEFAULT) & runs.lambda_ts.isin(reported("table4").lambda_ts)]
     runs = comparable(runs[runs.method.isin(["ce", "tsloss"])], protocol=protocol, length=length)
-    weights_run = runs.groupby([*UNIT, "seed"]).lambda_ts.transform("nunique")
-    return runs[weights_run == weights_run.max()] if runs.lambda_ts.nunique() > 1 else runs.iloc[:0]
+    weights = runs.groupby([*UNIT, "seed"]).lambda_ts.transform("nunique")
+    return runs[(weights == weights.max()) & (runs.lambda_ts.nunique() > 1)]

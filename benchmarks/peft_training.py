@@ -1,0 +1,185 @@
+"""One prompt trained by the code of PEFT and transformers: the peer of our trainer."""
+
+import copy
+import io
+import tempfile
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from peft import (
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    TaskType,
+    get_peft_model,
+)
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from tsp.interop.peers import TSLossTrainer, prompt_vectors
+from tsp.loss import TSLoss
+from tsp.problems.loading import Problem, is_correct
+from tsp.training.members import PromptRun
+from tsp.training.models import BaseLM, quiet
+from tsp.training.spec import LOSS_FIELDS, RunSpec
+
+KINDS: dict[str, Any] = {
+    "prompt tuning": PromptTuningConfig,
+    "p-tuning": PromptEncoderConfig,
+    "prefix tuning": PrefixTuningConfig,
+}
+"""PEFT's prompt methods: trained vectors; the output of a small network; keys and values."""
+
+
+@dataclass(frozen=True)
+class PeerRun:
+    """The end of a training; ``vectors`` (2, n, D) are the trained ones, before and after."""
+
+    epochs: int
+    solved: bool
+    vectors: torch.Tensor = field(default_factory=lambda: torch.zeros(2, 0, 0), compare=False)
+
+
+def with_peft(
+    spec: RunSpec,
+    frozen: BaseLM,
+    problems: list[Problem],
+    *,
+    check: bool = True,
+    kind: str = "prompt tuning",
+) -> Callable[[], PeerRun]:
+    """Return a function that trains one prompt with the code of PEFT and transformers.
+
+    Problems, first prompt, optimiser, schedule and longest answer are those of
+    `tsp.training.trainer.train_bank` for ``spec``, whose method is ``ce`` or ``tsloss`` and whose
+    placement is ``prefix``. The model is a copy of ``frozen``.
+
+    Parameters
+    ----------
+    check
+        Generate the answers every ``check_every`` epochs, all problems in one padded batch; with
+        ``early_stop`` training ends at the first check that is all correct.
+    kind
+        One of `KINDS`. Prompt tuning starts from the first prompt of ``spec``, the others from
+        PEFT's initial values.
+    """
+    run = PromptRun(spec, frozen, problems)  # tokens, limits and steps are the same
+    model = peft_model(spec, frozen, kind)
+    initial = copy.deepcopy(model.prompt_encoder.state_dict())
+    trainer: Callable[..., Trainer] = Trainer
+    if spec.method == "tsloss":
+        ts_loss = TSLoss(**{name: getattr(spec, name) for name in LOSS_FIELDS})
+        trainer = partial(TSLossTrainer, ts_loss=ts_loss, lambda_ts=spec.lambda_ts)
+
+    def train() -> PeerRun:
+        callback = _Check(run, model, frozen, check)
+        model.prompt_encoder.load_state_dict(initial)
+        if kind == "prompt tuning":
+            with torch.no_grad():
+                model.prompt_encoder.default.embedding.weight.copy_(run.prompt)
+        first = prompt_vectors(model).detach().clone()
+        with quiet(), redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
+            trainer(
+                model=model,
+                args=_arguments(spec, folder, run, cpu=frozen.device.type == "cpu"),
+                train_dataset=[_example(coded) for coded in run.encoded],
+                data_collator=partial(_padded, fill=frozen.end_ids[0]),
+                callbacks=[callback],
+            ).train()
+        last = prompt_vectors(model).detach()
+        return PeerRun(callback.epochs, callback.solved, torch.stack([first, last]).cpu())
+
+    return train
+
+
+def peft_model(spec: RunSpec, frozen: BaseLM, kind: str) -> Any:
+    """Wrap a copy of the model for one of `KINDS`."""
+    model = copy.deepcopy(frozen.model)
+    model.set_attn_implementation("sdpa")  # transformers' default
+    config = KINDS[kind](task_type=TaskType.CAUSAL_LM, num_virtual_tokens=spec.n_tokens)
+    torch.manual_seed(spec.seed)
+    with quiet():
+        return get_peft_model(model, config)
+
+
+class _Check(TrainerCallback):
+    """Generate the answers every few epochs and stop once they are right."""
+
+    def __init__(self, run: PromptRun, model: Any, frozen: BaseLM, check: bool) -> None:
+        self.run, self.model, self.frozen = run, model, frozen
+        self.check, self.epochs, self.solved = check, 0, False
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        """Check every ``check_every`` epochs."""
+        self.epochs += 1
+        spec = self.run.spec
+        last = self.epochs >= spec.epochs
+        if self.check and (self.epochs % spec.check_every == 0 or last):
+            self.solved = self._all_correct()
+        control.should_training_stop = last or (self.solved and spec.early_stop)
+        return control
+
+    @torch.no_grad()
+    def _all_correct(self) -> bool:
+        run, frozen = self.run, self.frozen
+        questions = [coded.after for coded in run.encoded]
+        longest = max(map(len, questions))
+        pad = frozen.end_ids[0]
+        ids = torch.tensor([[pad] * (longest - len(q)) + list(q) for q in questions])
+        mask = torch.tensor([[0] * (longest - len(q)) + [1] * len(q) for q in questions])
+        self.model.eval()
+        out = self.model.generate(
+            input_ids=ids.to(frozen.device),
+            attention_mask=mask.to(frozen.device),
+            max_new_tokens=max(run.longest_answer(k) for k in range(len(questions))),
+            do_sample=False,
+        )
+        self.model.train()
+        texts = frozen.tokenizer.batch_decode(out[:, longest:], skip_special_tokens=True)
+        pairs = zip(run.problems, texts, strict=True)
+        return all(is_correct(problem, text.strip()) for problem, text in pairs)
+
+
+def _arguments(spec: RunSpec, folder: str, run: PromptRun, *, cpu: bool) -> TrainingArguments:
+    settings = spec.settings
+    steps = settings.epochs * run.steps_per_epoch
+    return TrainingArguments(
+        output_dir=folder,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=spec.lr,
+        lr_scheduler_type="linear",
+        warmup_steps=round(settings.warmup_fraction * steps),
+        adam_beta1=settings.betas[0],
+        adam_beta2=settings.betas[1],
+        adam_epsilon=settings.eps,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=0.0,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=cpu,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        seed=spec.seed,
+    )
+
+
+def _example(coded: Any) -> dict[str, list[int]]:
+    return {
+        "input_ids": [*coded.after, *coded.target],
+        "labels": [-100] * len(coded.after) + list(coded.target),
+    }
+
+
+def _padded(items: list[dict[str, list[int]]], *, fill: int) -> dict[str, torch.Tensor]:
+    longest = max(len(item["input_ids"]) for item in items)
+    rows = [item | {"attention_mask": [1] * len(item["input_ids"])} for item in items]
+    return {
+        name: torch.tensor([row[name] + [value] * (longest - len(row[name])) for row in rows])
+        for name, value in {"input_ids": fill, "labels": -100, "attention_mask": 0}.items()
+    }
