@@ -54,7 +54,6 @@ from myst_nb import glue
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import pdist, squareform
 
-from tsp.analysis import tables
 from tsp.analysis.tables import TASK_NAMES
 from tsp.book.pages import check_parameters
 from tsp.experiments.find_or_train import find_example, outcome_in_words, right_from
@@ -762,22 +761,3 @@ glue("simplex-entropy", log(n - 1), display=False)
 # | Low persistence entropy marks stable structure (equation 12), and the reverse (equation 14) | one formula, bounded by the logarithm of the number of bars; bars that are short hardly count in it | – |
 #
 # What training does to these numbers, over many prompts, is the subject of the next chapter.
-
-# %% tags=["remove-cell"]
-judged = tables.claims(store)  # for the front page
-for claim in judged.itertuples():
-    first, *more = claim.why.split("; ")
-    first += f" (protocol {claim.protocol})" if claim.protocol != "tuned" and claim.n else ""
-    glue(f"verdict-{claim.id}", claim.verdict, display=False)
-    glue(f"found-{claim.id}", first, display=False)
-    start = "divided by the mean distance it is "
-    scaled = [it.removeprefix(start) for it in more if it.startswith(start)]
-    glue(f"scaled-{claim.id}", (scaled or [first])[0], display=False)
-glue("runs-in-store", len(store.ids()), display=False)
-glue("models", " and ".join(sorted(set(store.frame().model))), display=False)
-glue(
-    "claims-decided",
-    int((~judged.verdict.isin(["inconclusive", "not tested here"])).sum()),
-    display=False,
-)
-glue("claims", len(judged), display=False)

@@ -1,5 +1,7 @@
 """What chapters show, and that the front page has every claim."""
 
+from html import escape
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +9,9 @@ import pytest
 from tests.handmade import stored
 from tsp.analysis.claims import CLAIMS
 from tsp.analysis.studies import study
+from tsp.analysis.verdicts import VERDICTS
 from tsp.book.pages import FORMATS, comparison, interval, missing, table
-from tsp.paths import ROOT
+from tsp.book.verdicts import BADGES, verdict_list
 from tsp.store.runs import Store
 
 
@@ -44,9 +47,36 @@ def test_missing_runs_are_named_with_what_trains_them_and_a_missing_number_is_a_
     assert "–" in table(pd.DataFrame({"x": [np.nan]}, index=["a"]), "{:.1f}").to_html()
 
 
-def test_the_front_page_has_every_claim_and_its_verdict():
-    page = (ROOT / "book" / "index.md").read_text()
+def decided(claim_id="tsloss-fewer-iterations", **values):
+    """A row of `tsp.analysis.tables.claims`, with numbers that are easy to place."""
+    usual = {"verdict": "not reproduced", "family": "TSLoss", "protocol": "tuned", "rule": "a rule"}
+    usual |= {"effect": 0.9, "low": 0.75, "high": 1.1, "printed": 0.6, "source": "Table 3"}
+    usual |= {"id": claim_id, "statement": "It helps.", "why": "numbers"}
+    return pd.DataFrame([usual | values])
+
+
+def test_the_list_of_claims_has_each_with_its_verdict_in_words():
+    rows = [decided(claim.id, family=claim.family, statement=claim.statement) for claim in CLAIMS]
+    text = verdict_list(pd.concat(rows, ignore_index=True)).data
+    assert text.count("<details>") == text.count("✗ not reproduced") == len(CLAIMS)
     for claim in CLAIMS:
-        for key in ("verdict", "found"):
-            assert f"ipynb::{key}-{claim.id}:s" in page
-    assert page.count("ipynb::verdict-") == len(CLAIMS)
+        assert f"<span>{escape(claim.statement)}</span>" in text
+    assert set(BADGES) == set(VERDICTS)
+
+
+def test_effects_are_drawn_to_scale():
+    """From 0.6 to 1.1 over 184 of 200 units; a ratio of 1 is no effect."""
+    text = verdict_list(decided()).data
+    assert '<circle cx="118.4"' in text  # 8 + 184 * 0.3 / 0.5
+    assert '<path class="interval" d="M63.2 12.0H192.0"/>' in text
+    assert '<path class="null" d="M155.2 ' in text
+    assert '<path class="printed" d="M8.0 ' in text
+    assert "0.9 (0.75 to 1.1); printed 0.6" in text
+    nothing = dict.fromkeys(("effect", "low", "high", "printed"), np.nan)
+    assert "<svg" not in verdict_list(decided(**nothing)).data
+
+
+def test_markup_in_a_claim_is_text():
+    text = verdict_list(decided(why="<script>1</script>", statement="a < b & c")).data
+    assert "<script>" not in text
+    assert "a &lt; b &amp; c" in text

@@ -72,6 +72,7 @@ class Claim:
     estimand: str  # which effect is estimated over units
     decision: str  # which result gives which verdict
     judge: Judge  # the decision as code; UNTESTED where no units decide it
+    null: float = 0.0  # the effect where nothing happens; nan where there is no such value
     margin: str = ""  # what the effect is compared with
     protocol: str = "tuned"  # of the deciding runs
     length: int = 100  # epochs that are read of each

@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
+from tsp.analysis import tables
+from tsp.analysis.claims import CLAIMS
+
 BADGES: Mapping[str, tuple[str, str]] = {
     "reproduced": ("✓", "yes"),
     "partly": ("◐", "half"),
@@ -15,77 +18,68 @@ BADGES: Mapping[str, tuple[str, str]] = {
     "not reproduced": ("✗", "no"),
     "inconclusive": ("?", "open"),
     "true by definition": ("≡", "yes"),
-    "not tested here": ("–", "untested"),
+    "not tested here": ("–", "open"),
 }
-"""Symbol and kind (the colour, by a style sheet) of each verdict."""
-FAMILIES: Mapping[str, str] = {
-    "phenomenon": "The topology of a prompt while it is trained",
-    "table 2": "Topology and accuracy (Table 2)",
-    "TSLoss": "TSLoss against Standard",
-    "weight": "The weight of TSLoss",
-    "published version": "The published version",
+"""Symbol and kind of each verdict; the kind is a colour of the style sheet."""
+FAMILIES: Mapping[str, tuple[str, str]] = {
+    "phenomenon": ("The topology of a prompt while it is trained", "02_phenomenon"),
+    "table 2": ("Topology and accuracy (Table 2)", "02_phenomenon"),
+    "TSLoss": ("TSLoss against Standard", "04_convergence"),
+    "weight": ("The weight of TSLoss", "07_weight"),
+    "published version": ("The published version", "11_what_it_stands_for"),
 }
-WIDTH, HEIGHT = 200, 24
+"""Heading and chapter of each family of claims."""
+WIDTH, HEIGHT, MARGIN = 200, 24, 8  # of the picture of an interval, in its own units
 
 
-def verdict_list(claims: pd.DataFrame, chapters: Mapping[str, str]) -> HTML:
-    """Return the claims as HTML, grouped by family; each row folds out to rule and numbers.
+def verdict_list(claims: pd.DataFrame) -> HTML:
+    """Return claims (`tsp.analysis.tables.claims`) as HTML, a heading for each family.
 
-    Parameters
-    ----------
-    claims
-        `tsp.analysis.tables.claims`.
-    chapters
-        The page that a family's rows link to, without its ending.
+    A row shows verdict, statement and effect; it folds out to numbers, rule and source.
     """
     parts = ['<div class="claims">']
-    for family, title in FAMILIES.items():
-        rows = claims[claims.family == family]
-        if len(rows):
-            parts.append(f"<h3>{escape(title)}</h3>")
-            parts += [_row(row, chapters[family]) for row in rows.to_dict("records")]
+    for family, (title, chapter) in FAMILIES.items():
+        rows = claims[claims.family == family].to_dict("records")
+        if rows:
+            parts += [f"<h3>{title}</h3>", *(_row(row, chapter) for row in rows)]
     return HTML("\n".join([*parts, "</div>"]))
 
 
 def _row(claim: Mapping[Any, Any], chapter: str) -> str:
     symbol, kind = BADGES[claim["verdict"]]
-    source, why, rule = (escape(str(claim[name])) for name in ("source", "why", "rule"))
-    badge = f'<span class="verdict verdict-{kind}">{symbol} {escape(claim["verdict"])}</span>'
-    statement = f'<span class="statement">{escape(claim["statement"])}</span>'
+    statement, source, why, rule = (
+        escape(claim[name]) for name in ("statement", "source", "why", "rule")
+    )
     return (
-        f'<details><summary>{badge}{statement}{_interval(claim)}</summary>'
-        f"<p><b>Found</b> {why}.</p><p><b>Rule</b> {rule}</p>"
-        f'<p><b>Paper</b> {source}. <a href="{chapter}.html">Chapter</a></p></details>'
+        f'<details><summary><span class="verdict verdict-{kind}">{symbol} {claim["verdict"]}</span>'
+        f"<span>{statement}</span>{_effect(claim)}</summary>"
+        f"<p><b>Found</b> under protocol {claim['protocol']}: {why}.</p><p><b>Rule</b> {rule}</p>"
+        f'<p><b>In the paper</b> {source}. <a href="{chapter}.html">The chapter</a></p></details>'
     )
 
 
-def _interval(claim: Mapping[Any, Any]) -> str:
-    """Draw an effect with its interval, no effect (a line) and the printed effect (a diamond)."""
+def _effect(claim: Mapping[Any, Any]) -> str:
+    """Draw an effect and its interval beside no effect (a line) and the printed one (a diamond)."""
+    about = next(each for each in CLAIMS if each.id == claim["id"])
     effect, low, high, printed = (float(claim[it]) for it in ("effect", "low", "high", "printed"))
     if np.isnan(effect):
-        return '<span class="effect"></span>'
-    null = float(claim["null"])
-    values = np.array([effect, low, high, printed, null])
-    values = values[np.isfinite(values)]
-    start, stop = values.min(), values.max()
-    span = (stop - start) or 1.0
+        return "<span></span>"
+    values = np.array([effect, low, high, printed, about.null])
+    start, stop = np.nanmin(values), np.nanmax(values)
 
-    def x(value: float) -> float:
-        return 8 + (WIDTH - 16) * (value - start) / span
+    def x(value: float) -> str:
+        place = (value - start) / ((stop - start) or 1)
+        return f"{MARGIN + (WIDTH - 2 * MARGIN) * place:.1f}"
 
     middle = HEIGHT / 2
-    text = f"{effect:.3g}"
-    shapes = []
-    if np.isfinite(null):
-        shapes.append(f'<path class="null" d="M{x(null):.1f} 1V{HEIGHT - 1}"/>')
+    shapes = [f'<circle cx="{x(effect)}" cy="{middle}" r="4.5"/>']
+    if np.isfinite(about.null):
+        shapes.append(f'<path class="null" d="M{x(about.null)} 1V{HEIGHT - 1}"/>')
     if np.isfinite([low, high]).all():
-        shapes.append(f'<path class="interval" d="M{x(low):.1f} {middle}H{x(high):.1f}"/>')
-        text += f" ({low:.3g} to {high:.3g})"
-    shapes.append(f'<circle cx="{x(effect):.1f}" cy="{middle}" r="4.5"/>')
+        shapes.append(f'<path class="interval" d="M{x(low)} {middle}H{x(high)}"/>')
     if np.isfinite(printed):
-        d = f"M{x(printed):.1f} {middle - 6}l6 6l-6 6l-6 -6z"
-        shapes.append(f'<path class="printed" d="{d}"/>')
-        text += f"; printed {printed:.3g}"
-    label = escape(f"{claim['effect_name']} {text}".replace("-", "−"))
-    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">{"".join(shapes)}</svg>'
-    return f'<span class="effect">{svg}<span class="numbers">{label}</span></span>'
+        shapes.append(f'<path class="printed" d="M{x(printed)} {middle - 6}l6 6l-6 6l-6 -6z"/>')
+    picture = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">{"".join(shapes)}</svg>'
+    name = about.estimand.split(",")[0].removeprefix("the ")
+    text = f"{name}: {tables.effect(claim)}".replace("-", "−")
+    return f'<span>{picture}<span class="numbers">{escape(text)}</span></span>'

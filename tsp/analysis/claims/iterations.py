@@ -83,6 +83,7 @@ def at_most(units: pd.DataFrame, share: float) -> float:
 
 @table3(
     source="abstract; section 4.3, Table 3",
+    null=1.0,
     estimand="the median ratio of iterations, TSLoss over Standard, with a bootstrap interval, "
     "whose low end counts a unit that only TSLoss solves as 0; printed: the median ratio of "
     "the cells of Table 3",
@@ -125,6 +126,7 @@ def tsloss_fewer_iterations(evidence: Evidence, levels: Levels) -> Verdict:
 @table3(
     source="section 4.3, Table 3; published version",
     unit=f"{REACHED}; each model, task and regime with at least six is a cell, as in Table 3",
+    null=1.0,
     estimand="the smallest median ratio of iterations of a cell, with an interval corrected "
     "for the number of cells",
     decision="Reproduced when in that cell more units need at most half of the iterations than "
@@ -199,6 +201,7 @@ def small_models_gain_more(evidence: Evidence, levels: Levels) -> Verdict:
 @table3(
     source="published version",
     family="published version",
+    null=1.0,
     estimand="the median ratio of iterations",
     decision="Reproduced when more units need at most a quarter of the iterations than more, "
     f"by a two-sided sign test ({HOLM}); not reproduced when the interval lies above a "

@@ -72,6 +72,7 @@ def h1_count_falls(evidence: Evidence, levels: Levels) -> Verdict:
     needs="tuned-length",
     length=300,
     unit=f"{PLAIN}; those that begin without loops are excluded",
+    null=1.0,
     estimand="the median share of the first loops that is left at the last of 300 epochs",
     decision=share("at most a tenth of the first loops is left"),
     margin="a tenth of the first loops",
@@ -118,6 +119,7 @@ def entropy_falls(evidence: Evidence, levels: Levels) -> Verdict:
 @phenomenon(
     source="section 2.3, Figure 3 (b)",
     **PAPER_LENGTH,
+    null=EARLY,
     estimand="the median share of the entropy's fall in the first quarter of the epochs",
     decision=share(
         "the entropy falls, and at least half of its fall is in the first quarter of the epochs,"
@@ -159,6 +161,7 @@ def density_minimal(evidence: Evidence, levels: Levels) -> Verdict:
 
 @phenomenon(
     source="section 4.2; appendix A.2, Figures 6-19",
+    null=np.nan,
     estimand="the largest difference, between two data sets, of the median share of the loops "
     "that is removed, with an interval from the bootstrap intervals of all pairs of data sets",
     decision="Not reproduced when loops do not fall in the median of a data set; otherwise "
@@ -212,6 +215,7 @@ def largest_difference(groups: list[np.ndarray], alpha: float) -> Interval:
     source="section 2.3, Figure 2 (c)",
     unit="one problem, or one set of ten, the median of its runs without TSLoss; models and "
     "tasks that have both are strata",
+    null=0.5,
     estimand="the share of comparisons of a set with a problem of its stratum in which the set "
     "is faster: less is left of its first H1 count, averaged over the checks up to the last of "
     "the stratum's shortest run",

@@ -49,6 +49,7 @@ def tsloss_simpler_topology(evidence: Evidence, levels: Levels) -> Verdict:
     family="TSLoss",
     needs="figure5",
     unit=PAIR_UNIT,
+    null=1.0,
     estimand="the median ratio of the cross-entropies, the part of the loss that both have, "
     "averaged over the common epochs",
     decision=signs("it is lower with TSLoss")
@@ -74,6 +75,7 @@ def tsloss_lower_loss(evidence: Evidence, levels: Levels) -> Verdict:
     family="TSLoss",
     needs="baselines",
     unit="the last prompt of a problem's (or set's) first run without TSLoss that keeps it",
+    null=1.0,
     estimand="the median ratio of Var(s_i) to the variance of the deaths, with the interval "
     "from order statistics",
     decision="About means within a factor of two. Reproduced when the interval lies within "

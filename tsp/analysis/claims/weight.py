@@ -110,6 +110,7 @@ def total_losses(evidence: Evidence, weights: Sequence[float], epochs: int = 1) 
     source="section 4.4, Figure 4",
     unit="one problem (or set of ten) on one model with all five weights, the median over an "
     "odd number of seeds",
+    null=np.nan,
     estimand="the median total loss, in nats a token, mean of the five epochs to "
     f"{FIGURE4_EPOCHS}, at the weight of 0, 0.1, 0.5, 1 and 10 that leaves most",
     decision=share(f"it is below {NEAR_ZERO} at each of the weights"),
