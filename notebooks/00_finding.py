@@ -79,7 +79,7 @@ glue("open", int(open_ones.sum()), display=False)
 # said to make prompt tuning converge in up to half the iterations.
 #
 # We trained such prompts on a small model and found the shapes but not their meaning. **Loops do vanish**: their number falls in {glue:text}`falls`
-# units. **But success is not why.** Prompts that learn wrong answers lose their loops as well, and so do prompts whose vectors are
+# problems and sets of problems. **But success is not why.** Prompts that learn wrong answers lose their loops as well, and so do prompts whose vectors are
 # moved as far in random directions. Across problems, longer-lived components do not go with better answers ($\rho$ =
 # {glue:text}`rho`, {glue:text}`rho-low` to {glue:text}`rho-high`; the paper prints {glue:text}`rho-printed`). **TSLoss does not
 # shorten training** here: it takes {glue:text}`ratio` times the iterations ({glue:text}`ratio-low` to {glue:text}`ratio-high`; printed
@@ -117,7 +117,8 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 # ## All claims
 #
 # The dot is the effect in our runs with its interval, the dotted line no effect, the diamond what the paper prints. Open a row for the
-# numbers and for the rule, which was written first ({doc}`19_rules`). {glue:text}`open` of {glue:text}`claims` claims are still open.
+# numbers and the rule; {doc}`19_rules` says which rules changed after data had been seen. A unit is one problem, or one set of
+# ten. {glue:text}`open` of {glue:text}`claims` claims are still open.
 
 # %% tags=["remove-input"]
 verdict_list(claims)

@@ -23,7 +23,7 @@ LOOKS: Mapping[str, tuple[str, str, str]] = {
     "tsloss": ("with TSLoss", METHOD_COLORS["tsloss"], "-"),
     "ce": ("right answers", METHOD_COLORS["ce"], "-"),
     "wrong": ("wrong answers", "#D55E00", "--"),
-    RANDOM: ("rows moved as far,\nin random directions", "#56B4E9", ":"),
+    RANDOM: ("rows moved as far,\nin random directions", "#0173B2", ":"),
 }
 
 
@@ -90,7 +90,7 @@ def _displaced(store: Store, run_id: str) -> pd.DataFrame:
 def _label_ends(ax: Any, ends: Mapping[str, tuple[float, float, str]]) -> None:
     """Write each label beside the end of its line, moved apart where they would overlap."""
     gap = 0.11 * max((y for _, y, _ in ends.values()), default=1.0)
-    place = -np.inf
+    place = -0.5 * gap  # the lowest label stands above the axis
     for label, (x, y, color) in sorted(ends.items(), key=lambda item: item[1][1]):
         place = max(y, place + gap * (1 + label.count("\n")))
         ax.annotate(label, (x, place), (6, 0), textcoords="offset points", color=color, va="center")
