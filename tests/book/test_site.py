@@ -27,7 +27,7 @@ from tsp.store.runs import Store
     [
         ({"runs": Path("nowhere")}, r"runs = 'nowhere': .*`tsp sweep`"),
         ({"out": Path("site")}, "out = 'site': give a folder called _build"),
-        ({"notebooks": ["99"]}, "notebook = '99': give one of 01_persistent_homology"),
+        ({"notebooks": ["99"]}, "notebook = '99': give one of 00_finding, 01_persistent_homology"),
         ({"parameters": {"speed": 1}}, "parameter = 'speed': a notebook has .*task"),
     ],
 )
