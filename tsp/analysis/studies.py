@@ -76,11 +76,10 @@ def study(
     for name in fields:
         if name not in ARM:
             raise InputError("fields", name, f"choose from {', '.join(ARM)}")
-    runs, usual = deciding(load_runs(store))
+    runs, usual = _runs(store, model, seeds)
     length = length if length and usual else usual
     runs = runs[runs.protocol.eq(protocol) & runs.method.isin(methods)]
-    runs = runs[runs.lambda_ts.isin(weights) & (runs.model.eq(model) if model else True)]
-    runs = runs[runs.seed.isin(seeds) if seeds else runs.seed.notna()]
+    runs = runs[runs.lambda_ts.isin(weights)]
     runs = at_defaults(runs, protocol=protocol, but=fields)
     runs = runs if length is None else runs[runs.epochs >= length]
     if runs.empty:
@@ -164,9 +163,7 @@ def trend(
         tau of each unit that has a ratio at two values or more. The ratio is that of TSLoss's
         iterations to Standard's at the same value; a unit that neither solves has none.
     """
-    runs, _ = deciding(load_runs(store))
-    runs = runs[runs.model.eq(model) if model else runs.model.notna()]
-    runs = runs[runs.seed.isin(seeds) if seeds else runs.seed.notna()]
+    runs, _ = _runs(store, model, seeds)
     ratios = {}
     for value, length in lengths.items():
         arms = {name: {**arm, field: value} for name, arm in PAIR.items()}
@@ -178,6 +175,13 @@ def trend(
     rows = pd.DataFrame(ratios).dropna(thresh=2)
     taus = [kendalltau(row.dropna().index, row.dropna()).statistic for _, row in rows.iterrows()]
     return pd.Series(taus, index=rows.index, dtype=float)
+
+
+def _runs(store: Store, model: str, seeds: Sequence[int]) -> tuple[pd.DataFrame, int | None]:
+    """Return the runs that decide, of a model and of some seeds if given, and their length."""
+    runs, length = deciding(load_runs(store))
+    runs = runs[runs.model.eq(model) if model else runs.model.notna()]
+    return runs[runs.seed.isin(seeds) if seeds else runs.seed.notna()], length
 
 
 def at_last(
