@@ -93,7 +93,7 @@ def test_a_plot_of_one_cloud(tmp_path):
         ("x.npy", torch.zeros(0, 3), r"holds \(0, 3\): give the shape"),
         ("x.npy", torch.zeros(4001, 1), r"holds \(4001, 1\): give at most 4000 points"),
         ("x.npy", torch.zeros(2, 2, dtype=torch.complex64), "give an array of real numbers"),
-        ("x.pt", [object()], r"x\.pt': cannot be read \("),
+        ("x.pt", [object()], r"x\.pt': cannot be read \(it is damaged or holds other"),
         ("x.safetensors", LORA, "is a LoRA adapter; prompt tuning adapters hold"),
         ("x.safetensors", {"a": P, "b": NAN}, r"holds 2 tensors \(a, b …\); give a file with one"),
     ],

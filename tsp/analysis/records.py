@@ -58,13 +58,16 @@ def load_runs(store: Store) -> pd.DataFrame:
         ``setting``: how the run differs from its protocol's defaults for its model, in words;
         empty if it does not; ``published``: whether it comes with the book.
     """
+    runs = store.valid_runs()[0]
+    origins = {run.folder.parent: run for run in runs}
+    published = {folder: run.published for folder, run in origins.items()}
     rows = [
         later_fields(run.record["spec"]["protocol"])
         | run.record["spec"]
         | summary(run.record)
         | {"content": "+".join(problem["sha256"][:8] for problem in run.record["problems"])}
-        | {"setting": _setting(run.record["spec"]), "published": run.published}
-        for run in store.valid_runs()[0]
+        | {"setting": _setting(run.record["spec"]), "published": published[run.folder.parent]}
+        for run in runs
     ]
     more = [field.name for field in fields(RunSpec) if field.name not in (*SUMMARY, "data")]
     return pd.DataFrame(rows, columns=[*SUMMARY, *more, "content", "setting", "published"])

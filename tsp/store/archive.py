@@ -167,11 +167,12 @@ class Archive:
         The runs must have the table, whose content is verified.
         """
         numbers = sorted({self._numbers[run_id] for run_id in ids})
+        wanted = pc.field("id").isin(pa.array(ids))
         for start in range(0, len(numbers), GROUPS):
             with reading(self.name):
                 chosen = numbers[start : start + GROUPS]
                 rows = self._file.read_row_groups(chosen, columns=["id", name])
-                rows = rows.filter(pc.field("id").isin(ids))
+                rows = rows if len(ids) == len(self.ids) else rows.filter(wanted)
                 lists = rows[name].combine_chunks()
                 lengths = lists.value_lengths().fill_null(0).to_pylist()
                 table = pa.Table.from_struct_array(lists.flatten())

@@ -104,32 +104,33 @@ def table_hashes(table: pa.Table, lengths: Sequence[int]) -> Iterator[str]:
     """
     columns = {name: table[name].combine_chunks() for name in sorted(table.column_names)}
     nulls = {
-        name: np.cumsum([0, *np.asarray(column.is_null())])
+        name: np.cumsum([0, *np.asarray(column.is_null())]).tolist()
         for name, column in columns.items()
         if column.null_count
     }
     values = {name: _plain(column) for name, column in columns.items()}
-    for start, end in pairwise(np.cumsum([0, *lengths])):
-        digest = hashlib.sha256()
+    for start, end in pairwise(np.cumsum([0, *lengths]).tolist()):
+        parts: list[bytes | memoryview] = []
+        size = b"\0%d\0" % (end - start)
         for name, column in values.items():
             if name in nulls and nulls[name][end] - nulls[name][start] == end - start > 0:
                 continue
             part = column[start:end]
-            digest.update(f"{name}\0{end - start}\0".encode())
             is_text = isinstance(part, pa.Array)
-            digest.update(json.dumps(part.to_pylist()).encode() if is_text else part)
-        yield digest.hexdigest()
+            content = json.dumps(part.to_pylist()).encode() if is_text else part
+            parts += [name.encode(), size, content]
+        yield hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _plain(column: pa.Array) -> Any:
-    """Return numbers as little-endian 8-byte numbers, texts as they are."""
+    """Return numbers as a view of little-endian 8-byte numbers, texts as they are."""
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return column
     if pa.types.is_floating(column.type):
-        return column.to_numpy(zero_copy_only=False).astype("<f8")
+        return column.to_numpy(zero_copy_only=False).astype("<f8").data
     if column.null_count:  # of runs that lack the column
         column = column.fill_null(pa.scalar(0).cast(column.type))
-    return column.to_numpy(zero_copy_only=False).astype("<i8")
+    return column.to_numpy(zero_copy_only=False).astype("<i8").data
 
 
 def prompt_rows(prompts: Mapping[int, np.ndarray]) -> list[dict[str, Any]]:

@@ -79,7 +79,8 @@ def last_prompts(
     units = (map(stored.get, ids) for _, ids in runs.groupby(UNIT, sort=False).id)
     keeping = (next((run for run in unit if run and run.prompt_epochs), None) for unit in units)
     first = islice(filter(None, keeping), A_FEW)
-    return [run.prompt(run.prompt_epochs[-1]).numpy() for run in first]
+    last = (run.data.prompts[run.prompt_epochs[-1]] for run in first)
+    return [prompt.astype(np.promote_types(prompt.dtype, np.float32)) for prompt in last]
 
 
 def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:
