@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -125,11 +124,10 @@ def _file(path: Path) -> list[Cloud]:
         raise InputError("file", str(path), remedy)
     try:
         content = READERS[path.suffix](path)
-    except UnpicklingError as error:
-        remedy = "cannot be read (it is damaged or holds other objects than tensors)"
-        raise InputError("file", str(path), remedy) from error
     except Exception as error:  # NumPy, torch and safetensors raise many kinds for damaged files
         why = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        if path.suffix == ".pt":  # torch's message is about its own options
+            why = "it is damaged or holds other objects than tensors"
         raise InputError("file", str(path), f"cannot be read ({why})") from error
     if isinstance(content, Mapping):
         names = [str(name) for name in content]
