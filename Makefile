@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MODEL := smollm2-135m-instruct
 
-.PHONY: setup book test test-slow torture bench lint links clean
+.PHONY: setup book pdf test test-slow torture bench lint links clean
 
 setup: $(READY)
 
@@ -22,6 +22,10 @@ book: setup
 	$(BIN)/tsp sweep phenomenon --profile quick
 	$(BIN)/tsp sweep table3 --profile quick
 	$(BIN)/tsp book
+
+# The book as one PDF: needs Chromium.
+pdf: setup
+	$(BIN)/tsp book --pdf book.pdf
 
 # Two processes; the tests of a file share one, so that what they need is made once.
 test: setup

@@ -55,19 +55,25 @@ def each_page(pages):
 
 
 @pytest.fixture(scope="module")
-def excerpt(chromium, tmp_path_factory):
-    """Address of the excerpt, built from the notebooks that the whole book has too."""
+def excerpt_site(tmp_path_factory):
+    """Folder of the excerpt, built from the notebooks that the whole book has too."""
     folder = tmp_path_factory.mktemp("excerpt")
     sources = [notebooks.NOTEBOOKS / f"{Path(page).name}.py" for page in EXCERPT]
     notebooks.execute_notebooks(sources, parameters={"runs": os.environ.get("TSP_RUNS", "runs")})
     shutil.copytree(ROOT / "book", folder / "book")
     shutil.copy(ROOT / "_config.yml", folder)
-    toc = f"format: jb-book\nroot: {EXCERPT[0]}\nchapters: [file: {EXCERPT[1]}]\n"
+    toc = f"format: jb-book\nroot: {EXCERPT[0]}\nparts: [chapters: [file: {EXCERPT[1]}]]\n"
     (folder / "_toc.yml").write_text(toc)
     call = "from jupyter_book.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", call, "build", folder, "-q"], capture_output=True)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
-    with browser.served(folder / "_build" / "html") as address:
+    return folder / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
+def excerpt(chromium, excerpt_site):
+    """Address of the excerpt."""
+    with browser.served(excerpt_site) as address:
         yield address
 
 
@@ -510,3 +516,34 @@ def test_without_scripts_the_pictures_are_there(chromium, excerpt):
     page.goto(f"{excerpt}/{RIPS}")
     assert page.locator("#live-rips .live-still").is_visible()
     page.close()
+
+
+def test_the_pdf_holds_each_page_under_its_number_and_links_that_lead_somewhere(
+    excerpt_site, tmp_path
+):
+    """In a process of its own: there may be one playwright in each."""
+    from pypdf import PdfReader
+
+    code = f"""
+from pathlib import Path
+from tsp.book import pdf
+pdf.ROOT = Path({str(excerpt_site.parents[1])!r})
+pdf.make_pdf(Path({str(excerpt_site / "index.html")!r}), Path("book.pdf"))
+"""
+    settings = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=settings)
+    reader = PdfReader(tmp_path / "book.pdf")
+    texts = [page.extract_text() for page in reader.pages]
+    for page in EXCERPT:
+        heading = re.search("<h1>(.*?)<", (excerpt_site / f"{page}.html").read_text()).group(1)
+        anchor = reader.named_destinations["/" + page.replace("/", "-")]
+        number = reader.get_destination_page_number(anchor)
+        assert heading in texts[number]
+        assert re.search(rf"{heading}\s*{number + 1}\b", texts[1])
+    links = [
+        note["/Dest"]
+        for page in reader.pages
+        for note in page.get("/Annots", ())
+        if "/Dest" in note
+    ]
+    assert links and set(map(str, links)) <= set(reader.named_destinations)

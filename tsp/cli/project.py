@@ -17,6 +17,9 @@ def book(
     runs: RunsOption = None,
     force: Annotated[bool, Option(help="Execute every notebook again.")] = False,
     pairs: Annotated[bool, Option(help="Only rewrite notebooks/*.ipynb.")] = False,
+    pdf: Annotated[
+        Path | None, Option(help="Also print the whole book to FILE.", metavar="FILE")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Execute the notebooks against the stored runs and build the site in _build/html."""
@@ -28,8 +31,14 @@ def book(
         return
     store = open_store(runs, warn=True)
     index = site.build(runs=store.root, force=force)
+    result = {"index": str(index), "runs": str(store.root)}
     text = "" if as_json else f"{headline(store)}\n\nOpen the book: {index}"
-    emit({"index": str(index), "runs": str(store.root)}, as_json, text)
+    if pdf:
+        from tsp.book.pdf import make_pdf
+
+        result["pdf"] = str(make_pdf(index, pdf))
+        text += f"\nPrinted: {pdf}"
+    emit(result, as_json, text)
 
 
 def rows_option(help: str) -> Any:

@@ -1,0 +1,174 @@
+"""The whole book as one PDF: the pages of the built site, one after another, from Chromium."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import urldefrag
+
+import yaml
+from bs4 import BeautifulSoup, Tag
+
+from tsp.atomic import replacing
+from tsp.book.notebooks import BookError
+from tsp.errors import InputError
+from tsp.paths import ROOT
+from tsp.provenance import commit
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+ONLY_ON_SCREEN = "script, .prev-next-footer, .headerlink, .copybtn, .download, .above-input"
+NUMBER = '<p style="font-size:8px;width:100%;text-align:center" class="pageNumber"></p>'
+STYLE = """
+@page { size: A4; margin: 18mm 17mm 20mm; }
+html { font-size: 75%; }
+body { background: white; line-height: 1.4; }
+.cover { padding-top: 90mm; text-align: center; }
+.chapter, .contents { break-before: page; }
+.contents li { display: flex; gap: 0.5em; list-style: none; }
+.contents .dots { flex: 1; border-bottom: 1px dotted; margin-bottom: 0.3em; }
+h1, h2, h3, figcaption, caption { break-after: avoid; }
+figure, img, svg, tr, pre, .admonition, div.math, .claims details { break-inside: avoid; }
+img, svg { max-height: 180mm; max-width: 100%; object-fit: contain; }
+pre { font-size: 0.8em; white-space: pre-wrap; }
+pre, p, li { overflow-wrap: anywhere; }
+td, th { overflow-wrap: break-word; font-size: 0.85em; }
+"""
+
+
+def make_pdf(index: Path, out: Path) -> Path:
+    """Print a built site as one PDF with a table of contents, page numbers and links.
+
+    Code that the site hides is left out; tests and the rules of claims stay folded.
+
+    Parameters
+    ----------
+    index
+        First page of the site, as `tsp.book.site.build` returns it.
+    out
+        The PDF to write; it appears whole or not at all.
+
+    Raises
+    ------
+    BookError
+        If playwright, pypdf or Chromium is missing.
+    InputError
+        If a page of the table of contents has not been built.
+    """
+    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    try:
+        from playwright.sync_api import sync_playwright
+        from pypdf import PdfReader
+    except ImportError as error:
+        raise BookError("the PDF needs playwright and pypdf: pip install '.[dev]'") from error
+    if browser is None:
+        raise BookError(f"the PDF needs a browser, one of {', '.join(BROWSERS)}")
+    site = index.parent
+    pages = _pages()
+    chapters = {page: _chapter(site, page, pages) for page in pages}
+    head = _head(site, pages[0])
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory(dir=site) as folder:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        tab = chromium.new_page()
+
+        def printed(body: str) -> bytes:
+            source = Path(folder) / "book.html"
+            source.write_text(f"{head}<body>{body}</body></html>", "utf-8")
+            tab.goto(source.resolve().as_uri())
+            tab.evaluate("window.MathJax && MathJax.startup.promise")
+            return tab.pdf(
+                prefer_css_page_size=True,
+                print_background=True,
+                display_header_footer=True,
+                header_template="<p></p>",
+                footer_template=NUMBER,
+                outline=True,
+                tagged=True,
+            )
+
+        body = "".join(map(str, chapters.values()))
+        draft = PdfReader(BytesIO(printed(_contents(chapters, {}) + body)))
+        starts = {
+            page: 1 + (draft.get_destination_page_number(draft.named_destinations[name]) or 0)
+            for page in pages
+            if (name := f"/{_anchor(page)}") in draft.named_destinations
+        }
+        with replacing(out) as work:
+            work.write_bytes(printed(_contents(chapters, starts) + body))
+        chromium.close()
+    return out
+
+
+def _pages() -> list[str]:
+    """Return the site's pages in the order of its table of contents, without endings."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
+    return [toc["root"], *(page["file"] for part in toc["parts"] for page in part["chapters"])]
+
+
+def _chapter(site: Path, page: str, pages: Sequence[str]) -> Tag:
+    """Return a page's article, with names and links as they are in the one document."""
+    path = site / f"{page}.html"
+    article = BeautifulSoup(path.read_text("utf-8"), "html.parser").article
+    if article is None:
+        raise InputError("page", path, "has no article; build the book again")
+    for element in article.select(ONLY_ON_SCREEN):
+        element.decompose()
+    for element in article.select("[id]"):
+        element["id"] = f"{_anchor(page)}--{element['id']}"
+    _relink(article, site, page, pages)
+    article.name, article["class"], article["id"] = "section", "chapter bd-article", _anchor(page)
+    return article
+
+
+def _relink(part: Tag, site: Path, page: str, pages: Sequence[str] = ()) -> None:
+    """Let the addresses in a part of a page hold in a document in a folder of the site."""
+    for element in part.select("[href], [src]"):
+        name = "href" if element.has_attr("href") else "src"
+        link = str(element[name])
+        if re.match(r"[a-z]+:", link):
+            continue
+        target, fragment = urldefrag(link)
+        path = (site / page).parent / target if target else site / f"{page}.html"
+        inside = path.resolve().relative_to(site.resolve())
+        linked = str(inside.with_suffix(""))
+        element[name] = f"../{inside}"
+        if inside.suffix == ".html" and linked in pages:
+            element[name] = "#" + _anchor(linked) + (f"--{fragment}" if fragment else "")
+
+
+def _anchor(page: str) -> str:
+    return page.replace("/", "-")
+
+
+def _head(site: Path, page: str) -> str:
+    """Return the beginning of a document with the site's style sheets and typesetting."""
+    soup = BeautifulSoup((site / f"{page}.html").read_text("utf-8"), "html.parser")
+    for script in soup.select("script"):
+        if "mathjax" not in f"{script.get('src', '')}{script.get_text()}".lower():
+            script.decompose()
+    _relink(soup, site, page)
+    kept = soup.select("head link[rel=stylesheet], script")
+    return (
+        '<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8">'
+        f"<title>{_title(soup)}</title>{''.join(map(str, kept))}<style>{STYLE}</style></head>"
+    )
+
+
+def _title(part: Tag) -> str:
+    heading = part.h1.get_text() if part.h1 else ""
+    return heading.rstrip("#").strip()
+
+
+def _contents(chapters: Mapping[str, Tag], starts: Mapping[str, int]) -> str:
+    """Return the title page and the table of contents, with the page a chapter starts on."""
+    rows = (
+        f'<li><a href="#{_anchor(page)}">{_title(chapter)}</a>'
+        f'<span class="dots"></span>{starts.get(page, "?")}</li>'
+        for page, chapter in chapters.items()
+    )
+    title, state = next(map(_title, chapters.values())), commit()[:10]
+    return (
+        f'<section class="cover"><h1>{title}</h1><p>{state}</p></section>'
+        f'<section class="contents"><h1>Contents</h1><ol>{"".join(rows)}</ol></section>'
+    )
