@@ -546,4 +546,5 @@ pdf.make_pdf(Path({str(excerpt_site / "index.html")!r}), Path("book.pdf"))
         for note in page.get("/Annots", ())
         if "/Dest" in note
     ]
-    assert links and set(map(str, links)) <= set(reader.named_destinations)
+    assert links
+    assert set(map(str, links)) <= set(reader.named_destinations)
