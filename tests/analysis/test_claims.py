@@ -573,15 +573,6 @@ def test_pairs_are_read_over_an_odd_number_of_seeds(seeds, difference):
     assert runs.decide("tsloss-simpler-topology").effect == difference
 
 
-def test_only_runs_that_differ_in_tsloss_alone_are_paired():
-    others = ({"seed": 1}, {"lambda_ts": 10.0}, {"lr": 0.5}, {"content": "x"})
-    runs = Runs({"problem": k, "solved": 60.0} for k in range(6))
-    for k in range(6):
-        for other in others:
-            runs.add(k, solved=40.0, **{"method": "tsloss"} | other)
-    assert runs.decide("tsloss-fewer-iterations").verdict == UNTESTED
-
-
 def test_regimes_are_compared_within_tasks():
     """Sets of a task of few loops beside problems of a task of many say nothing of regimes."""
     runs = Runs()

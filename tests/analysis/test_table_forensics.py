@@ -55,12 +55,6 @@ def test_the_tables_of_iterations():
     assert printed.evenness() == (36, 36, pytest.approx(3.0**-36))
 
 
-@given(st.lists(st.integers(0, 10**6), min_size=3, max_size=3))
-def test_when_three_even_numbers_have_an_even_mean(halves):
-    mean = sum(2 * half for half in halves) / 3
-    assert (mean % 2 == 0) == (sum(halves) % 3 == 0)
-
-
 def test_values_of_the_constants():
     scaled = printed.scaled_embeddings()
     assert scaled["factor"] == pytest.approx(45.25, abs=0.01)

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -81,14 +79,6 @@ def test_sync_writes_stale_pairs_and_check_names_those_without_a_source(source):
     assert notebooks.check_pairs(source.parent) == [orphan]
     source.write_text(NOTEBOOK + "\n# %%\n2 + 2\n")
     assert notebooks.check_pairs(source.parent) == [pair, orphan]
-
-
-def test_papermill_alone_runs_a_pair(source, tmp_path):
-    notebooks.sync_pairs(tmp_path)
-    out = tmp_path / "out.ipynb"
-    command = ["papermill", str(source.with_suffix(".ipynb")), str(out), "-p", "x", "5"]
-    subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, cwd=ROOT)
-    assert "x is 5" in outputs(out)
 
 
 def test_an_executed_copy_has_its_outputs_and_hides_its_parameters(source, tmp_path):

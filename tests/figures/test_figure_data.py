@@ -10,14 +10,12 @@ import pandas as pd
 import pytest
 
 from tests.handmade import stored
-from tsp.errors import InputError
-from tsp.figures.clouds import save_figure
 from tsp.figures.figure_data import plotted
 from tsp.figures.interactive import Live, bars_of, closest_watched, evolution
 from tsp.figures.style import DIMENSION_COLORS, METHOD_COLORS, POINT_COLOR
 from tsp.paths import ROOT
 from tsp.store.runs import Store
-from tsp.topology.diagrams import persistence, summarize
+from tsp.topology.diagrams import persistence
 
 
 @pytest.fixture
@@ -128,14 +126,3 @@ def test_the_run_with_most_prompts_is_watched(tmp_path):
     stored(store, solved=4, snapshot_every=1, contents=("another problem",))
     assert closest_watched(store, seldom).id == often.id
     assert closest_watched(store, store.read(other)).id == other
-
-
-def test_a_cloud_and_a_trajectory_are_saved_as_pictures(tmp_path):
-    clouds = np.random.default_rng(0).normal(size=(3, 5, 2))
-    table, diagrams = summarize(clouds), persistence(clouds)
-    for name, size in (("cloud.png", 1), ("way.PDF", 3)):
-        save_figure(tmp_path / name, table[:size], diagrams[:size])
-        assert (tmp_path / name).stat().st_size > 1000
-    for name, message in (("a.exe", "end the name in .*png"), ("no/a.png", "no such folder")):
-        with pytest.raises(InputError, match=message):
-            save_figure(tmp_path / name, table, diagrams)
