@@ -158,16 +158,25 @@ def moving(feature, moves, **features):
     )
 
 
+def each(n, *arms, **fields):
+    """Runs of n problems: one of each in every arm, which has fields besides those of all."""
+    return Runs({"problem": k} | fields | arm for k in range(n) for arm in arms or [{}])
+
+
+def loops(last):
+    """An H1 count that ends at the given value, from 10."""
+    return {"h1_count": (10, last)}
+
+
 def course(by):
     """Entropy that makes its whole fall by an epoch."""
-    falling = {"persistence_entropy": lambda epoch: 3 - 0.2 * min(1, epoch / by)}
-    return Runs({"problem": k, "features": falling} for k in range(6))
+    return each(6, features={"persistence_entropy": lambda epoch: 3 - 0.2 * min(1, epoch / by)})
 
 
 def by_regime(multi, single):
-    """Sets and problems whose H1 count ends at the given values, from 10."""
+    """Sets and problems whose H1 count ends at the given values."""
     return Runs(
-        {"problem": k, "regime": regime, "features": {"h1_count": (10, last)}}
+        {"problem": k, "regime": regime, "features": loops(last)}
         for regime, ends in (("multi", multi), ("single", single))
         for k, last in enumerate(ends)
     )
@@ -189,7 +198,7 @@ def at_equal_steps():
 def removing(*shares, tasks=ALL_SIX):
     """Data sets whose problems lose the given shares of their loops."""
     return Runs(
-        {"problem": k, "task": task, "features": {"h1_count": (10, 10 - 10 * share)}}
+        {"problem": k, "task": task, "features": loops(10 - 10 * share)}
         for task, removed in zip(tasks, shares, strict=True)
         for k, share in enumerate(removed)
     )
@@ -241,12 +250,8 @@ ten = partial(weighted, weights=(0.0, 10.0))
 
 def ending(n, plain, treated, epochs=EPOCHS):
     """Pairs whose H1 count ends at the given numbers; ``epochs`` of the run with TSLoss."""
-    sides = ((0.0, plain, EPOCHS), (1.0, treated, epochs))
-    return Runs(
-        {"problem": k, "lambda_ts": weight, "epochs": length, "features": {"h1_count": (10, last)}}
-        for k in range(n)
-        for weight, last, length in sides
-    )
+    arm = {"lambda_ts": 1.0, "features": loops(treated), "epochs": epochs}
+    return each(n, {"features": loops(plain)}, arm)
 
 
 def costing(ratios):
@@ -268,11 +273,8 @@ def losses_of(n, last, wave=0.0, weights=(0.0, 0.1, 0.5, 1.0, 10.0), epochs=EPOC
 
         return loss
 
-    return Runs(
-        {"problem": k, "lambda_ts": weight, "epochs": epochs, "total": total(weight)}
-        for k in range(n)
-        for weight in weights
-    )
+    arms = ({"lambda_ts": weight, "total": total(weight)} for weight in weights)
+    return each(n, *arms, epochs=epochs)
 
 
 def varying(ratios):
@@ -286,12 +288,12 @@ BY_SIZE = ("gemma-2b-it", "open-llama-7b", "qwen1.5-14b-chat")
 
 def on_models(*treated, names=BY_SIZE, n=6, without=80.0):
     """Under protocol `paper`, solved at 80 without TSLoss and at the given epochs with it."""
-    return Runs(
-        {"problem": k, "solved": epoch, "lambda_ts": weight, "model": name, "protocol": "paper"}
-        for k in range(n)
+    arms = [
+        {"solved": epoch, "lambda_ts": weight, "model": name}
         for name, solved in zip(names, treated, strict=True)
         for weight, epoch in ((0.0, without), (1.0, solved))
-    )
+    ]
+    return each(n, *arms, protocol="paper")
 
 
 qwen = partial(on_models, names=BY_SIZE[2:])
@@ -300,7 +302,7 @@ METHODS = ("ce", "tsloss", "l2", "pairwise")
 
 def asked(shares, *, problems=50):
     """Prompts of each method on each problem, and how many of 50 they answer right."""
-    runs = Runs({"problem": k, "method": method} for k in range(len(shares)) for method in METHODS)
+    runs = each(len(shares), *({"method": method} for method in METHODS))
     ids = ["no prompt", *(run["id"] for run in runs.runs)]
     answers = pd.DataFrame(
         {"id": name, "sha256": f"h{k}", "correct": k < right}
@@ -316,7 +318,7 @@ BETTER, MIXED = (10, 13, 11, 12), (10, 13, 14, 9)  # without, TSLoss, L2, pairwi
 
 # Every verdict of every rule, and what else it shows: an effect, or words of its reasons --------
 
-GONE = {"h1_count": (10, 1)}
+GONE = loops(1)
 WIDER = {"h0_mean_lifespan_scaled": (1.0, 1.2)}
 FAST, SLOW = [0, 0.1, 0.2, 0.3], [6, 6.1, 6.2, 6.3, 6.4]
 COINCIDE = {"problem": 1, "features": {"h0_count": (1, 40)}}
@@ -407,7 +409,6 @@ CASES = {
     ],
     "tsloss-halves-iterations": [
         (paired([(80, 30)] * 6), REPRODUCED, 0.375),
-        (paired([(80, 30)] * 6 + [NEITHER] * 9), REPRODUCED),
         (paired([(80, 60)] * 8), NOT),
         (paired([(80, 30), (80, 70)] * 4), OPEN),
         (paired([(80, 30)] * 5), OPEN),
@@ -552,25 +553,20 @@ def test_every_claim_can_be_confirmed_and_refuted():
 
 def test_seeds_and_snapshots_are_not_units():
     """Three problems of five seeds are three units; the median of the seeds is their value."""
-    runs = Runs(
-        {"problem": k, "seed": seed, "features": {"h1_count": (10, last)}}
-        for k in range(3)
-        for seed, last in enumerate((0, 0, 0, 90, 90))
-    )
-    verdict = runs.decide("h1-count-falls")
+    seeds = [{"seed": k, "features": loops(last)} for k, last in enumerate((0, 0, 0, 90, 90))]
+    verdict = each(3, *seeds).decide("h1-count-falls")
     assert (verdict.verdict, verdict.n, verdict.effect) == (OPEN, 3, -10)
 
 
 @pytest.mark.parametrize(("seeds", "difference"), [(1, 5), (2, 5), (3, 7)])
 def test_pairs_are_read_over_an_odd_number_of_seeds(seeds, difference):
     """By seed, TSLoss ends with 5, 30 and 7 loops more: of two seeds the first counts alone."""
-    runs = Runs(
-        {"problem": k, "seed": seed, "lambda_ts": weight, "features": {"h1_count": (10, end)}}
-        for k in range(6)
+    arms = [
+        {"seed": seed, "lambda_ts": weight, "features": loops(last)}
         for seed in range(seeds)
-        for weight, end in ((0.0, 0), (1.0, (5, 30, 7)[seed]))
-    )
-    assert runs.decide("tsloss-simpler-topology").effect == difference
+        for weight, last in ((0.0, 0), (1.0, (5, 30, 7)[seed]))
+    ]
+    assert each(6, *arms).decide("tsloss-simpler-topology").effect == difference
 
 
 def test_regimes_are_compared_within_tasks():
@@ -580,7 +576,7 @@ def test_regimes_are_compared_within_tasks():
         for task, last, copies in (("gsm8k", 0.0, (4, 1)), ("mmlu_cf", 9.0, (1, 4))):
             for regime, count in zip(("multi", "single"), copies, strict=True):
                 for copy in range(count):
-                    ends = {"h1_count": (10, last + (problem * 7 + copy * 3) % 11 / 100)}
+                    ends = loops(last + (problem * 7 + copy * 3) % 11 / 100)
                     runs.add(10 * problem + copy, task=task, regime=regime, features=ends)
     verdict = runs.decide("h1-falls-faster-multi")
     assert verdict.verdict == OPEN
@@ -591,19 +587,19 @@ def test_regimes_are_compared_within_tasks():
 def test_regimes_are_compared_where_both_are_over_the_same_checks():
     runs = by_regime(FAST, SLOW)
     for problem in range(5):
-        runs.add(problem, task="math", features={"h1_count": (10, 0)})
+        runs.add(problem, task="math", features=loops(0))
     verdict = runs.decide("h1-falls-faster-multi")
     assert (verdict.effect, verdict.n) == (1, 9)
     runs = by_regime([], [0] * 5)
     for problem in range(5):
-        runs.add(problem, regime="multi", epochs=50, features={"h1_count": (10, 0)})
+        runs.add(problem, regime="multi", epochs=50, features=loops(0))
     verdict = runs.decide("h1-falls-faster-multi")
     assert (verdict.verdict, verdict.effect) == (OPEN, 0.5)
     # A stratum with one set gives no interval.
     runs = by_regime(2 + np.arange(6) / 9, [5, 6, 7])
     assert np.isfinite(runs.decide("h1-falls-faster-multi").low)
-    runs.add("alone", task="bbh", regime="multi", features={"h1_count": (10, 2)})
-    runs.add("single", task="bbh", features={"h1_count": (10, 8)})
+    runs.add("alone", task="bbh", regime="multi", features=loops(2))
+    runs.add("single", task="bbh", features=loops(8))
     assert np.isnan(runs.decide("h1-falls-faster-multi").low)
 
 
@@ -634,7 +630,7 @@ def test_check_is_one_that_all_runs_have():
     runs = Runs()
     for problem in range(12):  # two thirds solved at 10, stopped at 60; of the rest half at 50
         solved, epochs = (10.0, 60) if problem < 8 else (50.0 if problem < 10 else NEVER, 100)
-        runs.add(problem, solved=solved, epochs=epochs, features={"h1_count": (10, 10 + problem)})
+        runs.add(problem, solved=solved, epochs=epochs, features=loops(10 + problem))
     assert runs.decide("h1-count-accuracy").n == 12
 
     # Problems that need no training and short runs are left out.
@@ -708,12 +704,8 @@ def test_the_best_of_three_cells_must_be_that_much_clearer(sooner, later, p, ver
 
 
 def test_oscillation_is_compared_over_equally_many_epochs():
-    runs = Runs(
-        {"problem": k, "lambda_ts": weight, "epochs": epochs, "total": lambda epoch: 1 + epoch % 2}
-        for k in range(6)
-        for weight, epochs in ((1.0, 20), (10.0, 100))
-    )
-    verdict = runs.decide("lambda-ten-oscillates")
+    arms = {"lambda_ts": 1.0, "epochs": 20}, {"lambda_ts": 10.0, "epochs": 100}
+    verdict = each(6, *arms, total=lambda epoch: 1 + epoch % 2).decide("lambda-ten-oscillates")
     assert (verdict.verdict, verdict.effect) == (NOT, 0)
 
 
@@ -799,7 +791,7 @@ def test_tests_of_one_family_change_nothing_in_another():
     runs = varied()
     before = runs.evaluated()
     for k in range(20):
-        runs.add(k, solved=10.0 + 3 * k, method="tsloss", features={"h1_count": (10, 30)})
+        runs.add(k, solved=10.0 + 3 * k, method="tsloss", features=loops(30))
     after = runs.evaluated()
     assert before.p[before.family == "TSLoss"].isna().all()
     assert after.p[after.family == "TSLoss"].notna().sum() > 2
@@ -848,8 +840,8 @@ def test_a_length_that_no_run_has_is_not_tested_but_shorter_runs_are_shown():
 def test_published_verdicts_take_the_stated_length_and_read_no_further():
     runs = moving("h1_count", [-5] * 20)
     for problem in range(20, 40):
-        runs.add(problem, epochs=90, features={"h1_count": (10, 90)})
-        runs.add(problem, method="tsloss", features={"h1_count": (10, 90)})
+        runs.add(problem, epochs=90, features=loops(90))
+        runs.add(problem, method="tsloss", features=loops(90))
     last = [row for row in runs.checks if row["epoch"] == 100]
     runs.checks += [row | {"epoch": 300, "h1_count": 90} for row in last]
     row = runs.evaluated().loc["h1-count-falls"]
@@ -857,9 +849,7 @@ def test_published_verdicts_take_the_stated_length_and_read_no_further():
 
 
 def test_the_protocol_chooses_the_runs():
-    runs = Runs(
-        {"problem": k, "protocol": "paper", "features": {"h1_count": (10, 0)}} for k in range(20)
-    )
+    runs = each(20, protocol="paper", features=loops(0))
     for protocol, name, verdict in ((None, "tuned", UNTESTED), ("paper", "paper", REPRODUCED)):
         row = runs.evaluated(protocol=protocol).loc["h1-count-falls"]
         assert (row.protocol, row.verdict) == (name, verdict)
@@ -869,6 +859,6 @@ def test_the_protocol_chooses_the_runs():
 def test_models_are_not_pooled_and_the_one_with_the_most_runs_decides():
     runs = moving("h1_count", [-5] * 8)
     for problem in range(7):
-        runs.add(problem, model="gemma-3-270m", features={"h1_count": (10, 15)})
+        runs.add(problem, model="gemma-3-270m", features=loops(15))
     row = runs.evaluated().loc["h1-count-falls"]
     assert (row.n, row.verdict) == (8, REPRODUCED)

@@ -36,9 +36,8 @@ def test_each_arm_is_compared_with_the_base_of_its_method(store):
     table = gaussian(store)
     assert ["arm", *table.columns] == COLUMNS
     methods = ["ce", "tsloss λ=1"]
-    assert list(table.index) == [
-        name + init for name in methods for init in ("", ", init vocabulary")
-    ]
+    inits = ["", ", init vocabulary"]
+    assert list(table.index) == [name + init for name in methods for init in inits]
     plain, words = table.loc["ce"], table.loc["ce, init vocabulary"]
     assert (plain.n, plain.iterations, plain.censored, plain.pairs) == (6, 6, False, 0)
     assert np.isnan(plain.p)
