@@ -122,11 +122,11 @@ def row_of(frame, feature, group="right"):
 def test_feature_tests_by_hand():
     frame = snapshots(b=[2.0, 9, 4, 3, 1, 8], score=[0, 0.1, 0, 1, 0.9, 1])
     table = feature_tests(frame, features=["a", "b"], accuracy="score", group="right")
-    correlations = [spearman(frame[name], frame.score) for name in "ab"]
+    correlations = [stats.spearmanr(frame[name], frame.score) for name in "ab"]
     expected = {
         "feature": ["a", "b"],
         "rho": [result.statistic for result in correlations],
-        "rho_p": [result.p for result in correlations],
+        "rho_p": [result.pvalue for result in correlations],
         "n": [6, 6],
         "u": [0.0, 6.0],  # b: 2 beats 1; 9 all three; 4 beats 3, 1
         "u_p": [0.1, 0.7],
