@@ -62,10 +62,11 @@ def test_the_conda_environment_is_the_same_one():
 
 
 def called(*words, cwd, **variables):
-    """Run a program that knows neither this checkout nor the user's runs; return its output."""
-    known = {name: value for name, value in os.environ.items() if not name.startswith("TSP_")}
-    known |= {"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""} | variables
-    done = subprocess.run([*map(str, words)], cwd=cwd, capture_output=True, text=True, env=known)
+    """Run a program without this checkout and the user's runs; return its output."""
+    environment = {name: os.environ[name] for name in os.environ if not name.startswith("TSP_")}
+    environment |= {"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""} | variables
+    options = {"capture_output": True, "text": True, "env": environment}
+    done = subprocess.run([*map(str, words)], cwd=cwd, **options)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -100,7 +101,7 @@ def test_a_wheel_installed_alone_does_what_the_checkout_does(tmp_path):
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index"]
     called(*pip, wheel, cwd=tmp_path)
     (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
-    # Its dependencies are there; a path file of theirs (an editable checkout) is not followed.
+    # Its dependencies are in this folder, whose own path files (an editable checkout) are ignored.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -110,8 +111,8 @@ def test_a_wheel_installed_alone_does_what_the_checkout_does(tmp_path):
     def command(*words):
         return json.loads(called(python.with_name("tsp"), *words, "--json", cwd=elsewhere))
 
-    few = ["--model", "tiny-llama", "--task", "bbh", "--n-tokens", "4", "--epochs", "2"]
-    record = command("run", *few)
+    small = ["--model", "tiny-llama", "--task", "bbh", "--n-tokens", "4", "--epochs", "2"]
+    record = command("run", *small)
     assert (elsewhere / "runs" / record["id"]).is_dir()
     assert record["outcome"]["epochs_trained"] == 2
     command("export", record["id"], "--to", "adapter")
@@ -122,9 +123,11 @@ def test_a_wheel_installed_alone_does_what_the_checkout_does(tmp_path):
     assert state["places"]["run store"].startswith(str(elsewhere.resolve()))
 
 
-HEAVY = ("gph", "gtda", "IPython", "ipykernel", "jupyter_book", "jupytext", "matplotlib")
-HEAVY += ("pandas", "papermill", "peft", "seaborn", "sklearn", "datasets")
-HEAVY += ("accelerate", "gguf", "pyarrow", "ray", "safetensors", "scipy", "transformers", "typer")
+HEAVY = (
+    *("gph", "gtda", "IPython", "ipykernel", "jupyter_book", "jupytext", "matplotlib", "pandas"),
+    *("papermill", "peft", "seaborn", "sklearn", "datasets", "accelerate", "gguf", "pyarrow"),
+    *("ray", "safetensors", "scipy", "transformers", "typer"),
+)
 
 
 def test_the_loss_needs_neither_giotto_tda_nor_jupyter(tmp_path):
@@ -137,9 +140,9 @@ def test_the_loss_needs_neither_giotto_tda_nor_jupyter(tmp_path):
 def test_importing_the_package_imports_nothing_heavy(tmp_path):
     """Nothing but itself and the standard library, and so in far less than 0.3 s."""
     code = (
-        "import sys, time; known, begun = set(sys.modules), time.process_time(); import tsp;"
-        "print(time.process_time() - begun);"
-        "print(*{name.split('.')[0] for name in set(sys.modules) - known})"
+        "import sys, time; before, begin = set(sys.modules), time.process_time(); import tsp;"
+        "print(time.process_time() - begin);"
+        "print(*{name.split('.')[0] for name in set(sys.modules) - before})"
     )
     words = [sys.executable, "-c", code]
     lines = [called(*words, cwd=tmp_path, PYTHONPATH=str(ROOT)).splitlines() for _ in range(5)]

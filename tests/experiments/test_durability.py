@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import repetitions, spec
+from tests.conftest import spec
 from tests.faults import TENSORS, differences, kill, run_in, until
 from tests.faults_at_work import train
 from tsp.errors import InputError
@@ -26,7 +26,6 @@ from tsp.store.locks import WORK, claimed
 from tsp.store.runs import Store
 from tsp.training.stopping import Interrupted
 
-KILLS_SAMPLE, KILLS = 10, 200
 FEW = [spec(task="mmlu_cf", epochs=2, n_tokens=4, seed=k) for k in range(3)]
 
 
@@ -113,7 +112,10 @@ def killed_at_random(root, log, rng, *, together=1):
         yield len(rest)
 
 
-@pytest.mark.parametrize("kills", repetitions(KILLS_SAMPLE, KILLS, pytest.mark.slow))
+@pytest.mark.parametrize(
+    "kills",
+    [pytest.param(10, marks=pytest.mark.slow), pytest.param(200, marks=pytest.mark.torture)],
+)
 def test_random_kills_lose_nothing_and_leave_nothing(tmp_path, whole, kills):
     """One sweep at a time, and in every other store two of them at once."""
     rng, killed, trained, stores = random.Random(6), 0, 0, 0
