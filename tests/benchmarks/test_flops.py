@@ -21,7 +21,7 @@ def test_arithmetic_by_hand(tiny):
     assert count["all"] == len(coded.before) + positions + 1
     assert count["target"] == len(coded.target)
     every, before = count["all"], len(coded.before)
-    # Pairs of query and key, of the prompt and what follows and with the context; layers of width 32.
+    # Pairs of query and key: among these positions, and with the context; layers of width 32.
     near, far = positions * (positions + 1) // 2, positions * before
     attention = 2 * 2 * 32 * (6 * near + 4 * far)
     linear = 4 * (weights * positions + 259 * 32 * count["target"])
