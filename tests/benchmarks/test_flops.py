@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.step_shares import shares
-from benchmarks.training import Side
+from benchmarks.training import Side, shares
 from tests.conftest import problem, spec
 from tsp.training.flops import arithmetic, traffic
 from tsp.training.memory import position_bytes

@@ -5,10 +5,10 @@ from functools import partial
 import pandas as pd
 import pytest
 
-from benchmarks import peft_methods, ph_scaling, roundings
+from benchmarks import peft_methods, roundings, topology
 from benchmarks.peft_training import KINDS
-from benchmarks.ph_scaling import grow
 from benchmarks.roundings import agreement
+from benchmarks.topology import grow
 from tests.conftest import problem
 from tests.terminal import fails, loads
 from tsp.training import models
@@ -40,7 +40,7 @@ def test_each_paradigm_is_trained_without_and_with_tsloss(monkeypatch):
 
 
 def test_the_command_measures_one_thing_at_a_time(monkeypatch, tmp_path):
-    monkeypatch.setattr(ph_scaling, "grow", partial(grow, points=(5,), dimensions=(3,)))
+    monkeypatch.setattr(topology, "grow", partial(grow, points=(5,), dimensions=(3,)))
     (row,) = loads("bench", "--growth", "-")
     assert (row["n"], row["d"]) == (5, 3)
     assert row["processor"]
