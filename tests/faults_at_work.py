@@ -18,14 +18,14 @@ torch.set_num_threads(1)
 
 def specs(epochs=12):
     """Return runs of several methods, in three banks; one stops early, two have ten problems."""
-    few = {"max_new_tokens": 4}
+    short = {"max_new_tokens": 4}
     return [
         spec(task="mmlu_cf", method="ce", epochs=epochs, seed=0),
         spec(task="mmlu_cf", method="tsloss", epochs=epochs, seed=1, early_stop=True),
-        spec(task="gsm8k", method="tsloss", epochs=epochs, check_every=1, **few),
-        spec(task="gsm8k", method="l2", epochs=epochs, seed=2, **few),
-        spec(regime="multi", method="pairwise", epochs=epochs // 2, **few),
-        spec(regime="multi", method="ce", epochs=epochs // 2, seed=3, **few),
+        spec(task="gsm8k", method="tsloss", epochs=epochs, check_every=1, **short),
+        spec(task="gsm8k", method="l2", epochs=epochs, seed=2, **short),
+        spec(regime="multi", method="pairwise", epochs=epochs // 2, **short),
+        spec(regime="multi", method="ce", epochs=epochs // 2, seed=3, **short),
     ]
 
 

@@ -130,12 +130,12 @@ def test_a_node_is_killed_and_every_run_is_there_once(tmp_path, cluster, engine,
 
 @pytest.mark.slow
 def test_a_bank_that_cannot_be_stored_does_not_cost_the_others(tmp_path, engine):
-    few = specs()[:3]
-    ids = [job.id for job in jobs_of(few)]
+    banks = specs()[:3]
+    ids = [job.id for job in jobs_of(banks)]
     (tmp_path / ids[1]).symlink_to(tmp_path / "gone")  # as to a disk that is not mounted
     lines = []
     with pytest.raises(OSError, match=ids[1]):
-        ensure(few, Store(tmp_path), engine=engine, events=Events(say=lines.append))
+        ensure(banks, Store(tmp_path), engine=engine, events=Events(say=lines.append))
     assert {run.id for run in Store(tmp_path).valid_runs()[0]} == {ids[0], ids[2]}
     assert any(line.startswith("bank 2: ") and ids[1] in line for line in lines)
 

@@ -137,8 +137,8 @@ def test_bbh_liars_and_truth_tellers():
             honest[who] = what != "lies"
         for who, about, what in re.findall(r"(\w+) says (\w+) (lies|tells the truth)", text):
             honest[who] = honest[about] == (what != "lies")
-        asked = re.findall(r"Does (\w+) tell", text)[0]
-        assert ("Yes" if honest[asked] else "No") == target
+        name = re.findall(r"Does (\w+) tell", text)[0]
+        assert ("Yes" if honest[name] else "No") == target
 
 
 def test_bbh_swaps():
@@ -146,8 +146,8 @@ def test_bbh_swaps():
         has = dict(re.findall(r"(\w+) (?:has|is at) the (\w+ \w+)", text.split("\n")[0]))
         for one, other in re.findall(r"(\w+) and (\w+) (?:swap|trade)", text.split("\n")[1]):
             has[one], has[other] = has[other], has[one]
-        asked = re.findall(r"(\w+) (?:has|is at) the\n", text)[0]
-        assert f"{target} {has[asked]}" in text
+        name = re.findall(r"(\w+) (?:has|is at) the\n", text)[0]
+        assert f"{target} {has[name]}" in text
 
 
 def test_bbh_dates_steps_brackets_and_objects():
