@@ -63,7 +63,7 @@ def run_in(work, *arguments, out=os.devnull):
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.faults_at_work"])
-    process = context.Process(target=_redirected, args=(str(out), work, arguments))
+    process = context.Process(target=_redirected, args=(str(out), work, [*map(str, arguments)]))
     process.start()
     return process
 

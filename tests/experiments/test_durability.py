@@ -33,7 +33,7 @@ FEW = [spec(task="mmlu_cf", epochs=2, n_tokens=4, seed=k) for k in range(3)]
 def whole(tmp_path_factory):
     """The store of a sweep that nothing interrupted."""
     root = tmp_path_factory.mktemp("whole") / "runs"
-    finish(run_in("train", str(root)))
+    finish(run_in("train", root))
     return root
 
 
@@ -77,7 +77,7 @@ def complete(root, whole):
 
 def test_a_sweep_that_is_killed_goes_on_with_its_checkpoint(tmp_path, whole):
     root, log = tmp_path / "runs", tmp_path / "log"
-    process = run_in("train", str(root), str(log))
+    process = run_in("train", root, log)
     until(log, "epoch 2 8", process)
     kill(process)
     before = lines(log, "epoch")
@@ -88,7 +88,7 @@ def test_a_sweep_that_is_killed_goes_on_with_its_checkpoint(tmp_path, whole):
     files = [path.name for path in folder.glob("*.safetensors")]
     assert sum(name.startswith("moments") for name in files) <= 2  # one, or the next one begun
     assert set(state["prompts"]) <= set(files)
-    finish(run_in("train", str(root), str(log)))
+    finish(run_in("train", root, log))
     after = lines(log, "epoch")[len(before) :]
     reached, resumed = (int(line.split()[-1]) for line in (before[-1], after[0]))
     assert resumed in (reached, reached - 1)  # an epoch may end unkept
@@ -100,7 +100,7 @@ def killed_at_random(root, log, rng, *, together=1):
     done, longest = [], 1.2
     while not done:
         before = len(lines(log))
-        running = [run_in("train", str(root), str(log)) for _ in range(together)]
+        running = [run_in("train", root, log) for _ in range(together)]
         time.sleep(rng.uniform(0.0, longest))
         done = [process for process in running if not process.is_alive()]
         rest = [process for process in running if process not in done]
@@ -139,7 +139,7 @@ def test_random_kills_lose_nothing_and_leave_nothing(tmp_path, whole, kills):
 
 def test_two_sweeps_at_once_train_nothing_twice(tmp_path, whole):
     root, logs = tmp_path / "runs", [tmp_path / "log0", tmp_path / "log1"]
-    for process in [run_in("train", str(root), str(log)) for log in logs]:
+    for process in [run_in("train", root, log) for log in logs]:
         finish(process)
     begun = [line for log in logs for line in lines(log, "begin")]
     assert len(begun) == len(set(begun)) == 3
@@ -148,10 +148,10 @@ def test_two_sweeps_at_once_train_nothing_twice(tmp_path, whole):
 
 def test_a_sweep_waits_for_another_and_does_what_that_one_leaves(tmp_path, whole):
     root, logs = tmp_path / "runs", [tmp_path / "log0", tmp_path / "log1"]
-    first = run_in("train", str(root), str(logs[0]))
+    first = run_in("train", root, logs[0])
     until(logs[0], "epoch 1 3", first)
     os.kill(first.pid, signal.SIGSTOP)  # alive, but makes no progress
-    second = run_in("train", str(root), str(logs[1]))
+    second = run_in("train", root, logs[1])
     until(logs[1], "waiting for 1 bank", second)
     kill(first)
     finish(second)
@@ -248,7 +248,7 @@ SLOW = (*SLOW, "--checkpoint", "1000")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_ends_at_a_checkpoint_and_says_how_to_go_on(tmp_path, number):
     out, again, root = tmp_path / "out", tmp_path / "again", tmp_path / "runs"
-    process = run_in("command", *LONG, "--runs", str(root), out=out)
+    process = run_in("command", *LONG, "--runs", root, out=out)
     until(out, "epoch 2 has ended", process)
     os.kill(process.pid, number)
     process.join()
@@ -258,14 +258,14 @@ def test_the_first_signal_ends_at_a_checkpoint_and_says_how_to_go_on(tmp_path, n
     assert "Traceback" not in text
     (reached,) = re.findall(r"tsp: stopped after epoch (\d+); the same command goes on", text)
     assert len(list(root.glob(f"{WORK}/*/state.json"))) == 1
-    finish(run_in("command", *LONG, "--runs", str(root), out=again))
+    finish(run_in("command", *LONG, "--runs", root, out=again))
     assert f"goes on after epoch {reached}" in again.read_text()
     assert not (root / WORK).exists()
 
 
 def test_a_second_signal_stops_at_once(tmp_path):
     out, root = tmp_path / "out", tmp_path / "runs"
-    process = run_in("command", *SLOW, "--runs", str(root), out=out)
+    process = run_in("command", *SLOW, "--runs", root, out=out)
     until(out, "bank 1/1", process)
     os.kill(process.pid, signal.SIGINT)
     until(out, "stopping after this epoch", process)
