@@ -38,6 +38,13 @@ def test_measurements_of_training(monkeypatch, precision):
     monkeypatch.setattr(training, "load_problems", lambda task, regime="single": shipped[regime])
     monkeypatch.setattr(training, "_long_problem", lambda frozen: one)
     monkeypatch.setitem(training.SQUARE, "cpu", 64)
+    units = {}
+
+    def compared(name, *sides, **options):
+        units[name] = options.get("units")
+        return measuring.compared(name, *sides, **options)
+
+    monkeypatch.setattr(training, "compared", compared)
     works = training.training(training.Side(frozen, precision), 1)
     rows = {row["name"]: row for name, work in works.items() for row in work()}
     assert all(name.startswith(tuple(works)) or name == "topology_share" for name in rows)
@@ -52,6 +59,9 @@ def test_measurements_of_training(monkeypatch, precision):
         assert row["ratio"] == pytest.approx((row["peer"] / row["ours"]) ** (-1 if inverse else 1))
         plain = "float32" in name or name == "gemm_fraction"
         assert row["precision"] == ("float32" if plain else precision)
+    products = {units[name][1] for name in rows if name.startswith("gemm")}
+    assert products == {2 * 64**3 / 1e9}  # operations of a product of matrices of 64 rows
+    assert {units[name] for name in rows if name.startswith("step")} == {(8, 1)}
     single = rows["epoch_single_vs_peft"]
     assert (single["ours_runs"], single["peer_runs"], single["model"]) == (8, 1, "tiny-llama")
     assert (single["peer_precision"], single["peer_placement"]) == ("float32", "prefix")
