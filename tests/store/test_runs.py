@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.conftest import PLAN, problem, spec
+from tests.handmade import stored
 from tsp.errors import Damaged, InputError
 from tsp.experiments.banks import store_runs
 from tsp.store.archive import write_archive
@@ -132,17 +133,14 @@ def test_only_folders_with_an_id_are_runs(trained, store):
             store.read(name)
 
 
-def test_the_frame_has_the_epoch_of_the_first_right_check(tiny, tmp_path):
-    run = spec(n_tokens=16, lr=0.3, epochs=80, early_stop=True)
-    problems = [problem("Which letter?", "B", metric="choice")]
-    (result,) = train_bank([run], tiny(), [problems], plan=PLAN)
+def test_the_frame_has_the_epoch_of_the_first_right_check(tmp_path):
     store = Store(tmp_path)
-    store_runs({run.id(problems): result}, store, plan=PLAN, frozen=tiny())
-    row = store.frame().iloc[0]
-    right = [check["epoch"] for check in result.checks if check["correct"]]
-    assert row.solved_epoch == row.solved_steps == right[0]
-    assert not row.solved_at_start
-    assert row.method == "tsloss"
+    for seed, solved in enumerate((4, 0, None)):
+        stored(store, solved=solved, seed=seed)
+    frame = store.frame().sort_values("seed")
+    for name in ("solved_epoch", "solved_steps"):  # a single problem: one step an epoch
+        np.testing.assert_array_equal(frame[name], [4, 2, np.nan])
+    assert frame.solved_at_start.tolist() == [False, True, False]
 
 
 def test_the_default_store_follows_the_environment(monkeypatch, tmp_path):
