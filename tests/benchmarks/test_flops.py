@@ -31,7 +31,7 @@ def test_arithmetic_by_hand(tiny):
 
 
 def test_a_window_meets_few_keys(tiny):
-    """Gemma 3: of the layers with a window of 8, each query meets itself and seven before it."""
+    """In Gemma 3's layers with a window of 8, a query meets itself and the seven before it."""
     frozen = tiny("tiny-gemma3")
     one = problem("What is it, and why? " * 3, "four of them")
     count = arithmetic(frozen, one, spec(n_tokens=5))

@@ -1,4 +1,4 @@
-"""How a sweep's banks are handed out."""
+"""The time of a sweep whose banks are handed out to several devices."""
 
 import pytest
 from hypothesis import given

@@ -170,7 +170,7 @@ def test_every_command_of_a_claim_is_an_experiment():
 
 
 def test_rounding_changes_how_a_run_is_computed_and_its_id(smoke):
-    """Of the study's runs on the first problem: another precision, number of threads or bank."""
+    """Runs on the first problem differ in precision, number of threads or bank."""
     usual = {"epochs": 6, "snapshot_every": 2}
     first = {"model": "tiny-llama", "task": "gsm8k", "protocol": "tuned", "problem": 0, "seed": 1}
     runs = {

@@ -84,7 +84,7 @@ def engine(cluster):
 
 
 class Watch:
-    """Notes the events of a sweep, and the node that each bank is on."""
+    """Records the events of a sweep, and the node that each bank is on."""
 
     def __init__(self):
         self.begun, self.nodes, self.seen, self.loads = [], {}, [], []
@@ -198,7 +198,7 @@ def test_what_is_wrong_on_a_node_is_said_in_one_line(tmp_path, engine, monkeypat
 
 @pytest.mark.slow
 def test_ctrl_c_in_a_terminal_brings_every_bank_to_a_checkpoint(tmp_path):
-    """A terminal sends it to the whole group: to the sweep and to the Ray that it began."""
+    """A terminal sends it to the whole process group: the sweep, and the Ray that it started."""
     root, logs = tmp_path / "runs", [tmp_path / "first", tmp_path / "second"]
     words = ["sweep", "null", "--profile", "smoke", "--engine", "ray", "--bank", "1"]
     words += ["--epochs", "100", "--runs", str(root), "--device", "cpu"]

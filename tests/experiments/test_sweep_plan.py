@@ -37,7 +37,7 @@ def test_stored_runs_are_not_planned_and_say_how_long_others_take(smoke):
 
 
 def test_rows_that_the_data_lack_are_left_out_by_name(tmp_path):
-    """What is shipped has one set of ten of each data set; the commands of claims still work."""
+    """The shipped problems have one set of ten of each data set; commands of claims still work."""
     words = ["--profile", "full", "--plan", "--runs", tmp_path / "runs"]
     out = call("sweep", "table3", *words, "--model", "tiny-llama")
     assert out.exit_code == 0, out.output

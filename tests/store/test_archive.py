@@ -1,4 +1,4 @@
-"""Runs in one file: everything comes back, nothing is overwritten, damage is found."""
+"""Runs in one file come back whole; nothing is overwritten, and damage is noticed."""
 
 import json
 import shutil
@@ -138,7 +138,7 @@ def flipped(prompts):
         ("record", lambda record: "no JSON"),
     ],
 )
-def test_what_was_changed_is_found(column, value, smoke, packed, tmp_path):
+def test_a_changed_value_is_noticed(column, value, smoke, packed, tmp_path):
     path, store = packed
     first, *rest = smoke.ids()
     change(path, first, column, value)
