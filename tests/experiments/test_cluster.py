@@ -166,13 +166,14 @@ def test_a_sweep_on_a_cluster_stops_at_checkpoints_and_goes_on(tmp_path, engine)
     options = {"name": "x", "engine": engine}
     with pytest.raises(Interrupted, match="every bank that had begun is at a checkpoint"):
         ensure(lengthy, store, policy=stop, events=watch.events(), **options)
-    assert 1 <= len(set(watch.begun)) <= 2
-    assert store.ids() == []
-    assert len(list(store.root.glob(f"{WORK}/*/state.json"))) == len(set(watch.begun))
+    kept = list(store.root.glob(f"{WORK}/*/state.json"))
+    assert 1 <= len(kept) <= 2
+    # On a busy machine a bank may end before its worker hears of the stop.
+    assert len(kept) + len(store.ids()) == len(set(watch.begun))
     again = Watch()
     assert len(ensure(lengthy, store, events=again.events(), **options)) == 3
     first = dict(reversed(again.seen))
-    assert all(first[bank] > 20 for bank, epoch in watch.seen if epoch > 20)
+    assert all(first.get(bank, epoch) > 20 for bank, epoch in watch.seen if epoch > 20)
     assert not (store.root / WORK).exists()
 
 
