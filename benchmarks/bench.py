@@ -10,9 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks import peft_methods, ph_scaling, roundings, store_load
+from benchmarks import peft_methods, roundings, store_load, topology
 from benchmarks.measuring import environment
-from benchmarks.topology import PEERS, topology
 from benchmarks.training import Side, training
 from tsp.atomic import replace_file
 from tsp.errors import InputError
@@ -23,7 +22,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Aim:
-    """The name of a measurement in tables, and the value it should reach."""
+    """A measurement in words, and the value it should reach."""
 
     what: str
     aim: float
@@ -55,7 +54,7 @@ AIMS = {
 }
 OTHERS: dict[str, Callable[[], list[Row]]] = {
     "roundings": lambda: roundings.compare(),
-    "growth": lambda: ph_scaling.grow(),
+    "growth": lambda: topology.grow(),
     "paradigms": lambda: peft_methods.compare(),
     "load": lambda: store_load.strain(),
 }
@@ -77,9 +76,9 @@ def measure(*, repeats: int = 3, only: Sequence[str] = ()) -> list[Row]:
     """
     works: dict[str, Callable[[], list[Row]]] = {}
     if find_spec("gph"):  # a bare GPU host has no giotto-tda
-        for name, (module, *_) in PEERS.items():
+        for name, (module, *_) in topology.PEERS.items():
             if find_spec(module):
-                works[f"topology_vs_{name}_n40"] = partial(topology, name, 5 * repeats)
+                works[f"topology_vs_{name}_n40"] = partial(topology.versus, name, 5 * repeats)
     if models.installed(models.DEFAULT) and find_spec("peft"):
         works |= training(Side(models.load()), repeats)
     chosen = {name: work for name, work in works.items() if name.startswith(tuple(only) or "")}
@@ -88,8 +87,7 @@ def measure(*, repeats: int = 3, only: Sequence[str] = ()) -> list[Row]:
     if not chosen:
         remedy = f"install giotto-tda, or peft and `tsp model install {models.DEFAULT}`"
         raise InputError("bench", "nothing to measure", remedy)
-    rows, place = [row for work in chosen.values() for row in work()], environment()
-    return _ordered([row | place for row in rows])
+    return _ordered([row | environment() for work in chosen.values() for row in work()])
 
 
 def render(rows: list[Row]) -> str:
@@ -114,8 +112,7 @@ def run(out: Path | None, repeats: int, only: Sequence[str], others: Mapping[str
     if len(others) > 1 or (others and out):
         raise InputError("bench", " ".join(f"--{name}" for name in others), "give one at a time")
     for name, file in others.items():
-        place = environment()
-        _write(file, [row | place for row in OTHERS[name]()])
+        _write(file, [row | environment() for row in OTHERS[name]()])
         return
     rows = measure(repeats=repeats, only=only)
     print(render(rows), file=sys.stderr if out else sys.stdout)

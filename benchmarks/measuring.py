@@ -8,13 +8,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tsp.provenance import commit
+from tsp.provenance import commit, installed_version
 
 PACKAGES = [
     *("tsp", "torch", "transformers", "accelerate", "peft"),
@@ -31,7 +30,7 @@ class Done:
     columns: dict[str, float] = field(default_factory=dict)
 
 
-Work = Callable[[], Done | Any]  # what returns something else did one unit
+Work = Callable[[], Any]  # may return `Done`
 
 
 def report(text: str) -> None:
@@ -39,17 +38,27 @@ def report(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def compared(name: str, ours: Work, peer: Work, repeats: int, peer_name: str) -> dict[str, Any]:
+def compared(
+    name: str,
+    ours: Work,
+    peer: Work,
+    repeats: int,
+    peer_name: str,
+    *,
+    units: tuple[float, float] = (1.0, 1.0),
+) -> dict[str, Any]:
     """Time two pieces of work in turn, and return a row with the medians per unit of each.
 
     Each side runs once more at the start, which is not counted, unless it takes half a minute.
+    Work that does not return `Done` does the ``units`` of its side.
     """
     times: dict[str, list[float]] = {"ours": [], "peer": []}
     columns: dict[str, float] = {}
     for repeat in range(repeats + 1):
-        for side, work in (("ours", ours), ("peer", peer)):
+        for side, work, usual in zip(times, (ours, peer), units, strict=True):
             if len(times[side]) < repeats:
-                seconds, done = timed(work)
+                seconds, result = timed(work)
+                done = result if isinstance(result, Done) else Done(usual)
                 columns |= {f"{side}_{key}": value for key, value in done.columns.items()}
                 if repeat or seconds > WARM_SECONDS:
                     times[side].append(seconds / done.units)
@@ -60,34 +69,26 @@ def compared(name: str, ours: Work, peer: Work, repeats: int, peer_name: str) ->
     return row | {f"{side}_times": values for side, values in times.items()} | columns
 
 
-def timed(work: Work) -> tuple[float, Done]:
-    """Return the seconds that a piece of work takes, and what it did."""
+def timed(work: Work) -> tuple[float, Any]:
+    """Return the seconds that a piece of work takes, and what it returns."""
     begin = time.perf_counter()
-    done = work()
+    result = work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - begin, done if isinstance(done, Done) else Done()
+    return time.perf_counter() - begin, result
 
 
 def environment() -> dict[str, Any]:
     """Return the machine and the versions that a row was measured with."""
-    cuda = torch.cuda.is_available()
     return {
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "processor": _processor(),
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "commit": commit(),
-        **{name: _version(name) for name in PACKAGES},
+        **{name: installed_version(name) for name in PACKAGES},
     }
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _processor() -> str:

@@ -10,13 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from peft import (
-    PrefixTuningConfig,
-    PromptEncoderConfig,
-    PromptTuningConfig,
-    TaskType,
-    get_peft_model,
-)
+from peft import PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, get_peft_model
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from tsp.interop.peers import TSLossTrainer, prompt_vectors
@@ -99,7 +93,7 @@ def peft_model(spec: RunSpec, frozen: BaseLM, kind: str) -> Any:
     """Wrap a copy of the model for one of `KINDS`."""
     model = copy.deepcopy(frozen.model)
     model.set_attn_implementation("sdpa")  # transformers' default
-    config = KINDS[kind](task_type=TaskType.CAUSAL_LM, num_virtual_tokens=spec.n_tokens)
+    config = KINDS[kind](task_type="CAUSAL_LM", num_virtual_tokens=spec.n_tokens)
     torch.manual_seed(spec.seed)
     with quiet():
         return get_peft_model(model, config)
@@ -114,8 +108,7 @@ class _Check(TrainerCallback):
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         """Check every ``check_every`` epochs."""
-        self.epochs += 1
-        spec = self.run.spec
+        spec, self.epochs = self.run.spec, self.epochs + 1
         last = self.epochs >= spec.epochs
         if self.check and (self.epochs % spec.check_every == 0 or last):
             self.solved = self._all_correct()
@@ -125,20 +118,17 @@ class _Check(TrainerCallback):
     @torch.no_grad()
     def _all_correct(self) -> bool:
         run, frozen = self.run, self.frozen
-        questions = [coded.after for coded in run.encoded]
-        longest = max(map(len, questions))
-        pad = frozen.end_ids[0]
-        ids = torch.tensor([[pad] * (longest - len(q)) + list(q) for q in questions])
-        mask = torch.tensor([[0] * (longest - len(q)) + [1] * len(q) for q in questions])
+        questions = [list(coded.after) for coded in run.encoded]
+        padding = [max(map(len, questions)) - len(question) for question in questions]
+        rows = list(zip(padding, questions, strict=True))
+        ids = torch.tensor([[frozen.end_ids[0]] * pad + question for pad, question in rows])
+        mask = torch.tensor([[0] * pad + [1] * len(question) for pad, question in rows])
+        longest = max(run.longest_answer(k) for k in range(len(questions)))
+        inputs = {"input_ids": ids.to(frozen.device), "attention_mask": mask.to(frozen.device)}
         self.model.eval()
-        out = self.model.generate(
-            input_ids=ids.to(frozen.device),
-            attention_mask=mask.to(frozen.device),
-            max_new_tokens=max(run.longest_answer(k) for k in range(len(questions))),
-            do_sample=False,
-        )
+        out = self.model.generate(**inputs, max_new_tokens=longest, do_sample=False)
         self.model.train()
-        texts = frozen.tokenizer.batch_decode(out[:, longest:], skip_special_tokens=True)
+        texts = frozen.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
         pairs = zip(run.problems, texts, strict=True)
         return all(is_correct(problem, text.strip()) for problem, text in pairs)
 
@@ -170,10 +160,8 @@ def _arguments(spec: RunSpec, folder: str, run: PromptRun, *, cpu: bool) -> Trai
 
 
 def _example(coded: Any) -> dict[str, list[int]]:
-    return {
-        "input_ids": [*coded.after, *coded.target],
-        "labels": [-100] * len(coded.after) + list(coded.target),
-    }
+    labels = [-100] * len(coded.after) + list(coded.target)
+    return {"input_ids": [*coded.after, *coded.target], "labels": labels}
 
 
 def _padded(items: list[dict[str, list[int]]], *, fill: int) -> dict[str, torch.Tensor]:

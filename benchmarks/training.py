@@ -1,6 +1,7 @@
 """Training beside PEFT and transformers' Trainer: epochs of whole runs, steps, and their parts."""
 
 import statistics
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,9 +9,9 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measuring import Done, compared, timed
-from benchmarks.step_shares import shares
 from tsp.problems.loading import Problem, load_problems
 from tsp.store.runs import kept_prompts
 from tsp.training import models
@@ -26,9 +27,9 @@ from tsp.training.trainer import Bank, Plan, train_bank
 Row = dict[str, Any]
 Work = Callable[[], list[Row]]
 SQUARE = {"cpu": 2048, "cuda": 8192}  # rows of the matrices of the machine's own product
+PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm_"}
 RUNS = 8  # of a bank on a CPU
 CONTEXT = 5000  # tokens before the prompt in the measurements of a shared context
-PEFT = "PEFT, Trainer and generate"
 THEIRS = {"peer_precision": "float32", "peer_placement": "prefix"}  # the only one that PEFT has
 
 
@@ -111,20 +112,46 @@ def gemm_fraction(side: Side, repeats: int) -> list[Row]:
     name = "gemm_fraction" + ("" if side.precision == "float32" else f"_{side.precision}")
     row = compared(
         name,
-        lambda: _units(operations, bank.advance(1)),
-        lambda: _units(2 * size**3 / 1e9, torch.mm(square, square)),
+        lambda: bank.advance(1),
+        lambda: torch.mm(square, square),
         5 * repeats,
         f"a product of {size} × {size} matrices, {bank.reader.dtype}".replace("torch.", ""),
+        units=(operations, 2 * size**3 / 1e9),
     )
     parts: Row = {f"share_{part}": share for part, share in shares(bank).items()}
     if parts:
         parts["rate_products"] = row["ratio"] * linear / operations / parts["share_products"]
         block = torch.ones(2**26)
-        there = torch.empty_like(block)
-        fastest = min(timed(lambda: there.copy_(block))[0] for _ in range(5))
+        copy = torch.empty_like(block)
+        fastest = min(timed(lambda: copy.copy_(block))[0] for _ in range(5))
         parts["bandwidth"] = 2 * block.nbytes / fastest  # read and written
     parts["step_seconds"] = row["ours"] * operations
     return [row | {"unit": "s per 10^9 operations"} | side.columns(specs[0]) | parts]
+
+
+def shares(bank: Bank) -> dict[str, float]:
+    """Measure which parts of a step's time are products, attention and the rest, on a CPU.
+
+    On a GPU nothing is returned: the CPU's time there is that of asking, not of computing.
+    """
+    if bank.frozen.device.type != "cpu":
+        return {}
+    with profile(activities=[ProfilerActivity.CPU]) as measured:
+        bank.advance(1)
+    spent: Counter[str] = Counter()
+    for event in measured.events() or ():
+        spent[_part(event)] += event.self_cpu_time_total
+    return {name: time / spent.total() for name, time in spent.items()}
+
+
+def _part(event: Any) -> str:
+    """Return the part that an operation belongs to; a product inside attention is attention's."""
+    outer = event
+    while outer is not None:
+        if outer.name.startswith("_Attention"):
+            return "attention"
+        outer = outer.cpu_parent
+    return "products" if event.name in PRODUCTS else "rest"
 
 
 def step_context(side: Side, repeats: int) -> list[Row]:
@@ -133,8 +160,6 @@ def step_context(side: Side, repeats: int) -> list[Row]:
     The shared context is read beforehand, because it is read once. On a CPU, whose micro-batches
     hold one such row, one run stands for the bank without sharing.
     """
-    from benchmarks.peft_training import with_peft
-
     problems = [_long_problem(side.frozen)]
     specs = _specs(side.frozen.name, RUNS)
     cuda = side.frozen.device.type == "cuda"
@@ -142,23 +167,24 @@ def step_context(side: Side, repeats: int) -> list[Row]:
     shared = side.bank(specs, problems)
     alone = side.bank(specs[:runs], problems, context_budget=0)
     steps = 50 if cuda else 2  # many short steps, so that a Trainer's start does not count
-    few = RunSpec(model=side.frozen.name, method="ce", placement="prefix", epochs=steps)
-    peft = with_peft(few, side.frozen, problems, check=False)
+    short = RunSpec(model=side.frozen.name, method="ce", placement="prefix", epochs=steps)
+    peft = _peer(short, side, problems, check=False)
     row: Row = {"unit": "s per step and run"} | side.columns(specs[0])
     row["context"] = len(shared.runs[0].encoded[0].before)
-    rows = []
-    for name, peer, peer_name, columns in (
-        (
-            "step_context_5k_vs_unshared",
-            lambda: _units(runs, alone.advance(1)),
-            "the same trainer, all tokens in every pass",
-            {"peer_precision": side.precision},
-        ),
-        ("step_context_5k_vs_peft", lambda: _peer(peft), "PEFT and Trainer", THEIRS),
-    ):
-        times = compared(name, lambda: _units(RUNS, shared.advance(1)), peer, repeats, peer_name)
-        rows.append(times | row | columns)
-    return rows
+    ours = partial(shared.advance, 1)
+    unshared = compared(
+        "step_context_5k_vs_unshared",
+        ours,
+        partial(alone.advance, 1),
+        repeats,
+        "the same trainer, all tokens in every pass",
+        units=(RUNS, runs),
+    )
+    others = "step_context_5k_vs_peft", ours, peft, repeats, "PEFT and Trainer"
+    return [
+        unshared | row | {"peer_precision": side.precision},
+        compared(*others, units=(RUNS, 1)) | row | THEIRS,
+    ]
 
 
 def epochs(
@@ -177,15 +203,12 @@ def epochs(
     longest problem's on both sides. Ours are also checked before the first epoch. With
     ``topology`` its share of the bank's time is measured too, where giotto-ph is installed.
     """
-    from benchmarks.peft_training import with_peft
-
     problems = load_problems("gsm8k", regime=regime)
     fields: Row = {"regime": regime, "epochs": most, "early_stop": True}
     coded = encode_all(RunSpec(model=side.frozen.name), side.frozen, problems)
     fields["max_new_tokens"] = max(len(one.target) for one in coded) + EXTRA_TOKENS
     specs = _specs(side.frozen.name, runs, **fields)
     alone = RunSpec(model=side.frozen.name, method="ce", placement="prefix", **fields)
-    peft = with_peft(alone, side.frozen, problems)
     plan = side.plan(specs, problems)
     results: list[RunResult] = []
 
@@ -195,7 +218,8 @@ def epochs(
         solved = sum(_is_solved(result) for result in results)
         return Done(trained, {"runs": runs, "epochs": trained, "solved": solved})
 
-    row = compared(name, ours, lambda: _peer(peft), repeats, PEFT)
+    peft = _peer(alone, side, problems)
+    row = compared(name, ours, peft, repeats, "PEFT, Trainer and generate")
     for who in ("ours", "peer"):
         row[f"{who}_seconds_per_run"] = row[who] * row[f"{who}_epochs"] / row[f"{who}_runs"]
     row |= {"unit": "s per epoch and run", "epochs": most} | side.columns(specs[0]) | THEIRS
@@ -229,15 +253,17 @@ def _is_solved(result: RunResult) -> bool:
     return all(row["correct"] for row in result.checks if row["epoch"] == last)
 
 
-def _peer(work: Callable[[], Any]) -> Done:
-    """Train one of PEFT's runs."""
-    run = work()
-    return Done(run.epochs, {"runs": 1, "epochs": run.epochs, "solved": int(run.solved)})
+def _peer(spec: RunSpec, side: Side, problems: list[Problem], **options: Any) -> Callable[[], Done]:
+    """Return the work of training a run with PEFT, whose units are epochs."""
+    from benchmarks.peft_training import with_peft
 
+    train = with_peft(spec, side.frozen, problems, **options)
 
-def _units(units: float, _: Any) -> Done:
-    """Return the number of units of work that was just done."""
-    return Done(units)
+    def work() -> Done:
+        run = train()
+        return Done(run.epochs, {"runs": 1, "epochs": run.epochs, "solved": int(run.solved)})
+
+    return work
 
 
 def _share(row: Row) -> Row:

@@ -3,22 +3,28 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
+import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
+
+from tests.conftest import PATIENCE_SECONDS
 
 TENSORS = (".parquet", ".safetensors")
 TIMES = ("written", "seconds", "checksum")  # of a record; the checksum is of all of it
 
 
-def same_bytes(one, other):
-    """Files that differ between two stores; plans, times and free memory do not count."""
-    here, there = _contents(one), _contents(other)
-    return sorted(str(path) for path in here | there if here.get(path) != there.get(path))
+def differences(one, other):
+    """Return the files that differ between two stores, but for plans, times and free memory."""
+    ours, theirs = _contents(one), _contents(other)
+    return sorted(str(path) for path in ours | theirs if ours.get(path) != theirs.get(path))
 
 
 def _contents(root):
-    """Contents of a store's files, hidden ones too, by their place."""
+    """Return the contents of a store's files, hidden ones too, by their place."""
     files = {path.relative_to(root): path for path in Path(root).rglob("*") if path.is_file()}
     return {place: _content(path) for place, path in files.items() if place.parts[0] != "plans"}
 
@@ -31,20 +37,33 @@ def _content(path):
     return {name: value for name, value in record.items() if name not in TIMES}
 
 
+def until(log, pattern, process):
+    """Wait until a process, which may have ended by then, has logged a pattern."""
+    end, logged = time.monotonic() + PATIENCE_SECONDS, None
+    while not logged:
+        popen = isinstance(process, subprocess.Popen)
+        code = process.poll() if popen else process.exitcode
+        logged = log.exists() and re.search(pattern, log.read_text())
+        assert logged or code is None, f"ended with {code}; never logged {pattern!r}"
+        assert logged or time.monotonic() < end, f"never logged {pattern!r}"
+        time.sleep(0.005)
+
+
 def kill(process):
-    """The fault itself: no handler runs, nothing is flushed."""
-    os.kill(process.pid, signal.SIGKILL)
+    """Kill a process: no handler runs, nothing is flushed."""
+    with suppress(ProcessLookupError):  # it has just ended
+        os.kill(process.pid, signal.SIGKILL)
     process.join()
 
 
 def run_in(work, *arguments, out=os.devnull):
     """Start a process in which a function of `tests.faults_at_work` works.
 
-    It begins in a moment: it is forked from a server that has imported torch.
+    It starts at once, forked from a server that has imported torch.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.faults_at_work"])
-    process = context.Process(target=_redirected, args=(str(out), work, arguments))
+    process = context.Process(target=_redirected, args=(str(out), work, [*map(str, arguments)]))
     process.start()
     return process
 

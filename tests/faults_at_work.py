@@ -1,4 +1,4 @@
-"""What the processes do that the tests of durability kill (imported once, by their server)."""
+"""Work of the processes that the tests of durability kill (imported once, by their server)."""
 
 import sys
 from pathlib import Path
@@ -17,26 +17,26 @@ torch.set_num_threads(1)
 
 
 def specs(epochs=12):
-    """Runs of several methods in three banks; some stop early, one regime has ten problems."""
-    few = {"max_new_tokens": 4}
+    """Return runs of several methods, in three banks; one stops early, two have ten problems."""
+    short = {"max_new_tokens": 4}
     return [
         spec(task="mmlu_cf", method="ce", epochs=epochs, seed=0),
         spec(task="mmlu_cf", method="tsloss", epochs=epochs, seed=1, early_stop=True),
-        spec(task="gsm8k", method="tsloss", epochs=epochs, check_every=1, **few),
-        spec(task="gsm8k", method="l2", epochs=epochs, seed=2, **few),
-        spec(regime="multi", method="pairwise", epochs=epochs // 2, **few),
-        spec(regime="multi", method="ce", epochs=epochs // 2, seed=3, **few),
+        spec(task="gsm8k", method="tsloss", epochs=epochs, check_every=1, **short),
+        spec(task="gsm8k", method="l2", epochs=epochs, seed=2, **short),
+        spec(regime="multi", method="pairwise", epochs=epochs // 2, **short),
+        spec(regime="multi", method="ce", epochs=epochs // 2, seed=3, **short),
     ]
 
 
 def cluster_specs():
-    """Six banks of one run each: those of another length are in another bank."""
+    """Return six banks of one run each: runs of another length are in another bank."""
     fields = {"n_tokens": 6, "max_new_tokens": 2, "check_every": 50}
     return [spec(epochs=250 + k, seed=k, **fields) for k in range(6)]
 
 
 def events(log):
-    """Events that are appended to a log, a line each."""
+    """Return events that append a line each to a log."""
 
     def note(text):
         with Path(log).open("a") as file:

@@ -1,4 +1,4 @@
-"""Runs written by hand into a real store: what was right when, and how the topology went."""
+"""Runs written by hand into a real store, with given answers, losses and topology."""
 
 import itertools
 from functools import cache
@@ -42,11 +42,13 @@ def stored(
     topology
         Values of columns of `Run.topology`, one a check, instead of those of the prompts.
     contents
-        What tells the run's problems apart.
+        One text a problem; problems are the same if their texts are.
     answer
-        Of every check.
+        The decoded answer of every check.
+    seconds
+        Duration of the run.
     fields
-        Of the spec.
+        Fields of the spec.
     """
     spec = RunSpec(**{"task": "gsm8k", "method": "ce", "epochs": 8} | fields)
     checks = range(0, spec.epochs + 1, EVERY)
@@ -71,28 +73,28 @@ def stored(
         prompts=_prompts(spec.n_tokens, spec.seed, spec.epochs),
         seconds=seconds,
     )
-    found, diagrams = _topology(spec.n_tokens, spec.seed, spec.epochs)
+    summaries, diagrams = _topology(spec.n_tokens, spec.seed, spec.epochs)
     run_id = f"{next(_ids):016x}"
     store.write(
         result,
         run_id=run_id,
         plan=Plan(threads=1),
         device="cpu",
-        topology=found.assign(**topology or {}),
+        topology=summaries.assign(**topology or {}),
         diagrams=diagrams,
     )
     return run_id
 
 
 def pair(store: Store, *, standard, tsloss, **fields) -> list[str]:
-    """Write a run without and one with TSLoss, all right from the given checks."""
+    """Write a run without and one with TSLoss, each solved from the given check."""
     sides = (("ce", standard), ("tsloss", tsloss))
     return [stored(store, method=method, solved=solved, **fields) for method, solved in sides]
 
 
 def _problem(task, content, target):
-    told = {"answers": ("4",), "metric": "exact", "source": "local", "row": 0}
-    return Problem(task=task, question="2+2=?", target=target, sha256=f"{content:>08}", **told)
+    fields = {"answers": ("4",), "metric": "exact", "source": "local", "row": 0}
+    return Problem(task=task, question="2+2=?", target=target, sha256=f"{content:>08}", **fields)
 
 
 def _at(values, epoch):
@@ -100,7 +102,7 @@ def _at(values, epoch):
 
 
 def _prompts(n, seed, epochs):
-    """One cloud in space that grows with the epochs, at every check."""
+    """Return a cloud in space that grows with the epochs, at every check."""
     cloud = torch.randn(n, 3, generator=torch.Generator().manual_seed(seed))
     return {epoch: (1 + epoch) * cloud for epoch in range(0, epochs + 1, EVERY)}
 

@@ -30,7 +30,7 @@ def tsp(*words, **environment):
 
 
 def fails(code, pattern, *words, **environment):
-    """Run a command that ends with a code and one line; return what `tsp` returns."""
+    """Run a command that ends with a code and one line of error; return what `tsp` returns."""
     done = tsp(*words, **environment)
     assert done.returncode == code, done.stderr
     last = done.stderr.strip().splitlines()[-1]
@@ -40,7 +40,7 @@ def fails(code, pattern, *words, **environment):
 
 
 def loads(*words):
-    """Return what a command prints, read by a parser that knows no NaN."""
+    """Return the JSON that a command prints, in which NaN is an error."""
     return parsed(tsp(*words))
 
 

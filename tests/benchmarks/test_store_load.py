@@ -11,8 +11,13 @@ from tsp.store.archive import write_archive
 from tsp.store.runs import Store
 
 
-def test_copies_are_valid_runs(smoke, monkeypatch, tmp_path):
+@pytest.fixture
+def published(smoke, monkeypatch):
+    """Take the smoke runs for the published ones."""
     monkeypatch.setattr(store_load, "data_dir", lambda name: smoke.root)
+
+
+def test_copies_are_valid_runs(published, smoke, tmp_path):
     size = len(smoke.ids()) + 3  # some are copies
     write_archive(islice(store_load._copies(), size), tmp_path / "all.parquet")
     store = Store(tmp_path)
@@ -21,16 +26,14 @@ def test_copies_are_valid_runs(smoke, monkeypatch, tmp_path):
     assert store.frame().seed.max() == smoke.frame().seed.max() + 100
 
 
-def test_every_command_and_table_is_measured(smoke, monkeypatch):
-    monkeypatch.setattr(store_load, "data_dir", lambda name: smoke.root)
+def test_every_command_and_table_is_measured(published, monkeypatch):
     monkeypatch.setattr(store_load, "_watched", lambda words: (6.0, 10))
     rows = store_load.strain(runs=1)
     assert [row["name"] for row in rows] == [*store_load.COMMANDS, *store_load.TABLES]
     assert {(row["runs"], row["seconds"], row["bytes"]) for row in rows} == {(1, 6.0, 10)}
 
 
-def test_a_table_is_really_made(smoke, monkeypatch):
-    monkeypatch.setattr(store_load, "data_dir", lambda name: smoke.root)
+def test_a_table_is_really_made(published, monkeypatch):
     monkeypatch.setattr(store_load, "COMMANDS", {})
     monkeypatch.setattr(store_load, "TABLES", {"pairs": store_load.TABLES["pairs"]})
     (row,) = store_load.strain(runs=2)

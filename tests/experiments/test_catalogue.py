@@ -5,21 +5,14 @@ from collections import Counter
 import pytest
 import torch
 
-from tests.conftest import problem, spec
 from tsp.analysis.claims import CLAIMS
 from tsp.errors import InputError
-from tsp.experiments.banks import first_prompt
 from tsp.experiments.catalogue import EXPERIMENTS, PROFILES, belongs, experiment_specs
 from tsp.experiments.paper import MAIN_TASKS
 from tsp.experiments.rules import RULES
-from tsp.experiments.sweep import Events, ensure, jobs_of
-from tsp.loss import TSLoss
+from tsp.experiments.sweep import jobs_of
 from tsp.problems.loading import TASKS, load_problems
-from tsp.store.runs import Store
-from tsp.training.members import PromptRun
 from tsp.training.models import DEFAULT
-from tsp.training.penalties import penalties, scrambled
-from tsp.training.prompts import initial_prompt
 from tsp.training.spec import METHODS, RunSpec
 
 COMPARISONS = [name for name in EXPERIMENTS if name not in RULES]  # what was run at first
@@ -42,31 +35,30 @@ def test_profiles_are_what_they_say():
     assert {run.model for run in quick} == {DEFAULT, "gemma-3-270m"}
     assert {run.protocol for run in quick} == {"tuned", "paper"}
     assert {run.task for run in quick} == {"gsm8k", "mmlu_cf", "hotpotqa"}
-    papers = {run.model for run in experiment_specs("table3", "paper")}
-    assert papers == {"open-llama-7b", "deepseek-7b-chat", "gemma-2b-it"}
+    models = {run.model for run in experiment_specs("table3", "paper")}
+    assert models == {"open-llama-7b", "deepseek-7b-chat", "gemma-2b-it"}
     for profile in PROFILES:
         weights = {run.lambda_ts for run in experiment_specs("table4", profile)}
         assert weights == {0, 0.1, 0.5, 1, 10}
-        assert {run.method for run in experiment_specs("baselines", profile)} == {*METHODS} - {
-            "sham"
-        }
+        methods = {run.method for run in experiment_specs("baselines", profile)}
+        assert methods == {*METHODS} - {"sham"}
+    seeds = [run.seed for run in experiment_specs("table4", "full")]
+    assert seeds == sorted(seeds)  # problems before seeds
 
 
 def test_the_full_profile_is_what_is_published():
     """All six data sets, eight problems of each main one, five of the others, two sets of ten."""
     specs = experiment_specs("all", "full")
     tuned = [run for run in specs if run.protocol == "tuned" and run.model == DEFAULT]
+    plain = {run for run in tuned if run.seed == 0 and run.method == "ce"}
+    problems = {(run.task, run.regime, run.problem) for run in plain}
+    sizes = Counter((task, regime) for task, regime, _ in problems)
     for task in TASKS:
-        mine = [run for run in tuned if run.task == task and run.seed == 0 and run.method == "ce"]
-        single = {run.problem for run in mine if run.regime == "single"}
-        multi = {run.problem for run in mine if run.regime == "multi"}
-        assert len(single) >= (8 if task in MAIN_TASKS else 5)
-        assert len(multi) >= (1 if task == "longbench" else 2)
+        assert sizes[task, "single"] >= (8 if task in MAIN_TASKS else 5)
+        assert sizes[task, "multi"] >= (1 if task == "longbench" else 2)
     assert {run.task for run in specs if run.model == "gemma-3-270m"} == set(MAIN_TASKS)
     assert {run.seed for run in tuned} == {0, 1, 2}
     assert {run.protocol for run in specs} == {"tuned", "paper"}
-    seeds = [run.seed for run in experiment_specs("table4", "full")]
-    assert seeds == sorted(seeds)  # problems before seeds
 
 
 @pytest.mark.parametrize("name", sorted({*COMPARISONS} - {"phenomenon", "close-up"}))
@@ -177,139 +169,22 @@ def test_every_command_of_a_claim_is_an_experiment():
         assert max(run.epochs for run in specs) >= claim.length
 
 
-# Runs that were trained ----------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def trained(smoke):
-    """Runs of the newer experiments on the first problem, by their change from Standard."""
-    few = {"epochs": 6, "snapshot_every": 2}
-    wanted = {"model": "tiny-llama", "task": "gsm8k", "protocol": "tuned", "problem": 0, "seed": 1}
-    return {
-        change(run.spec, **few): run
+def test_rounding_changes_how_a_run_is_computed_and_its_id(smoke):
+    """Runs on the first problem differ in precision, number of threads or bank."""
+    usual = {"epochs": 6, "snapshot_every": 2}
+    first = {"model": "tiny-llama", "task": "gsm8k", "protocol": "tuned", "problem": 0, "seed": 1}
+    runs = {
+        change(run.spec, **usual): run
         for run in smoke.valid_runs()[0]
-        if wanted.items() <= run.spec.to_dict().items()
+        if first.items() <= run.spec.to_dict().items()
     }
-
-
-def test_rounding_changes_how_a_run_is_computed_and_its_id(trained):
-    usual = trained[""].record["plan"]
-
-    def changed(kind):
-        plan = trained[f"rounding={kind}"].record["plan"]
-        return {name: value for name, value in plan.items() if value != usual[name]}
-
-    assert changed("precision") | {"bank": 1} == {"precision": "bfloat16", "bank": 1}
-    other = 2 if usual["threads"] == 1 else 1
-    assert changed("threads") | {"bank": 1} == {"threads": other, "bank": 1}
-    assert changed("bank") == {"bank": 1}
-    alone = trained["rounding=bank"]
-    assert alone.record["together"] == [alone.id]
-    assert (usual["precision"], usual["bank"]) == ("float32", len(trained[""].record["together"]))
-    assert len({run.id for run in trained.values()}) == len(trained)
-    start = trained[""].prompt(0)
-    for kind in ("precision", "threads", "bank"):
-        torch.testing.assert_close(trained[f"rounding={kind}"].prompt(0), start)
-
-
-def test_a_run_begins_with_the_donors_last_prompt(trained, smoke):
-    run = trained["init=trained"]
-    donor = smoke.read(run.spec.init_run)
-    assert donor.spec == trained[""].spec.but(problem=1)
-    assert torch.equal(run.prompt(0), donor.prompt(donor.prompt_epochs[-1]))
-    assert not torch.equal(run.prompt(0), donor.prompt(0))
-    assert torch.equal(first_prompt(run.spec, smoke), run.prompt(0))
-    assert first_prompt(donor.spec, smoke) is None
-
-
-def test_a_donor_that_is_missing_leaves_its_run_out_in_one_line(tmp_path):
-    few = {"method": "ce", "task": "mmlu_cf", "epochs": 2, "n_tokens": 4}
-    both = [spec(**few), spec(**few, init="trained", init_run="0123456789abcdef")]
-    store, left = Store(tmp_path), []
-    events = Events(left_out=lambda job, why: left.append((job.spec.init, why)))
-    (run_id,) = ensure(both, store, device="cpu", events=events)
-    assert store.ids() == [run_id]
-    assert left == [("trained", f"init_run = '0123456789abcdef': is not stored in {tmp_path}")]
-
-
-def test_runs_that_begin_with_a_prompt_are_trained_after_its_run(tmp_path):
-    few = {"method": "ce", "task": "mmlu_cf", "epochs": 2, "n_tokens": 4}
-    both = [spec(**few, init="trained", init_run="#1"), spec(**few, problem=1)]
-    store = Store(tmp_path)
-    ids = ensure(both, store, device="cpu")
-    later, donor = sorted(map(store.read, ids), key=lambda run: run.spec.problem)
-    assert later.spec.init_run == donor.id
-    assert torch.equal(later.prompt(0), donor.prompt(2))
-    assert sorted(ensure(both, store, device="cpu")) == sorted(ids)
-    other = spec(**few | {"n_tokens": 5}, init="trained", init_run=donor.id)
-    with pytest.raises(InputError, match=r"init_run = .*gave shape \(4, 32\), not \(5, 32\)"):
-        ensure([other], store, device="cpu")
-
-
-def test_a_prompt_begins_with_the_question_and_begins_it_again(tiny):
-    frozen = tiny()
-    tokens = frozen.tokenizer("2+2=? 3+3=?", add_special_tokens=False)["input_ids"]
-    n = len(tokens) + 3
-    for length in (n, 4):
-        problems = [problem(), problem("3+3=?", "6")]
-        cyclic = [tokens[k % len(tokens)] for k in range(length)]
-        member = PromptRun(spec(init="question", n_tokens=length), frozen, problems)
-        assert torch.equal(member.prompt.detach(), frozen.embed(tuple(cyclic)))
-    with pytest.raises(InputError, match=r"init_run = '#1': gave no prompt"):
-        initial_prompt(spec(init="trained", init_run="#1"), frozen, torch.Generator())
-
-
-def test_a_sham_gradient_is_as_long_as_tslosss_and_points_elsewhere(tiny):
-    P = [torch.randn(6, 32, generator=torch.Generator().manual_seed(k)) * 0.1 for k in range(2)]
-    specs = [
-        spec(method=method, lambda_ts=1.0, seed=seed, n_tokens=6)
-        for method in ("tsloss", "sham")
-        for seed in (3, 4)
-    ]
-
-    def gradients(prompts):
-        return [gradient for _, gradient in penalties(specs, prompts)]
-
-    real, other, sham, apart = gradients([P[0], P[0], P[0], P[0]])
-    assert torch.equal(real, other)  # TSLoss knows no seed
-    torch.testing.assert_close(sham.norm(dim=1), real.norm(dim=1))
-    torch.testing.assert_close(sham @ sham.T, real @ real.T)
-    torch.testing.assert_close(sham.abs().sort(dim=1).values, real.abs().sort(dim=1).values)
-    cosine = torch.nn.functional.cosine_similarity(sham.flatten(), real.flatten(), dim=0)
-    assert abs(cosine) < 0.5
-    assert not torch.equal(sham, apart)
-    later = gradients([P[1]] * 4)
-    assert torch.equal(later[2], scrambled(later[0], seed=3))  # one map at every step
-    assert torch.equal(sham, scrambled(real, seed=3))
-    assert set(scrambled(torch.ones(1, 32), seed=3).flatten().tolist()) == {-1.0, 1.0}
-    order = scrambled(torch.arange(32.0)[None], seed=3).abs().flatten().tolist()
-    assert sorted(order) == list(range(32)) != order
-    (row, _), (same, _) = penalties([specs[0], specs[2]], [P[0], P[0]])
-    assert row["reg"] == same["reg"] == pytest.approx(TSLoss()(P[0]).item())
-    assert row["grad_reg"] == pytest.approx(same["grad_reg"])
-
-
-@pytest.mark.parametrize("norm", [0.5, 50.0, 0.0])
-def test_clipping_limits_the_norm_of_the_gradient(norm, tiny):
-    member = PromptRun(spec(clip_norm=norm), tiny(), [problem()])
-    gradient = torch.ones_like(member.prompt)  # of norm sqrt(5 * 32) = 12.6
-    member.step(gradient.clone())
-    wanted = min(norm or 99.0, 160**0.5)
-    assert member.prompt.grad.norm().item() == pytest.approx(wanted, rel=1e-4)
-    torch.testing.assert_close(member.prompt.grad, gradient * wanted / 160**0.5)
-
-
-@pytest.mark.parametrize(
-    ("fields", "rates"),
-    [  # of 300 steps, by step
-        ({}, {0: 0, 3: 0.1, 30: 1, 165: 0.5, 299: 1 / 270}),
-        ({"warmup_fraction": 0.0}, {0: 1, 150: 0.5, 299: 1 / 300}),
-        ({"schedule": "constant"}, {0: 0, 3: 0.1, 30: 1, 299: 1}),
-        ({"schedule": "constant", "warmup_fraction": 0.0}, {0: 1, 30: 1, 299: 1}),
-        ({"protocol": "released"}, {0: 1, 299: 1}),
-    ],
-)
-def test_schedules_by_hand(fields, rates, tiny):
-    member = PromptRun(spec(**fields, lr=1.0), tiny(), [problem()])
-    used = [member.step(torch.zeros_like(member.prompt)) for _ in range(300)]
-    assert {step: used[step] for step in rates} == pytest.approx(rates)
+    plan = runs[""].record["plan"]
+    assert (plan["precision"], plan["bank"]) == ("float32", len(runs[""].record["together"]))
+    other_threads = 2 if plan["threads"] == 1 else 1
+    changes = {"precision": "bfloat16", "threads": other_threads, "bank": 1}
+    for kind, value in changes.items():
+        run = runs[f"rounding={kind}"]
+        assert run.record["plan"] | {"bank": 1} == plan | {kind: value, "bank": 1}
+        torch.testing.assert_close(run.prompt(0), runs[""].prompt(0))
+    assert run.record["together"] == [run.id]
+    assert len({run.id for run in runs.values()}) == len(runs)

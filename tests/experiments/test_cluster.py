@@ -5,13 +5,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 
 from tests.conftest import PATIENCE_SECONDS
-from tests.faults import same_bytes
+from tests.faults import differences, until
 from tests.faults_at_work import cluster_specs as specs
 from tsp.errors import InputError
 from tsp.experiments.banks import CheckpointPolicy, Events
@@ -24,9 +23,8 @@ from tsp.training.stopping import Interrupted
 ray = pytest.importorskip("ray", reason="needs the extra `ray`")
 QUIET = {"TQDM_DISABLE": "1", "COLUMNS": "200"}
 
-
 BOX, SMALL = {"CPU": 96.0, "GPU": 8.0}, {"CPU": 8.0, "GPU": 4.0}
-HEAD = {"CPU": 32.0}  # no GPU: it gets no task, and its threads do not count
+HEAD = {"CPU": 32.0}  # without a GPU it gets no task, and its threads do not count
 
 
 @pytest.mark.parametrize(
@@ -71,13 +69,14 @@ def cluster(monkeypatch):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """The same runs by the engine `local`, one thread."""
+    """A store of the same runs, trained by the engine `local` on one thread."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("local")
     ensure(specs(), Store(root), name="x", device="cpu", token_budget=4096)
     return root
 
 
+@pytest.fixture
 def engine(cluster):
     from tsp.experiments.ray_engine import Ray
 
@@ -85,7 +84,7 @@ def engine(cluster):
 
 
 class Watch:
-    """Notes the events of a sweep, and the node that each bank is on."""
+    """Records the events of a sweep, and the node that each bank is on."""
 
     def __init__(self):
         self.begun, self.nodes, self.seen, self.loads = [], {}, [], []
@@ -107,9 +106,8 @@ class Watch:
 
 
 @pytest.mark.slow
-def test_a_node_is_killed_and_every_run_is_there_once(tmp_path, cluster, alone):
-    watch, second = Watch(), cluster.second.node_id
-    lost = []
+def test_a_node_is_killed_and_every_run_is_there_once(tmp_path, cluster, engine, alone):
+    watch, lost, second = Watch(), [], cluster.second.node_id
 
     def kill_the_second(now):
         if not lost and now.epoch > 20 and second.startswith(watch.nodes[now.bank]):
@@ -118,37 +116,28 @@ def test_a_node_is_killed_and_every_run_is_there_once(tmp_path, cluster, alone):
 
     store, policy = Store(tmp_path), CheckpointPolicy(every=0)
     events = watch.events(kill_the_second)
-    ids = ensure(specs(), store, name="x", events=events, policy=policy, engine=engine(cluster))
+    ids = ensure(specs(), store, name="x", events=events, policy=policy, engine=engine)
     ((bank, epoch),) = lost
     assert sorted(ids) == sorted(job.id for job in jobs_of(specs())) == store.ids()
     assert watch.begun.count(bank) == 2  # elsewhere
-    again = watch.seen[watch.seen.index((bank, epoch)) + 1 :]
-    assert next(e for b, e in again if b == bank) >= epoch  # from its checkpoint on
+    later = watch.seen[watch.seen.index((bank, epoch)) + 1 :]
+    assert dict(reversed(later))[bank] >= epoch  # from its checkpoint on
     assert len(watch.loads) == len(set(watch.loads)) >= 2  # once a worker process
     assert len(watch.begun) == 7
-    assert same_bytes(store.root, alone) == []
+    assert differences(store.root, alone) == []
     assert not (store.root / WORK).exists()
 
 
 @pytest.mark.slow
-def test_a_bank_that_cannot_be_stored_does_not_cost_the_others(tmp_path, cluster):
-    few = specs()[:3]
-    ids = [job.id for job in jobs_of(few)]
+def test_a_bank_that_cannot_be_stored_does_not_cost_the_others(tmp_path, engine):
+    banks = specs()[:3]
+    ids = [job.id for job in jobs_of(banks)]
     (tmp_path / ids[1]).symlink_to(tmp_path / "gone")  # as to a disk that is not mounted
-    said = []
+    lines = []
     with pytest.raises(OSError, match=ids[1]):
-        ensure(few, Store(tmp_path), engine=engine(cluster), events=Events(say=said.append))
+        ensure(banks, Store(tmp_path), engine=engine, events=Events(say=lines.append))
     assert {run.id for run in Store(tmp_path).valid_runs()[0]} == {ids[0], ids[2]}
-    assert any(line.startswith("bank 2: ") and ids[1] in line for line in said)
-
-
-def until(log, pattern, process):
-    """Wait until a sweep has logged something."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not (log.exists() and re.search(pattern, log.read_text())):
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    assert any(line.startswith("bank 2: ") and ids[1] in line for line in lines)
 
 
 @pytest.mark.slow
@@ -156,50 +145,45 @@ def test_a_driver_is_killed_and_another_goes_on(tmp_path, cluster, alone):
     root, log = tmp_path / "runs", tmp_path / "log"
     code = "from tests.faults_at_work import train_on; import sys; train_on(*sys.argv[1:])"
     words = [sys.executable, "-c", code, cluster.address, str(root), str(log)]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words)
     until(log, r"epoch \d ([3-9]\d|1\d\d)\n", process)
     process.kill()
     process.wait(timeout=PATIENCE_SECONDS)
     before = len(log.read_text())
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    assert process.wait(timeout=PATIENCE_SECONDS) == 0, process.stderr.read()
-    again = log.read_text()[before:]
-    first = dict(reversed(re.findall(r"epoch (\d) (\d+)\n", again)))
+    subprocess.run(words, check=True, timeout=PATIENCE_SECONDS)
+    first = dict(reversed(re.findall(r"epoch (\d) (\d+)\n", log.read_text()[before:])))
     assert any(int(epoch) > 20 for epoch in first.values())  # from a checkpoint on
-    assert same_bytes(root, alone) == []
+    assert differences(root, alone) == []
     assert not (root / WORK).exists()
 
 
 @pytest.mark.slow
-def test_a_sweep_on_a_cluster_stops_at_checkpoints_and_goes_on(tmp_path, cluster):
+def test_a_sweep_on_a_cluster_stops_at_checkpoints_and_goes_on(tmp_path, engine):
     watch, store = Watch(), Store(tmp_path)
-    answers = {"check_every": 1, "max_new_tokens": 30}  # epochs long enough that workers hear
+    answers = {"check_every": 1, "max_new_tokens": 30}  # epochs in which workers hear of the stop
     lengthy = [short.but(**answers) for short in specs()[:3]]
-    policy = CheckpointPolicy(
-        every=1000, stop=lambda: 2 * any(epoch > 20 for _, epoch in watch.seen)
-    )
-    options = {"name": "x", "engine": engine(cluster)}
+    stop = CheckpointPolicy(every=1000, stop=lambda: 2 * any(epoch > 20 for _, epoch in watch.seen))
+    options = {"name": "x", "engine": engine}
     with pytest.raises(Interrupted, match="every bank that had begun is at a checkpoint"):
-        ensure(lengthy, store, policy=policy, events=watch.events(), **options)
-    begun = set(watch.begun)
-    assert 1 <= len(begun) <= 2
-    assert store.ids() == []
-    assert len(list(store.root.glob(f"{WORK}/*/state.json"))) == len(begun)
+        ensure(lengthy, store, policy=stop, events=watch.events(), **options)
+    kept = list(store.root.glob(f"{WORK}/*/state.json"))
+    assert 1 <= len(kept) <= 2
+    # On a busy machine a bank may end before its worker hears of the stop.
+    assert len(kept) + len(store.ids()) == len(set(watch.begun))
     again = Watch()
     assert len(ensure(lengthy, store, events=again.events(), **options)) == 3
-    first = {bank: epoch for bank, epoch in reversed(again.seen)}
-    reached = {bank: max(e for b, e in watch.seen if b == bank) for bank in begun}
-    assert all(first[bank] > 20 for bank, epoch in reached.items() if epoch > 20)
+    first = dict(reversed(again.seen))
+    assert all(first.get(bank, epoch) > 20 for bank, epoch in watch.seen if epoch > 20)
     assert not (store.root / WORK).exists()
 
 
 @pytest.mark.slow
-def test_what_is_wrong_on_a_node_is_said_in_one_line(tmp_path, cluster, monkeypatch):
-    store, options = Store(tmp_path), {"engine": engine(cluster)}
-    with pytest.raises(InputError, match="device = 'cuda': no node of the cluster has a GPU"):
-        ensure(specs(), store, device="cuda", **options)
-    for device in ("cuda:1", "balanced"):
-        with pytest.raises(InputError, match=f"device = '{device}': a worker has one device"):
+def test_what_is_wrong_on_a_node_is_said_in_one_line(tmp_path, engine, monkeypatch):
+    store, options = Store(tmp_path), {"engine": engine}
+    one_device = "a worker has one device"
+    remedies = {"cuda": "no node of the cluster has a GPU", "cuda:1": one_device}
+    for device, remedy in (remedies | {"balanced": one_device}).items():
+        with pytest.raises(InputError, match=f"device = '{device}': {remedy}"):
             ensure(specs(), store, device=device, **options)
     with pytest.raises(InputError, match="model = 'tiny-lama': choose one of"):
         ensure([specs()[0].but(model="tiny-lama")], store, **options)
@@ -215,7 +199,7 @@ def test_what_is_wrong_on_a_node_is_said_in_one_line(tmp_path, cluster, monkeypa
 
 @pytest.mark.slow
 def test_ctrl_c_in_a_terminal_brings_every_bank_to_a_checkpoint(tmp_path):
-    """A terminal sends it to the whole group: to the sweep and to the Ray that it began."""
+    """A terminal sends it to the whole process group: the sweep, and the Ray that it started."""
     root, logs = tmp_path / "runs", [tmp_path / "first", tmp_path / "second"]
     words = ["sweep", "null", "--profile", "smoke", "--engine", "ray", "--bank", "1"]
     words += ["--epochs", "100", "--runs", str(root), "--device", "cpu"]

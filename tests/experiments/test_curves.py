@@ -1,9 +1,8 @@
-"""Live curves: what TensorBoard reads back from a run that trains."""
+"""Live curves: TensorBoard reads back what a run that trains has written."""
 
 import json
 import shutil
 import sys
-from contextlib import suppress
 
 import pytest
 
@@ -20,27 +19,41 @@ from tsp.store.runs import Store
 
 
 def curves(folder):
-    """What TensorBoard reads in an event folder."""
+    """Return what TensorBoard reads in an event folder."""
     accumulator = EventAccumulator(str(folder))
     accumulator.Reload()
     return accumulator
 
 
 def read(folder, name):
-    """A curve of an event folder: {epoch: value}."""
+    """Return a curve of an event folder: {epoch: value}."""
     return {event.step: event.value for event in curves(folder).Scalars(name)}
 
 
 @pytest.fixture
-def specs(tmp_path):
-    folder = write(tmp_path / "bbh.jsonl", json.dumps(BBH))
-    fields = {"data": str(folder), "epochs": 4, "check_every": 2}
+def data(tmp_path):
+    return write(tmp_path / "bbh.jsonl", json.dumps(BBH))
+
+
+@pytest.fixture
+def specs(data):
+    fields = {"data": str(data), "epochs": 4, "check_every": 2}
     return [spec(**fields), spec(**fields, method="ce", lambda_ts=0.0)]
 
 
 def test_curves_are_what_the_store_has(specs, tmp_path):
-    store = Store(tmp_path / "runs")
-    ids = ensure(specs, store, device="cpu", events=with_curves(tmp_path / "curves"))
+    lengths = []
+
+    def count(now):
+        lengths.append([len(read(folder, "ce")) for folder in tmp_path.glob("curves/*")])
+
+    store, events = (
+        Store(tmp_path / "runs"),
+        with_curves(tmp_path / "curves", Events(progress=count)),
+    )
+    ids = ensure(specs, store, device="cpu", events=events)
+    # Both are written while they train, and once more when the last answers are checked.
+    assert lengths == [[epoch, epoch] for epoch in (1, 2, 3, 4, 4)]
     assert len(list((tmp_path / "curves").iterdir())) == 2
     for run_id, method in zip(ids, ("tsloss", "ce"), strict=True):
         (folder,) = (tmp_path / "curves").glob(f"bbh-0-{method}-*-{run_id}")
@@ -53,45 +66,33 @@ def test_curves_are_what_the_store_has(specs, tmp_path):
         assert sorted(right) == [0, 2, 4]
 
 
-def test_they_are_written_while_it_trains(specs, tmp_path):
-    seen = []
-
-    def look(now):
-        (folder,) = tmp_path.glob("curves/*")
-        seen.append(len(read(folder, "ce")))
-
-    events = with_curves(tmp_path / "curves", Events(progress=look))
-    ensure(specs[:1], Store(tmp_path / "runs"), device="cpu", events=events)
-    assert seen == [1, 2, 3, 4, 4]  # once more when the last answers are checked
-
-
 class Killed(Exception):
     """Stands for the end of a process."""
 
 
 def test_what_goes_on_has_each_epoch_once(specs, tmp_path, caplog):
-    """Killed twice, each time some epochs after the last checkpoint that is found again."""
+    """A process is killed twice, each time three epochs after the checkpoint that is resumed."""
     longer = [one.but(epochs=12, early_stop=k == 1) for k, one in enumerate(specs)]
-    end = [0]
 
-    def at(now):
-        if now.epoch == end[0] - 3:
-            shutil.copytree(tmp_path / "runs", tmp_path / str(end[0]))
-        if now.epoch == end[0]:
-            raise Killed
+    def train(last):
+        def progress(now):
+            if now.epoch == last - 3:
+                shutil.copytree(tmp_path / "runs", tmp_path / str(last))
+            if now.epoch == last:
+                raise Killed
 
-    def train(store):
-        events = with_curves(tmp_path / "curves", Events(progress=at))
-        return ensure(longer, store, device="cpu", events=events, policy=CheckpointPolicy(every=0))
+        events = with_curves(tmp_path / "curves", Events(progress=progress))
+        options = {"device": "cpu", "events": events, "policy": CheckpointPolicy(every=0)}
+        return ensure(longer, Store(tmp_path / "runs"), **options)
 
-    for end[0] in (7, 9, 0):
-        with suppress(Killed):
-            ids = train(Store(tmp_path / "runs"))
-        if end[0]:
-            for file in tmp_path.glob("curves/*/*"):  # older than a second, as their names say
-                file.rename(file.with_name(file.name.replace("tfevents.", "tfevents.0")))
-            shutil.rmtree(tmp_path / "runs")
-            (tmp_path / str(end[0])).rename(tmp_path / "runs")
+    for last in (7, 9):
+        with pytest.raises(Killed):
+            train(last)
+        for file in tmp_path.glob("curves/*/*"):  # older than a second, as their names say
+            file.rename(file.with_name(file.name.replace("tfevents.", "tfevents.0")))
+        shutil.rmtree(tmp_path / "runs")
+        (tmp_path / str(last)).rename(tmp_path / "runs")
+    ids = train(last=100)
     assert not caplog.text  # a purge is no reason for a warning
     for run_id in ids:
         (folder,) = (tmp_path / "curves").glob(f"*-{run_id}")
@@ -103,8 +104,7 @@ def test_what_goes_on_has_each_epoch_once(specs, tmp_path, caplog):
         assert len(written.Tensors("spec/text_summary")) == 1
 
 
-def test_the_command_line_writes_them(tmp_path):
-    data = write(tmp_path / "bbh.jsonl", json.dumps(BBH))
+def test_the_command_line_writes_them(data, tmp_path):
     words = ["run", "--task", "bbh", "--data", data, "--runs", tmp_path / "runs", *TINY]
     done = tsp(*words, "--tensorboard", tmp_path / "run", "--json")
     assert done.returncode == 0, done.stderr
@@ -114,9 +114,8 @@ def test_the_command_line_writes_them(tmp_path):
     assert len(read(folder, "ce")) == 2
 
 
-def test_what_is_missing_is_said_before_anything_is_trained(tmp_path, monkeypatch):
+def test_what_is_missing_is_said_before_anything_is_trained(data, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    data = write(tmp_path / "bbh.jsonl", json.dumps(BBH))
     words = ["run", "--task", "bbh", "--data", data, "--runs", tmp_path / "runs", *TINY]
     fails(2, "tensorboard = '.*file': is a file", *words, "--tensorboard", tmp_path / "file")
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)

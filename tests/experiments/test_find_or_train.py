@@ -1,4 +1,4 @@
-"""Runs of several specs on the same problems."""
+"""Stored runs of several specs on the same problems, and the example that the chapters show."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.handmade import pair, stored
 from tsp.analysis.tables import same_start
-from tsp.experiments import find_or_train as finding
+from tsp.experiments import find_or_train as module
 from tsp.experiments.find_or_train import find_example, find_together, outcome_in_words, right_from
 from tsp.paths import data_dir
 from tsp.store.runs import Run, Store
@@ -20,29 +20,24 @@ NEW = [CE.but(data="shipped")]
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """A store in which nothing is trained: the spec is returned in place of a new run."""
-    monkeypatch.setattr(finding, "find_or_train", lambda store, spec: spec)
+    monkeypatch.setattr(module, "find_or_train", lambda store, spec: spec)
     return Store(tmp_path)
 
 
-def together(store, *specs, **options):
-    """Ids of stored runs, or specs of new ones."""
-    runs = find_together(store, specs, **options)
+def result(find, store, *specs, **options):
+    """Return the ids of stored runs, or the specs of new ones."""
+    runs = find(store, specs, **options)
     return [run.id if isinstance(run, Run) else run for run in runs]
 
 
-def example(store, *specs, **options):
-    runs = find_example(store, specs, **options)
-    return [run.id if isinstance(run, Run) else run for run in runs]
+together, example = partial(result, find_together), partial(result, find_example)
 
 
-def test_the_longest_stored_run_from_any_source(store):
+def test_the_longest_stored_run_on_the_same_problems(store):
     stored(store, epochs=4)
     long = stored(store, epochs=12)
     stored(store, epochs=14, problem=1)
     assert together(store, CE) == [long]
-
-
-def test_several_runs_are_on_the_same_problems(store):
     stored(store, epochs=20, contents=("a",))
     both = [stored(store, contents=("b",)), stored(store, contents=("b",), method="tsloss")]
     assert together(store, CE, TS) == both
@@ -66,7 +61,7 @@ def test_what_does_not_fit_is_trained(store, monkeypatch):
 
 
 def checks(*right):
-    """Of one problem, at epochs 0, 2, 4, 6, 8."""
+    """Return the checks of one problem, at epochs 0, 2, 4, 6, 8."""
     return [[good] for good in right]
 
 
@@ -78,19 +73,14 @@ LOST = checks(False, True, False, True, True)
 def test_the_example_is_the_first_problem_that_a_pair_solves_and_never_loses(store):
     solving(store, standard=None, tsloss=4, contents=("0",), problem=0)
     solving(store, standard=0, tsloss=2, contents=("1",), problem=1)  # right before training
+    watched(store, solved=2, contents=("5",), problem=0)  # without a partner
+    lost = [watched(store, right=LOST, problem=0, method=method) for method in ("ce", "tsloss")]
+    assert example(store, CE, TS) == lost
     solving(store, standard=4, tsloss=8, contents=("2",), problem=2, task="hotpotqa")
     wanted = solving(store, standard=4, tsloss=8, contents=("3",), problem=2, task="bbh")
     solving(store, standard=2, tsloss=2, contents=("4",), problem=3)
-    watched(store, solved=2, contents=("5",), problem=0)  # without a partner
     assert example(store, CE, TS) == wanted
     assert example(store, CE) == wanted[:1]
-
-
-def test_an_answer_that_is_lost_and_found_again_comes_after_one_that_stays(store):
-    lost = [watched(store, right=LOST, problem=0, method=method) for method in ("ce", "tsloss")]
-    assert example(store, CE, TS) == lost
-    stays = solving(store, standard=4, tsloss=8, contents=("2",), problem=2)
-    assert example(store, CE, TS) == stays
 
 
 def test_of_records_of_one_run_the_example_has_the_most_prompts_of_those_that_solve(store):
@@ -132,7 +122,7 @@ def test_when_a_run_was_right(store, right, words):
 
 
 def test_published_examples_solved_their_problem():
-    """What the chapters show: a pair that is wrong untrained, gets right and stays right."""
+    """The chapters show a pair that is wrong untrained, gets right and stays right."""
     common = {"model": "smollm2-135m-instruct", "protocol": "tuned"}
     specs = [RunSpec(**common, method="ce", lambda_ts=0.0), RunSpec(**common, method="tsloss")]
     for run in find_example(Store(data_dir("runs")), specs):
@@ -151,10 +141,13 @@ def test_units_that_share_a_first_prompt_are_said_to(store):
     assert words().startswith(f"All 3 units of {small} start from one and the same first prompt")
     stored(store, contents=("a",), seed=1)  # two seeds: the first alone is read
     assert "one and the same" in words()
-    stored(store, contents=("a",), seed=2)
-    stored(store, contents=("a",), seed=4, n_tokens=5)  # not at the defaults
-    stored(store, contents=("a",), seed=3, protocol="paper")
-    stored(store, contents=("a",), model=other)
+    for fields in (
+        {"seed": 2},
+        {"seed": 4, "n_tokens": 5},  # not at the defaults
+        {"seed": 3, "protocol": "paper"},
+        {"model": other},
+    ):
+        stored(store, contents=("a",), **fields)
     assert f"3 units of {small} start from 3 first prompts" in words()
     assert f"; all 1 units of {other} start from one and the same" in words()
     assert small not in words(model=other)

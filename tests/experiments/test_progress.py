@@ -1,4 +1,4 @@
-"""Progress bars: what they say of a bank, seen or switched off."""
+"""Progress bars of a bank, drawn or switched off."""
 
 import pytest
 from tqdm import tqdm
@@ -13,7 +13,7 @@ JOB = Job(RunSpec(model="tiny-llama", epochs=9), [], "0" * 16)
 
 @pytest.mark.parametrize("off", [False, True])
 def test_a_bank_that_goes_on_says_so_once_and_no_other_does(off, monkeypatch, capsys):
-    class Bar(tqdm):  # with what TQDM_DISABLE says
+    class Bar(tqdm):  # whatever TQDM_DISABLE is
         def __init__(self, *args, **options):
             super().__init__(*args, **options, disable=off)
 

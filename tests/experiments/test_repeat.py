@@ -44,7 +44,7 @@ def test_other_problems_are_refused(smoke, monkeypatch):
         repeat(smoke, smoke.ids()[:1])
 
 
-def test_the_command_draws_and_tells(smoke):
+def test_the_command_repeats_runs_drawn_at_random(smoke):
     out = call("runs", "repeat", "--runs", smoke.root, "--many", "1")
     assert out.exit_code == 0, out.output
     assert "the same" in out.stdout

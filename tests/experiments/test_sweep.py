@@ -1,15 +1,18 @@
-"""Sweeps in one process: what is planned, trained, left out, kept aside and found again."""
+"""Sweeps in one process: what is planned, trained, left out, quarantined and found again."""
 
 import gc
 import json
 import sys
 import weakref
+from functools import partial
 
 import pandas as pd
 import pytest
 import torch
 
 from tests.conftest import spec
+from tests.faults import differences
+from tests.terminal import BBH
 from tsp.errors import InputError
 from tsp.experiments import sweep
 from tsp.experiments.catalogue import experiment_specs
@@ -20,15 +23,13 @@ from tsp.store.runs import Store
 from tsp.training import memory
 from tsp.training.spec import METHODS
 
-BBH = {"input": "not True is", "target": "False", "task": "boolean_expressions"}
-
 
 def small(**fields):
     return spec(**{"task": "mmlu_cf", "epochs": 2, "n_tokens": 4} | fields)
 
 
 def train(root, *specs, **options):
-    """The ids of a sweep on a CPU, of `small` unless others are named."""
+    """Return the ids of a sweep on a CPU, of `small` unless others are named."""
     return ensure(specs or [small()], Store(root), name="x", device="cpu", **options)
 
 
@@ -41,21 +42,21 @@ def stop(*values):
 
 
 def written(root):
-    """The one plan of a store, as written."""
+    """Return the one plan of a store, as written."""
     (path,) = (root / "plans").iterdir()
     return json.loads(path.read_text())
 
 
 def test_a_sweep_leaves_every_run_of_its_experiment_and_a_second_one_trains_nothing(smoke):
-    specs = experiment_specs("all", "smoke")
-    assert sorted(smoke.ids()) == sorted({job.id for job in jobs_of(specs)})
+    jobs = jobs_of(experiment_specs("all", "smoke"))
+    assert smoke.ids() == sorted(job.id for job in jobs)
     assert smoke.valid_runs()[1] == {}
     frame = smoke.frame()
     assert set(frame.method) == set(METHODS)
     assert set(frame.regime) == {"single", "multi"}
     assert set(frame.protocol) == {"tuned", "paper"}
-    ids = ensure(specs, smoke, device="cpu", events=Events(begin=stop))
-    assert ids == [job.id for job in jobs_of(specs)]
+    again = ensure([job.spec for job in jobs], smoke, device="cpu", events=Events(begin=stop))
+    assert again == [job.id for job in jobs]
 
 
 def test_runs_that_coincide_are_one():
@@ -63,38 +64,33 @@ def test_runs_that_coincide_are_one():
     assert len(jobs_of([plain, plain.but(method="tsloss", lambda_ts=0)])) == 1
 
 
-def test_the_plan_is_written_before_the_first_bank_trains(tmp_path):
-    with pytest.raises(Stopped):
-        train(tmp_path, events=Events(begin=stop))
+def test_the_plan_is_written_before_the_first_bank_trains_and_kept(tmp_path):
     (job,) = jobs_of([small()])
-    plan = written(tmp_path)
-    assert (plan["banks"], plan["device"]) == ([[job.id]], "cpu")
-    names = {"token_budget", "threads", "precision", "context_budget"}
-    assert set(plan["plans"]["tiny-llama"]) == names
-
-
-def test_a_plan_says_the_precision_and_auto_goes_on_with_it(tmp_path):
-    for asked, planned in (
+    for precision, planned in (
         ("auto", "float32"),  # nothing to gain on a model this small
         ("bfloat16", "bfloat16"),  # another one than planned: a new plan
         ("auto", "bfloat16"),  # the plan that was begun
     ):
         with pytest.raises(Stopped):
-            train(tmp_path, precision=asked, events=Events(begin=stop))
-        assert written(tmp_path)["plans"]["tiny-llama"]["precision"] == planned
+            train(tmp_path, precision=precision, events=Events(begin=stop))
+        plan = written(tmp_path)
+        assert (plan["banks"], plan["device"]) == ([[job.id]], "cpu")
+        assert plan["plans"]["tiny-llama"]["precision"] == planned
+    names = {"token_budget", "threads", "precision", "context_budget"}
+    assert set(plan["plans"]["tiny-llama"]) == names
     (run_id,) = train(tmp_path)
     assert Store(tmp_path).read(run_id).precision == "bfloat16"
 
 
 def test_each_model_has_its_own_plan_and_the_last_one_is_let_go(tmp_path, monkeypatch):
     precisions = {"tiny-llama": "float32", "tiny-qwen2": "bfloat16"}
-    loaded, held, peaks, real = [], [], [], sweep.models.load
+    loaded, references, peaks, load_model = [], [], [], sweep.models.load
 
     def load(name, **options):
         gc.collect()
-        loaded.append((name, [model() is not None for model in held]))
-        frozen = real(name, **options)
-        held.append(weakref.ref(frozen.model))
+        loaded.append((name, [model() is not None for model in references]))
+        frozen = load_model(name, **options)
+        references.append(weakref.ref(frozen.model))
         return frozen
 
     monkeypatch.setattr(sweep.models, "load", load)
@@ -124,7 +120,7 @@ def test_a_stored_run_of_another_precision_is_found_unless_one_is_asked_for(tmp_
         train(tmp_path, small(seed=2), small(), precision="float32")
     assert store.ids() == [first.id]  # nothing was trained
     beside = train(tmp_path, small(), small(seed=2))
-    assert {store.read(run_id).precision for run_id in beside} == {"bfloat16"}  # as what is there
+    assert {store.read(run_id).precision for run_id in beside} == {"bfloat16"}
     assert find_or_train(store, small(seed=1), precision="float32").precision == "float32"
 
 
@@ -162,13 +158,10 @@ def test_an_interrupted_sweep_goes_on_with_its_plan_and_gives_the_same_bytes(tmp
     banks = written(cut)["banks"]
     assert train(cut, *specs, bank=3) == ids  # a plan made now would look different
     assert written(cut)["banks"] == banks
-    for run_id in ids:
-        for name in ("prompts.safetensors", "epochs.parquet", "checks.parquet"):
-            pair = [(root / run_id / name).read_bytes() for root in (whole, cut)]
-            assert pair[0] == pair[1], (run_id, name)
+    assert differences(cut, whole) == []
 
 
-def test_a_damaged_run_is_kept_aside_and_trained_again(tmp_path):
+def test_a_damaged_run_is_quarantined_and_trained_again(tmp_path):
     (run_id,) = train(tmp_path)
     (tmp_path / run_id / "epochs.parquet").write_bytes(b"")
     aside = []
@@ -200,7 +193,7 @@ def test_without_the_topology_package_runs_keep_every_prompt(tmp_path, monkeypat
     "text",
     ["{}", "[1]", "not json", '{"banks": [], "device": "cpu", "plans": {"a": {"x": 1}}}'],
 )
-def test_a_plan_of_another_make_is_written_anew(tmp_path, text):
+def test_a_plan_that_cannot_be_read_is_written_anew(tmp_path, text):
     (run_id,) = train(tmp_path)
     (tmp_path / run_id).rename(tmp_path / "elsewhere")
     (path,) = (tmp_path / "plans").iterdir()
@@ -225,16 +218,32 @@ def test_a_sweep_leaves_out_what_is_too_long_says_so_and_trains_the_rest_once(tm
     lines = [json.dumps(BBH), json.dumps(BBH | {"input": "word " * 2000})]
     (tmp_path / "bbh.jsonl").write_text("\n".join(lines) + "\n")
     specs = [spec(data=str(tmp_path), problem=k, epochs=1, n_tokens=4) for k in (0, 1)]
-    begun, left = [], []
+    sizes, left = [], []
     events = Events(
-        begin=lambda jobs, number, banks, peak: begun.append(len(jobs)),
+        begin=lambda jobs, number, banks, peak: sizes.append(len(jobs)),
         left_out=lambda job, why: left.append((job.spec.problem, why)),
     )
     first = train(tmp_path / "runs", *specs, events=events)
     assert train(tmp_path / "runs", *specs, events=events) == first
-    assert (len(first), begun) == (1, [1])
+    assert (len(first), sizes) == (1, [1])
     assert [problem for problem, _ in left] == [1, 1]  # said again, not trained again
     assert "reads 4096" in left[0][1]
+
+
+def test_a_run_that_begins_with_a_trained_prompt_comes_after_its_donor_or_is_left_out(tmp_path):
+    plain, missing, left = partial(small, method="ce"), "0123456789abcdef", []
+    donor = plain(problem=1)
+    specs = [*(plain(init="trained", init_run=name) for name in ("#1", missing)), donor]
+    events = Events(left_out=lambda job, why: left.append((job.spec.init_run, why)))
+    ids, store = train(tmp_path, *specs, events=events), Store(tmp_path)
+    assert left == [(missing, f"init_run = '{missing}': is not stored in {tmp_path}")]
+    later, first = sorted(map(store.read, ids), key=lambda run: run.spec.problem)
+    assert (first.spec, later.spec.init_run) == (donor, first.id)
+    assert torch.equal(later.prompt(0), first.prompt(2))
+    assert not torch.equal(later.prompt(0), first.prompt(0))
+    assert train(tmp_path, *specs) == ids
+    with pytest.raises(InputError, match=r"init_run = .*gave shape \(4, 32\), not \(5, 32\)"):
+        train(tmp_path, plain(n_tokens=5, init="trained", init_run=first.id))
 
 
 def test_a_run_is_found_whatever_its_epochs_and_place_or_trained(tmp_path):
@@ -244,10 +253,9 @@ def test_a_run_is_found_whatever_its_epochs_and_place_or_trained(tmp_path):
     assert find_or_train(store, small()).id == short.id
     long = find_or_train(store, small(seed=1).but(epochs=3))
     assert find_or_train(store, small(seed=1)).id == long.id
-    copied = tmp_path / "data"
-    copied.mkdir()
     lines = (data_dir("problems") / "mmlu_cf.jsonl").read_text().splitlines()
-    (copied / "mmlu_cf.jsonl").write_text("\n".join(reversed(lines)) + "\n")
-    elsewhere = small(data=str(copied), problem=len(lines) - 1)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mmlu_cf.jsonl").write_text("\n".join(reversed(lines)) + "\n")
+    elsewhere = small(data=str(tmp_path / "data"), problem=len(lines) - 1)
     assert find_or_train(store, elsewhere).id == short.id
     assert find_or_train(store, small(problem=1)).id not in (short.id, long.id)

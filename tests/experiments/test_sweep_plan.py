@@ -2,23 +2,22 @@
 
 import pytest
 
-from tests.conftest import call
+from tests.conftest import call, spec
 from tsp.experiments.catalogue import experiment_specs
 from tsp.experiments.paper import SEEDS
 from tsp.experiments.sweep_plan import KEY, render, sweep_plan
 from tsp.store.runs import Store
-from tsp.training.spec import RunSpec
-
-TINY = RunSpec(task="mmlu_cf", model="tiny-llama", epochs=6)
 
 
 def test_runs_epochs_and_steps(tmp_path):
-    specs = [TINY, TINY.but(problem=1), TINY, TINY.but(n_tokens=5000), TINY.but(regime="multi")]
+    one = spec(task="mmlu_cf", epochs=6)
+    specs = [one, one.but(problem=1), one, one.but(n_tokens=5000), one.but(regime="multi")]
     single, multi = sweep_plan(specs, Store(tmp_path))
-    assert [single[name] for name in KEY] == ["tiny-llama", "tuned", "mmlu_cf", "single"]
-    counts = ("runs", "stored", "left_out", "epochs", "steps", "hours")
-    assert [single[name] for name in counts] == [3, 0, 1, 12, 12, None]
-    assert [multi[name] for name in counts] == [1, 0, 0, 6, 12, None]  # ten in batches of eight
+    place = dict(zip(KEY, ("tiny-llama", "tuned", "mmlu_cf", "single"), strict=True))
+    counts = {"runs": 3, "stored": 0, "left_out": 1, "epochs": 12, "steps": 12, "hours": None}
+    assert single == place | counts
+    ten = {"runs": 1, "left_out": 0, "epochs": 6, "steps": 12}  # in batches of eight
+    assert multi == single | {"regime": "multi"} | ten
     text = render([single, multi])
     assert "4 runs, 0 of them stored, 1 left out; 24 steps" in text
     assert "?" in text
@@ -38,9 +37,9 @@ def test_stored_runs_are_not_planned_and_say_how_long_others_take(smoke):
 
 
 def test_rows_that_the_data_lack_are_left_out_by_name(tmp_path):
-    """What is shipped has one set of ten of each data set; the commands of claims still work."""
-    words = ["sweep", "table3", "--profile", "full", "--model", "tiny-llama", "--plan"]
-    out = call(*words, "--runs", tmp_path / "runs")
+    """The shipped problems have one set of ten of each data set; commands of claims still work."""
+    words = ["--profile", "full", "--plan", "--runs", tmp_path / "runs"]
+    out = call("sweep", "table3", *words, "--model", "tiny-llama")
     assert out.exit_code == 0, out.output
     assert not (tmp_path / "runs").exists()  # the plan is printed, and that is all
     assert "left out, gsm8k, multi: problem = 10: there are 16 gsm8k problems" in out.stderr
@@ -49,6 +48,5 @@ def test_rows_that_the_data_lack_are_left_out_by_name(tmp_path):
     assert counts["tiny-llama", "tuned", "gsm8k", "single"] == 2 * 14 * SEEDS
     assert counts["tiny-llama", "tuned", "gsm8k", "multi"] == 2 * SEEDS
     (tmp_path / "gsm8k.jsonl").write_text("")
-    words = ["sweep", "table4", "--profile", "full", "--data", tmp_path, "--plan"]
-    out = call(*words, "--runs", tmp_path / "runs")
+    out = call("sweep", "table4", *words, "--data", tmp_path)
     assert "has none of the experiment's problems" in str(out.exception)

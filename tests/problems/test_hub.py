@@ -1,3 +1,5 @@
+"""Whether the hub can be reached."""
+
 import socket
 
 import pytest

@@ -1,4 +1,4 @@
-"""Problems: the shipped ones are right; loading works or says in one line why it does not."""
+"""Problems load from what is shipped, folders and the hub, or one line says why they do not."""
 
 import hashlib
 import json
@@ -8,7 +8,6 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,17 +18,19 @@ from tsp.problems.catalogue import CATALOGUE, LONGBENCH
 from tsp.problems.loading import TASKS, is_correct, load_problems, record_hash
 
 GOOD = {"question": "1 + 1?", "answer": "It is 1+1=<<1+1=2>>2.\n#### 2"}
+NO_INPUT = {"gov_report", "multi_news", "passage_count"}
 
 
-def write(folder: Path, *lines: Any, task: str = "gsm8k") -> Path:
+def write(folder, *lines, task="gsm8k"):
+    """Write lines, given as records, texts or bytes, and return the folder."""
     texts = [json.dumps(line) if isinstance(line, dict) else line for line in lines]
     rows = [text.encode() if isinstance(text, str) else text for text in texts]
     (folder / f"{task}.jsonl").write_bytes(b"\n".join(rows) + b"\n")
     return folder
 
 
-def message(**arguments: Any) -> str:
-    """The one line that refuses these arguments."""
+def message(**arguments):
+    """Return the one line that refuses these arguments."""
     with pytest.raises(InputError) as caught:
         load_problems(**arguments)
     assert "\n" not in str(caught.value)
@@ -39,37 +40,33 @@ def message(**arguments: Any) -> str:
 # --- templates ----------------------------------------------------------------------------
 
 
-def test_templates_show_everything_that_is_needed() -> None:
+def test_templates_show_everything_that_is_needed():
     (choice,) = load_problems("mmlu_cf")
     assert "\nA. Liver\nB. Kidney\nC. Pancreas\nD. Spleen\n" in choice.question
     assert (choice.target, choice.answers) == ("C", ("C",))
     (word,) = load_problems("gsm8k")
     assert (word.target, word.answers) == (shipped("gsm8k")[0]["answer"], ("11",))
-    hop, row = load_problems("hotpotqa")[0], shipped("hotpotqa")[0]
+    (hop,), row = load_problems("hotpotqa"), shipped("hotpotqa")[0]
     assert all("".join(s) in hop.question for s in row["context"]["sentences"])
     assert hop.question.index(row["question"]) > hop.question.index(row["context"]["title"][-1])
     assert r"\boxed{}" in load_problems("math")[0].question
 
 
 @pytest.mark.parametrize("dataset", LONGBENCH)
-def test_every_longbench_dataset_has_a_template(dataset: str, tmp_path: Path) -> None:
+def test_every_longbench_dataset_has_a_template(dataset, tmp_path):
     row = {"input": "in{0}put", "context": "con{text}", "dataset": dataset}
     row |= {"answers": ["Paragraph 1"], "all_classes": ["Paragraph 1", "x"]}
-    write(tmp_path, row, task="longbench")
-    (problem,) = load_problems("longbench", data=tmp_path)
+    (problem,) = load_problems("longbench", data=write(tmp_path, row, task="longbench"))
     assert "con{text}" in problem.question
     assert ("in{0}put" in problem.question) != (dataset in NO_INPUT)
     assert is_correct(problem, problem.target)
     assert not is_correct(problem, "something else")
 
 
-NO_INPUT = {"gov_report", "multi_news", "passage_count"}
-
-
 # --- loading ------------------------------------------------------------------------------
 
 
-def test_single_and_multi() -> None:
+def test_single_and_multi():
     ten = load_problems("gsm8k", regime="multi", problem=2)
     assert [p.row for p in ten] == list(range(2, 12))
     assert load_problems("gsm8k", problem=5) == ten[3:4]
@@ -79,7 +76,7 @@ def test_single_and_multi() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("regime", ["single", "multi"])
-def test_wrong_answers_are_those_of_other_problems(task: str, regime: str) -> None:
+def test_wrong_answers_are_those_of_other_problems(task, regime):
     """The question stays, the reference is another problem's, and it would be wrong here."""
     right = load_problems(task, regime=regime, problem=2)
     wrong = load_problems(task, regime=regime, problem=2, wrong_answers=True)
@@ -91,33 +88,30 @@ def test_wrong_answers_are_those_of_other_problems(task: str, regime: str) -> No
         assert is_correct(other, other.target)
 
 
-def test_a_wrong_answer_is_that_of_the_next_problem_or_the_first() -> None:
+def test_a_wrong_answer_is_that_of_the_next_problem_or_the_first(tmp_path):
     problems = every("gsm8k")
     for k, following in ((0, 1), (len(problems) - 1, 0)):
         (wrong,) = load_problems("gsm8k", problem=k, wrong_answers=True)
         assert wrong.target == problems[following].target
-
-
-def test_where_all_answers_are_the_same_there_is_no_wrong_one(tmp_path: Path) -> None:
     write(tmp_path, GOOD, GOOD | {"question": "again?"})
-    with pytest.raises(InputError, match="wrong_answers = True: all problems of the file"):
-        load_problems("gsm8k", data=tmp_path, wrong_answers=True)
+    text = message(task="gsm8k", data=tmp_path, wrong_answers=True)
+    assert "wrong_answers = True: all problems of the file" in text
 
 
-def test_a_folder(tmp_path: Path) -> None:
+def test_a_folder(tmp_path):
     write(tmp_path, GOOD, GOOD | {"_source_index": 77, "question": "again?"})
     first, second = every("gsm8k", data=str(tmp_path))
     assert (first.source, first.row, second.row) == ("local", 0, 77)
     assert first.sha256 == record_hash(GOOD | {"_note": "left out"}) != second.sha256
 
 
-def test_the_hash_is_that_of_the_content() -> None:
+def test_the_hash_is_that_of_the_content():
     canonical = b'{"a":"\\u00e9","b":[1,null]}'
     assert record_hash({"b": [1, None], "a": "é", "_x": 0}) == hashlib.sha256(canonical).hexdigest()
     assert record_hash({"a": 1}) != record_hash({"a": "1"})
 
 
-def test_marks_line_ends_and_blank_lines_at_the_end(tmp_path: Path) -> None:
+def test_marks_line_ends_and_blank_lines_at_the_end(tmp_path):
     content = "\ufeff" + json.dumps(GOOD) + "\r\n" + json.dumps(GOOD) + "\r\n\r\n \n"
     (tmp_path / "gsm8k.jsonl").write_text(content, "utf-8", newline="")
     assert len(every("gsm8k", data=tmp_path)) == 2
@@ -135,22 +129,17 @@ def test_marks_line_ends_and_blank_lines_at_the_end(tmp_path: Path) -> None:
         (GOOD | {"answer": "  "}, "field 'answer' is empty"),
         (GOOD | {"question": ""}, "field 'question' is empty"),
         (GOOD | {"answer": 2}, "field 'answer' must be a text"),
-        (GOOD | {"answer": "two"}, "field 'answer' must end with #### and one number"),
         (GOOD | {"answer": "It is 2."}, "field 'answer' must end with #### and one number"),
-        (GOOD | {"answer": "2\n####"}, "field 'answer' must end with #### and one number"),
     ],
 )
-def test_a_bad_line_is_named(line: Any, why: str, tmp_path: Path) -> None:
+def test_a_bad_line_is_named(line, why, tmp_path):
     write(tmp_path, GOOD, line, GOOD)
     text = message(task="gsm8k", data=tmp_path, problem=1)
     assert f"{tmp_path}/gsm8k.jsonl:2'" in text
     assert why in text
-    assert load_problems("gsm8k", data=tmp_path)  # what stands before it is not touched by it
-
-
-def test_a_line_that_is_not_json_is_named_before_the_one_that_is_asked_for(tmp_path: Path) -> None:
-    write(tmp_path, GOOD, "oops", GOOD)
-    assert "gsm8k.jsonl:2': is not JSON" in message(task="gsm8k", data=tmp_path, problem=2)
+    if "not JSON (" in why:  # named also before a later line that is asked for
+        assert "gsm8k.jsonl:2': is not JSON" in message(task="gsm8k", data=tmp_path, problem=2)
+    assert load_problems("gsm8k", data=tmp_path)  # lines before it can be loaded
 
 
 @pytest.mark.parametrize(
@@ -170,9 +159,8 @@ def test_a_line_that_is_not_json_is_named_before_the_one_that_is_asked_for(tmp_p
         ("bbh", {"target": ""}, "field 'target' is empty"),
     ],
 )
-def test_a_bad_record_is_named(task: str, change: dict[str, Any], why: str, tmp_path: Path) -> None:
-    write(tmp_path, shipped(task)[0] | change, task=task)
-    text = message(task=task, data=tmp_path)
+def test_a_bad_record_is_named(task, change, why, tmp_path):
+    text = message(task=task, data=write(tmp_path, shipped(task)[0] | change, task=task))
     assert f"{task}.jsonl:1'" in text
     assert why in text
 
@@ -181,34 +169,28 @@ def test_a_bad_record_is_named(task: str, change: dict[str, Any], why: str, tmp_
     ("arguments", "why"),
     [
         ({"task": "gsm9k"}, "task = 'gsm9k': choose one of gsm8k, mmlu_cf"),
-        ({"task": "gsm8k", "regime": "few"}, "regime = 'few': choose one of single, multi"),
-        ({"task": "gsm8k", "problem": -1}, "problem = -1: give a whole number of at least 0"),
-        ({"task": "gsm8k", "problem": 1.0}, "problem = 1.0: give a whole number"),
-        ({"task": "gsm8k", "problem": 16}, "there are 16 gsm8k problems, give 0 to 15"),
-        ({"task": "gsm8k", "problem": 7, "regime": "multi"}, "16 gsm8k problems, give 0 to 6"),
-        ({"task": "gsm8k", "data": "nowhere"}, "data = 'nowhere': no such folder"),
-        ({"task": "gsm8k", "data": __file__}, "is a file; give the folder that holds gsm8k.jsonl"),
-        ({"task": "gsm8k", "data": "x" * 400}, "no such folder"),
-        ({"task": "gsm8k", "data": "tests"}, "holds no gsm8k.jsonl (no .jsonl file there)"),
+        ({"regime": "few"}, "regime = 'few': choose one of single, multi"),
+        ({"problem": -1}, "problem = -1: give a whole number of at least 0"),
+        ({"problem": 1.0}, "problem = 1.0: give a whole number"),
+        ({"problem": 16}, "there are 16 gsm8k problems, give 0 to 15"),
+        ({"problem": 7, "regime": "multi"}, "16 gsm8k problems, give 0 to 6"),
+        ({"data": "one", "regime": "multi"}, "is 1 gsm8k problem, too few for a run of 10"),
+        ({"data": "nowhere"}, "data = 'nowhere': no such folder"),
+        ({"data": __file__}, "is a file; give the folder that holds gsm8k.jsonl"),
+        ({"data": "x" * 400}, "no such folder"),
+        ({"data": "."}, "holds no gsm8k.jsonl (no .jsonl file there)"),
+        ({"data": "one", "task": "mmlu_cf"}, "holds no mmlu_cf.jsonl (gsm8k.jsonl there)"),
     ],
 )
-def test_wrong_arguments(
-    arguments: dict[str, Any], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_arguments(arguments, why, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "tests").mkdir()
-    assert why in message(**arguments)
-
-
-def test_too_few_for_many(tmp_path: Path) -> None:
-    write(tmp_path, GOOD)
-    text = message(task="gsm8k", data=tmp_path, regime="multi")
-    assert "there is 1 gsm8k problem, too few for a run of 10" in text
-    assert "mmlu_cf.jsonl (gsm8k.jsonl there)" in message(task="mmlu_cf", data=tmp_path)
+    (tmp_path / "one").mkdir()
+    write(tmp_path / "one", GOOD)
+    assert why in message(**{"task": "gsm8k"} | arguments)
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_real_samples_load_unchanged(task: str) -> None:
+def test_real_samples_load_unchanged(task):
     folder = os.environ.get("TSP_BENCHMARKS")
     if not folder:
         pytest.skip("TSP_BENCHMARKS names no folder with real samples")
@@ -221,15 +203,13 @@ def test_real_samples_load_unchanged(task: str) -> None:
 # --- the hub ------------------------------------------------------------------------------
 
 
-def as_hub_dataset(
-    folder: Path, task: str, *, rows: dict[str | None, list[dict[str, Any]]]
-) -> None:
-    """Write a folder that ``datasets`` takes for a dataset with these configs."""
+def as_hub_dataset(folder, task, rows):
+    """Write a folder that ``datasets`` takes for a dataset with these rows, by config."""
     split, card = CATALOGUE[task].split, ["---", "configs:"]
     for config, records in rows.items():
         name = config or "default"
         (folder / name).mkdir()
-        text = "".join(json.dumps(one) + "\n" for one in records)
+        text = "".join(json.dumps(record) + "\n" for record in records)
         (folder / name / f"{split}.jsonl").write_text(text, "utf-8")
         card += [f"- config_name: {name}", "  data_files:", f"  - split: {split}"]
         card += [f"    path: {name}/{split}.jsonl"]
@@ -237,8 +217,8 @@ def as_hub_dataset(
 
 
 @pytest.fixture
-def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A hub that does not answer, and a cache of its own for ``datasets``."""
+def offline(tmp_path, monkeypatch):
+    """A hub that does not answer, and an empty cache for ``datasets``."""
     import datasets
 
     monkeypatch.setattr(hub, "reachable", lambda: False)
@@ -249,10 +229,10 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def serve(offline: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def serve(offline, monkeypatch):
     """Return a function that takes a local folder for a task's dataset on the hub."""
 
-    def serve(task: str, *configs: str | None, **changes: Any) -> None:
+    def serve(task, *configs, **changes):
         local = replace(CATALOGUE[task], configs=configs, **{"path": str(offline)} | changes)
         monkeypatch.setitem(CATALOGUE, task, local)
 
@@ -260,31 +240,27 @@ def serve(offline: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("task", ["gsm8k", "mmlu_cf", "hotpotqa", "math", "bbh"])
-def test_a_hub_dataset_loads_like_the_same_rows_elsewhere(
-    task: str, offline: Path, serve: Any
-) -> None:
+def test_a_hub_dataset_loads_like_the_same_rows_elsewhere(task, offline, serve):
     configs, records = CATALOGUE[task].configs[:2], shipped(task)
-    rows: dict[str | None, list[dict[str, Any]]] = {config: [] for config in configs}
+    rows = {config: [] for config in configs}
     for index, record in enumerate(records):
         config = configs[index * len(configs) // len(records)]
         if task == "bbh":  # the hub leaves out the field that is the config's name
             record = {"input": record["input"], "target": record["target"]}
         rows[config].append(record)
-    as_hub_dataset(offline, task, rows=rows)
+    as_hub_dataset(offline, task, rows)
     serve(task, *configs)
     loaded, elsewhere = every(task, data="hub"), every(task)
     assert {p.source for p in loaded} == {"hub"}
     assert [p.question for p in loaded] == [p.question for p in elsewhere]
-    assert [p.row for p in loaded] == [i for c in configs for i in range(len(rows[c]))]
+    assert [p.row for p in loaded] == [k for config in configs for k in range(len(rows[config]))]
     if task == "bbh":
         assert {p.subset for p in loaded} == set(configs)
     else:
         assert [p.sha256 for p in loaded] == [p.sha256 for p in elsewhere]
 
 
-def test_a_packed_hub_dataset_in_the_cache(
-    offline: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_packed_hub_dataset_in_the_cache(offline, serve, monkeypatch):
     cached, commit = offline / "datasets--THUDM--LongBench", "0" * 40
     (cached / "refs").mkdir(parents=True)
     (cached / "refs" / "main").write_text(commit)
@@ -295,15 +271,13 @@ def test_a_packed_hub_dataset_in_the_cache(
             packed.writestr(f"data/{dataset}.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(offline))
     serve("longbench", "qasper", "trec", path="THUDM/LongBench")
-    loaded, shipped_ones = every("longbench", data="hub"), every("longbench")
-    expected = [p for s in ("qasper", "trec") for p in shipped_ones if p.subset == s]
-    assert [p.sha256 for p in loaded] == [p.sha256 for p in expected]
+    loaded, elsewhere = every("longbench", data="hub"), every("longbench")
+    expected = [p.sha256 for s in ("qasper", "trec") for p in elsewhere if p.subset == s]
+    assert [p.sha256 for p in loaded] == expected
     assert [p.row for p in loaded] == [0, 1, 2, 0]
 
 
-def test_a_hub_dataset_with_a_script_is_read_from_its_conversion(
-    offline: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hub_dataset_with_a_script_is_read_from_its_conversion(offline, serve, monkeypatch):
     import datasets
 
     (offline / "hub.py").write_text("raise RuntimeError('nobody runs this')\n")
@@ -313,42 +287,37 @@ def test_a_hub_dataset_with_a_script_is_read_from_its_conversion(
     datasets.Dataset.from_list([row]).to_parquet(str(converted / "0000.parquet"))
     load, branch = datasets.load_dataset, f"hf://datasets/{offline}@refs%2Fconvert%2Fparquet"
 
-    def here(path: str, *rest: Any, data_files: str | None = None, **more: Any) -> Any:
+    def load_local(path, *rest, data_files=None, **options):
         local = data_files and data_files.replace(branch, str(offline))
-        return load(path, *rest, data_files=local, **more)
+        return load(path, *rest, data_files=local, **options)
 
-    monkeypatch.setattr(datasets, "load_dataset", here)
+    monkeypatch.setattr(datasets, "load_dataset", load_local)
     serve("bbh", "boolean_expressions")
     (problem,) = every("bbh", data="hub")
     assert problem.sha256 == load_problems("bbh")[0].sha256
 
 
-def test_a_bad_row_on_the_hub_is_named(offline: Path, serve: Any) -> None:
-    as_hub_dataset(offline, "gsm8k", rows={"main": [GOOD, GOOD | {"answer": "two"}]})
+def test_a_bad_row_on_the_hub_is_named(offline, serve):
+    as_hub_dataset(offline, "gsm8k", {"main": [GOOD, GOOD | {"answer": "two"}]})
     serve("gsm8k", "main")
     assert f"{offline} main row 1'" in message(task="gsm8k", data="hub", problem=1)
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_no_hub_says_what_is_there_instead(task: str, offline: Path) -> None:
+def test_no_hub_says_what_is_there_instead(task, offline):
     text = message(task=task, data="hub")
-    for part in (
-        CATALOGUE[task].path,
-        "the hub does not answer",
-        "--data shipped",
-        f"{task}.jsonl",
-    ):
-        assert part in text
+    hints = ("the hub does not answer", "--data shipped", f"{task}.jsonl")
+    assert all(hint in text for hint in (CATALOGUE[task].path, *hints))
 
 
 @pytest.mark.network
 @pytest.mark.parametrize("task", TASKS)
-def test_the_real_hub(task: str) -> None:
+def test_the_real_hub(task):
     (problem,) = load_problems(task, data="hub")
     assert is_correct(problem, problem.target)
 
 
-def test_the_training_side_imports_nothing_heavy() -> None:
+def test_the_training_side_imports_nothing_heavy():
     heavy = "{'torch', 'numpy', 'datasets', 'pandas', 'math_verify', 'sympy'}"
     code = f"import sys, tsp.problems.loading as _; print({heavy} & set(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

@@ -1,8 +1,9 @@
-"""Runs in one file: everything comes back, nothing is overwritten, damage is found."""
+"""Runs in one file come back whole; nothing is overwritten, and damage is noticed."""
 
 import json
 import shutil
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -47,24 +48,23 @@ def test_an_archive_is_read_as_folders_are_and_unpacked_runs_are_the_same(smoke,
     path, store = packed
     assert store.frame().equals(smoke.frame())
     assert_same_runs(store, smoke)
-    here = Store(tmp_path / "here")
-    added, present, damaged = here.unpack(path)
+    unpacked = Store(tmp_path / "unpacked")
+    added, present, damaged = unpacked.unpack(path)
     assert (sorted(added), present, damaged) == (smoke.ids(), [], {})
-    assert_same_runs(here, smoke)
-    assert not any(here.verify_all().values())
+    assert_same_runs(unpacked, smoke)
+    assert not any(unpacked.verify_all().values())
     again = tmp_path / "again.parquet"
-    write_archive([run.data for run in here.valid_runs()[0]], again)
+    write_archive([run.data for run in unpacked.valid_runs()[0]], again)
     assert pq.read_table(again).equals(pq.read_table(path))
 
 
 def test_published_runs_are_what_was_written():
-    """Archives of an older version: ids, checksums of all content, prompts."""
+    """Archives of an older version: ids, and of the first and last run all content."""
     store = Store(data_dir("runs"))
     runs, damaged = store.valid_runs()
     assert damaged == {}
     assert [run.id for run in runs] == store.ids()
-    for path in {run.folder for run in runs}:
-        archive = open_archive(path)
+    for archive in map(open_archive, {run.folder for run in runs}):
         assert [archive.problem(archive.ids[place]) for place in (0, -1)] == ["", ""]
 
 
@@ -95,24 +95,22 @@ def test_a_folder_comes_before_an_archive_and_is_not_overwritten(smoke, packed):
     assert (store.root / first / "mine.txt").read_text() == "a note"
 
 
-def test_unpacking_clears_what_a_killed_one_left_but_not_what_is_being_written(
-    smoke, packed, tmp_path
-):
-    here, first = Store(tmp_path / "here"), smoke.ids()[0]
-    half = here.root / f".{first}-abcd1234"
-    with claimed(here.root, [first]):
+def test_unpacking_clears_half_written_runs_unless_claimed(smoke, packed, tmp_path):
+    store, first = Store(tmp_path / "unpacked"), smoke.ids()[0]
+    half = store.root / f".{first}-abcd1234"
+    with claimed(store.root, [first]):
         half.mkdir()
-        assert sorted(here.unpack(packed[0])[0]) == smoke.ids()
+        assert sorted(store.unpack(packed[0])[0]) == smoke.ids()
         assert half.is_dir()
-    assert sorted(here.unpack(packed[0])[1]) == smoke.ids()
-    assert not any(path.name.startswith(".") for path in here.root.iterdir())
+    assert sorted(store.unpack(packed[0])[1]) == smoke.ids()
+    assert not any(path.name.startswith(".") for path in store.root.iterdir())
 
 
 # Damage.
 
 
-def changed(path, run_id, column, value):
-    """Write an archive with another value in one place."""
+def change(path, run_id, column, value):
+    """Change a value of a run in an archive."""
     table = pq.read_table(path)
     rows = table.to_pylist()
     row = next(row for row in rows if row["id"] == run_id)
@@ -140,10 +138,10 @@ def flipped(prompts):
         ("record", lambda record: "no JSON"),
     ],
 )
-def test_what_was_changed_is_found(column, value, smoke, packed, tmp_path):
+def test_a_changed_value_is_noticed(column, value, smoke, packed, tmp_path):
     path, store = packed
     first, *rest = smoke.ids()
-    changed(path, first, column, value)
+    change(path, first, column, value)
     assert first not in store
     with pytest.raises(Damaged, match=first):
         store.read(first)
@@ -154,7 +152,7 @@ def test_what_was_changed_is_found(column, value, smoke, packed, tmp_path):
         with pytest.raises(Damaged, match=first):
             list(open_archive(path).tables(column, smoke.ids()))
         assert len(list(open_archive(path).tables(column, rest))) == 1
-    added, _, damaged = Store(tmp_path / "here").unpack(path)
+    added, _, damaged = Store(tmp_path / "unpacked").unpack(path)
     assert (sorted(added), list(damaged)) == (rest, [first])
 
 
@@ -166,7 +164,7 @@ def test_another_file_is_not_an_archive(content, smoke, packed, tmp_path):
         pq.write_table(pa.table({"id": ["a"], "x": [1.0]}), path)
     elif isinstance(content, str):  # an id that leads out of the store
         shutil.copy(packed[0], path)
-        changed(path, smoke.ids()[0], "id", lambda _: content)
+        change(path, smoke.ids()[0], "id", lambda _: content)
     else:
         path.write_bytes(content)
     with pytest.raises(Damaged, match=r"some\.parquet"):
@@ -175,9 +173,9 @@ def test_another_file_is_not_an_archive(content, smoke, packed, tmp_path):
     assert store.ids() == []
     assert list(store.valid_runs()[1]) == ["some.parquet"]
     assert call("runs", "verify", "--runs", store.root).exit_code == 1
-    out = call("runs", "unpack", path, "--runs", tmp_path / "here")
+    out = call("runs", "unpack", path, "--runs", tmp_path / "unpacked")
     assert isinstance(out.exception, InputError)
-    assert not (tmp_path / "here").exists()
+    assert not (tmp_path / "unpacked").exists()
 
 
 def replaced(table, name, values):
@@ -227,23 +225,21 @@ def test_published_runs_are_small_and_list_what_they_lack(data):
     assert (kept.record["omitted"], bare.record["omitted"]) == ([], ["prompts"])
     assert {prompt.dtype.name for prompt in kept.prompts.values()} == {"float16"}
     assert not bare.prompts
-    ours, theirs = kept.tables["epochs"].to_pandas(), data.tables["epochs"].to_pandas()
-    assert ours.ce.to_numpy() == pytest.approx(theirs.ce.to_numpy(), rel=1e-6)
-    assert ours.epoch.equals(theirs.epoch)
+    columns = (side.tables["epochs"].select(["epoch", "ce"]).to_pandas() for side in (kept, data))
+    pd.testing.assert_frame_equal(*columns, check_dtype=False, rtol=1e-6)
 
 
 def test_texts_of_others_are_not_published(data, tmp_path):
     problems = [problem | {"source": "local"} for problem in data.record["problems"]]
     spec = data.record["spec"] | {"data": "/home/someone/samples"}
     data = RunData(data.record | {"problems": problems, "spec": spec}, data.tables, data.prompts)
-    path = tmp_path / "published.parquet"
-    write_archive([data.published(prompts=True)], path)
+    write_archive([data.published(prompts=True)], tmp_path / "published.parquet")
     run = Store(tmp_path).read(data.record["id"])
     assert run.record["omitted"] == ["texts of the problems", "decoded answers"]
     assert set(run.record["problems"][0]) == {"source", "row", "sha256", "tokens"}
     assert "answer" not in run.checks
     assert run.spec.data == "samples"
-    text = str(pq.read_table(path).to_pylist())
+    text = str(pq.read_table(tmp_path / "published.parquet").to_pylist())
     assert json.dumps(problems[0]["question"])[1:-1] not in text
 
 

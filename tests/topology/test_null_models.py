@@ -1,4 +1,4 @@
-"""Null models move a prompt as far as they are asked to, in directions that favour nothing."""
+"""Null models move a prompt by given lengths, in directions that favour nothing."""
 
 import numpy as np
 import pytest
