@@ -11,7 +11,12 @@ from scipy import stats
 from tsp.analysis.claims import CLAIMS, VERDICTS, evaluate
 from tsp.analysis.claims.accuracy import judge_rho
 from tsp.analysis.evidence import Evidence, unseen_shares
-from tsp.analysis.stats import attainable_rho, median_interval, stratified_rho
+from tsp.analysis.stats import (
+    attainable_rho,
+    detectable_share,
+    median_interval,
+    stratified_rho,
+)
 from tsp.analysis.verdicts import ALONE, FAMILIES, Levels, contrasts, judge_signs
 from tsp.experiments.catalogue import experiment_specs
 from tsp.experiments.paper import ALPHA, APPENDIX_TASKS, MAIN_TASKS, PROTOCOLS
@@ -124,19 +129,11 @@ def test_signs(wins, ties, losses, alpha, verdict):
     assert judge_signs(wins, ties, losses, alpha=alpha)[0] == verdict
 
 
-def test_power_is_that_at_the_level_that_decides():
-    def share(alpha):
-        return float(judge_signs(12, 0, 8, alpha=alpha)[1].split("share of ")[1].split(" %")[0])
-
-    assert share(0.001) > share(0.05)
+@pytest.mark.parametrize("alpha", [0.05, 0.001])
+def test_power_is_that_at_the_level_that_decides(alpha):
+    shown = 100 * detectable_share(20, alpha=alpha, power=0.8)
+    assert f"a share of {shown:.0f} % (level {alpha})" in judge_signs(12, 0, 8, alpha=alpha)[1]
     assert "fewer than 8 changed" in judge_signs(0, 0, 6, alpha=0.01)[1]
-
-
-def test_median_interval_is_that_of_the_sign_test():
-    assert median_interval([3, 1, 2, 5, 4, 6]) == (1, 6)
-    assert np.isnan(median_interval([1, 2, 3, 4, 5])).all()
-    # The sixth from either end: P(B(20, 1/2) < 6) = 0.0207.
-    assert median_interval(np.arange(20)) == (5, 14)
 
 
 def test_contrasts_are_one_family_of_sign_tests():
@@ -161,16 +158,25 @@ def moving(feature, moves, **features):
     )
 
 
+def each(n, *arms, **fields):
+    """Runs of n problems: one of each in every arm, which has fields besides those of all."""
+    return Runs({"problem": k} | fields | arm for k in range(n) for arm in arms or [{}])
+
+
+def loops(last):
+    """An H1 count that ends at the given value, from 10."""
+    return {"h1_count": (10, last)}
+
+
 def course(by):
     """Entropy that makes its whole fall by an epoch."""
-    falling = {"persistence_entropy": lambda epoch: 3 - 0.2 * min(1, epoch / by)}
-    return Runs({"problem": k, "features": falling} for k in range(6))
+    return each(6, features={"persistence_entropy": lambda epoch: 3 - 0.2 * min(1, epoch / by)})
 
 
 def by_regime(multi, single):
-    """Sets and problems whose H1 count ends at the given values, from 10."""
+    """Sets and problems whose H1 count ends at the given values."""
     return Runs(
-        {"problem": k, "regime": regime, "features": {"h1_count": (10, last)}}
+        {"problem": k, "regime": regime, "features": loops(last)}
         for regime, ends in (("multi", multi), ("single", single))
         for k, last in enumerate(ends)
     )
@@ -192,7 +198,7 @@ def at_equal_steps():
 def removing(*shares, tasks=ALL_SIX):
     """Data sets whose problems lose the given shares of their loops."""
     return Runs(
-        {"problem": k, "task": task, "features": {"h1_count": (10, 10 - 10 * share)}}
+        {"problem": k, "task": task, "features": loops(10 - 10 * share)}
         for task, removed in zip(tasks, shares, strict=True)
         for k, share in enumerate(removed)
     )
@@ -244,12 +250,8 @@ ten = partial(weighted, weights=(0.0, 10.0))
 
 def ending(n, plain, treated, epochs=EPOCHS):
     """Pairs whose H1 count ends at the given numbers; ``epochs`` of the run with TSLoss."""
-    sides = ((0.0, plain, EPOCHS), (1.0, treated, epochs))
-    return Runs(
-        {"problem": k, "lambda_ts": weight, "epochs": length, "features": {"h1_count": (10, last)}}
-        for k in range(n)
-        for weight, last, length in sides
-    )
+    arm = {"lambda_ts": 1.0, "features": loops(treated), "epochs": epochs}
+    return each(n, {"features": loops(plain)}, arm)
 
 
 def costing(ratios):
@@ -271,11 +273,8 @@ def losses_of(n, last, wave=0.0, weights=(0.0, 0.1, 0.5, 1.0, 10.0), epochs=EPOC
 
         return loss
 
-    return Runs(
-        {"problem": k, "lambda_ts": weight, "epochs": epochs, "total": total(weight)}
-        for k in range(n)
-        for weight in weights
-    )
+    arms = ({"lambda_ts": weight, "total": total(weight)} for weight in weights)
+    return each(n, *arms, epochs=epochs)
 
 
 def varying(ratios):
@@ -289,12 +288,12 @@ BY_SIZE = ("gemma-2b-it", "open-llama-7b", "qwen1.5-14b-chat")
 
 def on_models(*treated, names=BY_SIZE, n=6, without=80.0):
     """Under protocol `paper`, solved at 80 without TSLoss and at the given epochs with it."""
-    return Runs(
-        {"problem": k, "solved": epoch, "lambda_ts": weight, "model": name, "protocol": "paper"}
-        for k in range(n)
+    arms = [
+        {"solved": epoch, "lambda_ts": weight, "model": name}
         for name, solved in zip(names, treated, strict=True)
         for weight, epoch in ((0.0, without), (1.0, solved))
-    )
+    ]
+    return each(n, *arms, protocol="paper")
 
 
 qwen = partial(on_models, names=BY_SIZE[2:])
@@ -303,7 +302,7 @@ METHODS = ("ce", "tsloss", "l2", "pairwise")
 
 def asked(shares, *, problems=50):
     """Prompts of each method on each problem, and how many of 50 they answer right."""
-    runs = Runs({"problem": k, "method": it} for k in range(len(shares)) for it in METHODS)
+    runs = each(len(shares), *({"method": method} for method in METHODS))
     ids = ["no prompt", *(run["id"] for run in runs.runs)]
     answers = pd.DataFrame(
         {"id": name, "sha256": f"h{k}", "correct": k < right}
@@ -319,7 +318,7 @@ BETTER, MIXED = (10, 13, 11, 12), (10, 13, 14, 9)  # without, TSLoss, L2, pairwi
 
 # Every verdict of every rule, and what else it shows: an effect, or words of its reasons --------
 
-GONE = {"h1_count": (10, 1)}
+GONE = loops(1)
 WIDER = {"h0_mean_lifespan_scaled": (1.0, 1.2)}
 FAST, SLOW = [0, 0.1, 0.2, 0.3], [6, 6.1, 6.2, 6.3, 6.4]
 COINCIDE = {"problem": 1, "features": {"h0_count": (1, 40)}}
@@ -410,7 +409,6 @@ CASES = {
     ],
     "tsloss-halves-iterations": [
         (paired([(80, 30)] * 6), REPRODUCED, 0.375),
-        (paired([(80, 30)] * 6 + [NEITHER] * 9), REPRODUCED),
         (paired([(80, 60)] * 8), NOT),
         (paired([(80, 30), (80, 70)] * 4), OPEN),
         (paired([(80, 30)] * 5), OPEN),
@@ -530,6 +528,8 @@ def test_verdicts(claim, case):
     assert decided.verdict == verdict, decided.why
     assert not decided.low > decided.effect
     assert not decided.high < decided.effect
+    stricter = runs.decide(claim, Levels(0.01, 0.001))
+    np.testing.assert_equal(stricter.p, decided.p)  # since p decides the levels
     if np.isfinite(decided.effect) and claim in PRINTED:
         assert decided.printed == pytest.approx(PRINTED[claim])
     for expected in shown:
@@ -553,34 +553,20 @@ def test_every_claim_can_be_confirmed_and_refuted():
 
 def test_seeds_and_snapshots_are_not_units():
     """Three problems of five seeds are three units; the median of the seeds is their value."""
-    runs = Runs(
-        {"problem": k, "seed": seed, "features": {"h1_count": (10, last)}}
-        for k in range(3)
-        for seed, last in enumerate((0, 0, 0, 90, 90))
-    )
-    verdict = runs.decide("h1-count-falls")
+    seeds = [{"seed": k, "features": loops(last)} for k, last in enumerate((0, 0, 0, 90, 90))]
+    verdict = each(3, *seeds).decide("h1-count-falls")
     assert (verdict.verdict, verdict.n, verdict.effect) == (OPEN, 3, -10)
 
 
 @pytest.mark.parametrize(("seeds", "difference"), [(1, 5), (2, 5), (3, 7)])
 def test_pairs_are_read_over_an_odd_number_of_seeds(seeds, difference):
     """By seed, TSLoss ends with 5, 30 and 7 loops more: of two seeds the first counts alone."""
-    runs = Runs(
-        {"problem": k, "seed": seed, "lambda_ts": weight, "features": {"h1_count": (10, end)}}
-        for k in range(6)
+    arms = [
+        {"seed": seed, "lambda_ts": weight, "features": loops(last)}
         for seed in range(seeds)
-        for weight, end in ((0.0, 0), (1.0, (5, 30, 7)[seed]))
-    )
-    assert runs.decide("tsloss-simpler-topology").effect == difference
-
-
-def test_only_runs_that_differ_in_tsloss_alone_are_paired():
-    others = ({"seed": 1}, {"lambda_ts": 10.0}, {"lr": 0.5}, {"content": "x"})
-    runs = Runs({"problem": k, "solved": 60.0} for k in range(6))
-    for k in range(6):
-        for other in others:
-            runs.add(k, solved=40.0, **{"method": "tsloss"} | other)
-    assert runs.decide("tsloss-fewer-iterations").verdict == UNTESTED
+        for weight, last in ((0.0, 0), (1.0, (5, 30, 7)[seed]))
+    ]
+    assert each(6, *arms).decide("tsloss-simpler-topology").effect == difference
 
 
 def test_regimes_are_compared_within_tasks():
@@ -590,7 +576,7 @@ def test_regimes_are_compared_within_tasks():
         for task, last, copies in (("gsm8k", 0.0, (4, 1)), ("mmlu_cf", 9.0, (1, 4))):
             for regime, count in zip(("multi", "single"), copies, strict=True):
                 for copy in range(count):
-                    ends = {"h1_count": (10, last + (problem * 7 + copy * 3) % 11 / 100)}
+                    ends = loops(last + (problem * 7 + copy * 3) % 11 / 100)
                     runs.add(10 * problem + copy, task=task, regime=regime, features=ends)
     verdict = runs.decide("h1-falls-faster-multi")
     assert verdict.verdict == OPEN
@@ -601,21 +587,19 @@ def test_regimes_are_compared_within_tasks():
 def test_regimes_are_compared_where_both_are_over_the_same_checks():
     runs = by_regime(FAST, SLOW)
     for problem in range(5):
-        runs.add(problem, task="math", features={"h1_count": (10, 0)})
+        runs.add(problem, task="math", features=loops(0))
     verdict = runs.decide("h1-falls-faster-multi")
     assert (verdict.effect, verdict.n) == (1, 9)
     runs = by_regime([], [0] * 5)
     for problem in range(5):
-        runs.add(problem, regime="multi", epochs=50, features={"h1_count": (10, 0)})
+        runs.add(problem, regime="multi", epochs=50, features=loops(0))
     verdict = runs.decide("h1-falls-faster-multi")
     assert (verdict.verdict, verdict.effect) == (OPEN, 0.5)
-
-
-def test_a_stratum_with_one_set_gives_no_interval():
+    # A stratum with one set gives no interval.
     runs = by_regime(2 + np.arange(6) / 9, [5, 6, 7])
     assert np.isfinite(runs.decide("h1-falls-faster-multi").low)
-    runs.add("alone", task="bbh", regime="multi", features={"h1_count": (10, 2)})
-    runs.add("single", task="bbh", features={"h1_count": (10, 8)})
+    runs.add("alone", task="bbh", regime="multi", features=loops(2))
+    runs.add("single", task="bbh", features=loops(8))
     assert np.isnan(runs.decide("h1-falls-faster-multi").low)
 
 
@@ -646,11 +630,10 @@ def test_check_is_one_that_all_runs_have():
     runs = Runs()
     for problem in range(12):  # two thirds solved at 10, stopped at 60; of the rest half at 50
         solved, epochs = (10.0, 60) if problem < 8 else (50.0 if problem < 10 else NEVER, 100)
-        runs.add(problem, solved=solved, epochs=epochs, features={"h1_count": (10, 10 + problem)})
+        runs.add(problem, solved=solved, epochs=epochs, features=loops(10 + problem))
     assert runs.decide("h1-count-accuracy").n == 12
 
-
-def test_problems_that_need_no_training_and_short_runs_do_not_correlate():
+    # Problems that need no training and short runs are left out.
     runs = ordered("h1-count-accuracy", np.arange(10) >= 5)
     for problem in range(10, 14):
         runs.add(problem, solved_at_start=True)
@@ -721,12 +704,8 @@ def test_the_best_of_three_cells_must_be_that_much_clearer(sooner, later, p, ver
 
 
 def test_oscillation_is_compared_over_equally_many_epochs():
-    runs = Runs(
-        {"problem": k, "lambda_ts": weight, "epochs": epochs, "total": lambda epoch: 1 + epoch % 2}
-        for k in range(6)
-        for weight, epochs in ((1.0, 20), (10.0, 100))
-    )
-    verdict = runs.decide("lambda-ten-oscillates")
+    arms = {"lambda_ts": 1.0, "epochs": 20}, {"lambda_ts": 10.0, "epochs": 100}
+    verdict = each(6, *arms, total=lambda epoch: 1 + epoch % 2).decide("lambda-ten-oscillates")
     assert (verdict.verdict, verdict.effect) == (NOT, 0)
 
 
@@ -760,7 +739,8 @@ def test_the_profile_that_a_claim_names_can_decide_it(claim):
     claim = CLAIM[claim]
     specs = experiment_specs(claim.needs, claim.profile)
     plain = [spec for spec in specs if spec.method == "ce" and not spec.wrong_answers]
-    units = {(it.model, it.task, it.regime, it.problem) for it in plain if it.seed == 0}
+    plain = [spec for spec in plain if spec.seed == 0]
+    units = {(spec.model, spec.task, spec.regime, spec.problem) for spec in plain}
     cells = Counter((model, task, regime) for model, task, regime, _ in units)
     if claim.profile == "paper":
         units = {unit[1:] for unit in units}  # a problem on all models
@@ -779,8 +759,7 @@ def test_the_profile_that_a_claim_names_can_decide_it(claim):
         single = [count for (_, _, regime), count in cells.items() if regime == "single"]
         p = len(single) * 2.0 ** (2 - min(single))
     assert p < ALPHA / TESTS[claim.family]
-    lengths = {spec.epochs for spec in plain if spec.protocol == claim.protocol}
-    assert max(lengths) >= claim.length
+    assert max(spec.epochs for spec in plain if spec.protocol == claim.protocol) >= claim.length
 
 
 # Families ------------------------------------------------------------------------------------
@@ -812,7 +791,7 @@ def test_tests_of_one_family_change_nothing_in_another():
     runs = varied()
     before = runs.evaluated()
     for k in range(20):
-        runs.add(k, solved=10.0 + 3 * k, method="tsloss", features={"h1_count": (10, 30)})
+        runs.add(k, solved=10.0 + 3 * k, method="tsloss", features=loops(30))
     after = runs.evaluated()
     assert before.p[before.family == "TSLoss"].isna().all()
     assert after.p[after.family == "TSLoss"].notna().sum() > 2
@@ -833,14 +812,6 @@ def test_intervals_of_a_family_hold_together():
     assert decided.low == median_interval(changes, 0.001)[0]
 
 
-@pytest.mark.parametrize("claim", CLAIM)
-def test_p_does_not_depend_on_the_levels(claim):
-    """Since it decides them."""
-    for runs, *_ in CASES[claim][:2]:
-        at_levels = [runs.decide(claim, levels).p for levels in (ALONE, Levels(0.01, 0.001))]
-        np.testing.assert_equal(*at_levels)
-
-
 # Which runs decide ---------------------------------------------------------------------------
 
 
@@ -859,8 +830,8 @@ def test_a_length_that_no_run_has_is_not_tested_but_shorter_runs_are_shown():
     assert np.isnan([row.p, row.p_holm]).all()
     assert "`tsp sweep tuned-length --profile full`" in row.why
     assert "over 100 epochs: 20 of 20 units as claimed" in row.why
-    own = gone.evaluated(whole=False).loc["loops-vanish"]  # a user's runs are as long as they are
-    assert (own.verdict, own.n) == (REPRODUCED, 20)
+    users = gone.evaluated(whole=False).loc["loops-vanish"]  # a user's runs are of any length
+    assert (users.verdict, users.n) == (REPRODUCED, 20)
     for run in gone.runs:
         run["epochs"] = 300
     assert gone.evaluated().loc["loops-vanish"].verdict == REPRODUCED
@@ -869,8 +840,8 @@ def test_a_length_that_no_run_has_is_not_tested_but_shorter_runs_are_shown():
 def test_published_verdicts_take_the_stated_length_and_read_no_further():
     runs = moving("h1_count", [-5] * 20)
     for problem in range(20, 40):
-        runs.add(problem, epochs=90, features={"h1_count": (10, 90)})
-        runs.add(problem, method="tsloss", features={"h1_count": (10, 90)})
+        runs.add(problem, epochs=90, features=loops(90))
+        runs.add(problem, method="tsloss", features=loops(90))
     last = [row for row in runs.checks if row["epoch"] == 100]
     runs.checks += [row | {"epoch": 300, "h1_count": 90} for row in last]
     row = runs.evaluated().loc["h1-count-falls"]
@@ -878,9 +849,7 @@ def test_published_verdicts_take_the_stated_length_and_read_no_further():
 
 
 def test_the_protocol_chooses_the_runs():
-    runs = Runs(
-        {"problem": k, "protocol": "paper", "features": {"h1_count": (10, 0)}} for k in range(20)
-    )
+    runs = each(20, protocol="paper", features=loops(0))
     for protocol, name, verdict in ((None, "tuned", UNTESTED), ("paper", "paper", REPRODUCED)):
         row = runs.evaluated(protocol=protocol).loc["h1-count-falls"]
         assert (row.protocol, row.verdict) == (name, verdict)
@@ -890,6 +859,6 @@ def test_the_protocol_chooses_the_runs():
 def test_models_are_not_pooled_and_the_one_with_the_most_runs_decides():
     runs = moving("h1_count", [-5] * 8)
     for problem in range(7):
-        runs.add(problem, model="gemma-3-270m", features={"h1_count": (10, 15)})
+        runs.add(problem, model="gemma-3-270m", features=loops(15))
     row = runs.evaluated().loc["h1-count-falls"]
     assert (row.n, row.verdict) == (8, REPRODUCED)

@@ -17,23 +17,27 @@ def walks(monkeypatch):
     """The walks that `nulls` takes."""
     taken = []
 
-    def noted(*given, **more):
-        taken.append(walk(*given, **more))
+    def noted(*arguments, **options):
+        taken.append(walk(*arguments, **options))
         return taken[-1]
 
     monkeypatch.setattr(movement, "walk", noted)
     return taken
 
 
-def test_nulls_of_a_trained_run(smoke):
-    run = smoke.read(smoke.ids()[0])
+@pytest.fixture
+def run(smoke):
+    return smoke.read(smoke.ids()[0])
+
+
+def test_nulls_of_a_trained_run(run):
     table = nulls(run, draws=3)
     each = [kind for kind in KINDS for _ in range(3)]
     assert table.kind.tolist() == [kind for kind in ("training", *each) for _ in range(2)]
     assert table[table.kind == KINDS[0]].draw.tolist() == [0, 0, 1, 1, 2, 2]
-    checks = run.topology.sort_values("epoch")
-    trained = table[table.kind == "training"]
-    assert trained.h1_count.tolist() == [checks.h1_count.iloc[0], checks.h1_count.iloc[-1]]
+    checks = run.topology.sort_values("epoch").h1_count
+    trained = table[table.kind == "training"].h1_count
+    assert trained.tolist() == checks.iloc[[0, -1]].tolist()
     start = table[~table.end].mean_distance
     np.testing.assert_allclose(start, start.iloc[0])
     last = table[table.end & (table.kind != "training")].mean_distance
@@ -49,8 +53,7 @@ def test_two_runs_of_a_seed_move_in_directions_of_their_own(smoke):
     assert abs(np.corrcoef(steps)[0, 1]) < 0.2
 
 
-def test_walks_start_where_the_prompt_did_and_take_its_steps(smoke, walks):
-    run = smoke.read(smoke.ids()[0])
+def test_walks_start_where_the_prompt_did_and_take_its_steps(run, walks):
     nulls(run, draws=1)
     for path in walks:
         np.testing.assert_allclose(path[0], run.prompt(0).double().numpy())
@@ -58,9 +61,8 @@ def test_walks_start_where_the_prompt_did_and_take_its_steps(smoke, walks):
         np.testing.assert_allclose(steps, run.epochs.moved.to_numpy())
 
 
-def test_a_start_that_is_not_stored_is_drawn_apart_from_the_directions(smoke, walks, monkeypatch):
+def test_a_start_that_is_not_stored_is_drawn_apart_from_the_directions(run, walks, monkeypatch):
     """Otherwise the straight walk would scale the cloud and change no ratio of distances."""
-    run = smoke.read(smoke.ids()[0])
     monkeypatch.setattr(Run, "prompt_epochs", property(lambda self: []))
     assert "rows as far" not in set(nulls(run, draws=2).kind)
     for path in walks:

@@ -1,4 +1,4 @@
-"""The statistics against values by hand, the paper's printed numbers and scipy."""
+"""The statistics against values by hand and scipy."""
 
 import doctest
 import math
@@ -23,6 +23,7 @@ from tsp.analysis.stats import (
     holm,
     holm_levels,
     mann_whitney,
+    median_interval,
     paired_difference,
     paired_ratio,
     pairs,
@@ -37,12 +38,6 @@ from tsp.errors import InputError
 PROPERTY = settings(max_examples=40, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
 NAN = math.nan
-# Table 2 as printed: U, its p, rho, its p; 73 wrong against 73 right snapshots.
-PRINTED = {
-    "mean H0 lifespan": (0.0, 1.9e-25, 0.866, 3.40e-45),
-    "mean H1 lifespan": (2608.0, 0.827, 0.018, 0.826),
-    "entropy": (5153.0, 2.1e-22, -0.809, 5.10e-35),
-}
 
 
 @pytest.mark.parametrize("module", [families, features, pairs, power, ranks])
@@ -63,37 +58,6 @@ def test_mann_whitney_by_hand():
     # 4 beats 1 and 3, 2 beats 1, 6 beats all three; 5 ties nothing: U = 2 + 1 + 3 = 6 of 9.
     assert mann_whitney([4, 2, 6], [1, 3, 5]) == (6.0, pytest.approx(0.7), 6)
     assert mann_whitney([1, 1], [1, 2]).statistic == 1.0  # two ties are half each
-
-
-def groups_with(u: int, size: int = 73) -> tuple[np.ndarray, np.ndarray]:
-    """Two groups without ties such that a value of the first is above one of the second u times."""
-    full, rest = divmod(u, size)
-    upper = np.arange(size, dtype=float)
-    lower = np.full(size, -1.0) - np.arange(size) / size
-    lower[:full] = size + np.arange(full) / size
-    if rest:
-        lower[full] = rest - 0.5
-    return lower, upper
-
-
-@pytest.mark.parametrize("name", PRINTED)
-def test_table_2_follows_from_u(name):
-    u, u_p, rho, rho_p = PRINTED[name]
-    assert rho_from_u(u, 73, 73) == pytest.approx(rho, abs=5.1e-4)
-    lower, upper = groups_with(int(u))
-    assert mann_whitney(lower, upper) == (u, pytest.approx(u_p, rel=0.03), 146)
-    correlation = spearman(np.concatenate([lower, upper]), np.repeat([0, 1], 73))
-    assert correlation.statistic == pytest.approx(rho_from_u(u, 73, 73), abs=1e-12)
-    assert math.log10(correlation.p) == pytest.approx(math.log10(rho_p), abs=0.05)
-
-
-@given(seed=seeds, n1=st.integers(1, 30), n2=st.integers(2, 30))
-@PROPERTY
-def test_rho_from_u_agrees_with_scipy(seed, n1, n2):
-    values = np.random.default_rng(seed).permutation(n1 + n2).astype(float)
-    u = stats.mannwhitneyu(values[:n1], values[n1:]).statistic
-    rho = stats.spearmanr(values, np.repeat([0.0, 1.0], [n1, n2])).statistic
-    assert rho_from_u(u, n1, n2) == pytest.approx(rho, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -158,17 +122,19 @@ def row_of(frame, feature, group="right"):
 def test_feature_tests_by_hand():
     frame = snapshots(b=[2.0, 9, 4, 3, 1, 8], score=[0, 0.1, 0, 1, 0.9, 1])
     table = feature_tests(frame, features=["a", "b"], accuracy="score", group="right")
-    assert table.columns.tolist() == [
-        "feature", "rho", "rho_p", "n", "u", "u_p", "n_wrong", "n_right", "reason",
-    ]  # fmt: skip
-    assert table["feature"].tolist() == ["a", "b"]
-    assert table["u"].tolist() == [0, 6]  # b: 2 beats 1; 9 all three; 4 beats 3, 1
-    assert table["rho"].tolist() == pytest.approx(
-        [stats.spearmanr(frame[name], frame["score"]).statistic for name in "ab"]
-    )
-    assert table["u_p"][0] == pytest.approx(0.1)
-    assert table[["n", "n_wrong", "n_right"]].to_numpy().tolist() == [[6, 3, 3]] * 2
-    assert table["reason"].tolist() == ["", ""]
+    correlations = [stats.spearmanr(frame[name], frame.score) for name in "ab"]
+    expected = {
+        "feature": ["a", "b"],
+        "rho": [result.statistic for result in correlations],
+        "rho_p": [result.pvalue for result in correlations],
+        "n": [6, 6],
+        "u": [0.0, 6.0],  # b: 2 beats 1; 9 all three; 4 beats 3, 1
+        "u_p": [0.1, 0.7],
+        "n_wrong": [3, 3],
+        "n_right": [3, 3],
+        "reason": ["", ""],
+    }
+    pd.testing.assert_frame_equal(table, pd.DataFrame(expected))
 
 
 def test_snapshots_with_gaps_are_left_out_of_their_row():
@@ -207,9 +173,6 @@ def test_paired_ratio_by_hand():
     assert result.low <= 1 <= result.high
     at_cap = paired_ratio([NAN, 5], [100, NAN], cap=[100, 9])  # solved at the cap is sooner
     assert at_cap[:5] == (2, 1, 0, 1, pytest.approx((1 + 9 / 5) / 2))
-
-
-def test_few_pairs():
     none, one = paired_ratio([], [], cap=10), paired_ratio([4], [2], cap=10)
     assert (none.n, none.p) == (0, 1)
     assert np.isnan([none.median_ratio, none.low, none.high, one.low, one.high]).all()
@@ -232,10 +195,9 @@ def test_the_interval_is_reproducible_and_covers_the_median():
     rng = np.random.default_rng(0)
     left = rng.integers(20, 90, size=40)
     right = np.ceil(left * rng.uniform(0.4, 0.9, size=40))
-    one = paired_ratio(left, right, cap=100)
     for k in range(10, 41, 3):  # a bootstrap without a seed would differ in some of these
-        pair = left[:k], right[:k]
-        assert paired_ratio(*pair, cap=100) == paired_ratio(*pair, cap=100)
+        one, again = (paired_ratio(left[:k], right[:k], cap=100) for _ in range(2))
+        assert one == again
     assert 0.4 < one.low < one.median_ratio < one.high < 0.9
     assert one.p < 1e-9
 
@@ -270,13 +232,10 @@ def test_signed_rank_by_hand():
     # log ratios -log 2, -log 4, +log 3: ranks 1, 3, 2; the positive ranks sum to 2. Of the eight
     # choices of signs, those with a smaller sum of 2 or less: sums 0, 1, 2 and 6, 5, 4: 6 of 8.
     assert signed_rank([20, 40, 10], [10, 10, 30], cap=100) == (2, pytest.approx(6 / 8), 3)
-
-
-def test_signed_rank_counts_censored_pairs_by_their_sign():
-    """Both never solved: left out; one: its sign, with the size that the cap gives at least."""
+    # Both never solved: left out; one: its sign, with the size that the cap gives at least.
+    # log(100/50) is as large as the first: ranks 2.5, 1, 2.5.
     result = signed_rank([20, NAN, NAN, 50], [10, 80, NAN, NAN], cap=100)
-    assert result.n == 3
-    assert result.statistic == 2.5  # log(100/50) is as large as the first: ranks 2.5, 1, 2.5
+    assert (result.statistic, result.n) == (2.5, 3)
     assert signed_rank([100, 100], [NAN, NAN], cap=100)[1:] == (pytest.approx(0.5), 2)
     assert signed_rank([5, NAN], [5, NAN], cap=9)[1:] == (1.0, 0)
 
@@ -291,6 +250,13 @@ def test_signed_rank_is_scipys_where_nothing_is_censored(seed):
 
 
 # Families of tests ---------------------------------------------------------------------------
+
+
+def test_median_interval_is_that_of_the_sign_test():
+    assert median_interval([3, 1, 2, 5, 4, 6]) == (1, 6)
+    assert np.isnan(median_interval([1, 2, 3, 4, 5])).all()
+    # The sixth from either end: P(B(20, 1/2) < 6) = 0.0207.
+    assert median_interval(np.arange(20)) == (5, 14)
 
 
 @given(st.lists(st.floats(0, 1) | st.just(NAN), max_size=8))
@@ -344,23 +310,21 @@ def test_seeds_of_a_problem_are_one_block():
 
     Exchanging runs would take five seeds for five problems and find what is not there.
     """
-    rng = np.random.default_rng(2)
-    p = {"problem": [], "run": []}
+    rng, time, p = np.random.default_rng(2), np.arange(10), []
+    run = np.repeat(np.arange(30), 10)
     for _ in range(120):
-        time, frames = np.arange(10), []
-        for problem in range(6):
-            level, solved = rng.normal(scale=3), rng.integers(2, 8)
-            for seed in range(5):
-                x = time + level + rng.normal(scale=0.3, size=10)
-                row = {"problem": problem, "run": f"{problem} {seed}", "x": x, "y": time >= solved}
-                frames.append(pd.DataFrame(row))
-        rows, strata = pd.concat(frames), np.zeros(300)
-        for name, values in p.items():
-            test = block_rho(rows.x, rows.y, blocks=rows[name], strata=strata, shuffles=199)
-            values.append(test.p)
-    share = {name: np.mean(np.array(values) < 0.1) for name, values in p.items()}
-    assert 0.02 < share["problem"] < 0.2
-    assert share["run"] > 0.3
+        level, solved = rng.normal(scale=3, size=6), rng.integers(2, 8, size=6)
+        level, solved = (np.repeat(values, 5)[:, None] for values in (level, solved))
+        x = (time + level + rng.normal(scale=0.3, size=(30, 10))).ravel()
+        y = (time >= solved).ravel()
+        tests = [
+            block_rho(x, y, blocks=blocks, strata=np.zeros(300), shuffles=199)
+            for blocks in (run // 5, run)
+        ]
+        p.append([test.p for test in tests])
+    by_problem, by_run = (np.array(p) < 0.1).mean(axis=0)
+    assert 0.02 < by_problem < 0.2
+    assert by_run > 0.3
 
 
 def test_only_runs_of_a_stratum_and_length_are_exchanged():

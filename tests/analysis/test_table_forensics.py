@@ -47,18 +47,12 @@ def test_table_2_says_everything_twice():
 
 def test_the_tables_of_iterations():
     both = printed.tables_3_and_4()
-    assert both["table 3"].tolist() == both["table 4"].tolist()
+    assert both["table 3"].tolist() == both["table 4"].tolist() == [154, 88]
     table = printed.savings()
     assert len(table) == 18
     assert table.ratio.min() == 0.5
     assert table[table.model == "gemma-2b-it"].ratio.min() == pytest.approx(62 / 118)
     assert printed.evenness() == (36, 36, pytest.approx(3.0**-36))
-
-
-@given(st.lists(st.integers(0, 10**6), min_size=3, max_size=3))
-def test_when_three_even_numbers_have_an_even_mean(halves):
-    mean = sum(2 * half for half in halves) / 3
-    assert (mean % 2 == 0) == (sum(halves) % 3 == 0)
 
 
 def test_values_of_the_constants():

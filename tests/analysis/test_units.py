@@ -29,16 +29,16 @@ def run(*right, seed=0, epochs=100, method="ce", name="", **fields):
 
 def table(*runs, arms=ONE, length=100):
     checks = [
-        {"id": it["id"], "epoch": epoch, "accuracy": float(epoch in it["right"])}
-        for it in runs
-        for epoch in range(0, it["epochs"] + 1, EVERY)
+        {"id": one["id"], "epoch": epoch, "accuracy": float(epoch in one["right"])}
+        for one in runs
+        for epoch in range(0, one["epochs"] + 1, EVERY)
     ]
     return units(pd.DataFrame(runs), arms, length=length, accuracy=pd.DataFrame(checks))
 
 
-def outcome(*runs, **told):
+def outcome(*runs, length=100):
     """Iterations of a single unit and arm, until it stays right, and the seeds behind them."""
-    (row,) = table(*runs, **told).itertuples()
+    (row,) = table(*runs, length=length).itertuples()
     return row.iterations, row.sustained, row.seeds
 
 
@@ -57,7 +57,7 @@ def outcome(*runs, **told):
     ],
 )
 def test_a_unit_is_the_median_of_an_odd_number_of_seeds(epochs, seeds, iterations):
-    runs = [run(*range(int(min(it, 120)), 101, EVERY), seed=k) for k, it in enumerate(epochs)]
+    runs = [run(*range(int(min(first, 120)), 101, EVERY), seed=k) for k, first in enumerate(epochs)]
     assert outcome(*runs) == (iterations, iterations, seeds)
     assert outcome(*reversed(runs)) == (iterations, iterations, seeds)
 
@@ -91,26 +91,24 @@ def test_runs_are_read_over_one_length():
     assert outcome(lost)[:2] == (20, 20)
     assert table(run(20, epochs=80)).empty
     short, long = run(20, epochs=60), run(80, 100, method="tsloss")
-    found = table(short, long, arms=PAIR, length=None)
-    assert found.length.tolist() == [60, 60]
-    assert found.iterations.tolist() == [20, NEVER]
+    both = table(short, long, arms=PAIR, length=None)
+    assert both[["length", "iterations"]].to_numpy().tolist() == [[60, 20], [60, NEVER]]
     assert table(short, long, arms=PAIR).empty
 
 
 def test_a_unit_that_an_untrained_prompt_solves_is_set_apart():
     """Whichever of its runs it is: the unit is left out as a whole."""
+    others = [run(60, content="two"), run(20, method="tsloss", content="two")]
     for at_start in (("ce", 0), ("tsloss", 1)):
         runs = [
             run(*([0, 40] if (method, seed) == at_start else [40]), method=method, seed=seed)
             for method in PAIR
             for seed in range(3)
         ]
-        found = table(
-            *runs, run(60, content="two"), run(20, method="tsloss", content="two"), arms=PAIR
-        )
-        assert found[found.content == "one"].solved_at_start.tolist() == [True, True]
-        assert found[found.content == "one"].iterations.tolist() == [40, 40]
-        (row,) = wide(found).itertuples()
+        both = table(*runs, *others, arms=PAIR)
+        one = both[both.content == "one"]
+        assert one[["solved_at_start", "iterations"]].to_numpy().tolist() == [[True, 40]] * 2
+        (row,) = wide(both).itertuples()
         assert (row.Index[-1], row.ce, row.tsloss, row.length) == ("two", 60, 20, 100)
 
 
@@ -119,32 +117,35 @@ def test_of_a_run_that_is_stored_twice_one_counts():
     usual = run(name="b")
     close = run(80, name="a", snapshot_every=4)
     longer = run(80, name="c", epochs=300)
-    for runs in ([usual, close], [close, usual], [longer, usual, close], [longer, close, usual]):
-        assert table(*runs).ids.tolist() == [("b",)]
-        assert comparable_ids(runs, length=100) == ["b"]
-    assert table(close, longer).ids.tolist() == [("c",)]
-    assert table(usual, longer, length=None).ids.tolist() == [("c",)]
-    assert table(close).ids.tolist() == [("a",)]
-    twins = [run(20, name="y"), run(40, name="x")]
-    assert table(*twins).ids.tolist() == table(*reversed(twins)).ids.tolist() == [("x",)]
+    later, sooner = run(20, name="y"), run(40, name="x")
+    for runs, length, kept in (
+        ([usual, close], 100, "b"),
+        ([longer, usual, close], 100, "b"),
+        ([close, longer], 100, "c"),
+        ([usual, longer], None, "c"),
+        ([close], 100, "a"),
+        ([later, sooner], 100, "x"),
+    ):
+        for ordered in (runs, runs[::-1]):
+            assert table(*ordered, length=length).ids.tolist() == [(kept,)]
+            assert comparable_ids(ordered, length=length) == [kept]
 
 
-def comparable_ids(runs, **told):
-    return comparable(pd.DataFrame(runs), protocol="tuned", **told).id.tolist()
+def comparable_ids(runs, length=100):
+    return comparable(pd.DataFrame(runs), protocol="tuned", length=length).id.tolist()
 
 
 def test_arms_differ_in_what_they_name_and_in_nothing_else():
     usual = {"lr": 1e-2, "n_tokens": 40, "init": "gaussian", "init_run": "", "tau": 0.1}
     slow = run(80, **usual | {"lr": 1e-3})
     others = [{"n_tokens": 5}, {"init": "repeated"}, {"tau": 1.0}, {"protocol": "paper"}]
-    rest = [run(20, **usual | {"lr": 1e-3} | it) for it in others]
+    rest = [run(20, **usual | {"lr": 1e-3} | other) for other in others]
     arms = {"fast": STANDARD | {"lr": 1e-2}, "slow": STANDARD | {"lr": 1e-3}}
-    found = table(run(40, **usual), slow, *rest, arms=arms)
-    assert found[["arm", "iterations"]].to_numpy().tolist() == [["fast", 40], ["slow", 80]]
+    both = table(run(40, **usual), slow, *rest, arms=arms)
+    assert both[["arm", "iterations"]].to_numpy().tolist() == [["fast", 40], ["slow", 80]]
     trained = run(20, **usual | {"init": "trained", "init_run": "0" * 16})
     arms = {"ce": STANDARD, "trained": STANDARD | {"init": "trained"}}
-    found = table(run(40, **usual), trained, arms=arms)
-    assert found.iterations.tolist() == [40, 20]
+    assert table(run(40, **usual), trained, arms=arms).iterations.tolist() == [40, 20]
     assert table(*rest, arms=ONE).empty
     assert comparable_ids([run(40, **usual), slow, trained, *rest]) == [run(40, **usual)["id"]]
     assert comparable_ids([run(40, model="tiny-llama")]) == []
@@ -153,11 +154,10 @@ def test_arms_differ_in_what_they_name_and_in_nothing_else():
 def test_arms_are_compared_in_the_seeds_that_all_of_them_have():
     plain = [run(epochs, seed=seed) for seed, epochs in enumerate((20, 40, 60))]
     treated = [run(20 * seed, seed=seed, method="tsloss") for seed in (1, 2, 3)]
-    found = table(*plain, *treated, arms=PAIR)
-    assert found.seeds.tolist() == [(1,), (1,)]
-    assert found.iterations.tolist() == [40, 20]
-    alone = run(20, content="two")
-    assert set(table(*plain, *treated, alone, arms=PAIR).content) == {"one"}
+    both = table(*plain, *treated, run(20, content="two"), arms=PAIR)
+    assert both.content.tolist() == ["one"] * 2
+    assert both.seeds.tolist() == [(1,), (1,)]
+    assert both.iterations.tolist() == [40, 20]
     assert table(*plain, *treated[2:], arms=PAIR).empty
 
 
@@ -170,7 +170,7 @@ def test_a_problem_is_what_it_holds_wherever_it_was_read():
 
 runs_of_units = st.lists(
     st.builds(
-        lambda right, **told: run(*sorted(right), **told),
+        lambda right, **about: run(*sorted(right), **about),
         st.sets(st.sampled_from(range(0, 101, EVERY))),
         content=st.sampled_from(["one", "two", "three"]),
         seed=st.integers(0, 3),
@@ -178,27 +178,24 @@ runs_of_units = st.lists(
     ),
     min_size=1,
     max_size=24,
-    unique_by=lambda it: it["id"],
+    unique_by=lambda one: one["id"],
 )
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(runs_of_units, st.data())
 def test_order_names_and_what_comes_later_change_nothing(runs, data):
-    def known(found):
-        keys = ["content", "arm"]
-        return found.drop(columns="ids").sort_values(keys, ignore_index=True)
-
-    before = known(table(*runs, arms=PAIR))
     names = data.draw(st.permutations(range(len(runs))))
     later = [
-        it
-        | {"id": f"{name:02}", "epochs": 300, "right": (*it["right"], 120, 200)}
-        | {"solved_epoch": min([epoch for epoch in it["right"] if epoch], default=120)}
-        for it, name in zip(runs, names, strict=True)
+        one
+        | {"id": f"{name:02}", "epochs": 300, "right": (*one["right"], 120, 200)}
+        | {"solved_epoch": min([epoch for epoch in one["right"] if epoch], default=120)}
+        for one, name in zip(runs, names, strict=True)
     ]
-    after = known(table(*data.draw(st.permutations(later)), arms=PAIR))
-    pd.testing.assert_frame_equal(before, after)
+    tables = [table(*some, arms=PAIR) for some in (runs, data.draw(st.permutations(later)))]
+    keys = ["content", "arm"]
+    before, after = (each.sort_values(keys, ignore_index=True) for each in tables)
+    pd.testing.assert_frame_equal(before.drop(columns="ids"), after.drop(columns="ids"))
 
 
 # Published runs and a user's own -------------------------------------------------------------
@@ -215,7 +212,7 @@ def both(tmp_path, monkeypatch):
     written = Store(tmp_path / "elsewhere")
     for k in range(6):
         pair(written, standard=80, tsloss=40, contents=(f"p{k}",), problem=k, epochs=100)
-    write_archive([it.data for it in written.valid_runs()[0]], published / "table3.parquet")
+    write_archive([one.data for one in written.valid_runs()[0]], published / "table3.parquet")
     return Store(tmp_path / "runs")
 
 
@@ -224,15 +221,14 @@ def test_a_users_own_runs_stand_beside_the_published_ones(both):
     assert set(tables.pairs(both).origin) == {"published"}
     assert set(before["claims"].own) == {""}
     for k in range(8):  # of the published problems and of others, shorter and as long
-        told = {"contents": (f"p{k}",), "problem": k}
-        pair(both, standard=20, tsloss=None, epochs=100 if k % 2 else 24, **told)
-        stored(both, method="tsloss", lambda_ts=10.0, epochs=24, **told)
-    own = tables.pairs(both)
-    assert own.groupby("origin").size().to_dict() == {"own": 8, "published": 6}
-    assert own[own.origin == "own"].length.tolist() == [24, 100] * 4
-    after = tables.claims(both)
-    mine = ["own", "own_n"]
-    pd.testing.assert_frame_equal(before["claims"].drop(columns=mine), after.drop(columns=mine))
+        about = {"contents": (f"p{k}",), "problem": k}
+        pair(both, standard=20, tsloss=None, epochs=100 if k % 2 else 24, **about)
+        stored(both, method="tsloss", lambda_ts=10.0, epochs=24, **about)
+    pairs = tables.pairs(both)
+    assert pairs.groupby("origin").size().to_dict() == {"own": 8, "published": 6}
+    assert pairs[pairs.origin == "own"].length.tolist() == [24, 100] * 4
+    after, users = tables.claims(both), ["own", "own_n"]
+    pd.testing.assert_frame_equal(before["claims"].drop(columns=users), after.drop(columns=users))
     fewer = after.set_index("id").loc["tsloss-fewer-iterations"]
     assert (fewer.effect, fewer.n) == (0.5, 6)
     assert (fewer.own, fewer.own_n) == ("not reproduced", 8)
@@ -244,6 +240,6 @@ def test_a_users_own_runs_stand_beside_the_published_ones(both):
 
 
 def test_units_that_neither_arm_solves_have_no_ratio():
-    standard, treated = (pd.Series([NEVER] * 3 + [it] * 4) for it in (50, 25))
+    standard, treated = (pd.Series([NEVER] * 3 + [epoch] * 4) for epoch in (50, 25))
     row = compared(standard, treated, 100, n=7)
     assert (row["wins"], row["ties"], row["losses"], row["ratio"]) == (4, 3, 0, 0.5)

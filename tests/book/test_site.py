@@ -6,12 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("jupyter_book", reason="the book's tools are not installed")
+
+from bs4 import BeautifulSoup
 
 from tests.cli.test_json import copied, small_book
 from tests.handmade import stored
@@ -39,34 +40,14 @@ def test_wrong_arguments_of_a_build(tmp_path, arguments, message):
         book.build(**{"runs": tmp_path, **arguments})
 
 
-class Resources(HTMLParser):
-    """Addresses that a browser fetches by itself, and the text of inline scripts."""
-
-    def __init__(self):
-        super().__init__()
-        self.addresses, self.inline, self._in_script = [], "", False
-
-    def handle_starttag(self, tag, attrs):
-        given = dict(attrs)
-        self._in_script = tag == "script"
-        if tag in ("script", "img", "iframe", "source", "video", "audio", "embed"):
-            self.addresses.append(given.get("src") or "")
-        if tag == "link" and given.get("rel") not in ("canonical", "license"):
-            self.addresses.append(given.get("href") or "")
-
-    def handle_data(self, data):
-        if self._in_script:
-            self.inline += data
-
-    def handle_endtag(self, tag):
-        self._in_script = False
-
-
 def foreign_addresses(page):
-    resources = Resources()
-    resources.feed(page.read_text("utf8"))
-    foreign = [a for a in resources.addresses if re.match(r"(?:https?:)?//", a)]
-    return foreign + re.findall(r"https?://[^\s\"']+", resources.inline)
+    """Addresses outside the site that a browser fetches by itself, or that inline scripts name."""
+    soup = BeautifulSoup(page.read_text("utf8"), "html.parser")
+    fetched = soup.select("[src], link:not([rel=canonical], [rel=license])")
+    addresses = [tag.get("src") or tag.get("href") or "" for tag in fetched]
+    foreign = [address for address in addresses if re.match(r"(?:https?:)?//", address)]
+    inline = "".join(script.text for script in soup.select("script"))
+    return foreign + re.findall(r"https?://[^\s\"']+", inline)
 
 
 def test_foreign_addresses_are_found(tmp_path):
@@ -94,9 +75,8 @@ print(build(runs=Path("runs"), parameters={"model": "tiny-llama"}))
 
 def run_in(checkout, code):
     path = os.pathsep.join(filter(None, (str(checkout), os.environ.get("PYTHONPATH"))))
-    options = {"env": os.environ | {"PYTHONPATH": path, "TQDM_DISABLE": "1"}, "cwd": checkout}
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, **options)
+    command, variables = [sys.executable, "-c", code], os.environ | {"PYTHONPATH": path}
+    return subprocess.run(command, capture_output=True, text=True, env=variables, cwd=checkout)
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +86,8 @@ def site(tmp_path_factory):
     for name in ("book", "notebooks", "tsp", "benchmarks", "tests", "data"):
         ignored = shutil.ignore_patterns("_executed", "__pycache__", "runs")
         shutil.copytree(ROOT / name, checkout / name, ignore=ignored)
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(ROOT / name, checkout)
+    shutil.copy(ROOT / "_config.yml", checkout)
+    shutil.copy(ROOT / "_toc.yml", checkout)
     done = run_in(checkout, TRAIN + BUILD)
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.splitlines()[-1]).is_file()
@@ -118,7 +98,7 @@ def site(tmp_path_factory):
 def test_the_book_builds_with_warnings_as_errors_and_loads_nothing_from_outside(site):
     pages = sorted((site / "_build" / "html").rglob("*.html"))
     assert len(pages) >= 5 + len(list(notebooks.NOTEBOOKS.glob(notebooks.SOURCES)))
-    assert {p.name: found for p in pages if (found := foreign_addresses(p))} == {}
+    assert {page.name: seen for page in pages if (seen := foreign_addresses(page))} == {}
     for sheet in (site / "_build" / "html").rglob("*.css"):
         assert not re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", sheet.read_text("utf8"))
     static = site / "_build" / "html" / "_static" / "mathjax"
@@ -129,10 +109,9 @@ def test_the_book_builds_with_warnings_as_errors_and_loads_nothing_from_outside(
 @pytest.mark.slow
 def test_a_second_build_executes_nothing_again(site):
     copies = sorted((site / "book" / "_executed").glob("*.ipynb"))
-    before = [c.stat().st_mtime_ns for c in copies]
+    before = [copy.stat().st_mtime_ns for copy in copies]
     assert run_in(site, BUILD).returncode == 0
-    assert copies
-    assert [c.stat().st_mtime_ns for c in copies] == before
+    assert [copy.stat().st_mtime_ns for copy in copies] == before != []
 
 
 BUILD_SMALL = "from pathlib import Path; from tsp.book.site import build; build(runs=Path('runs'))"

@@ -13,20 +13,16 @@ from tests.terminal import BBH, TINY, fails, loads, tsp, write
 from tsp.paths import data_dir
 from tsp.store.runs import Store
 
-PROGRAM = [sys.executable, "-c", "from tsp.cli.main import main; main()"]
-
 
 def test_help_explains_every_option():
-    done = tsp("run", "--help")
-    assert done.returncode == 0
-    options = (
-        "model task data regime problem method lambda-ts protocol placement n-tokens lr epochs"
-    )
-    for option in f"{options} seed runs".split():
-        assert f"--{option}" in done.stdout
+    shown = tsp("run", "--help").stdout
+    options = "model task data regime problem method lambda-ts protocol placement n-tokens lr"
+    for option in f"{options} epochs seed runs".split():
+        assert f"--{option}" in shown
     for command in ("sweep", "report", "book", "bench", "export", "doctor", "runs", "model"):
         assert tsp(command, "--help").returncode == 0
-    assert "Usage" in tsp("runs").stdout + tsp("runs").stderr
+    bare = tsp("runs")
+    assert "Usage" in bare.stdout + bare.stderr
 
 
 def test_a_run_shows_its_answers_and_is_stored(store):
@@ -46,7 +42,6 @@ def test_plan_prints_the_memory_of_a_run_and_stops(tmp_path):
     lines, sizes = done.stdout.splitlines(), _sizes(done.stdout)
     assert lines[0] == "bbh#0 tsloss λ=1 tuned seed 0, tiny-llama, 2 epochs"
     assert sizes["weights"] == 0.1  # MiB: 26,880 numbers
-    assert sizes["peak"] >= sizes["activations"] > 0
     assert re.search(r"free on cpu: \d+ MiB; token budget \d+, float32, threads \d+", lines[-1])
     assert [path.name for path in tmp_path.iterdir()] == ["bbh.jsonl"]  # nothing was written
     longer = _sizes(tsp(*words, *TINY, "--n-tokens", "400").stdout)
@@ -58,12 +53,8 @@ def _sizes(table):
     return {name: float(size) for name, size in re.findall(r"^(\w+) +([\d.]+) MiB$", table, re.M)}
 
 
-def test_an_empty_store_lists_nothing(tmp_path):
-    assert loads("runs", "list", "--runs", tmp_path, "--json") == []
-    assert "no runs in" in tsp("runs", "list", "--runs", tmp_path).stdout
-
-
 def test_verify_names_a_damaged_run_and_exits_1(store, tmp_path):
+    assert "no runs in" in tsp("runs", "list", "--runs", tmp_path).stdout
     runs = tmp_path / "runs"
     shutil.copytree(store[0], runs)
     (run_id,) = Store(runs).ids()
@@ -81,16 +72,10 @@ def test_verify_names_a_damaged_run_and_exits_1(store, tmp_path):
         assert f"skipped: run {run_id}" in done.stderr
 
 
-def test_export_writes_an_adapter_that_peft_knows(store, tmp_path):
+def test_export_warns_where_peft_differs_and_refuses_what_it_cannot_write(store, tmp_path):
     (run_id,) = Store(store[0]).ids()
     words = ["export", run_id, "--to", tmp_path / "adapter", "--runs", store[0]]
-    done = tsp(*words)
-    assert done.returncode == 0, done.stderr
-    assert "after the question" in done.stderr  # PEFT puts a prompt elsewhere
-    from peft import PeftConfig
-
-    config = PeftConfig.from_pretrained(str(tmp_path / "adapter"))
-    assert (config.peft_type, config.num_virtual_tokens) == ("PROMPT_TUNING", 4)
+    assert "after the question" in tsp(*words).stderr  # PEFT puts a prompt elsewhere
     fails(2, "exists already", *words)
     published = Store(data_dir("runs"))
     bare = next(run.id for run in published.valid_runs()[0] if not run.prompt_epochs)
@@ -107,9 +92,6 @@ def test_export_writes_an_adapter_that_peft_knows(store, tmp_path):
         (r"task = 'gsm9k'.*gsm8k", ["--task", "gsm9k"]),
         (r"protocol = 'quick'.*paper, tuned, released", ["--protocol", "quick"]),
         (r"n_tokens = 0: give a whole number of at least 1", ["--n-tokens", "0"]),
-        (r"lr = -1\.0: give a finite number above 0", ["--lr", "-1"]),
-        (r"lambda_ts = nan: give a finite number", ["--lambda-ts", "nan"]),
-        (r"epochs = 500: protocol 'tuned' schedules 300", ["--epochs", "500"]),
         (r"problem = 99", ["--problem", "99"]),
         (r"data = '/no/such'", ["--data", "/no/such"]),
         (r"data = .*is a file; give the folder", ["--data", __file__]),
@@ -121,8 +103,8 @@ def test_export_writes_an_adapter_that_peft_knows(store, tmp_path):
     ],
 )
 def test_wrong_input_is_one_line_and_exit_2(pattern, words, tmp_path):
-    given = ["--model", "tiny-llama", "--task", "gsm8k", "--runs", tmp_path / "runs", *words]
-    done = fails(2, pattern, "run", *given, HF_HUB_OFFLINE="1")
+    usual = ["--model", "tiny-llama", "--task", "gsm8k", "--runs", tmp_path / "runs"]
+    done = fails(2, pattern, "run", *usual, *words, HF_HUB_OFFLINE="1")
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "runs").exists()
 
@@ -132,10 +114,7 @@ def test_wrong_input_is_one_line_and_exit_2(pattern, words, tmp_path):
     [
         ("{not json", r"bbh\.jsonl.*2"),
         ('{"input": "1 is", "target": "", "task": "x"}', r"bbh\.jsonl.*2.*target"),
-        (
-            json.dumps(BBH | {"input": "word " * 2000}),
-            r"problem = 1: row 1 .*\d+ tokens.*reads 4096",
-        ),
+        (json.dumps(BBH | {"input": "word " * 2000}), r"problem = 1: row 1 .*tokens.*reads 4096"),
     ],
 )
 def test_a_bad_line_is_named_with_its_number(line, pattern, tmp_path):
@@ -171,27 +150,31 @@ def test_failures_exit_1_and_debug_shows_where(tmp_path):
         tsp(*words, "--debug")
 
 
-def test_as_a_program_it_ends_with_the_same_codes():
-    words = [*PROGRAM, "run", "--lr", "-1"]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr == "tsp: lr = -1.0: give a finite number above 0\n"
-    done = subprocess.run([*words, "--debug"], capture_output=True, text=True)
+def program(*words):
+    """Run the command line in a process of its own."""
+    code = "import sys, tsp.cli.main; assert 'torch' not in sys.modules; tsp.cli.main.main()"
+    command = [sys.executable, "-c", code, *map(str, words)]
+    variables = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
+    return subprocess.run(command, capture_output=True, text=True, env=variables)
+
+
+def test_as_a_program_it_starts_without_torch_and_ends_with_the_same_codes():
+    done = program("run", "--lr", -1)
+    assert (done.returncode, done.stderr) == (2, "tsp: lr = -1.0: give a finite number above 0\n")
+    done = program("run", "--lr", -1, "--debug")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
 
-def test_a_sweep_draws_bars_and_can_be_repeated(tmp_path):
-    words = ["sweep", "table3", "--profile", "smoke", "--runs", str(tmp_path), "--device", "cpu"]
-    bars = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
-    first = subprocess.run([*PROGRAM, *words], capture_output=True, text=True, env=bars)
+def test_a_sweep_draws_bars_lists_its_runs_and_can_be_repeated(tmp_path):
+    words = ["sweep", "table3", "--profile", "smoke", "--runs", tmp_path, "--device", "cpu"]
+    cost = loads(*words, "--plan", "--json")
+    first = program(*words)
     assert first.returncode == 0, first.stderr
     assert re.search(r"mmlu_cf single: .*loss \d\.\d+, correct \d/4", first.stderr)
     assert first.stdout.startswith("10 runs of 'table3'")
     second = tsp(*words)
     assert (second.stdout, second.stderr) == (first.stdout, "")
-
-
-def test_the_command_line_starts_without_torch():
-    code = "import sys, tsp.cli.main; assert 'torch' not in sys.modules, 'torch'"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    rows = loads(*words, "--json")
+    assert sum(row["runs"] for row in cost) == len(rows) == 10
+    assert {row["id"] for row in rows} == set(Store(tmp_path).ids())

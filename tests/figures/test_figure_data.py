@@ -10,14 +10,12 @@ import pandas as pd
 import pytest
 
 from tests.handmade import stored
-from tsp.errors import InputError
-from tsp.figures.clouds import save_figure
 from tsp.figures.figure_data import plotted
 from tsp.figures.interactive import Live, bars_of, closest_watched, evolution
 from tsp.figures.style import DIMENSION_COLORS, METHOD_COLORS, POINT_COLOR
 from tsp.paths import ROOT
 from tsp.store.runs import Store
-from tsp.topology.diagrams import persistence, summarize
+from tsp.topology.diagrams import persistence
 
 
 @pytest.fixture
@@ -83,9 +81,6 @@ def test_a_moving_figure_is_a_picture_data_and_a_table(ax):
     assert json.loads(data) == {"name": hostile}
     assert 'src="data:image/png;base64,' in page
     assert pd.read_csv(io.StringIO(shown["text/csv"])).y.tolist() == [2, 3]
-
-
-def test_numbers_that_json_lacks_are_refused(ax):
     with pytest.raises(ValueError, match="not JSON compliant"):
         Live("rips", {"epsilon": float("nan")}, still=ax.figure, alt="")._repr_mimebundle_()
 
@@ -106,13 +101,12 @@ def test_the_evolution_of_two_prompts(tmp_path):
     assert seen["methods"].keys() == runs.keys()
     table = bars_of(seen)
     for name, run in runs.items():
-        shown = seen["methods"][name]
+        *_, last = shown = seen["methods"][name]
         assert {one["epoch"] for one in shown} <= set(run.prompt_epochs)
-        last = shown[-1]
         prompt = run.prompt(last["epoch"]).double().numpy()
-        bars, n = persistence(prompt), len(prompt)
-        assert np.shape(last["points"]) == (n, 2)
-        assert np.all((np.array(last["points"]) >= 0) & (np.array(last["points"]) <= 1))
+        bars, n, points = persistence(prompt), len(prompt), np.array(last["points"])
+        assert points.shape == (n, 2)
+        assert 0 <= points.min() <= points.max() <= 1
         assert len(last["distances"]) == n * (n - 1) // 2
         first = np.linalg.norm(prompt[0] - prompt[1])
         assert last["distances"][0] == pytest.approx(first, abs=1e-4)
@@ -132,14 +126,3 @@ def test_the_run_with_most_prompts_is_watched(tmp_path):
     stored(store, solved=4, snapshot_every=1, contents=("another problem",))
     assert closest_watched(store, seldom).id == often.id
     assert closest_watched(store, store.read(other)).id == other
-
-
-def test_a_cloud_and_a_trajectory_are_saved_as_pictures(tmp_path):
-    clouds = np.random.default_rng(0).normal(size=(3, 5, 2))
-    table, diagrams = summarize(clouds), persistence(clouds)
-    for name, size in (("cloud.png", 1), ("way.PDF", 3)):
-        save_figure(tmp_path / name, table[:size], diagrams[:size])
-        assert (tmp_path / name).stat().st_size > 1000
-    for name, message in (("a.exe", "end the name in .*png"), ("no/a.png", "no such folder")):
-        with pytest.raises(InputError, match=message):
-            save_figure(tmp_path / name, table, diagrams)

@@ -80,9 +80,6 @@ def test_complex_joins_what_is_near(ax, scale, edges, faces):
     left, right = discs.get_paths()[0].get_extents().intervalx
     assert right - left == pytest.approx(scale)
     assert scattered(ax)[0].tolist() == SQUARE.tolist()
-
-
-def test_complex_needs_points_in_the_plane(ax):
     with pytest.raises(InputError, match=r"points = '\(4, 3\)'.*\(n, 2\)"):
         draw_complex(np.zeros((4, 3)), 1.0, ax=ax)
 
@@ -97,11 +94,9 @@ def test_barcode_has_a_bar_from_each_birth_to_its_death(ax):
         assert same_color(color[:3], to_rgb(DIMENSION_COLORS[int(k == 4)]))
     [arrow] = ax.lines
     assert (arrow.get_xdata()[0], arrow.get_ydata()[0]) == (2, 3)  # the essential class
-
-
-def test_barcode_of_one_point(ax):
-    draw_barcode(persistence([[0.0, 0.0]]), ax)
-    assert [bar[:, 0].tolist() for _, bar in segments(ax)] == [[0, 1]]
+    lone = Figure().subplots()
+    draw_barcode(persistence([[0.0, 0.0]]), lone)
+    assert [bar[:, 0].tolist() for _, bar in segments(lone)] == [[0, 1]]
 
 
 def test_diagram_has_a_point_for_each_bar(ax):
@@ -136,11 +131,10 @@ def test_figure2_draws_both_runs_on_one_scale(store, two):
             for k, drawn in enumerate(points):
                 deaths = np.minimum(bars.death[bars.dimension == k], limit)
                 assert drawn.get_offsets()[:, 1].tolist() == deaths.tolist()
-            ends = np.array(
-                [bar[:, 0] for _, bar in segments(panel(fig, f"{words}, epoch {epoch}"))]
-            )
-            assert sorted(ends[:, 0]) == sorted(bars.birth)
-            assert sorted(ends[:, 1]) == sorted(np.minimum(bars.death, limit))
+            barcode = segments(panel(fig, f"{words}, epoch {epoch}"))
+            births, deaths = np.array([bar[:, 0] for _, bar in barcode]).T
+            assert sorted(births) == sorted(bars.birth)
+            assert sorted(deaths) == sorted(np.minimum(bars.death, limit))
     scales = {ax.get_xlim()[1] for ax in fig.axes if ax.get_title()[:3] in ("(b)", "(d)")}
     largest = max(store.read(each).diagrams.replace(np.inf, 0).death.max() for each in two)
     assert len(scales) == 1

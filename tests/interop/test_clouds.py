@@ -69,10 +69,10 @@ def test_a_folder_is_a_trajectory_in_the_natural_order_of_names(tmp_path):
     (tmp_path / "notes.txt").write_text("not a prompt")
     rows = loads("analyze", tmp_path, "--json")
     assert [row["file"].rpartition("_")[2] for row in rows] == ["2.pt", "10.pt", "100.pt"]
-    done = tsp("analyze", tmp_path, "--plot", tmp_path / "curves.svg")
+    done = tsp("analyze", tmp_path, "--plot", tmp_path / "curves.SVG")
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 4
-    assert "persistence entropy" in (tmp_path / "curves.svg").read_text()
+    assert "persistence entropy" in (tmp_path / "curves.SVG").read_text()
 
 
 def test_a_plot_of_one_cloud(tmp_path):

@@ -71,15 +71,15 @@ def test_the_pages_lines_for_plain_transformers_give_our_logits(base, tmp_path, 
     """Those of chapter 17, with a prompt that stands after the question."""
     cells = nbformat.read(NOTEBOOKS / "17_fits_in.ipynb", as_version=4).cells
     (lines,) = [cell.source for cell in cells if 'load_file(place / "adapter"' in cell.source]
-    frozen, given = models.load(str(base), device="cpu"), problem("2+2=?", "4")
+    frozen, asked = models.load(str(base), device="cpu"), problem("2+2=?", "4")
     prompt = torch.randn(4, frozen.dim, generator=torch.Generator().manual_seed(0))
     export_peft(prompt, spec=spec(), hub_id=str(base), folder=tmp_path / "adapter")
     plain = AutoModelForCausalLM.from_pretrained(base)
     tokenizer = AutoTokenizer.from_pretrained(base)
-    page = {"place": tmp_path, "given": given, "torch": torch, "base": plain}
+    page = {"place": tmp_path, "given": asked, "torch": torch, "base": plain}
     page["tokenizer"] = tokenizer
     exec(lines, page)
-    coded = frozen.encode(given.question, given.target)
+    coded = frozen.encode(asked.question, asked.target)
     target = page["embed"](torch.tensor([coded.target[:-1]]))
     with torch.no_grad():
         logits = plain(inputs_embeds=torch.cat([page["inputs"], target], dim=1)).logits[0]
@@ -93,6 +93,7 @@ def tuned(kind, folder, *, accumulate=1, processes=1, optim="adamw_torch", train
     """Train with plain PEFT and a plain ``datasets.Dataset`` in a Trainer of a given class."""
     targets = [[-100, 6, 7], [-100, -100, 8], [-100, 6, 9], [-100, -100, 10]]
     rows = [{"input_ids": [5, 6, labels[-1]], "labels": labels} for labels in targets]
+    dataset = datasets.Dataset.from_list(rows)
     torch.manual_seed(0)
     config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=6)
     arguments = TrainingArguments(
@@ -110,9 +111,8 @@ def tuned(kind, folder, *, accumulate=1, processes=1, optim="adamw_torch", train
     )
     with models.quiet():
         model = get_peft_model(tiny_model("tiny-llama"), config)
-        dataset = datasets.Dataset.from_list(rows)
-        given = {"args": arguments, "train_dataset": dataset, "eval_dataset": dataset}
-        trainer = kind(model=model, **given, **more)
+        data = {"train_dataset": dataset, "eval_dataset": dataset}
+        trainer = kind(model=model, args=arguments, **data, **more)
         if train:
             trainer.train()
     return trainer
@@ -140,11 +140,9 @@ def test_tsloss_in_anyones_prompt_tuning(tune, tmp_path):
 
 def divided_loss(outputs, labels, num_items_in_batch):
     """A user's loss function as the Trainer wants it: the sum over the number of labels."""
-    logits, targets = (
-        outputs.logits[:, -labels.shape[1] : -1].flatten(0, 1),
-        labels[:, 1:].flatten(),
-    )
-    return torch.nn.functional.cross_entropy(logits, targets, reduction="sum") / num_items_in_batch
+    logits = outputs.logits[:, -labels.shape[1] : -1].flatten(0, 1)
+    total = torch.nn.functional.cross_entropy(logits, labels[:, 1:].flatten(), reduction="sum")
+    return total / num_items_in_batch
 
 
 def zero_loss(outputs, labels, num_items_in_batch):
@@ -189,11 +187,9 @@ def test_micro_batches_of_a_step_share_one_tsloss(tune, divisor):
 def test_a_model_that_the_trainer_has_wrapped(tune):
     """As it does for several GPUs."""
     trainer = tune(TSLossTrainer, train=False)
-    inputs = next(iter(trainer.get_train_dataloader()))
-    wrapped = torch.nn.DataParallel(trainer.model)
-    assert trainer.compute_loss(wrapped.eval(), inputs) == trainer.compute_loss(
-        trainer.model.eval(), inputs
-    )
+    inputs, model = next(iter(trainer.get_train_dataloader())), trainer.model.eval()
+    wrapped = torch.nn.DataParallel(model).eval()
+    assert trainer.compute_loss(wrapped, inputs) == trainer.compute_loss(model, inputs)
 
 
 ON_EACH = """
@@ -256,9 +252,8 @@ def _snapshot(cache, name):
 @pytest.mark.parametrize("pack", sorted((ROOT / "data" / "runs").glob("*.parquet")))
 def test_datasets_reads_published_packs(pack, tmp_path):
     """Without this package: a row a run, its record as JSON."""
-    rows = datasets.load_dataset(
-        "parquet", data_files=str(pack), split="train", cache_dir=str(tmp_path)
-    )
+    where = {"data_files": str(pack), "cache_dir": str(tmp_path)}
+    rows = datasets.load_dataset("parquet", split="train", **where)
     assert sorted(rows["id"]) == sorted(open_archive(pack).ids)
 
 
@@ -269,10 +264,8 @@ def command(*words, cwd=ROOT, **more):
 
 def test_jupytext_makes_the_committed_pair(tmp_path):
     """Its own command gives the cells that are committed, and the text back from them."""
-    text, notebook = (
-        shutil.copy(NOTEBOOKS / f"03_tsloss.{kind}", tmp_path) for kind in ("py", "ipynb")
-    )
-    new = tmp_path / "new.ipynb"
+    names, new = ("03_tsloss.py", "03_tsloss.ipynb"), tmp_path / "new.ipynb"
+    text, notebook = (shutil.copy(NOTEBOOKS / name, tmp_path) for name in names)
     assert command("jupytext", "--to", "notebook", "-o", new, text).returncode == 0
     expected, cells = (nbformat.read(path, as_version=4).cells for path in (notebook, new))
     contents = [[(cell.cell_type, cell.source) for cell in side] for side in (expected, cells)]
@@ -285,14 +278,16 @@ def test_jupytext_makes_the_committed_pair(tmp_path):
 @pytest.mark.slow
 def test_papermill_executes_a_chapter_with_other_values(smoke, tmp_path):
     out = tmp_path / "out.ipynb"
-    given = ["-p", "runs", smoke.root, "-p", "model", "tiny-llama", "-p", "epochs", 4]
+    values = ["-p", "runs", smoke.root, "-p", "model", "tiny-llama", "-p", "epochs", 4]
     for wrong in ("0012", "0"):
         done = command("papermill", NOTEBOOKS / "03_tsloss.ipynb", out, "-p", "runs", wrong)
         last = done.stderr.strip().splitlines()[-1]
         assert re.fullmatch(r"InputError: runs = \d+: must be text; `papermill -r .*", last)
-    done = command("papermill", NOTEBOOKS / "03_tsloss.ipynb", out, *given)
+    done = command("papermill", NOTEBOOKS / "03_tsloss.ipynb", out, *values)
     assert done.returncode == 0, done.stderr
     cells = nbformat.read(out, as_version=4).cells
-    (injected,) = [c for c in cells if "injected-parameters" in c.metadata.get("tags", [])]
-    assert 'model = "tiny-llama"' in injected.source
+    (injected,) = [
+        cell.source for cell in cells if "injected-parameters" in cell.metadata.get("tags", [])
+    ]
+    assert 'model = "tiny-llama"' in injected
     assert any(cell.get("outputs") for cell in cells)
