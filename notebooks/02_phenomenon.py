@@ -23,8 +23,8 @@
 # on it.
 #
 # This chapter repeats the observation on prompts that were trained on this machine, draws the paper's
-# Figures 2 and 3 and Table 2 from them, and asks of each number what else could have produced it: a cloud
-# that merely grows, random points, or the passing of time.
+# Figures 2 and 3 from them, and asks of each number what else could have produced it: a cloud that merely
+# grows, or random points. {doc}`23_topology_and_accuracy` goes on with accuracy.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -55,11 +55,10 @@ from myst_nb import glue
 
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
-from tsp.analysis.stats import FEWEST, mann_whitney, rho_from_u, spearman
+from tsp.analysis.stats import FEWEST, spearman
 from tsp.analysis.tables import TASK_NAMES
-from tsp.book.pages import as_text, check_parameters, interval, table
+from tsp.book.pages import as_text, check_parameters
 from tsp.experiments.find_or_train import find_example, find_together, outcome_in_words, right_from
-from tsp.experiments.paper import reported
 from tsp.figures import paper_figures as figures
 from tsp.figures.paper_figures import DIMENSION_COLORS
 from tsp.store.runs import Store
@@ -378,204 +377,7 @@ for regime, both in ends.items():
 # features" keeps the entropy up, then, by
 # arithmetic: $n - 1$ even bars have $\log(n - 1)$, trained or not.
 #
-# ## Table 2: topology and accuracy
-#
-# The paper correlates each summary with accuracy over snapshots (Spearman's $\rho$
-# {cite}`spearman1904proof`) and adds a "convergence test" $U$. Its numbers fit a Mann–Whitney test
-# {cite}`mann1947test` of two groups of 73 snapshots. Here are its columns beside ours, over all checks of
-# the runs without TSLoss in the store: first between checks with wrong answers and checks without, then
-# between the first and the second half of each run.
-
-
-# %% tags=["hide-input"]
-def beside(found):
-    """Table 2, the paper's columns beside ours."""
-    names = {"rho": "ρ", "rho_p": "p of ρ", "u": "U", "u_p": "p of U"}
-    columns = {("paper", label): found[f"{name}_paper"] for name, label in names.items()}
-    columns |= {("here", label): found[name] for name, label in names.items()}
-    formats = {"ρ": "{:.3f}", "U": "{:.1f}", "p of ρ": "{:.2g}", "p of U": "{:.2g}"}
-    digits = {column: formats[column[1]] for column in columns}
-    nice = pd.DataFrame(columns).set_axis(found.feature.str.replace("_", " ")).rename_axis(None)
-    nice = nice.style.set_table_attributes('class="dataframe"').format(digits, na_rep="–")
-    narrow = {"selector": "th, td", "props": "padding: 0.3em 0.4em; white-space: nowrap"}
-    return nice.set_table_styles([narrow])
-
-
-answers = tables.table2(store, groups="answers", protocol=protocol)
-beside(answers)
-
-# %% tags=["hide-input"]
-halves = tables.table2(store, groups="halves", protocol=protocol)
-beside(halves)
-
-# %% [markdown]
-# Before reading a $p$ in either table, three things.
-#
-# ### One test, printed twice
-#
-# If accuracy takes only two values, in groups of $n_1$ and $n_2$ snapshots, then $\rho$ and $U$ are one
-# statistic (without ties, $N = n_1 + n_2$):
-#
-# $$\rho = \sqrt{\frac{3 n_1 n_2}{N^2 - 1}} \left(1 - \frac{2U}{n_1 n_2}\right)$$ (eq-rho-u)
-#
-# The largest it can be is the root, which for equal groups is $\sqrt 3 / 2$ but for a term in $1/N^2$.
-# Put the printed $U$ into it:
-
-# %% tags=["hide-input"]
-printed = reported("table2").dropna(subset="rho")
-rebuilt = [rho_from_u(u, 73, 73) for u in printed.u]
-assert (printed.rho - rebuilt).abs().max() < 0.025
-glue("largest-rho", rho_from_u(0, 73, 73), display=False)
-shown = pd.DataFrame({"printed U": printed.u, "ρ from U": rebuilt, "printed ρ": printed.rho})
-shown.set_axis(printed.feature.str.replace("_", " ")).rename_axis(None).round(3)
-
-# %% [markdown]
-# They agree to rounding, but for the $H_1$ count, whose ties make the true $\rho$ larger. So the paper's
-# accuracy had two values, in the same two groups that the $U$ test compares; the two columns are one
-# test, and {glue:text}`largest-rho:.3f`, called an extremely strong correlation, is the largest number
-# that could have come out.
-#
-# ### What an epoch counter scores
-#
-# $U = 0$ means that the groups do not overlap at all: every early snapshot has a shorter mean $H_0$
-# lifespan than every late one. Anything that only grows does that. The number of the snapshot itself, for
-# example:
-
-# %%
-counter = np.arange(146)
-late = counter >= 73
-of_counter = spearman(counter, late)
-u_of_counter = mann_whitney(counter[~late], counter[late])
-row = printed.set_index("feature").loc["h0_mean_lifespan"]
-assert round(of_counter.statistic, 3) == row.rho
-assert u_of_counter.statistic == row.u
-of_clock = [of_counter.statistic, of_counter.p, u_of_counter.statistic, u_of_counter.p]
-shown = pd.DataFrame(
-    {"printed, mean H0 lifespan": row[["rho", "rho_p", "u", "u_p"]], "epoch counter": of_clock}
-)
-shown.set_axis(["ρ", "p of ρ", "U", "p of U"]).map("{:.3g}".format)
-
-# %% [markdown]
-# To the printed digits both columns are the same. Table 2 can not tell the mean $H_0$ lifespan from a
-# clock.
-#
-# ### Snapshots are not observations
-#
-# A $p$-value counts how rarely chance alone would do as well *if observations are independent*. Snapshots
-# of one run are not: each differs little from the one before. Features that have nothing to do with
-# accuracy, random walks of 146 steps, show what that does:
-
-# %% mystnb={"image": {"alt": "Two histograms of rank correlations with a two-valued accuracy. Independent noise piles up near zero; random walks spread over the whole possible range. Dotted lines mark the paper's values."}, "figure": {"caption": "Rank correlation with accuracy of features that are unrelated to it: 500 of independent noise, 500 random walks. Dotted: the paper's values.", "name": "fig-walks"}} tags=["hide-input"]
-steps = rng.normal(size=(500, 146))
-unrelated = {"independent": steps, "random walk": steps.cumsum(axis=1)}
-tests = {kind: [spearman(one, late) for one in features] for kind, features in unrelated.items()}
-rhos = pd.concat(pd.DataFrame(found).assign(feature=kind) for kind, found in tests.items())
-rhos = rhos.rename(columns={"statistic": "rho"}).reset_index(drop=True)
-fig, ax = plt.subplots(figsize=(6, 3), layout="constrained")
-look = {"bins": np.linspace(-0.9, 0.9, 37), "element": "step", "palette": C[:2]}
-sns.histplot(rhos, x="rho", hue="feature", ax=ax, **look)
-for value in printed.rho:
-    ax.axvline(value, color="0.3", ls=":", lw=1)
-ax.set(xlabel=r"$\rho$ with accuracy", ylabel="features")
-ax.get_legend().set_title(None)
-sns.despine(fig)
-
-# %% tags=["remove-cell"]
-share = rhos.assign(found=rhos.p < 0.05).groupby("feature").found.mean()
-walks = rhos[rhos.feature == "random walk"].rho.abs()
-strong = (walks >= abs(printed.set_index("feature").rho["h1_count"])).mean()
-glue("share-independent", float(share["independent"]), display=False)
-glue("share-walk", float(share["random walk"]), display=False)
-glue("share-strong", float(strong), display=False)
-glue("runs-pooled", int(answers.n_runs.max()) if len(answers) else 0, display=False)
-glue("fewest", FEWEST, display=False)
-glue("same-start", tables.same_start(store, protocol=protocol), display=False)
-glue("model-note", pair["single"].record["model_note"], display=False)
-glue("checks-pooled", int(answers.n.max()) if len(answers) else 0, display=False)
-
-# %% [markdown]
-# At the level 0.05 the test calls {glue:text}`share-independent:.0%` of the independent features
-# significant, as it should, and {glue:text}`share-walk:.0%` of the random walks.
-# {glue:text}`share-strong:.0%` of them correlate at least as strongly as the paper's $H_1$ count. Only
-# runs can be independent, and ours not wholly: all runs of one seed start from the same prompt, and a set
-# of ten may contain problems that also stand alone. Our tables pool {glue:text}`checks-pooled:d` checks
-# of {glue:text}`runs-pooled:d`
-# runs, so their $p$-values decide nothing, no more than the paper's.
-#
-# ### Table 2 with problems as units
-#
-# Two tests that do not count snapshots. *Exchanged*: compute the same $\rho$ over all snapshots, then give the runs
-# of each problem the answers to another problem of its data set and regime, whole, a few thousand times. What all
-# runs have in common, that they start wrong, end right and grow, stays in the exchanged ones; only what ties a
-# problem's *own* topology to its *own* answers is lost. (Where a data set has one problem with as many snapshots,
-# there is nothing to exchange: the second $\rho$ leaves it out.) *Problems*: one number for each problem or set, its feature and the share of
-# its runs that are right at the check where about half of all are, rank correlated within data set and regime.
-# Below the paper's five features are three that do not change when a cloud merely grows.
-
-# %% tags=["hide-input"]
-again = tables.table2_runs(store, protocol=protocol)
-printed_rho = reported("table2").set_index("feature").rho
-cells = {
-    "paper": again.feature.map(printed_rho),
-    "ρ, snapshots": again.rho,
-    "ρ, to exchange": again.rho_blocks,
-    "exchanged: mean (95 %)": [
-        f"{mean:.2f} ({low:.2f} to {high:.2f})" if low == low else "–"
-        for mean, low, high in zip(again.shuffled, again.rho_low, again.rho_high, strict=True)
-    ],
-    "p, exchanged": again.p_blocks,
-    "ρ, problems": [
-        interval(*it) for it in zip(again.rho_units, again.low, again.high, strict=True)
-    ],
-    "p, problems": again.p_units,
-}
-shown = pd.DataFrame(cells).set_axis(again.feature.str.replace("_", " "))
-digits = dict.fromkeys(("paper", "ρ, snapshots", "ρ, to exchange"), "{:.3f}")
-table(shown, digits | dict.fromkeys(("p, exchanged", "p, problems"), "{:.2g}"))
-
-# %% tags=["remove-cell"]
-both = again.set_index("feature")
-glue("exchanged-blocks", int(again.blocks.max()) if len(again) else 0, display=False)
-glue("exchanged-units", int(again.units.max()) if len(again) else 0, display=False)
-for column in ("shuffled", "rho_blocks"):
-    value = both[column].get("h0_mean_lifespan", np.nan)
-    glue(f"exchanged-{column}", f"{value:.2f}", display=False)
-small = [name for name in both.index if both.p_blocks[name] < 0.05 or both.p_units[name] < 0.05]
-glue("exchanged-left", ", ".join(small).replace("_", " ") or "none", display=False)
-
-# %% [markdown]
-# For the mean $H_0$ lifespan the snapshots of {glue:text}`exchanged-blocks:d` problems and sets give
-# {glue:text}`exchanged-rho_blocks` with their own answers and, on average, {glue:text}`exchanged-shuffled` with
-# those to other problems. That much of the correlation is what every training has in common, a feature and an
-# accuracy that both follow the clock. Features
-# for which one of the two tests still finds something at 0.05, eight features and two tests uncorrected:
-# {glue:text}`exchanged-left`. The verdicts below use the last two columns, {glue:text}`exchanged-units:d` units.
-#
 # ## Exercises
-#
-# ```{exercise} The ceiling of rho
-# :label: ex-ceiling
-# A prompt is right at 10 of 146 snapshots. How large can $\rho$ be? For which split of 146 is the ceiling
-# highest?
-# ```
-#
-# ```{solution-start} ex-ceiling
-# :class: dropdown
-# ```
-# By {eq}`eq-rho-u` at $U = 0$ it is $\sqrt{3 n_1 n_2 / (N^2 - 1)}$, and $n_1 n_2$ is largest for equal
-# groups. A feature that separates ten snapshots perfectly has a much smaller $\rho$ than one that
-# separates 73: rhos of different splits can not be compared.
-
-# %%
-ceiling = {right: rho_from_u(0, 146 - right, right) for right in range(1, 146)}
-feature, right = np.arange(146.0), np.arange(146) >= 136
-assert np.isclose(spearman(feature, right).statistic, ceiling[10])
-assert max(ceiling, key=ceiling.get) == 73
-print(f"10 of 146: {ceiling[10]:.3f}; 73 of 146: {ceiling[73]:.3f}")
-
-# %% [markdown]
-# ```{solution-end}
-# ```
 #
 # ```{exercise} Density and lifespan
 # :label: ex-density
@@ -596,29 +398,6 @@ density = n / seen.mean_distance
 assert np.allclose(seen.h0_mean_lifespan, seen.h0_mean_lifespan_scaled * n / density)
 rho = spearman(seen.h0_mean_lifespan, density).statistic
 print(f"rank correlation of lifespan and density over the run: {rho:.3f}")
-
-# %% [markdown]
-# ```{solution-end}
-# ```
-#
-# ```{exercise} Two parts of an entropy
-# :label: ex-entropy-parts
-# Write $PE = \log m \cdot e$, with $m$ finite bars and $e$ the evenness in $[0, 1]$. How much of the
-# single run's change of $PE$ is due to $m$, how much to $e$?
-# ```
-#
-# ```{solution-start} ex-entropy-parts
-# :class: dropdown
-# ```
-# Take logarithms: $\log PE$ is the sum of $\log\log m$ and $\log e$, and so is its change.
-
-# %%
-bars = np.log(seen.h0_count - 1 + seen.h1_count)
-parts = {"m": bars, "evenness": seen.normalized_entropy, "PE": seen.persistence_entropy}
-moved = np.log(pd.DataFrame(parts).iloc[[0, -1]]).diff().iloc[1]
-assert np.isclose(moved.m + moved.evenness, moved.PE)
-print(f"log PE changes by {moved.PE:+.4f}: {moved.m:+.4f} by the number of bars,", end=" ")
-print(f"{moved.evenness:+.4f} by their evenness")
 
 # %% [markdown]
 # ```{solution-end}
@@ -651,7 +430,10 @@ print("loops per point:", ", ".join(f"{x:.2f}" for x in per_point))
 # more after Holm within the family.
 
 # %% tags=["hide-input"]
-of_chapter = [claim.id for claim in CLAIMS if claim.family in ("phenomenon", "table 2")]
+glue("same-start", tables.same_start(store, protocol=protocol), display=False)
+glue("fewest", FEWEST, display=False)
+glue("model-note", pair["single"].record["model_note"], display=False)
+of_chapter = [claim.id for claim in CLAIMS if claim.family == "phenomenon"]
 verdicts = tables.chapter_claims(store, of_chapter)
 verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')
 
@@ -661,5 +443,4 @@ verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')
 # at the paper's own learning rate. That needs the model and a GPU
 # (`-p model gemma-2b-it -p protocol paper -p data hub -p epochs 300`). What holds for any model is the
 # arithmetic: a count that can
-# not change, a length that grows with the cloud, loops that vanish when vectors become unequally long,
-# and a table whose strongest entry is the score of a clock.
+# not change, a length that grows with the cloud, and loops that vanish when vectors become unequally long.

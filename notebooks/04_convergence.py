@@ -34,36 +34,31 @@ task: str = "gsm8k"  # of the runs that are looked at one by one
 problem: int = 0
 protocol: str = "tuned"
 seed: int = 0
-task_slow: str = "mmlu_cf"  # of the run under the paper's own learning rate
 data: str = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
 epochs: int = 30  # of runs that the store lacks: they are trained now
 
 # %% tags=["hide-input"]
-from html import escape
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from IPython.display import HTML
-from matplotlib.ticker import LogFormatter
 from myst_nb import glue
 
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
 from tsp.analysis.records import deciding, load_losses, load_runs, load_topology
 from tsp.analysis.stats import FEWEST, paired_ratio
-from tsp.analysis.studies import at_last, at_solve, noise_floor, study
+from tsp.analysis.studies import at_last, noise_floor, study
 from tsp.analysis.tables import TASK_NAMES
 from tsp.analysis.units import PAIR, units
-from tsp.analysis.verdicts import contrasts, median_interval
+from tsp.analysis.verdicts import contrasts
 from tsp.book.pages import FORMATS, as_text, check_parameters, comparison, interval, missing, table
 from tsp.experiments.find_or_train import find_together
 from tsp.experiments.paper import reported
 from tsp.figures import paper_figures as figures
-from tsp.figures.paper_figures import METHOD_COLORS, METHOD_NAMES
+from tsp.figures.paper_figures import METHOD_COLORS
 from tsp.store.runs import Store
-from tsp.training.protocols import PAPER
 from tsp.training.spec import RunSpec
 
 check_parameters(globals())
@@ -77,7 +72,7 @@ NARROW = {"selector": "th, td", "props": "padding: 0.3em 0.5em"}
 # Every second epoch training pauses and the model answers, by greedy decoding, with the prompt as it is.
 # The benchmark's own scorer decides whether the answer is right. The count is the first such check at
 # which *all* training problems are right; training goes on afterwards, so that loss and topology can be
-# followed. The paper counts "iterations", which may be epochs or optimiser steps. With one problem they
+# followed ({doc}`24_when_tsloss_acts`). The paper counts "iterations", which may be epochs or optimiser steps. With one problem they
 # are the same; with ten, at batch size 8, an epoch is two steps. Here it is epochs, and each run stores
 # both.
 #
@@ -101,12 +96,8 @@ wanted = {
 }
 found = find_together(store, list(wanted.values()), data=data, prompts=False)
 pair = dict(zip(wanted, found, strict=True))
-other = common | {"task": task_slow, "method": "ce", "lambda_ts": 0.0}
-both = [RunSpec(**other, protocol=it) for it in (protocol, "paper")]
-fast, slow = find_together(store, both, data=data)
 glue("model", model, display=False)
 glue("protocol", protocol, display=False)
-glue("lr-ratio", fast.spec.lr / slow.spec.lr, display=False)
 glue("model-note", pair["ce"].record["model_note"], display=False)
 held = tables.trained(store).drop(columns="methods").set_index(["model", "protocol"])
 as_text(held).style.set_table_attributes('class="dataframe"').set_table_styles([NARROW]).format(
@@ -355,197 +346,6 @@ glue("sham-told", told, display=False)
 # TSLoss's direction matters for speed if the interval of its ratio to the sham excludes 1. That a run is first is no evidence
 # for its loss as long as a meaningless push, which starts at the same size, does the same. {glue:text}`sham-told`
 #
-# ## When TSLoss acts
-#
-# The two gradients say when. While a problem is unsolved the cross-entropy pulls hard, and TSLoss at weight 1 is a small part of the
-# force; once the answer is right little is left of the cross-entropy. So loops at the first right check, and loops at the end:
-
-# %% tags=["remove-cell"]
-mine, length = deciding(load_runs(store))
-topology = load_topology(store)
-chosen = units(mine, protocol=protocol, length=length)
-solve, end = pd.DataFrame(), pd.DataFrame()
-share = {"before": np.nan, "after": np.nan}
-if len(chosen):
-    solve = at_solve(chosen, topology, mine, "h1_count")
-    end = at_last(chosen, topology, "h1_count", length=length).loc[solve.index]
-    treated = mine[mine.id.isin({it for ids in chosen.ids[chosen.arm == "tsloss"] for it in ids})]
-    steps = load_losses(store)
-    steps = steps.reindex(columns=list(dict.fromkeys([*steps, "grad_ts", "grad_ce"])))
-    steps = steps.merge(treated[["id", "solved_epoch"]].dropna(), on="id")
-    steps = steps[steps.grad_ce > 0].assign(share=lambda it: it.grad_ts / it.grad_ce)
-    early = steps.epoch <= steps.solved_epoch
-    for part, rows in (("before", steps[early]), ("after", steps[~early])):
-        share[part] = float(rows.groupby("id").share.median().median())
-for part, value in share.items():
-    glue(f"share-{part}", value, display=False)
-
-# %% tags=["hide-input"]
-rows = {
-    "at the first right check": solve,
-    "at the last check": end,
-}
-loops = pd.DataFrame(
-    {
-        name: {
-            "units": len(found),
-            "Standard": found.ce.median(),
-            "+TSLoss": found.tsloss.median(),
-            "difference": interval(
-                (found.tsloss - found.ce).median(),
-                *median_interval(found.tsloss - found.ce),
-                digits=1,
-            ),
-        }
-        for name, found in rows.items()
-        if len(found)
-    }
-).T
-formats = {"units": "{:.0f}", "Standard": "{:.1f}", "+TSLoss": "{:.1f}"}
-table(loops, formats) if len(loops) else missing("tsp sweep table3 --profile full")
-
-# %% [markdown]
-# Medians over units that both solve, with the interval from order statistics. Until the first right answer TSLoss's gradient is
-# {glue:text}`share-before:.2%` as long as the cross-entropy's (median over runs of the median over epochs), afterwards
-# {glue:text}`share-after:.0%`. TSLoss hardly touches the way to the answer; it reshapes the cloud afterwards, and what it does then
-# is to bring loops back.
-#
-# ## One pair from inside
-#
-# When all of the reference answer's tokens are the model's first choice, greedy decoding reproduces it.
-# How many are, from the first on, tells how far a prompt has come. An answer may be right before that:
-# the scorer reads the final number or letter and nothing else.
-
-# %% mystnb={"image": {"alt": "Share of the reference answer reproduced from its start, against epochs, for the run without and the run with TSLoss; a vertical line marks the first epoch at which each is right."}, "figure": {"caption": "How much of the reference answer greedy decoding reproduces before it first departs from it. Vertical lines: the first check with a right answer.", "name": "fig-matched"}} tags=["hide-input"]
-fig, ax = plt.subplots(figsize=(7.2, 3), layout="constrained")
-for method, run in pair.items():
-    checks, color = run.checks, METHOD_COLORS[method]
-    matched = checks.matched_tokens / checks.target_tokens
-    ax.plot(checks.epoch, matched, marker=".", color=color, label=METHOD_NAMES[method])
-    solved = run.record["outcome"]["solved_epoch"]
-    if solved is not None:
-        ax.axvline(solved, color=color, ls=":")
-ax.set(xlabel="epoch", ylabel="share reproduced", ylim=(-0.02, 1.05))
-ax.legend()
-sns.despine(fig)
-
-# %% tags=["remove-cell"]
-for method, run in pair.items():
-    for column in ("correct", "exact"):
-        hits = run.checks.epoch[run.checks[column] & (run.checks.epoch > 0)]
-        glue(f"{method}-{column}", str(hits.min()) if len(hits) else "never", display=False)
-
-# %% [markdown]
-# First right: Standard at epoch {glue:text}`ce-correct`, +TSLoss at {glue:text}`tsloss-correct`. First
-# reproduced word for word: {glue:text}`ce-exact` and {glue:text}`tsloss-exact`. Where the two criteria
-# disagree about the winner, "iterations to correct" measures the criterion as much as the method.
-#
-# A run (Standard) in words: published runs of the benchmarks keep no text, so it is one of this project's own problems. The reference that it is trained on:
-
-
-# %% tags=["hide-input"]
-def quoted(text, most=160):
-    """Text shown as it is: no markup in it counts."""
-    short = text if len(text) <= most else text[:most] + " …"
-    return f'<code style="white-space: pre-wrap">{escape(short)}</code>'
-
-
-plain = {"model": model, "protocol": protocol, "method": "ce", "regime": "single"}
-told = [
-    run
-    for run in [pair["ce"], *store.valid_runs()[0]]
-    if "target" in run.record["problems"][0]
-    and all(getattr(run.spec, name) == value for name, value in plain.items())
-]
-no_text = missing(f"tsp run --model {model} --task {task}")
-HTML(quoted(told[0].record["problems"][0]["target"], most=800)) if told else no_text
-
-# %% [markdown]
-# and what the model answers at some of the checks:
-
-
-# %% tags=["hide-input"]
-def answers(checks):
-    """Seven of the checks, and the first with a right answer."""
-    turning = checks.index[checks.correct][:1].tolist()
-    at = checks.loc[sorted({*np.linspace(0, len(checks) - 1, 7).round().astype(int), *turning})]
-    shown = {
-        "epoch": at.epoch,
-        "matched": at.matched_tokens.astype(str) + " of " + at.target_tokens.astype(str),
-        "correct": at.correct.map({True: "yes", False: "no"}),
-        "answer": at.answer.map(quoted),
-    }
-    return pd.DataFrame(shown)
-
-
-answers(told[0].checks).style.hide(axis="index").set_table_attributes(
-    'class="table"'
-) if told else no_text
-
-# %% [markdown]
-# ## The paper's learning rate
-#
-# All of that was protocol {glue:text}`protocol`. Its learning rate is {glue:text}`lr-ratio:.0f` times the
-# paper's. What happens with the paper's?
-
-# %% mystnb={"image": {"alt": "Two panels over epochs: cross-entropy and mean distance between the prompt's points relative to the start, under the paper's protocol and under the other one. Dashed: protocol paper; solid: the other."}, "figure": {"caption": "The same problem and initial prompt under two protocols: cross-entropy, and the mean distance between the prompt's points relative to the start.", "name": "fig-protocols"}} tags=["hide-input"]
-fig, axes = plt.subplots(1, 2, figsize=(7.2, 3), layout="constrained")
-for name, run, dashes in ((protocol, fast, "-"), ("paper", slow, "--")):
-    axes[0].plot(run.epochs.epoch, run.epochs.ce, dashes, label=name)
-    distance = run.topology.set_index("epoch").mean_distance
-    axes[1].plot(distance / distance.iloc[0], dashes, label=name)
-axes[0].set(yscale="log", xlabel="epoch", ylabel="cross-entropy")
-axes[0].yaxis.set_major_formatter("{x:g}")
-axes[0].yaxis.set_minor_formatter(LogFormatter())
-axes[1].set(xlabel="epoch", ylabel="mean distance / start")
-axes[0].legend(title="protocol")
-sns.despine(fig)
-
-
-# %% tags=["remove-cell"]
-def moved(run):
-    """Length of the way from the initial to the last stored prompt, over the initial prompt's."""
-    start, end = run.prompt(0), run.prompt(run.prompt_epochs[-1])
-    return float((end - start).norm() / start.norm())
-
-
-for name, run in (("tuned", fast), ("paper", slow)):
-    glue(f"moved-{name}", moved(run), display=False)
-    glue(f"ce-first-{name}", float(run.epochs.ce.iloc[0]), display=False)
-    glue(f"ce-last-{name}", float(run.epochs.ce.iloc[-1]), display=False)
-    glue(f"epochs-{name}", len(run.epochs), display=False)
-    last = run.checks.iloc[-1]
-    glue(f"matched-first-{name}", int(run.checks.matched_tokens.iloc[0]), display=False)
-    glue(f"matched-last-{name}", int(last.matched_tokens), display=False)
-    glue(f"h1-count-first-{name}", int(run.topology.h1_count.iloc[0]), display=False)
-    glue(f"h1-count-last-{name}", int(run.topology.h1_count.iloc[-1]), display=False)
-glue("tokens", int(slow.checks.target_tokens.iloc[-1]), display=False)
-so_far = float((slow.epochs.lr * np.diff(slow.epochs.step, prepend=0)).sum())
-glue("lr-so-far", so_far / PAPER.init_std, display=False)
-glue("lr-in-all", PAPER.lr * PAPER.epochs / 2 / PAPER.init_std, display=False)
-glue("paper-epochs", PAPER.epochs, display=False)
-
-# %% [markdown]
-# Under `paper` the cross-entropy goes from {glue:text}`ce-first-paper:.2f` to
-# {glue:text}`ce-last-paper:.2f` in {glue:text}`epochs-paper:d` epochs, and
-# {glue:text}`matched-last-paper:d` of {glue:text}`tokens:d` tokens are matched at the end
-# ({glue:text}`matched-first-paper:d` at the start). The prompt has moved by {glue:text}`moved-paper:.1%`
-# of its own norm; its $H_1$ count goes from {glue:text}`h1-count-first-paper:d` to
-# {glue:text}`h1-count-last-paper:d`. Under {glue:text}`protocol` it moved by {glue:text}`moved-tuned:.0%`
-# in {glue:text}`epochs-tuned:d` epochs.
-#
-# The reason is arithmetic. Adam's step in each coordinate is about the learning rate, whatever the
-# gradient's size, so the sum of the learning rates bounds, roughly, how far a coordinate gets. Under
-# `paper` that sum is {glue:text}`lr-so-far:.3f` of the initial standard deviation so far, and
-# {glue:text}`lr-in-all:.3f` for all {glue:text}`paper-epochs:d` epochs of the schedule. Over the epochs
-# trained here the prompt is still close to its initial noise. The whole schedule is another matter:
-# chance makes the lengths of noise vectors differ by about $1/\sqrt{2d}$ of their mean, so a part of that
-# sum, if it lengthened some vectors and not others, would be enough to remove loops by
-# {prf:ref}`prop-orthogonal`. Whether it does is for a full run to say. Until version 5.4 `transformers`
-# multiplied Gemma's input embeddings by $\sqrt d$, prompt included. That changes how strongly the model
-# feels prompt and step; it does not change how far the stored prompt can get relative to its own start.
-# {ref}`open-questions` lists this with the other open ends.
-#
 # ## Exercises
 #
 # ```{exercise} How many pairs?
@@ -614,32 +414,6 @@ both_arrive = np.maximum(standard, treated) < 60
 assert abs(first.mean() - 1 / 3) < 0.02
 assert first[both_arrive].mean() > first.mean() + 0.05
 print(f"all pairs: {first.mean():.2f}; both arrive: {first[both_arrive].mean():.2f}")
-
-# %% [markdown]
-# ```{solution-end}
-# ```
-#
-# ```{exercise} How far in 300 epochs?
-# :label: ex-how-far
-# The schedule rises linearly over a tenth of the steps and then falls linearly to 0. Sum the learning
-# rates of the paper's protocol for a single problem, and for ten. Compare with the initial standard
-# deviation.
-# ```
-#
-# ```{solution-start} ex-how-far
-# :class: dropdown
-# ```
-# A triangle of height $5 \cdot 10^{-5}$: half the steps times the height. Ten problems at batch size 8
-# make two steps an epoch, and so go twice as far.
-
-# %%
-for problems in (1, 10):
-    steps = PAPER.epochs * -(-problems // PAPER.batch_size)
-    at = np.arange(steps)
-    warm = PAPER.warmup_fraction * steps
-    rate = PAPER.lr * np.minimum(at / warm, (steps - at) / (steps - warm))
-    assert np.isclose(rate.sum(), PAPER.lr * steps / 2)
-    print(f"{problems:2}: {rate.sum():.4f}, {rate.sum() / PAPER.init_std:.2f} standard deviations")
 
 # %% [markdown]
 # ```{solution-end}

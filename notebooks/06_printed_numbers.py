@@ -31,6 +31,7 @@ import pandas as pd
 from myst_nb import glue
 
 from tsp.analysis import table_forensics as printed
+from tsp.analysis.stats import mann_whitney, rho_from_u, spearman
 from tsp.analysis.tables import TASK_NAMES
 from tsp.book.pages import table
 from tsp.experiments.paper import PROTOCOLS, SEEDS, reported
@@ -47,7 +48,11 @@ from tsp.experiments.paper import PROTOCOLS, SEEDS, reported
 # * Mann–Whitney's $U$ of groups of $a$ and $b$ is normal with mean $ab/2$ and variance $ab(a + b + 1)/12$ where
 #   nothing distinguishes them, so $U$ and its p leave only some $a$ and $b$.
 # * If the quantity that $\rho$ correlates with takes only two values, in the same two groups, both tests are
-#   one: $\rho = \sqrt{3ab/(N^2 - 1)}\,(1 - 2U/(ab))$, exactly where there are no ties.
+#   one; without ties,
+#
+# $$\rho = \sqrt{\frac{3ab}{N^2 - 1}} \left(1 - \frac{2U}{ab}\right)$$ (eq-rho-u)
+#
+# The root is the largest value there can be, for equal groups $\sqrt 3 / 2$ but for a term in $1/N^2$.
 
 # %% tags=["hide-input"]
 again = printed.table2_again().set_index("feature").rename_axis(None)
@@ -102,10 +107,32 @@ table(
 # both.
 #
 # So "accuracy" took two values, and its two groups are those of the $U$ test: the two columns hold the
-# same evidence. The largest correlation that such groups allow is {glue:text}`printed-ceiling`, which is what is
-# printed for the mean H0 lifespan, with $U = 0$: not one snapshot of one half overlaps with the other. Any
-# quantity that only grows during training does that. Snapshots of one run are not independent
-# observations, so the p-values, down to $10^{-45}$, say how long the series is and not how sure the finding.
+# same evidence. The largest correlation that such groups allow is {glue:text}`printed-ceiling`, called an extremely strong
+# correlation where it is printed, for the mean $H_0$ lifespan.
+#
+# ## What an epoch counter scores
+#
+# $U = 0$ means that the groups do not overlap: every snapshot of the first half has a shorter mean $H_0$
+# lifespan than every one of the second. Anything that only grows does that, the number of the snapshot itself for example:
+
+# %%
+counter = np.arange(printed.TRAJECTORY)
+late = counter >= half[0]
+of_counter = spearman(counter, late)
+u_of_counter = mann_whitney(counter[~late], counter[late])
+row = reported("table2").set_index("feature").loc["h0_mean_lifespan"]
+assert round(of_counter.statistic, 3) == row.rho
+assert u_of_counter.statistic == row.u
+of_clock = [of_counter.statistic, of_counter.p, u_of_counter.statistic, u_of_counter.p]
+shown = pd.DataFrame(
+    {"printed, mean H0 lifespan": row[["rho", "rho_p", "u", "u_p"]], "epoch counter": of_clock}
+)
+shown.set_axis(["ρ", "p of ρ", "U", "p of U"]).map("{:.3g}".format)
+
+# %% [markdown]
+# To the printed digits both columns are the same: Table 2 cannot tell the mean $H_0$ lifespan from a clock. And since the snapshots of one
+# run are not independent ({doc}`23_topology_and_accuracy`), p-values down to $10^{-45}$ say how long the series is and not how sure
+# the finding.
 
 # %% [markdown]
 # ## Counts that are all even
@@ -205,7 +232,31 @@ glue("printed-paper-lr", f"{PROTOCOLS['paper'].lr:.0e}", display=False)
 # repeats it with a current version has to multiply (`--embed-scale`) or to raise the rate.
 
 # %% [markdown]
-# ## An exercise
+# ## Exercises
+#
+# ```{exercise} The ceiling of rho
+# :label: ex-ceiling
+# A prompt is right at 10 of 146 snapshots. How large can $\rho$ be? For which split of 146 is the ceiling
+# highest?
+# ```
+#
+# ```{solution-start} ex-ceiling
+# :class: dropdown
+# ```
+# By {eq}`eq-rho-u` at $U = 0$ it is $\sqrt{3ab / (N^2 - 1)}$, and $ab$ is largest for equal
+# groups. A feature that separates ten snapshots perfectly has a much smaller $\rho$ than one that
+# separates 73: rhos of different splits cannot be compared.
+
+# %%
+ceiling = {right: rho_from_u(0, 146 - right, right) for right in range(1, 146)}
+feature, right = np.arange(146.0), np.arange(146) >= 136
+assert np.isclose(spearman(feature, right).statistic, ceiling[10])
+assert max(ceiling, key=ceiling.get) == 73
+print(f"10 of 146: {ceiling[10]:.3f}; 73 of 146: {ceiling[73]:.3f}")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
 #
 # ```{exercise} How many were there?
 # :label: ex-recover

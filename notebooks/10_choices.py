@@ -43,13 +43,11 @@ model: str = "smollm2-135m-instruct"
 import pandas as pd
 from myst_nb import glue
 
-from tsp.analysis.stats import detectable_share, holm
-from tsp.analysis.studies import study, trend
-from tsp.analysis.verdicts import contrasts
+from tsp.analysis.stats import detectable_share
+from tsp.analysis.studies import study
 from tsp.book.pages import FORMATS, check_parameters, comparison, missing, table
 from tsp.experiments.paper import ALPHA
 from tsp.store.runs import Store
-from tsp.training.spec import RunSpec
 
 check_parameters(globals())
 
@@ -162,85 +160,6 @@ glue("loops-by-part", "; ".join(loops) or "no run here has one part alone", disp
 
 # %% tags=["hide-input"]
 show("embed-scale", ["embed_scale"], {"embed_scale": 1.0})
-
-# %% [markdown]
-# ## What does speed up prompt tuning?
-#
-# Each row is one change from Standard on the same problems, TSLoss among them, so that its effect stands in proportion to
-# what else one could do: another learning rate; a first prompt from the vocabulary, from the question's own tokens, or from the
-# prompt trained on another problem; another length; no warm-up; a constant rate; the gradient clipped to norm 1. Each change
-# is read over the problems that it has in common with Standard. Base: Standard.
-
-# %% tags=["hide-input"]
-RECIPE = ["lr", "init", "n_tokens", "warmup_fraction", "schedule", "clip_norm"]
-usual = RunSpec(model=model, protocol=protocol)
-plain = {"method": "ce", "lambda_ts": 0.0} | {name: getattr(usual, name) for name in RECIPE}
-recipes = study(store, RECIPE, base=plain, protocol=protocol, model=model, seeds=(1,), every=False)
-recipes = recipes[
-    recipes.arm.str.startswith("ce") | ~recipes.arm.str.contains(",")
-]  # one change each
-recipes = recipes.assign(p_holm=holm(recipes.p), p_rank_holm=holm(recipes.p_rank))
-tried = len(recipes) and recipes.arm.str.startswith("ce, ").any()
-table(comparison(recipes), FORMATS) if tried else missing("tsp sweep recipes --profile full")
-
-# %% tags=["remove-cell"]
-told = "No change has been compared with TSLoss yet."
-if tried:
-    ours = plain | {"method": "tsloss", "lambda_ts": 1.0}
-    against = study(
-        store, RECIPE, base=ours, protocol=protocol, model=model, seeds=(1,), every=False
-    )
-    against = against[against.arm.str.startswith("ce, ")]
-    more = ", ".join(against.arm[against.high < 1].str.removeprefix("ce, ")) or "none"
-    less = ", ".join(against.arm[against.low > 1].str.removeprefix("ce, ")) or "none"
-    told = f"Changes that need fewer iterations than TSLoss, by an interval that excludes 1: {more}; more iterations: {less}."
-glue("recipes-told", told, display=False)
-
-# %% [markdown]
-# {glue:text}`recipes-told`
-#
-# ## The learning rate
-#
-# Does TSLoss help at another learning rate? Each row compares it with Standard at the same rate, over 300 epochs at 0.001 and
-# over 100 at the others. Base: Standard.
-
-# %% tags=["hide-input"]
-RATES = {1e-3: 300, 3e-3: 100, 1e-2: 100, 3e-2: 100}
-parts = []
-for rate, epochs in RATES.items():
-    arms = study(
-        store,
-        ["lr"],
-        base={"method": "ce", "lambda_ts": 0.0},
-        protocol=protocol,
-        model=model,
-        seeds=(1,),
-        length=epochs,
-        every=False,
-    )
-    usual_rate = rate == usual.lr
-    chosen = ~arms.arm.str.contains(",") if usual_rate else arms.arm.str.endswith(f"lr {rate:g}")
-    chosen &= arms.arm.str.startswith("tsloss")
-    parts.append(arms[chosen].assign(arm=f"tsloss, lr {rate:g}"))
-rates = pd.concat(parts, ignore_index=True)
-rates = rates.assign(p_holm=holm(rates.p), p_rank_holm=holm(rates.p_rank))
-known = len(rates) == len(RATES)
-table(comparison(rates), FORMATS) if known else missing("tsp sweep learning-rate --profile full")
-
-# %% tags=["remove-cell"]
-told = "It has not been compared at all of them yet."
-if known:
-    taus = trend(store, "lr", RATES, protocol=protocol, model=model, seeds=(1,))
-    trended = contrasts({"lr": taus}).iloc[0]
-    depends = "depends on the rate" if trended.p < ALPHA else "is not seen to depend on the rate"
-    told = (
-        f"TSLoss's effect {depends}: Kendall's $\\tau$ of the ratio with the rate is positive in {trended.above} problems and "
-        f"negative in {trended.below} (sign test, p = {trended.p:.2g})."
-    )
-glue("rates-told", told, display=False)
-
-# %% [markdown]
-# {glue:text}`rates-told`
 
 # %% [markdown]
 # ## What these tables can show

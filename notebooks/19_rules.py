@@ -120,7 +120,7 @@ shown(named) if len(named) else missing("tsp sweep paper-length --profile full")
 # These were committed (0705362) before the first run of their experiment was trained. Published runs record the commit of the code
 # that trained them. The book applies those of `sham` and `rounding`, those of `paper-length` for `density-minimal` and `entropy-early`, that
 # of `tuned-length` for `loops-vanish`, and `seeds` and `sets` through the table of units. `recipes` and `learning-rate` are judged in
-# {doc}`10_choices`, `force` in {doc}`07_weight`, the others above, as soon as their runs are published.
+# {doc}`25_what_speeds_up`, `force` in {doc}`07_weight`, the others above, as soon as their runs are published.
 
 # %% tags=["hide-input"]
 shown(pd.DataFrame({"experiment": list(RULES), "rule": list(RULES.values())}))

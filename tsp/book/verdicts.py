@@ -23,7 +23,7 @@ BADGES: Mapping[str, tuple[str, str]] = {
 """Symbol and kind of each verdict; the kind is a colour of the style sheet."""
 FAMILIES: Mapping[str, tuple[str, str]] = {
     "phenomenon": ("The topology of a prompt while it is trained", "02_phenomenon"),
-    "table 2": ("Topology and accuracy (Table 2)", "02_phenomenon"),
+    "table 2": ("Topology and accuracy (Table 2)", "23_topology_and_accuracy"),
     "TSLoss": ("TSLoss against Standard", "04_convergence"),
     "weight": ("The weight of TSLoss", "07_weight"),
     "published version": ("The published version", "11_what_it_stands_for"),
