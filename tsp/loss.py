@@ -1,4 +1,4 @@
-"""TSLoss, the paper's topological regulariser of a soft prompt, equation by equation.
+"""TSLoss itself, the paper's topological regulariser of a soft prompt, equation by equation.
 
 The functions below are equations 1 to 8 in order. They work on ``pairs``: for every point, its
 distances to the points it is compared with, shape ``(..., n, m)``, where m is n when a point is

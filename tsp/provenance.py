@@ -25,7 +25,7 @@ def installed_version(package: str, missing: str = "not installed") -> str:
 
 @cache
 def commit() -> str:
-    """Return the source's git commit, with ``+`` if tracked files were changed; or nothing."""
+    """Return the git commit, ``+`` if tracked files changed; an empty text outside a checkout."""
     if not (ROOT / ".git").exists():
         return ""
     git = ["git", "-C", str(ROOT)]

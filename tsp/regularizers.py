@@ -1,4 +1,4 @@
-"""The regularisers that TSLoss is compared with: none, L2, pairwise distances, persistence."""
+"""One regulariser per method: TSLoss (`tsp.loss`), or none, L2, pairwise, persistence instead."""
 
 import math
 from collections.abc import Callable

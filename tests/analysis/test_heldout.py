@@ -14,7 +14,14 @@ from tests.training.test_attention import lively, recomputed
 from tests.training.test_decoding import plain_greedy
 from tsp.analysis import heldout
 from tsp.analysis.evidence import same_conditions
-from tsp.analysis.heldout import across_sets, ask, compared, evaluate, paired_losses, remember
+from tsp.analysis.heldout import (
+    across_sets,
+    ask,
+    evaluate,
+    paired_losses,
+    remember,
+    runs_to_evaluate,
+)
 from tsp.analysis.records import ANSWER_COLUMNS as COLUMNS
 from tsp.analysis.records import NO_PROMPT as NONE
 from tsp.analysis.records import load_answers, load_heldout
@@ -283,8 +290,8 @@ def test_only_comparable_runs_are_asked(tmp_path):
     for other in ({"protocol": "paper"}, {"tau": 1.0}, {"task": "mmlu_cf"}, {"regime": "multi"}):
         stored(store, contents=("c",) * 10, **treated, **other)
     model = "smollm2-135m-instruct"
-    assert {run.id for run in compared(store, task="gsm8k", model=model)} == wanted
-    (other,) = compared(store, task="mmlu_cf", model=model)
+    assert {run.id for run in runs_to_evaluate(store, task="gsm8k", model=model)} == wanted
+    (other,) = runs_to_evaluate(store, task="mmlu_cf", model=model)
     assert other.spec.task == "mmlu_cf"
 
 

@@ -23,7 +23,7 @@ def surrogate(clouds: Sequence[Any], *, tau: float = 0.1) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a cloud: ``soft_variance``, the variance of s_i (equation 2);
+        One row per cloud: ``soft_variance``, the variance of s_i (equation 2);
         ``death_variance``, that of the n - 1 finite H0 deaths, which equation 13 equates with it;
         ``nearest_variance``, that of the true nearest-neighbour distances, between the two.
 

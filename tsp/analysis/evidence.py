@@ -1,4 +1,4 @@
-"""The evidence for claims: comparable runs of a store, and one row a unit of what they show."""
+"""The evidence for claims: comparable runs of a store, and one row per unit of what they show."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,8 +13,8 @@ class Evidence:
     """Runs that may decide claims under a protocol, and their tables, cut to ``length`` epochs.
 
     Of ``runs`` (`tsp.analysis.records.load_runs`) those at the protocol's defaults are kept, except
-    for method and weight. ``topology``, ``losses`` and ``accuracy`` have one row a check or epoch:
-    ``id``, ``epoch`` and the columns of `summarize`, ``ce`` and ``total``, or ``accuracy``.
+    for method and weight. ``topology``, ``losses`` and ``accuracy`` have one row per check or
+    epoch: ``id``, ``epoch`` and the columns of `summarize`, ``ce`` and ``total``, or ``accuracy``.
     ``answers`` come from `tsp.analysis.heldout.evaluate`, ``variances`` from `surrogate`.
     """
 
@@ -46,7 +46,7 @@ class Evidence:
 
     @cached_property
     def plain_checks(self) -> pd.DataFrame:
-        """The checks of runs without TSLoss, of an odd number of runs a unit."""
+        """The checks of runs without TSLoss, of an odd number of runs per unit."""
         plain = odd_seeds(self.runs[self.runs.method == "ce"].assign(arm="ce"))
         plain = plain[["id", "seed", "solved_epoch", "solved_at_start", *UNIT]]
         return plain.merge(self.topology, on="id").sort_values(["id", "epoch"])
@@ -127,7 +127,7 @@ def side_by_side(evidence: Evidence, values: pd.DataFrame) -> pd.DataFrame:
 def iterations(
     evidence: Evidence, weights: Sequence[float], value: str = "iterations"
 ) -> pd.DataFrame:
-    """Return each unit's iterations at several weights of TSLoss, a column a weight; ``length``."""
+    """Return each unit's iterations, one column per weight of TSLoss, and ``length``."""
     pair = list(weights) == [0.0, 1.0]
     table = evidence.pair_units if pair else evidence.units(weights)
     return wide(table, value).reindex(columns=[*weights, "length"])
@@ -147,7 +147,7 @@ def same_conditions(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def unseen_shares(evidence: Evidence, *, methods: Sequence[str], fewest: int) -> pd.DataFrame:
-    """Return the share of held-out problems answered correctly, one row a unit, a column a method.
+    """Return the share of held-out problems answered correctly, by unit (row) and method (column).
 
     Each is a median over the seeds that were trained with all the methods. Of a model and task,
     only problems that all these prompts were asked count, and there must be ``fewest`` of them.

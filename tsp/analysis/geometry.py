@@ -27,7 +27,7 @@ def bar_rates(points: Tensor, velocity: Tensor) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a bar: ``dimension``, ``birth``, ``death``, and the rates ``birth_rate``,
+        One row per bar: ``dimension``, ``birth``, ``death``, and the rates ``birth_rate``,
         ``death_rate``, ``lifespan_rate`` (distance per unit of time).
     """
     X, V = as_cloud(points).detach().double(), velocity.detach().double()

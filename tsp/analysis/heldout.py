@@ -53,9 +53,9 @@ def evaluate(
     Returns
     -------
     DataFrame
-        `tsp.analysis.records.ANSWER_COLUMNS`, one row a prompt and problem. ``ce`` is the mean over
-        the ``target_tokens`` of the reference, each predicted from those before it, in nats per
-        token. Without decoding ``longest`` is 0, ``score`` and ``correct`` are missing.
+        `tsp.analysis.records.ANSWER_COLUMNS`, one row per prompt and problem. ``ce`` is the mean
+        over the ``target_tokens`` of the reference, each predicted from those before it, in nats
+        per token. Without decoding ``longest`` is 0, ``score`` and ``correct`` are missing.
     """
     plan = Plan()
     limit = (limit or longest_answer(frozen, problems)) if decode else 0
@@ -125,10 +125,10 @@ def _encode(frozen: BaseLM, problem: Problem, spec: RunSpec) -> Encoded:
     return frozen.encode(problem.question, problem.target, placement=spec.placement, end=end)
 
 
-def compared(
+def runs_to_evaluate(
     store: Store, *, task: str, model: str, protocol: str = "tuned", regime: str = "single"
 ) -> list[Run]:
-    """Return the runs to evaluate: each regulariser at weight 1, on equal terms.
+    """Select comparable runs: without a regulariser, and with each at weight 1.
 
     They have stored prompts, are at the protocol's defaults, and cover only those problems (or
     sets of ten) and seeds that were trained with the most methods.
@@ -145,10 +145,13 @@ def compared(
 
 
 def remember(store: Store, answers: pd.DataFrame) -> Path:
-    """Save answers in the store's ``heldout/answers.parquet``, in place of older ones."""
+    """Merge answers into the store's ``heldout/answers.parquet``; return its path.
+
+    An answer replaces an earlier one with the same `ANSWER_KEY`.
+    """
     path = store.root / ANSWERS
-    known = load_heldout(store)
-    both = pd.concat([known, answers], ignore_index=True) if len(known) else answers
+    earlier = load_heldout(store)
+    both = pd.concat([earlier, answers], ignore_index=True) if len(earlier) else answers
     both = both.drop_duplicates(ANSWER_KEY, keep="last")
     with replacing(path) as work:
         both.sort_values(["model", "task", "id", "row"]).to_parquet(work, index=False)
@@ -186,7 +189,7 @@ def ask(
     InputError
         If there are no runs to compare, or no problem is left.
     """
-    runs = compared(store, task=task, model=model, protocol=protocol, regime=regime)
+    runs = runs_to_evaluate(store, task=task, model=model, protocol=protocol, regime=regime)
     if not runs:
         sweep = "baselines" if regime == "single" else "table3"
         remedy = f"{store.root} has no prompts of it; `tsp sweep {sweep}` trains some"
@@ -260,7 +263,7 @@ def paired_losses(
     Returns
     -------
     DataFrame
-        One row a set: ``model``, ``task``, ``content``; ``problems`` that were asked under both;
+        One row per set: ``model``, ``task``, ``content``; ``problems`` that were asked under both;
         the mean cross-entropy ``with_base`` and ``with_method``; ``change``, the second less the
         first, and its 95 % bootstrap interval over problems, ``low`` to ``high`` (nan for fewer
         than six), which is about other problems for the same prompts, not about other sets or
@@ -285,7 +288,7 @@ def paired_losses(
 
 
 def across_sets(changes: Mapping[str, Any]) -> pd.DataFrame:
-    """Summarise changes of several comparisons over sets, one number a set.
+    """Summarise changes of several comparisons over sets, one number per set.
 
     Returns the columns of `tsp.analysis.verdicts.contrasts` and ``few``: whether there are fewer
     than six sets. No test of so few can be below 0.05, so p and the interval are nan there.

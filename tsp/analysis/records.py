@@ -1,4 +1,4 @@
-"""The runs of a store as data frames: one row a run, a check, an epoch, a pair or a cell."""
+"""All runs of a store as data frames for analysis: one row per run, check, epoch or answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -49,7 +49,7 @@ LOSSES = ["epoch", "ce", "total"]
 
 
 def load_runs(store: Store) -> pd.DataFrame:
-    """Return one row a valid run: the columns of `Store.frame` and the rest of its spec.
+    """Return one row per valid run: the columns of `Store.frame` and the rest of its spec.
 
     Returns
     -------
@@ -101,17 +101,17 @@ def load_evidence(
 
 
 def load_topology(store: Store) -> pd.DataFrame:
-    """One row a check of a run: ``id``, ``epoch``, columns of `tsp.topology.diagrams.summarize`."""
+    """One row per check of a run: ``id``, ``epoch`` and `SUMMARY_COLUMNS`."""
     return _rows(store, "topology", empty=CHECKED)
 
 
 def load_losses(store: Store) -> pd.DataFrame:
-    """One row an epoch of a run: ``id``, ``epoch``, ``ce``, ``total`` and all of `Run.epochs`."""
+    """One row per epoch of a run: ``id``, ``epoch``, ``ce``, ``total`` and all of `Run.epochs`."""
     return _rows(store, "epochs", empty=LOSSES)
 
 
 def load_accuracy(store: Store) -> pd.DataFrame:
-    """One row a check of a run: ``id``, ``epoch`` and ``accuracy``, the share of right answers."""
+    """One row per check of a run: ``id``, ``epoch``, ``accuracy`` (the share of right answers)."""
     checks = _rows(store, "checks", ["epoch", "correct"])
     shares = checks.groupby(["id", "epoch"]).correct.mean()
     return shares.astype(float).rename("accuracy").reset_index()
@@ -120,7 +120,10 @@ def load_accuracy(store: Store) -> pd.DataFrame:
 def _rows(
     store: Store, name: str, columns: Sequence[str] | None = None, *, empty: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Return a table of all valid runs, or some of its columns, the run's id in front."""
+    """Return table ``name`` of all valid runs, concatenated; the first column is the run's id.
+
+    ``columns`` selects some of its columns; ``empty`` names them where there is no run.
+    """
     runs = store.valid_runs()[0]
     if not runs:
         return pd.DataFrame(columns=["id", *(columns or empty)])
@@ -163,7 +166,7 @@ def load_answers(store: Store) -> pd.DataFrame:
 
 
 def load_heldout(store: Store) -> pd.DataFrame:
-    """Return one row a prompt and held-out problem, as `tsp.analysis.heldout.evaluate` measured it.
+    """Return what `tsp.analysis.heldout.evaluate` measured, one row per prompt and problem.
 
     Returns
     -------

@@ -41,27 +41,33 @@ def study(
     Parameters
     ----------
     store
-        Where the runs are; published runs, if there are any, and no others.
+        Store of the runs. If it has published runs, only those are used.
     fields
         Fields of `RunSpec` that may differ from their defaults: what the study varies.
     base
-        The arm that the others are compared with: values of ``method``, ``lambda_ts`` and fields;
-        what it leaves out is as in the arm that is compared.
-    protocol, methods, weights
-        Select the runs.
-    model, seeds
-        Select the runs; empty: of any model (problems of different models side by side), all seeds.
+        Values of ``method``, ``lambda_ts`` and ``fields`` of the arm that the others are compared
+        with. Fields that are not given take the value of the arm that is compared.
+    protocol
+        Protocol of the runs.
+    methods
+        Methods of the runs.
+    weights
+        Values of lambda_ts of the runs; that of Standard is 0.
+    model
+        Model of the runs; empty: any (problems of different models side by side).
+    seeds
+        Seeds of the runs; empty: all.
     length
-        Number of epochs to read of published runs, by default `tsp.training.protocols.LENGTH`.
+        Number of epochs to read of published runs, by default `tsp.training.protocols.LENGTH`;
+        without published runs each problem is read up to its shortest run.
     every
-        Read only problems that all arms have, so that the columns of different arms are about the
-        same problems. Otherwise each arm is read over the problems that it has in common with its
-        base.
+        True: every arm is read over the problems common to all arms, so that the rows are about
+        the same problems. False: each arm is read over those that it has in common with its base.
 
     Returns
     -------
     DataFrame
-        `COLUMNS`, one row an arm, from the table of units (`tsp.analysis.units.units`).
+        `COLUMNS`, one row per arm, from the table of units (`tsp.analysis.units.units`).
         ``iterations``: median over ``n`` problems, a lower bound if ``censored``; ``sustained``:
         until the answer stays right. Against the base, over ``pairs`` problems: ``wins`` (sooner),
         ``ties``, ``losses``, the median ratio with its interval and both tests
@@ -77,7 +83,7 @@ def study(
         if name not in ARM:
             raise InputError("fields", name, f"choose from {', '.join(ARM)}")
     runs, usual = _runs(store, model, seeds)
-    length = length if length and usual else usual
+    length = length if length and usual else usual  # usual is None if no run is published
     runs = runs[runs.protocol.eq(protocol) & runs.method.isin(methods)]
     runs = runs[runs.lambda_ts.isin(weights)]
     runs = at_defaults(runs, protocol=protocol, but=fields)
@@ -121,7 +127,7 @@ def noise_floor(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a unit that was trained as planned (Standard and TSLoss) and in each other way
+        One row per unit that was trained as planned (Standard and TSLoss) and in each other way
         (`tsp.training.spec.ROUNDINGS`): absolute differences in iterations from the planned
         Standard run, in epochs, of ``precision``, ``threads``, ``bank`` and ``tsloss``; ``floor``,
         the median of the first three. A unit that is not solved counts as its length.
@@ -187,14 +193,14 @@ def _runs(store: Store, model: str, seeds: Sequence[int]) -> tuple[pd.DataFrame,
 def at_last(
     table: pd.DataFrame, topology: pd.DataFrame, feature: str, *, length: int | None
 ) -> pd.DataFrame:
-    """Return a summary at the last check, one row a unit of the table, a column an arm."""
+    """Return a summary at the last check, one row per unit of the table, a column per arm."""
     return _medians(table, _last_checks(topology, length)[feature])
 
 
 def at_solve(
     table: pd.DataFrame, topology: pd.DataFrame, runs: pd.DataFrame, feature: str
 ) -> pd.DataFrame:
-    """Return a summary at the first right check, one row a unit of the table, a column an arm.
+    """Return a summary at the first right check, one row per unit of the table, a column per arm.
 
     Only of units that all arms solve; ``runs`` as `tsp.analysis.records.load_runs` gives them.
     """

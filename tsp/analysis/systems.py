@@ -26,7 +26,7 @@ COLUMNS = [*KEYS, "state", "problems", "runs", "relative", "command"]
 
 
 def systems(store: Store) -> pd.DataFrame:
-    """The paper's systems and ours, one row a model, data set, regime and method.
+    """The paper's systems and ours, one row per model, data set, regime and method.
 
     Returns
     -------

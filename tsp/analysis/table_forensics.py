@@ -62,7 +62,7 @@ def implied_n(rho: float, p: float) -> np.ndarray:
 
 
 def table2_again() -> pd.DataFrame:
-    """Table 2 with what its columns imply about each other, one row a feature that varies.
+    """Table 2 with what its columns imply about each other, one row per feature that varies.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def table2_again() -> pd.DataFrame:
 
 
 def savings() -> pd.DataFrame:
-    """Table 3 as ratios: iterations with TSLoss over those without, one row a cell."""
+    """Table 3 as ratios: iterations with TSLoss over those without, one row per cell."""
     table = reported("table3").pivot(
         index=["model", "regime", "task"], columns="method", values="iterations"
     )
@@ -96,19 +96,21 @@ def savings() -> pd.DataFrame:
 
 
 class Evenness(NamedTuple):
-    """How many printed counts are even numbers, and what three averaged runs would give."""
+    """How many printed counts are even, and how probable that would be for means of three runs."""
 
     counts: int  # printed iterations of Table 3
     even: int  # those that are even numbers
-    chance: float  # that all means of three even counts are even: one third for each cell
+    chance: float  # probability that as many means of three even counts are all even
 
 
 def evenness() -> Evenness:
-    """The counts of Table 3 and the statement that each averages three independent runs.
+    """Test whether the counts of Table 3 can be means of three independent runs, as stated.
 
-    Three even numbers, if they are spread over many values, have an even mean when the sum of their
-    halves is a multiple of three. So means of three would mostly have a fraction: what is printed
-    was rounded to even numbers, is a median, or the three runs agreed exactly.
+    The count of a single run is even, since answers are apparently checked every second epoch. The
+    mean of three even numbers is even only if the sum of their halves is a multiple of three. If
+    all printed counts are even nevertheless, they were rounded to even numbers, are medians, or the
+    three runs agreed exactly. ``chance`` assumes that a sum of halves is a multiple of three with
+    probability one third, as it is if counts are spread over many values.
     """
     counts = reported("table3").iterations
     return Evenness(len(counts), int((counts % 2 == 0).sum()), float(3.0 ** -len(counts)))

@@ -46,7 +46,7 @@ def units(
     Parameters
     ----------
     runs
-        One row a run (`tsp.analysis.records.load_runs`).
+        One row per run (`tsp.analysis.records.load_runs`).
     arms
         By name, the fields in which an arm differs from the protocol's defaults for the model.
     protocol
@@ -55,13 +55,13 @@ def units(
         Number of epochs to read: shorter runs are left out, longer ones are cut. None: each unit
         is read up to its shortest run.
     accuracy
-        One row a check, ``id epoch accuracy`` (`tsp.analysis.records.load_accuracy`); without it
+        One row per check, ``id epoch accuracy`` (`tsp.analysis.records.load_accuracy`); without it
         ``sustained`` is nan.
 
     Returns
     -------
     DataFrame
-        `COLUMNS`, one row a unit and arm; only units that have all the arms, in the same seeds.
+        `COLUMNS`, one row per unit and arm; only units that have all the arms, in the same seeds.
         ``iterations`` is the first check after the start at which every problem is answered
         correctly, ``sustained`` the first from which that stays so up to ``length``; infinite where
         it is not reached (right-censored at ``length``). Each is the median over ``seeds``, the
@@ -118,7 +118,7 @@ def _outcomes(runs: pd.DataFrame, accuracy: pd.DataFrame | None) -> pd.DataFrame
 
 
 def wide(table: pd.DataFrame, value: str = "iterations") -> pd.DataFrame:
-    """One row a unit, a column an arm, and ``length``; units solved untrained are left out."""
+    """One row per unit, a column per arm, and ``length``; units solved untrained are left out."""
     table = table[~table.solved_at_start.astype(bool)]
     arms = table.set_index([*UNIT, "arm"])[value].unstack("arm").astype(float)
     return arms.join(table.groupby(UNIT).length.first().astype(float))

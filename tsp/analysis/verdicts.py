@@ -163,7 +163,7 @@ def judge_signs(
 
 
 def judge_changes(changes: Any, levels: Levels = ALONE, *, claimed: int) -> Verdict:
-    """Decide by a sign test whether a quantity, one number a unit, changes as claimed (1 or -1)."""
+    """Decide by a sign test over units whether a quantity changes as claimed (1: up, -1: down)."""
     x = np.asarray(changes, dtype=float)
     wins, losses = int((x * claimed > 0).sum()), int((x * claimed < 0).sum())
     return _by_signs((wins, len(x) - wins - losses, losses), x, levels)
@@ -215,12 +215,12 @@ def contrasts(differences: Mapping[str, Sequence[float] | pd.Series]) -> pd.Data
     Parameters
     ----------
     differences
-        By name, one number a unit; nan where a unit has none.
+        By name, one number per unit; nan where a unit has none.
 
     Returns
     -------
     DataFrame
-        One row a name: ``n`` units, the numbers of them ``above`` and ``below`` zero; the
+        One row per name: ``n`` units, the numbers of them ``above`` and ``below`` zero; the
         ``median`` and its interval ``low`` to ``high`` (`median_interval`); ``p`` of the two-sided
         sign test, ``p_holm`` over the names, and ``shows``, the share of equal signs that the
         test detects with power 80 % at ALPHA / names (`tsp.analysis.stats.detectable_share`).

@@ -49,8 +49,8 @@ def execute_notebooks(
 ) -> list[Path]:
     """Execute the text notebooks that are out of date, or all; return the new executed copies.
 
-    Each notebook gets those of the parameters that it has. Of notebooks that fail, `BookError` has
-    a line each; the others are executed all the same.
+    Each notebook receives only the parameters that it declares. A failing notebook does not stop
+    the others; at the end `BookError` lists all failures, one per line.
     """
     jobs = []
     for source in sources:

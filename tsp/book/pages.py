@@ -100,7 +100,7 @@ def interval(middle: Any, low: Any, high: Any, digits: int = 2) -> str:
 
 
 def comparison(study: pd.DataFrame) -> pd.DataFrame:
-    """Format a table of `tsp.analysis.studies.study` for display: one row an arm.
+    """Format a table of `tsp.analysis.studies.study` for display: one row per arm.
 
     Columns: problems; median epochs until right, ``>E`` where that is a lower bound; against the
     base arm how many problems were right sooner, as soon, later; the median ratio of epochs with

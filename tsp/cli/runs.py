@@ -118,12 +118,12 @@ def unpack_runs(
         try:
             added, present, damaged = store.unpack(file)
         except Damaged as error:
-            raise InputError("pack", str(file), str(error)) from error
+            raise InputError("files", str(file), str(error)) from error
         say("\n".join(damaged.values()), err=True)
         rows.append({"file": str(file), "added": added, "present": present, "damaged": damaged})
         lines.append(
             f"{file.name}: {len(added)} runs added to {store.root}, "
-            f"{len(present)} were there, {len(damaged)} damaged"
+            f"{len(present)} already there, {len(damaged)} damaged"
         )
     emit(rows, as_json, "\n".join(lines))
     if any(row["damaged"] for row in rows):

@@ -12,7 +12,7 @@ from tsp.experiments.banks import Events
 from tsp.experiments.jobs import Job
 from tsp.training.trainer import Progress
 
-Scalars = set[tuple[str, int]]  # names and epochs
+Scalars = set[tuple[str, int]]  # (name, epoch) of each value in an event file
 
 
 def with_curves(folder: Path, events: Events | None = None) -> Events:
@@ -63,12 +63,12 @@ def with_curves(folder: Path, events: Events | None = None) -> Events:
 
 
 class _Curves:
-    """Event files of the banks that train, a folder a run."""
+    """Event files of the banks that train, a folder per run."""
 
     def __init__(self, folder: Path, writer: Any) -> None:
         self.folder, self.writer = folder, writer
         self.jobs: dict[int, Sequence[Job]] = {}  # by the bank's number
-        self.open: dict[int, list[tuple[Any, Scalars]]] = {}  # each run's file and what it has
+        self.open: dict[int, list[tuple[Any, Scalars]]] = {}  # each run's file and its scalars
 
     def begin(self, jobs: Sequence[Job], number: int, banks: int, peak: int) -> None:
         """Expect a bank; its files may be open if its node was lost."""
@@ -80,26 +80,29 @@ class _Curves:
         if now.bank not in self.open:  # only now is it known from which epoch the bank resumes
             self.open[now.bank] = [self._curve(job, now.epoch) for job in self.jobs[now.bank]]
         curves = zip(self.open[now.bank], now.rows, now.correct, strict=True)
-        for (writer, known), row, correct in curves:
+        for (writer, written), row, correct in curves:
             epoch = int(row.get("epoch", 0))
             values = {(name, epoch): value for name, value in row.items()}
             values |= {("correct", checked): share for checked, share in correct.items()}
             for (name, at), value in values.items():
-                if (name, at) not in known and name not in ("epoch", "step"):
+                if (name, at) not in written and name not in ("epoch", "step"):
                     writer.add_scalar(name, value, at)
-            known.update(values)
+            written.update(values)
             writer.flush()
 
     def _curve(self, job: Job, first: int) -> tuple[Any, Scalars]:
-        """Open a run's folder, in which epochs before ``first`` stay as they are."""
+        """Open a run's event file for epochs from ``first`` on; earlier ones stay as they are.
+
+        Return its writer and the (name, epoch) pairs of the scalars that it keeps.
+        """
         name = re.sub(r"[^A-Za-z0-9.=]+", "-", job.spec.label)
         folder = self.folder / f"{name}-{job.id}"
-        known = {(name, at) for name, at in _written(folder) if at < first}
+        written = {(name, at) for name, at in _written(folder) if at < first}
         writer = self.writer(str(folder), purge_step=first)  # TensorBoard forgets what is later
-        if not known:
+        if not written:
             lines = [f"    {name}: {value}" for name, value in job.spec.to_dict().items()]
             writer.add_text("spec", "\n".join(lines))
-        return writer, known
+        return writer, written
 
     def stored(self, jobs: Sequence[Job]) -> None:
         """Close the event files of the bank that is stored."""
@@ -113,7 +116,7 @@ class _Curves:
 
 
 def _written(folder: Path) -> Scalars:
-    """Return the scalars that earlier sweeps left in a run's folder."""
+    """Return the (name, epoch) pairs of the scalars that earlier sweeps left in a run's folder."""
     if not folder.is_dir():
         return set()
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -65,7 +65,11 @@ def _problems(spec: RunSpec, **options: Any) -> list[Problem]:
 
 
 def banks_of(jobs: Sequence[Job], size: int) -> list[list[Job]]:
-    """Group runs of about equal cost and length; each bank has one model and one rounding."""
+    """Group runs into banks of at most ``size``: runs that train as rows of the same batches.
+
+    The runs of a bank share model, task, regime, protocol, number of epochs and rounding, and so
+    cost about the same. With the rounding ``"bank"`` each run is a bank of its own.
+    """
     groups: dict[tuple[Any, ...], list[Job]] = defaultdict(list)
     for job in jobs:
         spec = job.spec
@@ -73,6 +77,6 @@ def banks_of(jobs: Sequence[Job], size: int) -> list[list[Job]]:
         groups[alike].append(job)
     banks = []
     for (*_, rounding), group in groups.items():
-        step = 1 if rounding == "bank" else size
+        step = 1 if rounding == "bank" else size  # to measure the effect of training alone
         banks += [group[i : i + step] for i in range(0, len(group), step)]
     return banks

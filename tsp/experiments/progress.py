@@ -12,7 +12,7 @@ from tsp.training.trainer import Progress
 
 
 class _Bars:
-    """One bar a bank, in epochs; on a cluster several are open at once."""
+    """One bar per bank, in epochs; on a cluster several are open at once."""
 
     def __init__(self) -> None:
         self.open: dict[int, Any] = {}  # by the bank's number
@@ -33,7 +33,7 @@ class _Bars:
     def progress(self, now: Progress) -> None:
         """Move the bar to the epoch that ended."""
         bar = self.open[now.bank]
-        if bar.epoch == 0 and now.epoch > 1:
+        if bar.epoch == 0 and now.epoch > 1:  # the first event: a new bank's is of epoch 1
             say(f"bank {now.bank} goes on after epoch {now.epoch}")
             bar.initial = now.epoch  # so that the rate is of what is trained here
         bar.update(now.epoch - bar.epoch)

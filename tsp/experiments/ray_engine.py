@@ -60,9 +60,9 @@ class Ray(LocalEngine):
     ) -> list[str]:
         """Train the banks that the store lacks; return why runs failed, if any did."""
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        needs, threads, beside = resources(nodes, schedule.device)
+        needs, threads, banks_per_device = resources(nodes, schedule.device)
         schedule.path = schedule.path.resolve()
-        schedule.threads, schedule.beside = threads, beside
+        schedule.threads, schedule.banks_per_device = threads, banks_per_device
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         mailbox: Any = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
         shared = (ray.put(schedule), mailbox, policy.every, versions() | {"commit": commit()})
@@ -99,23 +99,24 @@ class Ray(LocalEngine):
 
 
 def resources(nodes: Sequence[Mapping[str, float]], device: str) -> tuple[dict[str, Any], int, int]:
-    """Return what Ray reserves for a task, its threads, and the most tasks that share a device.
+    """Return what Ray reserves for a task, its threads, and the most tasks on one device at once.
 
-    A GPU takes one task, with its part of the node's processors; without GPUs a task has as many
-    threads as torch takes here, or as the largest node has.
+    A GPU takes one task, with its part of the node's processors. Without GPUs a node's processors
+    are its device, and a task has as many threads as torch uses here or as the largest node has
+    processors, whichever is fewer.
     """
     if device == "cuda":
         gpus = [node for node in nodes if node.get("GPU", 0) >= 1 and node.get("CPU", 0) >= 1]
         threads = max(1, min((int(node["CPU"] // node["GPU"]) for node in gpus), default=1))
-        needs, beside = {"num_cpus": 1, "num_gpus": 1}, min(1, len(gpus))
+        needs, per_device = {"num_cpus": 1, "num_gpus": 1}, min(1, len(gpus))
     else:
         cores = [int(node.get("CPU", 0)) for node in nodes]
         threads = max(1, min(torch.get_num_threads(), max(cores, default=1)))
         needs = {"num_cpus": threads, "num_gpus": 0}
-        beside = max((count // threads for count in cores), default=0)
-    if not beside:
+        per_device = max((count // threads for count in cores), default=0)
+    if not per_device:
         raise InputError("address", "ray", f"no node has room for {threads} threads on {device}")
-    return needs, threads, beside
+    return needs, threads, per_device
 
 
 def _connect(address: str) -> None:

@@ -33,7 +33,7 @@ def repeat(
     Returns
     -------
     list of dict
-        One row a run: ``id``, ``solved_epoch`` as stored and ``again`` now (None: never), whether
+        One row per run: ``id``, ``solved_epoch`` as stored and ``again`` now (None: never), whether
         both trainings agree (``same``: also in length, and before training), and ``ce``, the
         largest difference of a cross-entropy at any epoch.
 

@@ -163,7 +163,7 @@ class Schedule:
     token_budget: int | None = None  # positions of one forward pass; None: as the memory allows
     plans: dict[str, Plan] = field(default_factory=dict)  # by model
     threads: int = field(default_factory=torch.get_num_threads)  # of a bank
-    beside: int = 1  # banks that train on the device at once
+    banks_per_device: int = 1  # that train at once
 
     def written(self) -> tuple[list[list[Job]], dict[str, Plan]] | None:
         """Return the banks and plans in its file, if there is a valid one."""
@@ -228,7 +228,8 @@ class Schedule:
         runs.sort(key=lambda run: -max(coded.length(run[0].n_tokens) for coded in run[1]))
         if runs:
             specs, encoded = zip(*runs[: max(map(len, self.banks))], strict=True)
-            free = free_memory(str(frozen.device)) // self.beside if self.beside > 1 else None
+            share = self.banks_per_device
+            free = free_memory(str(frozen.device)) // share if share > 1 else None
             plan = fitted(plan, frozen, specs, encoded, free=free)
         return replace(plan, token_budget=self.token_budget or plan.token_budget)
 

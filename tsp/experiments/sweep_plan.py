@@ -23,10 +23,12 @@ def sweep_plan(
     Returns
     -------
     list of dict
-        `KEY` and `COUNTS`, a row a model, protocol, task and regime: ``runs`` that are wanted, how
-        many are ``stored`` or, too long for the model, ``left_out``. Of the others: ``epochs`` and
-        ``steps`` of all together, and ``hours``, checks included, if an epoch of a run takes as
-        long as in the stored runs of the row on a ``device`` of this kind; None without such runs.
+        `KEY` and `COUNTS`, one row per model, protocol, task and regime. ``runs``: number of runs
+        asked for; ``stored``: those that the store has; ``left_out``: those with a problem that is
+        too long for the model; ``epochs`` and ``steps``: epochs and optimiser steps of all the
+        others together, an upper bound where runs may stop early; ``hours``: the time for these
+        epochs, checks included, if each takes as long as one did on average in the stored runs of
+        the row on a ``device`` of this kind; None without such runs.
     """
     import pandas as pd
 
@@ -35,7 +37,7 @@ def sweep_plan(
     for job in jobs_of(specs):
         stored, left_out = job.id in store, False
         try:
-            if not stored:
+            if not stored:  # called only because it raises if a problem does not fit
                 encode_all(job.spec, shapes(job.spec.model), job.problems)
         except InputError:
             left_out = True

@@ -105,7 +105,7 @@ def figure_task(
 
 
 def figure6(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
-    """Draw Figure 6: barcodes and lifespans averaged over all data sets, a row a regime.
+    """Draw Figure 6: barcodes and lifespans averaged over all data sets, a row per regime.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def figure19(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
     Returns
     -------
     Figure
-        A column a regime. Above, the number of H0 and H1 bars on the band of random clouds;
+        A column per regime. Above, the number of H0 and H1 bars on the band of random clouds;
         below, persistence entropy (equation 12). Thin: the mean over the runs of each data set;
         thick: the mean over data sets, up to the last check that all of them have.
 

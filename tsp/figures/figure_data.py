@@ -36,7 +36,7 @@ def plotted(figure: Figure) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a vertex: ``panel`` (number of the axes), ``title``, ``x_axis`` and ``y_axis``
+        One row per vertex: ``panel`` (number of the axes), ``title``, ``x_axis`` and ``y_axis``
         (their labels), ``kind`` (line, points, segments, arrow, band, bar, span, mesh, guide),
         ``series`` (its name in the legend), ``part`` (which of several), ``x``, ``y``, and
         ``value`` where a third number is shown by colour. On an axis of names, ``x`` or ``y`` is

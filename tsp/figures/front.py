@@ -33,9 +33,10 @@ def loop_counts(store: Store, *, protocol: str, model: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a unit, arm and check: `UNIT`, ``arm``, ``epoch``, ``h1_count`` (median over the
-        unit's seeds). Arm ``"random"`` moves every row of the Standard prompt from its start as
-        far as training had moved it at that check (`displaced`), where the prompts are stored.
+        One row per unit, arm and check: `UNIT`, ``arm``, ``epoch``, ``h1_count`` (median over the
+        unit's seeds). A further arm, ``"random"``, is the control: each row of the Standard prompt
+        moved from its start in a random direction, as far as training had moved it at that check
+        (`displaced`), where the prompts are stored.
     """
     runs, length = deciding(load_runs(store))
     table = units(runs[runs.model == model], ARMS, protocol=protocol, length=length)

@@ -167,7 +167,7 @@ def figure4(store: Store, *, protocol: str = "tuned", model: str = "") -> Figure
     Returns
     -------
     Figure
-        Medians over runs by epoch, logarithmic, one colour a weight: L_total = L_ce +
+        Medians over runs by epoch, logarithmic, one colour per weight: L_total = L_ce +
         lambda_ts L_ts (section 4.2), and of it the cross-entropy.
 
     Raises
@@ -198,7 +198,7 @@ def figure4(store: Store, *, protocol: str = "tuned", model: str = "") -> Figure
 
 
 def figure5(store: Store, *, protocol: str = "tuned") -> Figure:
-    """Draw Figure 5: the loss without and with TSLoss, a panel a model, task and regime.
+    """Draw Figure 5: the loss without and with TSLoss, a panel per model, task and regime.
 
     Parameters
     ----------

@@ -144,8 +144,8 @@ def draw_diagram(
     diagrams, ax
         As `tsp.topology.diagrams.persistence` returns them, and where to draw.
     limit
-        End of both axes, where a dotted line stands for infinity; by default `beyond` the last
-        death.
+        Upper end of both axes; by default `beyond` the last death. A dotted line at this height
+        stands for infinity: bars that never die are drawn on it.
     filled
         Fill the markers; hollow ones leave room for another diagram on top.
     band

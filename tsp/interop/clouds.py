@@ -19,8 +19,8 @@ from tsp.interop.peft import (
     adapter_folder,
     adapter_kind,
     import_peft,
-    not_a_prompt,
     other_adapter,
+    why_not_a_prompt,
 )
 from tsp.loss import TSLoss
 from tsp.topology.diagrams import Diagrams, as_points, persistence, summarize
@@ -85,7 +85,7 @@ def load_clouds(place: str) -> list[Cloud]:
 
 
 def summaries(clouds: list[Cloud]) -> tuple[pd.DataFrame, list[Diagrams]]:
-    """Summarise clouds: a table with one row a cloud, and their persistence diagrams.
+    """Summarise clouds: a table with one row per cloud, and their persistence diagrams.
 
     The columns are those of the source, ``n_tokens``, ``dim``, those of
     `tsp.topology.diagrams.summarize` and ``tsloss``.
@@ -132,7 +132,7 @@ def _file(path: Path) -> list[Cloud]:
     if isinstance(content, Mapping):
         names = [str(name) for name in content]
         if KEY not in names and (len(names) != 1 or other_adapter(names)):
-            raise InputError("file", str(path), not_a_prompt(names))
+            raise InputError("file", str(path), why_not_a_prompt(names))
         content = content.get(KEY, next(iter(content.values())))
     return _clouds(content, {"file": str(path)})
 

@@ -66,7 +66,7 @@ def import_peft(folder: Path) -> torch.Tensor:
     """
     kind = adapter_kind(folder)["peft_type"]
     if kind not in PROMPTS:
-        raise InputError("adapter", str(folder), not_a_prompt([], kind))
+        raise InputError("adapter", str(folder), why_not_a_prompt([], kind))
     if not (folder / WEIGHTS).is_file():
         reason = f"has no {WEIGHTS}"
         if (folder / "adapter_model.bin").is_file():
@@ -77,7 +77,7 @@ def import_peft(folder: Path) -> torch.Tensor:
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError("adapter", str(folder), f"cannot be read ({error})") from error
     if KEY not in tensors:
-        raise InputError("adapter", str(folder), not_a_prompt(list(tensors)))
+        raise InputError("adapter", str(folder), why_not_a_prompt(list(tensors)))
     vectors = tensors[KEY]
     if vectors.ndim != 2 or 0 in vectors.shape or not vectors.is_floating_point():
         content = f"{vectors.dtype} of shape {tuple(vectors.shape)}"
@@ -90,8 +90,11 @@ def other_adapter(names: list[str]) -> str:
     return next((kind for kind, mark in MARKS.items() if any(mark in name for name in names)), "")
 
 
-def not_a_prompt(names: list[str], kind: str = "") -> str:
-    """Describe tensors that are not a prompt by their names, or by PEFT's name of the adapter."""
+def why_not_a_prompt(names: list[str], kind: str = "") -> str:
+    """Return the rest of an error message: what a file has that is not a prompt, what to give.
+
+    ``names`` are those of its tensors, ``kind`` is PEFT's name of the adapter if it is known.
+    """
     kind = kind.replace("LORA", "LoRA").replace("ADALoRA", "AdaLoRA") or other_adapter(names)
     if kind:
         article = "an" if kind[0] in "AEIO" else "a"

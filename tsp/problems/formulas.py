@@ -166,7 +166,12 @@ def _math_equal(reference: str, answer: str, *, prose: bool) -> bool:
 
 
 def _parse(text: str, *, prose: bool = False, seconds: int | None) -> Any:
-    """Return the last expression of a text as ``sympy`` object; i is the imaginary unit."""
+    """Return the last expression of a text that can be parsed, as a ``sympy`` object.
+
+    With ``prose`` the text may have words, and a bare number counts too; without, it is a formula
+    between dollars. i is the imaginary unit. Raises ValueError if there is no such expression, if
+    it takes more than ``seconds``, or if ``math-verify`` would misread it.
+    """
     import logging
 
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse

@@ -114,7 +114,10 @@ def _too_few(task: str, total: int, count: int) -> str:
 
 
 def _with_wrong_answer(problem: Problem, others: list[Problem]) -> Problem:
-    """Return a problem with the reference and scorer of the first other one that is wrong here."""
+    """Replace a problem's answer and scorer by the first other problem's that is wrong for it.
+
+    A control: it is trained like any other problem, but its right answer cannot be learnt from it.
+    """
     for other in others:
         if not is_correct(problem, other.target):
             fields = ("target", "answers", "metric", "classes")
@@ -204,7 +207,7 @@ def _file(task: str, data: str | Path) -> Path:
 
 
 def _line_records(content: bytes, path: Path) -> Iterator[Record]:
-    """Yield one record a line; blank lines may only stand at the end."""
+    """Yield one record per line; blank lines may only stand at the end."""
     for row, line in enumerate(content.rstrip().splitlines()):
         place = f"{path}:{row + 1}"
         yield Record(place, row, _parse(line, place))
@@ -217,9 +220,9 @@ def _parse(line: bytes, place: str) -> Row:
         json.dumps(content, ensure_ascii=False).encode()  # fails for half a surrogate pair
     except (RecursionError, ValueError) as error:
         why = str(error).replace(": line 1 column", " at column")[:120]
-        raise InputError("data", place, f"is not JSON ({why}); write one object a line") from error
+        raise InputError("data", place, f"is not JSON ({why}); write one per line") from error
     if not isinstance(content, dict):
-        raise InputError("data", place, "is not a JSON object; write one object a line")
+        raise InputError("data", place, "is not a JSON object; write one object per line")
     return content
 
 

@@ -1,6 +1,6 @@
 """Runs in one Parquet file: to publish them, to bring them elsewhere, to read them fast.
 
-One row a run, readable without this package:
+One row per run, readable without this package:
 
 ===========================================  ==================================================
 ``id``                                       the run's id
@@ -107,15 +107,15 @@ class Archive:
         if set(self._file.schema_arrow.names) != set(NAMES):
             raise ValueError("its columns are not those of an archive of runs")
         self._texts: dict[str, str] = {}  # the record of each run
-        self._numbers: dict[str, int] = {}  # the row group of each run
-        for number in range(self._file.num_row_groups):
-            rows = self._file.read_row_group(number, columns=["id", "record"]).to_pydict()
+        self._row_groups: dict[str, int] = {}  # the row group of each run
+        for row_group in range(self._file.num_row_groups):
+            rows = self._file.read_row_group(row_group, columns=["id", "record"]).to_pydict()
             self._texts |= zip(rows["id"], rows["record"], strict=True)
-            self._numbers |= dict.fromkeys(rows["id"], number)
-        self.ids = list(self._numbers)
+            self._row_groups |= dict.fromkeys(rows["id"], row_group)
+        self.ids = list(self._row_groups)
         if not all(RUN_ID.fullmatch(run_id) for run_id in self.ids):
             raise ValueError("it names a run that has no valid id")
-        self._group: tuple[int, pa.Table] | None = None
+        self._group: tuple[int, pa.Table] | None = None  # the row group that was read last
         self._records: dict[str, dict[str, Any]] = {}
         self._problems: dict[str, str] = {}
 
@@ -130,11 +130,11 @@ class Archive:
         return self._records[run_id]
 
     def read(self, run_id: str) -> RunData:
-        """Return a run, all of its content verified."""
-        record, number = self.record(run_id), self._numbers[run_id]
+        """Return a run, all of its content verified; raise `Damaged` if it was changed."""
+        record, row_group = self.record(run_id), self._row_groups[run_id]
         with self._reading(run_id):
-            if self._group is None or self._group[0] != number:
-                self._group = (number, self._file.read_row_group(number))
+            if self._group is None or self._group[0] != row_group:
+                self._group = (row_group, self._file.read_row_group(row_group))
             rows = self._group[1]
             (row,) = rows.filter(pc.field("id") == run_id).to_batches()
             tables = {
@@ -144,7 +144,7 @@ class Archive:
             }
             prompts = content.prompts_from(row["prompts"].to_pylist()[0] or ())
             data = RunData(record, tables, prompts)
-            if data.sealed().record != record:
+            if data.sealed().record != record:  # sealed has the hashes of what was read
                 raise ValueError(CHANGED)
             data.check()
         return data
@@ -166,11 +166,11 @@ class Archive:
 
         The runs must have the table, whose content is verified.
         """
-        numbers = sorted({self._numbers[run_id] for run_id in ids})
+        row_groups = sorted({self._row_groups[run_id] for run_id in ids})
         wanted = pc.field("id").isin(pa.array(ids))
-        for start in range(0, len(numbers), GROUPS):
+        for start in range(0, len(row_groups), GROUPS):
             with reading(self.name):
-                chosen = numbers[start : start + GROUPS]
+                chosen = row_groups[start : start + GROUPS]
                 rows = self._file.read_row_groups(chosen, columns=["id", name])
                 rows = rows if len(ids) == len(self.ids) else rows.filter(wanted)
                 lists = rows[name].combine_chunks()

@@ -1,4 +1,4 @@
-"""A stored run in memory: its record, its tables and its prompts, with their hashes."""
+"""`RunData`: all content of one run in memory, as it is written or was read, and its hashes."""
 
 import hashlib
 import json
@@ -134,7 +134,7 @@ def _plain(column: pa.Array) -> Any:
 
 
 def prompt_rows(prompts: Mapping[int, np.ndarray]) -> list[dict[str, Any]]:
-    """Return one row a prompt: ``epoch``, ``shape``, ``dtype`` and little-endian ``values``."""
+    """Return one row per prompt: ``epoch``, ``shape``, ``dtype`` and little-endian ``values``."""
     return [
         {
             "epoch": epoch,

@@ -1,4 +1,4 @@
-"""One run in a folder of its own: JSON, Parquet and safetensors, with a checksum of every file."""
+"""Write and read the folder of one run: JSON, Parquet, safetensors, a checksum of every file."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The record of a run: what was trained, how, where, and how it ended."""
+"""The record of one run (``run.json``): what was trained, how, where, and how it ended."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A stored run: its record, and its tables and prompts, which are read when they are used."""
+"""`Run`: one run of a store, whose tables and prompts are read when they are used."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -71,22 +71,22 @@ class Run:
 
     @property
     def epochs(self) -> "pd.DataFrame":
-        """One row an epoch: ``epoch step lr ce total``, TSLoss's terms, gradient norms."""
+        """One row per epoch: ``epoch step lr ce total``, TSLoss's terms, gradient norms."""
         return self.table("epochs").to_pandas()
 
     @property
     def checks(self) -> "pd.DataFrame":
-        """One row a check and problem: decoded answer and whether it is correct."""
+        """One row per check and problem: decoded answer and whether it is correct."""
         return self.table("checks").to_pandas()
 
     @property
     def topology(self) -> "pd.DataFrame":
-        """One row a check: the summaries of `tsp.topology.diagrams.summarize`."""
+        """One row per check: the summaries of `tsp.topology.diagrams.summarize`."""
         return self.table("topology").to_pandas()
 
     @property
     def diagrams(self) -> "pd.DataFrame":
-        """One row a bar: ``epoch dimension birth death``; the essential class dies at inf."""
+        """One row per bar: ``epoch dimension birth death``; the essential class dies at inf."""
         return self.table("diagrams").to_pandas()
 
     @property

@@ -1,14 +1,14 @@
-"""The run store: finished runs on disk, whole or not there, verified when they are read.
+"""`Store`: all finished runs of a folder, whole or not there, verified when they are read.
 
 A run that was just trained has a folder, which is readable without this package; any number of runs
 may be packed into one Parquet file (`tsp.store.archive`), which is read faster.
 
 ==========================  ==================================================================
 ``run.json``                spec, problems, versions, device, commit, time, checksums
-``epochs.parquet``          one row an epoch: losses, TSLoss's terms, gradient norms
-``checks.parquet``          one row a check and problem: decoded answer, correctness
-``topology.parquet``        one row a check: summaries of the persistence diagrams
-``diagrams.parquet``        one row a bar, every ``snapshot_every`` epochs
+``epochs.parquet``          one row per epoch: losses, TSLoss's terms, gradient norms
+``checks.parquet``          one row per check and problem: decoded answer, correctness
+``topology.parquet``        one row per check: summaries of the persistence diagrams
+``diagrams.parquet``        one row per bar, every ``snapshot_every`` epochs
 ``prompts.safetensors``     the prompt, (n, d), every ``snapshot_every`` epochs and at the end
 ==========================  ==================================================================
 """
@@ -151,7 +151,7 @@ class Store:
         return store
 
     def frame(self) -> "pd.DataFrame":
-        """Return one row a valid run: the spec's fields, then how it ended."""
+        """Return one row per valid run: the spec's fields, then how it ended."""
         import pandas as pd
 
         rows = [summary(run.record) for run in self.valid_runs()[0]]

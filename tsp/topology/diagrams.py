@@ -18,7 +18,7 @@ from tsp.topology.rips import rips_pairs
 Diagrams = dict[int, np.ndarray]
 
 LARGEST = 1e150  # squares of larger coordinates overflow float64
-MOST = 4000  # points; the work grows with their cube, the memory with their square
+MAX_POINTS = 4000  # of a cloud; the work grows with their cube, the memory with their square
 
 
 def persistence(X: Any) -> Diagrams | list[Diagrams]:
@@ -34,13 +34,13 @@ def persistence(X: Any) -> Diagrams | list[Diagrams]:
     -------
     dict or list of dict
         ``{0: (k, 2), 1: (m, 2)}``, float64 births and deaths in ascending order; the last row of
-        dimension 0 is the essential class ``(0, inf)``. A batch gives one dict a cloud.
+        dimension 0 is the essential class ``(0, inf)``. A batch gives one dict per cloud.
 
     Raises
     ------
     InputError
-        For another number of axes, an empty axis, more than `MOST` points, or coordinates that
-        are not finite.
+        If ``X`` has neither two nor three axes, or an empty one, a cloud has more than `MAX_POINTS`
+        points, or a coordinate is not a finite number or is larger than `LARGEST`.
 
     Notes
     -----
@@ -74,7 +74,7 @@ def summarize(X: Any, *, diagrams: Diagrams | Sequence[Diagrams] | None = None) 
     Returns
     -------
     DataFrame
-        One row a cloud, columns `SUMMARY_COLUMNS`: number of H0 bars (with the essential one)
+        One row per cloud, columns `SUMMARY_COLUMNS`: number of H0 bars (with the essential one)
         and of H1 bars; mean and largest lifespan, in the embedding space's distance;
         persistence entropy in nats (equation 12), and divided by the log of the number of bars
         in it, so that it lies in [0, 1]; mean distance over pairs i ≠ j, and the mean lifespans
@@ -203,8 +203,8 @@ def as_points(X: Any) -> np.ndarray:
     if points.ndim not in (2, 3) or points.size == 0:
         remedy = "give the shape (n, d) or (B, n, d) with at least one point and one dimension"
         raise InputError("X", points.shape, remedy)
-    if points.shape[-2] > MOST:
-        raise InputError("X", points.shape, f"give at most {MOST} points a cloud")
+    if points.shape[-2] > MAX_POINTS:
+        raise InputError("X", points.shape, f"give at most {MAX_POINTS} points per cloud")
     if not max(points.max(), -points.min()) <= LARGEST:  # nan compares false
         *cloud, row, column = np.argwhere(~(np.abs(points) <= LARGEST))[0].tolist()
         where = f"row {row} of cloud {cloud[0]}" if cloud else f"row {row}"
@@ -216,7 +216,7 @@ def as_points(X: Any) -> np.ndarray:
 def analyse(
     runs: Sequence[Mapping[int, Any]], *, show: Sequence[Sequence[int]]
 ) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Compute the topology of the snapshots of runs, clouds of one size in one batch.
+    """Compute the topology of the snapshots of runs, all clouds of one size together.
 
     Parameters
     ----------
@@ -228,28 +228,28 @@ def analyse(
     Returns
     -------
     list of (topology, diagrams)
-        For each run two tables: ``epoch`` and `SUMMARY_COLUMNS`, one row an epoch; and
-        ``epoch dimension birth death``, one row a bar, where the essential class dies at infinity.
+        For each run two tables: ``epoch`` and `SUMMARY_COLUMNS`, one row per epoch; and
+        ``epoch dimension birth death``, one row per bar, the essential class with death inf.
     """
     epochs = [sorted(run) for run in runs]
-    clouds = [
+    stacks = [  # for each run its clouds, (epochs, n, d)
         np.stack([as_points(run[k]) for k in kept]) for run, kept in zip(runs, epochs, strict=True)
     ]
-    diagrams: dict[int, list[Diagrams]] = {}
-    for size in {cloud.shape[1:] for cloud in clouds}:
-        chosen = [r for r, cloud in enumerate(clouds) if cloud.shape[1:] == size]
-        bars = iter(_diagrams(np.concatenate([clouds[r] for r in chosen])))
-        diagrams |= {r: [next(bars) for _ in clouds[r]] for r in chosen}
+    diagrams: dict[int, list[Diagrams]] = {}  # of each run, by its number
+    for size in {stack.shape[1:] for stack in stacks}:
+        chosen = [r for r, stack in enumerate(stacks) if stack.shape[1:] == size]
+        computed = iter(_diagrams(np.concatenate([stacks[r] for r in chosen])))
+        diagrams |= {r: [next(computed) for _ in stacks[r]] for r in chosen}
     tables = []
     for r, shown in enumerate(show):
-        topology = summarize(clouds[r], diagrams=diagrams[r])
+        topology = summarize(stacks[r], diagrams=diagrams[r])
         topology.insert(0, "epoch", epochs[r])
         tables.append((topology, _bar_table(dict(zip(epochs[r], diagrams[r], strict=True)), shown)))
     return tables
 
 
 def _bar_table(diagrams: Mapping[int, Diagrams], epochs: Sequence[int]) -> pd.DataFrame:
-    """Return one row a bar, from one concatenation: joining small tables would be slow."""
+    """Return one row per bar, from one concatenation: joining small tables would be slow."""
     keys = [(epoch, k) for epoch in epochs for k in diagrams[epoch]]
     bars = [diagrams[epoch][k] for epoch, k in keys]
     epoch, dimension = np.repeat(keys, [len(pairs) for pairs in bars], axis=0).T

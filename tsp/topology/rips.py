@@ -65,12 +65,18 @@ def rips_pairs(lengths: np.ndarray) -> list[Pairs]:
 
 
 def _pairs(lengths: np.ndarray, order: np.ndarray, diagrams: list[np.ndarray]) -> Pairs:
-    """Read one cloud's edges off the engine's bars of ranks; drop the bars of length zero."""
+    """Turn one cloud's bars, whose ends are ranks of sorted edges, into indices of edges.
+
+    ``order`` gives the index of the edge at each rank. Returned are the edges at which H0 bars die
+    (they are born at 0) and at which H1 bars are born and die. H0 bars of length zero are dropped,
+    and H1 bars whose length is at most `RESOLUTION` times their death.
+    """
     h0, h1 = diagrams
-    deaths = order[np.sort(_positions(h0[np.isfinite(h0[:, 1]), 1]))]
-    birth, death = order[_positions(h1)].T
-    lasting = lengths[death] - lengths[birth] > RESOLUTION * lengths[death]
-    return deaths[lengths[deaths] > 0], birth[lasting], death[lasting]
+    h0_edges = order[np.sort(_positions(h0[np.isfinite(h0[:, 1]), 1]))]
+    birth_edges, death_edges = order[_positions(h1)].T
+    births, deaths = lengths[birth_edges], lengths[death_edges]
+    lasting = deaths - births > RESOLUTION * deaths
+    return h0_edges[lengths[h0_edges] > 0], birth_edges[lasting], death_edges[lasting]
 
 
 def _float_ranks(count: int) -> np.ndarray:

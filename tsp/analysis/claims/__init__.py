@@ -76,7 +76,7 @@ def evaluate(
     Returns
     -------
     pandas.DataFrame
-        One row a claim, in the paper's order: `ABOUT`, protocol (of the deciding runs), verdict,
+        One row per claim, in the paper's order: `ABOUT`, protocol (of the deciding runs), verdict,
         n, effect, low, high, why, p, printed, estimate (the effect), p_holm.
 
     Notes

@@ -1,4 +1,7 @@
-"""Claims that a topological feature goes with accuracy (Table 2)."""
+"""Claims that a topological feature goes with accuracy (Table 2).
+
+The docstring of a claim is the paper's statement; ``estimand`` above it says what is measured.
+"""
 
 from functools import partial
 
@@ -112,8 +115,9 @@ def judge_rho(
 ) -> Verdict:
     """Judge a rank correlation within strata against the one that the paper prints.
 
-    ``x`` and ``y`` are feature and accuracy, one pair a unit; below `SMALL_RHO` in size ``printed``
-    claims no correlation; the first of ``pooled`` (`pooled_rhos`) decides whether it returns.
+    ``x`` and ``y`` are feature and accuracy, one pair per unit. A ``printed`` value smaller in size
+    than `SMALL_RHO` claims no correlation. The first of ``pooled`` (`pooled_rhos`) decides whether
+    the printed number returns.
     """
     n, claimed = len(x), float(np.sign(printed))
     rho, p = stratified_rho(x, y, strata)

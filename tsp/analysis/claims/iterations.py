@@ -1,4 +1,7 @@
-"""Claims about iterations with and without TSLoss (section 4.3, Table 3)."""
+"""Claims about iterations with and without TSLoss (section 4.3, Table 3).
+
+The docstring of a claim is the paper's statement; ``estimand`` above it says what is measured.
+"""
 
 from functools import partial
 from typing import Any
@@ -73,9 +76,10 @@ def ratio_of_iterations(units: pd.DataFrame, alpha: float) -> PairedResult:
 
 
 def at_most(units: pd.DataFrame, share: float) -> float:
-    """Return the two-sided p of a sign test that units take at most a share of the iterations.
+    """Return a sign test's p: in most units TSLoss takes at most a share of Standard's iterations.
 
-    A unit that only TSLoss solves took at most ``ts / length`` of them, maybe less.
+    It is twice the one-sided p, at most 1. ``units`` are those of `reached`, where an unsolved run
+    has infinite iterations; here one of Standard counts as ``length``, fewer than it needs.
     """
     below = int((units.ts <= share * np.minimum(units.ce, units.length)).sum())
     return min(1.0, 2 * float(binomtest(below, len(units), alternative="greater").pvalue))

@@ -1,4 +1,7 @@
-"""Claims about the topology of a prompt while it is trained (section 2)."""
+"""Claims about the topology of a prompt while it is trained (section 2).
+
+The docstring of a claim is the paper's statement; ``estimand`` above it says what is measured.
+"""
 
 from functools import partial
 from itertools import combinations
@@ -257,7 +260,7 @@ def h1_falls_faster_multi(evidence: Evidence, levels: Levels) -> Verdict:
 def loops_left(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the share of the first loops that is left, mean over a stratum's common ``clock``.
 
-    One row a unit of the models and tasks that have both regimes: ``left``, ``sets``, ``label``.
+    One row per unit of the models and tasks that have both regimes: ``left``, ``sets``, ``label``.
     """
     strata = ["model", "task"]
     seen = rows.groupby([*strata, "clock"]).id.transform("nunique")

@@ -1,4 +1,7 @@
-"""Claims about what TSLoss does to topology, loss and unseen problems, and what it stands for."""
+"""Claims about what TSLoss does to topology, loss and unseen problems, and what it stands for.
+
+The docstring of a claim is the paper's statement; ``estimand`` above it says what is measured.
+"""
 
 from dataclasses import replace
 
@@ -124,6 +127,7 @@ def better_downstream(evidence: Evidence, levels: Levels) -> Verdict:
     shares = unseen_shares(evidence, methods=("tsloss", *OTHERS), fewest=FEWEST_UNSEEN)
     if shares.empty:
         return UNTESTED
+    # Measure: share of unseen problems answered correctly, TSLoss minus each other method.
     changes = {name: shares.tsloss - shares[name] for name in OTHERS}
     tests = {name: judge_changes(change, levels, claimed=1) for name, change in changes.items()}
     behind = [name for name, x in changes.items() if (x < 0).sum() >= (x > 0).sum()]

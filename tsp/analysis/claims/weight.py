@@ -1,4 +1,7 @@
-"""Claims about the weight of TSLoss, lambda_ts (section 4.4, Table 4 and Figure 4)."""
+"""Claims about the weight of TSLoss, lambda_ts (section 4.4, Table 4 and Figure 4).
+
+The docstring of a claim is the paper's statement; ``estimand`` above it says what is measured.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +31,7 @@ from tsp.analysis.verdicts import (
 from tsp.experiments.paper import reported
 
 ALWAYS = 0.9  # of the units: what "never arrives" must hold for
-NEAR_ZERO = 0.1  # nats a token
+NEAR_ZERO = 0.1  # nats per token
 FIGURE4_EPOCHS = 100  # by then, says section 4.4, the total loss is near zero at every weight
 table4 = partial(claim, family="weight", needs="table4")
 
@@ -92,7 +95,7 @@ def lambda_ten_fails(evidence: Evidence, levels: Levels) -> Verdict:
 
 
 def total_losses(evidence: Evidence, weights: Sequence[float], epochs: int = 1) -> pd.DataFrame:
-    """Return the total loss: one row a run and epoch, up to the shortest run of a unit and seed.
+    """Return the total loss: one row per run and epoch, up to the shortest run of a unit and seed.
 
     Only units and seeds with all the weights, each trained for at least ``epochs``.
     """
@@ -137,6 +140,7 @@ def lambda_ten_oscillates(evidence: Evidence, levels: Levels) -> Verdict:
     """At lambda_ts = 10 the total loss oscillates notably while it converges."""
     rows = total_losses(evidence, (1.0, 10.0))
     losses = rows.groupby("id").total
+    # Measure: the sum of a loss's rises from epoch to epoch, divided by its first value.
     rises = losses.diff().clip(lower=0) / losses.transform("first")
     total = rises.groupby([rows[key] for key in [*UNIT, "seed", "lambda_ts"]]).sum()
     total = total.unstack("lambda_ts").reindex(columns=[1.0, 10.0])

@@ -21,13 +21,13 @@ def feature_tests(
     Parameters
     ----------
     snapshots
-        One row a snapshot, with the columns ``features``, ``accuracy`` (which rho correlates
+        One row per snapshot, with the columns ``features``, ``accuracy`` (which rho correlates
         with) and ``group`` (true or false: right or wrong, the groups of the U test).
 
     Returns
     -------
     DataFrame
-        One row a feature: feature, rho, rho_p, n, u, u_p, n_wrong, n_right, reason. Where a
+        One row per feature: feature, rho, rho_p, n, u, u_p, n_wrong, n_right, reason. Where a
         statistic does not exist it is nan and reason, else empty, says why. u is U of the wrong
         snapshots. Snapshots that lack the feature, the accuracy or the group are left out of
         the feature's row.

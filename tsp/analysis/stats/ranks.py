@@ -137,7 +137,7 @@ def rho_interval(rho: float, n: int, alpha: float = 0.05) -> Interval:
 def stratified_rho(x: np.ndarray, y: np.ndarray, strata: np.ndarray) -> tuple[float, float]:
     """Rank correlation within strata, and its p-value from shuffling y within strata.
 
-    ``x``, ``y`` and ``strata``, a label, have one value a unit, (n,). Ranks are divided by the
+    ``x``, ``y`` and ``strata``, a label, have one value per unit, (n,). Ranks are divided by the
     stratum's size and centred, so with one stratum rho is Spearman's. nan and 1 if one quantity
     varies in no stratum.
 
@@ -194,7 +194,7 @@ def block_rho(
     Parameters
     ----------
     x, y
-        One number a snapshot, those of a block in the order of its runs and of time.
+        One number per snapshot, those of a block in the order of its runs and of time.
     blocks
         The block of each snapshot: all runs of one problem, since what makes a problem hard is
         the same for its seeds.

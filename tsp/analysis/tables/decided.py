@@ -42,7 +42,7 @@ def claims_elsewhere(store: Store) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a claim that is tested somewhere, index its statement; a column for protocol
+        One row per claim that is tested somewhere, index its statement; a column for protocol
         ``paper`` and for ``tuned`` after 300 epochs, and one for each other model under its usual
         conditions: verdict and number of units, empty where no runs test the claim. Columns without
         any are left out.

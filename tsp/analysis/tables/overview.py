@@ -26,7 +26,7 @@ ARROW = " → "
 
 
 def trained(store: Store) -> pd.DataFrame:
-    """What was trained: one row a model, protocol, regime and task.
+    """What was trained: one row per model, protocol, regime and task.
 
     Returns
     -------

@@ -58,7 +58,7 @@ def table2(
     Returns
     -------
     DataFrame
-        `TABLE2_COLUMNS`, one row a feature: the paper's columns end in ``_paper``, ours are
+        `TABLE2_COLUMNS`, one row per feature: the paper's columns end in ``_paper``, ours are
         those of `tsp.analysis.stats.feature_tests`. ``n_runs`` is the number of runs behind the
         ``n`` checks: these, not the checks, are independent. No rows if there are no such checks.
 
@@ -108,7 +108,7 @@ def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `TABLE2_RUNS_COLUMNS`, one row a feature of Table 2 and of `SCALE_FREE`. ``rho`` is over
+        `TABLE2_RUNS_COLUMNS`, one row per feature of Table 2 and of `SCALE_FREE`. ``rho`` is over
         ``n`` snapshots, as in `table2`; ``rho_blocks`` over those of problems and sets that have
         another to exchange answers with, all seeds of one at once, inside model, task and regime;
         exchanged, it is ``shuffled`` on average and in 95 % between ``rho_low`` and ``rho_high``

@@ -40,7 +40,7 @@ def pairs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `PAIR_COLUMNS`, one row a unit (`tsp.analysis.units.units`): iterations of both, infinite
+        `PAIR_COLUMNS`, one row per unit (`tsp.analysis.units.units`): iterations of both, infinite
         where ``length`` epochs did not suffice. ``origin``: ``published``, or ``own`` for runs of
         the user's, which are read up to the shortest of a unit.
     """
@@ -57,7 +57,7 @@ def pairs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
 
 
 def convergence(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
-    """Our cells of Table 3 as numbers, two rows a cell: without and with TSLoss.
+    """Our cells of Table 3 as numbers, two rows per cell: without and with TSLoss.
 
     Returns
     -------
@@ -133,23 +133,25 @@ def count_text(cell: Mapping[Any, Any], note: str = "") -> str:
 
 
 def table3_tests(store: Store, *, protocol: str = "tuned", sustained: bool = False) -> pd.DataFrame:
-    """Table 3 cell by cell: is a unit solved sooner with TSLoss, and what could be seen?
+    """Table 3 cell by cell: is a unit solved sooner with TSLoss, and what could a test detect?
 
-    A user's own runs are used only where none is published. ``sustained``: count to the first
-    check from which the answer stays right, not to the first right one.
+    A user's own runs are used only where none is published. ``sustained``: count iterations to the
+    first check from which the answer stays right, not to the first right one.
 
     Returns
     -------
     DataFrame
-        `TESTS_COLUMNS`, one row a model, regime and task and, last, one of all together of the
-        model with the most pairs: two models trained on one problem are not two problems.
-        Over ``n`` units: in how many TSLoss ``wins``, ``ties``, ``losses``; of the ties, ``never``
-        that neither run solved; ``at_start`` are excluded, since an untrained prompt solved them.
-        The median ``ratio`` of iterations, of what either run solves, with its bootstrap interval
-        and the tests of `tsp.analysis.units.compared`, each p also by Holm over the cells, and the
-        share of wins that as many pairs that differ ``shows`` with power 80 %.
+        `TESTS_COLUMNS`, one row per model, regime and task (a cell). If there is more than one, a
+        last row pools the cells of the model with the most pairs (two models trained on one problem
+        are not two problems). Over ``n`` units: in how many TSLoss ``wins``, ``ties``, ``losses``;
+        of the ties, ``never`` that neither run solved; ``at_start`` are excluded, since an
+        untrained prompt solved them. The median ``ratio`` of iterations, of what either run solves,
+        with its bootstrap interval and the tests of `tsp.analysis.units.compared`, each p also
+        corrected by Holm over the cells. ``shows``: the smallest true share of wins that a sign
+        test on this many non-tied pairs detects with 80 % power.
     """
     both = pairs(store, protocol=protocol)
+    # Published pairs come first, so this keeps a user's own only where none is published.
     both = both[both.origin == both.origin.iloc[0]] if len(both) else both
     if both.empty:
         return pd.DataFrame(columns=TESTS_COLUMNS)
@@ -158,7 +160,7 @@ def table3_tests(store: Store, *, protocol: str = "tuned", sustained: bool = Fal
     cells = both.groupby(CELL, sort=False)
     table = pd.DataFrame([dict(zip(CELL, key, strict=True)) | _tested(cell) for key, cell in cells])
     table = table.assign(p_holm=holm(table.p), p_rank_holm=holm(table.p_rank))
-    if len(table) > 1:
+    if len(table) > 1:  # after Holm's correction, which the pooled row is no part of
         main = both[both.model == most_run(both)]
         every = {"model": "all", "regime": "", "task": ""} | _tested(main)
         table.loc[len(table)] = pd.Series(every).reindex(table.columns)

@@ -13,6 +13,8 @@ from tsp.training.model_cards import DEFAULT
 def table4(store: Store, *, protocol: str = "tuned", model: str = "") -> pd.DataFrame:
     """Table 4: iterations at each weight of TSLoss, the paper's and those of one model here.
 
+    ``model``: by default `tsp.training.model_cards.DEFAULT`.
+
     Returns
     -------
     DataFrame
@@ -27,12 +29,14 @@ def table4(store: Store, *, protocol: str = "tuned", model: str = "") -> pd.Data
 
 
 def weighted(store: Store, *, protocol: str = "tuned", model: str = "") -> pd.DataFrame:
-    """Select a model's runs at the weights of Table 4, of units and seeds that have all of them.
+    """Select a model's runs at the weights of Table 4, of units and seeds with the most of them.
+
+    ``model``: by default `tsp.training.model_cards.DEFAULT`.
 
     Returns
     -------
     DataFrame
-        Rows of `tsp.analysis.records.load_runs`, none if all runs have one weight.
+        Rows of `tsp.analysis.records.load_runs`; empty if only one weight is present.
     """
     runs, length = deciding(load_runs(store))
     runs = runs[runs.model.eq(model or DEFAULT) & runs.lambda_ts.isin(reported("table4").lambda_ts)]
