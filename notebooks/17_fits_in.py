@@ -54,8 +54,8 @@ from tsp.store.archive import write_archive
 from tsp.store.runs import Store
 from tsp.training import models
 from tsp.training.forward import Row, run
+from tsp.training.models import TINY, tiny_model
 from tsp.training.spec import RunSpec
-from tsp.training.tiny_models import TINY, tiny_model
 
 check_parameters(globals())
 

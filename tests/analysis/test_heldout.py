@@ -19,8 +19,8 @@ from tsp.errors import InputError
 from tsp.store.runs import ANSWERS, Store
 from tsp.training.decoding import EXTRA_TOKENS
 from tsp.training.forward import Row
+from tsp.training.models import TINY
 from tsp.training.prompts import as_input
-from tsp.training.tiny_models import TINY
 
 ASKED = [problem("2+2=?", "4"), problem("3+3=?", "six", row=1), problem("Who?", "me", row=2)]
 

@@ -28,8 +28,8 @@ from tsp.store.runs import Store
 from tsp.training import forward as reading
 from tsp.training import models
 from tsp.training.forward import Row
+from tsp.training.models import tiny_model, tiny_tokenizer
 from tsp.training.prompts import as_input
-from tsp.training.tiny_models import tiny_model, tiny_tokenizer
 
 SHORT = ["--task", "bbh", "--n-tokens", "4", "--epochs", "2", "--device", "cpu"]
 

@@ -16,9 +16,8 @@ from tsp.training import attention
 from tsp.training.attention import BatchLayout, Context, attend, supports
 from tsp.training.base_lm import BaseLM, Encoded
 from tsp.training.forward import Row, read
-from tsp.training.models import load
+from tsp.training.models import TINY, load, tiny_config
 from tsp.training.prefix_cache import PrefixCache
-from tsp.training.tiny_models import TINY, tiny_config
 
 WINDOW = 8  # of the tiny Gemma 3
 EXACT = {torch.float64: 1e-10, torch.float32: 1e-4}
@@ -435,7 +434,7 @@ def test_every_supported_architecture_is_tested(tiny):
     ],
 )
 def test_what_is_not_computed_here_is_not_supported(fields, fits):
-    config = tiny_config("tiny-llama")
+    config = tiny_config("llama")
     for name, value in fields.items():
         object.__setattr__(config, name, value)
     assert supports(config) is fits

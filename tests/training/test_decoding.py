@@ -14,8 +14,8 @@ from tsp.problems.loading import load_problems
 from tsp.training.base_lm import Encoded
 from tsp.training.decoding import NEAR, DecodingRequest, greedy_answers, micro_batches, settled
 from tsp.training.forward import Choice, ForwardOutput, Row, read
+from tsp.training.models import TINY
 from tsp.training.prefix_cache import PrefixCache, neighbours
-from tsp.training.tiny_models import TINY
 
 
 def plain_greedy(frozen, row, limit):

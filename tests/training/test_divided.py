@@ -12,9 +12,8 @@ from tsp.training import memory, precision
 from tsp.training.attention import BatchLayout
 from tsp.training.base_lm import DIVIDED, BaseLM
 from tsp.training.forward import Row, run
-from tsp.training.models import load, resolve_device
+from tsp.training.models import TINY, load, resolve_device, tiny_model, tiny_tokenizer
 from tsp.training.prefix_cache import read_context
-from tsp.training.tiny_models import TINY, tiny_model, tiny_tokenizer
 from tsp.training.trainer import train_bank
 
 PARTS = ("embed_tokens", "layers.0", "layers.1", "norm", "rotary_emb")

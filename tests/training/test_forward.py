@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import tsp.training.forward
 from tests.training.test_attention import EXACT, MIXED, made_rows, recomputed
 from tsp.training.forward import first_choice, read
-from tsp.training.tiny_models import TINY
+from tsp.training.models import TINY
 
 
 def assert_choices_are_those_of_full_logits(found, logits, *, rtol):

@@ -18,10 +18,9 @@ from tsp.problems.loading import is_correct, load_problems
 from tsp.training.decoding import EXTRA_TOKENS
 from tsp.training.forward import Row
 from tsp.training.members import PromptRun
-from tsp.training.models import load
+from tsp.training.models import TINY, load
 from tsp.training.prompts import as_input
 from tsp.training.spec import METHODS, RunSpec
-from tsp.training.tiny_models import TINY
 from tsp.training.trainer import Bank, Plan, train_bank
 
 ONE = [problem("What is two and two?", "four")]
