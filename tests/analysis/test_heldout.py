@@ -18,7 +18,7 @@ from tsp.analysis.records import load_heldout
 from tsp.errors import InputError
 from tsp.store.runs import ANSWERS, Store
 from tsp.training.decoding import EXTRA_TOKENS
-from tsp.training.forward import Row
+from tsp.training.forward import TokenRow
 from tsp.training.models import TINY
 from tsp.training.prompts import as_input
 
@@ -47,7 +47,7 @@ def test_answers_are_those_of_generate(name, monkeypatch):
             coded = frozen.encode(
                 one.question, one.target, placement=told.placement, end=told.settings.end_token
             )
-            codes[label, k] = coded, Row(as_input(vectors, told) if it else vectors, coded)
+            codes[label, k] = coded, TokenRow(as_input(vectors, told) if it else vectors, coded)
     longest = max(len(coded.target) for coded, _ in codes.values())
     for label in prompts:
         for k in range(len(ASKED)):

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tsp.training import attention
 from tsp.training.attention import BatchLayout, Context, attend, supports
 from tsp.training.base_lm import BaseLM, Encoded
-from tsp.training.forward import Row, read
+from tsp.training.forward import TokenRow, forward_rows
 from tsp.training.models import TINY, load, tiny_config
 from tsp.training.prefix_cache import PrefixCache
 
@@ -75,7 +75,7 @@ def made_rows(frozen, sizes, *, budget=10**9, seed=0, scale=0.5):
         befores.setdefault(before, ids(before))
         coded = Encoded(befores[before], ids(after), ids(target))
         prompt = torch.randn(n, frozen.dim, generator=generator, dtype=wide) * scale
-        rows.append(Row(prompt.requires_grad_(), coded, contexts.of(coded.before)))
+        rows.append(TokenRow(prompt.requires_grad_(), coded, contexts.of(coded.before)))
     return rows
 
 
@@ -94,7 +94,7 @@ def recomputed(frozen, row):
 def assert_equal_to_recomputation(frozen, rows):
     weights = torch.linspace(0.5, 2.0, len(rows), dtype=rows[0].prompt.dtype)
     prompts = [row.prompt for row in rows]
-    found = read(frozen, rows).losses
+    found = forward_rows(frozen, rows).losses
     wanted = torch.stack([recomputed(frozen, row)[0] for row in rows])
     told = {"rtol": EXACT[frozen.dtype], "atol": 0.0}
     torch.testing.assert_close(found, wanted, **told)
@@ -221,7 +221,7 @@ class Case:
         """By the function under test."""
         module, mask = SimpleNamespace(layer_idx=0), None
         told = {"scaling": 0.7, "sliding_window": self.told.window}
-        layout = BatchLayout(self.contexts, self.places(), own=self.own)
+        layout = BatchLayout(self.contexts, self.places(), cache=self.own)
         return attend(module, self.query, self.key, self.value, mask, layout=layout, **told)[0]
 
     def one_by_one(self):
@@ -296,7 +296,7 @@ def saved_bytes(frozen, rows):
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        losses = read(frozen, rows).losses
+        losses = forward_rows(frozen, rows).losses
     torch.autograd.grad(losses.sum(), [row.prompt for row in rows])
     return sum(storages.values()), set(storages)
 
@@ -315,7 +315,7 @@ def test_what_is_kept_for_backward_does_not_grow_with_the_context(name, kept, ti
             assert storages.isdisjoint(x.untyped_storage().data_ptr() for x in sum(context, ()))
         assert sizes[0] == sizes[1] > 0
         few, _ = saved_bytes(frozen, made_rows(frozen, [(max(1, kept - 20), 4, 3, 5)] * 3))
-    weights = 2 * 4 * 3 * rows[0].own * kept * 4  # layers, heads, rows, queries, keys, bytes
+    weights = 2 * 4 * 3 * rows[0].positions * kept * 4  # layers, heads, rows, queries, keys, bytes
     assert few <= sizes[0] + weights
     assert (few > sizes[0]) == (kept > 0)
 
@@ -326,7 +326,10 @@ def test_rows_of_one_problem_hold_one_context(tiny):
     assert rows[0].context is rows[1].context is rows[3].context
     assert rows[2].context is not rows[0].context
     layout = BatchLayout([rows[i].context for i in (0, 1, 3, 2)], torch.arange(3)[None])
-    assert layout.segments == [(slice(0, 3), rows[0].context), (slice(3, 4), rows[2].context)]
+    pieces = layout.pieces(0, torch.empty(4, 4, 3, 8), 3)
+    assert [piece for piece, _ in pieces] == [slice(0, 3), slice(3, 4)]
+    for (_, shared), row in zip(pieces, (rows[0], rows[2]), strict=True):
+        assert shared is row.context.layers[torch.float32][0]
 
 
 class Largest(TorchDispatchMode):
@@ -351,18 +354,13 @@ def test_no_pass_copies_a_context_for_its_rows(tiny):
     key = rows[0].context.layers[frozen.dtype][0][0]
     context = key.numel()
     with Largest(key.shape[-1]) as largest:
-        reading = read(frozen, rows, choose=range(16), keep=True)
+        reading = forward_rows(frozen, rows, choose=range(16), keep=True)
         torch.autograd.grad(reading.losses.sum(), [row.prompt for row in rows])
         assert 0 < largest.size < 2 * context
-        rows_of_own = [(k.clone(), v.clone()) for k, v in reading.own]
-        layout = BatchLayout([row.context for row in rows], torch.full((16, 1), 3), own=rows_of_own)
+        cache = [(k.clone(), v.clone()) for k, v in reading.recorded]
+        layout = BatchLayout([row.context for row in rows], torch.full((16, 1), 3), cache=cache)
         with torch.no_grad():
-            frozen.decoder(
-                inputs_embeds=torch.ones(16, 1, frozen.dim),
-                position_ids=torch.full((16, 1), 3003),
-                use_cache=False,
-                layout=layout,
-            )
+            frozen.forward(torch.ones(16, 1, frozen.dim), layout)
     assert largest.size < 2 * context
 
 

@@ -11,11 +11,12 @@ from tests.conftest import problem
 from tests.training.test_attention import limits as limits_of_attention
 from tests.training.test_attention import lively, made_rows
 from tsp.problems.loading import load_problems
+from tsp.training.attention import Context
 from tsp.training.base_lm import Encoded
-from tsp.training.decoding import NEAR, DecodingRequest, greedy_answers, micro_batches, settled
-from tsp.training.forward import Choice, ForwardOutput, Row, read
+from tsp.training.decoding import NEAR, DecodingRequest, batches, greedy_answers, settled
+from tsp.training.forward import Choice, ForwardOutput, TokenRow, forward_rows
 from tsp.training.models import TINY
-from tsp.training.prefix_cache import PrefixCache, neighbours
+from tsp.training.prefix_cache import PrefixCache
 
 
 def plain_greedy(frozen, row, limit):
@@ -42,7 +43,7 @@ def random_rows(frozen, targets, *, scale, seed=0, share=True):
     for i, target in enumerate(targets):
         prompt = torch.randn(3 + i, frozen.dim, generator=generator) * scale
         coded = frozen.encode(f"Question number {i}: " + "why? " * i, target)
-        rows.append(Row(prompt, coded, contexts.of(coded.before)))
+        rows.append(TokenRow(prompt, coded, contexts.of(coded.before)))
     return rows
 
 
@@ -52,7 +53,7 @@ def test_answers_equal_plain_generate(name):
     rows = random_rows(frozen, ["12", "a longer reference answer", "x", "yes"], scale=0.3)
     limits = [9, 17, 1, 6]
     found = greedy_answers(
-        frozen, rows, wishes=[DecodingRequest(limit) for limit in limits], token_budget=160
+        frozen, rows, requests=[DecodingRequest(limit) for limit in limits], token_budget=160
     )
     for row, limit, answer in zip(rows, limits, found, strict=True):
         assert answer.ids == plain_greedy(frozen, row, limit)
@@ -73,7 +74,7 @@ def test_answers_that_agree_with_the_reference_for_a_while(name):
     same = with_target(row, said[:8])
     differs = with_target(row, (*said[:5], (said[5] + 1) % 256, *said[6:8]))
     wishes = [DecodingRequest(8), DecodingRequest(12)]
-    whole, part = greedy_answers(frozen, [same, differs], wishes=wishes, token_budget=999)
+    whole, part = greedy_answers(frozen, [same, differs], requests=wishes, token_budget=999)
     assert whole.ids == said[:8]
     assert whole.exact
     assert whole.matched == 8
@@ -91,16 +92,16 @@ def test_where_a_difference_is_looked_for_changes_no_answer(name, agreed, monkey
     said = plain_greedy(frozen, row, 12)
     targets = [said[:8], (*said[:5], (said[5] + 1) % 256, *said[6:8]), (3, 4)]
     rows = [with_target(row, target) for target in targets]
-    read_, short = tsp.training.decoding.read, [min(len(target), agreed + 1) for target in targets]
+    short = [min(len(target), agreed + 1) for target in targets]
 
     def noted(frozen, rows, **told):
         sizes.extend(len(it.encoded.target) for it in rows)
-        return read_(frozen, rows, **told)
+        return forward_rows(frozen, rows, **told)
 
     sizes = []
-    monkeypatch.setattr(tsp.training.decoding, "read", noted)
+    monkeypatch.setattr(tsp.training.decoding, "forward_rows", noted)
     found, wanted = (
-        greedy_answers(frozen, rows, wishes=[DecodingRequest(12, agreed=it)] * 3, token_budget=99)
+        greedy_answers(frozen, rows, requests=[DecodingRequest(12, agreed=it)] * 3, token_budget=99)
         for it in (agreed, None)
     )
     assert sorted(sizes) == sorted([*short, *map(len, targets)])
@@ -116,7 +117,7 @@ def test_a_reference_without_an_end_token_is_gone_on_from(name):
     said = [plain_greedy(frozen, row, 14) for row in rows]
     rows = [with_target(row, ids[:6]) for row, ids in zip(rows, said, strict=True)]
     wishes = [DecodingRequest(limit) for limit in (14, 9, 4)]
-    found = greedy_answers(frozen, rows, wishes=wishes, token_budget=999)
+    found = greedy_answers(frozen, rows, requests=wishes, token_budget=999)
     for answer, ids, wish in zip(found, said, wishes, strict=True):
         assert answer.ids == ids[: wish.limit]
     assert [answer.exact for answer in found] == [True, True, False]
@@ -169,7 +170,7 @@ def test_rows_decoded_together_say_what_each_says_alone(name, budget):
     wishes = [DecodingRequest(limit) for limit in limits]
     with limits_of_attention(piece=draw.choice([1, 3000, 10**6])):
         answers = greedy_answers(
-            frozen, [rows[i] for i in order], wishes=wishes, token_budget=budget
+            frozen, [rows[i] for i in order], requests=wishes, token_budget=budget
         )
     for i, limit, answer in zip(order, limits, answers, strict=True):
         assert answer.ids == said[i][:limit]
@@ -186,7 +187,7 @@ def test_the_texts_of_these_tests_differ(name):
 
 
 def test_no_rows_have_no_answers(tiny):
-    assert greedy_answers(tiny(), [], wishes=[], token_budget=9) == []
+    assert greedy_answers(tiny(), [], requests=[], token_budget=9) == []
 
 
 def test_an_answer_ends_with_its_end_token(tiny):
@@ -195,7 +196,7 @@ def test_an_answer_ends_with_its_end_token(tiny):
     said = [plain_greedy(frozen, row, 10) for row in rows]
     ended = [ids[-1] in frozen.end_ids for ids in said]
     assert 0 < sum(ended) < 8, "no random prompt made the model stop: the test would show nothing"
-    found = greedy_answers(frozen, rows, wishes=[DecodingRequest(10)] * 8, token_budget=9999)
+    found = greedy_answers(frozen, rows, requests=[DecodingRequest(10)] * 8, token_budget=9999)
     assert [answer.ids for answer in found] == said
     assert not any("<end>" in answer.text for answer in found)
 
@@ -207,7 +208,7 @@ BEFORE, AFTER = (5, 6), (7,)
 
 def told(target, ids, margins):
     """A reading of one row that chose ``ids`` by some margins."""
-    row = Row(torch.zeros(2, 32), Encoded(BEFORE, AFTER, target))
+    row = TokenRow(torch.zeros(2, 32), Encoded(BEFORE, AFTER, target))
     return ForwardOutput([row], torch.zeros(1), {0: Choice(ids, margins)}, None)
 
 
@@ -268,7 +269,7 @@ def real_rows(frozen, count, *, scale):
     for i in range(count):
         coded = frozen.encode(*QUESTIONS[i % len(QUESTIONS)])
         prompt = torch.randn(2 + i % 7, frozen.dim, generator=generator) * scale
-        rows.append(Row(prompt, coded, contexts.of(coded.before)))
+        rows.append(TokenRow(prompt, coded, contexts.of(coded.before)))
     return rows
 
 
@@ -277,20 +278,24 @@ def test_the_real_model_answers_as_plain_generate_does(smollm):
     rows, limits = real_rows(smollm, 4, scale=0.02), [12, 12, 8, 1]
     said = [plain_greedy(smollm, row, limit) for row, limit in zip(rows, limits, strict=True)]
     wishes = [DecodingRequest(limit) for limit in limits]
-    answers = greedy_answers(smollm, rows, wishes=wishes, token_budget=4096)
+    answers = greedy_answers(smollm, rows, requests=wishes, token_budget=4096)
     assert [answer.ids for answer in answers] == said
     lengths = [len(ids) for ids in said]
     assert max(lengths[:2]) < 12
     assert lengths[2:] == [8, 1]
 
 
-def test_micro_batches_hold_every_row_once_within_the_budget():
-    lengths = [5, 100, 7, 30, 30, 2, 64]
-    groups = list(micro_batches(lengths, 64))
-    assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
-    for group in groups:
-        assert len(group) == 1 or len(group) * max(lengths[i] for i in group) <= 64
-    assert [1] in groups  # longer than the budget: alone
+def test_batches_keep_to_the_budget_and_put_rows_of_one_context_side_by_side():
+    a, b = Context(1, {}), Context(1, {})
+    contexts, lengths = [a, b, None, a, b, a, None], [5, 100, 7, 30, 30, 6, 64]
+    rows = [
+        TokenRow(torch.zeros(length, 2), Encoded((), (), (9,)), context)
+        for length, context in zip(lengths, contexts, strict=True)
+    ]
+    assert [row.positions for row in rows] == lengths
+    assert list(batches(rows, 64)) == [[0, 5, 2], [3, 4], [6], [1]]  # the longest alone
+    assert list(batches(rows, 700)) == [[0, 5, 3, 2, 6, 4, 1]]
+    assert list(batches([], 9)) == []
 
 
 def test_a_choice_by_a_clear_margin_is_float32s(smollm):
@@ -302,10 +307,10 @@ def test_a_choice_by_a_clear_margin_is_float32s(smollm):
         (one,) = load_problems(task)
         coded = smollm.encode(one.question, one.target)
         prompt = torch.randn(40, smollm.dim, generator=generator) * scale
-        rows.append(Row(prompt, coded, contexts.of(coded.before)))
-    rows = [rows[i] for i in neighbours(range(len(rows)), [row.context for row in rows])]
+        rows.append(TokenRow(prompt, coded, contexts.of(coded.before)))
+    rows.sort(key=lambda row: id(row.context))
     everyone = range(len(rows))
-    exact, rounded = (read(it, rows, choose=everyone).choices for it in (smollm, low))
+    exact, rounded = (forward_rows(it, rows, choose=everyone).choices for it in (smollm, low))
     pairs = [
         (ours.ids[k] == its.ids[k], its.margins[k])
         for ours, its in ((exact[r], rounded[r]) for r in everyone)
@@ -322,6 +327,6 @@ def test_text_and_correctness_follow_the_decoded_tokens(tiny):
 
     frozen = tiny()
     (row,) = random_rows(frozen, ["?"], scale=0.3)
-    (answer,) = greedy_answers(frozen, [row], wishes=[DecodingRequest(4)], token_budget=99)
+    (answer,) = greedy_answers(frozen, [row], requests=[DecodingRequest(4)], token_budget=99)
     assert answer.text == frozen.tokenizer.decode(answer.ids, skip_special_tokens=True).strip()
     assert is_correct(problem("?", answer.text), answer.text)

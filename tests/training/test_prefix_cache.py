@@ -11,9 +11,8 @@ import tsp.training.prefix_cache
 from tests.conftest import PLAN, problem, spec
 from tests.training.test_attention import WINDOW, plain
 from tsp.training import attention
-from tsp.training.attention import Context
 from tsp.training.models import TINY, tiny_config
-from tsp.training.prefix_cache import PrefixCache, context_bytes, neighbours, read_context
+from tsp.training.prefix_cache import PrefixCache, context_bytes, read_context
 from tsp.training.trainer import train_bank
 
 LONG, SHORT = tuple(range(3, 43)), tuple(range(50, 54))  # beyond Gemma 3's window, and within
@@ -73,12 +72,6 @@ def test_equal_tokens_are_read_once_and_no_tokens_are_no_context(tiny, monkeypat
     assert contexts.of(tuple(LONG)) is first is not other
     assert contexts.of(()) is None
     assert read == [LONG, SHORT]
-
-
-def test_rows_of_one_context_stand_together():
-    a, b = Context(1, {}), Context(1, {})
-    assert neighbours([4, 0, 3, 2, 1], [a, b, None, a, b]) == [4, 1, 0, 3, 2]
-    assert neighbours([], []) == []
 
 
 # Beyond the budget.

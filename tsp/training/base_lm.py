@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from tsp.errors import InputError
+from tsp.training.attention import BatchLayout
 from tsp.training.norms import with_own_norms
 
 DIVIDED = ("balanced", "balanced_low_0", "sequential")  # transformers' words for several GPUs
@@ -97,6 +98,17 @@ class BaseLM:
         """
         # accelerate moves tensors and weights in hooks, which a replaced norm would not have.
         return self.model.base_model if self.parts else with_own_norms(self.model.base_model)
+
+    def forward(self, embeds: torch.Tensor, layout: BatchLayout) -> torch.Tensor:
+        """Return hidden states, (B, q, d) as the input embeddings, on the head's device."""
+        starts = [context.length if context else 0 for context in layout.contexts]
+        output = self.decoder(
+            inputs_embeds=embeds,
+            position_ids=torch.tensor(starts, device=self.device)[:, None] + layout.places,
+            use_cache=False,
+            layout=layout,
+        )
+        return cast(torch.Tensor, output.last_hidden_state.to(self.head.device))
 
     @property
     def head(self) -> torch.Tensor:

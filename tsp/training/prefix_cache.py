@@ -59,12 +59,7 @@ def read_context(
     """Compute keys and values of tokens once, and round them to each precision."""
     places = torch.arange(len(before), device=frozen.device)[None]
     layout = BatchLayout([None], places, recorded={})
-    frozen.decoder(
-        inputs_embeds=frozen.embed(before)[None],
-        position_ids=places,
-        use_cache=False,
-        layout=layout,
-    )
+    frozen.forward(frozen.embed(before)[None], layout)
     layers: dict[torch.dtype, list[KeyValues]] = {dtype: [] for dtype in dtypes}
     for layer, pair in sorted((layout.recorded or {}).items()):
         window = frozen.window_of(layer)
@@ -84,11 +79,3 @@ def context_bytes(frozen: BaseLM, tokens: int, *, dtypes: Sequence[torch.dtype])
     windows = map(frozen.window_of, range(frozen.model.config.num_hidden_layers))
     held = sum(tokens if window is None else min(window - 1, tokens) for window in windows)
     return 2 * held * frozen.key_width * sum(dtype.itemsize for dtype in dtypes)
-
-
-def neighbours(rows: Sequence[int], contexts: Sequence[Context | None]) -> list[int]:
-    """Order rows so that those of one context stand together."""
-    first: dict[int, int] = {}
-    for row in rows:
-        first.setdefault(id(contexts[row]), len(first))
-    return sorted(rows, key=lambda row: first[id(contexts[row])])
