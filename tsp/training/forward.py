@@ -34,7 +34,7 @@ class TokenRow:
 
     @property
     def answer(self) -> range:
-        """Those of them whose output predicts the target."""
+        """Those of these positions whose output predicts the target."""
         return range(self.positions - len(self.encoded.target), self.positions)
 
 

@@ -30,26 +30,24 @@ class PrefixCache:
     def __init__(self, frozen: BaseLM, budget: int, *, dtypes: Sequence[torch.dtype]) -> None:
         self.frozen, self.budget, self.dtypes = frozen, budget, list(dict.fromkeys(dtypes))
         self.used = 0
-        self._held: dict[tuple[int, ...], Context | None] = {(): None}
+        self._contexts: dict[tuple[int, ...], Context | None] = {(): None}
 
     def of(self, before: tuple[int, ...]) -> Context | None:
         """Return the context of some tokens; None if there are none or each pass reads them."""
-        if before not in self._held:
-            self._held[before] = self._fit(before)
-        return self._held[before]
-
-    def _fit(self, before: tuple[int, ...]) -> Context | None:
+        if before in self._contexts:
+            return self._contexts[before]
+        self._contexts[before] = None
         size = context_bytes(self.frozen, len(before), dtypes=self.dtypes)
         if self.used + size <= self.budget:
             self.used += size
-            return read_context(self.frozen, before, dtypes=self.dtypes)
-        if self.budget:
+            self._contexts[before] = read_context(self.frozen, before, dtypes=self.dtypes)
+        elif self.budget:
             log.warning(
                 "a context of %d tokens takes %.0f MiB, more than is left of %.0f: "
                 "it is read again with every pass",
                 *(len(before), size / 2**20, self.budget / 2**20),
             )
-        return None
+        return self._contexts[before]
 
 
 @torch.no_grad()
@@ -62,13 +60,9 @@ def read_context(
     frozen.forward(frozen.embed(before)[None], layout)
     layers: dict[torch.dtype, list[KeyValues]] = {dtype: [] for dtype in dtypes}
     for layer, pair in sorted((layout.recorded or {}).items()):
-        window = frozen.window_of(layer)
-        seen = len(before) if window is None else min(window - 1, len(before))
+        last = slice(len(before) - _held(frozen, layer, len(before)), None)
         # A view of the last tokens would hold on to all of them; products want rows in order.
-        last = slice(len(before) - seen, None)
-        key, value = (
-            part[:, 0, last].clone(memory_format=torch.contiguous_format) for part in pair
-        )
+        key, value = (x[:, 0, last].clone(memory_format=torch.contiguous_format) for x in pair)
         for dtype in dtypes:
             layers[dtype].append((key.to(dtype), value.to(dtype)))
     return Context(len(before), layers)
@@ -76,6 +70,12 @@ def read_context(
 
 def context_bytes(frozen: BaseLM, tokens: int, *, dtypes: Sequence[torch.dtype]) -> int:
     """Return the bytes of a context of some tokens in some precisions."""
-    windows = map(frozen.window_of, range(frozen.model.config.num_hidden_layers))
-    held = sum(tokens if window is None else min(window - 1, tokens) for window in windows)
+    layers = range(frozen.model.config.num_hidden_layers)
+    held = sum(_held(frozen, layer, tokens) for layer in layers)
     return 2 * held * frozen.key_width * sum(dtype.itemsize for dtype in dtypes)
+
+
+def _held(frozen: BaseLM, layer: int, tokens: int) -> int:
+    """Return how many of a context's tokens a layer keeps: those that a later one can see."""
+    window = frozen.window_of(layer)
+    return tokens if window is None else min(window - 1, tokens)
