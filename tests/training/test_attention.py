@@ -204,11 +204,10 @@ class Case:
         return torch.stack(rows).transpose(1, 2)  # (B, q, H, D)
 
 
+SIZES = st.lists(st.sampled_from([None, 1, 3, 11, 20]), min_size=1, max_size=6)
 CASES = st.builds(
     Case,
-    st.lists(st.sampled_from([None, 1, 3, 11, 20]), min_size=1, max_size=6).map(
-        lambda contexts: sorted(contexts, key=str)
-    ),
+    SIZES.map(lambda sizes: sorted(sizes, key=str)) | st.lists(st.none(), min_size=1, max_size=3),
     heads=st.sampled_from([1, 2]),
     group=st.sampled_from([1, 3]),
     queries=st.integers(1, 9),
