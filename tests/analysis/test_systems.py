@@ -7,8 +7,8 @@ from tsp.analysis.systems import COLUMNS, RELATIVES, systems
 from tsp.experiments.paper import SYSTEMS, reported
 from tsp.store.runs import Store
 from tsp.training import models
+from tsp.training.models import TINY
 from tsp.training.spec import RunSpec
-from tsp.training.tiny_models import TINY
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tsp.cli import main as cli
 from tsp.cli.terminal import emit, records
 from tsp.paths import ROOT
 from tsp.store.runs import ANSWERS, Store
-from tsp.training import install, models
+from tsp.training import model_cards, models
 
 
 def commands(group=None, path=()):
@@ -114,8 +114,8 @@ def test_export_and_analyze(store, record, tmp_path):
 def test_commands_that_take_long_with_stand_ins(store, tmp_path, monkeypatch):
     from tsp.book import site
 
-    monkeypatch.setattr(install, "install", lambda name: tmp_path / name)
-    monkeypatch.setattr(models, "installed", lambda name: False)
+    monkeypatch.setattr(model_cards, "install", lambda name: tmp_path / name)
+    monkeypatch.setattr(model_cards, "installed", lambda name: False)
     expected = {"name": models.DEFAULT, "folder": str(tmp_path / models.DEFAULT)}
     assert loads("model", "install", models.DEFAULT, "--json") == expected
     monkeypatch.setattr(site, "build", lambda runs, force: tmp_path / "index.html")

@@ -25,11 +25,10 @@ from tsp.interop.peft import export_peft, import_peft
 from tsp.paths import ROOT
 from tsp.store.archive import open_archive
 from tsp.store.runs import Store
-from tsp.training import forward as reading
 from tsp.training import models
-from tsp.training.forward import Row
+from tsp.training.forward import TokenRow, hidden_states
+from tsp.training.models import tiny_model, tiny_tokenizer
 from tsp.training.prompts import as_input
-from tsp.training.tiny_models import tiny_model, tiny_tokenizer
 
 SHORT = ["--task", "bbh", "--n-tokens", "4", "--epochs", "2", "--device", "cpu"]
 
@@ -64,7 +63,7 @@ def test_an_exported_prompt_gives_peft_our_logits(base, tmp_path):
 def ours(frozen, received, coded):
     """Our logits of every position, from the first token or the prompt on."""
     with torch.no_grad():
-        return reading.run(frozen, [Row(received, coded)])[0][0] @ frozen.head.T
+        return hidden_states(frozen, [TokenRow(received, coded)])[0][0] @ frozen.head.T
 
 
 def test_the_pages_lines_for_plain_transformers_give_our_logits(base, tmp_path, capsys):

@@ -11,10 +11,9 @@ from tsp.experiments.sweep import BANK
 from tsp.training import memory, precision
 from tsp.training.attention import BatchLayout
 from tsp.training.base_lm import DIVIDED, BaseLM
-from tsp.training.forward import Row, run
-from tsp.training.models import load, resolve_device
+from tsp.training.forward import TokenRow, hidden_states
+from tsp.training.models import TINY, load, resolve_device, tiny_model, tiny_tokenizer
 from tsp.training.prefix_cache import read_context
-from tsp.training.tiny_models import TINY, tiny_model, tiny_tokenizer
 from tsp.training.trainer import train_bank
 
 PARTS = ("embed_tokens", "layers.0", "layers.1", "norm", "rotary_emb")
@@ -79,8 +78,8 @@ def test_what_waits_is_not_rounded_to_lower_precision(folder, monkeypatch):
 def test_hooks_survive_the_copy_in_lower_precision():
     whole, halved = load("tiny-llama", device="cpu"), divided("cpu")
     coded = whole.encode("two and two?", "four")
-    row = Row(torch.zeros(3, whole.dim), coded)
-    found = [run(it.at(torch.bfloat16), [row])[0] for it in (whole, halved)]
+    row = TokenRow(torch.zeros(3, whole.dim), coded)
+    found = [hidden_states(it.at(torch.bfloat16), [row])[0] for it in (whole, halved)]
     assert found[1].dtype == torch.bfloat16
     torch.testing.assert_close(*found, rtol=0.05, atol=0.05)
 
@@ -93,22 +92,22 @@ def test_each_tensor_goes_to_its_layers_device():
     context = read_context(halved, coded.before, dtypes=[torch.float32])
     pairs = context.layers[torch.float32]
     assert [key.device.type for key, _ in pairs] == ["cpu", "meta"]
-    rows = [Row(torch.zeros(n, halved.dim), coded, context) for n in (3, 4)]
-    hidden, recorded = run(halved, rows, keep=True)
+    rows = [TokenRow(torch.zeros(n, halved.dim), coded, context) for n in (3, 4)]
+    hidden, recorded = hidden_states(halved, rows, keep=True)
     assert hidden.device.type == "meta"
     assert [key.device.type for key, _ in recorded] == ["cpu", "meta"]
     places = torch.tensor([[6], [7]])  # a decoding step, which writes to what was recorded
-    step = BatchLayout([context] * 2, places, own=recorded)
+    step = BatchLayout([context] * 2, places, cache=recorded)
     given = {"inputs_embeds": torch.zeros(2, 1, halved.dim), "position_ids": places}
     assert halved.decoder(**given, use_cache=False, layout=step).last_hidden_state.is_meta
-    assert {mask.device.type for mask in step._hidden.values()} == {"cpu", "meta"}
+    assert {mask.device.type for mask in step._masks.values()} == {"cpu", "meta"}
 
 
 def test_hidden_states_go_to_the_head():
     halved = divided("cpu")
     halved.model.lm_head.weight = torch.nn.Parameter(halved.head.to("meta"), requires_grad=False)
-    row = Row(torch.zeros(3, halved.dim), halved.encode("two and two?", "four"))
-    assert run(halved, [row])[0].is_meta
+    row = TokenRow(torch.zeros(3, halved.dim), halved.encode("two and two?", "four"))
+    assert hidden_states(halved, [row])[0].is_meta
 
 
 def test_the_least_free_device_decides_what_fits(monkeypatch):

@@ -9,8 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import tsp.training.forward
 from tests.training.test_attention import EXACT, MIXED, made_rows, recomputed
-from tsp.training.forward import first_choice, read
-from tsp.training.tiny_models import TINY
+from tsp.training.forward import first_choice, forward_rows
+from tsp.training.models import TINY
 
 
 def assert_choices_are_those_of_full_logits(found, logits, *, rtol):
@@ -26,7 +26,7 @@ def assert_choices_are_those_of_full_logits(found, logits, *, rtol):
 def test_losses_and_choices_are_those_of_full_logits(name, dtype, tiny):
     frozen = tiny(name, dtype)
     rows = made_rows(frozen, MIXED, seed=2)
-    reading = read(frozen, rows, choose=range(len(rows)))
+    reading = forward_rows(frozen, rows, choose=range(len(rows)))
     assert reading.losses.shape == (len(rows),)
     for r, row in enumerate(rows):
         loss, logits = recomputed(frozen, row)
@@ -41,7 +41,7 @@ def test_the_positions_projected_at_once_change_nothing(chunk, tiny, monkeypatch
     prompts = [row.prompt for row in rows]
     weights = torch.linspace(-1.0, 2.0, len(rows), dtype=torch.float64)
     monkeypatch.setattr(tsp.training.forward, "CHUNK", chunk)
-    reading = read(frozen, rows, choose=range(len(rows)))
+    reading = forward_rows(frozen, rows, choose=range(len(rows)))
     plain = [recomputed(frozen, row) for row in rows]
     ours = torch.autograd.grad((reading.losses * weights).sum(), prompts)
     losses = torch.stack([loss for loss, _ in plain])
@@ -75,7 +75,7 @@ def test_only_answer_positions_meet_the_vocabulary(name, tiny, monkeypatch):
     rows = made_rows(frozen, MIXED)
     monkeypatch.setattr(tsp.training.forward, "CHUNK", 10)
     with Projected(len(frozen.vocabulary)) as projected:
-        read(frozen, rows, choose=[0])
+        forward_rows(frozen, rows, choose=[0])
     assert sum(projected.positions) == sum(len(row.encoded.target) for row in rows)
     assert max(projected.positions) == 10
 
@@ -85,7 +85,7 @@ def test_logits_beyond_what_an_exponential_holds(tiny):
     frozen = replace(frozen, model=copy.deepcopy(frozen.model))
     frozen.model.model.norm.weight.mul_(1000)
     rows = made_rows(frozen, MIXED[:4], seed=8)
-    reading = read(frozen, rows, choose=range(4))
+    reading = forward_rows(frozen, rows, choose=range(4))
     gradients = torch.autograd.grad(reading.losses.sum(), [row.prompt for row in rows])
     for r, row in enumerate(rows):
         loss, logits = recomputed(frozen, row)
@@ -99,26 +99,28 @@ def test_logits_beyond_what_an_exponential_holds(tiny):
 def test_rows_do_not_see_each_other_nor_the_padding(tiny):
     frozen = tiny("tiny-gemma3", torch.float64)
     rows = made_rows(frozen, MIXED, seed=5)
-    together = read(frozen, rows, choose=range(len(rows)), keep=True)
+    together = forward_rows(frozen, rows, choose=range(len(rows)), keep=True)
     for r, row in enumerate(rows):
-        alone = read(frozen, [row], choose=[0], keep=True)
+        alone = forward_rows(frozen, [row], choose=[0], keep=True)
         torch.testing.assert_close(together.losses[r], alone.losses[0], rtol=1e-12, atol=0.0)
         assert together.choices[r].ids == alone.choices[0].ids
-        for mine, its in zip(together.own, alone.own, strict=True):
+        for mine, its in zip(together.recorded, alone.recorded, strict=True):
             for x, y in zip(mine, its, strict=True):
-                torch.testing.assert_close(x[:, r, : row.own], y[:, 0], rtol=1e-11, atol=1e-12)
+                x = x[:, r, : row.positions]
+                torch.testing.assert_close(x, y[:, 0], rtol=1e-11, atol=1e-12)
 
 
 def test_choices_and_keys_are_given_where_they_are_asked_for(tiny):
     frozen = tiny()
     rows = made_rows(frozen, MIXED)
-    bare, some = read(frozen, rows), read(frozen, rows, choose=[4, 1], keep=True)
-    everything = read(frozen, rows, choose=range(len(rows)))
+    bare, some = forward_rows(frozen, rows), forward_rows(frozen, rows, choose=[4, 1], keep=True)
+    everything = forward_rows(frozen, rows, choose=range(len(rows)))
     assert bare.choices == {}
-    assert bare.own is None
-    assert everything.own is None
+    assert bare.recorded == []
+    assert everything.recorded == []
     assert some.choices == {r: everything.choices[r] for r in (1, 4)}
-    assert [key.shape for key, _ in some.own] == [(2, len(rows), max(r.own for r in rows), 8)] * 2
+    longest = max(row.positions for row in rows)
+    assert [key.shape for key, _ in some.recorded] == [(2, len(rows), longest, 8)] * 2
     assert torch.equal(bare.losses, some.losses)
 
 
@@ -134,7 +136,7 @@ def test_in_bfloat16_losses_are_float32_and_near(name, tiny):
             layers[torch.bfloat16] = [
                 tuple(x.bfloat16() for x in pair) for pair in layers[torch.float32]
             ]
-    found = read(low, rows, choose=[0])
+    found = forward_rows(low, rows, choose=[0])
     assert found.losses.dtype == torch.float32
     wanted = torch.stack([recomputed(frozen, row)[0] for row in rows])
     torch.testing.assert_close(found.losses, wanted, rtol=0.03, atol=0.0)
@@ -155,7 +157,7 @@ def test_a_tie_goes_to_the_first_token_as_argmax_has_it():
 
 def test_the_real_models_losses_and_choices_are_those_of_full_logits(smollm):
     rows = made_rows(smollm, [(20, 8, 5, 6), (20, 3, 5, 9), (0, 4, 7, 5)], scale=0.02)
-    reading = read(smollm, rows, choose=[0, 1, 2])
+    reading = forward_rows(smollm, rows, choose=[0, 1, 2])
     for r, row in enumerate(rows):
         with torch.no_grad():
             loss, logits = recomputed(smollm, row)

@@ -14,9 +14,8 @@ from tests.training.test_trainer import (
 from tsp.training.checkpoints import Checkpoint, key_of
 from tsp.training.members import encode_all
 from tsp.training.memory import estimate, fitted
-from tsp.training.models import load
+from tsp.training.models import TINY, load
 from tsp.training.stopping import Interrupted
-from tsp.training.tiny_models import TINY
 from tsp.training.trainer import train_bank
 
 pytestmark = pytest.mark.gpu

@@ -14,8 +14,8 @@ from tsp.training import memory, models
 from tsp.training.base_lm import Encoded
 from tsp.training.members import encode_all
 from tsp.training.memory import estimate, fitted, weight_bytes
+from tsp.training.models import TINY
 from tsp.training.prefix_cache import PrefixCache
-from tsp.training.tiny_models import TINY
 from tsp.training.trainer import Plan, train_bank
 
 WEIGHTS = 259 * 32 + 2 * (3072 + 3 * 32 * 64 + 2 * 32) + 32  # of tiny-llama: its head is tied

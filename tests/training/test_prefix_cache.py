@@ -11,9 +11,8 @@ import tsp.training.prefix_cache
 from tests.conftest import PLAN, problem, spec
 from tests.training.test_attention import WINDOW, plain
 from tsp.training import attention
-from tsp.training.attention import Context
-from tsp.training.prefix_cache import PrefixCache, context_bytes, neighbours, read_context
-from tsp.training.tiny_models import TINY, tiny_config
+from tsp.training.models import TINY, tiny_config
+from tsp.training.prefix_cache import PrefixCache, context_bytes, read_context
 from tsp.training.trainer import train_bank
 
 LONG, SHORT = tuple(range(3, 43)), tuple(range(50, 54))  # beyond Gemma 3's window, and within
@@ -75,12 +74,6 @@ def test_equal_tokens_are_read_once_and_no_tokens_are_no_context(tiny, monkeypat
     assert read == [LONG, SHORT]
 
 
-def test_rows_of_one_context_stand_together():
-    a, b = Context(1, {}), Context(1, {})
-    assert neighbours([4, 0, 3, 2, 1], [a, b, None, a, b]) == [4, 1, 0, 3, 2]
-    assert neighbours([], []) == []
-
-
 # Beyond the budget.
 
 
@@ -130,7 +123,7 @@ def test_a_later_context_that_still_fits_is_held(tiny, caplog):
 
 def test_a_window_holds_on_to_no_more_than_it_keeps(tiny):
     """With one key head the last tokens of all are a view that looks like a copy."""
-    config = tiny_config("tiny-gemma3")
+    config = tiny_config("gemma3_text")
     config.num_key_value_heads = 1
     model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     model.set_attn_implementation(attention.NAME)

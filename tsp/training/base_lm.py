@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from tsp.errors import InputError
+from tsp.training.attention import BatchLayout
 from tsp.training.norms import with_own_norms
 
 DIVIDED = ("balanced", "balanced_low_0", "sequential")  # transformers' words for several GPUs
@@ -98,6 +99,17 @@ class BaseLM:
         # accelerate moves tensors and weights in hooks, which a replaced norm would not have.
         return self.model.base_model if self.parts else with_own_norms(self.model.base_model)
 
+    def forward(self, embeds: torch.Tensor, layout: BatchLayout) -> torch.Tensor:
+        """Return hidden states, (B, q, d) as the input embeddings, on the head's device."""
+        starts = [context.length if context else 0 for context in layout.contexts]
+        output = self.decoder(
+            inputs_embeds=embeds,
+            position_ids=torch.tensor(starts, device=self.device)[:, None] + layout.places,
+            use_cache=False,
+            layout=layout,
+        )
+        return cast(torch.Tensor, output.last_hidden_state.to(self.head.device))
+
     @property
     def head(self) -> torch.Tensor:
         """The vocabulary projection, shape (V, d)."""
@@ -141,21 +153,19 @@ class BaseLM:
             Let the target end with the end-of-turn token.
         """
         before, after = self._turn(question)
-        if placement == "prefix":
-            before, after = "", before + after
         # A token belongs to the part it ends in: many tokenizers write a space and the word behind
         # it as one, and the first word of the target must not stand in the question.
         edges = (len(before), len(before) + len(after))
         parts: tuple[list[int], ...] = ([], [], [])
         for token, stop in self._tokens(before + after + target):
             parts[sum(stop > edge for edge in edges)].append(token)
+        parts[2].extend(self.end_ids[:1] if end else ())
         if placement == "prefix":  # everything before the target follows the prompt
             parts = ([], parts[0] + parts[1], parts[2])
-        return Encoded(
-            tuple(parts[0]), tuple(parts[1]), (*parts[2], *(self.end_ids[:1] if end else ()))
-        )
+        return Encoded(*map(tuple, parts))
 
     def _turn(self, question: str) -> tuple[str, str]:
+        """Return the text before the prompt and the text between prompt and target."""
         if not self.tokenizer.chat_template:
             return f"Question: {question}", "\nAnswer: "
         message = [{"role": "user", "content": question + MARK}]
@@ -173,9 +183,8 @@ class BaseLM:
     def _tokens(self, text: str) -> list[tuple[int, int]]:
         """Return the token ids of a text, each with the position in it where it ends."""
         plain = not self.tokenizer.chat_template  # a chat template writes its own first token
-        out = self.tokenizer(text, add_special_tokens=plain, return_offsets_mapping=True)
-        tokens = [
-            (i, stop) for i, (_, stop) in zip(out["input_ids"], out["offset_mapping"], strict=True)
-        ]
+        coded = self.tokenizer(text, add_special_tokens=plain, return_offsets_mapping=True)
+        stops = [stop for _, stop in coded["offset_mapping"]]
+        tokens = list(zip(coded["input_ids"], stops, strict=True))
         ends = plain and len(tokens) > 1 and tokens[-1][0] == self.tokenizer.eos_token_id
         return tokens[:-1] if ends else tokens

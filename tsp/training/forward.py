@@ -19,7 +19,7 @@ LANE = 16  # of them worked on at once: their logits stay in a cache
 
 
 @dataclass(frozen=True)
-class Row:
+class TokenRow:
     """One sequence of a batch: a run's prompt among the tokens of one of its problems."""
 
     prompt: Tensor  # what the model receives, (n, d), in the prompt's own precision
@@ -27,15 +27,15 @@ class Row:
     context: Context | None = None  # of the tokens before the prompt; None: read them too
 
     @property
-    def own(self) -> int:
+    def positions(self) -> int:
         """Positions that a pass computes: all but the context and the last target token."""
         before = 0 if self.context else len(self.encoded.before)
         return before + len(self.prompt) + len(self.encoded.after) + len(self.encoded.target) - 1
 
     @property
-    def start(self) -> int:
-        """Position of the first of them in the whole sequence."""
-        return self.context.length if self.context else 0
+    def answer(self) -> range:
+        """Those of these positions whose output predicts the target."""
+        return range(self.positions - len(self.encoded.target), self.positions)
 
 
 @dataclass(frozen=True)
@@ -48,24 +48,22 @@ class Choice:
 
 @dataclass(frozen=True)
 class ForwardOutput:
-    """A pass over rows: with gradient, their losses; where asked for, choices and own keys."""
+    """A pass over rows: with gradient, their losses; where asked for, choices and keys."""
 
-    rows: Sequence[Row]
+    rows: Sequence[TokenRow]
     losses: Tensor  # (B,) cross-entropy summed over target tokens
     choices: dict[int, Choice]  # by row number
-    own: list[KeyValues] | None  # per layer, (heads, B, q, D)
+    recorded: list[KeyValues]  # per layer, (heads, B, q, D); empty if they are not kept
 
 
-def read(
+def forward_rows(
     frozen: BaseLM,
-    rows: Sequence[Row],
+    rows: Sequence[TokenRow],
     *,
     choose: Sequence[int] = (),
     keep: bool = False,
 ) -> ForwardOutput:
     """Read rows with their targets in one pass.
-
-    Rows are padded behind: a causal model never looks there, so no mask is needed.
 
     Parameters
     ----------
@@ -76,63 +74,42 @@ def read(
     choose
         Numbers of the rows whose choices are wanted.
     keep
-        Keep the rows' own keys and values, so that generation can go on from them.
+        Keep the rows' keys and values, so that generation can go on from them.
     """
-    hidden, recorded = run(frozen, rows, keep=keep)
-    places = [(r, place) for r, row in enumerate(rows) for place in _asked(row)]
-    place = hidden.device
-    line, column = torch.tensor(places, device=place).T
-    tokens = [token for row in rows for token in row.encoded.target]
-    chosen = set(choose)
-    wanted = torch.tensor([r in chosen for r, _ in places], device=place)
-    each, ids, margins = _AnswerLoss.apply(
-        hidden[line, column], frozen.head, torch.tensor(tokens, device=place), wanted
-    )
+    hidden, recorded = hidden_states(frozen, rows, keep=keep)
+    device, chosen = hidden.device, set(choose)
+    positions = [(r, position) for r, row in enumerate(rows) for position in row.answer]
+    line, column = torch.tensor(positions, device=device).T
+    targets = torch.tensor([i for row in rows for i in row.encoded.target], device=device)
+    wanted = torch.tensor([r in chosen for r, _ in positions], device=device)
+    each, ids, margins = _AnswerLoss.apply(hidden[line, column], frozen.head, targets, wanted)
     losses = each.new_zeros(len(rows)).index_add(0, line, each)
-    return ForwardOutput(rows, losses, _choices(rows, choose, ids, margins), recorded)
+    sizes = [len(row.encoded.target) for row in rows]
+    tokens, gaps = ids.cpu().split(sizes), margins.cpu().split(sizes)
+    choices = {r: Choice(tuple(tokens[r].tolist()), tuple(gaps[r].tolist())) for r in choose}
+    return ForwardOutput(rows, losses, choices, recorded)
 
 
-def run(
-    frozen: BaseLM, rows: Sequence[Row], *, keep: bool = False
-) -> tuple[Tensor, list[KeyValues] | None]:
-    """Hidden states (B, q, d) of the rows' own positions, and their keys and values per layer."""
-    embeds = torch.nn.utils.rnn.pad_sequence([embed(frozen, row) for row in rows], True)
-    own = torch.arange(embeds.shape[1], device=frozen.device)[None]
-    starts = torch.tensor([row.start for row in rows], device=frozen.device)[:, None]
-    layout = BatchLayout([row.context for row in rows], own, recorded={} if keep else None)
-    hidden = frozen.decoder(
-        inputs_embeds=embeds, position_ids=starts + own, use_cache=False, layout=layout
-    ).last_hidden_state.to(frozen.head.device)
-    recorded = layout.recorded
-    return hidden, None if recorded is None else [recorded[layer] for layer in sorted(recorded)]
+def hidden_states(
+    frozen: BaseLM, rows: Sequence[TokenRow], *, keep: bool = False
+) -> tuple[Tensor, list[KeyValues]]:
+    """Hidden states (B, q, d) at the rows' positions, and their keys and values per layer.
+
+    Rows are padded behind: a causal model never looks there, so no mask is needed.
+    """
+    embeds = torch.nn.utils.rnn.pad_sequence([_embed(frozen, row) for row in rows], True)
+    places = torch.arange(embeds.shape[1], device=frozen.device)[None]
+    layout = BatchLayout([row.context for row in rows], places, recorded={} if keep else None)
+    hidden = frozen.forward(embeds, layout)
+    return hidden, [pair for _, pair in sorted((layout.recorded or {}).items())]
 
 
-def embed(frozen: BaseLM, row: Row) -> Tensor:
-    """Input embeddings of a row's own positions, shape (own, d)."""
-    coded = row.encoded
-    before = () if row.context else coded.before
-    tail = coded.after + coded.target[:-1]
+def _embed(frozen: BaseLM, row: TokenRow) -> Tensor:
+    """Input embeddings at a row's positions, shape (positions, d)."""
+    before = () if row.context else row.encoded.before
+    tail = row.encoded.after + row.encoded.target[:-1]
     parts = (frozen.embed(before), row.prompt, frozen.embed(tail))
     return torch.cat([part.to(frozen.dtype) for part in parts])
-
-
-def _asked(row: Row) -> range:
-    """Own positions whose output predicts the target."""
-    return range(row.own - len(row.encoded.target), row.own)
-
-
-def _choices(
-    rows: Sequence[Row], choose: Sequence[int], ids: Tensor, margins: Tensor
-) -> dict[int, Choice]:
-    choices, start = {}, 0
-    tokens, gaps = ids.tolist(), margins.tolist()
-    for r, row in enumerate(rows):
-        size = len(row.encoded.target)
-        if r in choose:
-            part = slice(start, start + size)
-            choices[r] = Choice(tuple(tokens[part]), tuple(gaps[part]))
-        start += size
-    return choices
 
 
 class _AnswerLoss(torch.autograd.Function):
@@ -164,9 +141,9 @@ class _AnswerLoss(torch.autograd.Function):
                     ids[part], margins[part] = first_choice(high)
                 at = targets[part, None]
                 high -= high.amax(-1, keepdim=True)
-                own = high.gather(1, at)
+                target = high.gather(1, at)
                 total = high.exp_().sum(-1, keepdim=True)
-                losses[part] = (total.log() - own).squeeze(1)
+                losses[part] = (total.log() - target).squeeze(1)
                 if gradient is not None:
                     high /= total
                     high.scatter_add_(1, at, high.new_full(at.shape, -1.0))

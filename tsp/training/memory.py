@@ -15,7 +15,7 @@ import torch
 
 from tsp.training.attention import saves_weights
 from tsp.training.base_lm import DIVIDED, WAITING, BaseLM, Encoded
-from tsp.training.decoding import EXTRA_TOKENS, READINGS
+from tsp.training.decoding import EXTRA_TOKENS, PASSES
 from tsp.training.forward import CHUNK
 from tsp.training.prefix_cache import context_bytes
 from tsp.training.spec import RunSpec
@@ -88,7 +88,7 @@ def estimate(
     working = 3 * positions * config.intermediate_size * low.itemsize
     working += 2 * min(positions, CHUNK) * len(frozen.vocabulary) * 4  # logits and their gradient
     rounds = min(WAITING_ROUNDS, -(-WAITING_ROWS // len(rows)))
-    decoded = min(READINGS * plan.token_budget, rounds * len(rows) * longest)
+    decoded = min(PASSES * plan.token_budget, rounds * len(rows) * longest)
     longer = 1 + max(spec.max_new_tokens or EXTRA_TOKENS for spec in specs) / longest
     return Memory(
         weights=sum(weight_bytes(frozen, dtype) for dtype in dtypes),

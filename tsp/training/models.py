@@ -1,14 +1,12 @@
-"""Models by name: which there are, and how one is loaded, frozen."""
+"""Models by name: the tiny ones for tests, and how any is loaded, frozen."""
 
 import copy
 import hashlib
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -16,20 +14,76 @@ from transformers import (
     GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
 )
-from transformers.utils import logging as transformers_logging
 
 from tsp.atomic import sha256_of
 from tsp.errors import InputError
-from tsp.paths import cache_dir
 from tsp.problems import hub
 from tsp.training import attention
 from tsp.training.base_lm import DIVIDED, MARK, BaseLM, Encoded
-from tsp.training.model_cards import DEFAULT, MODELS, ModelCard
-from tsp.training.tiny_models import TINY, tiny_model, tiny_tokenizer
+from tsp.training.model_cards import DEFAULT, MODELS, installed, model_folder, quiet
 
 __all__ = ["DIVIDED", "MODELS", "BaseLM", "Encoded", "load"]
 MODEL_FILES = {".json", ".jinja", ".model", ".txt", ".safetensors", ".bin", ".gguf"}
+
+# Random models of a few thousand weights, which load at once: tests and profile `smoke` use them.
+TINY = {  # name: architecture
+    "tiny-llama": "llama",
+    "tiny-gemma": "gemma",
+    "tiny-gemma3": "gemma3_text",
+    "tiny-qwen2": "qwen2",
+}
+NOTES = {name: card.note for name, card in MODELS.items()}
+NOTES |= dict.fromkeys(TINY, "a tiny random model for tests: its answers mean nothing")
+SPECIAL_TOKENS = ("<pad>", "<bos>", "<end>")
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<bos>{{ m['role'] }}\n{{ m['content'] }}<end>\n{% endfor %}"
+    "{% if add_generation_prompt %}<bos>assistant\n{% endif %}"
+)
+
+
+def tiny_config(architecture: str) -> PreTrainedConfig:
+    """Return a tiny model's configuration; Gemma 3's window is 8 so that it matters."""
+    shape: dict[str, Any] = {
+        "vocab_size": 256 + len(SPECIAL_TOKENS),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 4096,
+        "initializer_range": 0.2,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "tie_word_embeddings": True,
+    }
+    if architecture == "gemma3_text":
+        shape |= {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}
+    return AutoConfig.for_model(architecture, **shape)
+
+
+def tiny_model(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Build the tiny model ``name``; the same weights every time, whatever the global seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(tiny_config(TINY[name]))
+    return model.to(dtype)
+
+
+def tiny_tokenizer(*, chat: bool) -> Any:
+    """Build a tokenizer with one token a byte, with or without a chat template."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate((*SPECIAL_TOKENS, *letters))}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens(list(SPECIAL_TOKENS))
+    names = dict(zip(("pad_token", "bos_token", "eos_token"), SPECIAL_TOKENS, strict=True))
+    template = CHAT_TEMPLATE if chat else None
+    return PreTrainedTokenizerFast(tokenizer_object=core, chat_template=template, **names)
 
 
 def load(
@@ -61,14 +115,16 @@ def load(
     place = device if isinstance(device, dict) else resolve_device(device)
     divided = isinstance(place, dict) or place in DIVIDED
     with quiet():
-        model, tokenizer = _parts(
-            name, dtype, shapes_only=place == "meta", device_map=place if divided else None
-        )
+        if name in TINY:
+            if divided:
+                raise InputError("device", str(place), f"{name} fits on one; say auto or cpu")
+            model, tokenizer = tiny_model(name, dtype), tiny_tokenizer(chat=name == "tiny-llama")
+        else:
+            model, tokenizer = _from_files(name, dtype, place if divided else None, place == "meta")
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
     if not divided:
         model.to(place)  # type: ignore[arg-type]
-    elif (
-        model.get_input_embeddings().weight.is_meta or model.get_output_embeddings().weight.is_meta
-    ):
+    elif embeddings.weight.is_meta or head.weight.is_meta:
         raise InputError("device", str(device), "embeddings and head must be on a device, not wait")
     model.eval().requires_grad_(False)
     model.set_attn_implementation(attention.NAME)
@@ -77,53 +133,64 @@ def load(
         kind = model.config.model_type
         raise InputError("model", name, f"is a {kind}; supported architectures: {families}")
     try:
-        ends = _end_ids(tokenizer, model)
+        end_ids = _end_ids(tokenizer, model)
     except Exception as error:  # a template or a tokenizer's settings that cannot be used
         raise InputError("model", name, f"its tokenizer cannot be used ({error})") from error
     # The model's own generation config may penalise repetition or sample: checks are plain greedy.
     model.generation_config = GenerationConfig(
-        do_sample=False, eos_token_id=list(ends), pad_token_id=ends[0]
+        do_sample=False, eos_token_id=list(end_ids), pad_token_id=end_ids[0]
     )
-    note = MODELS[name].note if name in MODELS else TINY.get(name, "")
     revision = getattr(model.config, "_commit_hash", None) or ""
-    word = place if isinstance(place, str) and divided else ""
-    return BaseLM(name, model, tokenizer, note, revision, ends, word)
+    strategy = place if isinstance(place, str) and divided else ""
+    return BaseLM(name, model, tokenizer, NOTES.get(name, ""), revision, end_ids, strategy)
 
 
-def known() -> tuple[str, ...]:
-    """Return the names that `load` takes besides folders and hub ids."""
-    return (*MODELS, *TINY)
+def _from_files(
+    name: str, dtype: torch.dtype, device_map: Any, shapes_only: bool
+) -> tuple[PreTrainedModel, Any]:
+    """Read a model and its tokenizer from a folder or the hub; code and pickles are never run."""
+    source = _source(name)
+    folder = Path(source).is_dir()
+    safe: dict[str, Any] = {
+        "local_files_only": folder or not hub.reachable(),
+        "trust_remote_code": False,
+    }
+    options = safe | {"use_safetensors": True, "output_loading_info": True, "dtype": dtype}
+    options |= {"device_map": device_map} if device_map else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **safe)
+        if shapes_only:
+            return hollow(AutoConfig.from_pretrained(source, **safe), dtype), tokenizer
+        model, info = cast(Any, AutoModelForCausalLM).from_pretrained(source, **options)
+        if missing := sorted(info["missing_keys"]):  # they would be random
+            raise ValueError(f"weights are missing: {', '.join(missing)[:100]}")
+        return model, tokenizer
+    except Exception as error:  # files that came from anywhere fail in ways of many libraries
+        remedy = f"the hub gave no '{source}' (offline, or no access); here: {available()}"
+        if folder:
+            remedy = f"the folder cannot be loaded ({error})"
+        raise InputError("model", name, remedy) from error
 
 
-def installed(name: str) -> bool:
-    """Return whether the embedded model ``name`` is in the cache."""
-    return (cache_dir() / "models" / name / "tsp.json").is_file()
-
-
-def available() -> str:
-    """Return a phrase that lists the models that load without a network."""
-    here = [name for name in MODELS if installed(name)]
-    rest = [name for name, card in MODELS.items() if card.embedded and name not in here]
-    more = [f"{name} (after `tsp model install {name}`)" for name in rest]
-    return ", ".join([*here, *more, *TINY, "or a local folder"])
-
-
-def fingerprint(name: str) -> str:
-    """Return a model's name, its hub id or the hash of its folder, which enters a run's id."""
-    if name in MODELS or name in TINY:
-        return name
-    folder = Path(name)
+def _source(name: str) -> str:
+    """Return the folder or hub id that a model is read from; raise if it can be neither."""
+    card, folder = MODELS.get(name), Path(name)
+    if card and card.packages:
+        if not installed(name):
+            remedy = f"not on this machine yet: run `tsp model install {name}`"
+            raise InputError("model", name, remedy)
+        return str(model_folder(name))
+    if card:
+        return card.hub_id
     if not folder.is_dir():
-        return next((card.name for card in MODELS.values() if _is_alias(card, name)), name)
-    digest = hashlib.sha256()
-    for file in sorted(it for it in folder.iterdir() if it.suffix in MODEL_FILES and it.is_file()):
-        digest.update(f"{file.name} {sha256_of(file)}\n".encode())
-    return f"folder:{digest.hexdigest()}"
-
-
-def _is_alias(card: ModelCard, name: str) -> bool:
-    """Return whether a hub id is a card's; an embedded model is quantised, so not the hub's."""
-    return card.hub_id == name and card.embedded is None
+        if name.startswith(("/", ".", "~")):
+            raise InputError("model", name, "no such folder")
+        if "/" not in name:
+            remedy = f"choose one of {', '.join([*MODELS, *TINY])}, a hub id or a folder"
+            raise InputError("model", name, remedy)
+    if (folder / "adapter_config.json").exists():  # transformers would load what it names
+        raise InputError("model", name, "is a PEFT adapter; name its base model")
+    return name
 
 
 def hollow(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
@@ -134,89 +201,53 @@ def hollow(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
         )
 
 
-def _parts(
-    name: str, dtype: torch.dtype, *, shapes_only: bool, device_map: Any = None
-) -> tuple[PreTrainedModel, Any]:
-    if name in TINY:
-        if device_map:
-            raise InputError("device", str(device_map), f"{name} fits on one; say auto or cpu")
-        return tiny_model(name, dtype), tiny_tokenizer(chat=name == "tiny-llama")
-    card = MODELS.get(name)
-    source = str(cache_dir() / "models" / name) if card and card.embedded else name
-    if card and card.embedded and not installed(name):
-        raise InputError("model", name, f"not on this machine yet: run `tsp model install {name}`")
-    if card and not card.embedded:
-        source = card.hub_id
-    if card is None and name.startswith(("/", ".", "~")) and not Path(name).is_dir():
-        raise InputError("model", name, "no such folder")
-    if card is None and "/" not in name and not Path(name).is_dir():
-        raise InputError("model", name, f"choose one of {', '.join(known())}, a hub id or a folder")
-    if (Path(source) / "adapter_config.json").exists():  # transformers would load what it names
-        raise InputError("model", name, "is a PEFT adapter; name its base model")
-    try:
-        return _read(source, dtype, shapes_only=shapes_only, device_map=device_map)
-    except Exception as error:  # files that came from anywhere fail in ways of many libraries
-        if Path(source).is_dir():
-            raise InputError("model", name, f"the folder cannot be loaded ({error})") from error
-        advice = f"the hub gave no '{source}' (offline, or no access); here: {available()}"
-        raise InputError("model", name, advice) from error
-
-
-def _read(
-    source: str, dtype: torch.dtype, *, shapes_only: bool, device_map: Any
-) -> tuple[PreTrainedModel, Any]:
-    local = Path(source).is_dir() or not hub.reachable()
-    # Code and pickles that come with a model are never run: weights are safetensors.
-    safe: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
-    tokenizer = AutoTokenizer.from_pretrained(source, **safe)
-    if shapes_only:
-        return hollow(AutoConfig.from_pretrained(source, **safe), dtype), tokenizer
-    options = safe | {"use_safetensors": True, "output_loading_info": True, "dtype": dtype}
-    options |= {"device_map": device_map} if device_map else {}
-    model, info = cast(Any, AutoModelForCausalLM).from_pretrained(source, **options)
-    if missing := sorted(info["missing_keys"]):  # they would be random
-        raise ValueError(f"weights are missing: {', '.join(missing)[:100]}")
-    return model, tokenizer
-
-
 def _end_ids(tokenizer: Any, model: PreTrainedModel) -> tuple[int, ...]:
     """Return the tokens that end an answer, first the one that the chat template puts there."""
-    ends = [tokenizer.eos_token_id]
+    end_ids = [tokenizer.eos_token_id]
     if tokenizer.chat_template:
         messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}]
         text = tokenizer.apply_chat_template(messages, tokenize=False)
         tail = tokenizer(text.partition(MARK)[2], add_special_tokens=False)["input_ids"]
-        ends = [next((i for i in tail if i in tokenizer.all_special_ids), ends[0]), *ends]
-    own = model.generation_config.eos_token_id
-    ends += own if isinstance(own, list) else [own]
-    return tuple(dict.fromkeys(i for i in ends if i is not None))
+        end_ids.insert(0, next((i for i in tail if i in tokenizer.all_special_ids), end_ids[0]))
+    configured = model.generation_config.eos_token_id
+    end_ids += configured if isinstance(configured, list) else [configured]
+    return tuple(dict.fromkeys(i for i in end_ids if i is not None))
 
 
 def resolve_device(device: str) -> str:
     """Return the device that ``auto`` stands for; raise if a named one is missing."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
     if device in DIVIDED:
         if not torch.cuda.is_available():
             raise InputError("device", device, "there is no GPU to divide a model among; try cpu")
         return device
-    if device != "auto":
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise InputError("device", device, "not on this machine; try auto or cpu") from error
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Hide the progress bars and warnings of transformers."""
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        transformers_logging.enable_progress_bar()
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError("device", device, "not on this machine; try auto or cpu") from error
+    return device
+
+
+def available() -> str:
+    """Return a phrase that lists the models that load without a network."""
+    names = [
+        name if installed(name) else f"{name} (after `tsp model install {name}`)"
+        for name, card in MODELS.items()
+        if card.packages
+    ]
+    return ", ".join([*names, *TINY, "or a local folder"])
+
+
+def fingerprint(name: str) -> str:
+    """Return a model's name, its hub id or the hash of its folder, which enters a run's id."""
+    if name in MODELS or name in TINY:
+        return name
+    if not Path(name).is_dir():  # an embedded model is quantised, so not the hub's
+        on_hub = {card.hub_id: card.name for card in MODELS.values() if not card.packages}
+        return on_hub.get(name, name)
+    digest = hashlib.sha256()
+    for file in sorted(Path(name).iterdir()):
+        if file.suffix in MODEL_FILES and file.is_file():
+            digest.update(f"{file.name} {sha256_of(file)}\n".encode())
+    return f"folder:{digest.hexdigest()}"

@@ -38,11 +38,10 @@ def choose(wanted: str, frozen: BaseLM, *, device: str | None = None) -> str:
     check_known(wanted)
     if wanted != "auto":
         return wanted
-    weights = sum(weight.numel() for weight in frozen.model.parameters())
-    if frozen.dtype != torch.float32 or weights < SMALL or frozen.waiting:
-        return "float32"
     place = device or str(frozen.device)
-    if not fast_bfloat16(place):
+    size = sum(weight.numel() for weight in frozen.model.parameters())
+    eligible = frozen.dtype == torch.float32 and size >= SMALL and not frozen.waiting
+    if not eligible or not fast_bfloat16(place):
         return "float32"
     fits = weight_bytes(frozen, torch.bfloat16) < SHARE * free_memory(place)
     return "bfloat16" if fits or torch.bfloat16 in frozen.copies else "float32"

@@ -30,26 +30,24 @@ class PrefixCache:
     def __init__(self, frozen: BaseLM, budget: int, *, dtypes: Sequence[torch.dtype]) -> None:
         self.frozen, self.budget, self.dtypes = frozen, budget, list(dict.fromkeys(dtypes))
         self.used = 0
-        self._held: dict[tuple[int, ...], Context | None] = {(): None}
+        self._contexts: dict[tuple[int, ...], Context | None] = {(): None}
 
     def of(self, before: tuple[int, ...]) -> Context | None:
         """Return the context of some tokens; None if there are none or each pass reads them."""
-        if before not in self._held:
-            self._held[before] = self._fit(before)
-        return self._held[before]
-
-    def _fit(self, before: tuple[int, ...]) -> Context | None:
+        if before in self._contexts:
+            return self._contexts[before]
+        self._contexts[before] = None
         size = context_bytes(self.frozen, len(before), dtypes=self.dtypes)
         if self.used + size <= self.budget:
             self.used += size
-            return read_context(self.frozen, before, dtypes=self.dtypes)
-        if self.budget:
+            self._contexts[before] = read_context(self.frozen, before, dtypes=self.dtypes)
+        elif self.budget:
             log.warning(
                 "a context of %d tokens takes %.0f MiB, more than is left of %.0f: "
                 "it is read again with every pass",
                 *(len(before), size / 2**20, self.budget / 2**20),
             )
-        return None
+        return self._contexts[before]
 
 
 @torch.no_grad()
@@ -59,21 +57,12 @@ def read_context(
     """Compute keys and values of tokens once, and round them to each precision."""
     places = torch.arange(len(before), device=frozen.device)[None]
     layout = BatchLayout([None], places, recorded={})
-    frozen.decoder(
-        inputs_embeds=frozen.embed(before)[None],
-        position_ids=places,
-        use_cache=False,
-        layout=layout,
-    )
+    frozen.forward(frozen.embed(before)[None], layout)
     layers: dict[torch.dtype, list[KeyValues]] = {dtype: [] for dtype in dtypes}
     for layer, pair in sorted((layout.recorded or {}).items()):
-        window = frozen.window_of(layer)
-        seen = len(before) if window is None else min(window - 1, len(before))
+        last = slice(len(before) - _held(frozen, layer, len(before)), None)
         # A view of the last tokens would hold on to all of them; products want rows in order.
-        last = slice(len(before) - seen, None)
-        key, value = (
-            part[:, 0, last].clone(memory_format=torch.contiguous_format) for part in pair
-        )
+        key, value = (x[:, 0, last].clone(memory_format=torch.contiguous_format) for x in pair)
         for dtype in dtypes:
             layers[dtype].append((key.to(dtype), value.to(dtype)))
     return Context(len(before), layers)
@@ -81,14 +70,12 @@ def read_context(
 
 def context_bytes(frozen: BaseLM, tokens: int, *, dtypes: Sequence[torch.dtype]) -> int:
     """Return the bytes of a context of some tokens in some precisions."""
-    windows = map(frozen.window_of, range(frozen.model.config.num_hidden_layers))
-    held = sum(tokens if window is None else min(window - 1, tokens) for window in windows)
+    layers = range(frozen.model.config.num_hidden_layers)
+    held = sum(_held(frozen, layer, tokens) for layer in layers)
     return 2 * held * frozen.key_width * sum(dtype.itemsize for dtype in dtypes)
 
 
-def neighbours(rows: Sequence[int], contexts: Sequence[Context | None]) -> list[int]:
-    """Order rows so that those of one context stand together."""
-    first: dict[int, int] = {}
-    for row in rows:
-        first.setdefault(id(contexts[row]), len(first))
-    return sorted(rows, key=lambda row: first[id(contexts[row])])
+def _held(frozen: BaseLM, layer: int, tokens: int) -> int:
+    """Return how many of a context's tokens a layer keeps: those that a later one can see."""
+    window = frozen.window_of(layer)
+    return tokens if window is None else min(window - 1, tokens)

@@ -65,11 +65,10 @@ def initial_prompt(
 
 def position_code(n: int, dim: int) -> torch.Tensor:
     """Sinusoidal position code, shape (n, d), which protocol ``released`` adds to the prompt."""
-    place = torch.arange(n, dtype=torch.float32)[:, None]
-    rate = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32) * (-math.log(10_000.0) / dim))
+    rates = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32) * (-math.log(10_000.0) / dim))
+    angles = torch.arange(n, dtype=torch.float32)[:, None] * rates
     code = torch.zeros(n, dim)
-    code[:, 0::2] = torch.sin(place * rate)
-    code[:, 1::2] = torch.cos(place * rate)[:, : dim // 2]
+    code[:, 0::2], code[:, 1::2] = angles.sin(), angles.cos()[:, : dim // 2]
     return code
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from tsp.problems.loading import Problem
 from tsp.training.base_lm import BaseLM
 from tsp.training.decoding import Answer, DecodingRequest, agreed, batches, greedy_answers, settled
-from tsp.training.forward import Row, read
+from tsp.training.forward import TokenRow, forward_rows
 from tsp.training.members import PromptRun, RunResult
 from tsp.training.penalties import penalties
 from tsp.training.prefix_cache import PrefixCache
@@ -159,7 +159,7 @@ class PendingCheck(NamedTuple):
     run: PromptRun
     problem: int
     epoch: int
-    row: Row
+    row: TokenRow
     request: DecodingRequest
 
 
@@ -235,7 +235,7 @@ class Bank:
         first = [checks[0] for checks in alike.values()]
         rows, requests = [check.row for check in first], [check.request for check in first]
         answers = self._halving(
-            lambda budget: greedy_answers(self.frozen, rows, wishes=requests, token_budget=budget)
+            lambda budget: greedy_answers(self.frozen, rows, requests=requests, token_budget=budget)
         )
         for checks, answer in zip(alike.values(), answers, strict=True):
             for check in checks:
@@ -251,9 +251,9 @@ class Bank:
         row = self._row(run, problem, prompt)
         self.waiting.append(PendingCheck(run, problem, epoch, row, request))
 
-    def _row(self, run: PromptRun, problem: int, prompt: Tensor) -> Row:
+    def _row(self, run: PromptRun, problem: int, prompt: Tensor) -> TokenRow:
         coded = run.encoded[problem]
-        return Row(prompt, coded, self.contexts.of(coded.before))
+        return TokenRow(prompt, coded, self.contexts.of(coded.before))
 
     def _losses(
         self, work: dict[PromptRun, list[int]], due: list[PromptRun], epoch: int
@@ -290,18 +290,18 @@ class Bank:
                 for r, i in enumerate(group)
                 if items[i][0] in due
             }
-            reading = read(self.reader, [rows[i] for i in group], choose=list(requests))
+            output = forward_rows(self.reader, [rows[i] for i in group], choose=list(requests))
             members = [items[i][0] for i in group]
-            counts = torch.tensor([tokens[run] for run in members], device=reading.losses.device)
-            parts = reading.losses / counts
+            counts = torch.tensor([tokens[run] for run in members], device=output.losses.device)
+            parts = output.losses / counts
             runs = list(dict.fromkeys(members))
             gradients = torch.autograd.grad(parts.sum(), [run.prompt for run in runs])
             for run, gradient in zip(runs, gradients, strict=True):
                 losses[run].gradient += gradient
             for run, part in zip(members, parts.tolist(), strict=True):
                 losses[run].value += part
-            known = settled(self.reader, reading, requests, exact=self.reader is self.frozen)
-            checked |= {items[group[r]]: (known.get(r), agreed(reading, r)) for r in requests}
+            known = settled(self.reader, output, requests, exact=self.reader is self.frozen)
+            checked |= {items[group[r]]: (known.get(r), agreed(output, r)) for r in requests}
         return losses, checked
 
     def _halving(self, work: Callable[[int], T]) -> T:
