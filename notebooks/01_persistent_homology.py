@@ -174,6 +174,12 @@ def bars(points):
     return {k: np.array(sorted(v)).reshape(-1, 2) for k, v in found.items()}
 
 
+def circle(n):
+    """n points evenly spaced on the unit circle."""
+    turn = 2 * pi * np.arange(n) / n
+    return np.c_[np.cos(turn), np.sin(turn)]
+
+
 rng = np.random.default_rng(0)
 cloud = rng.normal(size=(14, 2))
 ours, theirs = bars(cloud), persistence(cloud)
@@ -196,12 +202,6 @@ assert holes == betti_curve(theirs[1], scales).tolist()
 
 
 # %% mystnb={"image": {"alt": "Top left, fifteen points near a circle joined at scale 0.8 into a ring with a hole. Top right, the persistence diagram: H0 points stacked at birth zero, one H1 point high above the diagonal. Below, the barcode: H0 bars from zero, all but one short, and one long H1 bar."}, "figure": {"caption": "A noisy circle three times: as a complex at scale 0.8, as a persistence diagram, as a barcode. The piece that never dies ends in an arrowhead, or lies on the dotted line.", "name": "fig-circle"}} tags=["hide-input"]
-def circle(n):
-    """n points evenly spaced on the unit circle."""
-    turn = 2 * pi * np.arange(n) / n
-    return np.c_[np.cos(turn), np.sin(turn)]
-
-
 ring = circle(15) + rng.normal(scale=0.08, size=(15, 2))
 fig = plt.figure(figsize=(WIDTH, 0.8 * WIDTH))
 grid = fig.add_gridspec(2, 2)

@@ -402,13 +402,12 @@ Live(
 # be equally far apart, so these are the two ways out.
 
 # %%
-angles = 2 * np.pi * np.arange(12) / 12
+turn = 2 * np.pi * np.arange(12) / 12
+circle = np.c_[np.cos(turn), np.sin(turn)]
 radius, loop = {}, {}
 for sharpness in (10.0, 0.5):
-    ring = torch.tensor(
-        np.c_[np.cos(angles), np.sin(angles)] + rng.normal(scale=0.01, size=(12, 2)),
-        requires_grad=True,
-    )
+    noise = rng.normal(scale=0.01, size=(12, 2))
+    ring = torch.tensor(circle + noise, requires_grad=True)
     adam = torch.optim.Adam([ring], lr=0.01)
     for _ in range(400):
         adam.zero_grad()

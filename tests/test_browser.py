@@ -1,6 +1,6 @@
 """The site in a real browser: every page, every moving figure, the search, phone and paper.
 
-What is not marked `slow` is tried on an excerpt, the two chapters with figures to move.
+What is not marked `slow` is tried on an excerpt, the three chapters with figures to move.
 """
 
 import csv
