@@ -185,7 +185,7 @@ fig, ax = plt.subplots(figsize=(3.8, 3.6), layout="constrained")
 x, y = "soft_variance", "death_variance"
 sns.scatterplot(sides, x=x, y=y, hue="kind", style="kind", ax=ax)
 logs = np.log10(sides[[x, y]].to_numpy())
-line = 10 ** np.array([np.floor(logs.min()), np.ceil(logs.max())])
+line = 10 ** np.array([np.floor(logs.min() - 0.1), np.ceil(logs.max() + 0.1)])
 ax.plot(line, line, color="0.6", lw=1, zorder=0)
 ax.set(xscale="log", yscale="log", xlim=line, ylim=line, aspect="equal")
 ax.set(xlabel="variance of $s_i$", ylabel="variance of $H_0$ deaths")
@@ -202,8 +202,9 @@ glue("ratio-trained", float((of_trained[y] / of_trained[x]).median()), display=F
 # %% [markdown]
 # Over {glue:text}`n-trained:d` trained prompts the rank correlation of the two sides is
 # {glue:text}`rho-trained:.2f`, and the variance of the deaths is {glue:text}`ratio-trained:.2f` times that of
-# $s$ (median): they rise and fall together, which is less than being equal. All these prompts grew from few
-# first ones, one for each seed; {doc}`11_what_it_stands_for` has the verdict.
+# $s$ (median). The first number shows how closely they rise and fall together, the second how near they are
+# to being equal. All these prompts grew from few first ones, one for each seed;
+# {doc}`11_what_it_stands_for` has the verdict.
 #
 # ## Minimised alone
 #
