@@ -335,7 +335,7 @@ assert np.allclose(bars[0][:-1, 1], np.hypot(lengths[0], lengths[1 : len(orthogo
 #
 # How long are the loops? The longest $H_1$ bar at any check is {glue:text}`single-longest:.1%` of the
 # mean distance (ten: {glue:text}`multi-longest:.1%`). By the stability theorem of
-# {doc}`01_persistent_homology` a shift of every point by less than a quarter of a bar's length can not
+# {doc}`21_homology_of_a_prompt` a shift of every point by less than a quarter of a bar's length can not
 # remove it, and one by not much more may. "Redundant
 # inference paths" is a heavy name for them.
 #

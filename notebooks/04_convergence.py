@@ -294,7 +294,7 @@ glue("floor-told", told, display=False)
 #
 # ## A push that means nothing
 #
-# By {doc}`03_tsloss` TSLoss begins as a tiny part of the force. The sham of the experiment `sham` has everything of TSLoss's
+# By {doc}`22_tsloss_at_work` TSLoss begins as a tiny part of the force. The sham of the experiment `sham` has everything of TSLoss's
 # gradient at the prompt's place but its meaning: its $d$ coordinates are permuted and their signs flipped, in the same way at every
 # step, so that its length, the angles between its rows and its steadiness remain. Base: the sham.
 

@@ -1,6 +1,6 @@
 """The site in a real browser: every page, every moving figure, the search, phone and paper.
 
-What is not marked `slow` is tried on an excerpt, the two chapters with figures to move.
+What is not marked `slow` is tried on an excerpt, the three chapters with figures to move.
 """
 
 import csv
@@ -34,8 +34,9 @@ pytestmark = pytest.mark.browser
 
 PAGES = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text())
 PHONE = {"width": 390, "height": 844}
-EXCERPT = ("book/_executed/01_persistent_homology", "book/_executed/03_tsloss")
-RIPS, TSLOSS = (f"{page}.html" for page in EXCERPT)
+LIVE = ("01_persistent_homology", "03_tsloss", "22_tsloss_at_work")
+EXCERPT = tuple(f"book/_executed/{chapter}" for chapter in LIVE)
+RIPS, TSLOSS, PROMPT = (f"{page}.html" for page in EXCERPT)
 GRAVE = ("serious", "critical")
 
 
@@ -62,7 +63,8 @@ def excerpt_site(tmp_path_factory):
     notebooks.execute_notebooks(sources, parameters={"runs": os.environ.get("TSP_RUNS", "runs")})
     shutil.copytree(ROOT / "book", folder / "book")
     shutil.copy(ROOT / "_config.yml", folder)
-    toc = f"format: jb-book\nroot: {EXCERPT[0]}\nparts: [chapters: [file: {EXCERPT[1]}]]\n"
+    chapters = ", ".join(f"file: {page}" for page in EXCERPT[1:])
+    toc = f"format: jb-book\nroot: {EXCERPT[0]}\nparts: [chapters: [{chapters}]]\n"
     (folder / "_toc.yml").write_text(toc)
     call = "from jupyter_book.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", call, "build", folder, "-q"], capture_output=True)
@@ -440,7 +442,7 @@ def test_descent_by_hand_lowers_the_loss_and_stops(visit):
 
 
 def test_the_prompt_changes_with_the_epoch_and_the_scale(visit):
-    opened = visit(TSLOSS)
+    opened = visit(PROMPT)
     page = opened.page
     figure = page.locator("#live-prompt")
     bars, captions = figure.locator(".live-bars g").first, figure.locator(".live-told")
