@@ -123,7 +123,7 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 # ## All claims
 #
 # The dot is the effect in our runs with its interval, the dotted line no effect, the diamond what the paper prints. Open a row for the
-# numbers and the rule; {doc}`19_rules` says which rules changed after data had been seen. A unit is one problem, or one set of
+# numbers and the rule; {doc}`20_rules` says which rules changed after data had been seen. A unit is one problem, or one set of
 # ten. {glue:text}`open` of {glue:text}`claims` claims are still open.
 
 # %% tags=["remove-input"]
@@ -140,7 +140,7 @@ verdict_list(claims)
 #     -p task mmlu_cf -p method tsloss
 # ```
 #
-# {doc}`../setup` has the details: other models, your own problems, a GPU. {doc}`05_speed` says how
+# {doc}`../setup` has the details: other models, your own problems, a GPU. {doc}`21_speed` says how
 # fast that is, beside what one would use otherwise. {doc}`../paper` lists what was chosen where the paper is silent. Every chapter is a notebook that has just been
 # executed: no measured number in it was typed by hand.
 #

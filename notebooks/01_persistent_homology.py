@@ -19,7 +19,7 @@
 # A soft prompt is $n$ vectors of length $d$. Forget their order and what the language model does with
 # them: what is left is $n$ points in space, and points can lie in one clump, in several, or around a
 # hole. Persistent homology turns that remark into numbers. This chapter builds it up from three points
-# that fit on a napkin and checks each step against the library; {doc}`21_homology_of_a_prompt` applies
+# that fit on a napkin and checks each step against the library; {doc}`02_homology_of_a_prompt` applies
 # it to a trained prompt.
 #
 # It covers equations 9 to 12 and 14 of the paper {cite}`anonymous-topology`; the equations keep the
@@ -442,4 +442,4 @@ assert log(3) < summarize(square).persistence_entropy[0] < log(4)
 # ```
 #
 # How bars are counted is settled; what TSLoss, noise and training do to them is the subject of
-# {doc}`21_homology_of_a_prompt`.
+# {doc}`02_homology_of_a_prompt`.

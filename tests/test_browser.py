@@ -34,7 +34,7 @@ pytestmark = pytest.mark.browser
 
 PAGES = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text())
 PHONE = {"width": 390, "height": 844}
-LIVE = ("01_persistent_homology", "03_tsloss", "22_tsloss_at_work")
+LIVE = ("01_persistent_homology", "07_tsloss", "08_tsloss_at_work")
 EXCERPT = tuple(f"book/_executed/{chapter}" for chapter in LIVE)
 RIPS, TSLOSS, PROMPT = (f"{page}.html" for page in EXCERPT)
 GRAVE = ("serious", "critical")
@@ -138,8 +138,8 @@ def test_a_page_is_accessible(visit, path, theme):
     assert [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in grave] == []
 
 
-SEARCHED = {"minimum spanning tree": "01_persistent_homology", "Holm": "10_choices"}
-SEARCHED |= {"bottleneck": "12_for_the_topologist", "Binder": "setup"}
+SEARCHED = {"minimum spanning tree": "01_persistent_homology", "Holm": "14_choices"}
+SEARCHED |= {"bottleneck": "16_for_the_topologist", "Binder": "setup"}
 
 
 @pytest.mark.slow

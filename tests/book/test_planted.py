@@ -76,12 +76,12 @@ def pages(tmp_path_factory):
     executed = root / "book" / "_executed"
     planted = given | {"planted": PLANTED}
     execute_notebook(root / "01_planted.py", parameters=planted, out=executed)
-    execute_notebook(NOTEBOOKS / "24_when_tsloss_acts.py", parameters=given, out=executed)
+    execute_notebook(NOTEBOOKS / "10_when_tsloss_acts.py", parameters=given, out=executed)
     for name in ("_static", "_ext", "references.bib"):
         copy = shutil.copytree if (ROOT / "book" / name).is_dir() else shutil.copyfile
         copy(ROOT / "book" / name, root / "book" / name)
     shutil.copyfile(ROOT / "_config.yml", root / "_config.yml")
-    chapters = "chapters:\n  - file: book/_executed/24_when_tsloss_acts\n"
+    chapters = "chapters:\n  - file: book/_executed/10_when_tsloss_acts\n"
     (root / "_toc.yml").write_text(f"format: jb-book\nroot: book/_executed/01_planted\n{chapters}")
     call = "from jupyter_book.cli.main import main; main()"
     command = [sys.executable, "-c", call, "build", str(root), "-q"]
@@ -89,7 +89,7 @@ def pages(tmp_path_factory):
     return root / "_build" / "html" / "book" / "_executed"
 
 
-@pytest.mark.parametrize("name", ["01_planted", "24_when_tsloss_acts"])
+@pytest.mark.parametrize("name", ["01_planted", "10_when_tsloss_acts"])
 def test_planted_markup_is_text(pages, name):
     with (
         sync_playwright() as playwright,
@@ -101,6 +101,6 @@ def test_planted_markup_is_text(pages, name):
         assert opened.page.evaluate("window.sown") is None
         assert opened.page.locator("img[onerror]").count() == 0
         shown = opened.page.locator("article").inner_text()
-        assert shown.count("onerror=") >= {"01_planted": 8, "24_when_tsloss_acts": 3}[name]
+        assert shown.count("onerror=") >= {"01_planted": 8, "10_when_tsloss_acts": 3}[name]
         assert opened.wrong == []
         chromium.close()

@@ -68,7 +68,7 @@ def ours(frozen, received, coded):
 
 def test_the_pages_lines_for_plain_transformers_give_our_logits(base, tmp_path, capsys):
     """Those of chapter 17, with a prompt that stands after the question."""
-    cells = nbformat.read(NOTEBOOKS / "17_fits_in.ipynb", as_version=4).cells
+    cells = nbformat.read(NOTEBOOKS / "22_fits_in.ipynb", as_version=4).cells
     (lines,) = [cell.source for cell in cells if 'load_file(place / "adapter"' in cell.source]
     frozen, asked = models.load(str(base), device="cpu"), problem("2+2=?", "4")
     prompt = torch.randn(4, frozen.dim, generator=torch.Generator().manual_seed(0))
@@ -263,7 +263,7 @@ def command(*words, cwd=ROOT, **more):
 
 def test_jupytext_makes_the_committed_pair(tmp_path):
     """Its own command gives the cells that are committed, and the text back from them."""
-    names, new = ("03_tsloss.py", "03_tsloss.ipynb"), tmp_path / "new.ipynb"
+    names, new = ("07_tsloss.py", "07_tsloss.ipynb"), tmp_path / "new.ipynb"
     text, notebook = (shutil.copy(NOTEBOOKS / name, tmp_path) for name in names)
     assert command("jupytext", "--to", "notebook", "-o", new, text).returncode == 0
     expected, cells = (nbformat.read(path, as_version=4).cells for path in (notebook, new))
@@ -279,10 +279,10 @@ def test_papermill_executes_a_chapter_with_other_values(smoke, tmp_path):
     out = tmp_path / "out.ipynb"
     values = ["-p", "runs", smoke.root, "-p", "model", "tiny-llama", "-p", "epochs", 4]
     for wrong in ("0012", "0"):
-        done = command("papermill", NOTEBOOKS / "03_tsloss.ipynb", out, "-p", "runs", wrong)
+        done = command("papermill", NOTEBOOKS / "07_tsloss.ipynb", out, "-p", "runs", wrong)
         last = done.stderr.strip().splitlines()[-1]
         assert re.fullmatch(r"InputError: runs = \d+: must be text; `papermill -r .*", last)
-    done = command("papermill", NOTEBOOKS / "03_tsloss.ipynb", out, *values)
+    done = command("papermill", NOTEBOOKS / "07_tsloss.ipynb", out, *values)
     assert done.returncode == 0, done.stderr
     cells = nbformat.read(out, as_version=4).cells
     (injected,) = [

@@ -1,0 +1,316 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: -jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Homology of a prompt
+#
+# {doc}`01_persistent_homology` defined the bars. How far may they be read? This chapter tests equation 13
+# of the paper {cite}`anonymous-topology`, shows which bars survive a small shift and what a cloud's size
+# and dimension do to them before any training, and then reads the barcode of a trained prompt beside
+# that of noise.
+#
+# ```{admonition} After this chapter you can
+# :class: tip
+# say which numbers of a prompt's barcode noise would give as well.
+# ```
+
+# %% tags=["parameters"]
+runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
+model: str = "smollm2-135m-instruct"
+task: str = ""  # of the problem; empty, with problem 0: the example of all chapters
+problem: int = 0
+method: str = "ce"  # the prompt's training: ce (plain) or tsloss
+protocol: str = "tuned"
+seed: int = 0
+epoch: int = -1  # the prompt after this many epochs; -1 is the last that is stored
+epochs: int = 30  # of a run that the store lacks: it is trained now
+data: str = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
+
+# %% tags=["hide-input"]
+from math import log
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from myst_nb import glue
+from scipy.sparse.csgraph import minimum_spanning_tree
+from scipy.spatial.distance import pdist, squareform
+
+from tsp.analysis.equation13 import surrogate, two_pairs
+from tsp.analysis.tables import TASK_NAMES
+from tsp.book.pages import check_parameters
+from tsp.experiments.find_or_train import find_example, outcome_in_words, right_from
+from tsp.figures.style import DIMENSION_COLORS, POINT_COLOR, WIDTH, draw_barcode, style
+from tsp.store.runs import Store
+from tsp.topology.diagrams import lifespans, persistence, summarize
+from tsp.training.spec import RunSpec
+
+check_parameters(globals())
+
+style()
+rng = np.random.default_rng(0)
+
+# %% [markdown]
+# %% [markdown]
+# ## Equation 13: neighbours are not deaths
+#
+# TSLoss replaces $H_0$ deaths by distances that are easy to differentiate. Its $s_i$ is a soft version of
+# the distance from $x_i$ to its nearest neighbour ({doc}`07_tsloss`), and equation 13 says that one may
+# stand for the other:
+#
+# $$\operatorname{Var}(\{s_i\}) \approx \operatorname{Var}(\{d_i\}) = \operatorname{Var}(\{l_i\}) \tag{13}$$
+#
+# {prf:ref}`prop-mst` shows what that overlooks. A point's distance to its nearest neighbour is always an
+# edge of the spanning tree, but the tree has others: those that join one clump to the next. Put two
+# tight pairs some way apart. Every point has a neighbour at distance 0.1, so the left side is 0. The
+# deaths are 0.1, 0.1 and the gap between the pairs:
+
+# %%
+gaps = (0.9, 1.9, 4.9)
+pairs = surrogate([two_pairs(0.1, gap) for gap in gaps], tau=0.01).set_axis(gaps)
+assert (pairs.soft_variance < 1e-12).all()
+assert (pairs.death_variance > 2 * pairs.soft_variance).all()
+assert pairs.death_variance.is_monotonic_increasing
+glue("pairs-variance-near", float(pairs.soft_variance.iloc[-1]), display=False)
+glue("pairs-variance-deaths", float(pairs.death_variance.iloc[-1]), display=False)
+names = [f"variance of {what}" for what in ("s", "H₀ deaths", "nearest distances")]
+pairs.set_axis(names, axis=1).rename_axis("gap").round(3)
+
+# %% [markdown]
+# Equation 13 does not hold in general, and a loss made of its left side cannot see the gap between clumps
+# at all. Without clumps the two sides are closer, as the next figure shows; whether a prompt has clumps is
+# a question about the prompt ({doc}`08_tsloss_at_work`).
+
+# %% mystnb={"image": {"alt": "Scatter of the variance of H0 deaths against the variance of nearest-neighbour distances, logarithmic axes. Gaussian clouds gather near the diagonal; clouds of two or four clumps lie far above it."}, "figure": {"caption": "Both sides of equation 13, with true nearest neighbours, for clouds of 40 points in 64 dimensions, as one Gaussian or as clumps. On the line it holds.", "name": "fig-equation-13"}} tags=["hide-input"]
+clumps, clouds = np.repeat([1, 2, 4], 40), []
+for count in clumps:
+    centres = rng.normal(scale=2, size=(count, 64)) * (count > 1)
+    spread = rng.uniform(0.3, 1)
+    clouds.append(centres[np.arange(40) % count] + rng.normal(scale=spread, size=(40, 64)))
+sides = surrogate(clouds).assign(clumps=clumps)
+fig, ax = plt.subplots(figsize=(0.75 * WIDTH, 0.55 * WIDTH))
+x, y = "nearest_variance", "death_variance"
+sns.scatterplot(sides, x=x, y=y, hue="clumps", style="clumps", palette="colorblind", ax=ax)
+ends = [sides[x].min(), sides[y].max()]
+ax.plot(ends, ends, color="0.6", lw=1, zorder=0)
+ax.set(xscale="log", yscale="log")
+ax.set(xlabel="variance of nearest-neighbour distances", ylabel="variance of $H_0$ deaths")
+fig.tight_layout()
+
+# %% [markdown]
+# ## What is stable, and what is not
+#
+# Move every point by at most $\eta$. No distance changes by more than $2\eta$, and so no birth or death
+# of a bar does: that is the stability theorem {cite}`cohensteiner2007stability,chazal2014persistence`. Only
+# bars shorter than $4\eta$ can appear or vanish. *Long bars are safe; the number of bars is not.*
+
+
+# %%
+def jolt(points, eta, times):
+    """The cloud `times` over, each point moved by at most eta."""
+    steps = rng.normal(size=(times, *points.shape))
+    furthest = np.linalg.norm(steps, axis=2).max(axis=1)
+    return points + steps * (eta / furthest)[:, None, None]
+
+
+turn = 2 * np.pi * np.arange(15) / 15
+ring = np.c_[np.cos(turn), np.sin(turn)] + rng.normal(scale=0.08, size=(15, 2))
+noise = rng.normal(size=(40, 64))
+for points in (ring, noise):
+    eta = 0.05 * pdist(points).mean()
+    before, after = persistence(points), persistence(jolt(points, eta, 200))
+    for k in (0, 1):
+        moved = np.array([lifespans(d[k]).max() for d in after])
+        assert np.abs(moved - lifespans(before[k]).max()).max() <= 4 * eta
+counts = [len(d[1]) for d in after]
+glue("loops-before", len(before[1]), display=False)
+glue("loops-least", min(counts), display=False)
+glue("loops-most", max(counts), display=False)
+
+# %% [markdown]
+# Two clouds, the noisy circle of {numref}`fig-circle` and random points, were moved 200 times, each point
+# by at most 5 % of the mean distance. No longest bar changed by more than the theorem allows, so the hole
+# of the circle is safe. The number of loops is another matter. Forty random points in 64 dimensions have
+# {glue:text}`loops-before:d` loops, all of them short; moved a little they have {glue:text}`loops-least:d`
+# to {glue:text}`loops-most:d`. So when $H_1$ features are counted, ask how long they live.
+#
+# ## What $n$ and $d$ do
+#
+# A prompt's vectors live in hundreds of dimensions, where intuition from the plane misleads: random
+# points are all about equally far apart. With coordinates from $N(0, \sigma^2)$ distances concentrate
+# around $\sigma\sqrt{2d}$, with a relative spread of about $1/\sqrt{2d}$. All bars then begin and end
+# in a narrow band.
+
+# %% mystnb={"image": {"alt": "Two panels against dimension from 2 to 1024, logarithmic. Left: mean H0 lifespan over mean distance rises from below 0.2 towards 1. Right: number of H1 bars for 20, 40 and 80 points."}, "figure": {"caption": "Gaussian clouds of $n$ points, mean of 20. Left: in high dimension the mean $H_0$ lifespan approaches the mean distance. Right: the number of $H_1$ bars depends on $n$ and $d$ before any training.", "name": "fig-dimension"}} tags=["hide-input"]
+rows = []
+for n in (20, 40, 80):
+    for d in 2 ** np.arange(1, 11):
+        means = summarize(rng.normal(size=(20, n, d))).mean()
+        rows.append((n, d, means.h0_mean_lifespan_scaled, means.h1_count))
+sizes = pd.DataFrame(rows, columns=["n", "d", "h0", "h1"])
+fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 0.45 * WIDTH))
+for ax, column, label in zip(
+    axes, ("h0", "h1"), ("mean $H_0$ lifespan / mean distance", "$H_1$ bars"), strict=True
+):
+    look = {"markers": True, "dashes": False, "palette": "colorblind"}
+    sns.lineplot(sizes, x="d", y=column, hue="n", style="n", **look, ax=ax)
+    ax.set(ylabel=label, xlabel="dimension $d$")
+    ax.set_xscale("log", base=2)
+fig.tight_layout()
+
+# %% [markdown]
+# This is the yardstick. A prompt that starts as Gaussian noise starts with the topology of Gaussian noise,
+# and an observation about a trained prompt means something only so far as it departs from that.
+#
+# (the-example)=
+# ## A real prompt
+#
+# The run below is read from the store. It is one prompt, trained once, and the example of every chapter
+# that looks at a single prompt; {doc}`04_phenomenon` asks what many have in common. A rule chooses it.
+# Candidates are the published single problems that were trained both without and with TSLoss, with prompts
+# kept from start to end, and that both runs get wrong at the start and right at the last check. Of these,
+# problems whose answer stays right from the first time on come first, then the lowest number, then data
+# sets in the order of {doc}`12_all_data_sets`.
+
+# %% tags=["hide-input"]
+store = Store(runs)
+conditions = {"model": model, "protocol": protocol, "seed": seed, "epochs": epochs}
+wanted = RunSpec(method=method, lambda_ts=float(method != "ce"), **conditions)
+(run,) = find_example(store, [wanted], task=task, problem=problem, data=data)
+if run.published and not (task or problem):
+    assert right_from(run)  # wrong at the start, right at the end
+first, last = run.prompt_epochs[0], run.prompt_epochs[-1] if epoch < 0 else epoch
+start, trained = (run.prompt(e).double().numpy() for e in (first, last))
+n, d = trained.shape
+shown = f"problem {run.spec.problem} of {TASK_NAMES[run.spec.task]}"
+for key, value in (("h0-count", n), ("d", d), ("last", last), ("problem", shown)):
+    glue(key, value, display=False)
+glue("outcome", outcome_in_words(run), display=False)
+
+# %% [markdown]
+# The prompt has {glue:text}`h0-count:d` vectors in {glue:text}`d:d` dimensions; it was trained on
+# {glue:text}`problem` for {glue:text}`last:d` epochs. Its answer {glue:text}`outcome`.
+
+# %% mystnb={"image": {"alt": "Two scatter plots of the prompt's vectors on their two main axes, joined by the minimum spanning tree: on the left at the start, on the right after training, to the same scale."}, "figure": {"caption": "The prompt before and after training, drawn on the two main axes of the trained cloud, with its spanning tree: the edges are the $H_0$ deaths.", "name": "fig-prompt-cloud"}} tags=["hide-input"]
+axes_of = np.linalg.svd(trained - trained.mean(0), full_matrices=False)
+shown = axes_of[1][:2] ** 2 / (axes_of[1] ** 2).sum()
+fig, panels = plt.subplots(1, 2, figsize=(WIDTH, 0.53 * WIDTH), sharex=True, sharey=True)
+for ax, points, when in zip(panels, (start, trained), (first, last), strict=True):
+    flat = (points - points.mean(0)) @ axes_of[2][:2].T
+    joined = minimum_spanning_tree(squareform(pdist(points))).tocoo()
+    for i, j in zip(joined.row, joined.col, strict=True):
+        ax.plot(*flat[[i, j]].T, color=DIMENSION_COLORS[0], lw=1)
+    ax.scatter(*flat.T, color=POINT_COLOR, edgecolor="0.2", s=36, zorder=3)
+    ax.set(title=f"epoch {when}", aspect="equal")
+fig.tight_layout()
+glue("shown", float(shown.sum()), display=False)
+
+# %% [markdown]
+# Only {glue:text}`shown:.0%` of the trained cloud's variance fits on these two axes, so the picture is a
+# hint and no more. The barcode sees all dimensions:
+
+# %% mystnb={"image": {"alt": "Two barcodes side by side with a common scale: the prompt at the start and after training. H0 bars in blue start at zero, H1 bars in red are short and lie further right."}, "figure": {"caption": "Barcodes of the prompt before and after training, to one scale.", "name": "fig-prompt-barcode"}} tags=["hide-input"]
+fig, panels = plt.subplots(1, 2, figsize=(WIDTH, 0.5 * WIDTH), sharex=True)
+pictures = [persistence(points) for points in (start, trained)]
+limit = 1.05 * max(d[k][np.isfinite(d[k])].max(initial=0) for d in pictures for k in (0, 1))
+for ax, picture, when in zip(panels, pictures, (first, last), strict=True):
+    draw_barcode(picture, ax, limit=limit)
+    ax.set_title(f"epoch {when}")
+    ax.legend(loc="lower right", frameon=True)
+fig.tight_layout()
+
+# %% [markdown]
+# And the numbers, beside those of noise: 200 Gaussian clouds with the trained prompt's $n$, $d$ and
+# coordinate variance. The last column is the share of them below the trained prompt.
+
+# %% tags=["hide-input"]
+noise = summarize(rng.normal(scale=trained.std(), size=(200, n, d)))
+both = summarize(np.stack([start, trained]))
+numbers = pd.DataFrame(
+    {
+        "start": both.iloc[0],
+        "trained": both.iloc[1],
+        "noise, mean": noise.mean(),
+        "noise, sd": noise.std(),
+        "noise below": 100 * (noise < both.iloc[1]).mean(),
+    }
+)
+words = {"h0": "H₀", "h1": "H₁", "max": "longest"}
+numbers.index = [" ".join(words.get(w, w) for w in name.split("_")) for name in numbers.index]
+numbers.apply(lambda c: c.map("{:.0f} %".format if c.name == "noise below" else "{:.4g}".format))
+
+# %% tags=["remove-cell"]
+for when, row in (("start", both.iloc[0]), ("trained", both.iloc[1]), ("noise", noise.mean())):
+    for name in ("h1_count", "h0_mean_lifespan", "h0_mean_lifespan_scaled", "persistence_entropy"):
+        glue(f"{when}-{name.replace('_', '-')}", float(row[name]), display=False)
+lost = both.persistence_entropy[0] - both.persistence_entropy[1]
+fewer = np.diff(np.log(both.h0_count + both.h1_count - 1))[0]
+glue("entropy-lost", float(lost), display=False)
+glue("log-bars-lost", float(-fewer), display=False)
+glue("simplex-entropy", log(n - 1), display=False)
+
+# %% [markdown]
+# Read the table from the top.
+#
+# - The $H_0$ count is $n$ and stays $n$: that is {prf:ref}`prop-mst`, not an observation.
+# - The mean $H_0$ lifespan goes from {glue:text}`start-h0-mean-lifespan:.3f` to
+#   {glue:text}`trained-h0-mean-lifespan:.3f`. Divided by the mean distance it goes from
+#   {glue:text}`start-h0-mean-lifespan-scaled:.3f` to {glue:text}`trained-h0-mean-lifespan-scaled:.3f`: what is
+#   left of a change once the size of the cloud is taken out is a change of shape.
+# - The $H_1$ count goes from {glue:text}`start-h1-count:.0f` to {glue:text}`trained-h1-count:.0f`; noise of
+#   this size has {glue:text}`noise-h1-count:.1f`.
+# - The entropy starts at {glue:text}`start-persistence-entropy:.3f`, where $n - 1$ bars could have at most
+#   $\log(n - 1)$ = {glue:text}`simplex-entropy:.3f`: loops are bars too. It falls by
+#   {glue:text}`entropy-lost:.3f` (negative is a rise); $\log m$, for the number of bars alone, falls by
+#   {glue:text}`log-bars-lost:.3f`.
+#
+# ## Exercise
+#
+# ```{exercise} A prompt that merely grows
+# :label: ex-growth
+# Multiply a prompt by 3. Which numbers in the table above change, and by how much?
+# ```
+#
+# ```{solution-start} ex-growth
+# :class: dropdown
+# ```
+# All distances grow threefold, hence births, deaths, lifespans and the mean distance. Counts and both
+# entropies stay, and so do lifespans divided by the mean distance.
+
+# %%
+plain, grown = summarize(trained).iloc[0], summarize(3 * trained).iloc[0]
+lengths = [c for c in plain.index if "lifespan" in c and "scaled" not in c]
+times_three = [*lengths, "mean_distance"]
+assert np.allclose(grown[times_three], 3 * plain[times_three])
+assert np.allclose(grown.drop(times_three), plain.drop(times_three))
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ## What was claimed, what was found
+#
+# Nothing here is a test. A statement about every cloud is true by definition if it is proved, and refuted
+# by one cloud that contradicts it; for equation 13 that is a cloud whose two sides differ by more than a
+# factor of two. A statement that no computation of this chapter can decide has no verdict.
+#
+# | claimed | found | verdict |
+# |---|---|---|
+# | The number of $H_0$ features stays the same during training (section 2.3) | it is the number of distinct vectors, {glue:text}`h0-count:d` ({prf:ref}`prop-mst`) | true by definition |
+# | The variance of soft nearest-neighbour distances stands for that of $H_0$ lifespans (equation 13), for every cloud | two tight pairs: {glue:text}`pairs-variance-near:.2f` against {glue:text}`pairs-variance-deaths:.2f` | not reproduced for every cloud; for trained prompts see {doc}`15_what_it_stands_for` |
+# | Low persistence entropy marks stable structure (equation 12), and the reverse (equation 14) | one formula, bounded by the logarithm of the number of bars; bars that are short hardly count in it | – |
+#
+# {doc}`04_phenomenon` asks what training does to these numbers over many prompts.

@@ -1,0 +1,226 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: -jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What a prompt's rows mean
+#
+# The paper {cite}`anonymous-topology` calls bars inference paths. A more direct question is what the vectors of a prompt are to the
+# model: which tokens of its vocabulary are they near to, and how far do they travel? Prompts have been read so before, and
+# the nearest tokens need not say what the prompt does {cite}`khashabi2021waywardness`.
+#
+# ```{admonition} After this chapter you can
+# :class: tip
+# ask what a vector of a prompt is near to, and what nearness shows.
+# ```
+
+# %% tags=["parameters"]
+runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
+model: str = "smollm2-135m-instruct"
+task: str = ""  # of the problem; empty, with problem 0: the example of all chapters
+problem: int = 0
+protocol: str = "tuned"
+data: str = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
+epochs: int = 30  # of a run that the store lacks: it is trained now
+
+# %% tags=["hide-input"]
+from html import escape
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from myst_nb import glue
+
+from tsp.analysis.tables import METHOD_NAMES, TASK_NAMES
+from tsp.book.pages import check_parameters, table
+from tsp.experiments.find_or_train import find_example, outcome_in_words, right_from
+from tsp.figures import paper_figures as figures
+from tsp.store.runs import Store
+from tsp.training import models
+from tsp.training.spec import RunSpec
+
+check_parameters(globals())
+
+figures.style()
+store = Store(runs)
+common = {
+    "model": model,
+    "protocol": protocol,
+    "epochs": epochs,
+}
+wanted = {
+    "ce": RunSpec(**common, method="ce", lambda_ts=0.0),
+    "tsloss": RunSpec(**common, method="tsloss", lambda_ts=1.0),
+}
+found = find_example(store, list(wanted.values()), task=task, problem=problem, data=data)
+pair = dict(zip(wanted, found, strict=True))
+if found[0].published and not (task or problem):
+    assert all(right_from(one) for one in found)  # wrong at the start, right at the end
+spec = pair["ce"].spec
+glue("problem", f"problem {spec.problem} of {TASK_NAMES[spec.task]}", display=False)
+glue("last", max(pair["ce"].prompt_epochs), display=False)
+for method, one in pair.items():
+    glue(f"outcome-{method}", outcome_in_words(one), display=False)
+frozen = models.load(model, device="cpu")
+words = frozen.vocabulary.detach().float()  # (vocabulary, d)
+directions = torch.nn.functional.normalize(words, dim=1)
+
+
+def nearest(rows):
+    """Cosine with the nearest token of the vocabulary, and the token."""
+    cosine = torch.nn.functional.normalize(rows.float(), dim=1) @ directions.T
+    best = cosine.max(dim=1)
+    return best.values.numpy(), [frozen.tokenizer.decode([int(k)]) for k in best.indices]
+
+
+def shown(token):
+    """A token as text: no markup in it counts."""
+    return f"<code>{escape(repr(token)[1:-1])}</code>"
+
+
+# %% [markdown]
+# ## Nearest tokens
+#
+# One problem, one seed: {ref}`the example <the-example>` of all chapters, {glue:text}`problem`, trained for {glue:text}`last:d`
+# epochs. Without TSLoss its answer {glue:text}`outcome-ce`; with TSLoss it {glue:text}`outcome-tsloss`. By cosine, for the first eight
+# vectors of the run without TSLoss, at three of its snapshots:
+
+# %% tags=["hide-input"]
+run = pair["ce"]
+kept = run.prompt_epochs
+chosen = [kept[0], kept[len(kept) // 2], kept[-1]]
+columns = {}
+for epoch in dict.fromkeys(chosen):
+    cosine, tokens = nearest(run.prompt(epoch))
+    columns[f"epoch {epoch}"] = [
+        f"{shown(token)} {value:.2f}" for token, value in zip(tokens[:8], cosine[:8], strict=True)
+    ]
+table(pd.DataFrame(columns, index=[f"x{k}" for k in range(1, 9)]), markup=True)
+
+# %% tags=["remove-cell"]
+rng = torch.Generator().manual_seed(0)
+random = torch.randn(2000, words.shape[1], generator=rng)
+by_chance, _ = nearest(random)
+low, high = np.quantile(by_chance, [0.025, 0.975])
+glue("chance-low", f"{low:.2f}", display=False)
+glue("chance-high", f"{high:.2f}", display=False)
+rows = []
+for method, one in pair.items():
+    first = one.prompt(one.prompt_epochs[0]).float()
+    for epoch in one.prompt_epochs:
+        now = one.prompt(epoch).float()
+        cosine, tokens = nearest(now)
+        turned = torch.nn.functional.cosine_similarity(now, first, dim=1).numpy()
+        far = (now - first).norm(dim=1) / first.norm(dim=1)
+        for k in range(len(now)):
+            rows.append(
+                {
+                    "method": method,
+                    "epoch": epoch,
+                    "row": k,
+                    "cosine": cosine[k],
+                    "token": tokens[k],
+                    "turned": turned[k],
+                    "far": float(far[k]),
+                    "length": float(now[k].norm()),
+                }
+            )
+drift = pd.DataFrame(rows)
+ends = drift[drift.epoch == drift.groupby("method").epoch.transform("max")]
+glue("words-above", int((ends[ends.method == "ce"].cosine > high).sum()), display=False)
+glue("rows", int((ends.method == "ce").sum()), display=False)
+glue("word-length", f"{words.norm(dim=1).median():.2f}", display=False)
+glue("row-first", f"{drift[drift.epoch == 0].length.median():.2f}", display=False)
+glue("row-last", f"{ends[ends.method == 'ce'].length.median():.2f}", display=False)
+same = ends[ends.method == "ce"].set_index("row").token
+start = drift[(drift.method == "ce") & (drift.epoch == 0)].set_index("row").token
+glue("tokens-kept", int((same == start).sum()), display=False)
+
+# %% [markdown]
+# A random vector's nearest token has a cosine between {glue:text}`chance-low` and {glue:text}`chance-high` (95 % of 2,000): that
+# is what the first column is. At the end {glue:text}`words-above:d` of {glue:text}`rows:d` vectors are nearer to a token than
+# chance, and {glue:text}`tokens-kept:d` have the nearest token they began with. Their median length has gone from
+# {glue:text}`row-first` to {glue:text}`row-last`, where the vocabulary's is {glue:text}`word-length`.
+#
+# ## Drift
+
+# %% mystnb={"image": {"alt": "Three panels over epochs, a thin line for each vector and a thick median, without and with TSLoss: cosine with the nearest token, cosine with the vector's own start, distance from the start over the start's length."}, "figure": {"caption": "Each vector of the prompt over the stored snapshots: nearness to the vocabulary (grey band: random vectors), direction kept, distance travelled in units of the start's length.", "name": "fig-drift"}} tags=["hide-input"]
+panels = (
+    ("cosine", "nearest token, cosine"),
+    ("turned", "with its start, cosine"),
+    ("far", "distance / start"),
+)
+fig, axes = plt.subplots(1, 3, figsize=(7.2, 2.8), layout="constrained")
+for ax, (column, label) in zip(axes, panels, strict=True):
+    for method, mine in drift.groupby("method"):
+        color = figures.METHOD_COLORS[method]
+        wide = mine.pivot(index="epoch", columns="row", values=column)
+        ax.plot(wide, color=color, lw=0.5, alpha=0.25)
+        ax.plot(wide.median(axis=1), color=color, lw=2, label=METHOD_NAMES[method])
+    ax.set(xlabel="epoch", title=label)
+axes[0].axhspan(low, high, color="0.88", lw=0, zorder=0)
+axes[2].legend()
+sns.despine(fig)
+
+# %% tags=["remove-cell"]
+for method, mine in ends.groupby("method"):
+    glue(f"turned-{method}", f"{mine.turned.median():.2f}", display=False)
+    glue(f"far-least-{method}", f"{mine.far.min():.1f}", display=False)
+    glue(f"far-most-{method}", f"{mine.far.max():.1f}", display=False)
+
+# %% [markdown]
+# At the end the median vector still has a cosine of {glue:text}`turned-ce` with its start ({glue:text}`turned-tsloss` with
+# TSLoss); they have travelled {glue:text}`far-least-ce` to {glue:text}`far-most-ce` times their first length
+# ({glue:text}`far-least-tsloss` to {glue:text}`far-most-tsloss`). What such unequal ways do to loops is asked in
+# {doc}`06_training_or_movement`.
+
+# %% [markdown]
+# ## An exercise
+#
+# ```{exercise} The nearest of many
+# :label: ex-nearest
+# Directions of $V$ tokens and of one vector are random in $d$ dimensions. About how large is the largest cosine? What does that
+# say of a vector whose nearest token has a cosine of 0.18, at V = 49,152 and d = 576?
+# ```
+#
+# ```{solution-start} ex-nearest
+# :class: dropdown
+# ```
+# A cosine of two random directions is about $N(0, 1/d)$, and the largest of $V$ such stays a little below
+# $\sqrt{2 \ln V / d}$, here 0.19. Exactly, a squared cosine follows a beta distribution with parameters $\tfrac12$ and
+# $(d-1)/2$, and the median of the largest is 0.17. A nearest token at 0.18 is what chance gives; it names no meaning.
+# (Vocabularies are not isotropic: the table above has the vocabulary's own noise as its yardstick.)
+
+# %%
+from scipy.stats import beta
+
+
+def median_of_largest(V, d):
+    return np.sqrt(beta.isf(2 * (1 - 0.5 ** (1 / V)), 0.5, (d - 1) / 2))
+
+
+V, dim = 5000, 576
+tokens = torch.nn.functional.normalize(torch.randn(V, dim, generator=rng), dim=1)
+drawn = torch.nn.functional.normalize(torch.randn(200, dim, generator=rng), dim=1)
+largest = (drawn @ tokens.T).amax(1).median().item()
+assert abs(largest / median_of_largest(V, dim) - 1) < 0.03
+assert largest < np.sqrt(2 * np.log(V) / dim)
+assert f"{median_of_largest(49152, 576):.2f}" == "0.17"
+assert f"{np.sqrt(2 * np.log(49152) / 576):.2f}" == "0.19"
+
+# %% [markdown]
+# ```{solution-end}
+# ```
