@@ -11,6 +11,7 @@ import venv
 from importlib.metadata import version
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -146,3 +147,13 @@ def test_one_version_everywhere():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert PROJECT["version"] == tsp.__version__ == citation["version"]
     assert f"[{tsp.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_data_card_of_the_published_runs_names_their_files():
+    """In the form of a Hugging Face dataset: a configuration per file, each of which loads."""
+    folder = ROOT / "data" / "runs"
+    card = yaml.safe_load((folder / "README.md").read_text().split("---")[1])
+    named = {config["config_name"]: config["data_files"] for config in card["configs"]}
+    files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*.parquet"))
+    assert sorted(named.values()) == files
+    assert all(pq.ParquetFile(folder / file).metadata.num_rows for file in files)
