@@ -10,6 +10,7 @@ from IPython.display import HTML
 
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
+from tsp.figures.front import LOOKS, RANDOM
 
 BADGES: Mapping[str, tuple[str, str]] = {
     "reproduced": ("✓", "yes"),
@@ -29,7 +30,64 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "published version": ("The published version", "15_what_it_stands_for"),
 }
 """Heading and chapter of each family of claims."""
+FINDINGS: Mapping[str, tuple[str, Mapping[str, str], str]] = {
+    "loops": (
+        "h1-count-falls",
+        {"reproduced": "Loops do vanish", "not reproduced": "Loops do not vanish"},
+        "Whether loops vanish is open",
+    ),
+    "lifespan": (
+        "h0-lifespan-accuracy",
+        {
+            "reproduced": "go with better answers",
+            "numbers return, reading fails": "do not go with better answers",
+            "not reproduced": "do not go with better answers",
+        },
+        "go with better answers or not, that is open",
+    ),
+    "speed": (
+        "tsloss-fewer-iterations",
+        {
+            "reproduced": "TSLoss shortens training",
+            "not reproduced": "TSLoss does not shorten training",
+        },
+        "Whether TSLoss shortens training is open",
+    ),
+}
+"""Words of the front page: the claim they follow, what they are by its verdict, and otherwise."""
 WIDTH, HEIGHT, MARGIN = 200, 24, 8  # of the picture of an interval, in its own units
+
+
+def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
+    """Say in a few words what the front page says at length, as runs and verdicts have it.
+
+    Parameters
+    ----------
+    claims
+        `tsp.analysis.tables.claims`.
+    counts
+        `tsp.figures.front.loop_counts`.
+
+    Returns
+    -------
+    dict
+        `FINDINGS` and two that follow the counts: ``success``, whether prompts that learn nothing
+        lose half of their loops too, and ``back``, whether more are left with TSLoss.
+    """
+    verdicts = claims.set_index("id").verdict
+    words = {
+        name: by_verdict.get(verdicts[claim], otherwise)
+        for name, (claim, by_verdict, otherwise) in FINDINGS.items()
+    }
+    medians = counts.groupby(["arm", "epoch"]).h1_count.median()
+    ends = medians.groupby("arm").agg(["first", "last"])
+    if not {*LOOKS} <= {*ends.index}:
+        unknown = "has not been measured here"
+        return words | {"success": f"Whether success is why {unknown}", "back": f"This {unknown}"}
+    lost = ends["last"] <= ends["first"] / 2
+    control = "But success is not why" if lost[["wrong", RANDOM]].all() else "Success may be why"
+    more = ends["last"]["tsloss"] > ends["last"]["ce"]
+    return words | {"success": control, "back": "And it brings" if more else "It does not bring"}
 
 
 def verdict_list(claims: pd.DataFrame) -> HTML:
