@@ -1,9 +1,11 @@
 """What chapters show, and that the front page has every claim."""
 
+from functools import partial
 from html import escape
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from tests.handmade import stored
 from tsp.analysis.claims import CLAIMS
@@ -11,6 +13,7 @@ from tsp.analysis.studies import study
 from tsp.analysis.verdicts import VERDICTS
 from tsp.book.pages import FORMATS, comparison, interval, missing, table
 from tsp.book.verdicts import BADGES, verdict_list
+from tsp.paths import ROOT
 from tsp.store.runs import Store
 
 
@@ -73,3 +76,18 @@ def test_markup_in_a_claim_is_text():
     text = verdict_list(decided(why="<script>1</script>", statement="a < b & c")).data
     assert "<script>" not in text
     assert "a &lt; b &amp; c" in text
+
+
+def test_a_chapter_opens_as_the_notebook_that_is_committed(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    from launch import addresses
+
+    patterns = yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]["config"]
+    opened = partial(addresses, patterns=patterns["launch_patterns"])
+    places = opened("book/_executed/01_persistent_homology", repository="someone/book")
+    file = "notebooks/01_persistent_homology.ipynb"
+    assert (ROOT / file).is_file()
+    assert places["Binder"].startswith("https://mybinder.org/v2/gh/someone/book/")
+    assert all(place.endswith(file) for place in places.values())
+    assert list(opened("book/_executed/01_persistent_homology", repository="")) == ["Jupyter"]
+    assert opened("book/setup", repository="someone/book") == {}

@@ -13,6 +13,7 @@ from tests.conftest import PLAN, problem, spec
 from tests.handmade import stored
 from tsp.errors import Damaged, InputError
 from tsp.experiments.banks import store_runs
+from tsp.paths import ROOT
 from tsp.store.archive import write_archive
 from tsp.store.record import kept_prompts
 from tsp.store.runs import Store
@@ -185,3 +186,12 @@ def test_published_runs_belong_to_the_checkouts_own_store(smoke, tmp_path, monke
     assert store.unpack(tmp_path / "more.parquet")[:2] == ([second], [first])
     assert [store.read(run_id).published for run_id in (first, second)] == [True, False]
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [second]
+
+
+def test_a_notebook_in_the_folder_of_notebooks_reads_the_checkouts_runs(monkeypatch, tmp_path):
+    monkeypatch.delenv("TSP_RUNS", raising=False)
+    for folder in (ROOT, ROOT / "notebooks"):
+        monkeypatch.chdir(folder)
+        assert Store().root.resolve() == ROOT / "runs"
+    monkeypatch.chdir(tmp_path)
+    assert Store().root.resolve() == tmp_path / "runs"

@@ -46,6 +46,8 @@ ANSWERS = Path("heldout") / "answers.parquet"
 class Store:
     """The runs in a folder: ``$TSP_RUNS``, else ``runs``, unless another is named.
 
+    Below a checkout, as in a notebook opened in Jupyter, ``runs`` is that of the checkout.
+
     It holds a run as a folder or in an archive, ``*.parquet``; a folder comes first. To a
     checkout's own ``runs`` belong the published runs in ``data/runs``, which are only read.
 
@@ -56,7 +58,7 @@ class Store:
     """
 
     def __init__(self, root: Path | str | None = None) -> None:
-        self.root = writable_name("runs", Path(root or os.environ.get("TSP_RUNS") or "runs"))
+        self.root = writable_name("runs", Path(root or os.environ.get("TSP_RUNS") or _default()))
         if self.root.exists() and not self.root.is_dir():
             raise InputError("runs", str(self.root), "is a file; name a folder")
         self._snapshot: tuple[list[Run], dict[str, str]] | None = None
@@ -284,6 +286,11 @@ class Store:
             folder = self.root / run_id
             if folder.is_dir() and not archive.problem(run_id):
                 shutil.rmtree(folder.rename(self.root / f".{run_id}-packed"))  # at once, or not
+
+
+def _default() -> str:
+    below = (ROOT / "pyproject.toml").is_file() and Path.cwd().is_relative_to(ROOT)
+    return os.path.relpath(ROOT / "runs") if below else "runs"
 
 
 def _problem(run_id: str, place: Path) -> str | None:
