@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tsp.errors import InputError
@@ -53,8 +53,8 @@ def test_encoding_is_the_template_cut_where_the_prompt_goes(name, placement, tin
     assert endless == replace(coded, target=coded.target[:-1])
 
 
-def spaced_tokenizer():
-    """Like SentencePiece: a space and the word behind it are one token."""
+def spaced_tokenizer(*, closes):
+    """Like SentencePiece: a space and the word behind it are one token, and texts may be closed."""
     letters = {chr(code) for code in range(32, 127)} | {"\u2581", "\n"}
     names = ["<end>", *sorted(letters), *(f"\u2581{letter}" for letter in "CNTt")]
     merges = [("\u2581", letter) for letter in "CNTt"]
@@ -62,18 +62,23 @@ def spaced_tokenizer():
     core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     core.decoder = decoders.Metaspace(prepend_scheme="first")
     core.add_special_tokens(["<end>"])
+    if closes:
+        end = {"single": "$A <end>", "special_tokens": [("<end>", 0)]}
+        core.post_processor = processors.TemplateProcessing(**end)
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>")
 
 
+@pytest.mark.parametrize("closes", [False, True])
 @pytest.mark.parametrize("target", ["C", "True", "Nadia bakes", "12"])
-def test_a_tokenizer_that_joins_spaces_to_words_does_not_leak_the_answer(target, tiny):
-    frozen = replace(tiny("tiny-gemma"), tokenizer=spaced_tokenizer(), end_ids=(0,))
+def test_a_tokenizer_that_joins_spaces_to_words_does_not_leak_the_answer(target, closes, tiny):
+    tokenizer = spaced_tokenizer(closes=closes)
+    frozen = replace(tiny("tiny-gemma"), tokenizer=tokenizer, end_ids=(0,))
     coded = frozen.encode(QUESTION, target)
-    decode = frozen.tokenizer.decode
+    decode = tokenizer.decode
     assert decode(coded.target).strip() == f"{target}<end>"
     assert decode(coded.before + coded.after).rstrip() == f"Question: {QUESTION}\nAnswer:"
-    whole = frozen.tokenizer(f"Question: {QUESTION}\nAnswer: {target}")["input_ids"]
-    assert [*coded.before, *coded.after, *coded.target] == [*whole, 0]
+    whole = tokenizer(f"Question: {QUESTION}\nAnswer: {target}")["input_ids"]
+    assert [*coded.before, *coded.after, *coded.target] == whole + [0] * (not closes)
 
 
 def test_the_embedded_model_has_its_template_its_knowledge_and_four_bit_weights(smollm):
