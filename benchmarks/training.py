@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.flops import arithmetic
 from benchmarks.measuring import Done, compared, timed
 from tsp.problems.loading import Problem, load_problems
 from tsp.store.runs import kept_prompts
 from tsp.training import models
 from tsp.training.decoding import EXTRA_TOKENS
-from tsp.training.flops import arithmetic
 from tsp.training.members import PromptRun, RunResult, encode_all
 from tsp.training.memory import fitted
 from tsp.training.penalties import penalties

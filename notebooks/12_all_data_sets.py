@@ -134,7 +134,7 @@ glue("below-most", f"{max(below, default=0):.0%}", display=False)
 def appendix(task, regime):
     """A page of the appendix, or what trains its runs."""
     if (task, regime) not in there:
-        return missing(f"tsp sweep phenomenon --task {task}")
+        return missing("tsp sweep phenomenon --profile full")
     return figure_task(store, task=task, regime=regime, model=model, protocol=protocol)
 
 

@@ -60,6 +60,7 @@ from IPython.display import display
 from myst_nb import glue
 
 from benchmarks.bench import AIMS
+from benchmarks.flops import arithmetic, traffic
 from benchmarks.gpu_capacity import fits
 from benchmarks.roundings import agreement
 from benchmarks.training import RUNS
@@ -69,7 +70,6 @@ from tsp.figures.style import METHOD_COLORS, WIDTH, style
 from tsp.paths import data_dir
 from tsp.problems.loading import load_problems
 from tsp.training import models
-from tsp.training.flops import arithmetic, traffic
 from tsp.training.spec import RunSpec
 
 check_parameters(globals())

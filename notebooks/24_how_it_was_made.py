@@ -62,7 +62,7 @@ records = pd.DataFrame(
 # 4. Jupyter Book makes the site, with warnings as errors. Mathematics, fonts, the search's index and the scripts of the
 #    moving figures lie in it; no page asks another machine for anything.
 #
-# Verdicts are computed in step 3 by rules that stand in `tsp/paper.py` beside each claim.
+# Verdicts are computed in step 3 by rules that stand in `tsp/analysis/claims/` beside each claim.
 #
 # ## The runs
 

@@ -138,7 +138,7 @@ def test_a_page_is_accessible(visit, path, theme):
     assert [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in grave] == []
 
 
-SEARCHED = {"minimum spanning tree": "01_persistent_homology", "Holm": "14_choices"}
+SEARCHED = {"minimum spanning tree": "01_persistent_homology", "Holm": "stats.holm"}
 SEARCHED |= {"bottleneck": "16_for_the_topologist", "Binder": "setup"}
 
 

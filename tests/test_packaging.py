@@ -150,10 +150,11 @@ def test_one_version_everywhere():
 
 
 def test_the_data_card_of_the_published_runs_names_their_files():
-    """In the form of a Hugging Face dataset: a configuration per file, each of which loads."""
+    """In the form of a Hugging Face dataset: a configuration per file."""
     folder = ROOT / "data" / "runs"
     card = yaml.safe_load((folder / "README.md").read_text().split("---")[1])
     named = {config["config_name"]: config["data_files"] for config in card["configs"]}
     files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*.parquet"))
     assert sorted(named.values()) == files
+    assert all(isinstance(name, str) for name in named)
     assert all(pq.ParquetFile(folder / file).metadata.num_rows for file in files)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from benchmarks.flops import arithmetic, traffic
 from benchmarks.training import Side, shares
 from tests.conftest import problem, spec
-from tsp.training.flops import arithmetic, traffic
 from tsp.training.memory import position_bytes
 
 

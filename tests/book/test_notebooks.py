@@ -172,7 +172,7 @@ def test_only_what_is_out_of_date_is_executed_again(source, tmp_path):
 
 
 INPUTS = ["tsp/loss.py", "tsp/topology/rips.py", "benchmarks/scaling.py", "mine/bench.json"]
-INPUTS += ["data/paper/table3.csv", "data/measurements/bench.json"]
+INPUTS += ["data/problems/bbh.jsonl", "data/paper/table3.csv", "data/measurements/bench.json"]
 
 
 @pytest.mark.parametrize("name", INPUTS)

@@ -229,7 +229,7 @@ def test_ctrl_c_in_a_terminal_brings_every_bank_to_a_checkpoint(tmp_path):
     wanted = {job.id for job in jobs_of(experiment_specs("null", "smoke", epochs=100))}
     assert sorted([*stored, *begun(logs[1])]) == sorted(wanted)
     assert {run.id for run in Store(root).valid_runs()[0]} == wanted
-    assert "goes on after epoch" in logs[1].read_text()
+    assert "resumes after epoch" in logs[1].read_text()
     assert not (root / WORK).exists()
 
 

@@ -256,10 +256,10 @@ def test_the_first_signal_ends_at_a_checkpoint_and_says_how_to_go_on(tmp_path, n
     text = out.read_text()
     assert "stopping after this epoch" in text
     assert "Traceback" not in text
-    (reached,) = re.findall(r"tsp: stopped after epoch (\d+); the same command goes on", text)
+    (reached,) = re.findall(r"tsp: stopped after epoch (\d+); the same command resumes", text)
     assert len(list(root.glob(f"{WORK}/*/state.json"))) == 1
     finish(run_in("command", *LONG, "--runs", root, out=again))
-    assert f"goes on after epoch {reached}" in again.read_text()
+    assert f"resumes after epoch {reached}" in again.read_text()
     assert not (root / WORK).exists()
 
 
@@ -272,7 +272,7 @@ def test_a_second_signal_stops_at_once(tmp_path):
     os.kill(process.pid, signal.SIGTERM)
     process.join()
     assert process.exitcode == 130
-    assert "tsp: stopped; what was finished is kept" in out.read_text()
+    assert "tsp: stopped; finished runs are stored" in out.read_text()
     assert "Traceback" not in out.read_text()
     assert Store(root).ids() == []
     assert not list(root.glob(f"{WORK}/*.lock"))
@@ -325,7 +325,7 @@ def test_a_full_disk_says_so_in_a_line_and_what_was_kept_goes_on(tmp_path):
     for words in ("before 0", "first 1", "1 runs are sound", "second 0", "2 runs are sound"):
         assert words in done.stdout, done
     assert re.search(r"tsp: .*No space left on device; free some space", done.stderr), done.stderr
-    assert "goes on after epoch" in done.stderr
+    assert "resumes after epoch" in done.stderr
     (before,) = re.findall(r"^\.work ([0-9a-f]{16}) plans $", done.stdout, re.MULTILINE)
     (after,) = re.findall(r"^([0-9a-f]{16} [0-9a-f]{16}) plans $", done.stdout, re.MULTILINE)
     assert before in after.split()

@@ -25,5 +25,5 @@ def test_a_bank_that_goes_on_says_so_once_and_no_other_does(off, monkeypatch, ca
             events.progress(Progress(epoch, 9, 0.5, 0, 1, bank=1))
         events.stored([JOB])
     text = capsys.readouterr().err
-    assert text.count("goes on") == text.count("bank 1 goes on after epoch 5") == 1
+    assert text.count("resumes") == text.count("bank 1 resumes after epoch 5") == 1
     assert ("loss 0.500" in text) != off

@@ -67,7 +67,7 @@ def ours(frozen, received, coded):
 
 
 def test_the_pages_lines_for_plain_transformers_give_our_logits(base, tmp_path, capsys):
-    """Those of chapter 17, with a prompt that stands after the question."""
+    """The lines of the chapter on your own tools, with a prompt that stands after the question."""
     cells = nbformat.read(NOTEBOOKS / "22_fits_in.ipynb", as_version=4).cells
     (lines,) = [cell.source for cell in cells if 'load_file(place / "adapter"' in cell.source]
     frozen, asked = models.load(str(base), device="cpu"), problem("2+2=?", "4")
@@ -279,10 +279,10 @@ def test_papermill_executes_a_chapter_with_other_values(smoke, tmp_path):
     out = tmp_path / "out.ipynb"
     values = ["-p", "runs", smoke.root, "-p", "model", "tiny-llama", "-p", "epochs", 4]
     for wrong in ("0012", "0"):
-        done = command("papermill", NOTEBOOKS / "07_tsloss.ipynb", out, "-p", "runs", wrong)
+        done = command("papermill", NOTEBOOKS / "08_tsloss_at_work.ipynb", out, "-p", "runs", wrong)
         last = done.stderr.strip().splitlines()[-1]
         assert re.fullmatch(r"InputError: runs = \d+: must be text; `papermill -r .*", last)
-    done = command("papermill", NOTEBOOKS / "07_tsloss.ipynb", out, *values)
+    done = command("papermill", NOTEBOOKS / "08_tsloss_at_work.ipynb", out, *values)
     assert done.returncode == 0, done.stderr
     cells = nbformat.read(out, as_version=4).cells
     (injected,) = [

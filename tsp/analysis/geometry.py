@@ -45,7 +45,9 @@ def bar_rates(points: Tensor, velocity: Tensor) -> pd.DataFrame:
         "birth_rate": np.concatenate([zeros, birth1_rate]),
         "death_rate": np.concatenate([death0_rate, death1_rate]),
     }
-    return pd.DataFrame(columns).assign(lifespan_rate=lambda it: it.death_rate - it.birth_rate)
+    return pd.DataFrame(columns).assign(
+        lifespan_rate=lambda bars: bars.death_rate - bars.birth_rate
+    )
 
 
 def _lengths(X: Tensor, V: Tensor, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +137,7 @@ def bottleneck(one: Diagrams, other: Diagrams, dimension: int) -> float:
     """Bottleneck distance of two diagrams' finite bars in a dimension (giotto-tda's, exact)."""
     from gtda.externals.modules.gtda_bottleneck import bottleneck_distance
 
-    bars = (it[dimension][np.isfinite(it[dimension][:, 1])] for it in (one, other))
+    bars = (d[dimension][np.isfinite(d[dimension][:, 1])] for d in (one, other))
     return float(bottleneck_distance(*bars, 0.0))
 
 

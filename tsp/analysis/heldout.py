@@ -225,7 +225,7 @@ def _lacking(
     problems: Sequence[Problem], names: Collection[str], skip: Collection[tuple[str, str]]
 ) -> list[Problem]:
     """Select the problems that some prompt has yet to be asked."""
-    return [it for it in problems if any((name, it.sha256) not in skip for name in names)]
+    return [one for one in problems if any((name, one.sha256) not in skip for name in names)]
 
 
 def _measured(

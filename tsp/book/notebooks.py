@@ -105,9 +105,10 @@ def fingerprint(source: Path, *, parameters: Parameters) -> str:
     """Hash everything that an executed notebook depends on.
 
     That is its source, this package with all sub-packages, the benchmarks, the paper's tables, the
-    measurements of speed, its parameters and, if ``runs`` is one of them, the run store's files.
+    problems, the measurements of speed, its parameters and, if ``runs`` is one of them, the run
+    store's files.
     """
-    folders = [ROOT / "data" / "paper", ROOT / "data" / "measurements"]
+    folders = [ROOT / "data" / name for name in ("paper", "problems", "measurements")]
     if parameters.get("measurements"):
         folders.append(ROOT / str(parameters["measurements"]))
     files = [source, *sorted([*PACKAGE.rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])]

@@ -133,4 +133,4 @@ def comparison(study: pd.DataFrame) -> pd.DataFrame:
 FORMATS = {name: "{:.0f}" for name in ("problems", "sooner", "same", "later")}
 FORMATS |= {name: "{:.2g}" for name in ("p", "p (Holm)", "p (ranks)", "ranks (Holm)")}
 FORMATS |= {"H1 bars": "{:.1f}", "H0 / D": "{:.3f}"}
-"""Of the columns of `comparison`."""
+"""Formats of the columns of `comparison`."""

@@ -59,7 +59,7 @@ WIDTH, HEIGHT, MARGIN = 200, 24, 8  # of the picture of an interval, in its own 
 
 
 def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
-    """Say in a few words what the front page says at length, as runs and verdicts have it.
+    """Return the phrases of the front page that depend on runs and verdicts.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def _row(claim: Mapping[Any, Any], chapter: str) -> str:
 def _effect(claim: Mapping[Any, Any]) -> str:
     """Draw an effect and its interval beside no effect (a line) and the printed one (a diamond)."""
     about = next(each for each in CLAIMS if each.id == claim["id"])
-    effect, low, high, printed = (float(claim[it]) for it in ("effect", "low", "high", "printed"))
+    effect, low, high, printed = (float(claim[x]) for x in ("effect", "low", "high", "printed"))
     if np.isnan(effect):
         return "<span></span>"
     values = np.array([effect, low, high, printed, about.null])

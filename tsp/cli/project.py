@@ -51,16 +51,16 @@ def bench(
         Path | None, Option("--json", help="Write the rows to FILE; - prints them.", metavar="FILE")
     ] = None,
     repeats: Annotated[int, Option(help="Repeats, of which medians count.", min=1)] = 3,
-    only: Annotated[list[str] | None, Option(help="First letters of benchmarks.")] = None,
+    only: Annotated[
+        list[str] | None,
+        Option(help="Measure only names that start so; keep FILE's other rows."),
+    ] = None,
     roundings: Annotated[Path | None, rows_option("Compare precisions instead")] = None,
     growth: Annotated[Path | None, rows_option("Time growing clouds instead")] = None,
     paradigms: Annotated[Path | None, rows_option("Train PEFT's other prompts instead")] = None,
     load: Annotated[Path | None, rows_option("Read 10,000 stored runs instead")] = None,
 ) -> None:
-    """Measure this package beside its peers, interleaved in one process.
-
-    With --only, other rows that FILE holds are kept.
-    """
+    """Measure this package beside its peers, interleaved in one process."""
     if not (ROOT / "benchmarks").is_dir():
         raise InputError("bench", str(ROOT), "the benchmarks come with a checkout; run it in one")
     from benchmarks import bench

@@ -20,9 +20,10 @@ RunsOption = Annotated[
 ]
 JsonOption = Annotated[bool, Option("--json", help="Print JSON and nothing else.")]
 DeviceOption = Annotated[
-    str, Option(help="auto, cpu, cuda, cuda:1 …; on several GPUs balanced or sequential.")
+    str,
+    Option(help="auto, cpu, cuda, cuda:1 …; several: balanced, balanced_low_0, sequential."),
 ]
-INTERRUPTED = "stopped; what was finished is kept, the same command does the rest"
+INTERRUPTED = "stopped; finished runs are stored, and the same command resumes the rest"
 REMEDIES = {
     errno.ENOSPC: "free some space, or name another store with --runs",
     errno.EROFS: "name a store that can be written with --runs",
@@ -87,7 +88,7 @@ def outcome(error: BaseException) -> tuple[int, str]:
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         return 130, INTERRUPTED
     if isinstance(error, Interrupted):
-        return 128 + error.number, f"{error}; the same command goes on there"
+        return 128 + error.number, f"{error}; the same command resumes there"
     if hasattr(error, "format_message"):  # Typer's errors of usage
         invalid = getattr(error.__cause__, "errors", None)  # pydantic's, about one option
         given = f" (given: {invalid()[0]['input']})" if invalid else ""

@@ -34,7 +34,7 @@ class _Bars:
         """Move the bar to the epoch that ended."""
         bar = self.open[now.bank]
         if bar.epoch == 0 and now.epoch > 1:  # the first event: a new bank's is of epoch 1
-            say(f"bank {now.bank} goes on after epoch {now.epoch}")
+            say(f"bank {now.bank} resumes after epoch {now.epoch}")
             bar.initial = now.epoch  # so that the rate is of what is trained here
         bar.update(now.epoch - bar.epoch)
         bar.epoch = now.epoch

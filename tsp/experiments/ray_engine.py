@@ -136,7 +136,7 @@ def _connect(address: str) -> None:
 
 
 class Mailbox:
-    """An actor beside the driver: tasks report to it and learn from it whether to stop."""
+    """An actor beside the driver: it takes the events of tasks and holds the signal to stop."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, tuple[Any, ...]]] = []
@@ -148,7 +148,7 @@ class Mailbox:
         return self.signal
 
     def take(self, signal: int) -> list[tuple[str, tuple[Any, ...]]]:
-        """Return the messages since the last call; a signal asks tasks to stop."""
+        """Return the messages since the last call; keep a signal for tasks to stop."""
         self.signal = signal
         messages, self.messages = self.messages, []
         return messages

@@ -80,7 +80,7 @@ def load_clouds(place: str) -> list[Cloud]:
         elif entry.is_dir() and _is_adapter(entry):
             clouds += _adapter(entry, str(entry))
     if not clouds:
-        raise InputError("adapter", place, f"has no {WEIGHTS} of PEFT's and no {FORMATS} files")
+        raise InputError("prompt", place, f"has no {WEIGHTS} of PEFT's and no {FORMATS} files")
     return clouds
 
 

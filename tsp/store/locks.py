@@ -16,14 +16,12 @@ POLL_SECONDS = 0.2  # between two attempts to take a lock
 
 
 @contextmanager
-def claimed(
-    root: Path, names: Iterable[str], *, wait: StopSignal | None = None, clear: bool = True
-) -> Iterator[bool]:
+def claimed(root: Path, names: Iterable[str], *, wait: StopSignal | None = None) -> Iterator[bool]:
     """Hold the locks of runs or plans in a store, all or none, and yield whether they are held.
 
     A lock ends with its process. With ``wait``, wait until the locks are free or until that signal
-    asks to stop, which raises `Interrupted`. With ``clear``, remove what a killed process left
-    half-written under these names.
+    asks to stop, which raises `Interrupted`. What a killed process left half-written under these
+    names is removed.
     """
     names = sorted(set(names))
     while (locks := _take(root / WORK, names)) is None and wait:
@@ -31,7 +29,7 @@ def claimed(
             raise Interrupted(signal, "stopped before a bank began")
         time.sleep(POLL_SECONDS)
     with locks or ExitStack():
-        if locks and clear:
+        if locks:
             for path in (*root.glob(".*-*"), *root.glob("plans/.*-*")):
                 if path.name[1:].rpartition("-")[0].removesuffix(".json") in names:
                     remove(path)

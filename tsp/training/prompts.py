@@ -33,7 +33,7 @@ def initial_prompt(
     Parameters
     ----------
     questions
-        Of the problems trained on, for ``init="question"``.
+        Questions of the problems trained on, for ``init="question"``.
     start
         Shape (n, d), for ``init="trained"``.
 

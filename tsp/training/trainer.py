@@ -45,7 +45,7 @@ class Plan:
     threads
         Threads torch may use on a CPU.
     precision
-        Of the training passes: ``"float32"``, the model's own, or ``"bfloat16"``, a copy of it.
+        Precision of the training passes: ``"float32"``, or ``"bfloat16"`` on a copy of the model.
     context_budget
         Bytes for keys and values of the tokens before the prompts; what does not fit is read with
         every pass. 0 shares nothing.

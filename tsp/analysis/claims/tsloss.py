@@ -104,7 +104,7 @@ def variances_equal(evidence: Evidence, levels: Levels) -> Verdict:
     rank = float(prompts.soft_variance.corr(prompts.death_variance, method="spearman"))
     why = f"trained prompts: within a factor of {FACTOR:g} in {inside} of {n}, from "
     why += f"{ratio.min():.2f} to {ratio.max():.2f}, rank correlation {rank:.2f}"
-    interval = median_interval(ratio)
+    interval = median_interval(ratio, levels.interval)
     verdict = compared(interval, 1 / FACTOR, FACTOR)
     effect = float(ratio.median())
     return partly_if(fails, Verdict(verdict, n, effect, *interval, why, printed=1.0), against)
