@@ -862,3 +862,9 @@ def test_models_are_not_pooled_and_the_one_with_the_most_runs_decides():
         runs.add(problem, model="gemma-3-270m", features=loops(15))
     row = runs.evaluated().loc["h1-count-falls"]
     assert (row.n, row.verdict) == (8, REPRODUCED)
+
+
+def test_the_interval_of_the_variances_widens_with_the_claims_of_its_family():
+    runs = varying(np.linspace(0.7, 1.1, 21))
+    alone, together = (runs.decide("variances-equal", Levels(0.05, x)) for x in (0.05, 0.001))
+    assert together.low < alone.low < alone.high < together.high
