@@ -183,6 +183,7 @@ def test_a_changed_line_makes_a_chapter_stale(name, source, tmp_path, monkeypatc
     file.parent.mkdir(parents=True)
     parameters = {"measurements": "mine"} if name.startswith("mine") else {}
     file.write_text("x = 1")
+    (file.parent / "__pycache__").mkdir()
     made_from = {"fingerprint": notebooks.fingerprint(source, parameters=parameters)}
     copy = notebooks.executed_path(source, out=tmp_path)
     copy.write_text(json.dumps({"metadata": {"tsp": made_from}}))

@@ -112,7 +112,7 @@ def fingerprint(source: Path, *, parameters: Parameters) -> str:
     if parameters.get("measurements"):
         folders.append(ROOT / str(parameters["measurements"]))
     files = [source, *sorted([*PACKAGE.rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])]
-    files += [file for folder in folders for file in sorted(folder.glob("*"))]
+    files += [path for folder in folders for path in sorted(folder.glob("*")) if path.is_file()]
     if "runs" in parameters:
         files += Store(ROOT / str(parameters["runs"])).files()
     shown = json.dumps(dict(parameters), sort_keys=True, default=str)
