@@ -86,7 +86,7 @@ glue("open", int(open_ones.sum()), display=False)
 # problems, longer-lived components {glue:text}`finding-lifespan` ($\rho$ = {glue:text}`rho`, {glue:text}`rho-low` to
 # {glue:text}`rho-high`; the paper prints {glue:text}`rho-printed`). **{glue:text}`finding-speed`**: it takes {glue:text}`ratio`
 # times the iterations ({glue:text}`ratio-low` to {glue:text}`ratio-high`; printed {glue:text}`ratio-printed`).
-# **{glue:text}`finding-back` loops back**: {glue:text}`loops-tsloss` are left with it.
+# **{glue:text}`finding-back`**: {glue:text}`loops-tsloss` are left with it.
 
 # %% mystnb={"image": {"alt": "Number of loops over a hundred epochs, medians with the middle half of the problems. With right answers, with wrong answers and with rows moved in random directions the number falls to almost none. With TSLoss it falls by half and rises again to its first value."}, "figure": {"caption": "Loops vanish whether a prompt learns right answers, wrong ones or nothing at all, and return with TSLoss. Median over the problems that were trained in all ways, with the middle half.", "name": "fig-finding"}} tags=["remove-input"]
 loops(store, protocol=protocol, model=model) if len(counts) else missing(

@@ -58,7 +58,6 @@ from tsp.training.spec import RunSpec
 check_parameters(globals())
 
 figures.style()
-NARROW = {"selector": "th, td", "props": "padding: 0.3em 0.5em"}
 store = Store(runs)
 common = {
     "model": model,

@@ -59,7 +59,7 @@ def load_runs(store: Store) -> pd.DataFrame:
         empty if it does not; ``published``: whether it comes with the book.
     """
     runs = store.valid_runs()[0]
-    origins = {run.folder.parent: run for run in runs}
+    origins = {run.folder.parent: run for run in runs}  # few: files are not asked for each run
     published = {folder: run.published for folder, run in origins.items()}
     rows = [
         later_fields(run.record["spec"]["protocol"])

@@ -82,12 +82,13 @@ def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
     medians = counts.groupby(["arm", "epoch"]).h1_count.median()
     ends = medians.groupby("arm").agg(["first", "last"])
     if not {*LOOKS} <= {*ends.index}:
-        unknown = "has not been measured here"
-        return words | {"success": f"Whether success is why {unknown}", "back": f"This {unknown}"}
+        success, back = "Whether success is why is open", "Whether TSLoss brings loops back is open"
+        return words | {"success": success, "back": back}
     lost = ends["last"] <= ends["first"] / 2
     control = "But success is not why" if lost[["wrong", RANDOM]].all() else "Success may be why"
     more = ends["last"]["tsloss"] > ends["last"]["ce"]
-    return words | {"success": control, "back": "And it brings" if more else "It does not bring"}
+    back = "And it brings loops back" if more else "It does not bring loops back"
+    return words | {"success": control, "back": back}
 
 
 def verdict_list(claims: pd.DataFrame) -> HTML:
