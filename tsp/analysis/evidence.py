@@ -1,12 +1,30 @@
 """The evidence for claims: comparable runs of a store, and one row per unit of what they show."""
 
-from collections.abc import Sequence
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import cached_property, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pandas as pd
 
 from tsp.analysis.units import STRATUM, UNIT, comparable, odd_seeds, units, wide
+
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
+
+
+def asked_once(
+    function: Callable[Concatenate["Evidence", P], Answer],
+) -> Callable[Concatenate["Evidence", P], Answer]:
+    """Keep what a function returns, with the evidence: claims are decided twice for Holm's p."""
+
+    @wraps(function)
+    def answer(evidence: "Evidence", *args: P.args, **options: P.kwargs) -> Answer:
+        question = (function, args, *options.items())
+        if question not in evidence.known:
+            evidence.known[question] = function(evidence, *args, **options)
+        return evidence.known[question]
+
+    return answer
 
 
 class Evidence:
@@ -37,6 +55,7 @@ class Evidence:
         self.topology, self.losses, self.accuracy = map(self._cut, (topology, losses, accuracy))
         self.answers = pd.DataFrame() if answers is None else answers
         self.variances = pd.DataFrame() if variances is None else variances
+        self.known: dict[Any, Any] = {}  # what `asked_once` functions returned
 
     def _cut(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Keep the rows of the runs, up to the length."""
@@ -72,18 +91,15 @@ class Evidence:
         nearest = apart.sort_values(["accuracy", "epoch"]).drop_duplicates(STRATUM)
         return means.reset_index().merge(nearest[[*STRATUM, "epoch"]])
 
-    @cached_property
-    def pair_units(self) -> pd.DataFrame:
-        """The table of units of Standard and TSLoss at weight 1."""
-        return self.units((0.0, 1.0))
-
-    def units(self, weights: Sequence[float]) -> pd.DataFrame:
+    @asked_once
+    def units(self, weights: tuple[float, ...]) -> pd.DataFrame:
         """Make the table of units with weights of TSLoss as arms; 0 is Standard."""
         arms: Any = {x: {"method": "tsloss" if x else "ce", "lambda_ts": x} for x in weights}
         about: dict[str, Any] = {"protocol": self.protocol, "length": self.length}
         return units(self.runs, arms, accuracy=self.accuracy, **about)
 
 
+@asked_once
 def first_and_last(evidence: Evidence, feature: str) -> pd.DataFrame:
     """Return first and last value of a summary and its change, medians over each unit's runs."""
     runs = evidence.plain_checks.groupby(["id", *UNIT])[feature]
@@ -99,6 +115,7 @@ def later_half(checks: pd.DataFrame) -> pd.Series:
     return (number > middle).astype(float).where(number != middle)
 
 
+@asked_once
 def at_balanced_check(evidence: Evidence, feature: str) -> pd.DataFrame:
     """Return a summary and ``accuracy`` of each unit in `balanced_checks`, and its ``stratum``.
 
@@ -124,13 +141,12 @@ def side_by_side(evidence: Evidence, values: pd.DataFrame) -> pd.DataFrame:
     return both.merge(treated_values, on=["id_ts", "epoch"], suffixes=("_ce", "_ts"))
 
 
+@asked_once
 def iterations(
-    evidence: Evidence, weights: Sequence[float], value: str = "iterations"
+    evidence: Evidence, weights: tuple[float, ...], value: str = "iterations"
 ) -> pd.DataFrame:
     """Return each unit's iterations, one column per weight of TSLoss, and ``length``."""
-    pair = list(weights) == [0.0, 1.0]
-    table = evidence.pair_units if pair else evidence.units(weights)
-    return wide(table, value).reindex(columns=[*weights, "length"])
+    return wide(evidence.units(weights), value).reindex(columns=[*weights, "length"])
 
 
 def same_conditions(answers: pd.DataFrame) -> pd.DataFrame:

@@ -103,7 +103,7 @@ def tsloss_fewer_iterations(evidence: Evidence, levels: Levels) -> Verdict:
     counted, units = len(paired(evidence)), reached(evidence)
     if not counted:
         return UNTESTED
-    at_start = int(evidence.pair_units.solved_at_start.sum()) // 2
+    at_start = int(evidence.units((0.0, 1.0)).solved_at_start.sum()) // 2
     excluded = f"{counted - len(units)} units that neither solves and {at_start} that the "
     excluded += "untrained prompt solves are excluded"
     if units.empty:

@@ -3,7 +3,6 @@
 The docstring of a claim is the paper's statement; ``estimand`` above it says what is measured.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,7 +12,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from tsp.analysis.claims.iterations import COUNTED, PAIR_UNIT, kendall, paired
-from tsp.analysis.evidence import Evidence, iterations
+from tsp.analysis.evidence import Evidence, asked_once, iterations
 from tsp.analysis.stats import bootstrap_interval, share_interval
 from tsp.analysis.units import UNIT, odd_seeds
 from tsp.analysis.verdicts import (
@@ -51,7 +50,7 @@ table4 = partial(claim, family="weight", needs="table4")
 def lambda_monotone(evidence: Evidence, levels: Levels) -> Verdict:
     """From weight 0 to 1 every increase of lambda_ts shortens training."""
     row = reported("table4").set_index("lambda_ts").iterations[:1.0]
-    table = iterations(evidence, row.index.tolist())[row.index]
+    table = iterations(evidence, tuple(row.index))[row.index]
     table = table[np.isfinite(table).any(axis=1)]
     if table.empty:
         return UNTESTED
@@ -94,7 +93,9 @@ def lambda_ten_fails(evidence: Evidence, levels: Levels) -> Verdict:
     return Verdict(compared(interval, ALWAYS), n, failed / n, *interval, why, p, 1.0)
 
 
-def total_losses(evidence: Evidence, weights: Sequence[float], epochs: int = 1) -> pd.DataFrame:
+@asked_once
+@asked_once
+def total_losses(evidence: Evidence, weights: tuple[float, ...], epochs: int = 1) -> pd.DataFrame:
     """Return the total loss: one row per run and epoch, up to the shortest run of a unit and seed.
 
     Only units and seeds with all the weights, each trained for at least ``epochs``.
@@ -121,7 +122,7 @@ def total_losses(evidence: Evidence, weights: Sequence[float], epochs: int = 1) 
 )
 def all_weights_converge(evidence: Evidence, levels: Levels) -> Verdict:
     """At every weight the total loss is near zero after about 100 epochs."""
-    rows = total_losses(evidence, list(reported("table4").lambda_ts), epochs=FIGURE4_EPOCHS)
+    rows = total_losses(evidence, tuple(reported("table4").lambda_ts), epochs=FIGURE4_EPOCHS)
     ends = rows[(rows.epoch <= FIGURE4_EPOCHS) & (rows.epoch > FIGURE4_EPOCHS - 5)]
     ends = ends.fillna({"total": np.inf})  # diverged
     left = ends.groupby(["id", "seed", *UNIT]).total.mean()
