@@ -1,29 +1,34 @@
-"""Open a chapter elsewhere: the committed notebook, not the copy that was executed for the site."""
+"""Open a page elsewhere: its source, or its notebook as committed, not the executed copy."""
 
 from pathlib import PurePosixPath
+from string import Formatter
 from typing import Any
 
 from sphinx.application import Sphinx
 
 
 def addresses(page: str, repository: str, patterns: dict[str, str]) -> dict[str, str]:
-    """Return where a page's notebook opens, by the name of the place.
+    """Return where a page opens, by the name of the place.
 
-    A pattern holds ``{notebook}`` and, for a place on the web, ``{repository}``, "owner/name";
-    without a repository those places are left out. Pages that are no notebooks have no address.
+    A pattern holds ``{repository}`` ("owner/name"), ``{notebook}`` or ``{source}``. A place is left
+    out where it needs a repository and none is set, or a notebook and the page has none.
     """
-    if "_executed" not in PurePosixPath(page).parts:
-        return {}
-    values = {"notebook": f"notebooks/{PurePosixPath(page).name}.ipynb", "repository": repository}
+    values = {"repository": repository, "source": f"{page}.md"}
+    if "_executed" in PurePosixPath(page).parts:
+        notebook = f"notebooks/{PurePosixPath(page).name}"
+        values |= {"source": f"{notebook}.py", "notebook": f"{notebook}.ipynb"}
+    known = {name for name, value in values.items() if value}
     return {
         name: pattern.format(**values)
         for name, pattern in patterns.items()
-        if repository or "{repository}" not in pattern
+        if known.issuperset(field for _, field, *_ in Formatter().parse(pattern) if field)
     }
 
 
 def add_buttons(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
-    """Add a menu of the places to the header of a page."""
+    """Add a menu of the places to the header of a page; the search and the index have none."""
+    if page not in app.env.found_docs:
+        return
     url = app.config.html_theme_options.get("repository_url") or ""
     repository = "/".join(url.rstrip("/").split("/")[-2:])
     buttons = [
@@ -32,7 +37,7 @@ def add_buttons(app: Sphinx, page: str, template: str, context: dict[str, Any], 
     ]
     if buttons and "header_buttons" in context:
         menu = {"type": "group", "label": "launch-buttons", "icon": "fas fa-rocket"}
-        context["header_buttons"].append(menu | {"buttons": buttons, "tooltip": "Open and run"})
+        context["header_buttons"].append(menu | {"buttons": buttons, "tooltip": "Open elsewhere"})
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

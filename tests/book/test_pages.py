@@ -78,7 +78,7 @@ def test_markup_in_a_claim_is_text():
     assert "a &lt; b &amp; c" in text
 
 
-def test_a_chapter_opens_as_the_notebook_that_is_committed(monkeypatch):
+def test_pages_open_as_the_files_that_are_committed(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
     from launch import addresses
 
@@ -88,6 +88,10 @@ def test_a_chapter_opens_as_the_notebook_that_is_committed(monkeypatch):
     file = "notebooks/01_persistent_homology.ipynb"
     assert (ROOT / file).is_file()
     assert places["Binder"].startswith("https://mybinder.org/v2/gh/someone/book/")
-    assert all(place.endswith(file) for place in places.values())
+    assert places["Binder"].endswith(file)
+    assert places["Jupyter"].endswith(file)
+    assert places["Source"].endswith("blob/HEAD/notebooks/01_persistent_homology.py")
     assert list(opened("book/_executed/01_persistent_homology", repository="")) == ["Jupyter"]
-    assert opened("book/setup", repository="someone/book") == {}
+    page = "https://github.com/someone/book/blob/HEAD/book/setup.md"
+    assert opened("book/setup", repository="someone/book") == {"Source": page}
+    assert opened("book/setup", repository="") == {}
