@@ -59,9 +59,8 @@ class Evidence:
 
     def _cut(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Keep the rows of the runs, up to the length."""
-        rows = rows[rows.id.isin(self.runs.id)]
         rows = rows if self.length is None else rows[rows.epoch <= self.length]
-        return rows.assign(id=rows.id.astype(self.runs.id.dtype))
+        return rows.assign(id=rows.id.astype(self.runs.id.dtype)).dropna(subset="id")
 
     @cached_property
     def plain_checks(self) -> pd.DataFrame:

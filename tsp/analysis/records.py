@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
 from tsp.analysis.units import ARM
 from tsp.errors import Damaged
@@ -122,13 +121,13 @@ def _rows(
 ) -> pd.DataFrame:
     """Return table ``name`` of all valid runs, concatenated; the first column is the run's id.
 
+    Ids are categories, or joining a million epochs by them would take most of the time.
     ``columns`` selects some of its columns; ``empty`` names them where there is no run.
     """
     runs = store.valid_runs()[0]
     if not runs:
         return pd.DataFrame(columns=["id", *(columns or empty)])
     table = read_tables(runs, name, columns)
-    table = table.set_column(0, "id", table["id"].cast(pa.string()))
     return table.to_pandas(self_destruct=True)  # column by column, or all would be held twice
 
 

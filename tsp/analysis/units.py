@@ -111,7 +111,7 @@ def _outcomes(runs: pd.DataFrame, accuracy: pd.DataFrame | None) -> pd.DataFrame
     checks = accuracy[accuracy.id.isin(runs.index) & (accuracy.epoch > 0)]
     checks = checks[checks.epoch <= checks.id.map(runs.length).astype(float)]
     last_wrong = checks.epoch.where(checks.accuracy < 1, 0).groupby(checks.id).max()
-    later = checks[checks.epoch > checks.id.map(last_wrong)]
+    later = checks[checks.epoch > checks.id.map(last_wrong).astype(float)]
     sustained = later.groupby("id").epoch.min().astype(float)
     outcomes["right_to_the_end"] = sustained.reindex(outcomes.index).fillna(np.inf)
     return outcomes
@@ -154,11 +154,11 @@ def at_defaults(runs: pd.DataFrame, *, protocol: str, but: Sequence[str] = ()) -
     """
     but = [*but, "init_run"] if "init" in but else but
     columns = [column for column in ARM if column in runs and column not in but]
-    usual = pd.Series(True, index=runs.index)
-    for model, rows in runs.groupby("model"):
+    usual, values = np.ones(len(runs), bool), {name: runs[name].to_numpy() for name in columns}
+    for model, rows in runs.groupby("model", observed=True).indices.items():
         default = RunSpec(model=str(model), protocol=protocol)
-        for column in columns:
-            usual[rows.index] &= rows[column] == getattr(default, column)
+        for name in columns:
+            usual[rows] &= values[name][rows] == getattr(default, name)
     return runs[usual]
 
 

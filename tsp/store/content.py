@@ -104,28 +104,31 @@ def table_hashes(table: pa.Table, lengths: Sequence[int]) -> Iterator[str]:
     """
     columns = {name: table[name].combine_chunks() for name in sorted(table.column_names)}
     nulls = {
-        name: np.cumsum([0, *np.asarray(column.is_null())]).tolist()
+        name.encode(): np.cumsum([0, *np.asarray(column.is_null())]).tolist()
         for name, column in columns.items()
         if column.null_count
     }
-    values = {name: _plain(column) for name, column in columns.items()}
+    values = [(name.encode(), _plain(column)) for name, column in columns.items()]
     for start, end in pairwise(np.cumsum([0, *lengths]).tolist()):
-        parts: list[bytes | memoryview] = []
+        missing = {name for name, sums in nulls.items() if sums[end] - sums[start] == end - start}
         size = b"\0%d\0" % (end - start)
-        for name, column in values.items():
-            if name in nulls and nulls[name][end] - nulls[name][start] == end - start > 0:
-                continue
-            part = column[start:end]
-            is_text = isinstance(part, pa.Array)
-            content = json.dumps(part.to_pylist()).encode() if is_text else part
-            parts += [name.encode(), size, content]
+        parts = [
+            part
+            for name, column in values
+            if name not in missing or start == end
+            for part in (name, size, _bytes(column[start:end]))
+        ]
         yield hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-def _plain(column: pa.Array) -> Any:
-    """Return numbers as a view of little-endian 8-byte numbers, texts as they are."""
+def _bytes(values: list[str | None] | memoryview) -> bytes | memoryview:
+    return json.dumps(values).encode() if isinstance(values, list) else values
+
+
+def _plain(column: pa.Array) -> list[str | None] | memoryview:
+    """Return numbers as a view of little-endian 8-byte numbers, texts as a list."""
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        return column
+        return column.to_numpy(zero_copy_only=False).tolist()  # faster than to_pylist
     if pa.types.is_floating(column.type):
         return column.to_numpy(zero_copy_only=False).astype("<f8").data
     if column.null_count:  # of runs that lack the column
