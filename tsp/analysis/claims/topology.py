@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsp.analysis.evidence import Evidence, first_and_last
+from tsp.analysis.evidence import Evidence, asked_once, first_and_last
 from tsp.analysis.stats import FEWEST, Interval, stratified_rho
 from tsp.analysis.stats.ranks import SHUFFLES
 from tsp.analysis.units import UNIT
@@ -230,16 +230,11 @@ def largest_difference(groups: list[np.ndarray], alpha: float) -> Interval:
 )
 def h1_falls_faster_multi(evidence: Evidence, levels: Levels) -> Verdict:
     """Loops disappear faster when ten problems are trained on together than with one."""
-    rows = evidence.plain_checks
-    steps = rows.epoch * np.where(rows.regime == "multi", STEPS_OF_A_SET, 1)
-    units = loops_left(rows.assign(clock=rows.epoch))
+    units = loops_left(evidence, "epoch")
     if units.empty:
         return UNTESTED
     groups = by_regime(units)
-    faster, at_steps = (
-        sets_faster(groups),
-        sets_faster(by_regime(loops_left(rows.assign(clock=steps)))),
-    )
+    faster, at_steps = sets_faster(groups), sets_faster(by_regime(loops_left(evidence, "step")))
     rho, p = stratified_rho(*(units[name].to_numpy() for name in ("left", "sets", "label")))
     counts = [(len(sets), len(singles)) for singles, sets in groups]
     ways = prod(comb(here + there, here) for here, there in counts)
@@ -257,12 +252,16 @@ def h1_falls_faster_multi(evidence: Evidence, levels: Levels) -> Verdict:
     return Verdict(verdict, len(units), faster, *interval, why, p)
 
 
-def loops_left(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the share of the first loops that is left, mean over a stratum's common ``clock``.
+@asked_once
+def loops_left(evidence: Evidence, clock: str) -> pd.DataFrame:
+    """Return the share of the first loops that is left, mean over a stratum's common checks.
 
-    One row per unit of the models and tasks that have both regimes: ``left``, ``sets``, ``label``.
+    Checks are common by ``epoch`` or by optimiser ``step``. One row per unit of the models and
+    tasks that have both regimes: ``left``, ``sets``, ``label``.
     """
-    strata = ["model", "task"]
+    strata, rows = ["model", "task"], evidence.plain_checks
+    pace = np.where((rows.regime == "multi") & (clock == "step"), STEPS_OF_A_SET, 1)
+    rows = rows.assign(clock=rows.epoch * pace)
     seen = rows.groupby([*strata, "clock"]).id.transform("nunique")
     rows = rows[seen == rows.groupby(strata).id.transform("nunique")]
     first = rows.groupby("id").h1_count.transform("first")
