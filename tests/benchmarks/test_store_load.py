@@ -55,6 +55,8 @@ def test_the_published_measurements_of_ten_thousand_runs_are_within_the_aim():
     rows = json.loads(file.read_text())
     assert {row["name"] for row in rows} == {*store_load.COMMANDS, *store_load.TABLES}
     assert all(row["runs"] == store_load.RUNS for row in rows)
-    quick = [row for row in rows if row["name"] != "tsp runs verify"]
-    assert max(row["seconds"] for row in quick) <= store_load.SECONDS
+    seconds = {row["name"]: row["seconds"] for row in rows if row["name"] != "tsp runs verify"}
+    of_claims = [seconds.pop(name) for name in ("tsp report", "claims")]
+    assert max(of_claims) <= store_load.CLAIM_SECONDS
+    assert max(seconds.values()) <= store_load.SECONDS
     assert max(row["bytes"] for row in rows) <= store_load.MEMORY

@@ -128,7 +128,7 @@ def _rows(
     if not runs:
         return pd.DataFrame(columns=["id", *(columns or empty)])
     table = read_tables(runs, name, columns)
-    return table.to_pandas(self_destruct=True)  # column by column, or all would be held twice
+    return table.to_pandas(self_destruct=True, split_blocks=True)  # else all would be held twice
 
 
 def by_origin(runs: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, int | None]]:
