@@ -16,24 +16,33 @@ SLIDE = re.compile(r"^(?=#+ )", re.MULTILINE)  # a slide begins with a heading
 SHOWN = re.compile(r"^!\[\]\((.+)\)$", re.MULTILINE)  # what has this label in the book
 STYLE = """
 @page { size: 1280px 720px; margin: 0; }
-body { background: white; font-size: 25px; line-height: 1.35; }
+body { background: white; font-size: 28px; line-height: 1.35; }
 .slide { box-sizing: border-box; height: 720px; padding: 40px 64px; overflow: hidden; }
 .slide { break-after: page; position: relative; display: flex; flex-direction: column; }
 .slide:last-child { break-after: auto; }
 .slide > :is(h1, h2) { font-size: 40px; margin: 0 0 22px; }
 .slide > h1 { font-size: 60px; margin-top: 200px; }
 .slide > div { display: flex; gap: 36px; flex: 1; min-height: 0; }
-.words { flex: 4; }
+.slide > footer { position: absolute; right: 64px; bottom: 14px; font-size: 14px; }
+.words { flex: 3; }
+.words:has(.math.block) { flex: 7; }
 .words li { margin-bottom: 0.5em; }
-.shown { flex: 5; display: flex; gap: 24px; min-width: 0; }
-.shown > * { flex: 1; margin: 0; min-width: 0; display: flex; flex-direction: column; }
-.shown > :not(figure) { align-self: flex-start; max-height: 100%; }
-.shown .live { flex: 1; min-height: 0; }
-.shown img { width: 100% !important; height: 100% !important; flex: 1; min-height: 0; }
-.shown img { object-fit: contain; }
-.shown figcaption { font-size: 16px; line-height: 1.3; }
+.words table { margin-bottom: 1em; }
+.words :is(td, th) { border-bottom: 1px solid; padding: 0.2em 0.8em; }
+.shown { flex: 6; display: flex; gap: 24px; min-width: 0; }
+.shown > [id] { flex: 1; margin: 0; min-width: 0; }
+.shown > :not(figure) { align-self: flex-start; }
+.shown:only-child > .admonition { font-size: 34px; }
 .shown > section > h2 { display: none; }
-.slide footer { position: absolute; right: 64px; bottom: 14px; font-size: 14px; }
+.shown summary { font-size: 24px !important; }
+.shown > figure[id] { padding: 0; }
+.shown figure[id], .shown figure div { display: flex; flex-direction: column; min-height: 0; }
+.shown figure div { flex: 1; }
+.shown img { flex: 1; min-height: 0; width: 100% !important; height: 100% !important; }
+.shown img { max-height: none; object-fit: contain; }
+.shown figcaption { font-size: 17px; line-height: 1.3; }
+.shown figcaption * { color: black; font-weight: 400; }
+.shown figcaption p { margin: 0; font-size: inherit; line-height: inherit; }
 """
 
 
@@ -59,13 +68,13 @@ def make_slides(index: Path, out: Path) -> Path:
     body = "".join(_slide(site, source, number) for number, source in enumerate(slides, 1))
     head = pdf.head(site, pdf.book_pages()[0], STYLE)
     with pdf.printer(site, head) as printed, replacing(out) as work:
-        work.write_bytes(printed(f'<main class="bd-content">{body}</main>'))
+        work.write_bytes(printed(f"<main>{body}</main>"))
     return out
 
 
 def _slide(site: Path, source: str, number: int) -> str:
     """Return a slide's HTML: its heading, and under it what it says beside what it shows."""
-    markdown = MarkdownIt().use(dollarmath_plugin, renderer=_formula)
+    markdown = MarkdownIt().enable("table").use(dollarmath_plugin, renderer=_formula)
     heading, _, rest = source.partition("\n")
     parts = {
         "words": markdown.render(SHOWN.sub("", rest)).strip(),
