@@ -573,7 +573,7 @@ With words and $x^2$
 
 ## A figure and an exercise
 
-- first point
+- a bullet
 
 ![](live-rips)
 ![](ex-line)
@@ -587,7 +587,7 @@ def test_each_slide_is_a_page_with_what_the_site_has(excerpt_site, tmp_path):
     assert title.mediabox.width / title.mediabox.height == pytest.approx(16 / 9, rel=0.01)
     assert "With words" in title.extract_text()
     shown = slide.extract_text()
-    for words in ("first point", "Points to move", "Points lie at 0, 1, 3 and 7"):
+    for words in ("a bullet", "Points to move", "points on a line"):
         assert words in shown
     assert "Data" not in shown
     assert slide.images

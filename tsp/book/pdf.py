@@ -38,6 +38,7 @@ img, svg { max-height: 180mm; max-width: 100%; object-fit: contain; }
 pre { font-size: 0.8em; white-space: pre-wrap; }
 pre, p, li { overflow-wrap: anywhere; }
 td, th { overflow-wrap: break-word; font-size: 0.85em; }
+figcaption *, caption * { color: black; font-weight: 400; }
 """
 
 
