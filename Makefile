@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MODEL := smollm2-135m-instruct
 
-.PHONY: setup book pdf test test-slow torture bench lint links clean
+.PHONY: setup book pdf slides test test-slow torture bench lint links clean
 
 setup: $(READY)
 
@@ -26,6 +26,10 @@ book: setup
 # The book as one PDF: needs Chromium.
 pdf: setup
 	$(BIN)/tsp book --pdf book.pdf
+
+# The slides of the course: needs Chromium.
+slides: setup
+	$(BIN)/tsp book --slides slides.pdf
 
 # Two processes; the tests of a file share one, so that what they need is made once.
 test: setup

@@ -513,6 +513,15 @@ def test_the_site_is_small_enough_to_carry(site):
     assert sum(it.stat().st_size for it in files) < 60e6
 
 
+@pytest.mark.slow
+def test_the_handout_is_printed_on_one_sheet(visit):
+    from pypdf import PdfReader
+
+    page = visit("book/handout.html").page
+    margin = dict.fromkeys(("top", "right", "bottom", "left"), "10mm")
+    assert len(PdfReader(io.BytesIO(page.pdf(format="A4", margin=margin))).pages) == 2
+
+
 def test_without_scripts_the_pictures_are_there(chromium, excerpt):
     page = chromium.new_page(java_script_enabled=False)
     page.goto(f"{excerpt}/{RIPS}")
@@ -520,21 +529,27 @@ def test_without_scripts_the_pictures_are_there(chromium, excerpt):
     page.close()
 
 
-def test_the_pdf_holds_each_page_under_its_number_and_links_that_lead_somewhere(
-    excerpt_site, tmp_path
-):
-    """In a process of its own: there may be one playwright in each."""
+def printed(call, site, folder):
+    """The PDF that a call makes of a site, in a process of its own: each has one playwright."""
     from pypdf import PdfReader
 
     code = f"""
 from pathlib import Path
-from tsp.book import pdf
-pdf.ROOT = Path({str(excerpt_site.parents[1])!r})
-pdf.make_pdf(Path({str(excerpt_site / "index.html")!r}), Path("book.pdf"))
+from tsp.book import pdf, slides
+pdf.ROOT = Path({str(site.parents[1])!r})
+{call}(Path({str(site / "index.html")!r}), Path("out.pdf"))
 """
     settings = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=settings)
-    reader = PdfReader(tmp_path / "book.pdf")
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return PdfReader(folder / "out.pdf")
+
+
+def test_the_pdf_holds_each_page_under_its_number_and_links_that_lead_somewhere(
+    excerpt_site, tmp_path
+):
+    reader = printed("pdf.make_pdf", excerpt_site, tmp_path)
     texts = [page.extract_text() for page in reader.pages]
     for page in EXCERPT:
         heading = re.search("<h1>(.*?)<", (excerpt_site / f"{page}.html").read_text()).group(1)
@@ -550,3 +565,32 @@ pdf.make_pdf(Path({str(excerpt_site / "index.html")!r}), Path("book.pdf"))
     ]
     assert links
     assert set(map(str, links)) <= set(reader.named_destinations)
+
+
+SLIDES = """# A talk
+
+With words and $x^2$
+
+## A figure and an exercise
+
+- a bullet
+
+![](live-rips)
+![](ex-line)
+"""
+
+
+def test_each_slide_is_a_page_with_what_the_site_has(excerpt_site, tmp_path):
+    source = excerpt_site.parents[1] / "book" / "slides.md"
+    source.write_text(SLIDES)
+    title, slide = printed("slides.make_slides", excerpt_site, tmp_path).pages
+    assert title.mediabox.width / title.mediabox.height == pytest.approx(16 / 9, rel=0.01)
+    assert "With words" in title.extract_text()
+    shown = slide.extract_text()
+    for words in ("a bullet", "Points to move", "points on a line"):
+        assert words in shown
+    assert "Data" not in shown
+    assert slide.images
+    source.write_text("## A slide\n\n![](fig-nowhere)\n")
+    with pytest.raises(AssertionError, match="InputError: label = 'fig-nowhere': no page of the"):
+        printed("slides.make_slides", excerpt_site, tmp_path)

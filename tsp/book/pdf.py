@@ -3,9 +3,13 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from urllib.parse import urldefrag
 
 import yaml
@@ -34,6 +38,7 @@ img, svg { max-height: 180mm; max-width: 100%; object-fit: contain; }
 pre { font-size: 0.8em; white-space: pre-wrap; }
 pre, p, li { overflow-wrap: anywhere; }
 td, th { overflow-wrap: break-word; font-size: 0.85em; }
+figcaption *, caption * { color: black; font-weight: 400; }
 """
 
 
@@ -56,51 +61,63 @@ def make_pdf(index: Path, out: Path) -> Path:
     InputError
         If a page of the table of contents has not been built.
     """
-    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    try:
-        from playwright.sync_api import sync_playwright
-        from pypdf import PdfReader
-    except ImportError as error:
-        raise BookError("the PDF needs playwright and pypdf: pip install '.[dev]'") from error
-    if browser is None:
-        raise BookError(f"the PDF needs a browser, one of {', '.join(BROWSERS)}")
     site = index.parent
-    pages = _pages()
+    pages = book_pages()
     chapters = {page: _chapter(site, page, pages) for page in pages}
-    head = _head(site, pages[0])
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory(dir=site) as folder:
-        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        tab = chromium.new_page()
+    body = "".join(map(str, chapters.values()))
+    with printer(site, head(site, pages[0], STYLE)) as printed, replacing(out) as work:
+        from pypdf import PdfReader
 
-        def printed(body: str) -> bytes:
-            source = Path(folder) / "book.html"
-            source.write_text(f"{head}<body>{body}</body></html>", "utf-8")
-            tab.goto(source.resolve().as_uri())
-            tab.evaluate("window.MathJax && MathJax.startup.promise")
-            return tab.pdf(
-                prefer_css_page_size=True,
-                print_background=True,
-                display_header_footer=True,
-                header_template="<p></p>",
-                footer_template=NUMBER,
-                outline=True,
-                tagged=True,
-            )
-
-        body = "".join(map(str, chapters.values()))
-        draft = PdfReader(BytesIO(printed(_contents(chapters, {}) + body)))
+        numbered = partial(printed, display_header_footer=True, footer_template=NUMBER)
+        draft = PdfReader(BytesIO(numbered(_contents(chapters, {}) + body)))
         starts = {
             page: 1 + (draft.get_destination_page_number(draft.named_destinations[name]) or 0)
             for page in pages
             if (name := f"/{_anchor(page)}") in draft.named_destinations
         }
-        with replacing(out) as work:
-            work.write_bytes(printed(_contents(chapters, starts) + body))
-        chromium.close()
+        work.write_bytes(numbered(_contents(chapters, starts) + body))
     return out
 
 
-def _pages() -> list[str]:
+@contextmanager
+def printer(site: Path, top: str) -> Iterator[Callable[..., bytes]]:
+    """Start a browser that prints HTML bodies below a document's `head`, as pages of the site.
+
+    Raises
+    ------
+    BookError
+        If playwright, pypdf or Chromium is missing.
+    """
+    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if not (find_spec("playwright") and find_spec("pypdf")):
+        raise BookError("the PDF needs playwright and pypdf: pip install '.[dev]'")
+    if browser is None:
+        raise BookError(f"the PDF needs a browser, one of {', '.join(BROWSERS)}")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory(dir=site) as folder:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        tab = chromium.new_page()
+
+        def printed(body: str, **options: Any) -> bytes:
+            source = Path(folder) / "book.html"
+            source.write_text(f"{top}<body>{body}</body></html>", "utf-8")
+            tab.goto(source.resolve().as_uri())
+            tab.evaluate("window.MathJax && MathJax.startup.promise")
+            return tab.pdf(
+                prefer_css_page_size=True,
+                print_background=True,
+                header_template="<p></p>",
+                outline=True,
+                tagged=True,
+                **options,
+            )
+
+        yield printed
+        chromium.close()
+
+
+def book_pages() -> list[str]:
     """Return the site's pages in the order of its table of contents, without endings."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
     return [toc["root"], *(page["file"] for part in toc["parts"] for page in part["chapters"])]
@@ -116,12 +133,12 @@ def _chapter(site: Path, page: str, pages: Sequence[str]) -> Tag:
         element.decompose()
     for element in article.select("[id]"):
         element["id"] = f"{_anchor(page)}--{element['id']}"
-    _relink(article, site, page, pages)
+    relink(article, site, page, pages)
     article.name, article["class"], article["id"] = "section", "chapter bd-article", _anchor(page)
     return article
 
 
-def _relink(part: Tag, site: Path, page: str, pages: Sequence[str] = ()) -> None:
+def relink(part: Tag, site: Path, page: str, pages: Sequence[str] = ()) -> None:
     """Let the addresses in a part of a page hold in a document in a folder of the site."""
     for element in part.select("[href], [src]"):
         name = "href" if element.has_attr("href") else "src"
@@ -141,17 +158,17 @@ def _anchor(page: str) -> str:
     return page.replace("/", "-")
 
 
-def _head(site: Path, page: str) -> str:
+def head(site: Path, page: str, style: str) -> str:
     """Return the beginning of a document with the site's style sheets and typesetting."""
     soup = BeautifulSoup((site / f"{page}.html").read_text("utf-8"), "html.parser")
     for script in soup.select("script"):
         if "mathjax" not in f"{script.get('src', '')}{script.get_text()}".lower():
             script.decompose()
-    _relink(soup, site, page)
+    relink(soup, site, page)
     kept = soup.select("head link[rel=stylesheet], script")
     return (
         '<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8">'
-        f"<title>{_title(soup)}</title>{''.join(map(str, kept))}<style>{STYLE}</style></head>"
+        f"<title>{_title(soup)}</title>{''.join(map(str, kept))}<style>{style}</style></head>"
     )
 
 

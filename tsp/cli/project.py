@@ -20,6 +20,9 @@ def book(
     pdf: Annotated[
         Path | None, Option(help="Also print the whole book to FILE.", metavar="FILE")
     ] = None,
+    slides: Annotated[
+        Path | None, Option(help="Also print the slides of the course to FILE.", metavar="FILE")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Execute the notebooks against the stored runs and build the site in _build/html."""
@@ -38,6 +41,11 @@ def book(
 
         result["pdf"] = str(make_pdf(index, pdf))
         text += f"\nPrinted: {pdf}"
+    if slides:
+        from tsp.book.slides import make_slides
+
+        result["slides"] = str(make_slides(index, slides))
+        text += f"\nPrinted: {slides}"
     emit(result, as_json, text)
 
 

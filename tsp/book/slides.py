@@ -1,0 +1,107 @@
+"""The slides of the course: words from ``book/slides.md``, figures from the built site."""
+
+import re
+from html import escape
+from pathlib import Path
+
+from bs4 import BeautifulSoup
+from markdown_it import MarkdownIt
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+
+from tsp.atomic import replacing
+from tsp.book import pdf
+from tsp.errors import InputError
+
+SLIDE = re.compile(r"^(?=#+ )", re.MULTILINE)  # a slide begins with a heading
+SHOWN = re.compile(r"^!\[\]\((.+)\)$", re.MULTILINE)  # what has this label in the book
+STYLE = """
+@page { size: 1280px 720px; margin: 0; }
+body { background: white; font-size: 28px; line-height: 1.35; }
+.slide { box-sizing: border-box; height: 720px; padding: 40px 64px; overflow: hidden; }
+.slide { break-after: page; position: relative; display: flex; flex-direction: column; }
+.slide:last-child { break-after: auto; }
+.slide > :is(h1, h2) { font-size: 40px; margin: 0 0 22px; }
+.slide > h1 { font-size: 60px; margin-top: 200px; }
+.slide > div { display: flex; gap: 36px; flex: 1; min-height: 0; }
+.slide > footer { position: absolute; right: 64px; bottom: 14px; font-size: 14px; }
+.words { flex: 3; }
+.words:has(.math.block) { flex: 7; }
+.words li { margin-bottom: 0.5em; }
+.words table { margin-bottom: 1em; }
+.words :is(td, th) { border-bottom: 1px solid; padding: 0.2em 0.8em; }
+.shown { flex: 6; display: flex; gap: 24px; min-width: 0; }
+.shown > [id] { flex: 1; margin: 0; min-width: 0; }
+.shown > :not(figure) { align-self: flex-start; }
+.shown:only-child > .admonition { font-size: 34px; }
+.shown > section > h2 { display: none; }
+.shown summary { font-size: 24px !important; }
+.shown > figure[id] { padding: 0; }
+.shown figure[id], .shown figure div { display: flex; flex-direction: column; min-height: 0; }
+.shown figure div { flex: 1; }
+.shown img { flex: 1; min-height: 0; width: 100% !important; height: 100% !important; }
+.shown img { max-height: none; object-fit: contain; }
+.shown figcaption { font-size: 17px; line-height: 1.3; }
+.shown figcaption * { color: black; font-weight: 400; }
+.shown figcaption p { margin: 0; font-size: inherit; line-height: inherit; }
+"""
+
+
+def make_slides(index: Path, out: Path) -> Path:
+    """Print the slides of the course, one on a page.
+
+    Parameters
+    ----------
+    index
+        First page of the site, as `tsp.book.site.build` returns it.
+    out
+        The PDF to write; it appears whole or not at all.
+
+    Raises
+    ------
+    BookError
+        If playwright, pypdf or Chromium is missing.
+    InputError
+        If a slide shows what has no place in the site.
+    """
+    site = index.parent
+    slides = SLIDE.split((pdf.ROOT / "book" / "slides.md").read_text("utf-8"))[1:]
+    body = "".join(_slide(site, source, number) for number, source in enumerate(slides, 1))
+    head = pdf.head(site, pdf.book_pages()[0], STYLE)
+    with pdf.printer(site, head) as printed, replacing(out) as work:
+        work.write_bytes(printed(f"<main>{body}</main>"))
+    return out
+
+
+def _slide(site: Path, source: str, number: int) -> str:
+    """Return a slide's HTML: its heading, and under it what it says beside what it shows."""
+    markdown = MarkdownIt().enable("table").use(dollarmath_plugin, renderer=_formula)
+    heading, _, rest = source.partition("\n")
+    parts = {
+        "words": markdown.render(SHOWN.sub("", rest)).strip(),
+        "shown": "".join(_labelled(site, label) for label in SHOWN.findall(rest)),
+    }
+    columns = (f'<div class="{name}">{html}</div>' for name, html in parts.items() if html)
+    return (
+        f'<section class="slide">{markdown.render(heading)}<div>{"".join(columns)}</div>'
+        f"<footer>{number}</footer></section>"
+    )
+
+
+def _formula(content: str, options: dict[str, bool]) -> str:
+    """Return a formula as the site's typesetting expects it."""
+    return escape(rf"\[{content}\]" if options["display_mode"] else rf"\({content}\)")
+
+
+def _labelled(site: Path, label: str) -> str:
+    """Return what has a label in the site: a figure, a table, an exercise, a proposition."""
+    for page in pdf.book_pages():
+        text = (site / f"{page}.html").read_text("utf-8")
+        name = f'id="{label}"'
+        if name in text and (part := BeautifulSoup(text, "html.parser").select_one(f"[{name}]")):
+            for element in part.select(f"{pdf.ONLY_ON_SCREEN}, .live script"):
+                element.decompose()
+            pdf.relink(part, site, page)
+            for link in part.select("a"):
+                link.unwrap()  # they lead to where the slides are not
+            return str(part)
+    raise InputError("label", label, "no page of the site has it; see book/slides.md")
