@@ -81,18 +81,19 @@ glue("open", int(open_ones.sum()), display=False)
 # %% [markdown]
 # A soft prompt is a short list of vectors that are trained in front of a frozen language model. The paper treats these vectors as a
 # cloud of points and reports that, as training succeeds, loops in the cloud ($H_1$) vanish and its components ($H_0$) live longer. From
-# this it derives a loss, TSLoss, which is said to cut the iterations of prompt tuning by up to one half. We repeated its experiments
-# on a small model ({glue:text}`model`, {glue:text}`epochs` epochs at {glue:text}`rate` times the paper's learning rate):
+# this it derives a loss, TSLoss, which is said to cut the iterations of prompt tuning by up to one half. We repeated the paper's
+# experiments on a small model ({glue:text}`model`, {glue:text}`epochs` epochs at {glue:text}`rate` times the paper's learning rate, at
+# which this model learns):
 #
 # - **{glue:text}`finding-loops`** Over {glue:text}`falls` problems and sets of ten, the median change is {glue:text}`falls-by` loops.
-# - **{glue:text}`finding-success`** Of {glue:text}`start` loops, {glue:text}`loops-ce` are left after training on right
-#   answers, {glue:text}`loops-wrong` after training on wrong answers, and {glue:text}`loops-random` when each vector is
-#   moved equally far in a random direction. {glue:text}`finding-reason`
-# - **{glue:text}`finding-lifespan`** Across problems $\rho$ is {glue:text}`rho` ({glue:text}`rho-low` to {glue:text}`rho-high`).
+# - **{glue:text}`finding-success`** Of {glue:text}`start` loops, the median prompt keeps {glue:text}`loops-ce` after
+#   training on right answers, {glue:text}`loops-wrong` after training on wrong answers, and {glue:text}`loops-random` when each
+#   vector is moved in a random direction, as far as training had moved it. {glue:text}`finding-reason`
+# - **{glue:text}`finding-lifespan`** Across problems, their rank correlation is {glue:text}`rho` ({glue:text}`rho-low` to {glue:text}`rho-high`).
 #   The paper prints {glue:text}`rho-printed`, which a mere epoch counter reaches as well ({doc}`03_printed_numbers`).
 # - **{glue:text}`finding-speed`** It takes {glue:text}`ratio` times the iterations of plain training ({glue:text}`ratio-low` to
 #   {glue:text}`ratio-high`); the paper's median is {glue:text}`ratio-printed`.
-# - **{glue:text}`finding-back`** Prompts trained with it end with {glue:text}`loops-tsloss` loops at the median.
+# - **{glue:text}`finding-back`** The median prompt trained with it ends with {glue:text}`loops-tsloss` loops.
 
 # %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved in random directions, and trained with TSLoss."}, "figure": {"caption": "Loops of prompts that learn right answers, wrong answers, or nothing at all, and of prompts trained with TSLoss. Lines are medians over the problems trained in all ways; bands hold the middle half.", "name": "fig-finding"}} tags=["remove-input"]
 loops(store, protocol=protocol, model=model) if len(counts) else missing(

@@ -58,7 +58,8 @@ from tsp.experiments.paper import PROTOCOLS, SEEDS, reported
 # %% tags=["hide-input"]
 again = printed.table2_again().set_index("feature").rename_axis(None)
 low, high = int(again.n_low.max()), int(again.n_high.min())
-glue("printed-n-range", f"only {low}" if low == high else f"only {low} to {high}", display=False)
+fit = f"Only N = {low} fits" if low == high else f"Only N from {low} to {high} fit"
+glue("printed-n-range", fit, display=False)
 glue("printed-n", printed.TRAJECTORY, display=False)
 glue("printed-half", printed.TRAJECTORY // 2, display=False)
 half = (printed.TRAJECTORY // 2,) * 2
@@ -86,7 +87,7 @@ table(
             "p of U, two halves": again.u_p_73,
             "p of U, with ties": again.u_p_ties,
         }
-    ),
+    ).rename(index=lambda feature: feature.replace("_", " ")),
     {
         "ρ printed": "{:.3f}",
         "ρ from U": "{:.3f}",
@@ -99,7 +100,7 @@ table(
 )
 
 # %% [markdown]
-# All rows together are compatible with {glue:text}`printed-n-range` snapshots. {glue:text}`printed-n` snapshots in two groups of
+# {glue:text}`printed-n-range` all rows. {glue:text}`printed-n` snapshots in two groups of
 # {glue:text}`printed-half` reproduce the p-value of every $U$ and, by {eq}`eq-rho-u`, every $\rho$, except for the $H_1$ count: its
 # $U$ would have p = {glue:text}`printed-tied-u-p-73`, where {glue:text}`printed-tied-u-p` is printed, and
 # $\rho$ = {glue:text}`printed-tied-rho-of-u`, where {glue:text}`printed-tied-rho` is printed. Counts have ties, which shrink the spread
@@ -158,13 +159,17 @@ glue("printed-smallest-p", f"{printed.smallest_p():.2f}", display=False)
 # epoch. The paper prints no spread, and with {glue:text}`printed-seeds` pairs of runs a sign test cannot reach a p-value
 # below {glue:text}`printed-smallest-p`.
 #
-# ## Table 3, Table 4 and the abstracts
+# ## Table 3, Table 4 and the summaries
 #
 # Table 4 varies $\lambda_\text{ts}$ in one cell of Table 3. Its rows for 0 and 1 must agree with that cell, and they do:
 
 # %% tags=["hide-input"]
 cell = printed.tables_3_and_4()
-table(cell.assign(lambda_ts=cell.lambda_ts.map("{:g}".format)).set_index("lambda_ts"), precision=0)
+weights = cell.lambda_ts.map("weight {:g}".format)
+table(
+    cell.assign(lambda_ts=weights).set_index("lambda_ts").rename(columns=str.capitalize),
+    precision=0,
+)
 
 # %% tags=["hide-input"]
 savings = printed.savings()
@@ -177,9 +182,8 @@ glue(
     display=False,
 )
 glue("printed-gemma", f"{1 - gemma.ratio.min():.0%}", display=False)
-unchanged = int((savings.ratio == 1).sum())
-cells = "cell shows" if unchanged == 1 else "cells show"
-glue("printed-unchanged", f"{unchanged} {cells} no saving at all.", display=False)
+glue("printed-unchanged", int((savings.ratio == 1).sum()), display=False)
+glue("printed-cells", len(savings), display=False)
 medians = savings.groupby("model").ratio.median()
 ratios = savings.pivot(index="model", columns=["regime", "task"], values="ratio")
 ratios.columns = [f"{TASK_NAMES[task]}, {regime}" for regime, task in ratios]
@@ -188,9 +192,9 @@ table(ratios.assign(median=medians), precision=2)
 # %% [markdown]
 # The table shows the ratio of iterations with TSLoss to those without. The largest saving is
 # {glue:text}`printed-best`, in cells with small counts ({glue:text}`printed-best-counts`),
-# where a single check makes a large difference. The abstract of the published version
+# where a single check makes a large difference. The summary of the published version
 # reports savings of up to one half on Gemma-2B-IT; the largest saving that Table 3 prints for this model is {glue:text}`printed-gemma`.
-# {glue:text}`printed-unchanged`
+# In {glue:text}`printed-unchanged` of {glue:text}`printed-cells` cells nothing is saved.
 
 # %% [markdown]
 # ## One weight or two
@@ -291,4 +295,4 @@ assert [N for N in range(5, 200) if f"{p_of(0.5, N):.4f}" == "0.0010"] == [40]
 # |---|---|---|
 # | A correlation and a convergence test both support each finding (Table 2) | with two groups of {glue:text}`printed-half` snapshots, each $\rho$ follows from its $U$ | one test |
 # | The mean $H_0$ lifespan correlates extremely strongly with accuracy (Table 2) | $\rho$ is the ceiling, {glue:text}`printed-ceiling`, which an epoch counter reaches too | no more than a clock shows |
-# | Every number averages three independent runs (section 7) | {glue:text}`printed-even` of {glue:text}`printed-counts` counts are even; the probability for plain means is {glue:text}`printed-chance` | not plain means |
+# | Every number averages three independent runs (section 7) | {glue:text}`printed-even` of {glue:text}`printed-counts` counts are even; the probability for plain means is {glue:text}`printed-chance` | not plain means, unless the runs agreed to the epoch |
