@@ -277,13 +277,15 @@ for regime in pair:
 
 # %% [markdown]
 # Plain noise has {glue:text}`noise-h1:.0f` loops at the median (95 %: {glue:text}`noise-low:.0f` to
-# {glue:text}`noise-high:.0f`), and the prompt starts with {glue:text}`single-h1-count-first:.0f`. The end of training
-# compares as follows:
+# {glue:text}`noise-high:.0f`), and the prompt starts with {glue:text}`single-h1-count-first:.0f`. At the end, means over the
+# random points compare with the prompt as follows:
 #
-# | at the end | single: prompt | same covariance | same lengths | ten: prompt | same covariance | same lengths |
-# |---|---|---|---|---|---|---|
-# | $H_1$ bars | {glue:text}`single-h1-count-last:.0f` | {glue:text}`single-covariance-last:.1f` | {glue:text}`single-lengths-last:.1f` | {glue:text}`multi-h1-count-last:.0f` | {glue:text}`multi-covariance-last:.1f` | {glue:text}`multi-lengths-last:.1f` |
-# | mean $H_0$ lifespan / mean distance | {glue:text}`single-h0-mean-lifespan-scaled-last:.3f` | {glue:text}`single-covariance-scaled:.3f` | {glue:text}`single-lengths-scaled:.3f` | {glue:text}`multi-h0-mean-lifespan-scaled-last:.3f` | {glue:text}`multi-covariance-scaled:.3f` | {glue:text}`multi-lengths-scaled:.3f` |
+# | at the end of training | prompt | same covariance | same lengths |
+# |---|---|---|---|
+# | one problem: $H_1$ bars | {glue:text}`single-h1-count-last:.0f` | {glue:text}`single-covariance-last:.1f` | {glue:text}`single-lengths-last:.1f` |
+# | one problem: mean $H_0$ lifespan / mean distance | {glue:text}`single-h0-mean-lifespan-scaled-last:.3f` | {glue:text}`single-covariance-scaled:.3f` | {glue:text}`single-lengths-scaled:.3f` |
+# | ten problems: $H_1$ bars | {glue:text}`multi-h1-count-last:.0f` | {glue:text}`multi-covariance-last:.1f` | {glue:text}`multi-lengths-last:.1f` |
+# | ten problems: mean $H_0$ lifespan / mean distance | {glue:text}`multi-h0-mean-lifespan-scaled-last:.3f` | {glue:text}`multi-covariance-scaled:.3f` | {glue:text}`multi-lengths-scaled:.3f` |
 #
 # The relative spread of the lengths, their standard deviation divided by their mean, goes from {glue:text}`single-spread-first:.2f` to
 # {glue:text}`single-spread-last:.2f` in the single run and to {glue:text}`multi-spread-last:.2f` with ten problems.
