@@ -57,11 +57,17 @@ C = sns.color_palette("colorblind")
 # ## Table 2 from our runs
 #
 # The tables give Spearman's $\rho$ {cite}`spearman1904proof` with accuracy and Mann and Whitney's $U$ {cite}`mann1947test` between two
-# groups of snapshots, over all checks of the runs without TSLoss. In the first table, the groups are checks with a wrong answer and
+# groups of snapshots, over all checks of one model's runs without TSLoss. In the first table, the groups are checks with a wrong answer and
 # checks without; in the second, they are the first and the second half of each run.
 
 
 # %% tags=["hide-input"]
+def in_words(features):
+    """Write names of features as a reader knows them."""
+    words = {"h0": "H₀", "h1": "H₁", "scaled": "/ distance"}
+    return [" ".join(words.get(word, word) for word in name.split("_")) for name in features]
+
+
 def beside(results):
     """Show Table 2, the paper's columns beside ours."""
     names = {"rho": "ρ", "rho_p": "p of ρ", "u": "U", "u_p": "p of U"}
@@ -69,7 +75,7 @@ def beside(results):
     columns |= {("here", label): results[name] for name, label in names.items()}
     formats = {"ρ": "{:.3f}", "U": "{:.1f}", "p of ρ": "{:.2g}", "p of U": "{:.2g}"}
     digits = {column: formats[column[1]] for column in columns}
-    nice = pd.DataFrame(columns).set_axis(results.feature.str.replace("_", " ")).rename_axis(None)
+    nice = pd.DataFrame(columns).set_axis(in_words(results.feature))
     nice = nice.style.set_table_attributes('class="dataframe"').format(digits, na_rep="–")
     narrow = {"selector": "th, td", "props": "padding: 0.3em 0.4em; white-space: nowrap"}
     return nice.set_table_styles([narrow])
@@ -131,7 +137,7 @@ glue("checks-pooled", int(answers.n.max()) if len(answers) else 0, display=False
 # - *Exchanged* computes the same $\rho$ over all snapshots, but gives the runs of each problem the answers to
 #   another problem of the same data set and regime, several thousand times. The exchange keeps whatever all runs have in common:
 #   they start wrong, end right, and grow. It breaks only the link between a problem's *own* topology and its
-#   *own* answers. (A problem that has no partner with as many snapshots is left out; the second $\rho$ is without it.)
+#   *own* answers. (A problem that has no partner with as many snapshots is left out.)
 # - *Problems* reads one pair of numbers for each problem or set of ten: its feature, and the share of its runs that are right, at the
 #   check where about half of all problems are solved. These pairs are rank correlated within data set and regime.
 #
@@ -139,13 +145,10 @@ glue("checks-pooled", int(answers.n.max()) if len(answers) else 0, display=False
 
 # %% tags=["hide-input"]
 again = tables.table2_runs(store, protocol=protocol)
-printed_rho = reported("table2").set_index("feature").rho
 cells = {
-    "paper": again.feature.map(printed_rho),
-    "ρ, snapshots": again.rho,
-    "ρ, with partners": again.rho_blocks,
+    "ρ, own answers": again.rho_blocks,
     "ρ, exchanged (95 %)": [
-        f"{mean:.2f} ({low:.2f} to {high:.2f})" if low == low else "–"
+        f"{mean:.2f} ({low:.2f} to {high:.2f})".replace("-", "−") if low == low else "–"
         for mean, low, high in zip(again.shuffled, again.rho_low, again.rho_high, strict=True)
     ],
     "p, exchanged": again.p_blocks,
@@ -154,9 +157,9 @@ cells = {
     ],
     "p, problems": again.p_units,
 }
-by_feature = pd.DataFrame(cells).set_axis(again.feature.str.replace("_", " "))
-digits = dict.fromkeys(("paper", "ρ, snapshots", "ρ, with partners"), "{:.3f}")
-table(by_feature, digits | dict.fromkeys(("p, exchanged", "p, problems"), "{:.2g}"))
+by_feature = pd.DataFrame(cells).set_axis(in_words(again.feature))
+digits = dict.fromkeys(("p, exchanged", "p, problems"), "{:.2g}")
+table(by_feature, {"ρ, own answers": "{:.2f}"} | digits)
 
 # %% tags=["remove-cell"]
 both = again.set_index("feature")
@@ -166,7 +169,7 @@ for column in ("shuffled", "rho_blocks"):
     value = both[column].get("h0_mean_lifespan", np.nan)
     glue(f"exchanged-{column}", f"{value:.2f}", display=False)
 small = [name for name in both.index if both.p_blocks[name] < 0.05 or both.p_units[name] < 0.05]
-names = " and ".join(filter(None, [", ".join(small[:-1]), *small[-1:]])).replace("_", " ")
+names = " and ".join(filter(None, [", ".join(in_words(small[:-1])), *in_words(small[-1:])]))
 left = f"at least one of the tests still finds a correlation for {names}"
 glue("exchanged-left", left if small else "neither test finds a correlation", display=False)
 
