@@ -86,7 +86,7 @@ glue("open", int(open_ones.sum()), display=False)
 # which this model learns):
 #
 # - **{glue:text}`finding-loops`** Over {glue:text}`falls` problems and sets of ten, the median change is {glue:text}`falls-by` loops.
-# - **{glue:text}`finding-success`** In {numref}`fig-finding`, the median prompt keeps {glue:text}`loops-ce` of its
+# - **{glue:text}`finding-success`** In the figure below, the median prompt keeps {glue:text}`loops-ce` of its
 #   {glue:text}`start` loops after training on right answers, {glue:text}`loops-wrong` after training on wrong answers, and {glue:text}`loops-random` when each
 #   vector is moved in a random direction, as far as training had moved it. {glue:text}`finding-reason`
 # - **{glue:text}`finding-lifespan`** Across problems, their rank correlation is {glue:text}`rho` ({glue:text}`rho-low` to {glue:text}`rho-high`).
