@@ -16,7 +16,7 @@
 # %% [markdown]
 # # The Shape of a Soft Prompt
 #
-# **A companion, made of runs that you can repeat, to *Topology Aware Optimization of Soft Prompts* {cite}`anonymous-topology`
+# **A reproducible companion to *Topology Aware Optimization of Soft Prompts* {cite}`anonymous-topology`
 # (published as {cite:t}`huang2026structural`).**
 
 # %% tags=["parameters", "remove-cell"]
@@ -31,6 +31,7 @@ from myst_nb import glue
 from tsp.analysis import tables
 from tsp.book.pages import check_parameters, missing
 from tsp.book.verdicts import findings, verdict_list
+from tsp.experiments.paper import PROTOCOLS
 from tsp.figures.front import loop_counts, loops
 from tsp.store.runs import Store
 
@@ -43,12 +44,12 @@ counts = loop_counts(store, protocol=protocol, model=model)
 
 
 def number(value, digits=2):
-    """A number with a true minus sign; a dash where there is none."""
+    """Write a number with a true minus sign, and a dash if it is missing."""
     return "–" if np.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
 def end(arm, first=False):
-    """Median number of loops of an arm at its last check, or its first."""
+    """Write the median number of loops of an arm at its last check, or at its first."""
     rows = counts[counts.arm == arm].groupby("epoch").h1_count.median()
     return f"{rows.iloc[0 if first else -1]:.0f}" if len(rows) else "–"
 
@@ -57,6 +58,9 @@ iterations, lifespan = claim["tsloss-fewer-iterations"], claim["h0-lifespan-accu
 for arm in ("ce", "wrong", "random", "tsloss"):
     glue(f"loops-{arm}", end(arm), display=False)
 glue("start", end("ce", first=True), display=False)
+glue("model", model, display=False)
+glue("epochs", int(counts.epoch.max()) if len(counts) else "–", display=False)
+glue("rate", f"{PROTOCOLS[protocol].lr / PROTOCOLS['paper'].lr:g}", display=False)
 falls = claim["h1-count-falls"]
 glue("falls", falls["n"], display=False)
 glue("falls-by", number(falls["effect"], 0), display=False)
@@ -75,20 +79,23 @@ glue("claims", len(claims), display=False)
 glue("open", int(open_ones.sum()), display=False)
 
 # %% [markdown]
-# A soft prompt is a handful of vectors that are trained in front of a frozen language model. The paper sees them as a cloud of points and
-# reads its shape: loops ($H_1$) vanish and components ($H_0$) live longer as training succeeds, and a loss made of that, TSLoss, is
-# said to make prompt tuning converge in up to half the iterations.
+# A soft prompt is a short list of vectors that are trained in front of a frozen language model. The paper treats these vectors as a
+# cloud of points and reports that, as training succeeds, loops in the cloud ($H_1$) vanish and its components ($H_0$) live longer. From
+# this it derives a loss, TSLoss, which is said to cut the iterations of prompt tuning by up to one half. We repeated the paper's
+# experiments on a small model ({glue:text}`model`, {glue:text}`epochs` epochs at {glue:text}`rate` times the paper's learning rate, at
+# which this model learns):
 #
-# We trained such prompts on a small model. **{glue:text}`finding-loops`**: over {glue:text}`falls` problems and sets of
-# problems their number changes by {glue:text}`falls-by` in the median. **{glue:text}`finding-success`.** From
-# {glue:text}`start` loops, prompts that learn right answers come to {glue:text}`loops-ce`, prompts that learn wrong ones to
-# {glue:text}`loops-wrong`, and prompts whose vectors are moved as far in random directions to {glue:text}`loops-random`. Across
-# problems, longer-lived components {glue:text}`finding-lifespan` ($\rho$ = {glue:text}`rho`, {glue:text}`rho-low` to
-# {glue:text}`rho-high`; the paper prints {glue:text}`rho-printed`). **{glue:text}`finding-speed`**: it takes {glue:text}`ratio`
-# times the iterations ({glue:text}`ratio-low` to {glue:text}`ratio-high`; printed {glue:text}`ratio-printed`).
-# **{glue:text}`finding-back`**: {glue:text}`loops-tsloss` are left with it.
+# - **{glue:text}`finding-loops`** Over {glue:text}`falls` problems and sets of ten, the median change is {glue:text}`falls-by` loops.
+# - **{glue:text}`finding-success`** In the figure below, the median prompt keeps {glue:text}`loops-ce` of its
+#   {glue:text}`start` loops after training on right answers, {glue:text}`loops-wrong` after training on wrong answers, and {glue:text}`loops-random` when each
+#   vector is moved in a random direction, as far as training had moved it. {glue:text}`finding-reason`
+# - **{glue:text}`finding-lifespan`** Across problems, their rank correlation is {glue:text}`rho` ({glue:text}`rho-low` to {glue:text}`rho-high`).
+#   The paper prints {glue:text}`rho-printed`, which a mere epoch counter reaches as well ({doc}`03_printed_numbers`).
+# - **{glue:text}`finding-speed`** It takes {glue:text}`ratio` times the iterations of plain training ({glue:text}`ratio-low` to
+#   {glue:text}`ratio-high`); the paper's median is {glue:text}`ratio-printed`.
+# - **{glue:text}`finding-back`** The median prompt trained with it ends with {glue:text}`loops-tsloss` loops.
 
-# %% mystnb={"image": {"alt": "Number of loops over a hundred epochs, medians with the middle half of the problems. With right answers, with wrong answers and with rows moved in random directions the number falls to almost none. With TSLoss it falls by half and rises again to its first value."}, "figure": {"caption": "Loops vanish whether a prompt learns right answers, wrong ones or nothing at all, and return with TSLoss. Median over the problems that were trained in all ways, with the middle half.", "name": "fig-finding"}} tags=["remove-input"]
+# %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved in random directions, and trained with TSLoss."}, "figure": {"caption": "Loops of prompts that learn right answers, wrong answers, or nothing at all, and of prompts trained with TSLoss. Lines are medians over the problems trained in all ways; bands hold the middle half.", "name": "fig-finding"}} tags=["remove-input"]
 loops(store, protocol=protocol, model=model) if len(counts) else missing(
     "tsp sweep null --profile full"
 )
@@ -100,13 +107,13 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 # :::{grid-item-card} Read
 # :link: 01_persistent_homology
 # :link-type: doc
-# From points and loops to the verdicts, a chapter a step.
+# From points and loops to the verdicts, one step a chapter.
 # :::
 #
 # :::{grid-item-card} Rerun
 # :link: ../setup
 # :link-type: doc
-# `make book`, or one notebook with your own model and problems.
+# The whole book, or one notebook with your own model and problems.
 # :::
 #
 # :::{grid-item-card} Teach
@@ -118,9 +125,9 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 #
 # ## All claims
 #
-# The dot is the effect in our runs with its interval, the dotted line no effect, the diamond what the paper prints. Open a row for the
-# numbers and the rule; {doc}`20_rules` says which rules changed after data had been seen. A unit is one problem, or one set of
-# ten. {glue:text}`open` of {glue:text}`claims` claims are still open.
+# The dot is the effect in our runs, with its interval; the dotted line marks no effect, and the diamond is the value that the paper
+# prints. Open a row for the numbers and the rule that decides it; {doc}`20_rules` lists the rules that were changed after data had been
+# seen. A unit is one problem or one set of ten. {glue:text}`open` of {glue:text}`claims` claims are still open.
 
 # %% tags=["remove-input"]
 verdict_list(claims)
@@ -136,24 +143,24 @@ verdict_list(claims)
 #     -p task mmlu_cf -p method tsloss
 # ```
 #
-# {doc}`../setup` has the details: other models, your own problems, a GPU. {doc}`21_speed` says how
-# fast that is, beside what one would use otherwise. {doc}`../paper` lists what was chosen where the paper is silent. Every chapter is a notebook that has just been
-# executed: no measured number in it was typed by hand.
+# {doc}`../setup` explains how to use other models, your own problems or a GPU, {doc}`21_speed` how fast that is compared with the
+# alternatives, and {doc}`../paper` what we chose where the paper is silent. Every chapter is an executed notebook: no measured number in it
+# was typed by hand.
 #
 # ## The method in one picture
 #
-# The method of {cite:t}`anonymous-topology` is a circle. A prompt is trained; its vectors are looked at as a cloud of
-# points; the cloud's connected pieces and loops are followed over all scales; a few numbers summarise
-# them; and from what those numbers did during ordinary training comes a loss that is added to it.
+# The method of {cite:t}`anonymous-topology` is a circle. A prompt is trained, and its vectors are treated as a cloud of points. The
+# cloud's components and loops are followed over all scales and summarised by a few numbers. What those numbers do during ordinary
+# training suggests a loss, which is then added to the training objective.
 #
 # ```{figure} ../_static/pipeline.svg
 # :name: fig-pipeline
 # :alt: A flow chart that closes into a circle. A question and a soft prompt enter a frozen language model, which gives an answer; the gradient of the cross-entropy returns to the prompt alone. The prompt's vectors become a point cloud, the cloud a Rips filtration, the filtration a barcode with H0 and H1 bars, and the barcode three statistics: how many bars, how long they live, how even they are. These lead to TSLoss, which evens gaps between neighbours, pushes close points apart and pulls distant points together, and whose gradient returns to the prompt.
 # :width: 620px
 #
-# The method in one circle (after Figure 1 of the paper). Only the prompt learns. The statistics led to
+# The method as a circle (after Figure 1 of the paper). Only the prompt is trained. The statistics led to
 # TSLoss, but training does not compute them: TSLoss is a function of the distances between the
-# prompt's points.
+# prompt's vectors.
 # ```
 #
 # ## Notation

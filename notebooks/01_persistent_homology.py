@@ -16,14 +16,13 @@
 # %% [markdown]
 # # Persistent homology
 #
-# A soft prompt is $n$ vectors of length $d$. Forget their order and what the language model does with
-# them: what is left is $n$ points in space, and points can lie in one clump, in several, or around a
-# hole. Persistent homology turns that remark into numbers. This chapter builds it up from three points
-# that fit on a napkin and checks each step against the library; {doc}`02_homology_of_a_prompt` applies
-# it to a trained prompt.
+# How can the shape of a soft prompt be measured? A prompt is $n$ vectors of length $d$. If we forget their
+# order, and what the language model does with them, $n$ points in space remain: they may lie in one clump, in
+# several, or around a hole. Persistent homology counts clumps and holes at every scale. This chapter
+# starts from three points on paper and checks each step against the library.
 #
-# It covers equations 9 to 12 and 14 of the paper {cite}`anonymous-topology`; the equations keep the
-# paper's numbers. A longer introduction is {cite:t}`chazal2021introduction`.
+# It covers equations 9 to 12 and 14 of the paper {cite}`anonymous-topology`, with the
+# paper's numbers. {cite:t}`chazal2021introduction` give a longer introduction.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -52,18 +51,18 @@ style()
 # ## Three points
 #
 # Take $A = (0, 0)$, $B = (3, 0)$ and $C = (0, 4)$. Their distances are 3, 4 and 5. Choose a scale
-# $\epsilon$ and join two points when they are at most $\epsilon$ apart; fill in a triangle when all
-# three of its sides are there; go on like this in higher dimensions. What results is the
+# $\epsilon$ and join two points when they are at most $\epsilon$ apart. Fill in a triangle when all
+# three of its sides are present, and proceed in the same way in higher dimensions. The result is the
 # *Vietoris–Rips complex* at scale $\epsilon$, equation 9:
 #
 # $$\begin{aligned}\mathrm{VR}_\epsilon(X) = \{\sigma \subset X :{}& \lVert x_i - x_j\rVert \le \epsilon\cr
 # &\text{for all } x_i, x_j \in \sigma\}\end{aligned} \tag{9}$$
 #
-# A disc of radius $\epsilon/2$ around each point shows the same: two points are joined when their
+# Equivalently, draw a disc of radius $\epsilon/2$ around each point: two points are joined when their
 # discs touch.
 
 
-# %% mystnb={"image": {"alt": "Four drawings of the same three points. At scale 2 no two are joined; at 3 A and B are; at 4 also A and C; at 5 all three are joined and the triangle is filled."}, "figure": {"caption": "The Rips complex of three points at four scales. Between them nothing changes: only the distances 3, 4 and 5 matter.", "name": "fig-three-points"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Four drawings of the same three points. At scale 2 no two are joined; at 3 A and B are; at 4 also A and C; at 5 all three are joined and the triangle is filled."}, "figure": {"caption": "The Rips complex of three points at four scales. It changes only at the distances 3, 4 and 5.", "name": "fig-three-points"}} tags=["hide-input"]
 three = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
 fig, axes = plt.subplots(2, 2, figsize=(0.8 * WIDTH, 0.72 * WIDTH), sharex=True, sharey=True)
 for ax, scale in zip(axes.flat, (2, 3, 4, 5), strict=True):
@@ -74,25 +73,25 @@ for ax, scale in zip(axes.flat, (2, 3, 4, 5), strict=True):
 fig.tight_layout()
 
 # %% [markdown]
-# As $\epsilon$ grows the complexes contain one another, which is called a *filtration*, and we watch
-# what happens to the pieces. At scale 0 there are three. At 3 the pieces of $A$ and $B$ merge: one of
-# the two *dies*. At 4 the piece of $C$ dies. The last piece lives forever. The library says the same,
-# as pairs of birth and death:
+# As $\epsilon$ grows, each complex contains the one before; such a sequence is called a *filtration*. Follow
+# the connected pieces through it. At scale 0 there are three. At 3 the pieces of $A$ and $B$ merge, and one of
+# the two *dies*. At 4 the piece of $C$ dies. The last piece lives forever. The library returns the same
+# pairs of birth and death:
 
 # %%
 persistence(three)[0]
 
 # %% [markdown]
-# There is no loop at any scale. The third side of the triangle arrives at scale 5, and at that very
-# moment the triangle is filled. Three points never have a hole; it takes four.
+# There is no loop at any scale: the third side of the triangle arrives at scale 5, and the triangle is
+# filled at the same moment. Three points never enclose a hole; that takes four.
 #
 # ## Pieces and holes by linear algebra
 #
-# "Pieces" and "holes" can be counted without looking. Let the vertices, edges and triangles of a
-# complex be the bases of three vector spaces over the field with two elements, and let the *boundary*
-# $\partial_k$ send a simplex of dimension $k$ to the sum of its faces: a triangle to its three edges, an
-# edge to its two ends, a vertex to nothing. A sum of edges with no boundary is a closed path. A closed
-# path that is the boundary of triangles is filled in. What is closed but not filled is a hole:
+# Pieces and holes can be counted by linear algebra alone. Let the vertices, edges and triangles of a
+# complex be the bases of three vector spaces over the field with two elements. The *boundary*
+# $\partial_k$ sends a simplex of dimension $k$ to the sum of its faces: a triangle to its three edges, an
+# edge to its two ends, a vertex to zero. A sum of edges without boundary is a closed path, and a closed
+# path that is the boundary of triangles is filled in. A hole is a closed path that is not filled:
 #
 # $$H_0 = \frac{\ker \partial_0}{\operatorname{im} \partial_1} \tag{10}$$
 #
@@ -104,13 +103,13 @@ persistence(three)[0]
 # $$\begin{aligned}\beta_0 &= n - \operatorname{rank} \partial_1\\
 # \beta_1 &= (\text{edges} - \operatorname{rank} \partial_1) - \operatorname{rank} \partial_2\end{aligned}$$
 #
-# so that all it takes is the rank of a matrix of zeros and ones, which elimination finds. A column of
-# such a matrix is a set of rows, and adding two columns is their symmetric difference:
+# All this takes is the rank of matrices of zeros and ones, which elimination gives. In the code below, a
+# column is a set of rows, and the sum of two columns is their symmetric difference:
 
 
 # %%
 def reduce(columns):
-    """Eliminate over Z/2, left to right: {lowest row of what is left: its column}."""
+    """Eliminate over Z/2, left to right; map the lowest row of each nonzero column to the column."""
     kept, where = {}, {}
     for j, column in enumerate(columns):
         while column and max(column) in kept:
@@ -121,12 +120,12 @@ def reduce(columns):
 
 
 def boundary(simplex):
-    """The faces of a simplex, each a tuple of points."""
+    """Return the faces of a simplex, each a tuple of points."""
     return set(combinations(simplex, len(simplex) - 1))
 
 
 def betti(points, eps):
-    """Betti numbers 0 and 1 at one scale, by equations 9 to 11."""
+    """Return Betti numbers 0 and 1 at one scale, by equations 9 to 11."""
     near = squareform(pdist(points)) <= eps
     sides = [s for s in combinations(range(len(points)), 2) if near[s]]
     faces = [f for f in combinations(range(len(points)), 3) if near[np.ix_(f, f)].all()]
@@ -136,46 +135,45 @@ def betti(points, eps):
 
 
 # %% [markdown]
-# The smallest cloud with a hole is a square. At scale 1 its sides are there and enclose one; at
-# $\sqrt 2$ the diagonals arrive and everything is filled.
+# The simplest cloud with a hole is a square. At scale 1 its sides arrive and enclose a hole; at
+# $\sqrt 2$ the diagonals arrive and the hole is filled.
 
 # %%
 square = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
 scales = (0.9, 1.0, 1.4, 1.5)
-found = {f"ε = {eps}": betti(square, eps) for eps in scales}
-pd.DataFrame(found, index=["pieces", "holes"])
+numbers = {f"ε = {eps}": betti(square, eps) for eps in scales}
+pd.DataFrame(numbers, index=["pieces", "holes"])
 
 # %% [markdown]
 # ## From numbers to bars
 #
-# Betti numbers scale by scale do not say whether the hole at one scale is the hole at the next.
-# Persistent homology does, and it costs no more than one elimination
+# Betti numbers do not say whether a hole at one scale is the same hole at the next.
+# Persistent homology does, and a single elimination suffices
 # {cite}`edelsbrunner2002topological,zomorodian2004computing`.
-# Put all simplices in the order in which they arrive. Each either opens something new (a piece, a
-# hole) or closes something that is there; when the elimination ends with a column $j$ whose lowest row
-# is $i$, then simplex $j$ closed what simplex $i$ had opened. The scales at which the two arrived are
-# death and birth.
+# Sort all simplices by the scale at which they arrive. Each either opens a new piece or hole, or closes an
+# existing one. If the elimination leaves column $j$ with lowest row $i$, simplex $j$ closes the feature that
+# simplex $i$ opened. Their scales are its death and its birth.
 
 
 # %%
 def bars(points):
-    """All bars of positive length in dimensions 0 and 1."""
+    """Return all bars of positive length in dimensions 0 and 1."""
     D, n = squareform(pdist(points)), len(points)
     simplices = [s for k in (1, 2, 3) for s in combinations(range(n), k)]
     scale = {s: D[np.ix_(s, s)].max() for s in simplices}
     order = sorted(simplices, key=lambda s: (scale[s], len(s)))
     number = {s: i for i, s in enumerate(order)}
     columns = [{number[f] for f in boundary(s) if f} for s in order]
-    found = {0: [], 1: []}
+    pairs = {0: [], 1: []}
     for low, j in reduce(columns).items():
         birth, death = scale[order[low]], scale[order[j]]
         if death > birth:
-            found[len(order[low]) - 1].append((birth, death))
-    return {k: np.array(sorted(v)).reshape(-1, 2) for k, v in found.items()}
+            pairs[len(order[low]) - 1].append((birth, death))
+    return {k: np.array(sorted(v)).reshape(-1, 2) for k, v in pairs.items()}
 
 
 def circle(n):
-    """n points evenly spaced on the unit circle."""
+    """Return n points evenly spaced on the unit circle."""
     turn = 2 * pi * np.arange(n) / n
     return np.c_[np.cos(turn), np.sin(turn)]
 
@@ -192,16 +190,16 @@ holes = [betti(cloud, eps)[1] for eps in scales]
 assert holes == betti_curve(theirs[1], scales).tolist()
 
 # %% [markdown]
-# The library, which is a great deal faster, finds the same bars, both for fourteen points and for as many
-# as a prompt has. (It also lists the piece that never dies, with death $\infty$.) At each scale the number
-# of bars that are alive is the Betti number.
+# The library, which is much faster, finds the same bars, both for fourteen points and for a cloud as large as
+# a prompt. (It also lists the piece that never dies, with death $\infty$.) At each scale, the number
+# of bars alive is the Betti number.
 #
-# Two drawings show the same bars. A *barcode* draws each from birth to death. A *persistence diagram*
-# makes each a point, birth to the right and death upwards: the higher above the diagonal, the longer the
-# life. In both, blue is $H_0$ and vermilion is $H_1$, here and on every page.
+# Bars are drawn in two ways. A *barcode* draws each bar from birth to death. A *persistence diagram*
+# shows each as a point, birth to the right and death upwards: the higher above the diagonal, the longer the
+# bar. On every page, blue is $H_0$ and vermilion is $H_1$.
 
 
-# %% mystnb={"image": {"alt": "Top left, fifteen points near a circle joined at scale 0.8 into a ring with a hole. Top right, the persistence diagram: H0 points stacked at birth zero, one H1 point high above the diagonal. Below, the barcode: H0 bars from zero, all but one short, and one long H1 bar."}, "figure": {"caption": "A noisy circle three times: as a complex at scale 0.8, as a persistence diagram, as a barcode. The piece that never dies ends in an arrowhead, or lies on the dotted line.", "name": "fig-circle"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Top left, fifteen points near a circle joined at scale 0.8 into a ring with a hole. Top right, the persistence diagram: H0 points stacked at birth zero, one H1 point high above the diagonal. Below, the barcode: H0 bars from zero, all but one short, and one long H1 bar."}, "figure": {"caption": "A noisy circle as a complex at scale 0.8, as a persistence diagram, and as a barcode. One long $H_1$ bar is its hole. The piece that never dies is the bar with an arrowhead and the point on the dotted line.", "name": "fig-circle"}} tags=["hide-input"]
 ring = circle(15) + rng.normal(scale=0.08, size=(15, 2))
 fig = plt.figure(figsize=(WIDTH, 0.8 * WIDTH))
 grid = fig.add_gridspec(2, 2)
@@ -215,8 +213,8 @@ below.legend(loc="lower right")
 fig.tight_layout()
 
 # %% [markdown]
-# For points evenly spaced on a circle the long bar is known exactly. The ring closes when neighbours
-# touch, at $2 \sin(\pi/n)$, and the hole is filled when the first triangle contains the centre, at
+# For points evenly spaced on a circle, the long bar is known exactly. The ring closes when neighbours
+# are joined, at $2 \sin(\pi/n)$, and the hole is filled when the first triangle contains the centre, at
 # $2 \sin(\pi \lceil n/3 \rceil / n)$:
 
 # %%
@@ -227,12 +225,12 @@ for n in range(4, 31):
 
 # %% [markdown]
 # (move-points)=
-# ## Move them yourself
+# ## Points to move
 #
-# Everything so far, in one figure: drag a point, or move it with the arrow keys; the slider sets the scale
-# $\epsilon$. Point at a vermilion bar, or touch it, to see a loop that begins it. The page computes the
-# bars anew whenever a point moves, by the elimination above run from the other end (cohomology: the same
-# bars from fewer columns).
+# This figure combines everything so far. Drag a point, or move it with the arrow keys; the slider sets the scale
+# $\epsilon$. Point at a vermilion bar, or touch it, to see a loop that is born with it. Whenever a point moves, the
+# page recomputes the bars by cohomology, the elimination above run from the other end, which yields the same
+# bars from fewer columns.
 
 # %% mystnb={"figure": {"caption": "Points to move, their Rips complex at scale \u03b5, their barcode and persistence diagram. In print: the complex at scale 0.35 and the barcode.", "name": "live-rips"}} tags=["hide-input"]
 spots = {
@@ -260,15 +258,15 @@ Live(
 )
 
 # %% [markdown]
-# Three things to try. In the ring, move one point so that the long bar becomes as short as one point can
-# make it: where must it be? In the figure eight, make the two vermilion bars equally long. With the points
-# at random, let two swap places: why does no bar change?
+# Try three things. In the ring, shorten the long bar as much as you can by moving a single point: where must that
+# point go? In the figure eight, make the two vermilion bars equally long. In the random cloud,
+# let two points swap places: why does no bar change?
 #
-# ## $H_0$ is a spanning tree
+# ## $H_0$ as a spanning tree
 #
-# For pieces no linear algebra is needed. Go through the pairs of points from the closest to the
-# furthest. If the two are in different pieces, the pieces merge and one dies at that scale; if not,
-# nothing happens. That is Kruskal's algorithm:
+# The bars of $H_0$ need no linear algebra. Go through the pairs of points from the closest to the
+# furthest. If two points are in different pieces, the pieces merge and one dies at that scale; otherwise
+# nothing happens. This is Kruskal's algorithm:
 #
 # ```{prf:proposition} $H_0$ and the minimum spanning tree
 # :label: prop-mst
@@ -284,7 +282,7 @@ Live(
 
 # %%
 def merge_scales(points):
-    """H0 deaths by union-find."""
+    """Return the H0 deaths by union-find."""
     D = squareform(pdist(points))
     piece = list(range(len(points)))
     deaths = []
@@ -301,19 +299,19 @@ assert np.allclose(merge_scales(cloud), persistence(cloud)[0][:-1, 1])
 assert np.allclose(np.sort(tree.data), merge_scales(cloud))
 
 # %% [markdown]
-# Two consequences matter later. The number of $H_0$ bars is the number of points: it cannot change
-# while a prompt of fixed length is trained, unless two of its vectors coincide exactly. And the mean
+# Two consequences matter later. First, the number of $H_0$ bars is the number of points, so it cannot change
+# while a prompt of fixed length is trained, unless two of its vectors coincide exactly. Second, the mean finite
 # $H_0$ lifespan is the mean edge of a spanning tree: a length, which grows when the cloud grows.
 #
 # ## Lifespans and their entropy
 #
-# A bar's *lifespan* is $l_i = d_i - b_i$. With $L = \sum_i l_i$, persistence entropy asks how evenly the
+# A bar's *lifespan* is $l_i = d_i - b_i$. With $L = \sum_i l_i$, persistence entropy measures how evenly the
 # bars share $L$, equation 12:
 #
 # $$PE = - \sum_i \frac{l_i}{L} \log \frac{l_i}{L} \tag{12}$$
 #
-# The three points above have finite bars of length 3 and 4. (The bar that never dies has no length and
-# is left out, here and everywhere in this book.)
+# The three points above have finite bars of length 3 and 4. (The bar that never dies has no finite length and
+# is left out throughout this book.)
 
 # %%
 by_hand = -3 / 7 * log(3 / 7) - 4 / 7 * log(4 / 7)
@@ -321,24 +319,23 @@ assert np.isclose(summarize(three).persistence_entropy[0], by_hand)
 glue("pe-three", by_hand, display=False)
 
 # %% [markdown]
-# That is {glue:text}`pe-three:.3f`, a hair below $\log 2$, the most that two bars can have. With $m$ bars the
-# most is $\log m$, reached when all are equally long. So entropy mixes two things: *how many* bars there
+# Their entropy is {glue:text}`pe-three:.3f`, slightly below $\log 2$, the maximum for two bars. For $m$ bars the
+# maximum is $\log m$, reached when all are equally long. Entropy thus mixes two things: *how many* bars there
 # are, and *how equal* they are. Dividing by $\log m$ leaves the second.
 #
-# Equation 14 is equation 12 again, with $E$ for $PE$ and $p_i$ for $l_i / L$; only the reading differs.
-# With equation 12 the paper calls low entropy a sign of a focused, stable structure. With equation 14 low
-# entropy usually means less stability, and soft prompts are declared the exception. The number itself
-# supports neither: it falls when ordinary bars disappear and when lengths become less equal. What that
-# does to a language model is for experiments to say.
+# Equation 14 repeats equation 12, with $E$ for $PE$ and $p_i$ for $l_i / L$, but the paper interprets it differently.
+# At equation 12, low entropy is a sign of a focused, stable structure. At equation 14, low
+# entropy usually means less stability, and soft prompts are an exception. The formula
+# supports neither reading: entropy falls when lengths become less equal, and usually when bars disappear.
 
-# %% mystnb={"image": {"alt": "Entropy against number of bars, one to about a hundred. A curve shows the greatest possible value, the logarithm; dots for random clouds of different sizes lie below it and grow with it."}, "figure": {"caption": "Entropy follows the number of bars. The line is its greatest value, $\\log m$; each dot is a Gaussian cloud in 64 dimensions, of 2 to 60 points.", "name": "fig-entropy-count"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Entropy against number of bars, one to about a hundred. A curve shows the greatest possible value, the logarithm; dots for random clouds of different sizes lie below it and grow with it."}, "figure": {"caption": "Entropy follows the number of bars. The line is its maximum, $\\log m$; each dot is a Gaussian cloud of 2 to 60 points in 64 dimensions.", "name": "fig-entropy-count"}} tags=["hide-input"]
 clouds = [rng.normal(size=(n, 64)) for n in range(2, 61)]
-found = pd.concat(map(summarize, clouds))
-m = found.h0_count + found.h1_count - 1  # without the piece that never dies
+summaries = pd.concat(map(summarize, clouds))
+m = summaries.h0_count + summaries.h1_count - 1  # without the piece that never dies
 fig, ax = plt.subplots(figsize=(0.85 * WIDTH, 0.5 * WIDTH))
 most = np.arange(1, m.max() + 1)
 ax.plot(most, np.log(most), color="0.4", label=r"$\log m$")
-ax.scatter(m, found.persistence_entropy, s=18, label="Gaussian clouds")
+ax.scatter(m, summaries.persistence_entropy, s=18, label="Gaussian clouds")
 ax.set(xlabel="finite bars $m$", ylabel="persistence entropy")
 ax.legend()
 fig.tight_layout()
@@ -356,9 +353,9 @@ fig.tight_layout()
 # ```{solution-start} ex-line
 # :class: dropdown
 # ```
-# The spanning tree joins neighbours: deaths 1, 2 and 4, mean $7/3$. The shares are $1/7, 2/7, 4/7$. On a
-# line, whenever the two ends of a path are within $\epsilon$, so are all points between them: every
-# closed path is filled as soon as it closes.
+# The spanning tree joins neighbours: the deaths are 1, 2 and 4, with mean $7/3$. The shares are $1/7, 2/7, 4/7$, and
+# the entropy follows from equation 12. On a line, if two points are within $\epsilon$ of each other, so are all
+# points between them: every closed path is filled as soon as it closes.
 
 # %%
 line = np.array([[0.0], [1.0], [3.0], [7.0]])
@@ -373,15 +370,15 @@ assert np.isclose(summarize(line).persistence_entropy[0], entropy)
 #
 # ```{exercise} A hexagon
 # :label: ex-hexagon
-# The six corners of a regular hexagon of side 1: give the one $H_1$ bar from its geometry alone. What
-# happens to it when the centre is added as a seventh point?
+# Take the six corners of a regular hexagon of side 1. Find its one $H_1$ bar by geometry alone. What
+# happens to the bar when the centre is added as a seventh point?
 # ```
 #
 # ```{solution-start} ex-hexagon
 # :class: dropdown
 # ```
-# The ring closes at 1. The triangles of every second corner have side $\sqrt 3$; with them all is filled. The
-# centre is at distance 1 from every corner: six triangles fill the hexagon the moment it closes, and no bar
+# The ring closes at 1. Every second corner forms a triangle of side $\sqrt 3$, which fills the hole. The
+# centre is at distance 1 from every corner, so six triangles fill the hexagon the moment it closes, and no bar
 # is left.
 
 # %%
@@ -395,17 +392,17 @@ assert len(persistence(np.vstack([corners, [0, 0]]))[1]) == 0
 #
 # ```{exercise} Two loops
 # :label: ex-two-loops
-# Two regular twelve-gons, of radius 1 and $\tfrac12$, have their centres 10 apart and a corner each where
-# the line between the centres leaves them. Write down all bars of $H_1$, and the longest finite bar of
-# $H_0$. Pull the two rings of the figure eight in {numref}`live-rips` apart: which bar changes first?
+# Two regular twelve-gons have radii 1 and $\tfrac12$. Their centres are 10 apart, and the line between the centres
+# passes through a corner of each. Write down all bars of $H_1$ and the longest finite bar of
+# $H_0$. Then pull the two rings of the figure eight in {numref}`live-rips` apart: which bar changes first?
 # ```
 #
 # ```{solution-start} ex-two-loops
 # :class: dropdown
 # ```
-# Each ring by itself: births $2 \sin(\pi/12)$ and half of it; deaths $2 \sin(\pi/3) = \sqrt 3$ and half of
-# it. The corners that face each other are $10 - 1 - \tfrac12 = 8.5$ apart, which is the last death of a
-# piece. When the rings move, that $H_0$ bar changes at once; the loops do not change while all edges
+# Each ring has one bar. The larger is born at $2 \sin(\pi/12)$ and dies at $2 \sin(\pi/3) = \sqrt 3$; the smaller
+# at half of each. The two corners that face each other are $10 - 1 - \tfrac12 = 8.5$ apart, which is the last
+# finite death in $H_0$. When the rings move, that bar changes at once; the loops do not change as long as all edges
 # between the rings are longer than $\sqrt 3$.
 
 # %%
@@ -421,15 +418,15 @@ assert np.isclose(both[0][np.isfinite(both[0][:, 1]), 1].max(), 8.5)
 # ```{exercise} The flattest barcode
 # :label: ex-simplex
 # All $n$ points are equally far apart. What are the bars, and what is the entropy? Can another cloud of
-# $n$ points have more?
+# $n$ points have a higher entropy?
 # ```
 #
 # ```{solution-start} ex-simplex
 # :class: dropdown
 # ```
-# All simplices arrive at once: $n - 1$ pieces die together and no loop lives for any time. The entropy is
-# $\log(n - 1)$, the most that $n - 1$ bars can have. A cloud with loops has more bars: the square has three
-# pieces that die at 1 and a loop of length $\sqrt 2 - 1$, and more entropy than $\log 3$.
+# All edges and triangles arrive at once: $n - 1$ pieces die together, and no loop lives for any time. The entropy is
+# $\log(n - 1)$, the maximum for $n - 1$ bars. A cloud with loops has more bars, so it can have more entropy: the square
+# has three pieces that die at 1 and a loop of lifespan $\sqrt 2 - 1$, and its entropy is larger than $\log 3$.
 
 # %%
 simplex = np.eye(12)
@@ -441,5 +438,4 @@ assert log(3) < summarize(square).persistence_entropy[0] < log(4)
 # ```{solution-end}
 # ```
 #
-# How bars are counted is settled; what TSLoss, noise and training do to them is the subject of
-# {doc}`02_homology_of_a_prompt`.
+# {doc}`02_homology_of_a_prompt` asks what noise, size and dimension do to these bars, and reads those of a trained prompt.

@@ -16,9 +16,10 @@
 # %% [markdown]
 # # The paper's own numbers
 #
-# Before training anything one can ask what the printed numbers say about each other. Every computation on
-# this page starts from the tables as printed (`data/paper`) and from the text;
-# none uses a run of ours. The functions are in `tsp.analysis.table_forensics`, with tests.
+# What do the paper's printed numbers say about each other, before anything is trained? Table 2 turns out to be one test
+# printed twice, with a correlation that an epoch counter reaches too, and the counts of Table 3 are unlikely to be plain means of three runs.
+# Every computation on this page starts from the printed tables (`data/paper`) and the text of the paper, and
+# none from our own runs. The functions are in `tsp.analysis.table_forensics`, with tests.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -39,25 +40,26 @@ from tsp.experiments.paper import PROTOCOLS, SEEDS, reported
 # %% [markdown]
 # ## Table 2 is one test, printed twice
 #
-# Table 2 gives for each feature Spearman's $\rho$ with accuracy, its p-value, and a "convergence test": a
-# statistic $U$ and a p-value. It does not say how many snapshots there are, nor what two groups $U$ compares.
-# The numbers do:
+# For each feature, Table 2 gives Spearman's $\rho$ with accuracy and its p-value, and a "convergence test" with a
+# statistic $U$ and a p-value. It does not say how many snapshots there are, nor which two groups $U$ compares.
+# The numbers reveal both:
 #
-# * A rank correlation over $N$ pairs has the p-value of $t = \rho \sqrt{(N - 2) / (1 - \rho^2)}$ with $N - 2$
-#   degrees of freedom. Each printed pair of $\rho$ and p therefore leaves only some $N$ possible.
-# * Mann–Whitney's $U$ of groups of $a$ and $b$ is normal with mean $ab/2$ and variance $ab(a + b + 1)/12$ where
-#   nothing distinguishes them, so $U$ and its p leave only some $a$ and $b$.
-# * If the quantity that $\rho$ correlates with takes only two values, in the same two groups, both tests are
-#   one; without ties,
+# * The p-value of a rank correlation over $N$ pairs follows from $t = \rho \sqrt{(N - 2) / (1 - \rho^2)}$ with $N - 2$
+#   degrees of freedom. Each printed pair of $\rho$ and p is therefore compatible with only a few $N$.
+# * If two groups of sizes $a$ and $b$ do not differ, Mann–Whitney's $U$ is approximately normal with mean $ab/2$ and variance
+#   $ab(a + b + 1)/12$. $U$ and its p are therefore compatible with only a few $a$ and $b$.
+# * If accuracy takes only two values, which define the same two groups, the two tests are
+#   one. Without ties,
 #
 # $$\rho = \sqrt{\frac{3ab}{N^2 - 1}} \left(1 - \frac{2U}{ab}\right)$$ (eq-rho-u)
 #
-# The root is the largest value there can be, for equal groups $\sqrt 3 / 2$ but for a term in $1/N^2$.
+# The square root is the largest possible $\rho$. For equal groups it is $\sqrt 3 / 2$, up to a term of order $1/N^2$.
 
 # %% tags=["hide-input"]
 again = printed.table2_again().set_index("feature").rename_axis(None)
 low, high = int(again.n_low.max()), int(again.n_high.min())
-glue("printed-n-range", f"{low} alone" if low == high else f"{low} to {high}", display=False)
+fit = f"Only N = {low} fits" if low == high else f"Only N from {low} to {high} fit"
+glue("printed-n-range", fit, display=False)
 glue("printed-n", printed.TRAJECTORY, display=False)
 glue("printed-half", printed.TRAJECTORY // 2, display=False)
 half = (printed.TRAJECTORY // 2,) * 2
@@ -68,8 +70,8 @@ assert (untied.ties == 1).all()
 assert np.allclose(untied.u_p_73, untied.u_p, rtol=0.03)
 assert np.isclose(tied.u_p_ties, tied.u_p, rtol=0.01)
 for name in ("ties", "u_p", "u_p_73", "u_p_ties", "rho", "rho_of_u"):
-    shown = f"{tied[name]:.1e}" if name.startswith("u_p") else f"{tied[name]:.3f}"
-    glue(f"printed-tied-{name.replace('_', '-')}", shown, display=False)
+    digits = ".1e" if name.startswith("u_p") else ".3f"
+    glue(f"printed-tied-{name.replace('_', '-')}", f"{tied[name]:{digits}}", display=False)
 table(
     pd.DataFrame(
         {
@@ -83,9 +85,9 @@ table(
             ],
             "p of U printed": again.u_p,
             "p of U, two halves": again.u_p_73,
-            "with ties": again.u_p_ties,
+            "p of U, with ties": again.u_p_ties,
         }
-    ),
+    ).rename(index=lambda feature: feature.replace("_", " ")),
     {
         "ρ printed": "{:.3f}",
         "ρ from U": "{:.3f}",
@@ -93,27 +95,26 @@ table(
         f"p of ρ, N = {printed.TRAJECTORY}": "{:.1e}",
         "p of U printed": "{:.1e}",
         "p of U, two halves": "{:.1e}",
-        "with ties": "{:.1e}",
+        "p of U, with ties": "{:.1e}",
     },
 )
 
 # %% [markdown]
-# All rows together leave an $N$ of {glue:text}`printed-n-range`, and
-# {glue:text}`printed-n` snapshots in two groups of {glue:text}`printed-half` reproduce the p-value of every $U$ and,
-# through the identity, every $\rho$, but for the H1 count: its $U$ would have p = {glue:text}`printed-tied-u-p-73` where
-# {glue:text}`printed-tied-u-p` is printed, and $\rho$ = {glue:text}`printed-tied-rho-of-u` where
-# {glue:text}`printed-tied-rho` is. Counts have ties, and ties shrink the spread of $U$ and enlarge $\rho$ by one and the same factor. Here
-# $\rho$ asks for {glue:text}`printed-tied-ties`; put into $U$'s test, it gives p = {glue:text}`printed-tied-u-p-ties`. One number repairs
-# both.
+# {glue:text}`printed-n-range` all rows. {glue:text}`printed-n` snapshots in two groups of
+# {glue:text}`printed-half` reproduce the p-value of every $U$ and, by {eq}`eq-rho-u`, every $\rho$, except for the $H_1$ count: its
+# $U$ would have p = {glue:text}`printed-tied-u-p-73`, where {glue:text}`printed-tied-u-p` is printed, and
+# $\rho$ = {glue:text}`printed-tied-rho-of-u`, where {glue:text}`printed-tied-rho` is printed. Counts have ties, which shrink the spread
+# of $U$ and enlarge $\rho$ by the same factor. The printed $\rho$ requires a factor of {glue:text}`printed-tied-ties`, with which
+# the test of $U$ gives p = {glue:text}`printed-tied-u-p-ties`. One number explains both deviations.
 #
-# So "accuracy" took two values, and its two groups are those of the $U$ test: the two columns hold the
-# same evidence. The largest correlation that such groups allow is {glue:text}`printed-ceiling`, called an extremely strong
-# correlation where it is printed, for the mean $H_0$ lifespan.
+# So accuracy took two values, and its two groups are those of the $U$ test: the two tests present the
+# same evidence. The largest correlation that such groups allow is {glue:text}`printed-ceiling`. It is the value printed for the mean
+# $H_0$ lifespan, where the paper calls it an extremely strong correlation.
 #
-# ## What an epoch counter scores
+# ## The score of an epoch counter
 #
 # $U = 0$ means that the groups do not overlap: every snapshot of the first half has a shorter mean $H_0$
-# lifespan than every one of the second. Anything that only grows does that, the number of the snapshot itself for example:
+# lifespan than every snapshot of the second. Any quantity that only grows does the same, for example the number of the snapshot:
 
 # %%
 counter = np.arange(printed.TRAJECTORY)
@@ -124,22 +125,21 @@ row = reported("table2").set_index("feature").loc["h0_mean_lifespan"]
 assert round(of_counter.statistic, 3) == row.rho
 assert u_of_counter.statistic == row.u
 of_clock = [of_counter.statistic, of_counter.p, u_of_counter.statistic, u_of_counter.p]
-shown = pd.DataFrame(
-    {"printed, mean H0 lifespan": row[["rho", "rho_p", "u", "u_p"]], "epoch counter": of_clock}
+both = pd.DataFrame(
+    {"mean H₀ lifespan, printed": row[["rho", "rho_p", "u", "u_p"]], "epoch counter": of_clock}
 )
-shown.set_axis(["ρ", "p of ρ", "U", "p of U"]).map("{:.3g}".format)
+both.set_axis(["ρ", "p of ρ", "U", "p of U"]).map("{:.3g}".format)
 
 # %% [markdown]
-# To the printed digits both columns are the same: Table 2 cannot tell the mean $H_0$ lifespan from a clock. And since the snapshots of one
-# run are not independent ({doc}`05_topology_and_accuracy`), p-values down to $10^{-45}$ say how long the series is and not how sure
-# the finding.
-
-# %% [markdown]
-# ## Counts that are all even
+# The two columns agree to the printed digits: Table 2 cannot distinguish the mean $H_0$ lifespan from a clock. Moreover, the snapshots of one
+# run are not independent ({doc}`05_topology_and_accuracy`), so p-values down to $10^{-45}$ reflect the length of the series, not the
+# certainty of the finding.
 #
-# Correctness was apparently checked at every second epoch: all counts of Table 3 are even. The paper also
-# states that every reported number averages three independent runs. The mean of three even numbers is even only
-# when the sum of their halves is a multiple of three.
+# ## Even counts in Table 3
+#
+# All counts of Table 3 are even, so correctness was apparently checked at every second epoch. The paper also
+# states that every reported number averages three independent runs. But the mean of three even numbers is even only
+# if the sum of their halves is a multiple of three.
 
 # %% tags=["hide-input"]
 even = printed.evenness()
@@ -153,26 +153,28 @@ glue("printed-seeds", SEEDS, display=False)
 glue("printed-smallest-p", f"{printed.smallest_p():.2f}", display=False)
 
 # %% [markdown]
-# {glue:text}`printed-even` of {glue:text}`printed-counts` printed counts are even. Were they plain means of three
-# runs whose counts vary, about a third of them would be, and all of them with a probability of
-# {glue:text}`printed-chance`. They were rounded to even numbers, are medians, or the three runs agreed to the
-# epoch. No spread is printed, and with {glue:text}`printed-seeds` pairs of runs the smallest p-value that a
-# sign test can reach is {glue:text}`printed-smallest-p`.
-
-# %% [markdown]
-# ## Table 3 beside Table 4 and the summaries
+# {glue:text}`printed-even` of {glue:text}`printed-counts` printed counts are even. If they were plain means of three
+# runs whose counts vary, about a third of them would be even, and all of them with a probability of
+# {glue:text}`printed-chance`. Either they were rounded to even numbers, or they are medians, or the three runs agreed to the
+# epoch. The paper prints no spread, and with {glue:text}`printed-seeds` pairs of runs a sign test cannot reach a p-value
+# below {glue:text}`printed-smallest-p`.
 #
-# Table 4 varies $\lambda_\text{ts}$ on one cell of Table 3. Its rows for 0 and 1 must be that cell's, and they are:
+# ## Table 3, Table 4 and the summaries
+#
+# Table 4 varies $\lambda_\text{ts}$ in one cell of Table 3. Its rows for 0 and 1 must agree with that cell, and they do:
 
 # %% tags=["hide-input"]
 cell = printed.tables_3_and_4()
-table(cell.assign(lambda_ts=cell.lambda_ts.map("{:g}".format)).set_index("lambda_ts"), precision=0)
+weights = cell.lambda_ts.map("weight {:g}".format)
+table(
+    cell.assign(lambda_ts=weights).set_index("lambda_ts").rename(columns=str.capitalize),
+    precision=0,
+)
 
 # %% tags=["hide-input"]
 savings = printed.savings()
 gemma = savings[savings.model == "gemma-2b-it"]
 glue("printed-best", f"{1 - savings.ratio.min():.0%}", display=False)
-glue("printed-best-cells", int((savings.ratio == savings.ratio.min()).sum()), display=False)
 best = savings[savings.ratio == savings.ratio.min()]
 glue(
     "printed-best-counts",
@@ -181,41 +183,42 @@ glue(
 )
 glue("printed-gemma", f"{1 - gemma.ratio.min():.0%}", display=False)
 glue("printed-unchanged", int((savings.ratio == 1).sum()), display=False)
+glue("printed-cells", len(savings), display=False)
 medians = savings.groupby("model").ratio.median()
 ratios = savings.pivot(index="model", columns=["regime", "task"], values="ratio")
 ratios.columns = [f"{TASK_NAMES[task]}, {regime}" for regime, task in ratios]
 table(ratios.assign(median=medians), precision=2)
 
 # %% [markdown]
-# The ratio of iterations with TSLoss to those without, cell by cell. The largest saving is
-# {glue:text}`printed-best`, in {glue:text}`printed-best-cells` cells whose counts are small ({glue:text}`printed-best-counts`):
-# one check sooner is then half of the time. The summary of the published version
-# names up to one half on Gemma-2B-IT; the largest saving that Table 3 prints for it is {glue:text}`printed-gemma`.
-# {glue:text}`printed-unchanged` cell does not change.
+# The table shows the ratio of iterations with TSLoss to those without. The largest saving is
+# {glue:text}`printed-best`, in cells with small counts ({glue:text}`printed-best-counts`),
+# where a single check makes a large difference. The summary of the published version
+# reports savings of up to one half on Gemma-2B-IT; the largest saving that Table 3 prints for this model is {glue:text}`printed-gemma`.
+# In {glue:text}`printed-unchanged` of {glue:text}`printed-cells` cells nothing is saved.
 
 # %% [markdown]
 # ## One weight or two
 #
-# Equation 8 puts $\lambda_\text{ts}$ inside $\mathcal L_\text{ts}$; the objective of section 4.2 multiplies
-# $\mathcal L_\text{ts}$ by it once more. Taken together the weight is squared:
+# Equation 8 includes $\lambda_\text{ts}$ in $\mathcal L_\text{ts}$, and the objective of section 4.2 multiplies
+# $\mathcal L_\text{ts}$ by it again. Taken literally, the weight is squared:
 
 # %% tags=["hide-input"]
 weights = reported("table4").lambda_ts
 table(
     pd.DataFrame(
-        {"as printed in Table 4": weights, "squared": weights.map(printed.effective_weight)}
+        {"weight in Table 4": weights, "squared": weights.map(printed.effective_weight)}
     ).T.set_axis([f"row {k}" for k in range(1, len(weights) + 1)], axis=1),
     precision=2,
 )
 
 # %% [markdown]
-# This book multiplies once. For 0 and 1 it makes no difference, for 10 it is a factor of ten.
+# This book multiplies by the weight once. For weights 0 and 1 it makes no difference; for 10 the difference is a factor of ten.
 #
-# ## A learning rate seen through a scale
+# ## The embedding scale of Gemma models
 #
-# The paper initialises with a standard deviation of 0.02 and trains with a learning rate of
-# $5 \cdot 10^{-5}$. Until version 5.4, transformers multiplied the input embeddings of a Gemma model, given ones
-# included, by $\sqrt d$.
+# The paper initialises prompts with a standard deviation of {glue:text}`printed-paper-std` and trains them with a learning rate of
+# {glue:text}`printed-paper-lr`. Until version 5.4, transformers multiplied the input embeddings of a Gemma model by $\sqrt d$,
+# including embeddings that a user passes in.
 
 # %% tags=["hide-input"]
 seen = printed.scaled_embeddings()
@@ -223,29 +226,29 @@ glue("printed-factor", f"{seen['factor']:.1f}", display=False)
 glue("printed-std", f"{seen['init_std']:.2f}", display=False)
 glue("printed-lr", f"{seen['lr']:.1e}", display=False)
 glue("printed-paper-lr", f"{PROTOCOLS['paper'].lr:.0e}", display=False)
+glue("printed-paper-std", f"{PROTOCOLS['paper'].init_std:g}", display=False)
 
 # %% [markdown]
-# For Gemma-2B that is {glue:text}`printed-factor`. AdamW moves each coordinate by about its learning rate a step,
-# whatever the gradient's size, so what the model saw started with a standard deviation of
+# For Gemma-2B this factor is {glue:text}`printed-factor`. AdamW moves each coordinate by about the learning rate in each step,
+# whatever the size of the gradient. The prompt that the model saw therefore started with a standard deviation of
 # {glue:text}`printed-std` and moved by about {glue:text}`printed-lr` a step, not {glue:text}`printed-paper-lr`. The
-# Llama models of the paper have no such factor. It may be why Gemma-2B-IT could be trained at this rate at all; whoever
-# repeats it with a current version has to multiply (`--embed-scale`) or to raise the rate.
-
-# %% [markdown]
+# Llama models of the paper have no such factor. It may be the reason why Gemma-2B-IT could be trained at this rate at all. To
+# repeat the experiment with a current version, apply the factor (`--embed-scale`) or raise the learning rate.
+#
 # ## Exercises
 #
 # ```{exercise} The ceiling of rho
 # :label: ex-ceiling
-# A prompt is right at 10 of 146 snapshots. How large can $\rho$ be? For which split of 146 is the ceiling
+# The answer is right at 10 of 146 snapshots. How large can $\rho$ be? For which split of the 146 is this ceiling
 # highest?
 # ```
 #
 # ```{solution-start} ex-ceiling
 # :class: dropdown
 # ```
-# By {eq}`eq-rho-u` at $U = 0$ it is $\sqrt{3ab / (N^2 - 1)}$, and $ab$ is largest for equal
+# By {eq}`eq-rho-u` at $U = 0$, the ceiling is $\sqrt{3ab / (N^2 - 1)}$, and $ab$ is largest for equal
 # groups. A feature that separates ten snapshots perfectly has a much smaller $\rho$ than one that
-# separates 73: rhos of different splits cannot be compared.
+# separates 73, so correlations for different splits cannot be compared.
 
 # %%
 ceiling = {right: rho_from_u(0, 146 - right, right) for right in range(1, 146)}
@@ -258,17 +261,17 @@ print(f"10 of 146: {ceiling[10]:.3f}; 73 of 146: {ceiling[73]:.3f}")
 # ```{solution-end}
 # ```
 #
-# ```{exercise} How many were there?
+# ```{exercise} The size of a sample
 # :label: ex-recover
 # A paper prints a rank correlation $\rho = 0.5$ with a two-sided p of 0.0010, from the t distribution. How many
-# observations did it have? And if these were twenty snapshots of each of two runs?
+# observations did it use? What does p say if these were twenty snapshots of each of two runs?
 # ```
 #
 # ```{solution-start} ex-recover
 # :class: dropdown
 # ```
-# $t = \rho \sqrt{(N-2)/(1-\rho^2)}$ with $N - 2$ degrees of freedom. Of all $N$ only 40 gives 0.0010. Forty snapshots of two
-# runs are two observations of what differs between runs: whatever p says, it is not about the next run.
+# Compute p from $t = \rho \sqrt{(N-2)/(1-\rho^2)}$ with $N - 2$ degrees of freedom for every $N$: only $N = 40$ gives 0.0010. Forty
+# snapshots of two runs are two observations of whatever differs between runs, so p says nothing about a third run.
 
 # %%
 from scipy.stats import t as student
@@ -283,3 +286,13 @@ assert [N for N in range(5, 200) if f"{p_of(0.5, N):.4f}" == "0.0010"] == [40]
 # %% [markdown]
 # ```{solution-end}
 # ```
+#
+# ## Claimed, measured, verdict
+#
+# The verdicts follow from the printed numbers alone; {doc}`05_topology_and_accuracy` and {doc}`09_convergence` test the same claims on runs.
+#
+# | claimed | measured | verdict |
+# |---|---|---|
+# | A correlation and a convergence test both support each finding (Table 2) | with two groups of {glue:text}`printed-half` snapshots, each $\rho$ follows from its $U$ | one test |
+# | The mean $H_0$ lifespan correlates extremely strongly with accuracy (Table 2) | $\rho$ is the ceiling, {glue:text}`printed-ceiling`, which an epoch counter reaches too | no more than a clock shows |
+# | Every number averages three independent runs (section 7) | {glue:text}`printed-even` of {glue:text}`printed-counts` counts are even; the probability for plain means is {glue:text}`printed-chance` | not plain means, unless the runs agreed to the epoch |

@@ -1,5 +1,6 @@
 """The list of claims on the front page: a row each, with a badge, an interval and a fold-out."""
 
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -30,36 +31,48 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "published version": ("The published version", "15_what_it_stands_for"),
 }
 """Heading and chapter of each family of claims."""
+ELSEWHERE: Mapping[str, str] = {
+    "qwen-fourfold": "09_convergence",
+    "variances-equal": "15_what_it_stands_for",
+}
+"""Chapter of each claim that another chapter than its family's decides."""
+LIFESPAN_FAILS = "Longer-lived components do not go with better answers."
 FINDINGS: Mapping[str, tuple[str, Mapping[str, str], str]] = {
     "loops": (
         "h1-count-falls",
-        {"reproduced": "Loops do vanish", "not reproduced": "Loops do not vanish"},
-        "Whether loops vanish is open",
+        {
+            "reproduced": "Loops do vanish.",
+            "partly": "Loops vanish, but not in most prompts.",
+            "not reproduced": "Loops do not vanish.",
+        },
+        "Whether loops vanish is open.",
     ),
     "lifespan": (
         "h0-lifespan-accuracy",
         {
-            "reproduced": "go with better answers",
-            "numbers return, reading fails": "do not go with better answers",
-            "not reproduced": "do not go with better answers",
+            "reproduced": "Longer-lived components go with better answers.",
+            "partly": "Longer-lived components go with better answers, but less than printed.",
+            "numbers return, reading fails": LIFESPAN_FAILS,
+            "not reproduced": LIFESPAN_FAILS,
         },
-        "go with better answers or not, that is open",
+        "Whether longer-lived components go with better answers is open.",
     ),
     "speed": (
         "tsloss-fewer-iterations",
         {
-            "reproduced": "TSLoss shortens training",
-            "not reproduced": "TSLoss does not shorten training",
+            "reproduced": "TSLoss shortens training.",
+            "partly": "TSLoss shortens training, but less than the paper reports.",
+            "not reproduced": "TSLoss does not shorten training.",
         },
-        "Whether TSLoss shortens training is open",
+        "Whether TSLoss shortens training is open.",
     ),
 }
-"""Words of the front page: the claim they follow, what they are by its verdict, and otherwise."""
+"""Sentences of the front page: the claim they follow, one for each verdict, and one for others."""
 WIDTH, HEIGHT, MARGIN = 200, 24, 8  # of the picture of an interval, in its own units
 
 
 def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
-    """Return the phrases of the front page that depend on runs and verdicts.
+    """Return the sentences of the front page that depend on runs and verdicts.
 
     Parameters
     ----------
@@ -71,30 +84,39 @@ def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
     Returns
     -------
     dict
-        `FINDINGS` and two that follow the counts: ``success``, whether prompts that learn nothing
-        lose half of their loops too, and ``back``, whether more are left with TSLoss.
+        `FINDINGS` and three that follow the counts: ``success``, whether prompts that learn nothing
+        lose half of their loops too; ``reason``, whether unequal movement in random directions is
+        enough; and ``back``, whether more loops are left with TSLoss.
     """
     verdicts = claims.set_index("id").verdict
-    words = {
+    sentences = {
         name: by_verdict.get(verdicts[claim], otherwise)
         for name, (claim, by_verdict, otherwise) in FINDINGS.items()
     }
     medians = counts.groupby(["arm", "epoch"]).h1_count.median()
     ends = medians.groupby("arm").agg(["first", "last"])
     if not {*LOOKS} <= {*ends.index}:
-        success, back = "Whether success is why is open", "Whether TSLoss brings loops back is open"
-        return words | {"success": success, "back": back}
+        return sentences | {
+            "success": "Whether success is the reason is open.",
+            "reason": "What removes loops is open.",
+            "back": "Whether TSLoss brings loops back is open.",
+        }
     lost = ends["last"] <= ends["first"] / 2
-    control = "But success is not why" if lost[["wrong", RANDOM]].all() else "Success may be why"
+    without_success = bool(lost[["wrong", RANDOM]].all())
     more = ends["last"]["tsloss"] > ends["last"]["ce"]
-    back = "And it brings loops back" if more else "It does not bring loops back"
-    return words | {"success": control, "back": back}
+    return sentences | {
+        "success": f"Success {'is not' if without_success else 'may be'} the reason.",
+        "reason": "It is enough that some vectors move farther than others."
+        if lost[RANDOM]
+        else "Movement alone does not remove them.",
+        "back": f"TSLoss {'brings' if more else 'does not bring'} loops back.",
+    }
 
 
 def verdict_list(claims: pd.DataFrame) -> HTML:
     """Return claims (`tsp.analysis.tables.claims`) as HTML, a heading for each family.
 
-    A row shows verdict, statement and effect; it folds out to numbers, rule and source.
+    A row shows the verdict, the statement and the effect; it folds out to numbers, rule and source.
     """
     parts = ['<div class="claims">']
     for family, (title, chapter) in FAMILIES.items():
@@ -112,13 +134,14 @@ def _row(claim: Mapping[Any, Any], chapter: str) -> str:
     return (
         f'<details><summary><span class="verdict verdict-{kind}">{symbol} {claim["verdict"]}</span>'
         f"<span>{statement}</span>{_effect(claim)}</summary>"
-        f"<p><b>Found</b> under protocol {claim['protocol']}: {why}.</p><p><b>Rule</b> {rule}</p>"
-        f'<p><b>In the paper</b> {source}. <a href="{chapter}.html">The chapter</a></p></details>'
+        f"<p><b>Measured</b> under protocol {claim['protocol']}: {why}.</p>"
+        f"<p><b>Rule</b> {rule}</p><p><b>In the paper</b> {source}. "
+        f'<a href="{ELSEWHERE.get(claim["id"], chapter)}.html">Read the chapter</a></p></details>'
     )
 
 
 def _effect(claim: Mapping[Any, Any]) -> str:
-    """Draw an effect and its interval beside no effect (a line) and the printed one (a diamond)."""
+    """Draw an effect with its interval, the null (a line) and the printed effect (a diamond)."""
     about = next(each for each in CLAIMS if each.id == claim["id"])
     effect, low, high, printed = (float(claim[x]) for x in ("effect", "low", "high", "printed"))
     if np.isnan(effect):
@@ -139,6 +162,6 @@ def _effect(claim: Mapping[Any, Any]) -> str:
     if np.isfinite(printed):
         shapes.append(f'<path class="printed" d="M{x(printed)} {middle - 6}l6 6l-6 6l-6 -6z"/>')
     picture = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">{"".join(shapes)}</svg>'
-    name = about.estimand.split(",")[0].removeprefix("the ")
-    text = f"{name}: {tables.effect(claim)}".replace("-", "−")
+    name = re.split(r", | \(", about.estimand)[0].removeprefix("the ")
+    text = f"{name}: {tables.effect(claim).replace('-', '−')}"
     return f'<span>{picture}<span class="numbers">{escape(text)}</span></span>'

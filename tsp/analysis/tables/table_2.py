@@ -14,7 +14,7 @@ from tsp.analysis.records import (
     load_topology,
 )
 from tsp.analysis.stats import block_rho, feature_tests, rho_interval, spearman, stratified_rho
-from tsp.analysis.units import STRATUM, UNIT, comparable, one_of_each
+from tsp.analysis.units import STRATUM, UNIT, comparable, most_run, one_of_each
 from tsp.errors import InputError
 from tsp.experiments.paper import reported
 from tsp.store.runs import Store
@@ -50,8 +50,8 @@ def table2(
         run's checks ("wrong") against the second ("right"), the middle one of an odd number
         left out; accuracy is which half.
     protocol
-        Pool the runs without TSLoss under this protocol: those otherwise at its defaults, or
-        all of them if none is.
+        Pool the runs without TSLoss under this protocol: those otherwise at its defaults, of the
+        model that decides claims, or all of them if none is.
     ids
         Pool exactly these runs instead.
 
@@ -99,11 +99,13 @@ def _plain_runs(runs: pd.DataFrame, protocol: str, length: int | None) -> pd.Ser
     if usual.empty:  # runs of a tiny model, or of other settings alone
         plain = one_of_each(plain.assign(arm=plain.setting), None)
         usual = plain[plain.setting == ""]
+    else:
+        usual = usual[usual.model == most_run(usual)]
     return plain.id if usual.empty else usual.id
 
 
 def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
-    """Table 2 with problems instead of snapshots as what is independent.
+    """Table 2 with problems instead of snapshots as units, on the model that decides claims.
 
     Returns
     -------
@@ -117,7 +119,7 @@ def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
         once: the test that decides the claims (`tsp.analysis.stats.stratified_rho`). nan where a
         statistic does not exist.
     """
-    evidence = evidence_of(store, protocol)
+    evidence = evidence_of(store, protocol, alone=True)
     checks = evidence.plain_checks.merge(evidence.accuracy, on=["id", "epoch"])
     if checks.empty:
         return pd.DataFrame(columns=TABLE2_RUNS_COLUMNS)
@@ -137,8 +139,12 @@ def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=TABLE2_RUNS_COLUMNS)
 
 
-def evidence_of(store: Store, protocol: str) -> Evidence:
-    """Return what decides claims under a protocol: published runs where there are any."""
+def evidence_of(store: Store, protocol: str, *, alone: bool = False) -> Evidence:
+    """Return what decides claims under a protocol: published runs where there are any.
+
+    ``alone``: of the model with the most runs only, as claims about one model are decided.
+    """
     runs, *others = load_evidence(store)
     chosen, length = deciding(runs)
+    chosen = chosen[chosen.model == most_run(chosen)] if alone else chosen
     return Evidence(chosen, *others, protocol=protocol, length=length)
