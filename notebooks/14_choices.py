@@ -16,9 +16,8 @@
 # %% [markdown]
 # # What hinges on the choices
 #
-# The paper {cite}`anonymous-topology` does not say where the prompt goes, how many vectors it has, how it is initialised, which
-# $\tau$ and $\alpha$ were used, or whether a point is its own neighbour in equations 1 to 7. How much depends on these
-# choices? Of the {glue:text}`arms-compared` alternatives tried here, {glue:text}`arms-differ` from our default in the epochs that
+# The paper {cite}`anonymous-topology` does not say where the prompt goes, how many vectors it has, which $\tau$ and $\alpha$ were
+# used, or whether a point is its own neighbour in equations 1 to 7. How much depends on these choices, and on the first prompt? Of the {glue:text}`arms-compared` alternatives tried here, {glue:text}`arms-differ` from our default in the epochs that
 # training takes, after correction for the number of tests. The chapter ends with the effects that so few problems could
 # have shown.
 #

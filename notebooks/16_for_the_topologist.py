@@ -195,8 +195,8 @@ glue("band-survive", survive, display=False)
 # ## Which force moves which bar?
 #
 # Every finite birth and death is the length of an edge. When the points move with velocities $v_i$, the length of
-# $(i, j)$ changes at the rate $\langle x_i - x_j, v_i - v_j \rangle / D_{ij}$. Each force of TSLoss, followed downhill, therefore lengthens
-# or shortens each bar. The table counts bars for the first prompt and the last.
+# $(i, j)$ changes at the rate $\langle x_i - x_j, v_i - v_j \rangle / D_{ij}$. Each force of TSLoss, followed downhill, therefore lengthens,
+# shortens or keeps each bar. The table counts bars for the first prompt and the last.
 
 # %% tags=["hide-input"]
 NAMES = {

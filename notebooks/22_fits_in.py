@@ -302,12 +302,12 @@ table(shares.to_frame("accuracy, with giotto-tda's entropies"), "{:.0%}")
 # JSON in one column, and each table, including the bars and the prompts, is a list in another.
 
 # %%
-write_archive([trained.data], place / "mine.parquet")
-mine = datasets.load_dataset(
-    "parquet", data_files=str(place / "mine.parquet"), split="train", cache_dir=str(place / "cache")
+write_archive([trained.data], place / "runs.parquet")
+pack = datasets.load_dataset(
+    "parquet", data_files=str(place / "runs.parquet"), split="train", cache_dir=str(place / "cache")
 )
-assert mine["id"] == [run_id]
-contents = {name: [*getattr(kind, "feature", ["text"])] for name, kind in mine.features.items()}
+assert pack["id"] == [run_id]
+contents = {name: [*getattr(kind, "feature", ["text"])] for name, kind in pack.features.items()}
 first = {name: ", ".join(kinds[:4] + ["…"] * (len(kinds) > 4)) for name, kinds in contents.items()}
 table(pd.DataFrame({"contents": first}))
 
