@@ -17,9 +17,8 @@
 # # What hinges on the choices
 #
 # The paper {cite}`anonymous-topology` does not say where the prompt goes, how many vectors it has, which $\tau$ and $\alpha$ were
-# used, or whether a point is its own neighbour in equations 1 to 7. How much depends on these choices, and on the first prompt? Of the {glue:text}`arms-compared` alternatives tried here, {glue:text}`arms-differ` from our default in the epochs that
-# training takes, after correction for the number of tests. The chapter ends with the effects that so few problems could
-# have shown.
+# used, or whether a point is its own neighbour in equations 1 to 7. How much depends on these choices, and on the first prompt?
+# {glue:text}`arms-tested` The chapter ends with the effects that so many problems can show.
 #
 # Each choice is a field of a run with a default ({ref}`open-questions`), and each section varies one. An arm differs from its base in
 # the named fields alone; problems and seeds are the same. All tables have the same columns:
@@ -44,6 +43,7 @@ protocol: str = "tuned"
 model: str = "smollm2-135m-instruct"
 
 # %% tags=["hide-input"]
+import numpy as np
 import pandas as pd
 from myst_nb import glue
 
@@ -142,8 +142,8 @@ if "loss-variants" in studies:
 parts = {
     "beta_h1 0.0": "the H0 term alone",
     "beta_h0 0.0": "the H1 term alone",
-    "beta_h0 0.0, lambda_attract 0.0": "its repelling half",
-    "beta_h0 0.0, lambda_repel 0.0": "its attracting half",
+    "beta_h0 0.0, lambda_attract 0.0": "its repelling half alone",
+    "beta_h0 0.0, lambda_repel 0.0": "its attracting half alone",
 }
 loops = [
     f"{counts[name]:.1f} with {words}"
@@ -153,7 +153,7 @@ loops = [
 ]
 sentence = "The store has no run with one part of the loss alone."
 if loops:
-    sentence = "The mean number of loops at the end is " + ", ".join(loops) + "."
+    sentence = f"The mean number of loops at the end is {' and '.join(filter(None, [', '.join(loops[:-1]), loops[-1]]))}."
 glue("loops-by-part", sentence, display=False)
 
 # %% [markdown]
@@ -174,31 +174,36 @@ show("embed-scale", ["embed_scale"], {"embed_scale": 1.0})
 
 # %% tags=["hide-input"]
 DETECTABLE = "detectable share"
-columns = ["arms", "problems", DETECTABLE, "arms that differ (Holm)"]
+DIFFER = "arms that differ (Holm)"
+columns = ["arms", "problems", "arms tested", DETECTABLE, DIFFER]
 rows = {}
 for name, arms in studies.items():
-    level = ALPHA / max(1, int(arms.p.notna().sum()))
-    share = detectable_share(int((arms.wins + arms.losses).max()), alpha=level)
-    differ = int((arms.p_holm < ALPHA).sum())
-    rows[name] = dict(zip(columns, (len(arms), int(arms.n.max()), share, differ), strict=True))
+    tested, differ = int(arms.p.notna().sum()), int((arms.p_holm < ALPHA).sum())
+    share = detectable_share(int((arms.wins + arms.losses).max()), alpha=ALPHA / max(1, tested))
+    row = (len(arms), int(arms.n.max()), tested, share, differ if tested else np.nan)
+    rows[name] = dict(zip(columns, row, strict=True))
 power = pd.DataFrame(rows, index=columns).T
 formats = dict.fromkeys(power, "{:.0f}") | {DETECTABLE: "{:.0%}"}
 table(power, formats, na_rep="none") if studies else missing("tsp sweep all --profile full")
 
 # %% tags=["remove-cell"]
-differ = int(power["arms that differ (Holm)"].sum())
-alternatives = sum(int((arms.pairs > 0).sum()) for arms in studies.values())
-glue("arms-compared", alternatives, display=False)
-glue(
-    "arms-differ",
-    {0: "none differs", 1: "1 differs"}.get(differ, f"{differ} differ"),
-    display=False,
+compared, tested = (
+    sum(int((arms[column] > 0).sum()) for arms in studies.values()) for column in ("pairs", "p")
 )
+differ = int(power[DIFFER].sum())
+sentence = f"None of the {compared} alternatives here has the six problems that a test needs."
+if tested:
+    verb = "differs" if differ == 1 else "differ"
+    sentence = (
+        f"Of {compared} alternatives, {tested} could be tested, and {differ or 'none'} of these {verb} from the base in "
+        "the epochs that training takes, after Holm's correction."
+    )
+glue("arms-tested", sentence, display=False)
 
 # %% [markdown]
 # The detectable share is that of equal signs among the problems that differ, at the level that Holm's correction asks of the
-# smallest p of the table, with power 80 %. "None" means that even the same sign in all problems would not suffice: such a
-# table describes a few problems and decides nothing.
+# smallest p of the table, with power 80 %. "None" means that no test was possible, or that even the same sign in all problems would
+# not suffice: such a table describes a few problems and decides nothing.
 
 # %% [markdown]
 # ## An exercise

@@ -287,7 +287,7 @@ by_set(plain, "no prompt", "Standard", measure)
 
 # %% tags=["hide-input"]
 pairs = paired_losses(heldout, sets)
-by_set(pairs, "Standard", "+TSLoss", f"tsp sweep sets --profile full` and `{measure}")
+by_set(pairs, "Standard", "+TSLoss", f"tsp sweep sets --profile full && {measure}")
 
 
 # %% tags=["remove-cell"]

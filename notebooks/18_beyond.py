@@ -92,8 +92,8 @@ if adapted:
     adaptive = arms[arms.arm.str.contains("weighting")].iloc[0]
     fixed = arms[arms.arm.str.endswith("λ=1")].iloc[0]
     summary = (
-        f"With adaptive weights, {adaptive.wins:.0f} of {adaptive.n:.0f} problems are solved in fewer epochs and "
-        f"{adaptive.losses:.0f} in more. The prompts end with {adaptive.h1_count:.1f} loops on average, compared with "
+        f"With adaptive weights, training takes fewer epochs on {adaptive.wins:.0f} of {adaptive.n:.0f} problems and "
+        f"more on {adaptive.losses:.0f}. The prompts end with {adaptive.h1_count:.1f} loops on average, compared with "
         f"{fixed.h1_count:.1f} at the fixed weight, and their mean H0 lifespan is {adaptive.h0_mean_lifespan_scaled:.3f} "
         f"of the mean distance, compared with {fixed.h0_mean_lifespan_scaled:.3f}."
     )

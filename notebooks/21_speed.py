@@ -64,6 +64,7 @@ from benchmarks.flops import arithmetic, traffic
 from benchmarks.gpu_capacity import fits
 from benchmarks.roundings import agreement
 from benchmarks.training import RUNS
+from tsp.analysis.records import TASK_NAMES
 from tsp.book import pages
 from tsp.book.pages import check_parameters
 from tsp.figures.style import METHOD_COLORS, WIDTH, style
@@ -134,7 +135,9 @@ table(
             ],
             "peer": [f"{row.peer:.3g}: {row.peer_name}" for row in rows.itertuples()],
         }
-    ).set_index("what")
+    )
+    .set_index("what")
+    .rename_axis(None)
 )
 
 # %% [markdown]
@@ -267,7 +270,7 @@ problems = pd.DataFrame(outcomes).drop_duplicates(["task", "problem"])
 glue("roundings-model", str(outcomes[0]["model"]), display=False)
 glue(
     "roundings-tasks",
-    ", ".join(f"{n} of {t}" for t, n in problems.task.value_counts().items()),
+    ", ".join(f"{n} of {TASK_NAMES[t]}" for t, n in problems.task.value_counts().items()),
     display=False,
 )
 glue("roundings-known", int(problems.known.sum()), display=False)

@@ -18,8 +18,8 @@
 #
 # How do you train a sweep on several GPUs or machines, and how far does it scale? A sweep is a list of independent banks, which
 # is the easiest work to distribute. This chapter does it with Ray {cite}`moritz2018ray` on one machine with several GPUs, under
-# Slurm and on Kubernetes. For the paper's own runs it calculates that 64 GPUs would be {glue:text}`scaling-last:.0f` times as fast as one
-# with banks of {glue:text}`scaling-many:d` runs, and {glue:text}`scaling-small:.0f` times with banks of {glue:text}`scaling-few:d`.
+# Slurm and on Kubernetes. By its calculation, 64 GPUs would train the paper's own runs {glue:text}`scaling-last:.0f` times as fast as one
+# GPU in banks of {glue:text}`scaling-many:d` runs, and {glue:text}`scaling-small:.0f` times as fast in banks of {glue:text}`scaling-few:d`.
 #
 # ```{admonition} After this chapter you can
 # :class: tip

@@ -60,7 +60,7 @@ def tsloss_simpler_topology(evidence: Evidence, levels: Levels) -> Verdict:
     margin="mean loss within ±10 %",
 )
 def tsloss_lower_loss(evidence: Evidence, levels: Levels) -> Verdict:
-    """With TSLoss the loss curve comes down faster."""
+    """With TSLoss, the loss curve comes down faster."""
     losses = side_by_side(evidence, evidence.losses[["id", "epoch", "ce"]])
     mean = losses.groupby([*UNIT, "seed"])[["ce_ce", "ce_ts"]].mean()
     ratio = (mean.ce_ts / mean.ce_ce).groupby(UNIT).median()
