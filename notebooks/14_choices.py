@@ -18,7 +18,7 @@
 #
 # The paper {cite}`anonymous-topology` does not say where the prompt goes, how many vectors it has, which $\tau$ and $\alpha$ were
 # used, or whether a point is its own neighbour in equations 1 to 7. How much depends on these choices, and on the first prompt?
-# {glue:text}`arms-tested` The chapter ends with the effects that so many problems can show.
+# {glue:text}`arms-tested` The last section gives the effect that each table could have shown.
 #
 # Each choice is a field of a run with a default ({ref}`open-questions`), and each section varies one. An arm differs from its base in
 # the named fields alone; problems and seeds are the same. All tables have the same columns:
