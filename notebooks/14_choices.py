@@ -191,7 +191,9 @@ compared, tested = (
     sum(int((arms[column] > 0).sum()) for arms in studies.values()) for column in ("pairs", "p")
 )
 differ = int(power[DIFFER].sum())
-sentence = f"None of the {compared} alternatives here has the six problems that a test needs."
+sentence = "The store has no alternatives to compare."
+if compared:
+    sentence = f"None of the {compared} alternatives here has the six problems that a test needs."
 if tested:
     verb = "differs" if differ == 1 else "differ"
     sentence = (

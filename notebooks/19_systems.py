@@ -37,6 +37,7 @@ import pandas as pd
 from myst_nb import glue
 
 from benchmarks.gpu_capacity import memory
+from tsp.analysis import tables
 from tsp.analysis.records import TASK_NAMES
 from tsp.analysis.systems import systems
 from tsp.analysis.tables import METHOD_NAMES
@@ -47,7 +48,8 @@ from tsp.training import models
 
 check_parameters(globals())
 
-reported = systems(Store(runs))
+store = Store(runs)
+reported = systems(store)
 titles = {system.name: system.title for system in SYSTEMS}
 counts = reported.state.value_counts()
 for state in ("published", "run", "not run"):
@@ -122,3 +124,11 @@ assert 16 * weights == 112e9
 # %% [markdown]
 # ```{solution-end}
 # ```
+#
+# ## Claimed, measured, verdict
+#
+# Two claims are about the paper's models themselves. {doc}`20_rules` states the rules.
+
+# %% tags=["hide-input"]
+verdicts = tables.chapter_claims(store, ["small-models-gain-more", "qwen-fourfold"])
+verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')
