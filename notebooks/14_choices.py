@@ -16,22 +16,25 @@
 # %% [markdown]
 # # What hinges on the choices
 #
-# The paper {cite}`anonymous-topology` does not say where the prompt goes, how many vectors it has, which first
-# prompt, which $\tau$ and $\alpha$, or whether a point is its own neighbour in equations 1 to 7. Each is a field of
-# a run here ({doc}`../paper`), with a default; the experiments of this page vary it. What hinges on
-# it, and what does not?
+# The paper {cite}`anonymous-topology` does not say where the prompt goes, how many vectors it has, which $\tau$ and $\alpha$ were
+# used, or whether a point is its own neighbour in equations 1 to 7. How much depends on these choices, and on the first prompt?
+# {glue:text}`arms-tested` The last section gives the effect that each table could have shown.
 #
-# All tables read alike. An arm differs from its base in what is named and nothing else: same problems, same
-# seeds. *Epochs* is the median over problems (over an odd number of seeds first) of the first check with all answers right, with
-# `>` where it is a lower bound; *sooner*, *same* and *later* count problems against that base, which each section
-# names. From six problems on, the fewest that a two-sided sign test at 0.05 can tell from chance, the *ratio* of epochs
-# comes with a bootstrap interval, and with p of the sign test and of the signed-rank test, each also after Holm over
-# the table. The *reading* is faster or slower if the sign test says so after Holm and the interval excludes 1. H1 bars and the mean $H_0$ lifespan over the mean distance D are those of the last
-# check.
+# Each choice is a field of a run with a default ({ref}`open-questions`), and each section varies one. An arm differs from its base in
+# the named fields alone; problems and seeds are the same. All tables have the same columns:
+#
+# - *Epochs*: the first check at which all answers are right; the median over an odd number of seeds, then over problems.
+#   `>` marks a lower bound.
+# - *Sooner*, *same*, *later*: the number of problems that are solved in fewer, as many or more epochs than with the base.
+# - *Ratio*: the median ratio of epochs to the base's, with a bootstrap interval. The ratio and the tests are given from six
+#   problems on, the fewest with which a two-sided sign test can reach 0.05.
+# - *p*: of the sign test and of the signed-rank test, each also after Holm's correction over the table.
+# - *Reading*: faster or slower if the sign test is significant after Holm and the interval excludes 1.
+# - *H1 bars* and *H0 / D*, the mean $H_0$ lifespan over the mean distance D: means over problems at the last check.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
-# say on which of your choices a result hangs, and what too few problems can not tell.
+# say which of your choices a result depends on, and what too few problems cannot show.
 # ```
 
 # %% tags=["parameters"]
@@ -40,6 +43,7 @@ protocol: str = "tuned"
 model: str = "smollm2-135m-instruct"
 
 # %% tags=["hide-input"]
+import numpy as np
 import pandas as pd
 from myst_nb import glue
 
@@ -52,37 +56,35 @@ from tsp.store.runs import Store
 check_parameters(globals())
 
 store = Store(runs)
-found = {}
+studies = {}
 
 
-def show(experiment, fields, base, **more):
-    """The table of an experiment, or what trains it."""
-    arms = study(store, fields, base=base, protocol=protocol, model=model, **more)
-    plain = arms.arm.str.contains(",")
-    if plain.any() and arms.pairs.max() > 0:
-        found[experiment] = arms
-    for key, value in (("arms", len(arms)), ("problems", int(arms.n.max()) if len(arms) else 0)):
-        glue(f"{experiment}-{key}", value, display=False)
-    return table(comparison(arms), FORMATS) if plain.any() else missing(f"tsp sweep {experiment}")
+def show(experiment, fields, base):
+    """Return the table of an experiment, or the command that trains it."""
+    arms = study(store, fields, base=base, protocol=protocol, model=model)
+    varied = arms.arm.str.contains(",")
+    if varied.any() and arms.pairs.max() > 0:
+        studies[experiment] = arms
+    return table(comparison(arms), FORMATS) if varied.any() else missing(f"tsp sweep {experiment}")
 
 
 # %% [markdown]
 # ## The first prompt
 #
-# Gaussian noise of standard deviation 0.02 (the paper's, and our default), the embedding of one token repeated
-# with a little noise (what the authors' public code does), or embeddings of tokens drawn from the vocabulary (the
-# default of PEFT {cite}`mangrulkar2022peft`). Base: Gaussian.
+# The first prompt is Gaussian noise of standard deviation 0.02 (the paper's choice and our default), the embedding of one
+# token repeated with a little noise (as in the authors' public code), or the embeddings of tokens drawn from the
+# vocabulary (the default of PEFT {cite}`mangrulkar2022peft`). Base: Gaussian noise.
 
 # %% tags=["hide-input"]
 show("init", ["init"], {"init": "gaussian"})
 
 # %% [markdown]
-# Embeddings of tokens are no Gaussian noise, so these clouds differ before anything is trained.
+# Embeddings of tokens are not Gaussian, so these clouds differ before any training.
 #
 # ## Where the prompt goes
 #
-# At the end of the user's turn, after the question (our default, as in the public code), or before everything, as
-# prompt tuning {cite}`lester2021power` has it. Base: after the question.
+# The prompt stands at the end of the user's turn, after the question (our default, as in the public code), or before
+# everything else, as in prompt tuning {cite}`lester2021power`. Base: after the question.
 
 # %% tags=["hide-input"]
 show("placement", ["placement"], {"placement": "after_question"})
@@ -90,7 +92,7 @@ show("placement", ["placement"], {"placement": "after_question"})
 # %% [markdown]
 # ## How many vectors
 #
-# The public code has n = 40. Base: 40. Counts of bars can only be compared at equal n.
+# The public code has n = 40, which is our base. Counts of bars can be compared only at equal n.
 
 # %% tags=["hide-input"]
 show("length", ["n_tokens"], {"n_tokens": 40})
@@ -98,11 +100,15 @@ show("length", ["n_tokens"], {"n_tokens": 40})
 # %% [markdown]
 # ## The loss itself
 #
-# One table for what equations 1 to 7 leave open: `self_pairs` takes them as printed, i = j in every sum;
-# `detach_thresholds` holds $\delta$ and $\zeta$ in the gradient; $\tau$ and $\alpha$ have no printed values;
-# `beta_h1 0` is the $H_0$ term alone, `beta_h0 0` the $H_1$ term, and with `lambda_attract 0` or
-# `lambda_repel 0` one half of that. `weighting gradient` is ours: each term's gradient is
-# scaled to the length of the cross-entropy's ({doc}`18_beyond`). Base: TSLoss at weight 1 with its defaults.
+# Equations 1 to 7 leave several choices open. Base: TSLoss at weight 1 with its defaults.
+#
+# - `self_pairs` takes the equations as printed, with i = j in every sum.
+# - `detach_thresholds` treats $\delta$ and $\zeta$ as constants in the gradient.
+# - $\tau$ and $\alpha$ have no printed values.
+# - `beta_h1 0` leaves the $H_0$ term alone and `beta_h0 0` the $H_1$ term; with `lambda_attract 0` or `lambda_repel 0` as
+#   well, one half of the latter remains.
+# - `weighting gradient` is our addition: it scales the gradient of each term to the length of the cross-entropy's
+#   ({doc}`18_beyond`).
 
 # %% tags=["hide-input"]
 LOSS = [
@@ -130,33 +136,35 @@ defaults = {
 show("loss-variants", LOSS, {"method": "tsloss", "lambda_ts": 1.0} | defaults)
 
 # %% tags=["remove-cell"]
-arms = pd.Series(dtype=float)
-if "loss-variants" in found:
-    arms = found["loss-variants"].set_index("arm").h1_count
+counts = pd.Series(dtype=float)
+if "loss-variants" in studies:
+    counts = studies["loss-variants"].set_index("arm").h1_count
 parts = {
-    "beta_h1 0.0": "the $H_0$ term alone",
-    "beta_h0 0.0": "the $H_1$ term alone",
-    "beta_h0 0.0, lambda_attract 0.0": "its repelling half",
-    "beta_h0 0.0, lambda_repel 0.0": "its attracting half",
+    "beta_h1 0.0": "the H0 term alone",
+    "beta_h0 0.0": "the H1 term alone",
+    "beta_h0 0.0, lambda_attract 0.0": "its repelling half alone",
+    "beta_h0 0.0, lambda_repel 0.0": "its attracting half alone",
 }
 loops = [
-    f"{words.replace('$', '').replace('_', '')} {arms[name]:.1f}"
+    f"{counts[name]:.1f} with {words}"
     for part, words in parts.items()
-    for name in arms.index
+    for name in counts.index
     if name.partition(", ")[2] == part
 ]
-glue("loops-by-part", "; ".join(loops) or "no run here has one part alone", display=False)
+sentence = "The store has no run with one part of the loss alone."
+if loops:
+    sentence = f"The mean number of loops at the end is {' and '.join(filter(None, [', '.join(loops[:-1]), loops[-1]]))}."
+glue("loops-by-part", sentence, display=False)
 
 # %% [markdown]
-# Loops at the end, by the part that is left: {glue:text}`loops-by-part`. Why evening out the distances to neighbours can add
-# loops: {prf:ref}`prop-minimum`.
+# {glue:text}`loops-by-part` {prf:ref}`prop-minimum` explains why evening out the distances to neighbours can add loops.
 
 # %% [markdown]
 # ## The scale of the embeddings
 #
-# Until version 5.4, transformers multiplied what a Gemma model is given by $\sqrt d$, so the paper's prompts were
-# probably that much larger in effect, and so was every step ({doc}`03_printed_numbers`). Here the same
-# factor is put before another model. Base: 1.
+# Until version 5.4, transformers multiplied the input embeddings of Gemma models by $\sqrt d$, so the paper's prompts, and
+# every step of their training, were probably larger in effect by that factor ({doc}`03_printed_numbers`). Here the
+# embeddings of another model are multiplied by it. Base: 1.
 
 # %% tags=["hide-input"]
 show("embed-scale", ["embed_scale"], {"embed_scale": 1.0})
@@ -165,42 +173,54 @@ show("embed-scale", ["embed_scale"], {"embed_scale": 1.0})
 # ## What these tables can show
 
 # %% tags=["hide-input"]
-rows = {
-    name: {
-        "arms": len(arms),
-        "problems": int(arms.n.max()),
-        "a sign test shows a share of": detectable_share(
-            int((arms.wins + arms.losses).max()), alpha=ALPHA / max(1, int(arms.p.notna().sum()))
-        ),
-        "arms that differ (Holm)": int((arms.p_holm < 0.05).sum()),
-    }
-    for name, arms in found.items()
-}
-power = pd.DataFrame(
-    rows, index=["arms", "problems", "a sign test shows a share of", "arms that differ (Holm)"]
-).T
-formats = dict.fromkeys(power, "{:.0f}") | {"a sign test shows a share of": "{:.0%}"}
-table(power, formats, na_rep="none") if found else missing("tsp sweep all --profile full")
+DETECTABLE = "detectable share"
+DIFFER = "arms that differ (Holm)"
+columns = ["arms", "problems", "arms tested", DETECTABLE, DIFFER]
+rows = {}
+for name, arms in studies.items():
+    tested, differ = int(arms.p.notna().sum()), int((arms.p_holm < ALPHA).sum())
+    share = detectable_share(int((arms.wins + arms.losses).max()), alpha=ALPHA / max(1, tested))
+    row = (len(arms), int(arms.n.max()), tested, share, differ if tested else np.nan)
+    rows[name] = dict(zip(columns, row, strict=True))
+power = pd.DataFrame(rows, index=columns).T
+formats = dict.fromkeys(power, "{:.0f}") | {DETECTABLE: "{:.0%}"}
+table(power, formats, na_rep="none") if studies else missing("tsp sweep all --profile full")
+
+# %% tags=["remove-cell"]
+compared, tested = (
+    sum(int((arms[column] > 0).sum()) for arms in studies.values()) for column in ("pairs", "p")
+)
+differ = int(power[DIFFER].sum())
+sentence = "The store has no alternatives to compare."
+if compared:
+    sentence = f"None of the {compared} alternatives here has the six problems that a test needs."
+if tested:
+    verb = "differs" if differ == 1 else "differ"
+    sentence = (
+        f"Of {compared} alternatives, {tested} could be tested, and {differ or 'none'} of these {verb} from the base in "
+        "the epochs that training takes, after Holm's correction."
+    )
+glue("arms-tested", sentence, display=False)
 
 # %% [markdown]
-# Shares are those of problems that differ, at the level that Holm leaves the smallest p of the table, with power 80 %.
-# "None" means that not even the same sign in all problems would do: such a table describes a few problems and decides
-# nothing.
+# The detectable share is that of equal signs among the problems that differ, at the level that Holm's correction asks of the
+# smallest p of the table, with power 80 %. "None" means that no test was possible, or that even the same sign in all problems would
+# not suffice: such a table describes a few problems and decides nothing.
 
 # %% [markdown]
 # ## An exercise
 #
 # ```{exercise} Four problems
 # :label: ex-four
-# An arm differs from its base in the same direction on all of four problems. What is p of the two-sided sign test? How many
-# problems does it take until p could survive Holm among ten arms at 0.05?
+# An arm differs from its base in the same direction on all of four problems. What is the p-value of the two-sided sign
+# test? How many problems would it take to stay significant at 0.05 after Holm's correction over ten arms?
 # ```
 #
 # ```{solution-start} ex-four
 # :class: dropdown
 # ```
-# $2 \cdot 2^{-4} = 0.125$. The smallest of ten p-values is multiplied by ten: $10 \cdot 2^{1-n} < 0.05$ from $n = 9$ on. So the
-# tables above, where they have four problems, can not decide anything about one arm, and say so.
+# $2 \cdot 2^{-4} = 0.125$. Holm multiplies the smallest of ten p-values by ten, and $10 \cdot 2^{1-n} < 0.05$ from $n = 9$ on.
+# A table with four problems therefore cannot decide anything about an arm.
 
 # %%
 from scipy.stats import binomtest
@@ -212,3 +232,8 @@ assert enough[0] == 9
 # %% [markdown]
 # ```{solution-end}
 # ```
+#
+# ## Claimed, measured, verdict
+#
+# The paper claims nothing about these choices, so no verdict rests on this page. The verdicts of this book hold for the
+# defaults; {doc}`20_rules` lists them.

@@ -16,9 +16,11 @@
 # %% [markdown]
 # # For the topologist
 #
-# What the paper {cite}`anonymous-topology` reads from barcodes leaves questions that a topologist asks first. How far
-# can a bar move between two snapshots? Which bars would survive noise? How many loops has a cloud that means nothing? And which of
-# TSLoss's forces moves which bar, in which direction?
+# The paper {cite}`anonymous-topology` reads barcodes of prompts without asking what a topologist would ask first. How far
+# can a bar move between two snapshots? Which bars would survive noise? Which force of TSLoss moves which bar, and in which
+# direction? For the example of this book, {glue:text}`loops-followed:d` of {glue:text}`pairs-between:d` pairs of neighbouring snapshots
+# have a loop long enough to be followed from one to the next, {glue:text}`band-survive:d` loops exceed the confidence band of a sample, and
+# each force of TSLoss lengthens some loops and shortens others.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -40,16 +42,9 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from myst_nb import glue
 
-from tsp.analysis.geometry import (
-    bottleneck,
-    confidence_band,
-    forces,
-    gaussian_counts,
-    stability_bound,
-)
+from tsp.analysis.geometry import bottleneck, confidence_band, forces, stability_bound
 from tsp.analysis.tables import TASK_NAMES
 from tsp.book.pages import check_parameters, table
 from tsp.experiments.find_or_train import find_example, outcome_in_words, right_from
@@ -62,13 +57,8 @@ check_parameters(globals())
 
 figures.style()
 store = Store(runs)
-common = {
-    "model": model,
-    "protocol": protocol,
-    "epochs": epochs,
-}
-wanted = [RunSpec(**common, method="ce", lambda_ts=0.0)]
-(run,) = find_example(store, wanted, task=task, problem=problem, data=data)
+standard = RunSpec(model=model, protocol=protocol, epochs=epochs, method="ce", lambda_ts=0.0)
+(run,) = find_example(store, [standard], task=task, problem=problem, data=data)
 if run.published and not (task or problem):
     assert right_from(run)  # wrong at the start, right at the end
 epochs_kept = run.prompt_epochs
@@ -81,49 +71,50 @@ glue("outcome", outcome_in_words(run), display=False)
 glue("last", epochs_kept[-1], display=False)
 
 # %% [markdown]
-# The prompt on this page is {ref}`the example <the-example>` of all chapters: {glue:text}`problem`, {glue:text}`last:d` epochs
-# without TSLoss; the answer {glue:text}`outcome`.
+# The prompt on this page is {ref}`the example <the-example>` of all chapters: {glue:text}`problem`, trained for
+# {glue:text}`last:d` epochs without TSLoss. Its answer {glue:text}`outcome`.
 #
 # ## Stability, and the noise of a snapshot
 #
-# Move every point by at most $\epsilon$ and no bar's end moves by more than $2 \epsilon$; more sharply, the bottleneck
-# distance between the two diagrams is at most the largest change of a pairwise distance
-# {cite}`cohensteiner2007stability,chazal2014persistence` (births and deaths as edge lengths, and the correspondence that keeps each
-# row):
+# {doc}`02_homology_of_a_prompt` shows what stability allows: when no point moves by more than $\eta$, no end of a bar moves by more
+# than $2 \eta$. A sharper bound needs no $\eta$. The bottleneck distance between two diagrams is at most the largest change
+# of a pairwise distance {cite}`cohensteiner2007stability,chazal2014persistence`:
 #
 # $$d_B(\mathrm{dgm}\,X, \mathrm{dgm}\,Y) \le \max_{i<j} \bigl|\, \lVert x_i - x_j \rVert - \lVert y_i - y_j \rVert \,\bigr|.$$ (eq-stability)
 #
-# Three pairs of clouds to put into it: snapshots that follow each other in one run; a snapshot and itself rounded to
-# half precision, as published prompts are; and a snapshot with noise as large as one optimiser step.
+# The table applies it to three kinds of pairs: consecutive snapshots of the run; the last snapshot and the same prompt off by the
+# rounding error of half precision, in which prompts are published; and the last snapshot and the same prompt with noise as
+# long as one optimiser step. It shows every fifth of the consecutive pairs. D is the mean distance.
 
 
 # %% tags=["hide-input"]
 def compared(name, X, Y):
-    """The bound of equation eq-stability and what the diagrams did, in units of the mean distance."""
-    diagrams = [persistence(it) for it in (X, Y)]
+    """Return the bound of equation eq-stability beside the distances between the diagrams."""
+    diagrams = [persistence(cloud) for cloud in (X, Y)]
     size = float(summarize(X).mean_distance.iloc[0])
     bound = stability_bound(X, Y) / size
-    apart = [bottleneck(*diagrams, k) / size for k in (0, 1)]
+    moved = [bottleneck(*diagrams, k) / size for k in (0, 1)]
     longest = max(lifespans(diagrams[0][1]), default=0.0) / size
-    assert max(apart) <= bound * (1 + 1e-9)
+    assert max(moved) <= bound * (1 + 1e-9)
     return {
         "pair": name,
         "bound / D": bound,
-        "H0 moved / D": apart[0],
-        "H1 moved / D": apart[1],
+        "H0 bottleneck / D": moved[0],
+        "H1 bottleneck / D": moved[1],
         "longest loop / D": longest,
-        "followed": longest > 2 * apart[1],
+        "followed": longest > 2 * moved[1],
     }
 
 
+EVERY = 5  # rows of the tables below: all are computed, and one in five is shown
 rng = np.random.default_rng(0)
 moves = run.epochs.set_index("epoch").moved if "moved" in run.epochs else None
 rows = [compared(f"epoch {a} to {b}", clouds[a], clouds[b]) for a, b in pairwise(epochs_kept)]
 end = clouds[epochs_kept[-1]]
 half_ulp = np.spacing(np.abs(end).astype(np.float16)).astype(float) / 2
 worst = np.sort(np.linalg.norm(half_ulp, axis=1))[-2:].sum()  # the most that a distance can change
-rounding = half_ulp * rng.uniform(-1, 1, size=end.shape)  # of a prompt whose published form it is
-rows.append(compared("the last, off by float16's rounding", end, end + rounding))
+rounding = half_ulp * rng.uniform(-1, 1, size=end.shape)
+rows.append(compared("last, with float16 rounding error", end, end + rounding))
 step = (
     float(moves.loc[moves.index[-len(moves) // 2]])
     if moves is not None
@@ -131,10 +122,11 @@ step = (
 )
 noise = rng.normal(size=end.shape)
 rows.append(
-    compared("the last, one step of noise", end, end + step * noise / np.linalg.norm(noise))
+    compared("last, with one step of noise", end, end + step * noise / np.linalg.norm(noise))
 )
 stability = pd.DataFrame(rows).set_index("pair")
-table(stability.drop(columns="followed"), "{:.2g}")
+chosen = [*range(0, len(rows) - 2, EVERY), len(rows) - 2, len(rows) - 1]
+table(stability.drop(columns="followed").iloc[chosen], "{:.2g}")
 
 # %% tags=["remove-cell"]
 between = stability.iloc[: len(epochs_kept) - 1]
@@ -150,16 +142,15 @@ glue("float16-bound", f"{worst / size:.2g}", display=False)
 glue("loops-followed", int(between.followed.sum()), display=False)
 
 # %% [markdown]
-# A bar shorter than twice the bound may have been born of the movement: between {glue:text}`loops-covered:d` of
-# {glue:text}`pairs-between:d` neighbouring snapshots of which the first has a loop, the bound alone allows that for the longest.
-# The diagrams themselves decide: a loop longer than twice the distance between them has a partner in the next snapshot. Of
-# these {glue:text}`pairs-between:d` neighbours {glue:text}`loops-followed:d` have such a loop, and only there can one be followed.
-# Rounding to half precision moves no bar by more than {glue:text}`float16-bound` of the mean distance.
+# A loop longer than twice the bottleneck distance has a partner in the next diagram, and only such a loop can be followed.
+# Among {glue:text}`pairs-between:d` pairs of consecutive snapshots whose first has a loop, {glue:text}`loops-followed:d` have one
+# that long. The bound alone says less: in {glue:text}`loops-covered:d` of these pairs it allows the movement to create or remove even
+# the longest loop. Rounding to half precision moves no bar by more than {glue:text}`float16-bound` of the mean distance.
 #
 # ## Which bars would survive noise?
 #
-# If a cloud is a sample of something, its diagram has a confidence band: with the subsampling method of Fasy et al.
-# {cite}`fasy2014confidence`, bars no longer than $2c$ may be noise at level 95 %.
+# If a cloud is a sample of a set, its diagram has a confidence band. By the subsampling method of Fasy et al.
+# {cite}`fasy2014confidence`, bars no longer than $2c$ may be noise at confidence level 95 %. The table shows every fifth snapshot.
 
 # %% tags=["hide-input"]
 rows = []
@@ -178,9 +169,9 @@ for epoch, cloud in clouds.items():
         }
     )
 bands = pd.DataFrame(rows).set_index("epoch")
-table(bands, {"2c / D": "{:.2f}", "longest H1 / D": "{:.3f}"})
+table(bands.iloc[::EVERY], {"2c / D": "{:.2f}", "longest H1 / D": "{:.3f}"})
 
-# %% mystnb={"image": {"alt": "Two persistence diagrams, of the first and of the last prompt, with H0 as blue dots on the left edge and H1 as orange triangles near the diagonal; a grey band above the diagonal covers both pictures as far as it is wide."}, "figure": {"caption": "Diagrams of the first and the last prompt of the run; grey: bars that may be noise at level 95 %.", "name": "fig-bands"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two persistence diagrams, of the first and of the last prompt, with H0 as blue dots on the left edge and H1 as orange triangles near the diagonal; a grey band above the diagonal covers both pictures as far as it is wide."}, "figure": {"caption": "Diagrams of the first and the last prompt of the run. Bars in the grey band may be noise at confidence level 95 %.", "name": "fig-bands"}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.6), layout="constrained")
 for ax, epoch in zip(axes, (epochs_kept[0], epochs_kept[-1]), strict=True):
     figures.draw_diagram(persistence(clouds[epoch]), ax, band=2 * confidence_band(clouds[epoch]))
@@ -191,46 +182,23 @@ fig
 
 # %% tags=["remove-cell"]
 glue("band-width", f"{bands['2c / D'].min():.1f}", display=False)
-survive = sum(int(it.split()[0]) for it in bands["H1 bars longer"])
+survive = sum(int(cell.split()[0]) for cell in bands["H1 bars longer"])
 glue("band-survive", survive, display=False)
 
 # %% [markdown]
-# The band is at least {glue:text}`band-width` mean distances wide, {glue:text}`band-survive:d` loops of all snapshots are longer
-# than it. That is not a weakness of the method: {glue:text}`n:d` points in {glue:text}`d:d` dimensions are a sample of nothing that they could
-# cover. Of a prompt, a barcode is a description of its distances, not an estimate of a shape behind it.
+# The band is at least {glue:text}`band-width` mean distances wide, and {glue:text}`band-survive:d` loops, over all snapshots, are
+# longer than that. This is no fault of the method: {glue:text}`n:d` points in {glue:text}`d:d` dimensions are too few to
+# cover any set they might be a sample of. The barcode of a prompt describes its distances; it does not estimate a shape behind them.
 #
-# ## How many loops has a cloud that means nothing?
+# Gaussian noise is the yardstick that remains. Its number of loops depends on n and d but not on scale ({numref}`fig-dimension`).
+# It is the grey band in this book's figures of counts; in those of lifespans, a dotted line stands for Gaussian clouds of the
+# prompts' n, d and mean distance.
 #
-# The count of $H_1$ bars of N(0, I) does not depend on scale; it depends on n and d. It is the grey band in the
-# figures of this book that show a count; where they show lifespans, the dotted line is that of Gaussian clouds of
-# the prompts' n, d and mean distance.
-
-# %% mystnb={"image": {"alt": "Number of H1 bars of Gaussian clouds against the dimension, logarithmic, a line for each of four numbers of points, with bands."}, "figure": {"caption": "$H_1$ bars of Gaussian clouds of n points in d dimensions: mean and the middle 95 % of 60.", "name": "fig-baseline"}} tags=["hide-input"]
-rows = [
-    {"n": points, "d": dims, "h1": count}
-    for points in (10, 20, 40, 80)
-    for dims in (2, 8, 32, 128, 576)
-    for count in gaussian_counts(points, dims, clouds=60)
-]
-baseline = pd.DataFrame(rows)
-fig, ax = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
-colors = sns.color_palette("viridis_r", 4)
-for (points, rows), color in zip(baseline.groupby("n"), colors, strict=True):
-    over = rows.groupby("d").h1
-    ax.plot(over.mean(), color=color, marker="o", label=f"n = {points}")
-    ax.fill_between(
-        over.mean().index, over.quantile(0.025), over.quantile(0.975), color=color, alpha=0.2, lw=0
-    )
-ax.set(xscale="log", xlabel="dimension d", ylabel="$H_1$ bars")
-ax.legend()
-sns.despine(fig)
-
-# %% [markdown]
 # ## Which force moves which bar?
 #
-# Every finite birth and death is the length of an edge. When the points move with velocity $v$, the length of
-# $(i, j)$ changes by $\langle x_i - x_j, v_i - v_j \rangle / D_{ij}$, so each force of TSLoss has a sign on each bar:
-# does its descent make the bar longer or shorter? Here for the first prompt and for the last.
+# Every finite birth and death is the length of an edge. When the points move with velocities $v_i$, the length of
+# $(i, j)$ changes at the rate $\langle x_i - x_j, v_i - v_j \rangle / D_{ij}$. Each force of TSLoss, followed downhill, therefore lengthens,
+# shortens or keeps each bar. The table counts bars for the first prompt and the last.
 
 # %% tags=["hide-input"]
 NAMES = {
@@ -247,7 +215,7 @@ for when, epoch in (("start", epochs_kept[0]), ("end", epochs_kept[-1])):
             {
                 "prompt": when,
                 "force": NAMES[term],
-                "bars": f"$H_{dimension}$",
+                "bars": f"H{dimension}",
                 "longer": int(grow),
                 "shorter": int(shrink),
                 "unmoved": len(bars) - int(grow) - int(shrink),
@@ -255,45 +223,42 @@ for when, epoch in (("start", epochs_kept[0]), ("end", epochs_kept[-1])):
             }
         )
 signs = pd.DataFrame(rows)
-shown = signs.set_index(
-    signs.prompt + ": " + signs.force + ", " + signs.bars.str.replace("$", "").str.replace("_", "")
-)
-table(shown[["longer", "shorter", "unmoved", "mean rate"]], {"mean rate": "{:.2g}"})
-
+names = signs.prompt + ": " + signs.force + ", " + signs.bars
+columns = ["longer", "shorter", "unmoved", "mean rate"]
+table(signs.set_index(names)[columns], {"mean rate": "{:.2g}"})
 
 # %% tags=["remove-cell"]
-def total(force, bars, column):
-    mine = signs[(signs.force == NAMES[force]) & (signs.bars == f"$H_{bars}$")]
-    return int(mine[column].sum())
-
-
-for force in NAMES:
+totals = signs.groupby(["force", "bars"])[["longer", "shorter"]].sum()
+for force, name in NAMES.items():
     for k in (0, 1):
         for column in ("longer", "shorter"):
-            glue(f"{force}-{k}-{column}", total(force, k, column), display=False)
+            count = int(totals.loc[(name, f"H{k}"), column])
+            glue(f"{force}-{k}-{column}", count, display=False)
 
 # %% [markdown]
-# Over both prompts the repelling force lengthens {glue:text}`repel-0-longer:d` $H_0$ bars and shortens
-# {glue:text}`repel-0-shorter:d`; the attracting one lengthens {glue:text}`attract-0-longer:d` and shortens
-# {glue:text}`attract-0-shorter:d`; evening out lengthens {glue:text}`h0-0-longer:d` and shortens {glue:text}`h0-0-shorter:d`. On
-# loops: repelling {glue:text}`repel-1-longer:d` longer and {glue:text}`repel-1-shorter:d` shorter, attracting
-# {glue:text}`attract-1-longer:d` and {glue:text}`attract-1-shorter:d`. "$H_1$ features-based", as the paper calls the two hinges, is a hope about the net effect:
-# none of their terms knows which edges bear loops ({doc}`15_what_it_stands_for` minimises those that do).
+# Over both prompts the repelling force lengthens {glue:text}`repel-1-longer:d` loops and shortens {glue:text}`repel-1-shorter:d`; the
+# attracting force lengthens {glue:text}`attract-1-longer:d` and shortens {glue:text}`attract-1-shorter:d`. The paper calls these two hinges
+# "$H_1$ features-based", but no term of theirs knows which edges bear loops, so any effect on loops is a net effect of all
+# edges ({doc}`15_what_it_stands_for` minimises the edges that do bear them). For $H_0$ bars the counts are
+# {glue:text}`repel-0-longer:d` longer and {glue:text}`repel-0-shorter:d` shorter under repulsion, {glue:text}`attract-0-longer:d` and
+# {glue:text}`attract-0-shorter:d` under attraction, and {glue:text}`h0-0-longer:d` and {glue:text}`h0-0-shorter:d` when neighbour distances are
+# evened out.
 
 # %% [markdown]
 # ## An exercise
 #
 # ```{exercise} The bound is reached
 # :label: ex-reached
-# Each of two points moves by at most $\eta$. By how much can the death of their one finite bar move, and does the bound
-# {eq}`eq-stability` leave any room?
+# Each of two points moves by at most $\eta$. By how much can the death of their one finite bar move? Is the bound
+# {eq}`eq-stability` attained?
 # ```
 #
 # ```{solution-start} ex-reached
 # :class: dropdown
 # ```
-# Away from each other by $\eta$ each: the death grows by $2\eta$, which is the change of the one distance. The bound is
-# reached. Moved together, nothing changes, and the bound says so too: it knows distances, not movements.
+# If they move apart by $\eta$ each, the death grows by $2\eta$, which is the change of the one distance: the bound is attained. If
+# they move together, no distance changes and the bound is 0, however far they go. The bound depends on distances, not on
+# movements.
 
 # %%
 eta = 0.25
@@ -307,3 +272,8 @@ assert np.isclose(stability_bound(two, two + eta), 0)
 # %% [markdown]
 # ```{solution-end}
 # ```
+#
+# ## Claimed, measured, verdict
+#
+# This page describes one prompt, so it decides no claim. What the paper says of loops and lifespans over training is tested over many
+# problems in {doc}`04_phenomenon`, and what it says of TSLoss in {doc}`08_tsloss_at_work`.

@@ -16,13 +16,15 @@
 # %% [markdown]
 # # What a prompt's rows mean
 #
-# The paper {cite}`anonymous-topology` calls bars inference paths. A more direct question is what the vectors of a prompt are to the
-# model: which tokens of its vocabulary are they near to, and how far do they travel? Prompts have been read so before, and
-# the nearest tokens need not say what the prompt does {cite}`khashabi2021waywardness`.
+# The paper {cite}`anonymous-topology` calls bars inference paths. A more direct question is what the vectors of a prompt mean to
+# the model: which tokens of its vocabulary are they near, and how far do they travel during training? In the example of this
+# book, {glue:text}`words-above:d` of {glue:text}`rows:d` vectors end nearer to some token than chance explains, and
+# {glue:text}`tokens-kept:d` keep the nearest token that their random start had. Such readings have limits: the nearest tokens
+# need not say what a prompt does {cite}`khashabi2021waywardness`.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
-# ask what a vector of a prompt is near to, and what nearness shows.
+# find the tokens near a prompt's vectors, and say what nearness shows.
 # ```
 
 # %% tags=["parameters"]
@@ -56,47 +58,43 @@ check_parameters(globals())
 
 figures.style()
 store = Store(runs)
-common = {
-    "model": model,
-    "protocol": protocol,
-    "epochs": epochs,
-}
-wanted = {
-    "ce": RunSpec(**common, method="ce", lambda_ts=0.0),
-    "tsloss": RunSpec(**common, method="tsloss", lambda_ts=1.0),
-}
-found = find_example(store, list(wanted.values()), task=task, problem=problem, data=data)
-pair = dict(zip(wanted, found, strict=True))
-if found[0].published and not (task or problem):
-    assert all(right_from(one) for one in found)  # wrong at the start, right at the end
+common = {"model": model, "protocol": protocol, "epochs": epochs}
+specs = [
+    RunSpec(**common, method="ce", lambda_ts=0.0),
+    RunSpec(**common, method="tsloss", lambda_ts=1.0),
+]
+example = find_example(store, specs, task=task, problem=problem, data=data)
+if example[0].published and not (task or problem):
+    assert all(map(right_from, example))  # wrong at the start, right at the end
+pair = {run.spec.method: run for run in example}
 spec = pair["ce"].spec
 glue("problem", f"problem {spec.problem} of {TASK_NAMES[spec.task]}", display=False)
 glue("last", max(pair["ce"].prompt_epochs), display=False)
-for method, one in pair.items():
-    glue(f"outcome-{method}", outcome_in_words(one), display=False)
+for method, run in pair.items():
+    glue(f"outcome-{method}", outcome_in_words(run), display=False)
 frozen = models.load(model, device="cpu")
-words = frozen.vocabulary.detach().float()  # (vocabulary, d)
-directions = torch.nn.functional.normalize(words, dim=1)
+vocabulary = frozen.vocabulary.detach().float()  # (tokens, d)
+directions = torch.nn.functional.normalize(vocabulary, dim=1)
 
 
 def nearest(rows):
-    """Cosine with the nearest token of the vocabulary, and the token."""
+    """Return each row's cosine with the nearest token of the vocabulary, and the token."""
     cosine = torch.nn.functional.normalize(rows.float(), dim=1) @ directions.T
     best = cosine.max(dim=1)
     return best.values.numpy(), [frozen.tokenizer.decode([int(k)]) for k in best.indices]
 
 
-def shown(token):
-    """A token as text: no markup in it counts."""
+def as_code(token):
+    """Return a token as HTML, its own markup escaped."""
     return f"<code>{escape(repr(token)[1:-1])}</code>"
 
 
 # %% [markdown]
 # ## Nearest tokens
 #
-# One problem, one seed: {ref}`the example <the-example>` of all chapters, {glue:text}`problem`, trained for {glue:text}`last:d`
-# epochs. Without TSLoss its answer {glue:text}`outcome-ce`; with TSLoss it {glue:text}`outcome-tsloss`. By cosine, for the first eight
-# vectors of the run without TSLoss, at three of its snapshots:
+# The prompt is {ref}`the example <the-example>` of all chapters, one problem and one seed: {glue:text}`problem`, trained for
+# {glue:text}`last:d` epochs. Without TSLoss its answer {glue:text}`outcome-ce`; with TSLoss it {glue:text}`outcome-tsloss`. The table shows
+# the nearest token and its cosine for the first eight vectors of the run without TSLoss, at three of its snapshots.
 
 # %% tags=["hide-input"]
 run = pair["ce"]
@@ -106,22 +104,22 @@ columns = {}
 for epoch in dict.fromkeys(chosen):
     cosine, tokens = nearest(run.prompt(epoch))
     columns[f"epoch {epoch}"] = [
-        f"{shown(token)} {value:.2f}" for token, value in zip(tokens[:8], cosine[:8], strict=True)
+        f"{as_code(token)} {value:.2f}" for token, value in zip(tokens[:8], cosine[:8], strict=True)
     ]
 table(pd.DataFrame(columns, index=[f"x{k}" for k in range(1, 9)]), markup=True)
 
 # %% tags=["remove-cell"]
 rng = torch.Generator().manual_seed(0)
-random = torch.randn(2000, words.shape[1], generator=rng)
+random = torch.randn(2000, vocabulary.shape[1], generator=rng)
 by_chance, _ = nearest(random)
 low, high = np.quantile(by_chance, [0.025, 0.975])
 glue("chance-low", f"{low:.2f}", display=False)
 glue("chance-high", f"{high:.2f}", display=False)
 rows = []
-for method, one in pair.items():
-    first = one.prompt(one.prompt_epochs[0]).float()
-    for epoch in one.prompt_epochs:
-        now = one.prompt(epoch).float()
+for method, run in pair.items():
+    first = run.prompt(run.prompt_epochs[0]).float()
+    for epoch in run.prompt_epochs:
+        now = run.prompt(epoch).float()
         cosine, tokens = nearest(now)
         turned = torch.nn.functional.cosine_similarity(now, first, dim=1).numpy()
         far = (now - first).norm(dim=1) / first.norm(dim=1)
@@ -142,7 +140,7 @@ drift = pd.DataFrame(rows)
 ends = drift[drift.epoch == drift.groupby("method").epoch.transform("max")]
 glue("words-above", int((ends[ends.method == "ce"].cosine > high).sum()), display=False)
 glue("rows", int((ends.method == "ce").sum()), display=False)
-glue("word-length", f"{words.norm(dim=1).median():.2f}", display=False)
+glue("word-length", f"{vocabulary.norm(dim=1).median():.2f}", display=False)
 glue("row-first", f"{drift[drift.epoch == 0].length.median():.2f}", display=False)
 glue("row-last", f"{ends[ends.method == 'ce'].length.median():.2f}", display=False)
 same = ends[ends.method == "ce"].set_index("row").token
@@ -150,24 +148,24 @@ start = drift[(drift.method == "ce") & (drift.epoch == 0)].set_index("row").toke
 glue("tokens-kept", int((same == start).sum()), display=False)
 
 # %% [markdown]
-# A random vector's nearest token has a cosine between {glue:text}`chance-low` and {glue:text}`chance-high` (95 % of 2,000): that
-# is what the first column is. At the end {glue:text}`words-above:d` of {glue:text}`rows:d` vectors are nearer to a token than
-# chance, and {glue:text}`tokens-kept:d` have the nearest token they began with. Their median length has gone from
-# {glue:text}`row-first` to {glue:text}`row-last`, where the vocabulary's is {glue:text}`word-length`.
+# Of 2,000 random vectors, 95 % have a cosine between {glue:text}`chance-low` and {glue:text}`chance-high` with their nearest token,
+# and the first column shows such vectors. At the end, {glue:text}`words-above:d` of {glue:text}`rows:d` vectors are nearer to a token
+# than that range allows, and {glue:text}`tokens-kept:d` still have their first nearest token. Their median length has changed from
+# {glue:text}`row-first` to {glue:text}`row-last`; that of the vocabulary's vectors is {glue:text}`word-length`.
 #
 # ## Drift
 
-# %% mystnb={"image": {"alt": "Three panels over epochs, a thin line for each vector and a thick median, without and with TSLoss: cosine with the nearest token, cosine with the vector's own start, distance from the start over the start's length."}, "figure": {"caption": "Each vector of the prompt over the stored snapshots: nearness to the vocabulary (grey band: random vectors), direction kept, distance travelled in units of the start's length.", "name": "fig-drift"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Three panels over epochs, a thin line for each vector and a thick median, without and with TSLoss: cosine with the nearest token, cosine with the vector's own start, distance from the start over the start's length."}, "figure": {"caption": "Each vector of the prompt over the stored snapshots: its cosine with the nearest token (grey band: random vectors), its cosine with its own start, and the distance travelled in units of its initial length.", "name": "fig-drift"}} tags=["hide-input"]
 panels = (
-    ("cosine", "nearest token, cosine"),
-    ("turned", "with its start, cosine"),
-    ("far", "distance / start"),
+    ("cosine", "cosine, nearest token"),
+    ("turned", "cosine, own start"),
+    ("far", "distance / initial length"),
 )
 fig, axes = plt.subplots(1, 3, figsize=(7.2, 2.8), layout="constrained")
 for ax, (column, label) in zip(axes, panels, strict=True):
-    for method, mine in drift.groupby("method"):
+    for method, rows in drift.groupby("method"):
         color = figures.METHOD_COLORS[method]
-        wide = mine.pivot(index="epoch", columns="row", values=column)
+        wide = rows.pivot(index="epoch", columns="row", values=column)
         ax.plot(wide, color=color, lw=0.5, alpha=0.25)
         ax.plot(wide.median(axis=1), color=color, lw=2, label=METHOD_NAMES[method])
     ax.set(xlabel="epoch", title=label)
@@ -176,33 +174,33 @@ axes[2].legend()
 sns.despine(fig)
 
 # %% tags=["remove-cell"]
-for method, mine in ends.groupby("method"):
-    glue(f"turned-{method}", f"{mine.turned.median():.2f}", display=False)
-    glue(f"far-least-{method}", f"{mine.far.min():.1f}", display=False)
-    glue(f"far-most-{method}", f"{mine.far.max():.1f}", display=False)
+for method, rows in ends.groupby("method"):
+    glue(f"turned-{method}", f"{rows.turned.median():.2f}", display=False)
+    glue(f"far-least-{method}", f"{rows.far.min():.1f}", display=False)
+    glue(f"far-most-{method}", f"{rows.far.max():.1f}", display=False)
 
 # %% [markdown]
-# At the end the median vector still has a cosine of {glue:text}`turned-ce` with its start ({glue:text}`turned-tsloss` with
-# TSLoss); they have travelled {glue:text}`far-least-ce` to {glue:text}`far-most-ce` times their first length
-# ({glue:text}`far-least-tsloss` to {glue:text}`far-most-tsloss`). What such unequal ways do to loops is asked in
-# {doc}`06_training_or_movement`.
+# At the end, the median cosine of a vector with its own start is {glue:text}`turned-ce` without TSLoss and {glue:text}`turned-tsloss`
+# with it. The vectors travel unequally far: {glue:text}`far-least-ce` to {glue:text}`far-most-ce` times their initial length without
+# TSLoss, {glue:text}`far-least-tsloss` to {glue:text}`far-most-tsloss` times with it. {doc}`06_training_or_movement` shows what such
+# unequal growth does to loops.
 
 # %% [markdown]
 # ## An exercise
 #
 # ```{exercise} The nearest of many
 # :label: ex-nearest
-# Directions of $V$ tokens and of one vector are random in $d$ dimensions. About how large is the largest cosine? What does that
-# say of a vector whose nearest token has a cosine of 0.18, at V = 49,152 and d = 576?
+# The directions of $V$ tokens and of one vector are random in $d$ dimensions. About how large is the largest cosine? What does
+# this say about a vector whose nearest token has a cosine of 0.18, with $V$ = 49,152 and $d$ = 576?
 # ```
 #
 # ```{solution-start} ex-nearest
 # :class: dropdown
 # ```
-# A cosine of two random directions is about $N(0, 1/d)$, and the largest of $V$ such stays a little below
-# $\sqrt{2 \ln V / d}$, here 0.19. Exactly, a squared cosine follows a beta distribution with parameters $\tfrac12$ and
-# $(d-1)/2$, and the median of the largest is 0.17. A nearest token at 0.18 is what chance gives; it names no meaning.
-# (Vocabularies are not isotropic: the table above has the vocabulary's own noise as its yardstick.)
+# The cosine of two random directions is approximately $N(0, 1/d)$, and the largest of $V$ such cosines is a little below
+# $\sqrt{2 \ln V / d}$, here 0.19. More exactly, a squared cosine follows a beta distribution with parameters $\tfrac12$ and
+# $(d-1)/2$, and the median of the largest is 0.17. A nearest token at 0.18 is what chance gives and carries no meaning.
+# (Vocabularies are not isotropic, so the range above comes from random vectors and the vocabulary itself.)
 
 # %%
 from scipy.stats import beta
@@ -224,3 +222,8 @@ assert f"{np.sqrt(2 * np.log(49152) / 576):.2f}" == "0.19"
 # %% [markdown]
 # ```{solution-end}
 # ```
+#
+# ## Claimed, measured, verdict
+#
+# That bars are inference paths is an interpretation and cannot be tested, so it has no verdict. The vectors themselves are described here
+# for one prompt; {doc}`04_phenomenon` has the claims about many.

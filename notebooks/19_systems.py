@@ -16,10 +16,11 @@
 # %% [markdown]
 # # Every system of the paper
 #
-# Each model, data set, regime and method that the paper {cite}`anonymous-topology` or its published version
-# {cite}`huang2026structural` reports, and what has become of it here: trained and published, trained here, or not run,
-# with the command that trains it and the memory that takes. What is not run is in the tests in another form: they train a tiny
-# random model of the same architecture.
+# How much of what the paper {cite}`anonymous-topology` and its published version {cite}`huang2026structural` report has been
+# rerun? Of {glue:text}`systems:d` combinations of model, data set, regime and method, {glue:text}`systems-published:d` have published
+# runs, {glue:text}`systems-run:d` more have runs of your own, and {glue:text}`systems-not-run:d` have none. This page gives the command that trains
+# each, and the memory that it takes. The tests cover the models that are not run by training a tiny random model of the same
+# architecture.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -36,6 +37,7 @@ import pandas as pd
 from myst_nb import glue
 
 from benchmarks.gpu_capacity import memory
+from tsp.analysis import tables
 from tsp.analysis.records import TASK_NAMES
 from tsp.analysis.systems import systems
 from tsp.analysis.tables import METHOD_NAMES
@@ -46,53 +48,55 @@ from tsp.training import models
 
 check_parameters(globals())
 
-found = systems(Store(runs))
+store = Store(runs)
+reported = systems(store)
 titles = {system.name: system.title for system in SYSTEMS}
-counts = found.state.value_counts()
+counts = reported.state.value_counts()
 for state in ("published", "run", "not run"):
     glue(f"systems-{state.replace(' ', '-')}", int(counts.get(state, 0)), display=False)
-glue("systems", len(found), display=False)
+glue("systems", len(reported), display=False)
 
 # %% [markdown]
-# Of {glue:text}`systems:d` cells {glue:text}`systems-published:d` are published, {glue:text}`systems-run:d` more are run here and
-# {glue:text}`systems-not-run:d` are not. In a cell below: problems or sets of ten with runs / number of runs, at the
-# defaults of a protocol; a dot where nothing is run but the tiny model; nothing where the paper reports nothing.
+# ## What has been run
+#
+# Each cell gives the number of problems or sets of ten with runs / the number of runs, at the defaults of a protocol. A dot marks
+# a combination that only the tiny model of the tests covers; an empty cell, one that the paper does not report.
 
 # %% tags=["hide-input"]
-cells = found.problems.astype(str) + " / " + found.runs.astype(str)
-cells = cells.where(found.runs > 0, "·")
-shown = found.assign(
-    cell=cells,
-    system=found.model.replace(titles) + ", " + found.method.map(METHOD_NAMES),
-    column=found.task.map(TASK_NAMES) + " " + found.regime,
+cells = reported.problems.astype(str) + " / " + reported.runs.astype(str)
+cells = reported.assign(
+    cell=cells.where(reported.runs > 0, "·"),
+    system=reported.model.replace(titles) + ", " + reported.method.map(METHOD_NAMES),
+    column=reported.task.map(TASK_NAMES) + " " + reported.regime,
 )
-wide = shown.pivot(index="system", columns="column", values="cell").fillna("")
+wide = cells.pivot(index="system", columns="column", values="cell").fillna("")
 order = [f"{name} {regime}" for name in TASK_NAMES.values() for regime in ("single", "multi")]
-table(wide.loc[shown.system.unique(), [name for name in order if name in wide]])
+table(wide.loc[cells.system.unique(), [name for name in order if name in wide]])
 
 # %% [markdown]
 # ## Commands
 #
-# One run of each model and method; `--task` and `--regime multi` choose the cell. `tsp sweep table3 --profile paper`
-# trains all of the paper's Table 3 ({doc}`09_convergence`). Memory is predicted for one run in bfloat16 ({doc}`21_speed` has what fits on which GPU).
+# Each command trains one run of a model and method; `--task` and `--regime multi` choose the cell. `tsp sweep table3 --profile paper`
+# trains the whole of Table 3 ({doc}`09_convergence`). Memory is predicted for one run in bfloat16; {doc}`21_speed` shows what fits on
+# which GPU.
 
 # %% tags=["hide-input"]
-first = found[(found.task == "gsm8k") & (found.regime == "single")]
+first = reported[(reported.task == "gsm8k") & (reported.regime == "single")]
 rows = {
     f"{titles.get(row.model, row.model)}, {METHOD_NAMES[row.method]}": {
         "command": row.command.replace(" --task gsm8k", ""),
-        "GiB": memory(row.model) / 2**30 if row.model in titles else math.nan,
-        "in tests as": row.relative,
-        "licence of the model": models.MODELS[row.model].license,
+        "memory (GiB)": memory(row.model) / 2**30 if row.model in titles else math.nan,
+        "model in the tests": row.relative,
+        "licence": models.MODELS[row.model].license,
     }
     for row in first.itertuples()
 }
 commands = pd.DataFrame(rows).T
-told = {"selector": "tbody td.col0", "props": "text-align: left; white-space: normal"}
-table(commands, {"GiB": "{:.1f}"}).set_table_styles([told], overwrite=False)
+left = {"selector": "tbody td.col0", "props": "text-align: left; white-space: normal"}
+table(commands, {"memory (GiB)": "{:.1f}"}).set_table_styles([left], overwrite=False)
 
 # %% [markdown]
-# The paper's models are not published here in any form; their licences are those of their pages on the hub.
+# This project does not distribute the paper's models in any form. The licences are those stated on their pages on the hub.
 
 # %% [markdown]
 # ## An exercise
@@ -100,15 +104,15 @@ table(commands, {"GiB": "{:.1f}"}).set_table_styles([told], overwrite=False)
 # ```{exercise} A prompt beside its model
 # :label: ex-memory
 # A model has $7 \cdot 10^9$ parameters in bfloat16 and $d = 4096$. How much memory do its weights take? How much do a prompt of
-# 40 vectors, its gradient and AdamW's two averages, all in float32? And what if the whole model were trained like that?
+# 40 vectors, its gradient and AdamW's two averages take, all in float32? How much would training the whole model in this way take?
 # ```
 #
 # ```{solution-start} ex-memory
 # :class: dropdown
 # ```
-# Two bytes a weight are 14 GB. The prompt has $40 \cdot 4096$ numbers, sixteen bytes each with what belongs to them: 2.6 MB, a
-# five-thousandth of the model. Training all weights in that way takes sixteen bytes for each: 112 GB. What a prompt's
-# training does take beside the weights is activations, which depend on the tokens, not on the prompt's size.
+# Two bytes per weight make 14 GB. The prompt has $40 \cdot 4096$ numbers, each with its gradient and averages in sixteen bytes:
+# 2.6 MB, a five-thousandth of the model. Training all weights takes sixteen bytes for each, 112 GB. Most of the other
+# memory that training a prompt takes is for activations, which depend on the tokens and not on the size of the prompt.
 
 # %%
 weights, numbers = 7e9, 40 * 4096
@@ -120,3 +124,11 @@ assert 16 * weights == 112e9
 # %% [markdown]
 # ```{solution-end}
 # ```
+#
+# ## Claimed, measured, verdict
+#
+# Two claims are about the paper's models themselves. {doc}`20_rules` states the rules.
+
+# %% tags=["hide-input"]
+verdicts = tables.chapter_claims(store, ["small-models-gain-more", "qwen-fourfold"])
+verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')

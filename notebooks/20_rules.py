@@ -16,31 +16,33 @@
 # %% [markdown]
 # # Claims and rules
 #
-# Every claim of the paper {cite}`anonymous-topology` has a rule that says, before the numbers are looked at, which result
-# leads to which verdict. This page lists the rules with what they gave.
+# How does a claim of the paper {cite}`anonymous-topology` get its verdict? Each has a rule that states, before the numbers are
+# looked at, which result leads to which verdict. This page lists the verdicts, then the rules, then every change that a rule
+# underwent after data had been seen.
 #
-# **What counts.** A *unit* is one problem, or one set of ten, on one model under one protocol. A snapshot is not independent of
-# the next one of its run, and two runs of one problem are not independent either, so neither is a unit. Units share one thing:
-# all of a model and seed start from one and the same first prompt, so a p-value is about problems, given that start. Convergence is read
-# from one table of units: *iterations* are the first check after the start at which every problem is answered correctly, at
-# most the stated number of epochs; a unit's value is the median over an odd number of seeds, in which an unsolved run ranks
-# last. *Sustained* iterations, shown beside them, are those to the first check from which the answer stays right.
+# **Units.** A *unit* is one problem, or one set of ten, on one model under one protocol. Snapshots of a run are not independent of
+# each other, nor are two runs of one problem, so neither is a unit. Units do share one thing: for each model and seed, all runs
+# start from the same prompt, so a p-value is about problems, given that start.
 #
-# **Who decides.** Published runs alone. If you have runs of your own, they are judged by the same rules, each unit up to its
-# shortest run, and shown beside the published verdicts; they change none of them.
+# **Iterations.** *Iterations* are the number of epochs to the first check after the start at which every problem is answered
+# correctly. A unit's value is the median over an odd number of seeds, in which an unsolved run ranks last. *Sustained*
+# iterations, shown beside them, lead to the first check from which the answer stays right.
 #
-# **A claim can fail.** It is refuted when the effect's interval excludes what the paper prints, when it lies within a margin of no
-# effect (±10 % of the iterations), or when a test finds the reverse. *Inconclusive* is left for intervals that hold both. *Numbers
-# return, reading fails* is for Table 2: its numbers return when each run's early snapshots are set against its late ones, which is
-# what the printed $U$ fits ({doc}`03_printed_numbers`), so they say that something drifts during training; that a prompt
-# answers better for it is not seen across problems.
+# **Deciding runs.** Only published runs decide. Your own runs are judged by the same rules, each unit up to its shortest run,
+# and shown beside the published verdicts without changing them.
 #
-# **One model.** Two models trained on one problem are not two problems, so models are not pooled: the one with the most runs
-# decides, and others stand in rows of their own in the tables.
+# **Refutation.** A claim is refuted when the interval of the effect excludes the printed value, when it lies within a margin of no
+# effect (±10 % of the iterations), or when a test finds the reverse. *Inconclusive* means that the interval contains both.
+# *Numbers return, reading fails* is for Table 2. Its numbers return when each run's early snapshots are compared with its late
+# ones, which is what the printed $U$ fits ({doc}`03_printed_numbers`). They show that something drifts during training; they do not
+# show that a prompt answers better for it, and across problems no such relation is seen.
 #
-# **Many tests.** Tests are corrected within five families: the phenomenon, Table 2, TSLoss against Standard, the weight, and
-# the published version. Within a family p is held against Holm's levels {cite}`holm1979simple`, and intervals are simultaneous:
-# at $1 - 0.05/m$ for the $m$ claims of the family that are tested.
+# **One model.** Two models trained on one problem are not two problems, so models are not pooled. The model with the most runs
+# decides, and others have rows of their own in the tables.
+#
+# **Multiple tests.** Tests are corrected within five families: the phenomenon, Table 2, TSLoss against Standard, the weight, and
+# the published version. Within a family each p-value is compared with its level under Holm's procedure {cite}`holm1979simple`,
+# and intervals are simultaneous, at confidence level $1 - 0.05/m$ for the $m$ tested claims of the family.
 
 # %% tags=["parameters"]
 runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
@@ -58,11 +60,10 @@ check_parameters(globals())
 
 store = Store(runs)
 judged = tables.claims(store)
-own = judged.own.ne("").any()
 
 
-def shown(frame):
-    """A table of texts, one row below the other on a narrow screen."""
+def stacked(frame):
+    """Return a table of texts whose cells are stacked on a narrow screen."""
     style = as_text(frame).style.hide(axis="index")
     return style.set_table_attributes('class="table stacked"')
 
@@ -70,7 +71,7 @@ def shown(frame):
 # %% [markdown]
 # ## Verdicts
 #
-# Effects with their simultaneous intervals, and what the paper prints.
+# Each effect has its simultaneous interval, and the value that the paper prints where it prints one.
 
 # %% tags=["hide-input"]
 table = pd.DataFrame(
@@ -83,15 +84,15 @@ table = pd.DataFrame(
         "margin": judged.margin,
     }
 )
-if own:
+if judged.own.ne("").any():
     table["your own runs"] = judged.own + " (" + judged.own_n.astype(str) + ")"
-shown(table.sort_values("family", kind="stable"))
+stacked(table.sort_values("family", kind="stable"))
 
 # %% [markdown]
 # ## Rules
 
 # %% tags=["hide-input"]
-shown(
+stacked(
     pd.DataFrame(
         {
             "claim": [claim.statement for claim in CLAIMS],
@@ -104,52 +105,53 @@ shown(
 )
 
 # %% [markdown]
-# ## The same rules elsewhere
+# ## The same rules under other conditions
 #
-# Under the paper's own learning rate, after 300 epochs instead of 100, and on another model: verdicts of the same rules, with the
-# number of units. They decide nothing by themselves, as the rules of `paper-length`, `tuned-length` and `gemma` below say.
+# This table applies the same rules under the paper's own learning rate, after 300 epochs instead of 100, and on another model. It gives
+# verdicts and numbers of units. As the rules of `paper-length`, `tuned-length` and `gemma` below state, these decide nothing by
+# themselves.
 
 # %% tags=["hide-input"]
 elsewhere = tables.claims_elsewhere(store)
-named = elsewhere.rename_axis("claim").reset_index()
-shown(named) if len(named) else missing("tsp sweep paper-length --profile full")
+elsewhere = elsewhere.rename_axis("claim").reset_index()
+stacked(elsewhere) if len(elsewhere) else missing("tsp sweep paper-length --profile full")
 
 # %% [markdown]
 # ## Rules of the experiments
 #
-# These were committed (0705362) before the first run of their experiment was trained. Published runs record the commit of the code
-# that trained them. The book applies those of `sham` and `rounding`, those of `paper-length` for `density-minimal` and `entropy-early`, that
-# of `tuned-length` for `loops-vanish`, and `seeds` and `sets` through the table of units. `recipes` and `learning-rate` are judged in
-# {doc}`13_what_speeds_up`, `force` in {doc}`11_weight`, the others above, as soon as their runs are published.
+# These rules were committed (0705362) before the first run of their experiment was trained; published runs record the commit of
+# the code that trained them. The table of units applies `seeds` and `sets`. `recipes` and `learning-rate` are judged in
+# {doc}`13_what_speeds_up`, `force` in {doc}`11_weight`, and the others decide or accompany the verdicts above as soon as their runs are
+# published: `paper-length` decides `density-minimal` and `entropy-early`, and `tuned-length` decides `loops-vanish`.
 
 # %% tags=["hide-input"]
-shown(pd.DataFrame({"experiment": list(RULES), "rule": list(RULES.values())}))
+stacked(pd.DataFrame({"experiment": list(RULES), "rule": list(RULES.values())}))
 
 # %% [markdown]
-# ## What changed after data had been seen
+# ## Changes after data had been seen
 #
-# The first rules were committed before a verdict was computed from a published run, and were then changed with the data on
-# the table. Whoever distrusts that has reason to: read the effects and their intervals, which need no rule. What changed, in
-# the commit "One table of units, and rules that can refute" (e97a88e) and, after a review, in "Claims are judged on one model":
+# The first rules were committed before any verdict was computed from a published run, and were changed after the data had been
+# seen. There is reason to distrust that; the effects and their intervals need no rule. The changes were made in the commits "One table
+# of units, and rules that can refute" (e97a88e) and, after a review, "Claims are judged on one model":
 #
 # | claims | before | now | why |
 # |---|---|---|---|
 # | all | Holm over all tests; a user's own runs pooled with published ones; runs of any length | Holm within families; published runs of a stated length | toy runs of 10 to 70 epochs decided a verdict |
 # | tsloss-fewer-iterations, tsloss-lower-loss | refuted only if TSLoss is sooner in significantly fewer than half of the units | also by an interval within ±10 %, or above the printed ratio | a firm null was called inconclusive |
-# | tsloss-fewer-iterations, -halves-, qwen-fourfold | a unit that only TSLoss solves counted with the ratio at its length | it counts as 0 at the interval's low end (477911b) | its true ratio may be anything smaller |
+# | tsloss-fewer-iterations, tsloss-halves-iterations, qwen-fourfold | a unit that only TSLoss solves counted with the ratio at its length | it counts as 0 at the interval's low end (477911b) | its true ratio may be anything smaller |
 # | tsloss-halves-iterations, qwen-fourfold | refuted by sign tests | refuted by intervals | an interval says how much |
 # | tsloss-as-effective | a test of "more than half" | non-inferiority by five points | "more than half" is too easy |
-# | lambda-ten-fails | never meant more than half | never means at least 0.9 | a word was read too weakly |
-# | lambda-monotone | refuted only by the reverse | also when the interval excludes the printed trend | as above |
+# | lambda-ten-fails | "never" meant more than half | "never" means at least 0.9 | the word was read too weakly |
+# | lambda-monotone | refuted only by the reverse | also when the interval excludes the printed trend | a firm null was called inconclusive |
 # | all-weights-converge | below a tenth of the first loss | below 0.1 nats a token | a tenth of a large loss is not near zero |
 # | Table 2 | refuted by half of the printed value | refuted by the printed value; *numbers return, reading fails* added | half of a smaller number is harder to exclude |
-# | rounding (experiment) | the floor is the mean of three differences | their median, before any run of it was looked at | the mean of three is above a fourth of their kind more often than below |
-# | same-everywhere | loops fall in the median of each data set | and to a like share, within 0.2 | nothing tested "alike" |
-# | loops-vanish | judged after 100 epochs | judged after 300 | the claim says eventually |
+# | rounding (experiment) | the floor is the mean of three differences | their median (changed before any run of it was looked at) | the mean of three differences exceeds a fourth one more often than not |
+# | same-everywhere | loops fall in the median of each data set | and by a similar share, within 0.2 | nothing tested "alike" |
+# | loops-vanish | judged after 100 epochs | judged after 300 | the claim says "eventually" |
 # | entropy-early, density-minimal | under `tuned`, 100 epochs | under `paper`, 300 epochs | the first quarter lay in the warm-up; the density follows the learning rate |
-# | all | every model's units pooled | those of the model with the most runs | a problem on two models counted twice |
-# | all | intervals corrected for the claims with a p-value | for all claims of the family that are tested | some claims have an interval alone |
-# | lambda-monotone | the printed tau of four medians against the median of our problems' taus | against the tau of our medians | noise keeps single taus off −1 |
-# | h1-falls-faster-multi | an interval that resampled single sets | none below two sets of each data set | it covered 75 to 83 % instead of 99 % in simulations |
-# | studies, recipes | a pair that neither run solves has the ratio 1 | it has none, as the rules of the experiments say | code and rule disagreed |
-# | variances-equal | two tight pairs decide | trained prompts, with that cloud against "every" | "about" was read as "equal, always" |
+# | all | units of all models pooled | those of the model with the most runs | a problem on two models counted twice |
+# | all | intervals corrected for the claims with a p-value | for all tested claims of the family | some claims have only an interval |
+# | lambda-monotone | the printed tau of four medians against the median of our problems' taus | against the tau of our medians | noise keeps single taus away from −1 |
+# | h1-falls-faster-multi | an interval that resampled single sets | no interval with fewer than two sets of a data set | it covered 75 to 83 % instead of 99 % in simulations |
+# | studies, recipes | a pair that neither run solves has the ratio 1 | it has no ratio, as the rules of the experiments say | code and rule disagreed |
+# | variances-equal | two tight pairs decide | trained prompts decide, and that cloud answers "for every cloud" | "about" was read as "equal, always" |

@@ -16,21 +16,21 @@
 # %% [markdown]
 # # Use it with your own tools
 #
-# A prompt is a small matrix, and most of what one does with it has a good library already. This chapter carries one
-# prompt through PEFT, transformers' Trainer, scikit-learn with giotto-tda, and `datasets`, and says at each border what
-# fits and what does not. What can be checked by a number is checked while the page is built: a cell that is wrong stops it.
+# A prompt is a small matrix, and good libraries exist for most of what one does with it. How well does it fit them? This chapter
+# takes one prompt to PEFT, the Trainer of transformers, scikit-learn with giotto-tda, and `datasets`, and names the limits of
+# each. Wherever a number can decide, an assertion checks it while the page is built.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
-# use a prompt of ours with plain transformers, add TSLoss to prompt tuning of your own, and put the topology of prompts
+# use a prompt from this book with plain transformers, add TSLoss to your own prompt tuning, and put the topology of prompts
 # into a pipeline.
 # ```
 
 # %% tags=["parameters"]
 model: str = "smollm2-135m-instruct"
 task: str = "mmlu_cf"
-problem: int = 0  # of those that are shipped
-epochs: int = 4  # few: the prompt need not be good to be carried around
+problem: int = 0  # among the shipped problems
+epochs: int = 4  # few, since the prompt need not be good here
 
 # %% tags=["hide-input"]
 import json
@@ -65,13 +65,13 @@ place = Path(folder.name)
 
 
 def tsp(*words):
-    """What a command prints, as a shell would get it."""
+    """Return the standard output of a command."""
     call = [sys.executable, "-m", "tsp", *map(str, words)]
     return subprocess.run(call, capture_output=True, text=True, check=True).stdout
 
 
 # %% [markdown]
-# One run, of a few epochs, is all that this chapter needs. In a terminal it is `tsp run`, in Python
+# The chapter needs one run of a few epochs. In a terminal `tsp run` trains it, in Python
 # {py:func}`tsp.experiments.sweep.ensure`:
 
 # %%
@@ -84,9 +84,9 @@ prompt = trained.prompt(epochs)
 # %% [markdown]
 # ## JSON from every command
 #
-# Every `tsp` command takes `--json` (of `bench` it names a file, and `-` is standard output). Standard output is then JSON
-# and nothing else, progress goes to standard error, and the exit code says whether it worked, so `jq` and its like can be
-# put behind it:
+# Every `tsp` command takes `--json` (for `bench` it names a file, where `-` is standard output). Standard output is then JSON
+# only, progress goes to standard error, and the exit code tells success from failure, so the output can be piped into tools such
+# as `jq`:
 #
 # ```bash
 # tsp runs list --json | jq -r '.[] | select(.solved_epoch) | [.id, .task, .solved_epoch] | @tsv'
@@ -95,7 +95,7 @@ prompt = trained.prompt(epochs)
 # tsp bench --json - | jq '.[] | {name, ratio}'
 # ```
 #
-# The same from Python:
+# The first of these from Python:
 
 # %%
 listed = json.loads(tsp("runs", "list", "--runs", store.root, "--json"))
@@ -103,10 +103,10 @@ columns = ["id", "task", "method", "lambda_ts", "epochs"]
 table(pd.DataFrame(listed, columns=columns).set_index("id"), {"lambda_ts": "{:g}"})
 
 # %% [markdown]
-# ## PEFT: a prompt goes out
+# ## Exporting a prompt to PEFT
 #
 # `tsp export RUN --to DIR` writes an adapter that `PeftModel.from_pretrained` loads {cite}`lester2021power`. PEFT
-# puts a prompt before everything, which is our placement `prefix`:
+# puts a prompt before everything else, which is the placement `prefix` here:
 
 # %%
 exported = json.loads(
@@ -115,15 +115,15 @@ exported = json.loads(
 table(pd.DataFrame({"value": exported}).drop(["id", "adapter"]))
 
 # %% [markdown]
-# What `tsp model install` fetches has 4-bit weights, read back to float32, and the prompt was trained for those: they are
-# in a folder that transformers loads (`source` below). The adapter names the hub's own model, whose weights are not rounded.
+# A model from `tsp model install` has 4-bit weights that are read back to float32, and the prompt was trained for these. They are
+# in a folder that transformers loads (`source` below). The adapter names the hub's model, whose weights are not quantised.
 
 # %% tags=["hide-input"]
 card, frozen = models.MODELS.get(model), models.load(model, device="cpu")
 source = card.hub_id if card else model
 if models.installed(model):
     source = cache_dir() / "models" / model
-if model in TINY:  # these are made, not loaded
+if model in TINY:  # random models, which are built rather than loaded
     source = place / "base"
     frozen.model.save_pretrained(source)
     frozen.tokenizer.save_pretrained(source)
@@ -131,13 +131,13 @@ given = load_problems(task, problem=problem)[0]
 
 
 def logits(coded):
-    """Ours, of every position."""
+    """Return the logits at every position, computed by this package."""
     hidden, _ = hidden_states(frozen, [TokenRow(prompt, coded)])
     return hidden[0] @ frozen.head.T
 
 
 # %% [markdown]
-# The vectors of this run, put before everything by PEFT and by us:
+# The next cell puts the vectors of this run before everything else, with PEFT and with this package, and compares the logits:
 
 # %%
 from peft import PeftModel
@@ -152,18 +152,18 @@ with torch.no_grad(), models.quiet():
     wrapped = PeftModel.from_pretrained(base, str(place / "adapter")).eval()
     theirs = wrapped(input_ids=torch.tensor([coded.after + coded.target[:-1]])).logits[0]
     ours = logits(coded)
-apart = (theirs - ours).abs().max() / ours.abs().max()
-assert apart < 1e-4
-glue("peft-apart", float(apart), display=False)
+difference = (theirs - ours).abs().max() / ours.abs().max()
+assert difference < 1e-4
+glue("peft-difference", float(difference), display=False)
 
 # %% [markdown]
-# The largest difference of a logit is {glue:text}`peft-apart:.1e` of the largest logit, which is rounding.
+# The largest difference between two logits is {glue:text}`peft-difference:.1e` times the largest logit, which is rounding error.
 #
-# ## What PEFT cannot do, in ten lines without it
+# ## A prompt in the middle, without PEFT
 #
-# PEFT has no prompt in the middle of the text. A run with `after_question`, the default here, exports all the same, since
-# its vectors may be wanted, and `tsp export` says that the adapter will not behave as the run did. To use it, put the vectors
-# where they were trained: the chat template says where the user's turn ends.
+# PEFT has no prompts in the middle of the text. A run with `after_question`, the default here, can still be exported, and `tsp
+# export` warns that the adapter will not behave as the run did. To use such a prompt, put the vectors where they were
+# trained; the chat template shows where the user's turn ends.
 
 # %%
 from safetensors.torch import load_file
@@ -177,11 +177,11 @@ before, after = (
 )
 embed = base.get_input_embeddings()
 inputs = torch.cat([embed(before), P[None].to(base.device, base.dtype), embed(after)], dim=1)
-said = base.generate(inputs_embeds=inputs, max_new_tokens=24, do_sample=False)
-print(tokenizer.decode(said[0], skip_special_tokens=True))
+answer = base.generate(inputs_embeds=inputs, max_new_tokens=24, do_sample=False)
+print(tokenizer.decode(answer[0], skip_special_tokens=True))
 
 # %% [markdown]
-# It is the same computation as ours: the same tokens, and the same logits at every position.
+# This is the same computation as in this package, with the same tokens and the same logits at every position:
 
 # %%
 coded = frozen.encode(given.question, given.target)
@@ -191,35 +191,35 @@ target = torch.tensor([coded.target[:-1]])
 with torch.no_grad():
     plain = base(inputs_embeds=torch.cat([inputs, embed(target)], dim=1)).logits[0]
     ours = logits(coded)
-apart = (plain - ours).abs().max() / ours.abs().max()
-assert apart < 1e-4
-glue("plain-apart", float(apart), display=False)
+difference = (plain - ours).abs().max() / ours.abs().max()
+assert difference < 1e-4
+glue("plain-difference", float(difference), display=False)
 
 # %% [markdown]
-# Here they differ by {glue:text}`plain-apart:.1e`. Two things are not in the lines above: a run with another
-# `embed_scale`, or of protocol `released`, feeds the model `tsp.training.prompts.as_input(prompt, spec)` (an adapter has that folded in),
-# and a check of ours stops at any of the model's end tokens.
+# Here the relative difference is {glue:text}`plain-difference:.1e`. The lines above leave out two things. A run with another
+# `embed_scale`, or of protocol `released`, feeds the model `tsp.training.prompts.as_input(prompt, spec)` (an adapter already contains this),
+# and the checks of this package stop at any of the model's end tokens.
 #
-# ## PEFT: a prompt comes in
+# ## Importing a prompt from PEFT
 #
-# `tsp analyze` reads any adapter of PEFT's with prompt vectors, saved as safetensors (its default), from a folder or by its hub id, whoever
-# trained it:
+# `tsp analyze` reads any PEFT adapter with prompt vectors that is saved as safetensors (PEFT's default), from a folder or by its hub
+# id:
 
 # %%
-found = json.loads(tsp("analyze", place / "adapter", "--json"))
-diagrams, _ = found.pop("diagrams"), found.pop("adapter")
-table(pd.DataFrame({"value": found}))
+summary = json.loads(tsp("analyze", place / "adapter", "--json"))
+diagrams, _ = summary.pop("diagrams"), summary.pop("adapter")
+table(pd.DataFrame({"value": summary}))
 
 # %% [markdown]
-# With `--json` it gives the bars too. The numbers are those of {py:func}`tsp.topology.diagrams.summarize`, `tsloss` is TSLoss at its
-# default constants.
+# With `--json` the output includes the bars. The numbers are those of {py:func}`tsp.topology.diagrams.summarize`; `tsloss` is TSLoss
+# with its default constants.
 #
-# ## TSLoss in a training of your own
+# ## TSLoss in your own training
 #
-# {py:class}`tsp.TSLossTrainer <tsp.interop.peers.TSLossTrainer>` is transformers' Trainer with one term more. Model, data and arguments
-# stay as they were; it takes prompt tuning, p-tuning and prefix tuning. TSLoss counts once a step, also with
-# `gradient_accumulation_steps` or under `accelerate launch`, and `eval_loss` has it too. Below a tiny random model learns eight made-up
-# sentences twice, so only the TSLoss of its vectors means something:
+# {py:class}`tsp.TSLossTrainer <tsp.interop.peers.TSLossTrainer>` is the Trainer of transformers with TSLoss added to the loss. Model, data
+# and arguments stay as they are, and it works with prompt tuning, p-tuning and prefix tuning. TSLoss is added once per step, also with
+# `gradient_accumulation_steps` and under `accelerate launch`, and `eval_loss` includes it. Below, a tiny random model learns eight
+# made-up sentences, once with each trainer; only the TSLoss of its vectors carries meaning.
 
 # %% tags=["hide-input"]
 from peft import PromptTuningConfig, TaskType, get_peft_model
@@ -248,9 +248,9 @@ def tuned(trainer, **more):
     config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=10)
     with models.quiet():
         learner = get_peft_model(tiny_model("tiny-llama"), config)
-        work = trainer(model=learner, args=arguments, train_dataset=rows, **more)
-        work.remove_callback(PrinterCallback)  # how long it took is no result
-        work.train()
+        training = trainer(model=learner, args=arguments, train_dataset=rows, **more)
+        training.remove_callback(PrinterCallback)  # prints times, which differ at every build
+        training.train()
     return prompt_vectors(learner).detach()
 
 
@@ -263,11 +263,11 @@ assert after_training["TSLossTrainer"] < after_training["Trainer"]
 table(after_training.to_frame("TSLoss after training"), "{:.3f}")
 
 # %% [markdown]
-# ## scikit-learn, beside giotto-tda
+# ## scikit-learn, together with giotto-tda
 #
-# {py:class}`tsp.PersistenceSummary <tsp.interop.sklearn.PersistenceSummary>` is `summarize` as a transformer, and takes the clouds that
-# giotto-tda's own take {cite}`tauzin2021giotto`: both stand in one `FeatureUnion`, and a grid search chooses among columns.
-# Noise and noisy rings, thirty clouds each, told apart:
+# {py:class}`tsp.PersistenceSummary <tsp.interop.sklearn.PersistenceSummary>` is `summarize` as a transformer. It takes the same clouds as
+# the transformers of giotto-tda {cite}`tauzin2021giotto`, so both can be part of one `FeatureUnion`, and a grid search can choose among
+# columns. The example distinguishes noise from noisy rings, with thirty clouds of each:
 
 # %%
 from gtda.diagrams import PersistenceEntropy
@@ -287,53 +287,53 @@ y = np.repeat([0, 1], 30)
 
 theirs = make_pipeline(VietorisRipsPersistence(), PersistenceEntropy())
 both = FeatureUnion([("ours", PersistenceSummary()), ("giotto", theirs)])
-steps = [("topology", both), ("scale", StandardScaler()), ("say", LogisticRegression())]
+steps = [("topology", both), ("scale", StandardScaler()), ("classify", LogisticRegression())]
 columns = [["h0_mean_lifespan"], ["h1_max_lifespan"], ["persistence_entropy"]]
 search = GridSearchCV(Pipeline(steps), {"topology__ours__columns": columns}, cv=5).fit(X, y)
 
 assert np.array_equal(PersistenceSummary().fit_transform(X), summarize(X))
 shares = pd.Series(search.cv_results_["mean_test_score"], index=[name for (name,) in columns])
-table(shares.to_frame("share told apart, with giotto-tda's entropies"), "{:.0%}")
+table(shares.to_frame("accuracy, with giotto-tda's entropies"), "{:.0%}")
 
 # %% [markdown]
 # ## Published runs without this package
 #
-# A pack of runs is one Parquet file, a row a run. `datasets` reads it, and so does whatever reads Parquet: the record is
-# JSON in a column, and each table, with the bars and the prompts, is a list in another.
+# A pack of runs is one Parquet file with one row per run. `datasets` and any other reader of Parquet can open it. The record is
+# JSON in one column, and each table, including the bars and the prompts, is a list in another.
 
 # %%
-write_archive([trained.data], place / "mine.parquet")
-mine = datasets.load_dataset(
-    "parquet", data_files=str(place / "mine.parquet"), split="train", cache_dir=str(place / "cache")
+write_archive([trained.data], place / "runs.parquet")
+pack = datasets.load_dataset(
+    "parquet", data_files=str(place / "runs.parquet"), split="train", cache_dir=str(place / "cache")
 )
-assert mine["id"] == [run_id]
-held = {name: [*getattr(kind, "feature", ["text"])] for name, kind in mine.features.items()}
-few = {name: ", ".join(kinds[:4] + ["…"] * (len(kinds) > 4)) for name, kinds in held.items()}
-table(pd.DataFrame({"holds": few}))
+assert pack["id"] == [run_id]
+contents = {name: [*getattr(kind, "feature", ["text"])] for name, kind in pack.features.items()}
+first = {name: ", ".join(kinds[:4] + ["…"] * (len(kinds) > 4)) for name, kinds in contents.items()}
+table(pd.DataFrame({"contents": first}))
 
 # %% [markdown]
-# The published ones are `data/runs/*.parquet`. A model or adapter is a folder or a hub id throughout, and goes through
-# transformers and huggingface_hub with their settings (`HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`); `--data hub` goes through `datasets`.
+# The published runs are `data/runs/*.parquet`. A model or adapter is always a folder or a hub id and is loaded by
+# transformers and huggingface_hub with their settings (`HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`); `--data hub` uses `datasets`.
 #
-# ## What needs no code
+# ## Without code
 #
-# Curves while it trains
-# : `tsp run --tensorboard curves …`, the same for `tsp sweep`, and `tensorboard --logdir curves` beside it: every epoch's
-#   losses, terms, gradient norms and learning rate, and the share of right answers at each check. In Python
-#   {py:func}`tsp.experiments.curves.with_curves` makes events for `ensure`. It needs the extra `tensorboard`.
+# Training curves
+# : `tsp run --tensorboard curves …`, or the same for `tsp sweep`, writes events that `tensorboard --logdir curves` shows: losses,
+#   terms, gradient norms and learning rate of every epoch, and the share of correct answers at each check. In Python,
+#   {py:func}`tsp.experiments.curves.with_curves` writes them for `ensure`. This needs the extra `tensorboard`.
 #
 # Notebooks
-# : `papermill notebooks/07_tsloss.ipynb mine.ipynb -p task mmlu_cf` executes a chapter with other values,
-#   `jupytext --sync notebooks/07_tsloss.py` keeps both halves of a pair together, by their own commands.
+# : `papermill notebooks/07_tsloss.ipynb mine.ipynb -p task mmlu_cf` executes a chapter with other values;
+#   `jupytext --sync notebooks/07_tsloss.py` keeps the two files of a chapter equal.
 #
 # Several GPUs
-# : `--device balanced` (`balanced_low_0`, `sequential`) divides a model that no single GPU holds, by accelerate;
-#   {py:func}`tsp.training.models.load` also takes a `device_map` as a dict. Layers that accelerate leaves on the host or a disk do train,
-#   but come back for every pass and stay until its gradient is there: they spare no memory in training.
+# : `--device balanced` (or `balanced_low_0`, `sequential`) splits a model that fits on no single GPU, by means of accelerate;
+#   {py:func}`tsp.training.models.load` also takes a `device_map` as a dict. Layers that accelerate offloads to the host or a disk can be
+#   trained through, but they return for every pass and stay until its gradient is computed, so offloading saves no memory in training.
 #
-# Another project
-# : `python -m build` makes a wheel that trains, measures and exports alone. `import tsp` loads nothing but itself;
-#   `from tsp import TSLoss` needs PyTorch, and neither giotto-tda nor Jupyter.
+# Other projects
+# : `python -m build` makes a wheel that trains, measures and exports by itself. `import tsp` imports nothing else;
+#   `from tsp import TSLoss` needs PyTorch, but neither giotto-tda nor Jupyter.
 
 # %% tags=["remove-cell"]
 folder.cleanup()

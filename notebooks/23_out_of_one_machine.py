@@ -14,11 +14,12 @@
 # ---
 
 # %% [markdown]
-# # Out of one machine
+# # More than one machine
 #
-# A sweep is a list of banks that do not know of each other: the easiest thing to spread over machines. This chapter says
-# how it is done with Ray {cite}`moritz2018ray`, on one machine with several GPUs, under Slurm and on Kubernetes, and works
-# out how far the paper's own runs would scale.
+# How do you train a sweep on several GPUs or machines, and how far does it scale? A sweep is a list of independent banks, which
+# is the easiest work to distribute. This chapter does it with Ray {cite}`moritz2018ray` on one machine with several GPUs, under
+# Slurm and on Kubernetes. By its calculation, 64 GPUs would train the paper's own runs {glue:text}`scaling-last:.0f` times as fast as one
+# GPU in banks of {glue:text}`scaling-many:d` runs, and {glue:text}`scaling-small:.0f` times as fast in banks of {glue:text}`scaling-few:d`.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -27,9 +28,9 @@
 
 # %% tags=["parameters"]
 runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
-rate: float = 2e14  # operations a second that a GPU reaches in training: assumed, not measured
-disk: float = 2e9  # bytes a second at which a model is loaded: an assumption too
-sizes: list = [64, 4]  # runs of a bank
+rate: float = 2e14  # operations per second that a GPU reaches in training: assumed, not measured
+disk: float = 2e9  # bytes per second at which a model is loaded: also assumed
+sizes: list = [64, 4]  # runs per bank
 
 # %% [markdown]
 # ## One command
@@ -40,35 +41,37 @@ sizes: list = [64, 4]  # runs of a bank
 #   --engine ray --address auto
 # ```
 #
-# The command that you start is the *driver*. It writes the plan (which runs are a bank, in which order, how each model is
-# computed) into the store, hands out the banks to Ray workers, and shows their progress. A worker has one GPU, or, on a cluster
-# without any, as many processors as torch would take on the driver's machine; it loads a model once and keeps it for the
-# banks that follow. It writes finished runs into the store itself, in the same way as a sweep on one machine: whole or not at
-# all.
+# The command that you start is the *driver*. It writes the plan (which runs form a bank, in which order, and how each model is
+# computed) into the store, hands the banks to Ray workers, and shows their progress. A worker has one GPU or, on a cluster
+# without GPUs, as many processors as torch would use on the driver's machine. It loads a model once and keeps it for the following
+# banks. It writes each finished run into the store itself, whole or not at all, as a sweep on one machine does.
 #
-# * The *store must be shared*: a folder that every node sees under the same name, on a file system with locks (NFS from version
-#   4 on, Lustre mounted with `flock`). A worker that does not find the driver's plan in it says so and trains nothing.
-# * Every node needs the same Python and the same versions of this package, PyTorch, transformers and what else a run's numbers
-#   depend on; a worker compares them with the driver's, and the weights of a model that is read from a folder.
-# * If a *worker or a node is lost*, its bank begins elsewhere, and goes on from its last checkpoint in the store
-#   (`--checkpoint SECONDS`, 30 unless said otherwise). A bank that fails is told of at the end; the others go on.
-# * If the *driver* is lost, the same command goes on with the plan.
-# * `Ctrl-C` or `SIGTERM` to the driver brings every bank to a checkpoint first. A scheduler that ends a whole job ends the
-#   workers too; then the banks go on from their last checkpoints.
-# * Runs have the bytes that the engine `local` gives them on the same kind of machine with the same plan; a test kills one
-#   node of two and compares ({doc}`../promises`).
+# * The *store must be shared*: a folder that every node sees under the same path, on a file system with locks (NFS from version
+#   4 on, Lustre mounted with `flock`). A worker that does not find the driver's plan there reports this and trains nothing.
+# * Every node needs the same Python and the same versions of this package, PyTorch, transformers and everything else that a run's
+#   numbers depend on. A worker compares its versions with the driver's, and also the weights of a model that is read from a folder.
+# * If a *worker or node is lost*, its bank resumes elsewhere from its last checkpoint in the store
+#   (`--checkpoint SECONDS`, 30 by default). A bank that fails is reported at the end; the others continue.
+# * If the *driver* is lost, the same command resumes the plan.
+# * `Ctrl-C` or `SIGTERM` to the driver brings every bank to a checkpoint first. A scheduler that ends a whole job also ends the
+#   workers; the banks then resume from their last checkpoints.
+# * On the same kind of machine, with the same plan, runs are identical to those of the engine `local`, byte for byte. A test kills
+#   one of two nodes and compares ({doc}`../promises`).
 #
-# Ray's nodes talk in pickles, so whoever reaches their ports can run code on them: keep a cluster on a private network.
+# Ray's nodes exchange pickles, so whoever reaches their ports can run code on them: keep a cluster on a private network.
 #
-# ### A box with several GPUs
+# ### One machine with several GPUs
+#
+# This command starts Ray on this machine alone, with all its GPUs:
 #
 # ```bash
 # tsp sweep table3 --profile paper --engine ray
 # ```
 #
-# starts Ray on this machine only, with all its GPUs.
-#
 # ### Slurm
+#
+# These are the lines of a job with, for example, four nodes of eight GPUs each and one task per node
+# (`--nodes=4 --ntasks-per-node=1 --gpus-per-node=8`):
 #
 # ```bash
 # head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
@@ -77,14 +80,13 @@ sizes: list = [64, 4]  # runs of a bank
 #   --engine ray --address "$head:6379"
 # ```
 #
-# are the lines of a job of, say, four nodes with eight GPUs each and one task a node (`--nodes=4 --ntasks-per-node=1
-# --gpus-per-node=8`). `ray symmetric-run` starts Ray on every node, the command on one, and ends Ray when that is done. Submitted again, the
-# job goes on from the checkpoints.
+# `ray symmetric-run` starts Ray on every node and the command on one, and ends Ray when the command is done. When the job is
+# submitted again, it resumes from the checkpoints.
 #
 # ### Kubernetes
 #
-# With the KubeRay operator a sweep is one `RayJob`. The image holds this package, the volume is one that many pods may
-# write (`ReadWriteMany`):
+# With the KubeRay operator a sweep is one `RayJob`. The image contains this package, and many pods may write to the volume
+# (`ReadWriteMany`):
 #
 # ```yaml
 # apiVersion: ray.io/v1
@@ -124,16 +126,16 @@ sizes: list = [64, 4]  # runs of a bank
 #                 persistentVolumeClaim: {claimName: shared}
 # ```
 #
-# What was tried: Ray on one machine, in the tests with two nodes and processors alone, and `ray symmetric-run` with one. GPUs, Slurm and
-# Kubernetes were not at hand, so that the two scripts above are untested.
+# The tests cover Ray on one machine, with two nodes and without GPUs; `ray symmetric-run` was tried with one node. The
+# Slurm and Kubernetes scripts above are untested.
 #
-# ## How far the paper's runs scale
+# ## Scaling of the paper's runs
 #
-# Profile `paper` is every experiment on the paper's models. What a run takes is worked out, not measured: a weight takes
-# four operations a token, two forward and two back, because no gradient of the weights is needed; tokens are the prompt's,
-# those behind it and the answer's (what stands before is computed once, {doc}`21_speed`), counted on the stored runs of
-# the same data set and regime with their tokenizer. Checks are left out. The banks are handed out in the plan's order, each to the first GPU that is
-# free; a GPU that changes its model loads it.
+# The profile `paper` contains every experiment on the paper's models. The time of a run is calculated, not measured. A weight takes
+# four operations per token, two forward and two backward, because no gradient of the weights is needed. The tokens are those of the
+# prompt, of the text after it and of the answer (the text before it is computed once, {doc}`21_speed`), counted in the stored runs of
+# the same data set and regime with their tokenizer. Checks are left out. Banks are handed out in the plan's order, each to the first
+# free GPU; a GPU that changes its model loads it.
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
@@ -153,40 +155,36 @@ from tsp.training.models import MODELS
 check_parameters(globals())
 
 style()
-read = [run.record for run in Store(runs).valid_runs()[0]]
+records = [run.record for run in Store(runs).valid_runs()[0]]
 counted = pd.DataFrame(
     {
-        "task": [record["spec"]["task"] for record in read],
-        "regime": [record["spec"]["regime"] for record in read],
+        "task": [record["spec"]["task"] for record in records],
+        "regime": [record["spec"]["regime"] for record in records],
         "tokens": [
-            sum(it["tokens"]["after"] + it["tokens"]["target"] for it in record["problems"])
-            for record in read
+            sum(each["tokens"]["after"] + each["tokens"]["target"] for each in record["problems"])
+            for record in records
         ],
     }
 )
-behind = counted.groupby(["task", "regime"]).tokens.mean()
-usual = counted.groupby("regime").tokens.mean()
+by_task = counted.groupby(["task", "regime"]).tokens.mean()
+by_regime = counted.groupby("regime").tokens.mean()
 
 
 def cost(spec):
-    """Seconds of a run on one GPU."""
-    many = 1 if spec.regime == "single" else 10
-    tokens = behind.get((spec.task, spec.regime), usual.get(spec.regime, 100.0 * many))
-    return (
-        4
-        * 1e6
-        * MODELS[spec.model].parameters
-        * (tokens + many * spec.n_tokens)
-        * spec.epochs
-        / rate
-    )
+    """Return the seconds that a run takes on one GPU."""
+    problems = 1 if spec.regime == "single" else 10
+    tokens = by_task.get((spec.task, spec.regime), by_regime.get(spec.regime, 100.0 * problems))
+    tokens += problems * spec.n_tokens
+    return 4 * 1e6 * MODELS[spec.model].parameters * tokens * spec.epochs / rate
 
 
 specs = experiment_specs("all", "paper")
 loading = {name: 2 * 1e6 * card.parameters / disk for name, card in MODELS.items()}
 devices = [1, 2, 4, 8, 16, 32, 64]
-found = {size: scaling(specs, cost, devices=devices, bank=size, loading=loading) for size in sizes}
-first, small = found[sizes[0]], found[sizes[-1]]
+scalings = {
+    size: scaling(specs, cost, devices=devices, bank=size, loading=loading) for size in sizes
+}
+first, small = scalings[sizes[0]], scalings[sizes[-1]]
 glue("scaling-runs", len(specs), display=False)
 glue("scaling-many", sizes[0], display=False)
 glue("scaling-few", sizes[-1], display=False)
@@ -196,76 +194,73 @@ glue("scaling-small", float(small.speedup.iloc[-1]), display=False)
 glue("scaling-least", float(first.least.iloc[0] * 60), display=False)
 glue("scaling-least-small", float(small.least.iloc[0] * 60), display=False)
 jobs = [Job(spec, [], "") for spec in specs]
-longest = max(banks_of(jobs, sizes[0]), key=lambda bank: sum(cost(it.spec) for it in bank))
-sizes_of = [4 * it.n_tokens * SHAPES[it.model]["hidden_size"] for it in specs]  # bytes of a prompt
-stored = sum(
-    b * (it.epochs // it.snapshot_every + 1) for b, it in zip(sizes_of, specs, strict=True)
-)
-written = sum(b * (it.epochs // it.check_every + 1) for b, it in zip(sizes_of, specs, strict=True))
-pace = written / 3600 / first.hours.iloc[0]  # bytes a second and GPU
+longest = max(banks_of(jobs, sizes[0]), key=lambda bank: sum(cost(job.spec) for job in bank))
+stored = written = 0
+for spec in specs:
+    prompt_bytes = 4 * spec.n_tokens * SHAPES[spec.model]["hidden_size"]
+    stored += prompt_bytes * (spec.epochs // spec.snapshot_every + 1)
+    written += prompt_bytes * (spec.epochs // spec.check_every + 1)
+pace = written / 3600 / first.hours.iloc[0]  # bytes per second and GPU
 glue("scaling-stored", stored / 1e9, display=False)
 glue("scaling-written", written / 1e9, display=False)
 glue("scaling-rate", float(pace / 1e6), display=False)
 glue("scaling-rate-all", float(pace * small.speedup.iloc[-1] / 1e6), display=False)
-kind = longest[0].spec
-ten = "one problem" if kind.regime == "single" else "ten problems"
-glue(
-    "scaling-longest",
-    f"{len(longest)} runs on {kind.model}, {TASK_NAMES[kind.task]}, {ten} each",
-    display=False,
-)
-shown = {}
-for size, frame in found.items():
-    shown[f"banks of {size}: minutes"] = 60 * frame.hours
-    shown |= {f"banks of {size}: {name}": frame[name] for name in ("speedup", "efficiency")}
+spec = longest[0].spec
+each = "one problem each" if spec.regime == "single" else "ten problems each"
+bank = f"{len(longest)} runs of {spec.model} on {TASK_NAMES[spec.task]}, {each}"
+glue("scaling-longest", bank, display=False)
+columns = {}
+for size, frame in scalings.items():
+    columns[f"banks of {size}: minutes"] = 60 * frame.hours
+    columns |= {f"banks of {size}: {name}": frame[name] for name in ("speedup", "efficiency")}
 endings = {"minutes": "{:.0f}", "speedup": "{:.1f}", "efficiency": "{:.0%}"}
-formats = {name: endings[name.split()[-1]] for name in shown}
-table(pd.DataFrame(shown).set_axis(["1 GPU", *(f"{it} GPUs" for it in devices[1:])]), formats)
+formats = {name: endings[name.split()[-1]] for name in columns}
+table(pd.DataFrame(columns).set_axis(["1 GPU", *(f"{n} GPUs" for n in devices[1:])]), formats)
 
-# %% mystnb={"image": {"alt": "Line plot: speed-up against the number of GPUs, both axes in doublings; a dashed line shows as many times faster as there are GPUs. Banks of many runs leave the dashed line earlier than banks of few."}, "figure": {"caption": "Speed-up of the profile `paper`, worked out, on up to 64 GPUs. Dashed: as many times faster as there are GPUs.", "name": "fig-scaling"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Line plot: speed-up against the number of GPUs, both axes logarithmic; a dashed line marks a speed-up equal to the number of GPUs. Banks of many runs leave the dashed line earlier than banks of few."}, "figure": {"caption": "Calculated speed-up of the profile `paper` on up to 64 GPUs. Banks of many runs leave the ideal (dashed) earlier than banks of few.", "name": "fig-scaling"}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(0.7 * WIDTH, 0.5 * WIDTH))
-ax.plot(devices, devices, "--", color="0.6", lw=1, label="one for one")
-for (size, frame), marker in zip(found.items(), "osv^", strict=False):
+ax.plot(devices, devices, "--", color="0.6", lw=1, label="ideal")
+for (size, frame), marker in zip(scalings.items(), "osv^", strict=False):
     ax.plot(frame.devices, frame.speedup, marker=marker, label=f"banks of {size}")
 ax.set_xscale("log", base=2)
 ax.set_yscale("log", base=2)
-ax.set_xticks(devices, [str(it) for it in devices])
-ax.set_yticks(devices, [str(it) for it in devices])
+ax.set_xticks(devices, list(map(str, devices)))
+ax.set_yticks(devices, list(map(str, devices)))
 ax.set_xlabel("GPUs")
 ax.set_ylabel("speed-up")
 ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# The {glue:text}`scaling-runs:d` runs would take one such GPU {glue:text}`scaling-alone:.1f` hours and the time of their checks. Sixty-four are
-# {glue:text}`scaling-last:.0f` times faster with banks of {glue:text}`scaling-many:d` and {glue:text}`scaling-small:.0f` times with banks of
-# {glue:text}`scaling-few:d`. *What limits it is the longest bank* ({glue:text}`scaling-longest`): it takes {glue:text}`scaling-least:.0f`
-# minutes, however many GPUs there are, and a GPU that has no bank waits for it; with banks of {glue:text}`scaling-few:d` the longest
-# takes {glue:text}`scaling-least-small:.0f`. So on many GPUs choose a smaller bank (`--bank`); but a bank of few rows may leave a GPU half idle, which this calculation does not know and `tsp bench` measures
-# ({doc}`21_speed`). Order matters too: long banks that are handed out last finish alone.
+# One such GPU would take {glue:text}`scaling-alone:.1f` hours for the {glue:text}`scaling-runs:d` runs, plus the time of their checks.
+# *The longest bank limits the speed-up* ({glue:text}`scaling-longest`). It takes {glue:text}`scaling-least:.0f` minutes however many GPUs
+# there are, and a GPU without a bank waits for it. With banks of {glue:text}`scaling-few:d` the longest takes
+# {glue:text}`scaling-least-small:.0f` minutes, so choose a smaller bank (`--bank`) on many GPUs. A bank of few rows may, however, leave a GPU
+# half idle, which this calculation ignores and `tsp bench` measures ({doc}`21_speed`). Order matters too: long banks that are
+# handed out last finish alone.
 #
-# The store may limit it too. The finished runs are small, {glue:text}`scaling-stored:.0f` GB of prompts in all. But a checkpoint also
-# keeps the prompts that were checked since the one before, once each: up to {glue:text}`scaling-written:.0f` GB over all runs, or
-# {glue:text}`scaling-rate:.0f` MB a second and GPU, which 64 GPUs with banks of {glue:text}`scaling-few:d` would make
-# {glue:text}`scaling-rate-all:.0f` MB a second. A parallel file system takes that; a single NFS server may not. A bank that is done before its first checkpoint
-# is due writes none, so `--checkpoint` with more seconds than a bank takes trades them for what a lost node costs. The network
-# between the nodes carries a line of progress. Memory may limit it: one GPU has to hold the model,
-# and where it does not, one task has to have several (`device_map`), which the cluster engine does not do.
+# The store is another limit. The finished runs are small, {glue:text}`scaling-stored:.0f` GB of prompts in total. But a checkpoint also
+# writes each prompt that was checked since the previous one: up to {glue:text}`scaling-written:.0f` GB over all runs, or
+# {glue:text}`scaling-rate:.0f` MB per second and GPU. On 64 GPUs with banks of {glue:text}`scaling-few:d` that makes
+# {glue:text}`scaling-rate-all:.0f` MB per second, which is no problem for a parallel file system but may be too much for a single NFS
+# server. A bank that finishes before its first checkpoint is due writes none, so a `--checkpoint` longer than a bank saves the writing, at
+# the price of whole banks when a node is lost. The network between the nodes carries only lines of progress. The last limit is memory:
+# one GPU has to hold the model. A model on several GPUs (`device_map`) is not supported by the cluster engine.
 #
 # ## An exercise
 #
 # ```{exercise} One long bank
 # :label: ex-scaling
-# A sweep has 60 banks of one hour and one of four. How long do 61 GPUs take, and how long do 16, if the long bank comes first? And if
-# it comes last?
+# A sweep has 60 banks of one hour and one bank of four hours. How long do 61 GPUs take, and how long do 16, if the long bank comes
+# first? How long if it comes last?
 # ```
 #
 # ```{solution-start} ex-scaling
 # :class: dropdown
 # ```
-# Sixty-one GPUs take four hours whatever the order: the long bank. Sixteen have 64 hours of work, four each, and reach that
-# if the long one comes first: fifteen others do 60 banks in four hours. If it comes last, it begins when the first GPU has
-# done its share of the 60: after three hours all 16 have done 48 and 12 begin a fourth, so four are free; it ends after seven.
+# Sixty-one GPUs take four hours in either order, the length of the long bank. Sixteen GPUs have 64 hours of work, four hours each, and
+# achieve that if the long bank comes first, since the other fifteen complete 60 banks in four hours. If it comes last, it starts after
+# three hours: by then the 16 GPUs have completed 48 banks, and twelve of them begin the remaining twelve. It ends after seven hours.
 
 # %%
 from benchmarks.scaling import makespan

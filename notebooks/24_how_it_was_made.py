@@ -16,8 +16,8 @@
 # %% [markdown]
 # # How this book was made
 #
-# Every page is text, and every number on it is read from a stored run while the page is built. This chapter says by
-# which way, with which programs, and from what.
+# How does a number get onto a page? Every page is text, and its numbers are computed from stored runs or read from stored measurements
+# and the paper's tables while the page is built. This chapter describes the steps, the runs and the programs.
 
 # %% tags=["parameters"]
 runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
@@ -54,36 +54,35 @@ records = pd.DataFrame(
 # ## From a specification to a page
 #
 # 1. `tsp sweep` turns an experiment into specifications (`RunSpec`), packs them into banks, trains them, and writes
-#    each run when it is finished: specification, losses, checks, topology, prompts, versions, checksums.
+#    each finished run: specification, losses, checks, topology, prompts, versions and checksums.
 # 2. `tsp runs pack` puts the runs of an experiment into one Parquet file of `data/runs`.
-# 3. Each chapter is a text notebook (`notebooks/NN_topic.py`, written with jupytext). `tsp book` executes it with papermill,
-#    if it, the package, the runs or the paper's tables have changed, and takes the data of its figures out of it, which the
-#    captions offer as CSV: what is plotted, read back from the drawing.
-# 4. Jupyter Book makes the site, with warnings as errors. Mathematics, fonts, the search's index and the scripts of the
-#    moving figures lie in it; no page asks another machine for anything.
+# 3. Each chapter is a text notebook (`notebooks/NN_topic.py`, in jupytext's format). `tsp book` executes it with papermill
+#    if the chapter, the package, the runs or the paper's tables have changed. The data of its figures are read back from the
+#    drawings and offered as CSV in the captions.
+# 4. Jupyter Book builds the site, with warnings as errors. Mathematics, fonts, the search index and the scripts of the
+#    moving figures are part of it, so no page loads anything from another machine.
 #
-# Verdicts are computed in step 3 by rules that stand in `tsp/analysis/claims/` beside each claim.
+# Verdicts are computed in step 3 by the rules beside the claims in `tsp/analysis/claims/`.
 #
 # ## The runs
 
 # %% tags=["hide-input"]
-kinds = records.groupby(["model", "task", "device"], sort=False)
-shown = kinds.agg(
+totals = records.groupby(["model", "task", "device"], sort=False).agg(
     runs=("seconds", "size"),
     hours=("seconds", "sum"),
-    prompts=("prompts", lambda it: (it > 0).sum()),
+    prompts=("prompts", lambda kept: (kept > 0).sum()),
 )
-shown["hours"] /= 3600
-shown.index = [", ".join([m, TASK_NAMES.get(t, t), d]) for m, t, d in shown.index]
-table(shown.rename(columns={"prompts": "with prompts"}), {"hours": "{:.1f}"})
+totals["hours"] /= 3600
+totals.index = [", ".join([m, TASK_NAMES.get(t, t), d]) for m, t, d in totals.index]
+table(totals.rename(columns={"prompts": "with prompts"}), {"hours": "{:.1f}"})
 
 # %% tags=["remove-cell"]
 glue("commits", records.commit.replace("", None).nunique(), display=False)
 
 # %% [markdown]
-# A run's hours are its share of its bank's. They were made at {glue:text}`commits:d` states of the code, which their
-# records name; {doc}`21_speed` says what a change of code or machine does to the iterations, and `tsp runs repeat` trains
-# published runs again and compares.
+# The hours of a run are its share of its bank's. The records name the commit of the code that trained each run;
+# there are {glue:text}`commits:d` of them. {doc}`21_speed` measures what rounding does to the iterations, and
+# `tsp runs repeat` trains published runs again and compares.
 #
 # ## The programs
 
@@ -93,22 +92,22 @@ programs = {name: version(name) for name in names.split()} | {"Python": platform
 table(pd.DataFrame({"version": programs}))
 
 # %% [markdown]
-# All versions are in `constraints.txt`. Fonts and MathJax come with their packages, figures are drawn by matplotlib and
-# seaborn {cite}`waskom2021seaborn`; persistent homology is giotto-tda's {cite}`tauzin2021giotto`.
+# `constraints.txt` has all versions. Fonts and MathJax come with their packages, matplotlib and
+# seaborn {cite}`waskom2021seaborn` draw the figures, and giotto-tda {cite}`tauzin2021giotto` computes persistent homology.
 #
 # ## The moving figures
 #
 # {numref}`live-rips`, {numref}`live-tsloss` and {numref}`live-prompt` are a few hundred lines of JavaScript without a
-# library. The bars are computed in the page by persistent cohomology {cite}`bauer2021ripser`; a test sets them beside
-# giotto-tda's on two hundred random clouds, and another the page's TSLoss and its gradient beside those of `tsp.loss`.
-# Without scripts, and on paper, each is a picture.
+# library. The page computes the bars by persistent cohomology {cite}`bauer2021ripser`. One test compares them with
+# giotto-tda's on two hundred random clouds, another compares the page's TSLoss and its gradient with those of `tsp.loss`.
+# Without scripts, and on paper, each is a static picture.
 #
-# ## What watches over it
+# ## Checks
 #
-# | what | by |
+# | object | check |
 # |---|---|
-# | mathematics | tests with values by hand, properties and independent libraries |
-# | every cell | executed at each build; one that fails, or writes to its error stream, stops it |
-# | every reference, link, citation, label | Sphinx, with warnings as errors |
-# | every page in a browser | a test in Chromium: no error, nothing from outside, nothing wider than a phone, accessible |
-# | links to elsewhere | Sphinx's linkcheck (`make links`), when there is a network |
+# | mathematics | tests against values computed by hand, properties and independent libraries |
+# | every cell | executed when its inputs change; a cell that fails or writes to its error stream stops the build |
+# | every reference, link, citation and label | Sphinx, with warnings as errors |
+# | every page | a test in Chromium: no errors, nothing loaded from outside, nothing wider than a phone, accessible |
+# | external links | Sphinx's linkcheck (`make links`), which needs a network |

@@ -149,6 +149,18 @@ def test_one_version_everywhere():
     assert f"[{tsp.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_the_entries_to_cite_are_those_of_the_citation_file():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project, paper, *_ = (ROOT / "book" / "references.bib").read_text().split("@misc")[1:]
+    assert f"{{{citation['title']}}}" in project
+    assert f"{{Version {citation['version']}}}" in project
+    (reference,) = citation["references"]
+    names = [f"{one['family-names']}, {one['given-names']}" for one in reference["authors"]]
+    assert f"{{{reference['title']}}}" in paper
+    assert f"{{{' and '.join(names)}}}" in paper
+    assert f"eprint = {{{reference['url'].rpartition('/')[2]}}}" in paper
+
+
 def test_the_data_card_of_the_published_runs_names_their_files():
     """In the form of a Hugging Face dataset: a configuration per file."""
     folder = ROOT / "data" / "runs"

@@ -308,7 +308,7 @@ def test_claims_elsewhere_are_those_of_other_protocols_lengths_and_models(store)
     problems(store, [(8, 8)] * 3, model="gemma-3-270m")
     table = claims_elsewhere(store)
     assert list(table) == ["paper, 300 epochs", "gemma-3-270m"]
-    effective = table.loc["With TSLoss prompts still come to solve their problems."]
+    effective = table.loc["With TSLoss, prompts still learn to solve their problems."]
     assert set(effective) == {"inconclusive (3)"}
 
 

@@ -83,7 +83,7 @@ def test_the_pages_lines_for_plain_transformers_give_our_logits(base, tmp_path, 
     with torch.no_grad():
         logits = plain(inputs_embeds=torch.cat([page["inputs"], target], dim=1)).logits[0]
     torch.testing.assert_close(logits, ours(frozen, prompt, coded))
-    answer = page["said"][0]
+    answer = page["answer"][0]
     assert answer[0] == logits[-len(coded.target)].argmax()
     assert capsys.readouterr().out == tokenizer.decode(answer, skip_special_tokens=True) + "\n"
 

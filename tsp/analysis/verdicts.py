@@ -27,7 +27,7 @@ VERDICTS = (
 )
 FAMILIES = ("phenomenon", "table 2", "TSLoss", "weight", "published version")
 """Claims whose tests are corrected together."""
-HOLM = f"p < {ALPHA} after Holm over the family"
+HOLM = f"p < {ALPHA} after Holm's correction over the family"
 
 
 class Levels(NamedTuple):
@@ -114,18 +114,19 @@ def claim(**about: Any) -> Callable[[Judge], Claim]:
 def signs(event: str) -> str:
     """Describe the decision by a sign test (`judge_changes`)."""
     return (
-        f"Reproduced when {event} in more units than the reverse by a two-sided sign test ({HOLM}, "
-        "unchanged units set aside) and in at least half of all; partly when in fewer than half of "
-        "all; not reproduced when the exact interval, at the same level, of the share of all units "
-        "in which it happens lies below one half; inconclusive otherwise."
+        f"Reproduced if {event} in more units than the other way round, by a two-sided sign test "
+        f"({HOLM}; unchanged units are set aside), and in at least half of all units; partly if "
+        "the test finds that but in fewer than half of all units; not reproduced if the exact "
+        "interval, at the same level, of the share of all units in which this happens lies below "
+        "one half; inconclusive otherwise."
     )
 
 
 def share(event: str) -> str:
     """Describe the decision by a binomial test (`judge_events`)."""
     return (
-        f"Reproduced when {event} in more than half of all units by a two-sided binomial test "
-        f"({HOLM}); not reproduced when in fewer than half, by the same test; inconclusive "
+        f"Reproduced if {event} in more than half of all units by a two-sided binomial test "
+        f"({HOLM}); not reproduced if in fewer than half of them by the same test; inconclusive "
         "otherwise."
     )
 

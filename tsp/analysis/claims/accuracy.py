@@ -22,25 +22,26 @@ from tsp.experiments.paper import reported
 SMALL_RHO = 0.324  # of H1 counts: the smallest that Table 2 calls a correlation
 
 DECISION = (
-    f"Reproduced when {HOLM}, rho has the printed sign and its interval reaches the printed value; "
-    "partly when the interval does not reach it. When the interval excludes the printed value (or "
-    "the largest that so many solved and unsolved units allow, where that is smaller), or p is so "
-    f"small with the other sign: '{READING}' if the rank correlation over all snapshots with the "
-    "half of its run that a snapshot is from, which is what the printed numbers fit, has the "
-    "printed sign and at least half the printed size; not reproduced if it has not. Inconclusive "
-    "otherwise. At least six units are needed."
+    f"Reproduced if {HOLM}, rho has the printed sign and its interval reaches the printed value; "
+    "partly if the interval does not reach it. The printed value is refuted if the interval "
+    "excludes it (or excludes the largest rho that so many solved and unsolved units allow, where "
+    "that is smaller), or if p is as small with the opposite sign. The verdict is then "
+    f"'{READING}' if the rank correlation, over all snapshots, with the half of its run that a "
+    "snapshot is from (which is what the printed numbers fit) has the printed sign and at least "
+    "half the printed size, and not reproduced if it does not. Inconclusive otherwise. At least "
+    "six units are needed."
 )
 NO_CORRELATION = (
-    f"Reproduced when the interval lies within -{SMALL_RHO} and {SMALL_RHO}, the "
-    f"smallest size that Table 2 calls a correlation; not reproduced when {HOLM} and it does "
-    "not; inconclusive otherwise."
+    f"Reproduced if the interval lies between -{SMALL_RHO} and {SMALL_RHO}, the smallest size "
+    f"that Table 2 calls a correlation; not reproduced if it does not and {HOLM}; inconclusive "
+    "otherwise."
 )
 UNIT = (
     "one problem (or set of ten) on one model, the mean of its runs without TSLoss. Each model, "
-    "task and regime is a stratum, read at the check, of those that all its runs have, at which "
-    "the share of its units solved so far is nearest one half; problems that the untrained prompt "
-    "solves, and runs of less than half the longest's length, are excluded; strata where all or "
-    "none are solved say nothing"
+    "task and regime is a stratum. Among the checks that all its runs have, it is read at the one "
+    "where the share of its units solved so far is nearest one half. Problems that the untrained "
+    "prompt solves and runs shorter than half the longest are excluded; strata in which all units "
+    "or none are solved carry no information"
 )
 table2 = partial(
     claim,
@@ -48,7 +49,7 @@ table2 = partial(
     family="table 2",
     needs="phenomenon",
     unit=UNIT,
-    estimand="Spearman's rho over ranks taken within strata, p from shuffling within strata",
+    estimand="Spearman's rho of ranks taken within strata, with p from shuffling within strata",
 )
 correlated = partial(table2, decision=DECISION, margin="interval excludes the printed rho")
 
@@ -73,7 +74,7 @@ def entropy_accuracy(evidence: Evidence, levels: Levels) -> Verdict:
 
 @table2(decision=NO_CORRELATION, margin=f"rho within ±{SMALL_RHO}")
 def h1_lifespan_accuracy(evidence: Evidence, levels: Levels) -> Verdict:
-    """The mean H1 lifespan has nothing to do with accuracy."""
+    """The mean H1 lifespan is not related to accuracy."""
     return correlates(evidence, levels, "h1_mean_lifespan")
 
 
@@ -84,7 +85,7 @@ def correlates(evidence: Evidence, levels: Levels, feature: str) -> Verdict:
         why = "at no check are some units of a stratum solved and others not"
         return UNTESTED if evidence.plain_checks.empty else Verdict("inconclusive", why=why)
     if len(units) < FEWEST:
-        why = f"{len(units)} units are too few for a correlation, it takes {FEWEST}"
+        why = f"{len(units)} units are too few for a correlation, which takes {FEWEST}"
         return Verdict("inconclusive", len(units), why=why)
     printed = float(reported("table2").set_index("feature").rho[feature])
     x, y, strata = (units[name].to_numpy() for name in (feature, "accuracy", "stratum"))

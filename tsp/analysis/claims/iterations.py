@@ -36,11 +36,11 @@ LARGEST = "qwen1.5-14b-chat"
 
 PAIR_UNIT = (
     "one problem (or set of ten) on one model, the median over an odd number of seeds of runs that "
-    "differ in TSLoss alone; both start from their seed's one prompt, and a problem in a set and "
-    "alone is two units"
+    "differ in TSLoss alone; both start from their seed's prompt, and a problem that is trained on "
+    "by itself and in a set is two units"
 )
-COUNTED = f"{PAIR_UNIT}; those that the untrained prompt solves are excluded"
-REACHED = f"{COUNTED}, and those that neither run solves"
+COUNTED = f"{PAIR_UNIT}; units that the untrained prompt solves are excluded"
+REACHED = f"{COUNTED}, and so are units that neither run solves"
 PAPER: dict[str, Any] = {"protocol": "paper", "profile": "paper", "across": True}
 table3 = partial(claim, family="TSLoss", needs="table3", unit=REACHED)
 
@@ -88,18 +88,19 @@ def at_most(units: pd.DataFrame, share: float) -> float:
 @table3(
     source="abstract; section 4.3, Table 3",
     null=1.0,
-    estimand="the median ratio of iterations, TSLoss over Standard, with a bootstrap interval, "
-    "whose low end counts a unit that only TSLoss solves as 0; printed: the median ratio of "
-    "the cells of Table 3",
-    decision=f"Reproduced when TSLoss is sooner in more units than later by a sign test ({HOLM}"
-    "), in at least half of all, and the interval reaches the printed ratio; partly when it is "
-    "sooner so, but in fewer than half or by less. Not reproduced when it is not sooner so and "
-    "the interval lies within 0.9 and 1.1 or above the printed ratio, or when it is later by "
-    "the test. Inconclusive otherwise.",
+    estimand="the median ratio of iterations, TSLoss over Standard, with a bootstrap interval "
+    "whose low end counts a unit that only TSLoss solves as 0; the printed value is the median "
+    "ratio of the cells of Table 3",
+    decision="Reproduced if TSLoss needs fewer iterations in more units than it needs more, by a "
+    f"sign test ({HOLM}), in at least half of all units, and the interval reaches the printed "
+    "ratio; partly if the test finds that, but in fewer than half of all units or without the "
+    "interval reaching the printed ratio. Not reproduced if the test does not find it and the "
+    "interval lies between 0.9 and 1.1 or above the printed ratio, or if the test finds that "
+    "TSLoss needs more iterations. Inconclusive otherwise.",
     margin="iterations within ±10 %; interval excludes the printed ratio",
 )
 def tsloss_fewer_iterations(evidence: Evidence, levels: Levels) -> Verdict:
-    """With TSLoss at weight 1 a prompt needs fewer iterations until its problems are solved."""
+    """With TSLoss at weight 1, a prompt needs fewer iterations to solve its problems."""
     counted, units = len(paired(evidence)), reached(evidence)
     if not counted:
         return UNTESTED
@@ -121,7 +122,7 @@ def tsloss_fewer_iterations(evidence: Evidence, levels: Levels) -> Verdict:
     never, stays = units.replace(np.inf, np.nan), paired(evidence, value="sustained")
     rank = signed_rank(never.ce, never.ts, cap=units.length).p
     sooner, later = int((stays.ts < stays.ce).sum()), int((stays.ts > stays.ce).sum())
-    why += f"; signed-rank p = {rank:.3g}; to stay right: {sooner} sooner, "
+    why += f"; signed-rank p = {rank:.3g}; until the answer stays right: {sooner} sooner, "
     why += f"{len(stays) - sooner - later} the same, {later} later; {excluded}"
     effect = (ratio.median_ratio, ratio.low, ratio.high)
     return Verdict(verdict, ratio.n, *effect, why, p, printed)
@@ -129,13 +130,14 @@ def tsloss_fewer_iterations(evidence: Evidence, levels: Levels) -> Verdict:
 
 @table3(
     source="section 4.3, Table 3; published version",
-    unit=f"{REACHED}; each model, task and regime with at least six is a cell, as in Table 3",
+    unit=f"{REACHED}; each model, task and regime with at least six units is a cell, as in Table 3",
     null=1.0,
     estimand="the smallest median ratio of iterations of a cell, with an interval corrected "
     "for the number of cells",
-    decision="Reproduced when in that cell more units need at most half of the iterations than "
-    f"more, by a two-sided sign test whose p, times the number of cells, has {HOLM}; not "
-    "reproduced when the interval lies above one half in every cell; inconclusive otherwise.",
+    decision="Reproduced if in that cell more units need at most half of the iterations than need "
+    "more than half, by a two-sided sign test whose p is multiplied by the number of cells "
+    f"({HOLM}); not reproduced if the interval lies above one half in every cell; inconclusive "
+    "otherwise.",
     margin="interval excludes one half",
 )
 def tsloss_halves_iterations(evidence: Evidence, levels: Levels) -> Verdict:
@@ -143,7 +145,7 @@ def tsloss_halves_iterations(evidence: Evidence, levels: Levels) -> Verdict:
     units = reached(evidence)
     groups = {name: rows for name, rows in units.groupby(STRATUM) if len(rows) >= FEWEST}
     if not groups:
-        why = f"no model, task and regime has {FEWEST} units that either run solves"
+        why = f"no combination of model, task and regime has {FEWEST} units that either run solves"
         none = paired(evidence).empty
         return UNTESTED if none else Verdict("inconclusive", len(units), why=why)
     level = levels.interval / len(groups)
@@ -153,8 +155,8 @@ def tsloss_halves_iterations(evidence: Evidence, levels: Levels) -> Verdict:
     lowest = min(cell.low for cell in cells.values())
     why = f"best of {len(cells)} cells: {', '.join(map(str, best))}; medians of all: "
     why += ", ".join(f"{cell.median_ratio:.2f}" for cell in cells.values())
-    why += f"; at most one half there by a sign test, times the cells: p = {p:.3g}; lowest end "
-    why += f"of the intervals of all cells: {lowest:.2f}"
+    why += f"; sign test there against one half, p times the number of cells = {p:.3g}; lowest "
+    why += f"end of the intervals of all cells: {lowest:.2f}"
     verdict = "not reproduced" if lowest > 0.5 else "inconclusive"
     if ratio.median_ratio <= 0.5 and p < levels.alpha:
         verdict = "reproduced"
@@ -164,14 +166,14 @@ def tsloss_halves_iterations(evidence: Evidence, levels: Levels) -> Verdict:
 @table3(
     source="abstract; section 4.3",
     unit=COUNTED,
-    estimand="the difference of the shares of units solved, TSLoss less Standard, with Bonett "
-    "and Price's interval for paired shares",
-    decision="Reproduced when the interval lies above -0.05 (not inferior by more than five "
-    "points), not reproduced when below; inconclusive otherwise.",
+    estimand="the share of units solved with TSLoss minus that with Standard, with Bonett and "
+    "Price's interval for paired shares",
+    decision="Reproduced if the interval lies above -0.05 (not inferior by more than five "
+    "percentage points); not reproduced if it lies below; inconclusive otherwise.",
     margin="non-inferiority, 5 points",
 )
 def tsloss_as_effective(evidence: Evidence, levels: Levels) -> Verdict:
-    """With TSLoss prompts still come to solve their problems."""
+    """With TSLoss, prompts still learn to solve their problems."""
     units = paired(evidence)
     if units.empty:
         return UNTESTED
@@ -186,8 +188,10 @@ def tsloss_as_effective(evidence: Evidence, levels: Levels) -> Verdict:
 
 @table3(
     source="section 4.3, Table 3",
-    unit="one problem (or set of ten) trained on at least three models, pairs that are solved",
-    estimand="the median of Kendall's tau of the ratio of iterations with the model's size",
+    unit="one problem (or set of ten) trained on at least three models; pairs in which no run "
+    "solves it are excluded",
+    estimand="the median over units of Kendall's tau between the ratio of iterations and the "
+    "model's size",
     decision=signs("the ratio of iterations rises with the model's size (tau above 0)"),
     **PAPER,
 )
@@ -207,21 +211,21 @@ def small_models_gain_more(evidence: Evidence, levels: Levels) -> Verdict:
     family="published version",
     null=1.0,
     estimand="the median ratio of iterations",
-    decision="Reproduced when more units need at most a quarter of the iterations than more, "
-    f"by a two-sided sign test ({HOLM}); not reproduced when the interval lies above a "
-    "quarter; inconclusive otherwise.",
+    decision="Reproduced if more units need at most a quarter of the iterations than need more "
+    f"than a quarter, by a two-sided sign test ({HOLM}); not reproduced if the interval lies "
+    "above one quarter; inconclusive otherwise.",
     margin="interval excludes one quarter",
     **PAPER,
     model=LARGEST,
 )
 def qwen_fourfold(evidence: Evidence, levels: Levels) -> Verdict:
-    """On Qwen1.5-14B TSLoss shortens training four times."""
+    """On Qwen1.5-14B, TSLoss shortens training by a factor of four."""
     units = reached(evidence)
     units = units[units.index.get_level_values("model") == LARGEST]
     if units.empty:
         return UNTESTED
     ratio, p = ratio_of_iterations(units, levels.interval), at_most(units, 0.25)
-    why = f"at most one quarter by a sign test over {len(units)} units, p = {p:.3g}"
+    why = f"sign test against one quarter over {len(units)} units, p = {p:.3g}"
     verdict = "reproduced" if p < levels.alpha else "inconclusive"
     verdict = "not reproduced" if ratio.low > 0.25 else verdict
     return Verdict(verdict, ratio.n, ratio.median_ratio, ratio.low, ratio.high, why, p, 0.25)

@@ -36,7 +36,7 @@ STEPS_OF_A_SET = 2  # optimiser steps of an epoch of ten problems in batches of 
 TASKS = len(MAIN_TASKS) + len(APPENDIX_TASKS)
 PLAIN = (
     "one problem (or set of ten) on one model, the median of an odd number of its runs without "
-    "TSLoss; all runs of a seed start from one prompt, so p is about problems, given such starts"
+    "TSLoss; all runs of a seed start from one prompt, so p is about problems, given these starts"
 )
 PAPER_LENGTH: dict[str, Any] = {"needs": "paper-length", "protocol": "paper", "length": 300}
 phenomenon = partial(claim, family="phenomenon", needs="phenomenon", unit=PLAIN)
@@ -46,8 +46,8 @@ phenomenon = partial(claim, family="phenomenon", needs="phenomenon", unit=PLAIN)
     source="abstract; section 2.3, Figure 2 (c), Table 2",
     unit="one run",
     estimand="none",
-    decision="True by definition: distinct points are that many components at scale zero. The "
-    "runs are only checked for coincident points.",
+    decision="True by definition: at scale zero each distinct point is a component. The runs are "
+    "only checked for coincident points.",
     without_runs=True,
 )
 def h0_count_constant(evidence: Evidence, levels: Levels) -> Verdict:
@@ -56,8 +56,8 @@ def h0_count_constant(evidence: Evidence, levels: Levels) -> Verdict:
     if n:
         checks = evidence.runs[["id", "n_tokens"]].merge(evidence.topology, on="id")
         fewer = checks.id[checks.h0_count != checks.n_tokens].nunique()
-    why = f"distinct points are that many components; {fewer} of {n} runs have points that "
-    return Verdict("true by definition", n, why=f"{why}coincide at a check")
+    why = f"each distinct point is a component; {fewer} of {n} runs have coincident points"
+    return Verdict("true by definition", n, why=f"{why} at a check")
 
 
 @phenomenon(
@@ -74,11 +74,11 @@ def h1_count_falls(evidence: Evidence, levels: Levels) -> Verdict:
     source="section 1",
     needs="tuned-length",
     length=300,
-    unit=f"{PLAIN}; those that begin without loops are excluded",
+    unit=f"{PLAIN}; units that begin without loops are excluded",
     null=1.0,
-    estimand="the median share of the first loops that is left at the last of 300 epochs",
-    decision=share("at most a tenth of the first loops is left"),
-    margin="a tenth of the first loops",
+    estimand="the median share of the initial loops that is left at the last of 300 epochs",
+    decision=share("at most a tenth of the initial loops is left"),
+    margin="a tenth of the initial loops",
 )
 def loops_vanish(evidence: Evidence, levels: Levels) -> Verdict:
     """The number of loops eventually approaches zero."""
@@ -91,8 +91,9 @@ def loops_vanish(evidence: Evidence, levels: Levels) -> Verdict:
     source="section 2.3, Figure 2 (a), (b) and (d)",
     estimand="the median change of the mean H0 lifespan",
     decision=signs("the mean H0 lifespan is longer at the last check than at the first")
-    + " Reproduced so, but the median change of the lifespan divided by the mean distance, "
-    "which stays the same when a cloud merely grows, is not positive: partly.",
+    + " A reproduced claim becomes partly reproduced if the median change of the lifespan "
+    "divided by the mean distance, which stays the same when a cloud merely grows, is not "
+    "positive.",
 )
 def h0_lifespan_grows(evidence: Evidence, levels: Levels) -> Verdict:
     """H0 features live longer and longer while the prompt is trained."""
@@ -108,8 +109,9 @@ def h0_lifespan_grows(evidence: Evidence, levels: Levels) -> Verdict:
     source="section 1; appendix A.1.3, Figure 19",
     estimand="the median change of the persistence entropy",
     decision=signs("the entropy is lower at the last check than at the first")
-    + " A median fall of more than a tenth is not a little: partly.",
-    margin="a tenth of the first entropy",
+    + " A reproduced claim becomes partly reproduced if the median fall exceeds a tenth, which is "
+    "not a little.",
+    margin="a tenth of the initial entropy",
 )
 def entropy_falls(evidence: Evidence, levels: Levels) -> Verdict:
     """Persistence entropy goes down a little."""
@@ -125,7 +127,7 @@ def entropy_falls(evidence: Evidence, levels: Levels) -> Verdict:
     null=EARLY,
     estimand="the median share of the entropy's fall in the first quarter of the epochs",
     decision=share(
-        "the entropy falls, and at least half of its fall is in the first quarter of the epochs,"
+        "the entropy falls, and at least half of the fall is in the first quarter of the epochs,"
     ),
     margin="half of the fall",
 )
@@ -147,12 +149,12 @@ def entropy_early(evidence: Evidence, levels: Levels) -> Verdict:
 @phenomenon(
     source="section 2.3, Figure 3 (a)",
     **PAPER_LENGTH,
-    estimand="the median fall of the density, as a share of its first value",
+    estimand="the median fall of the density, as a share of its initial value",
     decision=share(
         "the H1 count falls and the density n / D (D: mean distance) falls too, by at most a "
-        "tenth of its first value,"
+        "tenth of its initial value,"
     ),
-    margin="a tenth of the first density",
+    margin="a tenth of the initial density",
 )
 def density_minimal(evidence: Evidence, levels: Levels) -> Verdict:
     """Loops vanish while the density of the cloud falls only minimally."""
@@ -165,11 +167,11 @@ def density_minimal(evidence: Evidence, levels: Levels) -> Verdict:
 @phenomenon(
     source="section 4.2; appendix A.2, Figures 6-19",
     null=np.nan,
-    estimand="the largest difference, between two data sets, of the median share of the loops "
-    "that is removed, with an interval from the bootstrap intervals of all pairs of data sets",
-    decision="Not reproduced when loops do not fall in the median of a data set; otherwise "
-    f"reproduced when the interval lies below {ALIKE}, partly when above; inconclusive when it "
-    "holds it or a data set has no runs.",
+    estimand="the largest difference between two data sets in the median share of loops removed, "
+    "with an interval from the bootstrap intervals of all pairs of data sets",
+    decision="Not reproduced if the median number of loops does not fall in some data set. "
+    f"Otherwise reproduced if the interval lies below {ALIKE} and partly if it lies above; "
+    f"inconclusive if it contains {ALIKE} or a data set has no runs.",
     margin=f"{ALIKE} of the loops",
 )
 def same_everywhere(evidence: Evidence, levels: Levels) -> Verdict:
@@ -219,14 +221,14 @@ def largest_difference(groups: list[np.ndarray], alpha: float) -> Interval:
     unit="one problem, or one set of ten, the median of its runs without TSLoss; models and "
     "tasks that have both are strata",
     null=0.5,
-    estimand="the share of comparisons of a set with a problem of its stratum in which the set "
-    "is faster: less is left of its first H1 count, averaged over the checks up to the last of "
-    "the stratum's shortest run",
-    decision="Reproduced when sets lie below single problems by a rank test that shuffles "
-    f"within strata ({HOLM}); not reproduced when above; inconclusive otherwise. Reproduced "
-    "so, but at equal optimiser steps, of which a set takes two an epoch, a set is not faster "
-    "in most comparisons: partly. A problem may be in a set too: that makes both more alike "
-    "and the test more careful.",
+    estimand="the share of comparisons between a set and a problem of its stratum in which the "
+    "set is faster: a smaller share of its initial H1 count is left, averaged over the checks up "
+    "to the last of the stratum's shortest run",
+    decision="Reproduced if sets have less left than single problems by a rank test that shuffles "
+    f"within strata ({HOLM}); not reproduced if they have more left by this test; inconclusive "
+    "otherwise. A reproduced claim becomes partly reproduced if sets are not faster in most "
+    "comparisons at equal optimiser steps, of which a set takes two per epoch. A problem may also "
+    "be part of a set, which makes the two more alike and the test more conservative.",
 )
 def h1_falls_faster_multi(evidence: Evidence, levels: Levels) -> Verdict:
     """Loops disappear faster when ten problems are trained on together than with one."""

@@ -26,7 +26,7 @@ from tsp.analysis.verdicts import (
     within,
 )
 
-OTHERS = ("ce", "l2", "pairwise")  # what the published version sets TSLoss against
+OTHERS = ("ce", "l2", "pairwise")  # what the published version compares TSLoss with
 FACTOR = 2.0  # within which two variances are about the same
 FEWEST_UNSEEN = 50
 
@@ -36,7 +36,7 @@ FEWEST_UNSEEN = 50
     family="TSLoss",
     needs="table3",
     unit=PAIR_UNIT,
-    estimand="the median difference of the H1 counts at the pair's last common check",
+    estimand="the median difference in H1 counts at the pair's last common check",
     decision=signs("the H1 count at the pair's last common check is lower with TSLoss"),
 )
 def tsloss_simpler_topology(evidence: Evidence, levels: Levels) -> Verdict:
@@ -53,14 +53,14 @@ def tsloss_simpler_topology(evidence: Evidence, levels: Levels) -> Verdict:
     needs="figure5",
     unit=PAIR_UNIT,
     null=1.0,
-    estimand="the median ratio of the cross-entropies, the part of the loss that both have, "
-    "averaged over the common epochs",
-    decision=signs("it is lower with TSLoss")
-    + " Where that is inconclusive but the interval lies within 0.9 and 1.1: not reproduced.",
+    estimand="the median ratio of the mean cross-entropies over the common epochs; the "
+    "cross-entropy is the part of the loss that both runs have",
+    decision=signs("the mean cross-entropy is lower with TSLoss")
+    + " An inconclusive claim is not reproduced if the interval lies between 0.9 and 1.1.",
     margin="mean loss within ±10 %",
 )
 def tsloss_lower_loss(evidence: Evidence, levels: Levels) -> Verdict:
-    """With TSLoss the loss curve comes down faster."""
+    """With TSLoss, the loss curve comes down faster."""
     losses = side_by_side(evidence, evidence.losses[["id", "epoch", "ce"]])
     mean = losses.groupby([*UNIT, "seed"])[["ce_ce", "ce_ts"]].mean()
     ratio = (mean.ce_ts / mean.ce_ce).groupby(UNIT).median()
@@ -77,14 +77,16 @@ def tsloss_lower_loss(evidence: Evidence, levels: Levels) -> Verdict:
     source="appendix A.1.2, equation 13",
     family="TSLoss",
     needs="baselines",
-    unit="the last prompt of a problem's (or set's) first run without TSLoss that keeps it",
+    unit="one problem (or set of ten): the last prompt of its first run without TSLoss that keeps "
+    "prompts",
     null=1.0,
     estimand="the median ratio of Var(s_i) to the variance of the deaths, with the interval "
     "from order statistics",
-    decision="About means within a factor of two. Reproduced when the interval lies within "
-    "that, for trained prompts, and no cloud made against it speaks otherwise; partly when one "
-    "does (two tight pairs of points on a line); not reproduced when the interval lies outside "
-    "or, without trained prompts, by that cloud alone; inconclusive otherwise.",
+    decision="'About' means within a factor of two. Reproduced if the interval for trained "
+    "prompts lies within that factor and no cloud constructed against the claim contradicts it; "
+    "partly if one does (two tight pairs of points on a line); not reproduced if the interval "
+    "lies outside that factor or, without trained prompts, if that cloud alone contradicts the "
+    "claim; inconclusive otherwise.",
     margin="a factor of 2",
     without_runs=True,
 )
@@ -114,16 +116,17 @@ def variances_equal(evidence: Evidence, levels: Levels) -> Verdict:
     source="published version",
     family="published version",
     needs="baselines",
-    unit="one problem on one model that was trained with all four, the median over seeds",
-    estimand="the median difference of the shares of at least fifty held-out problems that are "
-    "answered correctly",
-    decision=signs("the prompt trained with TSLoss answers more of them correctly")
-    + " Three such tests, against no regulariser, L2 and the pairwise loss, must all agree, "
-    "and the weakest is given; where TSLoss is not ahead in more units than behind of each, "
-    "the strongest of those against it, its p times three. `tsp heldout --data DIR` asks.",
+    unit="one problem on one model that was trained with all four methods, the median over seeds",
+    estimand="the median difference in the share of at least fifty held-out problems answered "
+    "correctly",
+    decision=signs("the prompt trained with TSLoss answers more held-out problems correctly")
+    + " Three such tests, against no regulariser, L2 and the pairwise loss, must all agree, and "
+    "the weakest is reported. If there are methods over which TSLoss is not ahead in more units "
+    "than behind, the strongest test among them is reported, its p multiplied by three. "
+    "`tsp heldout --data DIR` measures the shares.",
 )
 def better_downstream(evidence: Evidence, levels: Levels) -> Verdict:
-    """TSLoss answers unseen problems better than no regulariser, L2 or the pairwise loss."""
+    """Unseen problems are answered better with TSLoss than with no regulariser, L2 or pairwise."""
     shares = unseen_shares(evidence, methods=("tsloss", *OTHERS), fewest=FEWEST_UNSEEN)
     if shares.empty:
         return UNTESTED

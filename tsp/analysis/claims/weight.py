@@ -38,17 +38,17 @@ table4 = partial(claim, family="weight", needs="table4")
 @table4(
     source="section 4.4, Table 4",
     unit="one problem (or set of ten) on one model with all four weights, the median over an "
-    "odd number of seeds that have them; what no weight solves is excluded",
-    estimand="Kendall's tau of the median iterations with lambda_ts (0, 0.1, 0.5, 1), as of the "
-    "row of Table 4, with a bootstrap interval over units",
-    decision=signs("iterations go down with lambda_ts (a unit's own tau is below 0)")
-    + " Reproduced so, but the median of the iterations does not fall at every one of the "
-    "three steps: partly. Where it is inconclusive but the interval excludes the printed tau: "
-    "not reproduced.",
+    "odd number of seeds that have them; units that no weight solves are excluded",
+    estimand="Kendall's tau between the median iterations and lambda_ts (0, 0.1, 0.5, 1), as for "
+    "the row of Table 4, with a bootstrap interval over units",
+    decision=signs("iterations decrease with lambda_ts (the unit's own tau is below 0)")
+    + " A reproduced claim becomes partly reproduced if the median iterations do not fall at each "
+    "of the three steps. An inconclusive claim is not reproduced if the interval excludes the "
+    "printed tau.",
     margin="interval excludes the printed tau",
 )
 def lambda_monotone(evidence: Evidence, levels: Levels) -> Verdict:
-    """From weight 0 to 1 every increase of lambda_ts shortens training."""
+    """From weight 0 to 1, every increase of lambda_ts shortens training."""
     row = reported("table4").set_index("lambda_ts").iterations[:1.0]
     table = iterations(evidence, tuple(row.index))[row.index]
     table = table[np.isfinite(table).any(axis=1)]
@@ -73,27 +73,27 @@ def lambda_monotone(evidence: Evidence, levels: Levels) -> Verdict:
 
 @table4(
     source="section 4.4, Table 4",
-    unit=f"{COUNTED}, at weight 10, where the run without is solved",
-    estimand="the share of units that weight 10 leaves unsolved, with the exact interval",
-    decision="Never is a matter of all: reproduced when the interval lies above 0.9, not "
-    "reproduced when below; inconclusive otherwise.",
+    unit=f"{COUNTED}; TSLoss has weight 10, and only units that the run without TSLoss solves "
+    "count",
+    estimand="the share of units that are unsolved at weight 10, with the exact interval",
+    decision="'Never' is a statement about all units: reproduced if the interval lies above 0.9; "
+    "not reproduced if it lies below; inconclusive otherwise.",
     margin="0.9 of the units",
 )
 def lambda_ten_fails(evidence: Evidence, levels: Levels) -> Verdict:
-    """At lambda_ts = 10 training never arrives at a correct answer."""
+    """At lambda_ts = 10, training never reaches a correct answer."""
     units = paired(evidence, 10.0)
     units = units[np.isfinite(units.ce)]
     if units.empty:
         return UNTESTED
     n, failed = len(units), int(np.isinf(units.ts).sum())
     p = float(binomtest(failed, n, ALWAYS).pvalue)
-    why = f"weight 10 leaves {failed} of {n} units unsolved; p = {p:.3g} that it leaves "
+    why = f"weight 10 leaves {failed} of {n} units unsolved; p = {p:.3g} for a share of "
     why += f"{ALWAYS:.0%}"
     interval = share_interval(failed, n, levels.interval)
     return Verdict(compared(interval, ALWAYS), n, failed / n, *interval, why, p, 1.0)
 
 
-@asked_once
 @asked_once
 def total_losses(evidence: Evidence, weights: tuple[float, ...], epochs: int = 1) -> pd.DataFrame:
     """Return the total loss: one row per run and epoch, up to the shortest run of a unit and seed.
@@ -115,13 +115,14 @@ def total_losses(evidence: Evidence, weights: tuple[float, ...], epochs: int = 1
     unit="one problem (or set of ten) on one model with all five weights, the median over an "
     "odd number of seeds",
     null=np.nan,
-    estimand="the median total loss, in nats a token, mean of the five epochs to "
-    f"{FIGURE4_EPOCHS}, at the weight of 0, 0.1, 0.5, 1 and 10 that leaves most",
-    decision=share(f"it is below {NEAR_ZERO} at each of the weights"),
-    margin=f"{NEAR_ZERO} nats a token",
+    estimand="the median over units of the total loss in nats per token, the mean of the five "
+    f"epochs up to epoch {FIGURE4_EPOCHS}, at the weight (of 0, 0.1, 0.5, 1 and 10) with the "
+    "largest loss",
+    decision=share(f"this loss is below {NEAR_ZERO} at every weight"),
+    margin=f"{NEAR_ZERO} nats per token",
 )
 def all_weights_converge(evidence: Evidence, levels: Levels) -> Verdict:
-    """At every weight the total loss is near zero after about 100 epochs."""
+    """At every weight, the total loss is near zero after about 100 epochs."""
     rows = total_losses(evidence, tuple(reported("table4").lambda_ts), epochs=FIGURE4_EPOCHS)
     ends = rows[(rows.epoch <= FIGURE4_EPOCHS) & (rows.epoch > FIGURE4_EPOCHS - 5)]
     ends = ends.fillna({"total": np.inf})  # diverged
@@ -132,13 +133,13 @@ def all_weights_converge(evidence: Evidence, levels: Levels) -> Verdict:
 
 @table4(
     source="section 4.4, Figure 4",
-    unit=PAIR_UNIT.replace("TSLoss alone", "its weight alone"),
-    estimand="the median difference of the rises of the total loss from epoch to epoch, added "
-    "up and divided by its first value",
-    decision=signs("they are larger at weight 10 than at weight 1 in as many epochs"),
+    unit=PAIR_UNIT.replace("TSLoss alone", "the weight of TSLoss alone"),
+    estimand="the median difference in the summed rises of the total loss from epoch to epoch, "
+    "divided by its first value",
+    decision=signs("the rises are larger at weight 10 than at weight 1 over the same epochs"),
 )
 def lambda_ten_oscillates(evidence: Evidence, levels: Levels) -> Verdict:
-    """At lambda_ts = 10 the total loss oscillates notably while it converges."""
+    """At lambda_ts = 10, the total loss oscillates noticeably while it converges."""
     rows = total_losses(evidence, (1.0, 10.0))
     losses = rows.groupby("id").total
     # Measure: the sum of a loss's rises from epoch to epoch, divided by its first value.
