@@ -1,4 +1,4 @@
-"""What a store holds in a few lines: what was trained, from which prompts, and the headline."""
+"""A store in a few lines: what was trained, from which initial prompts, and the headline."""
 
 from textwrap import fill
 
@@ -45,10 +45,10 @@ def trained(store: Store) -> pd.DataFrame:
 
 
 def same_start(store: Store, *, protocol: str, model: str = "") -> str:
-    """Write from how many first prompts the units of each model start, and so what a p is about.
+    """Write from how many initial prompts the units of each model start.
 
-    Only runs at the protocol's defaults count, the first odd number of seeds of a unit; first
-    prompts are the same where all summaries of their topology are. ``model``: of this one alone.
+    Only runs at the protocol's defaults count, the first odd number of seeds of a unit. Initial
+    prompts are the same if all summaries of their topology are. ``model``: only this one.
     """
     runs, length = deciding(load_runs(store))
     runs = comparable(runs, protocol=protocol, length=length)
@@ -61,12 +61,12 @@ def same_start(store: Store, *, protocol: str, model: str = "") -> str:
     for name, rows in runs.groupby("model", sort=False):
         starts = first[first.id.isin(rows.id)].drop(columns="id").round(6).drop_duplicates()
         loops = ", ".join(f"{count:.0f}" for count in sorted(starts.h1_count))
-        clouds = f"{len(starts)} first prompts"
-        clouds = "one and the same first prompt" if len(starts) == 1 else clouds
-        units = len(rows.drop_duplicates(UNIT))
-        parts.append(f"all {units} units of {name} start from {clouds} ({loops} loops)")
+        prompts = f"{len(starts)} initial prompts" if len(starts) > 1 else "one initial prompt"
+        n = len(rows.drop_duplicates(UNIT))
+        units = f"all {n} units of {name} start" if n > 1 else f"the one unit of {name} starts"
+        parts.append(f"{units} from {prompts} ({loops} loops)")
     text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}: a p-value is about problems, given where they start."
+    return f"{text[0].upper()}{text[1:]}. A p-value is about problems, given these initial prompts."
 
 
 def headline(store: Store) -> str:
