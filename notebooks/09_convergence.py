@@ -65,7 +65,7 @@ NARROW = {"selector": "th, td", "props": "padding: 0.3em 0.5em"}
 # ## What is counted
 #
 # Every second epoch training pauses, and the model answers with the current prompt by greedy decoding.
-# A scorer for the benchmark decides whether the answer is right. The count is the first such check at
+# A scorer for each benchmark decides whether the answer is right. The count is the first such check at
 # which *all* training problems are answered correctly. Training continues after that check, so that loss and topology
 # can be followed ({doc}`10_when_tsloss_acts`). The paper counts "iterations", which may be epochs or optimiser steps:
 # with one problem they are the same, but ten problems at batch size 8 take two steps an epoch. This book counts epochs,
@@ -137,8 +137,8 @@ glue("paper-half-most", int(halved.ce.max()), display=False)
 # - The *ratio* of epochs has a bootstrap interval over units. The first p is of the exact sign test, the second of Wilcoxon's
 #   signed-rank test {cite}`wilcoxon1945individual` on log ratios; each is also corrected by Holm's method over the
 #   cells {cite}`holm1979simple`.
-# - *Detectable* is the share of wins that the sign test detects with a power of 80 %. A cell with a dash has too few units
-#   to detect anything.
+# - *Detectable* is the smallest share of wins that the sign test detects with a power of 80 %. A cell with a dash has too
+#   few units that differ to detect anything.
 
 # %% tags=["hide-input"]
 tested = tables.table3_tests(store, protocol=protocol)
@@ -213,7 +213,7 @@ glue("fewest", FEWEST, display=False)
 # %% [markdown]
 # Among the {glue:text}`first-n:d` units of the model with the most runs, TSLoss is sooner in
 # {glue:text}`first-wins:d`, the same in {glue:text}`first-ties:d` and later in {glue:text}`first-losses:d`.
-# ({glue:text}`at-start:d` more are solved before training and are excluded.) The median ratio is
+# (Units that are solved before training are excluded: {glue:text}`at-start:d`.) The median ratio is
 # {glue:text}`first-ratio:.2f` (95 % bootstrap interval {glue:text}`first-low:.2f` to {glue:text}`first-high:.2f`), and
 # the sign test gives $p$ = {glue:text}`first-p:.2g`.
 #
@@ -230,7 +230,7 @@ glue("fewest", FEWEST, display=False)
 #   *more* epochs than its length, and nobody knows how many more. Leaving such runs out would drop exactly the slow ones; counting
 #   them at their length understates them. The sign of a pair is known as soon as one of its runs is solved, so the
 #   test uses signs. The ratio counts an unsolved run at its length, which draws it towards 1.
-# - **Power.** A sign test needs {glue:text}`fewest:d` units that all point one way to reach $p < 0.05$.
+# - **Power.** A sign test needs at least {glue:text}`fewest:d` units, all pointing one way, to reach $p < 0.05$.
 #
 # ## The noise floor
 #

@@ -16,8 +16,8 @@
 # %% [markdown]
 # # When TSLoss acts
 #
-# TSLoss hardly changes when the first right answer comes ({doc}`09_convergence`), yet it changes the cloud of points
-# ({doc}`08_tsloss_at_work`). When does it act? This chapter compares loops and gradients before and after the first
+# When does TSLoss act? It hardly changes the time of the first right answer ({doc}`09_convergence`), yet it changes the
+# cloud of points ({doc}`08_tsloss_at_work`). This chapter compares loops and gradients before and after the first
 # right answer, in all pairs of runs, and then follows one pair check by check.
 #
 # ```{admonition} After this chapter you can

@@ -86,9 +86,9 @@ def headline(store: Store) -> str:
     if cells:
         text = f"Table 3: epochs until every answer is right, {METHOD_NAMES['ce']}{ARROW}"
         text += f"{METHOD_NAMES['tsloss']}; median over n problems or "
-        text += "sets of ten, and the paper's; '>60' is more than 60"
+        text += "sets of ten, and the paper's; '>60' means more than 60"
         at_start = any(rows.at_start.any() for rows in cells.values())
-        text += "; '+1' were right before training and are excluded." if at_start else "."
+        text += "; '+1' counts those right before training, which are excluded." if at_start else "."
         parts.append(fill(text, WIDTH))
     for protocol, rows in cells.items():
         ours = rows[rows.origin == rows.origin.iloc[0]]
@@ -96,7 +96,7 @@ def headline(store: Store) -> str:
             parts.append(f"protocol {protocol}, {model}\n{_beside_the_paper(cell)}")
     counts = claims(store).verdict.value_counts()
     verdicts = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if name in counts)
-    parts.append(fill(f"Claims of the paper: {verdicts}. `tsp report` says why.", WIDTH))
+    parts.append(fill(f"Claims of the paper: {verdicts}. `tsp report` gives the reasons.", WIDTH))
     return "\n\n".join(parts)
 
 
