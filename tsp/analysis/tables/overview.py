@@ -88,7 +88,7 @@ def headline(store: Store) -> str:
         text += f"{METHOD_NAMES['tsloss']}; median over n problems or "
         text += "sets of ten, and the paper's; '>60' means more than 60"
         at_start = any(rows.at_start.any() for rows in cells.values())
-        text += "; '+1' counts those right before training, which are excluded." if at_start else "."
+        text += "; '+1' counts those right before training, excluded here." if at_start else "."
         parts.append(fill(text, WIDTH))
     for protocol, rows in cells.items():
         ours = rows[rows.origin == rows.origin.iloc[0]]
