@@ -16,12 +16,13 @@
 # %% [markdown]
 # # TSLoss, equation by equation
 #
-# From what it saw, the paper makes a loss: *TSLoss*, eight equations (section 3 of
-# {cite:t}`anonymous-topology`). This chapter works each of them out on three points, once by hand and once
-# by `tsp.loss`, and shows what it does to a cloud. {doc}`08_tsloss_at_work` then applies the loss to a
-# prompt.
+# What does the paper's loss reward? *TSLoss* {cite}`anonymous-topology` is eight equations (section 3 of the
+# paper): one half evens out the distances to nearest neighbours, the other half narrows the range of all
+# distances. Both are satisfied together only when all points are equally far apart.
 #
-# The equations stand in the paper's order, so that the last figure of each number is the paper's.
+# This chapter works out each equation on three points, once by hand and once with `tsp.loss`, and draws the
+# forces. {doc}`08_tsloss_at_work` then applies the loss to a prompt. The equations follow the paper's order, so
+# the last figure of each number is the paper's.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -66,8 +67,8 @@ C = sns.color_palette("colorblind")
 # %% [markdown]
 # ## Soft nearest neighbours
 #
-# Take {ref}`the triangle <three-points>` with sides 3, 4 and 5. TSLoss sees nothing of a prompt but such
-# distances $D_{ij}$; a point is not its own neighbour, so each of the three has two.
+# Take {ref}`the triangle <three-points>` with sides 3, 4 and 5. TSLoss depends on nothing but such
+# distances $D_{ij}$. A point is not its own neighbour, so each of the three has two neighbours.
 
 # %%
 P = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]], dtype=torch.float64)
@@ -76,12 +77,12 @@ pairs = without_diagonal(D)  # (3, 2): the distances from each point to the othe
 pairs.tolist()
 
 # %% [markdown]
-# How far is it from $x_i$ to its nearest neighbour? The minimum has no derivative where two neighbours
-# tie; the paper takes a soft one,
+# How far is $x_i$ from its nearest neighbour? The minimum has no derivative where two neighbours
+# tie, so the paper uses a soft minimum:
 #
 # $$s_i = -\tau \log \sum_{j \ne i} \exp\left(-\frac{D_{ij}}{\tau}\right)$$ (eq-softmin)
 #
-# With temperature $\tau = 1$ it is $-\log(e^{-3} + e^{-4})$ for the corner between the short sides:
+# At temperature $\tau = 1$ the corner between the short sides has $s_1 = -\log(e^{-3} + e^{-4})$:
 
 # %%
 by_hand = [-log(exp(-a) + exp(-b)) for a, b in ((3, 4), (3, 5), (4, 5))]
@@ -90,17 +91,18 @@ assert np.allclose(s, by_hand)
 s.tolist()
 
 # %% [markdown]
-# A sum of $n - 1$ positive terms lies between its largest term and $n - 1$ times that, which gives
+# A sum of $n - 1$ positive terms lies between its largest term and $n - 1$ times that term. Hence
 #
 # $$\min_j D_{ij} - \tau \log(n - 1) \;\le\; s_i \;\le\; \min_j D_{ij}$$
 #
-# So $s_i$ tends to the nearest neighbour's distance as $\tau \to 0$, and $\tau$ is a length: "small"
-# means small against the differences between distances. (The paper calls it the temperature of the
-# language model, which has no unit.) The paper's sum also runs over $j = i$. Then one term is $e^0 = 1$:
-# the nearest neighbour of each point is the point itself, and $s_i$ lies between $-\tau \log n$ and 0
-# whatever the points do.
+# So $s_i$ tends to the nearest neighbour's distance as $\tau \to 0$. The temperature is a length, and "small"
+# means small against the differences between distances. (The paper calls $\tau$ the temperature of the
+# language model, which has no unit.)
+#
+# The paper's sum also includes $j = i$. That term is $e^0 = 1$: each point becomes its own nearest neighbour,
+# and $s_i$ lies between $-\tau \log n$ and 0 wherever the points are ({ref}`ex-self`).
 
-# %% mystnb={"image": {"alt": "Soft nearest-neighbour distance against temperature from 0.02 to 10 for three points. Left, without self pairs, the curves start at 3, 3 and 4 and fall once the temperature nears 1. Right, with self pairs, all start at 0 and only become negative."}, "figure": {"caption": "Equation {eq}`eq-softmin` for the three points, against the temperature. Dotted: the true nearest-neighbour distances. Left with $i = j$ left out, right as printed.", "name": "fig-softmin"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Soft nearest-neighbour distance against temperature from 0.02 to 10 for three points. Left, without self-pairs, the curves start at 3, 3 and 4 and fall once the temperature nears 1. Right, with self-pairs, all start at 0 and only become negative."}, "figure": {"caption": "At low temperature the soft distance of equation {eq}`eq-softmin` is the distance to the nearest neighbour if $i = j$ is left out (left), and 0 as printed (right). Dotted: the nearest-neighbour distances of the three points.", "name": "fig-softmin"}} tags=["hide-input"]
 taus = np.geomspace(0.02, 10, 60)
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3), sharey=True, layout="constrained")
 for ax, compared, title in zip(axes, (pairs, D), ("$i = j$ left out", "as printed"), strict=True):
@@ -114,8 +116,7 @@ axes[0].legend(loc="lower left")
 sns.despine(fig)
 
 # %% [markdown]
-# The first half of the loss is the variance of these distances. It is 0 when every point is equally far
-# from its nearest neighbour.
+# The first half of the loss is the variance of these soft distances. It is 0 when they are all equal.
 #
 # $$\mathcal{L}_{H0} = \frac1n \sum_i (s_i - \bar s)^2, \qquad \bar s = \frac1n \sum_i s_i$$ (eq-h0)
 
@@ -127,7 +128,7 @@ h0_loss(s).item()
 # %% [markdown]
 # ## Pushing and pulling
 #
-# The second half is named after $H_1$. Pairs closer than $\delta$ repel each other, pairs further apart
+# The second half is named after $H_1$. Pairs closer than $\delta$ repel each other; pairs farther apart
 # than $\zeta$ attract each other:
 #
 # $$\mathcal{L}_\text{repel} = \frac{1}{n(n-1)} \sum_{i \ne j} \max(0, \delta - D_{ij})^2$$ (eq-repel)
@@ -136,10 +137,10 @@ h0_loss(s).item()
 #
 # $$\mathcal{L}_{H1} = \lambda_\text{repel} \mathcal{L}_\text{repel} + \lambda_\text{attract} \mathcal{L}_\text{attract}$$ (eq-h1)
 #
-# The paper sums over all $i, j$ and divides by $n^2$; with the pairs $i = j$ left out the divisor is their
-# number, $n(n-1)$. `self_pairs=True` is the printed form.
+# The paper sums over all $i, j$ and divides by $n^2$. Without the pairs $i = j$ the divisor is the number of
+# remaining pairs, $n(n-1)$. `self_pairs=True` gives the printed form.
 #
-# With $\delta = 3.5$ and $\zeta = 4.5$ one side of the triangle is too short by $\tfrac12$ and one too
+# With $\delta = 3.5$ and $\zeta = 4.5$, one side of the triangle is too short by $\tfrac12$ and one is too
 # long by $\tfrac12$. Each counts twice among the six ordered pairs:
 
 # %%
@@ -151,8 +152,8 @@ h1_loss(
 ).item()
 
 # %% [markdown]
-# The two thresholds are not constants. They are averages of all distances, weighted towards the smallest
-# and towards the largest:
+# The two thresholds are not constants. Each is an average of all distances: $\delta$ is weighted towards the
+# smallest, $\zeta$ towards the largest.
 #
 # $$\delta = \sum_{i \ne j} w^\text{low}_{ij} D_{ij}, \qquad \zeta = \sum_{i \ne j} w^\text{high}_{ij} D_{ij}$$ (eq-thresholds)
 #
@@ -168,13 +169,13 @@ assert np.allclose([delta, zeta], [low, high])
 delta.item(), zeta.item()
 
 # %% [markdown]
-# The paper says that they approach "hard" quantiles as $\alpha \to \infty$. They do: $\delta$ becomes the
-# smallest distance and $\zeta$ the largest. But then no pair is closer than $\delta$ and none further apart
-# than $\zeta$, and $\mathcal{L}_{H1}$ is 0 for every cloud. At the other end, $\alpha \to 0$, both become
-# the mean distance and $\mathcal{L}_{H1}$, with both weights 1, the plain variance of all distances. So
-# what the second half measures depends on how soft the thresholds are:
+# The paper says that the thresholds approach "hard" quantiles as $\alpha \to \infty$. They do: $\delta$ becomes
+# the smallest distance and $\zeta$ the largest. But then no pair is closer than $\delta$ or farther apart
+# than $\zeta$, and $\mathcal{L}_{H1}$ is 0 for every cloud. At the other end, as $\alpha \to 0$, both thresholds
+# become the mean distance. If both weights are 1, $\mathcal{L}_{H1}$ is then the variance of all distances. So
+# the softness of the thresholds decides what the second half measures:
 
-# %% mystnb={"image": {"alt": "Left: the two thresholds of the triangle against alpha; both start at the mean 4, delta falls to 3 and zeta rises to 5. Right: the H1 loss against alpha starts at the variance of the distances and falls to zero."}, "figure": {"caption": "The triangle's thresholds, equation {eq}`eq-thresholds`, and $\\mathcal{L}_{H1}$ against the sharpness $\\alpha$. Dotted: smallest, mean and largest distance; the variance of the distances.", "name": "fig-thresholds"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Left: the two thresholds of the triangle against alpha; both start at the mean 4, delta falls to 3 and zeta rises to 5. Right: the H1 loss against alpha starts at the variance of the distances and falls to zero."}, "figure": {"caption": "As the thresholds of equation {eq}`eq-thresholds` harden, $\\mathcal{L}_{H1}$ vanishes. Left: both thresholds of the triangle against the sharpness $\\alpha$; dotted: its three distances. Right: $\\mathcal{L}_{H1}$; dotted: the variance of the distances.", "name": "fig-thresholds"}} tags=["hide-input"]
 alphas = np.geomspace(0.01, 100, 80)
 ends = np.array([[x.item() for x in thresholds(pairs, a)] for a in alphas])
 halves = [TSLoss(alpha=a).terms(P).h1.item() for a in alphas]
@@ -193,13 +194,13 @@ assert halves[-1] < 1e-12
 sns.despine(fig)
 
 # %% [markdown]
-# ## The whole
+# ## The whole loss
 #
 # $$\mathcal{L}_\text{ts} = \lambda_\text{ts} \left(\beta_{H0} \mathcal{L}_{H0} + \beta_{H1} \mathcal{L}_{H1}\right)$$ (eq-total)
 #
-# and training minimises, by section 4.2, $L_\text{ce} + \lambda_\text{ts} L_\text{ts}$. Together the two
-# square the weight: 10 would act as 100. At the weight 1 of Table 3 that makes no difference; in Table 4 it
-# does. Here $\lambda_\text{ts}$ counts once, outside `TSLoss`.
+# By section 4.2, training minimises $L_\text{ce} + \lambda_\text{ts} L_\text{ts}$. Taken together, the two formulas
+# square the weight: 10 would act as 100. That makes no difference at weight 1 of Table 3, but it does in Table 4.
+# Here $\lambda_\text{ts}$ counts once, outside `TSLoss`.
 
 # %%
 terms = TSLoss(tau=1.0, alpha=1.0).terms(P)
@@ -210,143 +211,142 @@ assert torch.isclose(terms.total, total_loss(h0_loss(s), h1, beta_h0=1.0, beta_h
 [(name, round(getattr(terms, name).item(), 4)) for name in ("h0", "repel", "attract", "total")]
 
 # %% [markdown]
-# Which clouds does it like best?
+# Which clouds minimise it?
 #
 # ```{prf:proposition} The minimum of TSLoss
 # :label: prop-minimum
-# Let self pairs be left out and all weights be positive. TSLoss is 0 exactly for clouds whose points are
-# all equally far apart, and positive for all others.
+# Leave out self-pairs and let all weights be positive. TSLoss is 0 for clouds whose points are all equally far
+# apart, and positive for all others.
 # ```
 #
 # ```{prf:proof}
-# Every term is a mean of squares. If all distances equal $r$, then $\delta = \zeta = r$ and all $s_i$ are
-# equal, so every term is 0. If not all are equal, $\delta$ is an average with positive weights of numbers
-# that are not all the same; it is greater than the smallest distance, and that pair repels.
+# Every term is a mean of squares, so none is negative. If all distances equal $r$, then $\delta = \zeta = r$ and
+# all $s_i$ are equal, so every term is 0. Otherwise $\delta$ is an average, with positive weights, of numbers
+# that are not all the same. It is greater than the smallest distance, so the closest pair repels and the loss is
+# positive.
 # ```
 #
-# Up to $d + 1$ points in $d$ dimensions can be equally far apart: a *regular simplex*. A prompt of a few
-# dozen vectors in hundreds of dimensions has room for that, so TSLoss pulls it there. (Points that all
-# coincide are equally far apart as well.) In its barcode all pieces merge at one scale and no loop has any
-# length ({ref}`ex-simplex`). That is evenness carried to its end, not fewer and more prominent features.
+# Up to $d + 1$ points in $d$ dimensions can be equally far apart; they form a *regular simplex*. A prompt of a few
+# dozen vectors in hundreds of dimensions has room for one, so TSLoss pulls it there. (Points that all
+# coincide are equally far apart as well.) In the barcode of a simplex all pieces merge at one scale, and no loop
+# has any length ({ref}`ex-simplex`). TSLoss therefore rewards evenness, not a few prominent features.
 #
 # ## Forces
 #
-# Downhill is along the negative gradient: it shows where each term would move each point. $\delta$ and
-# $\zeta$ depend on the points too, and the gradient passes through them:
+# The negative gradient points downhill: it shows where each term would move each point. $\delta$ and
+# $\zeta$ depend on the points too, and the gradient passes through them.
 
-# %% mystnb={"image": {"alt": "Four drawings of nine points in the plane with arrows: two clumps and an outlier. First, arrows even out neighbour distances. Second, points of one clump push each other apart. Third, the outlier and the clumps are pulled together. Fourth, with moving thresholds, the arrows are shorter and some have turned."}, "figure": {"caption": "Forces on nine points: two clumps and an outlier ($\\tau = 0.3$, $\\alpha = 1$). Arrows are negative gradients, to a scale of their own in each panel; the number is the longest of them. In the two middle panels the thresholds are held, in the last they move.", "name": "fig-forces"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Four drawings of nine points in the plane with arrows: two clumps and an outlier. First, arrows even out neighbour distances. Second, points of one clump push each other apart. Third, the outlier and the clumps are pulled together. Fourth, with moving thresholds, the arrows are shorter and some have turned."}, "figure": {"caption": "Moving thresholds weaken the force of the second half and turn some of it round. Arrows are the negative gradients on nine points, two clumps and an outlier ($\\tau = 0.3$, $\\alpha = 1$). Each panel has its own scale; its title gives the length of the longest arrow. The thresholds are fixed in the two middle panels and move in the last.", "name": "fig-forces"}} tags=["hide-input"]
 clumps = np.array([[0.0, 0.0]] * 4 + [[2.5, 0.3]] * 4 + [[1.0, 2.2]])
 cloud = torch.tensor(clumps + rng.normal(scale=0.3, size=clumps.shape), requires_grad=True)
 moving = TSLoss(tau=0.3, alpha=1.0).terms(cloud)
-held = TSLoss(tau=0.3, alpha=1.0, detach_thresholds=True).terms(cloud)
-drawn = {
+fixed = TSLoss(tau=0.3, alpha=1.0, detach_thresholds=True).terms(cloud)
+panels = {
     r"$\mathcal{L}_{H0}$": moving.h0,
-    r"$\mathcal{L}_\mathrm{repel}$, held": held.repel,
-    r"$\mathcal{L}_\mathrm{attract}$, held": held.attract,
+    r"$\mathcal{L}_\mathrm{repel}$, fixed": fixed.repel,
+    r"$\mathcal{L}_\mathrm{attract}$, fixed": fixed.attract,
     r"$\mathcal{L}_{H1}$": moving.h1,
 }
 fig, axes = plt.subplots(1, 4, figsize=(7.2, 2.2), sharex=True, sharey=True, layout="constrained")
-for ax, (title, term) in zip(axes, drawn.items(), strict=True):
+for ax, (title, term) in zip(axes, panels.items(), strict=True):
     (grad,) = torch.autograd.grad(term, cloud, retain_graph=True)
-    push, at = -grad.numpy(), cloud.detach().numpy()
+    push, points = -grad.numpy(), cloud.detach().numpy()
     longest = np.linalg.norm(push, axis=1).max()
-    ax.scatter(*at.T, color=POINT_COLOR, edgecolor="0.2", s=30)
+    ax.scatter(*points.T, color=POINT_COLOR, edgecolor="0.2", s=30)
     arrows = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.012}
-    ax.quiver(*at.T, *(push / longest).T, color=C[0], zorder=3, **arrows)
+    ax.quiver(*points.T, *(push / longest).T, color=C[0], zorder=3, **arrows)
     ax.set_title(f"{title}: {longest:.2g}", fontsize=9.5)
     ax.set(aspect="equal", xticks=[], yticks=[], xlim=(-1.6, 4.2), ylim=(-1.6, 3.6))
-(of_held,) = torch.autograd.grad(held.h1, cloud)
-assert longest < of_held.norm(dim=1).max()  # moving thresholds weaken the force
+(fixed_grad,) = torch.autograd.grad(fixed.h1, cloud)
+assert longest < fixed_grad.norm(dim=1).max()  # moving thresholds weaken the force
 
 # %% [markdown]
-# The first half moves few points, those with an unusual neighbour distance, and only along the line to
-# that neighbour. The second half pulls at all. Its moving thresholds take much of its force away: a pair
-# that is too far apart can also be put right by raising $\zeta$, that is, by lengthening other long
-# distances.
+# The first half acts mainly on points whose neighbour distance is unusual, along the line to the nearest
+# neighbour. The second half acts on every point. Its moving thresholds take away much of its force: raising
+# $\zeta$, by lengthening other long distances, also reduces the penalty on a pair that is too far apart.
 #
 # (tsloss-by-hand)=
-# ### By hand
+# ### Points you can move
 #
-# The same with points that you can move. Vermilion lines are pairs shorter than $\delta$, blue ones pairs
-# longer than $\zeta$. Arrows show where gradient descent takes each point; the longest always has the same
-# length, so that directions can be read even where the force is tiny.
+# Vermilion lines are pairs shorter than $\delta$; blue lines are pairs longer than $\zeta$. Arrows show where
+# gradient descent takes each point. The longest arrow always has the same length, so directions can be read even
+# where the force is tiny.
 
-# %% mystnb={"figure": {"caption": "Points to move, each term of TSLoss, and the direction of descent of the whole or of one term. In print: where the figure begins, with the arrows of the whole.", "name": "live-tsloss"}} tags=["hide-input"]
-few = torch.tensor(
+# %% mystnb={"figure": {"caption": "Move a point and watch each term of TSLoss and the direction of descent, of the whole loss or of one term. In print: the starting position, with the arrows of the whole loss.", "name": "live-tsloss"}} tags=["hide-input"]
+movable = torch.tensor(
     [[0.2, 0.2], [0.3, 0.75], [0.5, 0.4], [0.8, 0.3], [0.75, 0.8], [0.55, 0.85]],
     dtype=torch.float64,
     requires_grad=True,
 )
-TSLoss(tau=0.1, alpha=10.0)(few).backward()
-at, way = few.detach().numpy(), -few.grad.numpy()
+TSLoss(tau=0.1, alpha=10.0)(movable).backward()
+points, push = movable.detach().numpy(), -movable.grad.numpy()
 fig, ax = plt.subplots(figsize=(3.6, 3.6), layout="constrained")
-ax.quiver(*at.T, *way.T, color=METHOD_COLORS["tsloss"], width=0.008)
-ax.scatter(*at.T, color=POINT_COLOR, edgecolor="0.2", s=50, zorder=3)
+ax.quiver(*points.T, *push.T, color=METHOD_COLORS["tsloss"], width=0.008)
+ax.scatter(*points.T, color=POINT_COLOR, edgecolor="0.2", s=50, zorder=3)
 ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
 plt.close(fig)
 Live(
     "hand",
-    {"points": at.tolist()},
+    {"points": points.tolist()},
     still=fig,
     alt="Six points in a square, each with an arrow that shows where the gradient of TSLoss moves it.",
 )
 
 # %% [markdown]
-# Move one point far away and watch $\zeta$ follow it, and $\mathcal{L}_\text{attract}$. Put two points on
-# top of each other, and the arrows of $\mathcal{L}_\text{repel}$ show which pairs feel it. Then press *A step
-# of descent* until nothing moves: four or more points of the plane cannot all be equally far apart, so
-# unless they coincide the loss stays above 0.
+# Move one point far away and watch how $\zeta$ and $\mathcal{L}_\text{attract}$ follow. Put two points on
+# top of each other and see which arrows of $\mathcal{L}_\text{repel}$ change. Then press *A step
+# of descent* until nothing moves. Four or more distinct points of the plane cannot all be equally far apart, so
+# the loss stays above 0 unless the points coincide.
 #
-# ## What it does not see
+# ## Blind spots
 #
-# TSLoss depends on distances alone: renaming, shifting or rotating the points changes nothing. Stretching
-# them does. If $\tau$ is multiplied and $\alpha$ divided by the same factor, the loss grows with its
-# square:
+# Because TSLoss depends on distances alone, reordering, shifting or rotating the points changes nothing. Stretching
+# the cloud does. If $\tau$ is multiplied and $\alpha$ divided by the same factor as the cloud, the loss grows with
+# the square of that factor:
 
 # %%
 X = torch.randn(12, 5, dtype=torch.float64)
-turn, _ = torch.linalg.qr(torch.randn(5, 5, dtype=torch.float64))
+rotation, _ = torch.linalg.qr(torch.randn(5, 5, dtype=torch.float64))
 loss = TSLoss(tau=tau, alpha=alpha)
-for moved in (X[torch.randperm(12)], X + 7.0, X @ turn):
+for moved in (X[torch.randperm(12)], X + 7.0, X @ rotation):
     assert torch.isclose(loss(moved), loss(X))
 assert not torch.isclose(loss(3 * X), loss(X))
 assert torch.isclose(TSLoss(tau=3 * tau, alpha=alpha / 3)(3 * X), 9 * loss(X))
 
 # %% [markdown]
-# So both parameters carry the unit of the embedding space, and one pair of values means different things
-# to different models. Size also decides which way $\mathcal{L}_{H1}$ pulls. Stretch a cloud by $c$: as long
-# as the thresholds are soft, the second half is the variance of the distances and grows like $c^2$; once
-# $\alpha$ times their spread is large, the thresholds harden and it falls to 0. In between it has a peak.
-# Below the peak it shrinks a cloud, above it it expands the same shape. {numref}`fig-scale` shows on which
-# side prompts are.
+# So both parameters depend on the unit of the embedding space, and one pair of values means different things
+# for different models.
 #
-# Nor does TSLoss see the gap between clumps, by its first half: {doc}`02_homology_of_a_prompt` moved two
-# tight pairs apart, and no neighbour's distance changed.
+# Size also decides which way $\mathcal{L}_{H1}$ pulls. Stretch a cloud by a factor $c$. While the thresholds are
+# soft, $\mathcal{L}_{H1}$ is nearly the variance of the distances and grows like $c^2$. Once $\alpha$ times their
+# spread is large, the thresholds harden and $\mathcal{L}_{H1}$ falls to 0. In between it has a peak. A cloud
+# smaller than at the peak is made to shrink; a larger cloud of the same shape is made to grow.
+# {numref}`fig-scale` shows on which side prompts are.
+#
+# The first half is blind to the gap between clumps: {doc}`02_homology_of_a_prompt` moves two tight pairs apart
+# without changing any distance to a nearest neighbour.
 #
 # ## Exercises
 #
 # ```{exercise} The equilateral triangle
 # :label: ex-equilateral
-# What are all the terms of TSLoss for an equilateral triangle of side 2, at $\tau = 1$, and what is its
-# gradient?
+# What is each term of TSLoss for an equilateral triangle of side 2 at $\tau = 1$, and what is the gradient?
 # ```
 #
 # ```{solution-start} ex-equilateral
 # :class: dropdown
 # ```
-# Every $s_i$ is $-\log(2 e^{-2}) = 2 - \log 2$; $\delta = \zeta = 2$; both halves are 0. It is a minimum
-# ({prf:ref}`prop-minimum`), so the gradient is 0.
+# Every $s_i$ is $-\log(2 e^{-2}) = 2 - \log 2$, both thresholds are 2, and both halves are 0. By
+# {prf:ref}`prop-minimum` this is a minimum, so the gradient is 0.
 
 # %%
 triangle = torch.tensor(
     [[0.0, 0.0], [2.0, 0.0], [1.0, 3**0.5]], dtype=torch.float64, requires_grad=True
 )
-of_triangle = TSLoss(tau=1.0).terms(triangle)
-of_triangle.total.backward()
-assert torch.allclose(of_triangle.soft_nearest, torch.tensor(2 - log(2), dtype=torch.float64))
-assert np.allclose(
-    [of_triangle.delta.item(), of_triangle.zeta.item(), of_triangle.total.item()], [2, 2, 0]
-)
+even = TSLoss(tau=1.0).terms(triangle)
+even.total.backward()
+assert torch.allclose(even.soft_nearest, torch.tensor(2 - log(2), dtype=torch.float64))
+assert np.allclose([even.delta.item(), even.zeta.item(), even.total.item()], [2, 2, 0])
 assert triangle.grad.abs().max() < 1e-9
 
 # %% [markdown]
@@ -355,20 +355,20 @@ assert triangle.grad.abs().max() < 1e-9
 #
 # ```{exercise} Flat thresholds
 # :label: ex-flat
-# Show that at $\alpha = 0$ and $\lambda_\text{repel} = \lambda_\text{attract} = 1$, $\mathcal{L}_{H1}$ is
-# the variance of the distances. How much of that is left for a random cloud at $\alpha = 1$?
+# Show that $\mathcal{L}_{H1}$ is the variance of the distances when $\alpha = 0$ and
+# $\lambda_\text{repel} = \lambda_\text{attract} = 1$. What share of it is left for a random cloud at $\alpha = 1$?
 # ```
 #
 # ```{solution-start} ex-flat
 # :class: dropdown
 # ```
 # All weights of {eq}`eq-weights` are equal, so $\delta = \zeta = \bar D$. For each pair one of the two
-# maxima is $|D_{ij} - \bar D|$ and the other 0; the sum of the means of their squares is the variance.
+# maxima is $|D_{ij} - \bar D|$ and the other is 0. The means of their squares add up to the variance.
 
 # %%
-of_pairs = distance_matrix(X)[np.triu_indices(12, 1)]
+distances = distance_matrix(X)[np.triu_indices(12, 1)]
 limit = TSLoss(alpha=1e-9).terms(X).h1
-assert torch.isclose(limit, of_pairs.var(correction=0))
+assert torch.isclose(limit, distances.var(correction=0))
 print(f"at alpha = 1: {(TSLoss(alpha=1.0).terms(X).h1 / limit).item():.0%} of the variance")
 
 # %% [markdown]
@@ -377,15 +377,15 @@ print(f"at alpha = 1: {(TSLoss(alpha=1.0).terms(X).h1 / limit).item():.0%} of th
 #
 # ```{exercise} Neighbours as printed
 # :label: ex-self
-# Prove that with self pairs $-\tau \log n \le s_i \le 0$, and find clouds that reach the two ends.
+# Prove that $-\tau \log n \le s_i \le 0$ with self-pairs, and find a cloud for each end of the range.
 # ```
 #
 # ```{solution-start} ex-self
 # :class: dropdown
 # ```
-# The sum in {eq}`eq-softmin` has $n$ terms of at most 1, one of which is exactly 1, so it lies between 1
-# and $n$. All points coincide: every term is 1, and $s_i = -\tau \log n$. All points far apart: only the
-# own term is left, and $s_i = 0$.
+# The sum in {eq}`eq-softmin` has $n$ positive terms of at most 1, one of which is exactly 1, so it lies between 1
+# and $n$. If all points coincide, every term is 1 and $s_i = -\tau \log n$. If all points are far apart, only the
+# term $j = i$ remains and $s_i$ approaches 0.
 
 # %%
 printed = TSLoss(tau=1.0, self_pairs=True)
@@ -399,5 +399,7 @@ assert torch.allclose(printed.terms(apart).soft_nearest, torch.zeros(5, dtype=to
 # ```{solution-end}
 # ```
 #
-# {doc}`08_tsloss_at_work` asks what the loss does to a prompt, alone and beside the cross-entropy, and ends
-# with the verdicts on all its claims.
+# ## Claimed, measured, verdict
+#
+# The paper's claims about the loss itself have their verdicts in {doc}`08_tsloss_at_work`, which minimises it alone
+# and beside the cross-entropy.

@@ -16,9 +16,10 @@
 # %% [markdown]
 # # TSLoss at work
 #
-# {doc}`07_tsloss` worked out TSLoss {cite}`anonymous-topology` on three points. This chapter applies it to
-# a prompt and answers three questions. Does the loss measure what it stands for? What does it do when
-# nothing opposes it? How strong is it beside the cross-entropy?
+# What does TSLoss {cite}`anonymous-topology` do to a prompt? This chapter takes the loss of {doc}`07_tsloss` and asks
+# whether it measures what it stands for, what it does when nothing opposes it, and how strong it is beside the
+# cross-entropy. Alone, it turns a cloud into a regular simplex; beside the cross-entropy, at weight 1, it starts as
+# a tiny part of the force.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -28,7 +29,7 @@
 # %% tags=["parameters"]
 runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
 model: str = "smollm2-135m-instruct"
-task: str = ""  # of the problem; empty, with problem 0: the example of all chapters
+task: str = ""  # of the problem; empty, with problem 0: the book's example
 problem: int = 0
 protocol: str = "tuned"
 seed: int = 0
@@ -74,58 +75,58 @@ loss = TSLoss(tau=tau, alpha=alpha)
 # %% [markdown]
 # ## A real prompt
 #
-# {ref}`The example <the-example>` of all chapters, trained with TSLoss at $\lambda_\text{ts} = 1$, before and
-# after:
+# The table evaluates TSLoss on {ref}`the book's example <the-example>` before and after training with
+# $\lambda_\text{ts} = 1$.
 
 # %% tags=["hide-input"]
 common = {"model": model, "protocol": protocol, "seed": seed, "epochs": epochs}
-wanted = {
+specs = {
     "ce": RunSpec(**common, method="ce", lambda_ts=0.0),
     "tsloss": RunSpec(**common, method="tsloss", lambda_ts=1.0),
 }
-found = find_example(store, list(wanted.values()), task=task, problem=problem, data=data)
-pair = dict(zip(wanted, found, strict=True))
-if found[0].published and not (task or problem):
-    assert all(right_from(one) for one in found)  # wrong at the start, right at the end
-run = pair["tsloss"]
-last = run.prompt_epochs[-1]
-start, trained = run.prompt(0).double(), run.prompt(last).double()
+examples = find_example(store, list(specs.values()), task=task, problem=problem, data=data)
+pair = dict(zip(specs, examples, strict=True))
+if examples[0].published and not (task or problem):
+    assert all(map(right_from, examples))  # wrong at the start, right at the end
+treated = pair["tsloss"]
+last = treated.prompt_epochs[-1]
+start, trained = treated.prompt(0).double(), treated.prompt(last).double()
 n, d = start.shape
 columns = {}
-for when, prompt in ((0, start), (last, trained)):
-    for way, self_pairs in (("i = j left out", False), ("as printed", True)):
-        t = TSLoss(tau=tau, alpha=alpha, self_pairs=self_pairs).terms(prompt)
-        columns[f"epoch {when}", way] = {
+for epoch, prompt in ((0, start), (last, trained)):
+    for version, self_pairs in (("i = j left out", False), ("as printed", True)):
+        terms = TSLoss(tau=tau, alpha=alpha, self_pairs=self_pairs).terms(prompt)
+        columns[f"epoch {epoch}", version] = {
             "nearest distance, mean": without_diagonal(distance_matrix(prompt)).amin(1).mean(),
-            "s, mean": t.soft_nearest.mean(),
-            "delta": t.delta,
-            "zeta": t.zeta,
-            "L_H0": t.h0,
-            "L_repel": t.repel,
-            "L_attract": t.attract,
-            "total": t.total,
+            "s, mean": terms.soft_nearest.mean(),
+            "delta": terms.delta,
+            "zeta": terms.zeta,
+            "L_H0": terms.h0,
+            "L_repel": terms.repel,
+            "L_attract": terms.attract,
+            "total": terms.total,
         }
-both = pd.DataFrame(columns).astype(float)
-both.map("{:.3g}".format)
+values = pd.DataFrame(columns).astype(float)
+values.map("{:.3g}".format)
 
 # %% tags=["remove-cell"]
 for key, value in (
     ("n", n),
     ("d", d),
     ("last", last),
-    ("problem", f"problem {run.spec.problem} of {TASK_NAMES[run.spec.task]}"),
+    ("problem", f"problem {treated.spec.problem} of {TASK_NAMES[treated.spec.task]}"),
     ("outcome-ce", outcome_in_words(pair["ce"])),
     ("outcome-ts", outcome_in_words(pair["tsloss"])),
     ("model", model),
-    ("model-note", run.record["model_note"]),
+    ("model-note", treated.record["model_note"]),
     ("tau", tau),
     ("alpha", alpha),
 ):
     glue(key, value, display=False)
-glue("nearest-start", float(both.loc["nearest distance, mean"].iloc[0]), display=False)
-glue("s-start", float(both.loc["s, mean"].iloc[0]), display=False)
-glue("s-start-printed", float(both.loc["s, mean"].iloc[1]), display=False)
-glue("delta-start-printed", float(both.loc["delta"].iloc[1]), display=False)
+glue("nearest-start", float(values.loc["nearest distance, mean"].iloc[0]), display=False)
+glue("s-start", float(values.loc["s, mean"].iloc[0]), display=False)
+glue("s-start-printed", float(values.loc["s, mean"].iloc[1]), display=False)
+glue("delta-start-printed", float(values.loc["delta"].iloc[1]), display=False)
 glue("slack", tau * log(n - 1), display=False)
 distances = distance_matrix(start)[np.triu_indices(n, 1)]
 variance = distances.var(correction=0).item()
@@ -134,53 +135,53 @@ glue("share-start", loss.terms(start).h1.item() / variance, display=False)
 
 # %% [markdown]
 # The prompt has {glue:text}`n:d` vectors in {glue:text}`d:d` dimensions and was trained on
-# {glue:text}`problem` for {glue:text}`last:d` epochs. Its answer {glue:text}`outcome-ts`; without TSLoss it
-# {glue:text}`outcome-ce`. Two things to note in the table:
+# {glue:text}`problem` for {glue:text}`last:d` epochs. Its answer {glue:text}`outcome-ts`; without TSLoss the answer
+# {glue:text}`outcome-ce`. The table shows two things:
 #
-# - **As printed, the nearest neighbour is the point itself.** Then $s_i$ is
-#   {glue:text}`s-start-printed:.4f` where the nearest other point is {glue:text}`nearest-start:.3f` away,
-#   and $\delta$ is {glue:text}`delta-start-printed:.3f`. $\mathcal{L}_{H0}$ has almost nothing to vary, and
-#   $\mathcal{L}_\text{repel}$ mostly averages pairs that do not exist. From here on $i = j$ is left out.
+# - **As printed, each point is its own nearest neighbour.** The mean of $s_i$ is
+#   {glue:text}`s-start-printed:.4f`, although the nearest other point is {glue:text}`nearest-start:.3f` away on
+#   average, and $\delta$ is {glue:text}`delta-start-printed:.3f`. $\mathcal{L}_{H0}$ almost vanishes, and
+#   $\mathcal{L}_\text{repel}$ comes mostly from pairs of a point with itself. From here on $i = j$ is left out.
 # - **At the start $\tau$ is not small.** By the bounds below {eq}`eq-softmin`, $s_i$ may lie up to
 #   {glue:text}`slack:.2f` below the nearest distance; its mean is {glue:text}`s-start:.3f`. The standard
-#   deviation of all distances is {glue:text}`spread-start:.3f`. So at $\tau$ = {glue:text}`tau:g` each $s_i$
-#   averages over many neighbours, and at $\alpha$ = {glue:text}`alpha:g` the thresholds are so soft that
+#   deviation of all distances is {glue:text}`spread-start:.3f`. At $\tau$ = {glue:text}`tau:g` each $s_i$
+#   therefore averages over many neighbours. At $\alpha$ = {glue:text}`alpha:g` the thresholds are so soft that
 #   $\mathcal{L}_{H1}$ is {glue:text}`share-start:.0%` of the variance of all distances.
 
-# %% mystnb={"image": {"alt": "Two panels, logarithmic: the two halves of TSLoss for the prompt stretched by factors from a hundredth to a hundred, at the start and after training. The first half rises throughout; the second rises to a peak and falls. A dotted line marks factor one."}, "figure": {"caption": "The two halves of TSLoss when the prompt is stretched. The dotted line is the prompt as it is. Left of its peak, $\\mathcal{L}_{H1}$ is lowered by shrinking, right of it by growing.", "name": "fig-scale"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels, logarithmic: the two halves of TSLoss for the prompt stretched by factors from a hundredth to a hundred, at the start and after training. The first half rises throughout; the second rises to a peak and falls. A dotted line marks factor one."}, "figure": {"caption": "Left of its peak $\\mathcal{L}_{H1}$ falls when the prompt shrinks, right of it when the prompt grows. The two halves of TSLoss against the factor by which the prompt is stretched; the dotted line marks its actual size.", "name": "fig-scale"}} tags=["hide-input"]
 factors = np.geomspace(0.01, 100, 81)
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3), sharey=True, layout="constrained")
-tops = []
-for ax, when, prompt in zip(axes, (0, last), (start, trained), strict=True):
+peaks = []
+for ax, epoch, prompt in zip(axes, (0, last), (start, trained), strict=True):
     stretched = loss.terms(torch.stack([c * prompt for c in factors]))
-    tops.append(factors[stretched.h1.argmax()])
+    peaks.append(factors[stretched.h1.argmax()])
     ax.plot(factors, stretched.h0, color=DIMENSION_COLORS[0], label=r"$\mathcal{L}_{H0}$")
     ax.plot(factors, stretched.h1, "--", color=DIMENSION_COLORS[1], label=r"$\mathcal{L}_{H1}$")
     ax.axvline(1, color="0.5", ls=":", lw=1)
-    ax.set(xscale="log", yscale="log", ylim=(1e-9, None), xlabel="factor", title=f"epoch {when}")
+    ax.set(xscale="log", yscale="log", ylim=(1e-9, None), xlabel="factor", title=f"epoch {epoch}")
 axes[0].legend()
 sns.despine(fig)
 
 # %% tags=["remove-cell"]
-glue("top-start", float(tops[0]), display=False)
-glue("top-trained", float(tops[1]), display=False)
+glue("peak-start", float(peaks[0]), display=False)
+glue("peak-trained", float(peaks[1]), display=False)
 
 # %% [markdown]
-# The peak lies at {glue:text}`top-start:.1f` times the prompt's size at the start and at
-# {glue:text}`top-trained:.1f` times its size after training: above 1, the second half makes it smaller;
-# below 1, larger.
+# The peak lies at {glue:text}`peak-start:.1f` times the prompt's size at the start and at
+# {glue:text}`peak-trained:.1f` times its size after training. Where this factor is above 1, $\mathcal{L}_{H1}$ makes
+# the prompt smaller; where it is below 1, larger.
 #
-# ## Does it measure what it stands for?
+# ## Equation 13 on trained prompts
 #
 # The paper justifies $\mathcal{L}_{H0}$ by equation 13, which fails for clumps
-# ({doc}`02_homology_of_a_prompt`). A counterexample does not say how often it fails. The next figure
-# compares both sides for the last prompt of every problem that was trained without TSLoss: one for each
-# problem or set, since snapshots of a run follow each other and runs of a problem repeat it.
+# ({doc}`02_homology_of_a_prompt`). Do trained prompts have clumps? The next figure compares both sides of the
+# equation for one prompt of each problem or set: the last one of a run without TSLoss. More prompts of the same run or
+# problem would not be independent.
 
 # %% mystnb={"image": {"alt": "Scatter plot of the variance of H0 deaths against the variance of soft nearest-neighbour distances, logarithmic: the last prompt of each problem and one first prompt. A grey line marks equality."}, "figure": {"caption": "Both sides of equation 13, with soft neighbours, for the last prompt of each problem and the example's first one. On the grey line they are equal.", "name": "fig-equation-13-soft"}} tags=["hide-input"]
-units = tables.last_prompts(store, protocol=protocol, model=model) or [trained]
-kinds = ["trained"] * len(units) + ["start"]
-sides = surrogate([*units, start], tau=tau).assign(kind=kinds)
+prompts = tables.last_prompts(store, protocol=protocol, model=model) or [trained]
+kinds = ["trained"] * len(prompts) + ["start"]
+sides = surrogate([*prompts, start], tau=tau).assign(kind=kinds)
 fig, ax = plt.subplots(figsize=(3.8, 3.6), layout="constrained")
 x, y = "soft_variance", "death_variance"
 sns.scatterplot(sides, x=x, y=y, hue="kind", style="kind", ax=ax)
@@ -193,40 +194,40 @@ ax.legend(title=None)
 sns.despine(fig)
 
 # %% tags=["remove-cell"]
-of_trained = sides[sides.kind == "trained"]
-agreement = spearman(of_trained[x], of_trained[y])
+trained_sides = sides[sides.kind == "trained"]
+agreement = spearman(trained_sides[x], trained_sides[y])
 glue("rho-trained", agreement.statistic, display=False)
 glue("n-trained", agreement.n, display=False)
-glue("ratio-trained", float((of_trained[y] / of_trained[x]).median()), display=False)
+glue("ratio-trained", float((trained_sides[y] / trained_sides[x]).median()), display=False)
 
 # %% [markdown]
 # Over {glue:text}`n-trained:d` trained prompts the rank correlation of the two sides is
-# {glue:text}`rho-trained:.2f`, and the variance of the deaths is {glue:text}`ratio-trained:.2f` times that of
-# $s$ (median). The first number shows how closely they rise and fall together, the second how near they are
-# to being equal. All these prompts grew from few first ones, one for each seed;
+# {glue:text}`rho-trained:.2f`. The variance of the deaths is {glue:text}`ratio-trained:.2f` times that of
+# $s$ (median). The correlation shows how closely the two sides rise and fall together, the ratio how nearly they are
+# equal. All these prompts started from a few initial prompts, one for each seed.
 # {doc}`15_what_it_stands_for` has the verdict.
 #
-# ## Minimised alone
+# ## TSLoss alone
 #
-# What does TSLoss do when nothing opposes it? Eight random clouds of the prompt's size and initial scale
-# follow its gradient (Adam) for a few seconds.
+# Alone, TSLoss makes clouds even: the lifespans of their $H_0$ bars become equal and their loops short, though not
+# few. Eight random clouds of the prompt's size and initial scale follow its gradient (Adam) for a few seconds.
 
-# %% mystnb={"image": {"alt": "Three panels against gradient steps, eight clouds each. The variance of H0 deaths falls by orders of magnitude, so does the summed length of the H1 bars; the number of H1 bars falls far less."}, "figure": {"caption": "TSLoss minimised alone, mean over eight clouds and their range. Grey band: 95 % of Gaussian clouds.", "name": "fig-alone"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Three panels against gradient steps, eight clouds each. The variance of H0 deaths falls by orders of magnitude, so does the summed length of the H1 bars; the number of H1 bars falls far less."}, "figure": {"caption": "TSLoss alone evens out $H_0$ deaths and shortens loops by orders of magnitude; the number of loops falls far less. Mean and range of eight clouds. Grey band: 95 % of Gaussian clouds.", "name": "fig-alone"}} tags=["hide-input"]
 bank = (start.std() * torch.randn(8, n, d, dtype=torch.float64)).requires_grad_()
 optimiser = torch.optim.Adam([bank], lr=1e-3)
-seen = []
+records = []
 for step in range(121):
     if step % 20 == 0:
-        bars = persistence(bank)
-        found = summarize(bank, diagrams=bars)
-        found["h0_variance"] = [lifespans(b[0]).var() for b in bars]
-        found["h1_total"] = [lifespans(b[1]).sum() for b in bars]
-        found["h0_evenness"] = [normalized_entropy(lifespans(b[0])) for b in bars]
-        seen.append(found.assign(step=step, total=loss(bank).tolist(), cloud=range(8)))
+        diagrams = persistence(bank)
+        summary = summarize(bank, diagrams=diagrams)
+        summary["h0_variance"] = [lifespans(bars[0]).var() for bars in diagrams]
+        summary["h1_total"] = [lifespans(bars[1]).sum() for bars in diagrams]
+        summary["h0_evenness"] = [normalized_entropy(lifespans(bars[0])) for bars in diagrams]
+        records.append(summary.assign(step=step, total=loss(bank).tolist(), cloud=range(8)))
     optimiser.zero_grad()
     loss(bank).sum().backward()
     optimiser.step()
-descent = pd.concat(seen, ignore_index=True)
+descent = pd.concat(records, ignore_index=True)
 first, final = (descent[descent.step == k].set_index("cloud") for k in (0, 120))
 assert (final.total < first.total).all()
 
@@ -237,8 +238,8 @@ panels = (
     ("h1_count", "number of $H_1$ bars", 1),
 )
 for ax, (column, label, k) in zip(axes, panels, strict=True):
-    look = {"errorbar": ("pi", 100), "color": DIMENSION_COLORS[k], "marker": "o"}
-    sns.lineplot(descent, x="step", y=column, **look, ax=ax)
+    style_ = {"errorbar": ("pi", 100), "color": DIMENSION_COLORS[k], "marker": "o"}
+    sns.lineplot(descent, x="step", y=column, **style_, ax=ax)
     ax.set_title(label, fontsize=9.5)
     ax.set(xlabel="step", ylabel="")
     if column != "h1_count":
@@ -248,47 +249,48 @@ axes[2].set_ylim(0, None)
 sns.despine(fig)
 
 # %% tags=["remove-cell"]
-even = judge_changes(final.h0_variance - first.h0_variance, claimed=-1)
+evenness = judge_changes(final.h0_variance - first.h0_variance, claimed=-1)
 for name in ("h0_variance", "h1_total"):
     orders = np.log10(first[name].clip(lower=1e-12) / final[name].clip(lower=1e-12)).median()
     glue(f"{name.replace('_', '-')}-orders", float(orders), display=False)
-for when, frame in (("first", first), ("final", final)):
+for time, summary in (("first", first), ("final", final)):
     for name in ("h1_count", "persistence_entropy", "h0_evenness", "h0_mean_lifespan_scaled"):
-        glue(f"{when}-{name.replace('_', '-')}", float(frame[name].mean()), display=False)
+        glue(f"{time}-{name.replace('_', '-')}", float(summary[name].mean()), display=False)
 glue("log-n-1", log(n - 1), display=False)
-glue("verdict-even", even.verdict, display=False)
+glue("verdict-even", evenness.verdict, display=False)
 glue("even-fell", int((final.h0_variance < first.h0_variance).sum()), display=False)
 
 # %% [markdown]
-# It goes where {prf:ref}`prop-minimum` says, to a regular simplex. The $H_0$ deaths even out: their variance
-# falls by {glue:text}`h0-variance-orders:.1f` orders of magnitude, and each death approaches the mean distance
+# The clouds approach the minimum of {prf:ref}`prop-minimum`, a regular simplex. The variance of their $H_0$ deaths
+# falls by {glue:text}`h0-variance-orders:.1f` orders of magnitude, and the deaths approach the mean distance
 # (on average from {glue:text}`first-h0-mean-lifespan-scaled:.3f` to
-# {glue:text}`final-h0-mean-lifespan-scaled:.3f` of it). Loops shorten: their total length falls by
+# {glue:text}`final-h0-mean-lifespan-scaled:.3f` of it). The total length of the loops falls by
 # {glue:text}`h1-total-orders:.1f` orders, while their number goes from {glue:text}`first-h1-count:.1f` to
-# {glue:text}`final-h1-count:.1f`. Near a simplex all distances are almost alike, and which of them is a
-# hair longer is noise: there are loops, and they mean nothing. The entropy goes from
+# {glue:text}`final-h1-count:.1f`. Near a simplex all distances are almost alike, and tiny differences among them make
+# loops that mean nothing. The entropy goes from
 # {glue:text}`first-persistence-entropy:.3f` to {glue:text}`final-persistence-entropy:.3f`, close to
-# $\log(n-1)$ = {glue:text}`log-n-1:.3f`: what is left are the $n - 1$ bars of $H_0$, as even as they can be
-# (from {glue:text}`first-h0-evenness:.5f` to {glue:text}`final-h0-evenness:.5f` of their greatest entropy).
+# $\log(n-1)$ = {glue:text}`log-n-1:.3f`: only the $n - 1$ bars of $H_0$ have any length, and they are almost
+# perfectly even (from {glue:text}`first-h0-evenness:.5f` to {glue:text}`final-h0-evenness:.5f` of their greatest
+# entropy).
 #
-# So the first half does what it promises if nothing opposes it. The second shortens loops rather than
-# removing them, which a count of bars is the last to show.
+# So the first half does what it promises when nothing opposes it. The second half shortens loops rather than
+# removing them, and a count of bars is slow to show that.
 #
-# ## How strong is it?
+# ## TSLoss beside the cross-entropy
 #
-# Every run records the gradient norms of all terms, also of those that it does not minimise.
+# At weight 1 TSLoss starts as a tiny part of the force and gains as the cross-entropy is solved. Every run records the
+# gradient norms of all terms, even of those that it does not minimise.
 
-# %% mystnb={"image": {"alt": "Two panels over epochs, logarithmic. Left: gradient norms of the cross-entropy and of TSLoss in the run with TSLoss, the second far below the first. Right: their ratio for the run with and the run without TSLoss."}, "figure": {"caption": "Gradient norms at each epoch. Left: in the run with TSLoss. Right: TSLoss's over the cross-entropy's in both runs; at 1 (dotted) the forces would be equal.", "name": "fig-gradients"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels over epochs, logarithmic. Left: gradient norms of the cross-entropy and of TSLoss in the run with TSLoss, the second far below the first. Right: their ratio for the run with and the run without TSLoss."}, "figure": {"caption": "Gradient norms at each epoch. Left: in the run with TSLoss. Right: the norm of TSLoss's gradient divided by the cross-entropy's, in both runs; at 1 (dotted) they would be equal.", "name": "fig-gradients"}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3), layout="constrained")
-history = run.epochs
+history = treated.epochs
 axes[0].plot(history.epoch, history.grad_ce, color=METHOD_COLORS["ce"], label="cross-entropy")
 axes[0].plot(history.epoch, history.grad_ts, color=METHOD_COLORS["tsloss"], label="TSLoss")
 axes[0].set(yscale="log", xlabel="epoch", ylabel="gradient norm")
 axes[0].legend()
-for name, one in pair.items():
-    ratio = one.epochs.grad_ts / one.epochs.grad_ce
-    look = {"color": METHOD_COLORS[name], "label": METHOD_NAMES[name]}
-    axes[1].plot(one.epochs.epoch, ratio, **look)
+for name, run in pair.items():
+    ratio = run.epochs.grad_ts / run.epochs.grad_ce
+    axes[1].plot(run.epochs.epoch, ratio, color=METHOD_COLORS[name], label=METHOD_NAMES[name])
 axes[1].axhline(1, color="0.5", ls=":")
 axes[1].set(yscale="log", xlabel="epoch", ylabel="TSLoss / cross-entropy")
 axes[1].legend()
@@ -301,41 +303,46 @@ for key, value in (
     ("force-median", force.median()),
     ("force-largest", force.max()),
     ("force-last", force.iloc[-1]),
-    ("weight-equal", 1 / force.iloc[0]),
     ("grad-ce-first", history.grad_ce.iloc[0]),
     ("grad-ts-first", history.grad_ts.iloc[0]),
 ):
     glue(key, float(value), display=False)
-glue("same-start", tables.same_start(store, protocol=protocol), display=False)
 
 # %% [markdown]
 # In the first epoch the gradient of the cross-entropy has norm {glue:text}`grad-ce-first:.2g` and that of
-# TSLoss {glue:text}`grad-ts-first:.2g`: at $\lambda_\text{ts} = 1$ it is {glue:text}`force-first:.2g` of the
-# force, and a weight of about {glue:text}`weight-equal:.0f` would make the two equal. Over the run the
-# ratio has median {glue:text}`force-median:.2g` and maximum {glue:text}`force-largest:.2g`, and ends at
-# {glue:text}`force-last:.2g`: once the problem is solved, what is left of the cross-entropy's gradient no
-# longer drowns TSLoss. AdamW divides by the size of the whole gradient, so only such ratios count.
+# TSLoss {glue:text}`grad-ts-first:.2g`, a ratio of {glue:text}`force-first:.2g`. Over the run the
+# ratio has median {glue:text}`force-median:.2g` and maximum {glue:text}`force-largest:.2g`; it ends at
+# {glue:text}`force-last:.2g`. Only such ratios matter, since AdamW divides by the size of the whole gradient.
+# {doc}`10_when_tsloss_acts` measures them in all runs, and {doc}`11_weight` turns them into the weight at which both
+# gradients would be equally long.
 #
-# A difference between the two runs can then have two causes: the push of TSLoss, or the mere fact that two
-# trainings that differ in anything at all drift apart. Telling them apart takes many pairs, and a push of
-# the same size that means nothing: {doc}`09_convergence` has both.
+# A difference between the two runs can have two causes: the push of TSLoss, or the sensitivity of training, in which any
+# difference between two runs grows. Telling the causes apart takes many pairs of runs and a push of
+# the same size without a meaning. {doc}`09_convergence` has both.
 #
-# ## Beside the cross-entropy
+# ### One pair of prompts
 #
-# Both runs of the pair start from the same prompt. This is the topology at its start, and at the last
-# check that both have:
+# Both runs start from the same prompt. The table gives its topology at the start and at the last
+# check that both runs share.
 
 # %% tags=["hide-input"]
-at_checks = {name: one.topology.set_index("epoch") for name, one in pair.items()}
-common_end = min(seen.index.max() for seen in at_checks.values())
-ends = {"start": at_checks["ce"].loc[0]}
-ends |= {METHOD_NAMES[name]: seen.loc[common_end] for name, seen in at_checks.items()}
-rows = ["h1_count", "h1_mean_lifespan_scaled", "h0_mean_lifespan_scaled", "mean_distance"]
-compared = pd.DataFrame(ends).loc[[*rows, "persistence_entropy", "normalized_entropy"]]
-both_stored = max(set(pair["ce"].prompt_epochs) & set(pair["tsloss"].prompt_epochs))
-norms = [start.norm(dim=1), *(one.prompt(both_stored).norm(dim=1) for one in pair.values())]
+topology = {name: run.topology.set_index("epoch") for name, run in pair.items()}
+common_end = min(checks.index.max() for checks in topology.values())
+ends = {"start": topology["ce"].loc[0]}
+ends |= {METHOD_NAMES[name]: checks.loc[common_end] for name, checks in topology.items()}
+rows = {
+    "h1_count": "H1 bars",
+    "h1_mean_lifespan_scaled": "H1 lifespan / mean distance",
+    "h0_mean_lifespan_scaled": "H0 lifespan / mean distance",
+    "mean_distance": "mean distance",
+    "persistence_entropy": "persistence entropy",
+    "normalized_entropy": "normalised entropy",
+}
+compared = pd.DataFrame(ends).loc[[*rows]]
+last_stored = max(set(pair["ce"].prompt_epochs) & set(pair["tsloss"].prompt_epochs))
+norms = [start.norm(dim=1), *(run.prompt(last_stored).norm(dim=1) for run in pair.values())]
 compared.loc["spread of lengths"] = [(r.std(correction=0) / r.mean()).item() for r in norms]
-compared.set_axis(compared.index.str.replace("_", " ")).map("{:.3g}".format)
+compared.rename(index=rows).map("{:.3g}".format)
 
 # %% tags=["remove-cell"]
 glue("common-end", int(common_end), display=False)
@@ -347,64 +354,63 @@ for name, column in zip(("start", "ce", "ts"), compared, strict=True):
 
 # %% [markdown]
 # After {glue:text}`common-end:d` epochs the $H_1$ count has gone from {glue:text}`end-start-h1-count:d`
-# to {glue:text}`end-ce-h1-count:d` without TSLoss and to {glue:text}`end-ts-h1-count:d` with it; the mean
-# $H_0$ lifespan, as a share of the mean distance, from {glue:text}`end-start-scaled:.3f` to
-# {glue:text}`end-ce-scaled:.3f` and {glue:text}`end-ts-scaled:.3f`. A share nearer to 1 is nearer to the
-# simplex, where short loops abound. {prf:ref}`prop-orthogonal` says why: loops vanish when vectors become
-# unequally long, and equal distances need equal lengths. The spread of lengths (standard deviation over
-# mean) goes from {glue:text}`end-start-spread:.3f` to {glue:text}`end-ce-spread:.3f` without and
-# {glue:text}`end-ts-spread:.3f` with TSLoss. This is one pair; the last table counts them all.
+# to {glue:text}`end-ce-h1-count:d` without TSLoss and to {glue:text}`end-ts-h1-count:d` with it. The mean
+# $H_0$ lifespan, as a share of the mean distance, has gone from {glue:text}`end-start-scaled:.3f` to
+# {glue:text}`end-ce-scaled:.3f` without TSLoss and to {glue:text}`end-ts-scaled:.3f` with it. The nearer this share
+# is to 1, the nearer the cloud is to a simplex, where short loops abound. {prf:ref}`prop-orthogonal` says why: loops
+# vanish when vectors become unequally long, whereas equal distances keep lengths alike. The spread of lengths (standard
+# deviation over mean) goes from {glue:text}`end-start-spread:.3f` to {glue:text}`end-ce-spread:.3f` without and to
+# {glue:text}`end-ts-spread:.3f` with TSLoss. This is one pair; {doc}`10_when_tsloss_acts` counts loops in all pairs.
 #
 # (prompt-by-epoch)=
 # ### Epoch by epoch
 #
-# Both prompts, from one start: the points as they lie on two axes, edges and triangles of their Rips complex
-# by their true distances in all dimensions, and all bars. Where the store has a run of the experiment
-# `close-up`, which repeats this training and keeps a prompt every four epochs, that run is shown. Points
-# that look close together here mostly are not.
+# The figure follows both prompts from their common start. Points are projected onto two axes, so points that look close
+# together mostly are not; edges, triangles and bars use the distances in all dimensions. If the store has a run of the
+# experiment `close-up`, which repeats this training and keeps a prompt every four epochs, the figure shows that run.
 
-# %% mystnb={"figure": {"caption": "One problem, trained without and with TSLoss: the prompt at each stored epoch, under the scale \u03b5. Points are projected, edges and bars are not. In print: both barcodes at the last epoch.", "name": "live-prompt"}} tags=["hide-input"]
-watched = {METHOD_NAMES[name]: closest_watched(store, one) for name, one in pair.items()}
-seen = evolution(watched)
+# %% mystnb={"figure": {"caption": "One problem, trained without and with TSLoss: the prompt at each stored epoch, at the scale \u03b5. Points are projected; edges and bars are not. In print: both barcodes at the last epoch.", "name": "live-prompt"}} tags=["hide-input"]
+closest = {METHOD_NAMES[name]: closest_watched(store, run) for name, run in pair.items()}
+frames = evolution(closest)
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), sharex=True, layout="constrained")
-for ax, (name, one) in zip(axes, watched.items(), strict=True):
-    final = seen["methods"][name][-1]["epoch"]
-    draw_barcode(persistence(one.prompt(final)), ax, limit=seen["longest"])
-    ax.set_title(f"{name}, epoch {final}")
+for ax, (name, run) in zip(axes, closest.items(), strict=True):
+    epoch = frames["methods"][name][-1]["epoch"]
+    draw_barcode(persistence(run.prompt(epoch)), ax, limit=frames["longest"])
+    ax.set_title(f"{name}, epoch {epoch}")
 plt.close(fig)
 Live(
     "prompt",
-    seen,
+    frames,
     still=fig,
-    table=bars_of(seen),
+    table=bars_of(frames),
     alt="Two barcodes side by side, of the prompt trained without and of the one trained with TSLoss, at the last stored epoch.",
 )
 
 # %% [markdown]
-# All sizes in this chapter depend on the model: on the scale of its embedding space, hence on $\tau$ and
-# $\alpha$, and on the loss it starts from. These are those of one small model ({glue:text}`model`:
-# {glue:text}`model-note`).
+# All numbers in this chapter depend on the model: on the scale of its embedding space, to which $\tau$ and
+# $\alpha$ relate, and on its initial loss. They belong to one small model, {glue:text}`model`
+# ({glue:text}`model-note`).
 #
-# ## Exercise
+# ## An exercise
 #
 # ```{exercise} A ring against TSLoss
 # :label: ex-ring
-# Twelve points evenly on a circle of radius 1 have one long $H_1$ bar. Section 3 says that the thresholds
-# prevent "ring structure breakage". Follow the gradient of TSLoss at $\tau = 0.1$ for $\alpha = 10$ and
-# $\alpha = 0.5$. What happens to the ring?
+# Twelve points spaced evenly on a circle of radius 1 have one long $H_1$ bar. Section 3 says that the thresholds
+# prevent "ring structure breakage". Follow the negative gradient of TSLoss at $\tau = 0.1$, once with $\alpha = 10$
+# and once with $\alpha = 0.5$. What happens to the ring?
 # ```
 #
 # ```{solution-start} ex-ring
 # :class: dropdown
 # ```
-# On the ring all $s_i$ are equal by symmetry, so the first half exerts no force. The second has a peak in
-# size, as in {numref}`fig-scale`. For $\alpha = 10$ the ring is to the right of it: it grows, and keeps its
-# shape. For $\alpha = 0.5$ it is to the left and collapses, loop and all. In the plane twelve points cannot
-# be equally far apart, so these are the two ways out.
+# On the ring all $s_i$ are equal by symmetry, so the first half exerts no force. The second half, as a function of
+# size, has a peak, as in {numref}`fig-scale`. At $\alpha = 10$ the ring lies to the right of it, grows and keeps its
+# shape. At $\alpha = 0.5$ it lies to the left and collapses together with its loop. Twelve distinct points of the plane
+# cannot be equally far apart, so growing and collapsing are the two ways to lower the loss.
 
 # %%
-turn = 2 * np.pi * np.arange(12) / 12
-circle = np.c_[np.cos(turn), np.sin(turn)]
+angle = 2 * np.pi * np.arange(12) / 12
+circle = np.c_[np.cos(angle), np.sin(angle)]
 radius, loop = {}, {}
 for sharpness in (10.0, 0.5):
     noise = rng.normal(scale=0.01, size=(12, 2))
@@ -420,8 +426,8 @@ assert radius[10.0] > 1.2
 assert loop[10.0] / radius[10.0] > 1.1
 assert radius[0.5] < 0.01
 assert loop[0.5] < 0.01
-kept = [loop[sharpness] > 0.1 for sharpness in (10.0, 0.5)]
-ring_verdict = {0: "not reproduced", 1: "partly", 2: "reproduced"}[sum(kept)]
+keeps = [loop[sharpness] > 0.1 for sharpness in (10.0, 0.5)]
+ring_verdict = {0: "not reproduced", 1: "partly", 2: "reproduced"}[sum(keeps)]
 glue("verdict-ring", ring_verdict, display=False)
 
 # %% [markdown]
@@ -430,21 +436,14 @@ glue("verdict-ring", ring_verdict, display=False)
 #
 # ## Claimed, measured, verdict
 #
-# For statements about the loss itself the table gives the rule of each verdict. What follows from the
-# formulas is true by definition; where clouds are drawn at random, a sign test decides, at 0.05; a statement
-# that names no condition, and holds under one and fails under another, is *partly* reproduced. Equation 13
-# has its verdicts in {doc}`02_homology_of_a_prompt`, for every cloud, and in {doc}`15_what_it_stands_for`,
-# for trained prompts.
+# These claims are about the loss itself. A statement that follows from the formulas is true by definition. Where
+# clouds are drawn at random, a sign test decides at level 0.05. A statement without a condition that
+# holds under one condition and fails under another is *partly* reproduced. The verdicts on equation 13 are in
+# {doc}`02_homology_of_a_prompt` for clouds in general and in {doc}`15_what_it_stands_for` for trained prompts; the
+# verdict on the loops of prompts trained with TSLoss is in {doc}`10_when_tsloss_acts`.
 #
 # | claimed | rule | measured | verdict |
 # |---|---|---|---|
-# | Minimising $\mathcal{L}_{H0}$ evens the $H_0$ lifetimes (section 3) | sign test over eight random clouds, all of TSLoss minimised alone | their variance falls in {glue:text}`even-fell:d` of 8, by {glue:text}`h0-variance-orders:.1f` orders of magnitude at the median | {glue:text}`verdict-even` |
+# | Minimising $\mathcal{L}_{H0}$ makes $H_0$ lifetimes even (section 3) | sign test over eight random clouds that minimise the whole of TSLoss alone | the variance of lifetimes falls in {glue:text}`even-fell:d` of 8 clouds, by a median of {glue:text}`h0-variance-orders:.1f` orders of magnitude | {glue:text}`verdict-even` |
 # | The thresholds become hard quantiles as $\alpha \to \infty$ (section 3) | follows from {eq}`eq-weights` | they do, and $\mathcal{L}_{H1}$ vanishes for every cloud | true by definition |
-# | $\mathcal{L}_{H1}$ prevents the breakage of rings (section 3) | partly if a ring keeps its loop under one sharpness and loses it under another | it is least where no cloud has a ring ({prf:ref}`prop-minimum`); in the plane a ring is kept and grows or collapses, as size and sharpness decide ({ref}`ex-ring`) | {glue:text}`verdict-ring` |
-#
-# The claim about training is decided by its rule ({doc}`20_rules`) from the pairs of runs in the store.
-# {glue:text}`same-start`
-
-# %% tags=["hide-input"]
-verdicts = tables.chapter_claims(store, ["tsloss-simpler-topology"])
-verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')
+# | $\mathcal{L}_{H1}$ prevents the breakage of rings (section 3) | partly if a ring keeps its loop at one sharpness and loses it at another | no cloud at the minimum has a ring ({prf:ref}`prop-minimum`); in the plane a ring grows or collapses, depending on size and sharpness ({ref}`ex-ring`) | {glue:text}`verdict-ring` |

@@ -16,8 +16,9 @@
 # %% [markdown]
 # # When TSLoss acts
 #
-# {doc}`09_convergence` finds that TSLoss does not bring the first right answer forward. Yet it changes the cloud of points: at the end
-# of training there are more loops with it than without. This chapter asks when that happens, and follows one pair of runs check by check.
+# When does TSLoss act? It hardly changes the time of the first right answer ({doc}`09_convergence`), yet it changes the
+# cloud of points ({doc}`08_tsloss_at_work`). This chapter compares loops and gradients before and after the first
+# right answer, in all pairs of runs, and then follows one pair check by check.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -27,7 +28,7 @@
 # %% tags=["parameters"]
 runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
 model: str = "smollm2-135m-instruct"
-task: str = "gsm8k"  # of the runs that are looked at one by one
+task: str = "gsm8k"  # of the pair of runs that is followed
 problem: int = 0
 protocol: str = "tuned"
 seed: int = 0
@@ -44,6 +45,7 @@ import seaborn as sns
 from IPython.display import HTML
 from myst_nb import glue
 
+from tsp.analysis import tables
 from tsp.analysis.records import deciding, load_losses, load_runs, load_topology
 from tsp.analysis.studies import at_last, at_solve
 from tsp.analysis.units import units
@@ -67,84 +69,93 @@ common = {
     "seed": seed,
     "epochs": epochs,
 }
-wanted = {
+specs = {
     "ce": RunSpec(**common, protocol=protocol, method="ce", lambda_ts=0.0),
     "tsloss": RunSpec(**common, protocol=protocol, method="tsloss", lambda_ts=1.0),
 }
-found = find_together(store, list(wanted.values()), data=data, prompts=False)
-pair = dict(zip(wanted, found, strict=True))
+pair_runs = find_together(store, list(specs.values()), data=data, prompts=False)
+pair = dict(zip(specs, pair_runs, strict=True))
 
 # %% [markdown]
-# ## At the first right answer, and at the end
+# ## Before and after the first right answer
 #
-# The two gradients say when. While a problem is unsolved the cross-entropy pulls hard, and TSLoss at weight 1 is a small part of the
-# force; once the answer is right little is left of the cross-entropy. So loops at the first right check, and loops at the end:
+# While a problem is unsolved, the cross-entropy pulls hard, and TSLoss at weight 1 is a small part of the
+# force. Once the answer is right, little is left of the cross-entropy's gradient. If TSLoss acts only then, both arms should
+# have similar numbers of loops at the first right check and different numbers at the last.
 
 # %% tags=["remove-cell"]
-mine, length = deciding(load_runs(store))
+records, length = deciding(load_runs(store))
 topology = load_topology(store)
-chosen = units(mine, protocol=protocol, length=length)
-solve, end = pd.DataFrame(), pd.DataFrame()
-share = {"before": np.nan, "after": np.nan}
+chosen = units(records, protocol=protocol, length=length)
+loops, steps = {}, pd.DataFrame()
+result = "The store has no pair of runs that both solve a problem."
 if len(chosen):
-    solve = at_solve(chosen, topology, mine, "h1_count")
+    solve = at_solve(chosen, topology, records, "h1_count")
     end = at_last(chosen, topology, "h1_count", length=length).loc[solve.index]
-    treated = mine[mine.id.isin({it for ids in chosen.ids[chosen.arm == "tsloss"] for it in ids})]
-    steps = load_losses(store)
-    steps = steps.reindex(columns=list(dict.fromkeys([*steps, "grad_ts", "grad_ce"])))
-    steps = steps.merge(treated[["id", "solved_epoch"]].dropna(), on="id")
-    steps = steps[steps.grad_ce > 0].assign(share=lambda it: it.grad_ts / it.grad_ce)
-    early = steps.epoch <= steps.solved_epoch
-    for part, rows in (("before", steps[early]), ("after", steps[~early])):
-        share[part] = float(rows.groupby("id").share.median().median())
-for part, value in share.items():
-    glue(f"share-{part}", value, display=False)
+    treated = chosen[(chosen.arm == "tsloss") & ~chosen.solved_at_start].ids.explode()
+    solved = records[records.id.isin(treated)][["id", "solved_epoch"]].dropna()
+    losses = load_losses(store)
+    losses = losses.reindex(columns=list(dict.fromkeys([*losses, "grad_ts", "grad_ce"])))
+    steps = losses.merge(solved, on="id")
+    steps = steps[steps.grad_ce > 0].assign(share=lambda rows: rows.grad_ts / rows.grad_ce)
+    if len(solve):
+        loops = {
+            "at the first right check": solve,
+            "at the last check": end,
+            "change in between": end - solve,
+        }
+        early = steps.epoch <= steps.solved_epoch
+        before, after = (
+            float(rows.groupby("id").share.median().median())
+            for rows in (steps[early], steps[~early])
+        )
+        changes = (end - solve).median()
+        result = (
+            f"Until the first right answer TSLoss's gradient is {before:.2%} as long as the cross-entropy's, afterwards "
+            f"{after:.0%} (median over runs of the median over epochs)."
+        )
+        if changes.tsloss > 0 > changes.ce:
+            result += " After the first right answer the median number of loops goes on falling without TSLoss and rises with it: TSLoss brings loops back."
+        elif changes.tsloss > changes.ce:
+            result += " After the first right answer fewer loops are lost with TSLoss than without."
+glue("acts-result", result, display=False)
 
 # %% tags=["hide-input"]
 rows = {
-    "at the first right check": solve,
-    "at the last check": end,
-}
-loops = pd.DataFrame(
-    {
-        name: {
-            "units": len(found),
-            "Standard": found.ce.median(),
-            "+TSLoss": found.tsloss.median(),
-            "difference": interval(
-                (found.tsloss - found.ce).median(),
-                *median_interval(found.tsloss - found.ce),
-                digits=1,
-            ),
-        }
-        for name, found in rows.items()
-        if len(found)
+    time: {
+        "units": len(counts),
+        "Standard": counts.ce.median(),
+        "+TSLoss": counts.tsloss.median(),
+        "difference": interval(
+            (counts.tsloss - counts.ce).median(),
+            *median_interval(counts.tsloss - counts.ce),
+            digits=1,
+        ),
     }
-).T
+    for time, counts in loops.items()
+}
 formats = {"units": "{:.0f}", "Standard": "{:.1f}", "+TSLoss": "{:.1f}"}
-table(loops, formats) if len(loops) else missing("tsp sweep table3 --profile full")
+table(pd.DataFrame(rows).T, formats) if rows else missing("tsp sweep table3 --profile full")
 
 # %% [markdown]
-# Medians over units that both solve, with the interval from order statistics. Until the first right answer TSLoss's gradient is
-# {glue:text}`share-before:.2%` as long as the cross-entropy's (median over runs of the median over epochs), afterwards
-# {glue:text}`share-after:.0%`. TSLoss hardly touches the way to the answer; it reshapes the cloud afterwards, and what it does then
-# is to bring loops back.
+# The table gives the number of $H_1$ bars: medians over the units that both arms solve, and the median of the paired
+# differences with its interval from order statistics. {glue:text}`acts-result`
 #
-# ## One pair from inside
+# ## One pair, check by check
 #
-# When all of the reference answer's tokens are the model's first choice, greedy decoding reproduces it.
-# How many are, from the first on, tells how far a prompt has come. An answer may be right before that:
-# the scorer reads the final number or letter and nothing else.
+# How far has a prompt come before its answer is right? Greedy decoding reproduces the reference answer when each of
+# its tokens is the model's first choice, so the figure counts the tokens that are, from the beginning of the answer to the first
+# that is not. An answer may be right earlier, because the scorer reads only the final number or letter.
 
-# %% mystnb={"image": {"alt": "Share of the reference answer reproduced from its start, against epochs, for the run without and the run with TSLoss; a vertical line marks the first epoch at which each is right."}, "figure": {"caption": "How much of the reference answer greedy decoding reproduces before it first departs from it. Vertical lines: the first check with a right answer.", "name": "fig-matched"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Share of the reference answer reproduced from its start, against epochs, for the run without and the run with TSLoss; a vertical line marks the first epoch at which each is right."}, "figure": {"caption": "The share of the reference answer that greedy decoding reproduces before it first departs from it. Vertical lines mark the first right check: see how much of the answer is still missing there.", "name": "fig-matched"}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7.2, 3), layout="constrained")
 for method, run in pair.items():
     checks, color = run.checks, METHOD_COLORS[method]
     matched = checks.matched_tokens / checks.target_tokens
     ax.plot(checks.epoch, matched, marker=".", color=color, label=METHOD_NAMES[method])
-    solved = run.record["outcome"]["solved_epoch"]
-    if solved is not None:
-        ax.axvline(solved, color=color, ls=":")
+    solved_epoch = run.record["outcome"]["solved_epoch"]
+    if solved_epoch is not None:
+        ax.axvline(solved_epoch, color=color, ls=":")
 ax.set(xlabel="epoch", ylabel="share reproduced", ylim=(-0.02, 1.05))
 ax.legend()
 sns.despine(fig)
@@ -153,51 +164,100 @@ sns.despine(fig)
 for method, run in pair.items():
     for column in ("correct", "exact"):
         hits = run.checks.epoch[run.checks[column] & (run.checks.epoch > 0)]
-        glue(f"{method}-{column}", str(hits.min()) if len(hits) else "never", display=False)
+        first_hit = f"at epoch {hits.min()}" if len(hits) else "never"
+        glue(f"{method}-{column}", first_hit, display=False)
 
 # %% [markdown]
-# First right: Standard at epoch {glue:text}`ce-correct`, +TSLoss at {glue:text}`tsloss-correct`. First
-# reproduced word for word: {glue:text}`ce-exact` and {glue:text}`tsloss-exact`. Where the two criteria
-# disagree about the winner, "iterations to correct" measures the criterion as much as the method.
+# The Standard run is first right {glue:text}`ce-correct` and the run with TSLoss {glue:text}`tsloss-correct`. The Standard run
+# reproduces the reference word for word {glue:text}`ce-exact`, the run with TSLoss {glue:text}`tsloss-exact`. Where the two
+# criteria disagree about the faster run, the number of iterations measures the criterion as much as the method.
 #
-# A run (Standard) in words: published runs of the benchmarks keep no text, so it is one of this project's own problems. The reference that it is trained on:
+# The rest of this section shows one Standard run in words. Published runs on the benchmarks keep no text, so this run is on one of
+# the project's own problems. It is trained on this reference answer:
 
 
 # %% tags=["hide-input"]
 def quoted(text, most=160):
-    """Text shown as it is: no markup in it counts."""
+    """Text shown verbatim: no markup in it counts."""
     short = text if len(text) <= most else text[:most] + " …"
     return f'<code style="white-space: pre-wrap">{escape(short)}</code>'
 
 
 plain = {"model": model, "protocol": protocol, "method": "ce", "regime": "single"}
-told = [
+with_text = [
     run
     for run in [pair["ce"], *store.valid_runs()[0]]
     if "target" in run.record["problems"][0]
     and all(getattr(run.spec, name) == value for name, value in plain.items())
 ]
 no_text = missing(f"tsp run --model {model} --task {task}")
-HTML(quoted(told[0].record["problems"][0]["target"], most=800)) if told else no_text
+HTML(quoted(with_text[0].record["problems"][0]["target"], most=800)) if with_text else no_text
 
 # %% [markdown]
-# and what the model answers at some of the checks:
+# At some of the checks the model answers:
 
 
 # %% tags=["hide-input"]
 def answers(checks):
     """Seven of the checks, and the first with a right answer."""
-    turning = checks.index[checks.correct][:1].tolist()
-    at = checks.loc[sorted({*np.linspace(0, len(checks) - 1, 7).round().astype(int), *turning})]
-    shown = {
-        "epoch": at.epoch,
-        "matched": at.matched_tokens.astype(str) + " of " + at.target_tokens.astype(str),
-        "correct": at.correct.map({True: "yes", False: "no"}),
-        "answer": at.answer.map(quoted),
+    first_right = checks.index[checks.correct][:1].tolist()
+    spaced = np.linspace(0, len(checks) - 1, 7).round().astype(int)
+    some = checks.loc[sorted({*spaced, *first_right})]
+    columns = {
+        "epoch": some.epoch,
+        "tokens matched": some.matched_tokens.astype(str) + " of " + some.target_tokens.astype(str),
+        "right": some.correct.map({True: "yes", False: "no"}),
+        "answer": some.answer.map(quoted),
     }
-    return pd.DataFrame(shown)
+    return pd.DataFrame(columns)
 
 
-answers(told[0].checks).style.hide(axis="index").set_table_attributes(
+answers(with_text[0].checks).style.hide(axis="index").set_table_attributes(
     'class="table"'
-) if told else no_text
+) if with_text else no_text
+
+# %% [markdown]
+# ## An exercise
+#
+# ```{exercise} When does a regulariser take over?
+# :label: ex-take-over
+# At the start the gradient of the loss is 100 times as long as that of the regulariser. The first halves every 5 epochs,
+# the second every 20. At which epoch are they equally long? By which factor must the weight of the regulariser grow for that to
+# happen in half the time? Does TSLoss's gradient ever become the longer one in the runs of this chapter?
+# ```
+#
+# ```{solution-start} ex-take-over
+# :class: dropdown
+# ```
+# At weight $\lambda$ the ratio of the two is $\frac{100}{\lambda} \, 2^{-t/5 + t/20}$, which is 1 at
+# $t = \log_2(100 / \lambda) / (\tfrac15 - \tfrac1{20})$. At $\lambda = 1$ that is epoch 44.3. Half the time takes
+# $\lambda = \sqrt{100} = 10$: the weight acts through its logarithm only, whereas the time is set by how fast the loss is
+# solved. For the runs, count those in which the ratio of the recorded gradient norms passes 1.
+
+
+# %%
+def ratio_at(epoch, weight=1.0):
+    return 100 * 2 ** (-epoch / 5) / (weight * 2 ** (-epoch / 20))
+
+
+take_over = np.log2(100) / (1 / 5 - 1 / 20)
+assert round(take_over, 1) == 44.3
+assert np.isclose(ratio_at(take_over), 1)
+assert np.isclose(ratio_at(take_over / 2, weight=10), 1)
+if len(steps):
+    longer = steps[steps.share > 1]
+    too_early = longer[longer.epoch <= longer.solved_epoch]
+    print(f"TSLoss's gradient becomes the longer one in {longer.id.nunique()} of")
+    print(f"{steps.id.nunique()} runs, before the first right answer in {too_early.id.nunique()}")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ## Claimed, measured, verdict
+#
+# The paper says that TSLoss makes topology simpler. The rule of this claim is in {doc}`20_rules`.
+
+# %% tags=["hide-input"]
+verdicts = tables.chapter_claims(store, ["tsloss-simpler-topology"])
+verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')

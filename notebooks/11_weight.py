@@ -16,10 +16,10 @@
 # %% [markdown]
 # # The weight of TSLoss
 #
-# Section 4.4 of the paper {cite}`anonymous-topology` trains one problem at five weights: from
-# $\lambda_\text{ts} = 0$ to 1 every step shortens training, and at 10 the prompt never arrives (Table 4,
-# Figure 4). This chapter sets our runs beside both, and asks what a weight means: how large is the force that
-# it multiplies, and at which weight does it begin to matter?
+# At which weight does TSLoss begin to matter? Section 4.4 of the paper {cite}`anonymous-topology` trains one problem at
+# five weights: from $\lambda_\text{ts} = 0$ to 1 every step shortens training, and at 10 the prompt never gives a correct
+# answer (Table 4, Figure 4). This chapter repeats both and then asks what a weight means. The answer depends on the force
+# that the weight multiplies, so the chapter compares gradients, goes on to larger weights, and matches regularisers by force.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -55,20 +55,20 @@ check_parameters(globals())
 
 figures.style()
 store = Store(runs)
-everything, length = deciding(load_runs(store))
+records, length = deciding(load_runs(store))
 
 # %% [markdown]
 # ## Table 4
 #
-# The paper's row is one problem on Gemma-2B-IT, the GSM8K cell of its Table 3. Ours are medians over the
-# problems that were trained at the most weights, over an odd number of seeds first; `>E` is a lower bound. Ratios,
-# intervals and tests are against weight 0, problem by problem.
+# The paper's column is one problem on Gemma-2B-IT, the GSM8K cell of its Table 3; a dash means that no correct answer was
+# seen. Ours are medians over the problems that were trained at the most weights. Each weight is compared with weight 0,
+# problem by problem. {doc}`14_choices` explains the columns.
 
 # %% tags=["hide-input"]
 ours = tables.table4(store, protocol=protocol, model=model)
-shown = comparison(ours.assign(arm=ours.arm.fillna("none")))
-shown.index = ours.lambda_ts.map("{:g}".format)
-shown.insert(0, "paper", ours.paper.to_numpy())
+by_weight = comparison(ours.assign(arm=ours.arm.fillna("none")))
+by_weight.index = ours.lambda_ts.map("{:g}".format)
+by_weight.insert(0, "paper", ours.paper.to_numpy())
 columns = [
     "paper",
     "problems",
@@ -80,45 +80,44 @@ columns = [
     "p",
     "p (Holm)",
     "p (ranks)",
-    "ranks (Holm)",
+    "p (ranks, Holm)",
 ]
-table(shown[columns], FORMATS | {"paper": "{:.0f}"})
+table(by_weight[columns], FORMATS | {"paper": "{:.0f}"})
 
 # %% tags=["remove-cell"]
 known = ours.dropna(subset="n")
 glue("model", model, display=False)
 glue("weights-known", len(known), display=False)
-glue("weights-problems", int(known.n.max()) if len(known) else 0, display=False)
+problems = range(int(known.n.max()) if len(known) else 0)
+glue("weights-problems", figures.counted(problems, "problem"), display=False)
 
 # %% [markdown]
-# {glue:text}`weights-known:d` of the five weights are in the store, on {glue:text}`weights-problems:d`
-# problems. A dash in the paper's column is its "–": no correct answer was seen.
+# The store has runs at {glue:text}`weights-known:d` of the five weights, on {glue:text}`weights-problems`.
 #
 # ## Figure 4
 #
-# The paper draws $L_\text{total} = L_\text{ce} + \lambda_\text{ts} L_\text{ts}$, which is another quantity at
-# every weight: at weight 10 it contains ten TSLosses. The right panel shows the part that all share.
+# The paper draws $L_\text{total} = L_\text{ce} + \lambda_\text{ts} L_\text{ts}$, which is a different quantity at
+# every weight. The right panel shows the cross-entropy, which all weights share.
 
-# %% mystnb={"image": {"alt": "Two panels with logarithmic axes over epochs, one curve a weight of TSLoss: left the total loss, right its cross-entropy."}, "figure": {"caption": "The paper's Figure 4 from our runs: the loss that is minimised, and its cross-entropy, at each weight of TSLoss.", "name": "fig-weights"}} tags=["hide-input"]
-several = tables.weighted(store, protocol=protocol, model=model)
-if len(several):
-    shown = figures.figure4(store, protocol=protocol, model=model)
+# %% mystnb={"image": {"alt": "Two panels with logarithmic axes over epochs, one curve a weight of TSLoss: left the total loss, right its cross-entropy."}, "figure": {"caption": "The paper's Figure 4 from our runs. Left: the loss that is minimised, a different quantity at each weight. Right: its cross-entropy, where the weights can be compared.", "name": "fig-weights"}} tags=["hide-input"]
+if len(tables.weighted(store, protocol=protocol, model=model)):
+    losses_by_weight = figures.figure4(store, protocol=protocol, model=model)
 else:
-    shown = missing("tsp sweep table4")
-shown
+    losses_by_weight = missing("tsp sweep table4")
+losses_by_weight
 
 # %% [markdown]
-# ## How large is the force?
+# ## The balancing weight
 #
-# What moves a prompt is the gradient. Every run records, at every epoch, the norm of the cross-entropy's
-# gradient and that of TSLoss's, without its weight. Their ratio says which weight would make the two equal:
-# $\lambda_\text{ts} = \lVert \nabla L_\text{ce} \rVert / \lVert \nabla L_\text{ts} \rVert$. Below it the
-# cross-entropy leads, above it TSLoss.
+# The gradient moves a prompt. Every run records at every epoch the norms of the gradients of the cross-entropy and of TSLoss
+# without its weight. Their ratio is the *balancing weight*, at which both gradients would be equally long:
+# $\lambda_\text{ts} = \lVert \nabla L_\text{ce} \rVert / \lVert \nabla L_\text{ts} \rVert$. At smaller weights the
+# cross-entropy leads, at larger ones TSLoss.
 
 # %% tags=["hide-input"]
 losses = load_losses(store)
 losses = losses.reindex(columns=list(dict.fromkeys([*losses, "grad_ts", "grad_ce"])))
-plain = everything[everything.protocol.eq(protocol) & everything.method.isin(["ce", "tsloss"])]
+plain = records[records.protocol.eq(protocol) & records.method.isin(["ce", "tsloss"])]
 plain = plain[plain.setting.eq("") & plain.lambda_ts.isin([0.0, 1.0])]
 force = losses[losses.id.isin(plain.id)].merge(
     plain[["id", "model", "regime", "method", "epochs"]], on="id"
@@ -126,7 +125,7 @@ force = losses[losses.id.isin(plain.id)].merge(
 force = force[(force.grad_ts > 0) & (force.grad_ce > 0)]
 force["balance"] = force.grad_ce / force.grad_ts
 force["part"] = pd.cut(
-    force.epoch, [0, 10, 50, np.inf], labels=["epochs 1 to 10", "11 to 50", "from 51 on"]
+    force.epoch, [0, 10, 50, np.inf], labels=["epochs 1 to 10", "epochs 11 to 50", "from epoch 51"]
 )
 quartiles = force.groupby(["model", "regime", "method", "part"], observed=True).balance.quantile(
     [0.25, 0.5, 0.75]
@@ -140,30 +139,28 @@ def short(weight):
 cells = quartiles.unstack().apply(
     lambda row: f"{short(row[0.5])} ({short(row[0.25])}–{short(row[0.75])})", axis=1
 )
-shown = cells.unstack("part") if len(cells) else pd.DataFrame()
-shown.columns = list(shown.columns)
+balance = cells.unstack("part") if len(cells) else pd.DataFrame()
+balance.columns = list(balance.columns)
 several = force.model.nunique() > 1
-shown.index = [
+balance.index = [
     ", ".join([name] * several + [regime, tables.METHOD_NAMES[method]])
-    for name, regime, method in shown.index
+    for name, regime, method in balance.index
 ]
-table(shown) if len(shown) else missing("tsp sweep table3")
+table(balance) if len(balance) else missing("tsp sweep table3")
 
 # %% tags=["remove-cell"]
-mine = force[(force.model == model) & (force.regime == "single") & (force.method == "ce")]
-early = mine[mine.epoch <= 10].balance.median() if len(mine) else np.nan
-late = mine[mine.epoch > 50].balance.median() if len(mine) else np.nan
+single = force[(force.model == model) & (force.regime == "single") & (force.method == "ce")]
+early = single[single.epoch <= 10].balance.median() if len(single) else np.nan
+late = single[single.epoch > 50].balance.median() if len(single) else np.nan
 glue("balance-early", f"{early:.2g}", display=False)
 glue("balance-late", f"{late:.2g}", display=False)
 
 # %% [markdown]
-# In the table is the weight at which both forces would be equal: the median over epochs and runs of a kind,
-# and the quartiles. For
-# {glue:text}`model` on single problems its median is {glue:text}`balance-early` in the first ten epochs and
-# {glue:text}`balance-late` from epoch 51 on. At a smaller weight the cross-entropy leads; a number that falls
-# says that TSLoss gains on it as the cross-entropy is solved.
+# The table gives the balancing weight: its median over epochs and runs, with the quartiles. For Standard runs of
+# {glue:text}`model` on single problems, the median is {glue:text}`balance-early` in the first ten epochs and
+# {glue:text}`balance-late` from epoch 51 on. Where it falls, TSLoss gains on the cross-entropy.
 
-# %% mystnb={"image": {"alt": "The weight at which both gradients would be equally long, over epochs, on a logarithmic axis: a line for the median over runs and a band for the middle half, for runs without and with TSLoss; dotted lines at the weights of Table 4."}, "figure": {"caption": "The weight at which TSLoss would pull as hard as the cross-entropy, by epoch: median and middle half of the runs on single problems. Dotted: the weights of Table 4.", "name": "fig-balance"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "The weight at which both gradients would be equally long, over epochs, on a logarithmic axis: a line for the median over runs and a band for the middle half, for runs without and with TSLoss; dotted lines at the weights of Table 4."}, "figure": {"caption": "The balancing weight by epoch: median and middle half of the runs on single problems. Where a line lies above a dotted one, a weight of Table 4, the cross-entropy leads at that weight.", "name": "fig-balance"}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
 for method, rows in force[(force.model == model) & (force.regime == "single")].groupby("method"):
     over = rows.groupby("epoch").balance.quantile([0.25, 0.5, 0.75]).unstack()
@@ -179,13 +176,13 @@ ax.legend()
 sns.despine(fig)
 
 # %% [markdown]
-# ## Weights beyond the table
+# ## Larger weights
 #
-# If the force at weight 1 is small, larger weights should show when it begins to matter, for the iterations and
-# for the topology: the number of loops, and the mean $H_0$ lifespan over the mean distance, at the last check.
+# If the force at weight 1 is small, larger weights should show when it begins to matter. The table gives the iterations, and
+# at the last check the number of loops and the mean $H_0$ lifespan over the mean distance.
 
 # %% tags=["hide-input"]
-found = study(
+larger = study(
     store,
     [],
     base={"method": "ce", "lambda_ts": 0.0},
@@ -193,38 +190,38 @@ found = study(
     weights=(0.0, 1.0, 10.0, 100.0, 1e3, 1e4),
     model=model,
 )
-beyond = found.arm.str.extract(r"λ=(.*)")[0].astype(float) > 10
-table(comparison(found), FORMATS) if beyond.any() else missing("tsp sweep weight")
+larger_weights = larger.arm.str.extract(r"λ=(.*)")[0].astype(float).fillna(0.0)
+beyond = larger_weights > 10
+table(comparison(larger), FORMATS) if beyond.any() else missing("tsp sweep weight")
 
 # %% tags=["remove-cell"]
-told = ""
+beyond_result = ""
 if beyond.any():
-    last = found.iloc[-1]
-    ends = ", ".join(
-        f"{short(weight)}: {count:.1f}"
-        for weight, count in zip(
-            [0.0, *found.arm.str.extract(r"λ=(.*)")[0][1:].astype(float)],
-            found.h1_count,
-            strict=True,
-        )
+    first, last = larger.iloc[0], larger.iloc[-1]
+    epochs = [
+        f"{'more than ' * bool(row.censored)}{row.iterations:g} epochs" for row in (first, last)
+    ]
+    peak = larger.h1_count.idxmax()
+    beyond_result = (
+        f"Without TSLoss the median problem is solved after {epochs[0]}, at the largest weight after {epochs[1]}. "
+        f"The mean number of loops at the last check is {first.h1_count:.1f} without TSLoss, greatest at weight "
+        f"{short(larger_weights[peak])} ({larger.h1_count[peak]:.1f}), and {last.h1_count:.1f} at weight "
+        f"{short(larger_weights.iloc[-1])}."
     )
-    told = (
-        f"At the largest weight the median problem is right after {'more than ' * bool(last.censored)}"
-        f"{last.iterations:g} epochs, without TSLoss after {found.iterations.iloc[0]:g}. Loops at the end, by weight: {ends}."
-    )
-glue("beyond-told", told, display=False)
+glue("beyond-result", beyond_result, display=False)
 
 # %% [markdown]
-# {glue:text}`beyond-told` Both halves of TSLoss have one minimum, a simplex ({prf:ref}`prop-minimum`). On the way there distances
-# become alike, and alike distances make short loops; only a weight that leaves the cross-entropy hardly any say takes the
-# cloud so near to the minimum that they go.
+# {glue:text}`beyond-result` TSLoss is least at a simplex ({prf:ref}`prop-minimum`). On the way there distances
+# become similar, and similar distances make short loops. These loops go only at a weight that overrules the cross-entropy and
+# takes the cloud close to the minimum.
 
 # %% [markdown]
 # ## Weights matched by force
 #
-# A weight of 1 means something else for every regulariser. Here TSLoss has weights at which its gradient is about as long as the
-# cross-entropy's, and the others have weights at which theirs is as long as TSLoss's at weight 1. Base: Standard. Both tests,
-# of the iterations and of the loops at the last check, are corrected over the five arms other than TSLoss at weight 1.
+# A weight of 1 means something else for every regulariser. Here TSLoss also gets weights at which its gradient is about as long
+# as the cross-entropy's; the other regularisers get weights at which their gradients are as long as TSLoss's at weight 1. Each
+# arm is compared with Standard, first by iterations, then by loops at the last check. Both tests are corrected over the five
+# arms.
 
 # %% tags=["hide-input"]
 FORCE = [("tsloss", 100.0), ("tsloss", 300.0), *MATCHED.items()]
@@ -244,31 +241,31 @@ table(comparison(forced), FORMATS) if matched else missing("tsp sweep force --pr
 # %% tags=["hide-input"]
 ends = pd.DataFrame()
 if matched:
-    mine = everything[everything.model.eq(model) & everything.seed.eq(1)]
+    trained = records[records.model.eq(model) & records.seed.eq(1)]
     arms = {f"{name} λ={weight:g}": {"method": name, "lambda_ts": weight} for name, weight in FORCE}
-    chosen = units(mine, {"ce": STANDARD, **arms}, protocol=protocol, length=length)
+    chosen = units(trained, {"ce": STANDARD, **arms}, protocol=protocol, length=length)
     loops = at_last(chosen, load_topology(store), "h1_count", length=length)
     ends = contrasts({name: loops[name] - loops.ce for name in arms}).set_index("name")
     ends = ends[["n", "above", "below", "median", "p", "p_holm"]]
-    ends.columns = ["problems", "more loops", "fewer", "median difference", "p", "p (Holm)"]
+    ends.columns = ["problems", "more loops", "fewer loops", "median difference", "p", "p (Holm)"]
 table(ends, FORMATS | {"median difference": "{:.1f}"}) if matched else missing(
     "tsp sweep force --profile full"
 )
 
 # %% [markdown]
-# ## The weight and the model's size
+# ## The weight and the size of the model
 #
-# The paper leaves open (appendix A.4) how TSLoss should be adapted to models of other sizes. Of the models that
-# were trained at several weights here, this is the one with the fewest iterations, with all that are not worse by
-# more than the step of two epochs in which iterations are counted:
+# The paper leaves open how to adapt TSLoss to models of other sizes (appendix A.4). For each model that was trained here
+# at several weights, the table gives the weight with the fewest iterations, and all weights that need at most one
+# check, two epochs, more.
 
 # %% tags=["hide-input"]
 rows = []
 for name in ("smollm2-135m-instruct", "gemma-3-270m"):
-    own = everything[(everything.model == name) & everything.protocol.eq(protocol)]
-    if own[own.method == "tsloss"].lambda_ts.nunique() < 2:
+    trained = records[(records.model == name) & records.protocol.eq(protocol)]
+    if trained[trained.method == "tsloss"].lambda_ts.nunique() < 2:
         continue
-    weights = sorted({0.0, 0.1, 0.5, 1.0, 10.0} & set(own.lambda_ts))  # Table 4's, for all alike
+    weights = sorted({0.0, 0.1, 0.5, 1.0, 10.0} & set(trained.lambda_ts))  # those of Table 4
     arms = study(
         store,
         [],
@@ -293,16 +290,21 @@ for name in ("smollm2-135m-instruct", "gemma-3-270m"):
             ", ".join(near.weight.map("{:g}".format)),
         ]
     )
-names = ["model", "parameters, 10⁶", "problems", "fewest at", "epochs", "within one check"]
+names = [
+    "model",
+    "parameters, 10⁶",
+    "problems",
+    "best weight",
+    "epochs",
+    "weights within one check",
+]
 best = pd.DataFrame(rows, columns=names).set_index("model")
-table(best, {"fewest at": "{:g}", "epochs": "{:g}"}) if len(best) else missing("tsp sweep table4")
-
-# %% tags=["remove-cell"]
-glue("sizes-known", len(best), display=False)
+formats = {"best weight": "{:g}", "epochs": "{:g}"}
+table(best, formats) if len(best) else missing("tsp sweep table4")
 
 # %% [markdown]
-# That is {glue:text}`sizes-known:d` of the two models that are made for a laptop. A statement on a trend with size
-# takes at least three, and the paper's own begin at two billion parameters: none is made here.
+# A statement on a trend with size takes at least three models, and the paper's own models begin at two billion parameters.
+# Two small models support no such statement.
 
 # %% [markdown]
 # ## An exercise
@@ -310,16 +312,17 @@ glue("sizes-known", len(best), display=False)
 # ```{exercise} Where the forces balance
 # :label: ex-balance
 # Let the loss be $\tfrac12 \lVert x \rVert^2$ and the regulariser $\tfrac12 \lVert x - c \rVert^2$ at weight $\lambda$. Where is
-# the minimum, and how long are the two gradients there? At which weight is it a tenth of the way to $c$? What does the
-# table of balancing weights above say, then, about a run that has converged?
+# the minimum of their weighted sum, and how long are the two gradients there? At which weight is the minimum a tenth of the way to
+# $c$? What, then, is the balancing weight of a run that has converged?
 # ```
 #
 # ```{solution-start} ex-balance
 # :class: dropdown
 # ```
-# $x + \lambda (x - c) = 0$ at $x = \frac{\lambda}{1 + \lambda} c$, and there the two forces, with the weight, are equally long by
-# definition of a minimum. A tenth of the way is $\lambda = 1/9$. A run that has converged under weight $\lambda$ shows
-# $\lambda$ itself as the balancing weight: what is informative is the balance before, or without the regulariser.
+# The gradient $x + \lambda (x - c)$ is 0 at $x = \frac{\lambda}{1 + \lambda} c$. There the loss's gradient and the weighted
+# gradient of the regulariser are equally long and opposite. A tenth of the way takes $\lambda = 1/9$. A run that has converged
+# at weight $\lambda$ has the balancing weight $\lambda$, whatever the two losses are. Informative is the balancing weight before
+# convergence, or of a run without the regulariser.
 
 # %%
 c = np.array([3.0, -1.0, 2.0])
@@ -337,6 +340,6 @@ assert np.allclose((1 / 9) / (1 + 1 / 9) * c, c / 10)
 # The rules are in {doc}`20_rules`.
 
 # %% tags=["hide-input"]
-of_chapter = [claim.id for claim in CLAIMS if claim.family == "weight"]
-verdicts = tables.chapter_claims(store, of_chapter)
+weight_claims = [claim.id for claim in CLAIMS if claim.family == "weight"]
+verdicts = tables.chapter_claims(store, weight_claims)
 verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')

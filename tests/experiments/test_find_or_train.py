@@ -132,15 +132,15 @@ def test_published_examples_solved_their_problem():
 
 
 def test_units_that_share_a_first_prompt_are_said_to(store):
-    """Units are as many as problems; their first prompts are as many as seeds."""
+    """Units are as many as problems; their initial prompts are as many as seeds."""
     words = partial(same_start, store, protocol="tuned")
     assert words() == "The store has no units."
     for content in "abc":
         pair(store, standard=2, tsloss=4, contents=(content,))
     small, other = "smollm2-135m-instruct", "gemma-3-270m"
-    assert words().startswith(f"All 3 units of {small} start from one and the same first prompt")
+    assert words().startswith(f"All 3 units of {small} start from one initial prompt (")
     stored(store, contents=("a",), seed=1)  # two seeds: the first alone is read
-    assert "one and the same" in words()
+    assert "one initial prompt" in words()
     for fields in (
         {"seed": 2},
         {"seed": 4, "n_tokens": 5},  # not at the defaults
@@ -148,6 +148,6 @@ def test_units_that_share_a_first_prompt_are_said_to(store):
         {"model": other},
     ):
         stored(store, contents=("a",), **fields)
-    assert f"3 units of {small} start from 3 first prompts" in words()
-    assert f"; all 1 units of {other} start from one and the same" in words()
+    assert f"3 units of {small} start from 3 initial prompts" in words()
+    assert f"; the one unit of {other} starts from one initial prompt" in words()
     assert small not in words(model=other)

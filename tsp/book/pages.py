@@ -86,7 +86,7 @@ def as_text(frame: pd.DataFrame) -> pd.DataFrame:
 
 def missing(command: str) -> Markdown:
     """Return a line that says that runs are missing, and which command trains them."""
-    return Markdown(f"*The store has no such runs; `{command}` trains them.*")
+    return Markdown(f"*The store does not have these runs. To train them: `{command}`.*")
 
 
 def interval(middle: Any, low: Any, high: Any, digits: int = 2) -> str:
@@ -122,7 +122,7 @@ def comparison(study: pd.DataFrame) -> pd.DataFrame:
         "p": study.p,
         "p (Holm)": study.p_holm,
         "p (ranks)": study.p_rank,
-        "ranks (Holm)": study.p_rank_holm,
+        "p (ranks, Holm)": study.p_rank_holm,
         "reading": reading(study),
         "H1 bars": study.h1_count,
         "H0 / D": study.h0_mean_lifespan_scaled,
@@ -131,6 +131,6 @@ def comparison(study: pd.DataFrame) -> pd.DataFrame:
 
 
 FORMATS = {name: "{:.0f}" for name in ("problems", "sooner", "same", "later")}
-FORMATS |= {name: "{:.2g}" for name in ("p", "p (Holm)", "p (ranks)", "ranks (Holm)")}
+FORMATS |= {name: "{:.2g}" for name in ("p", "p (Holm)", "p (ranks)", "p (ranks, Holm)")}
 FORMATS |= {"H1 bars": "{:.1f}", "H0 / D": "{:.3f}"}
 """Formats of the columns of `comparison`."""

@@ -1,4 +1,4 @@
-"""What a store holds in a few lines: what was trained, from which prompts, and the headline."""
+"""A store in a few lines: what was trained, from which initial prompts, and the headline."""
 
 from textwrap import fill
 
@@ -45,10 +45,10 @@ def trained(store: Store) -> pd.DataFrame:
 
 
 def same_start(store: Store, *, protocol: str, model: str = "") -> str:
-    """Write from how many first prompts the units of each model start, and so what a p is about.
+    """Write from how many initial prompts the units of each model start.
 
-    Only runs at the protocol's defaults count, the first odd number of seeds of a unit; first
-    prompts are the same where all summaries of their topology are. ``model``: of this one alone.
+    Only runs at the protocol's defaults count, the first odd number of seeds of a unit. Initial
+    prompts are the same if all summaries of their topology are. ``model``: only this one.
     """
     runs, length = deciding(load_runs(store))
     runs = comparable(runs, protocol=protocol, length=length)
@@ -61,12 +61,12 @@ def same_start(store: Store, *, protocol: str, model: str = "") -> str:
     for name, rows in runs.groupby("model", sort=False):
         starts = first[first.id.isin(rows.id)].drop(columns="id").round(6).drop_duplicates()
         loops = ", ".join(f"{count:.0f}" for count in sorted(starts.h1_count))
-        clouds = f"{len(starts)} first prompts"
-        clouds = "one and the same first prompt" if len(starts) == 1 else clouds
-        units = len(rows.drop_duplicates(UNIT))
-        parts.append(f"all {units} units of {name} start from {clouds} ({loops} loops)")
+        prompts = f"{len(starts)} initial prompts" if len(starts) > 1 else "one initial prompt"
+        n = len(rows.drop_duplicates(UNIT))
+        units = f"all {n} units of {name} start" if n > 1 else f"the one unit of {name} starts"
+        parts.append(f"{units} from {prompts} ({loops} loops)")
     text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}: a p-value is about problems, given where they start."
+    return f"{text[0].upper()}{text[1:]}. A p-value is about problems, given these initial prompts."
 
 
 def headline(store: Store) -> str:
@@ -86,9 +86,9 @@ def headline(store: Store) -> str:
     if cells:
         text = f"Table 3: epochs until every answer is right, {METHOD_NAMES['ce']}{ARROW}"
         text += f"{METHOD_NAMES['tsloss']}; median over n problems or "
-        text += "sets of ten, and the paper's; '>60' is more than 60"
+        text += "sets of ten, and the paper's; '>60' means more than 60"
         at_start = any(rows.at_start.any() for rows in cells.values())
-        text += "; '+1' were right before training and are excluded." if at_start else "."
+        text += "; '+1' counts those right before training, excluded here." if at_start else "."
         parts.append(fill(text, WIDTH))
     for protocol, rows in cells.items():
         ours = rows[rows.origin == rows.origin.iloc[0]]
@@ -96,7 +96,7 @@ def headline(store: Store) -> str:
             parts.append(f"protocol {protocol}, {model}\n{_beside_the_paper(cell)}")
     counts = claims(store).verdict.value_counts()
     verdicts = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if name in counts)
-    parts.append(fill(f"Claims of the paper: {verdicts}. `tsp report` says why.", WIDTH))
+    parts.append(fill(f"Claims of the paper: {verdicts}. `tsp report` gives the reasons.", WIDTH))
     return "\n\n".join(parts)
 
 
