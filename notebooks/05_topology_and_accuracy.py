@@ -73,7 +73,7 @@ def beside(results):
     names = {"rho": "ρ", "rho_p": "p of ρ", "u": "U", "u_p": "p of U"}
     columns = {("paper", label): results[f"{name}_paper"] for name, label in names.items()}
     columns |= {("here", label): results[name] for name, label in names.items()}
-    formats = {"ρ": "{:.3f}", "U": "{:.1f}", "p of ρ": "{:.2g}", "p of U": "{:.2g}"}
+    formats = {"ρ": "{:.3f}", "U": "{:.1f}", "p of ρ": "{:.1g}", "p of U": "{:.1g}"}
     digits = {column: formats[column[1]] for column in columns}
     nice = pd.DataFrame(columns).set_axis(in_words(results.feature))
     nice = nice.style.set_table_attributes('class="dataframe"').format(digits, na_rep="–")

@@ -21,14 +21,14 @@
 # {glue:text}`arms-tested` The last section gives the effect that each table could have shown.
 #
 # Each choice is a field of a run with a default ({ref}`open-questions`), and each section varies one. An arm differs from its base in
-# the named fields alone; problems and seeds are the same. All tables have the same columns:
+# the named fields alone; problems and seeds are the same. The tables have these columns:
 #
 # - *Epochs*: the first check at which all answers are right; the median over an odd number of seeds, then over problems.
 #   `>` marks a lower bound.
 # - *Sooner*, *same*, *later*: the number of problems that are solved in fewer, as many or more epochs than with the base.
 # - *Ratio*: the median ratio of epochs to the base's, with a bootstrap interval. The ratio and the tests are given from six
 #   problems on, the fewest with which a two-sided sign test can reach 0.05.
-# - *p*: of the sign test and of the signed-rank test, each also after Holm's correction over the table.
+# - *p*, where there is a test: of the sign test and of the signed-rank test, each also after Holm's correction over the table.
 # - *Reading*: faster or slower if the sign test is significant after Holm and the interval excludes 1.
 # - *H1 bars* and *H0 / D*, the mean $H_0$ lifespan over the mean distance D: means over problems at the last check.
 #

@@ -16,7 +16,7 @@ from tsp.errors import InputError
 CELLS = [
     {"selector": "th, td", "props": "padding: 0.3em 0.5em; text-align: right"},
     {"selector": "tbody td", "props": "white-space: nowrap"},
-    {"selector": "tbody th", "props": "text-align: left; font-weight: 400"},
+    {"selector": "tbody th", "props": "text-align: left; font-weight: 400; min-width: 8em"},
 ]
 MISSING = "–"
 
@@ -106,7 +106,7 @@ def comparison(study: pd.DataFrame) -> pd.DataFrame:
     base arm how many problems were right sooner, as soon, later; the median ratio of epochs with
     its 95 % interval; p of the sign test and of the signed-rank test, each also after Holm; what
     that shows (`tsp.analysis.studies.reading`); H1 bars and H0 lifespan over mean distance at the
-    last check.
+    last check. Columns without any value are left out: p where no arm has enough problems.
     """
     arms = study.arm
     for method, name in METHOD_NAMES.items():
@@ -127,7 +127,8 @@ def comparison(study: pd.DataFrame) -> pd.DataFrame:
         "H1 bars": study.h1_count,
         "H0 / D": study.h0_mean_lifespan_scaled,
     }
-    return pd.DataFrame(shown).set_axis(arms.str.strip(), axis=0)
+    table = pd.DataFrame(shown).set_axis(arms.str.strip(), axis=0)
+    return table.dropna(axis=1, how="all") if len(table) else table
 
 
 FORMATS = {name: "{:.0f}" for name in ("problems", "sooner", "same", "later")}

@@ -34,6 +34,7 @@ body { background: white; font-size: 28px; line-height: 1.35; }
 .shown > :not(figure) { align-self: flex-start; }
 .shown:only-child > .admonition { font-size: 34px; }
 .shown > section > h2 { display: none; }
+.shown .admonition-title { padding-left: 1.8em !important; }
 .shown summary { font-size: 24px !important; }
 .shown > figure[id] { padding: 0; }
 .shown figure[id], .shown figure div { display: flex; flex-direction: column; min-height: 0; }
