@@ -178,7 +178,7 @@ glue("peak-trained", float(peaks[1]), display=False)
 # equation for one prompt of each problem or set: the last one of a run without TSLoss. More prompts of the same run or
 # problem would not be independent.
 
-# %% mystnb={"image": {"alt": "Scatter plot of the variance of H0 deaths against the variance of soft nearest-neighbour distances, logarithmic: the last prompt of each problem and one first prompt. A grey line marks equality."}, "figure": {"caption": "Both sides of equation 13, with soft neighbours, for the last prompt of each problem and the example's first one. On the grey line they are equal.", "name": "fig-equation-13-soft"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Scatter plot of the variance of H0 deaths against the variance of soft nearest-neighbour distances, logarithmic: the last prompt of each problem and one initial prompt. A grey line marks equality."}, "figure": {"caption": "Both sides of equation 13, with soft neighbours, for the last prompt of each problem and the example's initial prompt. On the grey line they are equal.", "name": "fig-equation-13-soft"}} tags=["hide-input"]
 prompts = tables.last_prompts(store, protocol=protocol, model=model) or [trained]
 kinds = ["trained"] * len(prompts) + ["start"]
 sides = surrogate([*prompts, start], tau=tau).assign(kind=kinds)
