@@ -111,10 +111,12 @@ if len(chosen):
             for rows in (steps[early], steps[~early])
         )
         changes = (end - solve).median()
-        result = (
-            f"Until the first right answer TSLoss's gradient is {before:.2%} as long as the cross-entropy's, afterwards "
-            f"{after:.0%} (median over runs of the median over epochs)."
-        )
+        result = ""
+        if np.isfinite([before, after]).all():
+            result = (
+                f"Until the first right answer TSLoss's gradient is {before:.2%} as long as the cross-entropy's, afterwards "
+                f"{after:.0%} (median over runs of the median over epochs)."
+            )
         if changes.tsloss > 0 > changes.ce:
             result += " After the first right answer the median number of loops goes on falling without TSLoss and rises with it: TSLoss brings loops back."
         elif changes.tsloss > changes.ce:
@@ -177,8 +179,8 @@ for method, run in pair.items():
 # The Standard run {glue:text}`ce-correct` and {glue:text}`ce-exact`. The run with TSLoss {glue:text}`tsloss-correct` and
 # {glue:text}`tsloss-exact`. Where the two criteria disagree about the faster run, the number of iterations measures the criterion as much as the method.
 #
-# A Standard run in words shows the same. Published runs on the benchmarks keep no text, so this takes a run on one of
-# the project's own problems.
+# Published runs on the benchmarks keep no text, so what follows is a Standard run on one of the project's own problems, in
+# words.
 
 
 # %% tags=["hide-input"]
