@@ -74,7 +74,8 @@ NARROW = {"selector": "th, td", "props": "padding: 0.3em 0.5em"}
 # The store has these runs:
 
 # %% tags=["hide-input"]
-inventory = tables.trained(store).drop(columns="methods").set_index(["model", "protocol"])
+inventory = tables.trained(store).drop(columns="methods").replace({"task": TASK_NAMES})
+inventory = inventory.set_index(["model", "protocol"])
 as_text(inventory).style.set_table_attributes('class="dataframe"').set_table_styles(
     [NARROW]
 ).format({"minutes": "{:.1f}"})

@@ -152,8 +152,8 @@ table(balance) if len(balance) else missing("tsp sweep table3")
 single = force[(force.model == model) & (force.regime == "single") & (force.method == "ce")]
 early = single[single.epoch <= 10].balance.median() if len(single) else np.nan
 late = single[single.epoch > 50].balance.median() if len(single) else np.nan
-glue("balance-early", f"{early:.2g}", display=False)
-glue("balance-late", f"{late:.2g}", display=False)
+glue("balance-early", short(early), display=False)
+glue("balance-late", short(late), display=False)
 
 # %% [markdown]
 # The table gives the balancing weight: its median over epochs and runs, with the quartiles. For Standard runs of
@@ -321,8 +321,8 @@ table(best, formats) if len(best) else missing("tsp sweep table4")
 # ```
 # The gradient $x + \lambda (x - c)$ is 0 at $x = \frac{\lambda}{1 + \lambda} c$. There the loss's gradient and the weighted
 # gradient of the regulariser are equally long and opposite. A tenth of the way takes $\lambda = 1/9$. A run that has converged
-# at weight $\lambda$ has the balancing weight $\lambda$, whatever the two losses are. Informative is the balancing weight before
-# convergence, or of a run without the regulariser.
+# at weight $\lambda$ has the balancing weight $\lambda$, whatever the two losses are. The balancing weight is informative only
+# before convergence, or in a run without the regulariser.
 
 # %%
 c = np.array([3.0, -1.0, 2.0])
