@@ -159,7 +159,7 @@ growth = measured("growth")
 fig, ax = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
 if len(growth):
     sns.lineplot(
-        growth, x="n", y="seconds", hue="d", palette="viridis_r", marker="o", ax=ax, legend="full"
+        growth, x="n", y="seconds", hue="d", palette="colorblind", marker="o", ax=ax, legend="full"
     )
     ax.axvline(40, color="0.5", ls=":", lw=1)
     ax.set(xscale="log", yscale="log", xlabel="points n", ylabel="seconds per cloud")

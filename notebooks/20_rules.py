@@ -48,7 +48,10 @@
 runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
 
 # %% tags=["hide-input"]
+from html import escape
+
 import pandas as pd
+from IPython.display import HTML
 
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
@@ -90,19 +93,22 @@ stacked(table.sort_values("family", kind="stable"))
 
 # %% [markdown]
 # ## Rules
+#
+# Claims are grouped by what counts as one unit.
 
 # %% tags=["hide-input"]
-stacked(
-    pd.DataFrame(
-        {
-            "claim": [claim.statement for claim in CLAIMS],
-            "unit": [claim.unit for claim in CLAIMS],
-            "effect": [claim.estimand for claim in CLAIMS],
-            "verdict": [claim.decision for claim in CLAIMS],
-            "protocol": [f"{claim.protocol}, {claim.length} epochs" for claim in CLAIMS],
-        }
-    )
-)
+parts = []
+for unit in dict.fromkeys(claim.unit for claim in CLAIMS):
+    group = [claim for claim in CLAIMS if claim.unit == unit]
+    rules = {
+        "claim": [claim.statement for claim in group],
+        "effect": [
+            f"{claim.estimand} ({claim.protocol}, {claim.length} epochs)" for claim in group
+        ],
+        "verdict": [claim.decision for claim in group],
+    }
+    parts += [f"<p><b>Unit:</b> {escape(unit)}.</p>", stacked(pd.DataFrame(rules)).to_html()]
+HTML("".join(parts))
 
 # %% [markdown]
 # ## The same rules under other conditions

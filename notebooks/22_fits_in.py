@@ -323,7 +323,7 @@ table(pd.DataFrame({"contents": first}))
 #   {py:func}`tsp.experiments.curves.with_curves` writes them for `ensure`. This needs the extra `tensorboard`.
 #
 # Notebooks
-# : `papermill notebooks/07_tsloss.ipynb mine.ipynb -p task mmlu_cf` executes a chapter with other values;
+# : `papermill notebooks/10_when_tsloss_acts.ipynb mine.ipynb -p task mmlu_cf` executes a chapter with other values;
 #   `jupytext --sync notebooks/07_tsloss.py` keeps the two files of a chapter equal.
 #
 # Several GPUs

@@ -182,7 +182,7 @@ def figure4(store: Store, *, protocol: str = "tuned", model: str = "") -> Figure
     fig = empty(3.6)
     panels = fig.subplots(1, 2, sharey=True)
     weights = sorted(runs.lambda_ts.unique())
-    colors = sns.color_palette("viridis_r", len(weights))
+    colors = sns.color_palette("viridis_r", len(weights) + 1)[1:]  # yellow is too pale on white
     titles = {"total": "$L_{total}$", "ce": "its cross-entropy"}
     for ax, (name, panel_title) in zip(panels, titles.items(), strict=True):
         for weight, color in zip(weights, colors, strict=True):
