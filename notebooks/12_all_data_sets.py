@@ -43,7 +43,14 @@ from tsp.analysis.records import TASK_NAMES
 from tsp.analysis.verdicts import median_interval
 from tsp.book.pages import check_parameters, interval, missing, table
 from tsp.figures import paper_figures as figures
-from tsp.figures.appendix import FIGURES, figure6, figure19, figure_task, plain_runs
+from tsp.figures.appendix import (
+    FIGURES,
+    barcodes_by_task,
+    figure6,
+    figure19,
+    lifespans_by_task,
+    plain_runs,
+)
 from tsp.store.runs import Store
 from tsp.topology.diagrams import persistence
 
@@ -130,53 +137,14 @@ glue("below-share", share, display=False)
 #
 # ## Figures 7 to 18
 #
-# Each figure is one page of the appendix: barcodes of one run before and after training, on one scale, and the lifespans
-# of all runs of the data set.
+# Each of these figures is one page of the appendix. Here they are the cells of two tables of pictures, a row for each data set.
 
+# %% mystnb={"image": {"alt": "Small barcodes, a row for each data set: one problem at the start and at the end of training, ten problems at the start and at the end. H0 bars are blue, H1 bars orange."}, "figure": {"caption": "Barcodes of Figures 7 to 18 from our runs: one run of each data set, before and after training on one scale. Compare the number of orange bars, and the lengths of the blue ones with each other.", "name": "fig-barcodes-by-task"}} tags=["hide-input"]
+figures_7_to_18 = {"model": model, "protocol": protocol}
+barcodes_by_task(store, **figures_7_to_18) if available else missing("tsp sweep phenomenon")
 
-# %% tags=["hide-input"]
-def appendix(task, regime):
-    """A page of the appendix, or the command that trains its runs."""
-    if (task, regime) not in available:
-        return missing("tsp sweep phenomenon --profile full")
-    return figure_task(store, task=task, regime=regime, model=model, protocol=protocol)
-
-
-# %% mystnb={"image": {"alt": "GSM8K, one problem: barcodes of one run at the start and at the end; below, histograms of the lifespans of all runs, in H0 and in H1, at both times."}, "figure": {"caption": "GSM8K, one problem (the paper's Figure 7).", "name": "fig-gsm8k-single"}} tags=["hide-input"]
-appendix("gsm8k", "single")
-
-# %% mystnb={"image": {"alt": "GSM8K, ten problems: barcodes of one run at the start and at the end; below, histograms of the lifespans of all runs, in H0 and in H1, at both times."}, "figure": {"caption": "GSM8K, ten problems (the paper's Figure 8).", "name": "fig-gsm8k-multi"}} tags=["hide-input"]
-appendix("gsm8k", "multi")
-
-# %% mystnb={"image": {"alt": "MATH, one problem: barcodes of one run at the start and at the end; below, histograms of the lifespans of all runs, in H0 and in H1, at both times."}, "figure": {"caption": "MATH, one problem (the paper's Figure 9).", "name": "fig-math-single"}} tags=["hide-input"]
-appendix("math", "single")
-
-# %% mystnb={"image": {"alt": "MATH, ten problems: barcodes of one run at the start and at the end; below, histograms of the lifespans of all runs, in H0 and in H1, at both times."}, "figure": {"caption": "MATH, ten problems (the paper's Figure 10).", "name": "fig-math-multi"}} tags=["hide-input"]
-appendix("math", "multi")
-
-# %% mystnb={"image": {"alt": "BBH, one problem: barcodes of one run at the start and at the end; below, histograms of the lifespans of all runs, in H0 and in H1, at both times."}, "figure": {"caption": "BBH, one problem (the paper's Figure 11).", "name": "fig-bbh-single"}} tags=["hide-input"]
-appendix("bbh", "single")
-
-# %% mystnb={"image": {"alt": "BBH, ten problems: barcodes of one run at the start and at the end; below, histograms of the lifespans of all runs, in H0 and in H1, at both times."}, "figure": {"caption": "BBH, ten problems (the paper's Figure 12).", "name": "fig-bbh-multi"}} tags=["hide-input"]
-appendix("bbh", "multi")
-
-# %% mystnb={"image": {"alt": "MMLU-CF, one problem: barcodes of one run at the start and at the end; below, histograms of the lifespans of all runs, in H0 and in H1, at both times."}, "figure": {"caption": "MMLU-CF, one problem (the paper's Figure 13).", "name": "fig-mmlu-cf-single"}} tags=["hide-input"]
-appendix("mmlu_cf", "single")
-
-# %% mystnb={"image": {"alt": "MMLU-CF, ten problems: barcodes of one run at the start and at the end; below, histograms of the lifespans of all runs, in H0 and in H1, at both times."}, "figure": {"caption": "MMLU-CF, ten problems (the paper's Figure 14).", "name": "fig-mmlu-cf-multi"}} tags=["hide-input"]
-appendix("mmlu_cf", "multi")
-
-# %% mystnb={"image": {"alt": "HotpotQA, one problem: barcodes of one run at the start and at the end; below, histograms of the lifespans of all runs, in H0 and in H1, at both times."}, "figure": {"caption": "HotpotQA, one problem (the paper's Figure 15).", "name": "fig-hotpotqa-single"}} tags=["hide-input"]
-appendix("hotpotqa", "single")
-
-# %% mystnb={"image": {"alt": "HotpotQA, ten problems: barcodes of one run at the start and at the end; below, histograms of the lifespans of all runs, in H0 and in H1, at both times."}, "figure": {"caption": "HotpotQA, ten problems (the paper's Figure 16).", "name": "fig-hotpotqa-multi"}} tags=["hide-input"]
-appendix("hotpotqa", "multi")
-
-# %% mystnb={"image": {"alt": "LongBench, one problem: barcodes of one run at the start and at the end; below, histograms of the lifespans of all runs, in H0 and in H1, at both times."}, "figure": {"caption": "LongBench, one problem (the paper's Figure 17).", "name": "fig-longbench-single"}} tags=["hide-input"]
-appendix("longbench", "single")
-
-# %% mystnb={"image": {"alt": "LongBench, ten problems: barcodes of one run at the start and at the end; below, histograms of the lifespans of all runs, in H0 and in H1, at both times."}, "figure": {"caption": "LongBench, ten problems (the paper's Figure 18).", "name": "fig-longbench-multi"}} tags=["hide-input"]
-appendix("longbench", "multi")
+# %% mystnb={"image": {"alt": "Small histograms of lifespans, a row for each data set: H0 and H1 for one problem, H0 and H1 for ten. Grey at the start of training, coloured at the end, dotted for Gaussian clouds."}, "figure": {"caption": "Lifespans of Figures 7 to 18 from our runs: finite bars per run, all runs of a data set. Grey: before training; colour: after it; dotted: Gaussian clouds of the size of the trained prompts.", "name": "fig-lifespans-by-task"}} tags=["hide-input"]
+lifespans_by_task(store, **figures_7_to_18) if available else missing("tsp sweep phenomenon")
 
 # %% tags=["remove-cell"]
 lacking = [

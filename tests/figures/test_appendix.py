@@ -10,9 +10,10 @@ from tsp.errors import InputError
 from tsp.figures.appendix import (
     FIGURES,
     average_bars,
+    barcodes_by_task,
     figure6,
     figure19,
-    figure_task,
+    lifespans_by_task,
     lifespans_of,
     plain_runs,
 )
@@ -75,14 +76,20 @@ def test_lifespans_are_the_finite_bars_of_both_ends(store):
     assert np.isfinite(bars.lifespan).all()
 
 
-def test_a_data_set_has_barcodes_and_lifespans(store):
+def test_each_data_set_has_a_row_of_barcodes_and_one_of_lifespans(store):
     for seed in range(2):
         stored(store, seed=seed, epochs=4)
-    fig = figure_task(store, task="gsm8k", regime="single", **MODEL)
-    assert fig.get_suptitle() == "GSM8K, one problem: 2 runs, 1 problem"
-    assert {"one run, epoch 0", "one run, epoch 4"} <= {ax.get_title() for ax in fig.axes}
-    with pytest.raises(InputError, match="tsp sweep phenomenon"):
-        figure_task(store, task="bbh", regime="single", **MODEL)
+    stored(store, task="math", regime="multi", contents=tuple("abcdefghij"), epochs=4)
+    for draw, column in ((barcodes_by_task, "end"), (lifespans_by_task, "$H_1$")):
+        fig = draw(store, **MODEL)
+        panels = np.reshape(fig.axes, (2, 4))
+        assert [ax.get_ylabel() for ax in panels[:, 0]] == ["GSM8K", "MATH"]
+        assert panels[0, 1].get_title() == f"one problem, {column}"
+        assert panels[0, 3].get_title() == f"ten problems, {column}"
+        drawn = [[bool(ax.collections) for ax in row] for row in panels]
+        assert drawn == [[True, True, False, False], [False, False, True, True]]
+        with pytest.raises(InputError, match="tsp sweep phenomenon"):
+            draw(store, model="x")
 
 
 def test_figure19_averages_data_sets(store):

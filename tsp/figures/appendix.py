@@ -60,48 +60,82 @@ def plain_runs(store: Store, *, protocol: str = "tuned", **only: str) -> list[Ru
     return [store.read(run_id) for run_id in runs.id]
 
 
-def figure_task(
-    store: Store, *, task: str, regime: str, model: str, protocol: str = "tuned"
-) -> Figure:
-    """Draw one of Figures 7 to 18: barcodes and lifespans at the start and end of training.
+def barcodes_by_task(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
+    """Draw the barcodes of Figures 7 to 18 as small multiples, a row per data set.
 
     Parameters
     ----------
     store
         The run store.
-    task, regime, model, protocol
+    model, protocol
         Select the runs without TSLoss.
 
     Returns
     -------
     Figure
-        Above, the barcodes of one run (first problem, first seed), on one scale; below, histograms
-        of the lifespans of all runs, finite bars per run, in H0 and in H1.
+        For one problem and for ten, one run (first problem, first seed) at the start and at the
+        end of training, both on one scale. Cells without runs are empty.
 
     Raises
     ------
     InputError
         If there is no such run.
     """
-    (runs,) = _groups(store, [regime], protocol=protocol, task=task, model=model)
-    fig = empty(6.2)
-    panels = fig.subplots(2, 2)
-    ends = first_and_last(runs[0])
-    limit = beyond(*(bars for _, bars in ends))
-    for ax, (epoch, bars) in zip(panels[0], ends, strict=True):
-        draw_barcode(bars, ax, limit=limit)
-        ax.set(title=f"one run, epoch {epoch}")
-        ax.legend(**BOXED)
-    lives = lifespans_of(runs)
-    for ax, (dimension, name) in zip(panels[1], DIMENSION_NAMES.items(), strict=True):
-        colors = {"start": "0.6", "end": DIMENSION_COLORS[dimension]}
-        shown = lives[lives.dimension == dimension]
-        _draw_histogram(ax, shown, runs, hue="when", colors=colors, noise=dimension)
-        ax.set(title=f"lifespans in {name}, all runs")
-    problems = {problem["sha256"] for run in runs for problem in run.record["problems"]}
-    size = f"{counted(runs, 'run')}, {counted(problems, 'problem')}"
-    fig.suptitle(f"{TASK_NAMES[task]}, {PROBLEMS[regime]}: {size}")
+    fig, cells = _small_multiples(store, WHEN, model=model, protocol=protocol)
+    for axes, runs in cells:
+        ends = [bars for _, bars in first_and_last(runs[0])]
+        for ax, bars in zip(axes, ends, strict=True):
+            draw_barcode(bars, ax, limit=beyond(*ends))
+            ax.set(xlabel="")
+            ax.legend(fontsize=7, handlelength=1, **BOXED)
+    fig.supxlabel("scale ε", fontsize="medium")
     return fig
+
+
+def lifespans_by_task(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
+    """Draw the lifespans of Figures 7 to 18 as small multiples; parameters as `barcodes_by_task`.
+
+    Returns
+    -------
+    Figure
+        For one problem and for ten, histograms of the finite bars per run, over all runs, in H0
+        and in H1, at the start and at the end of training.
+    """
+    fig, cells = _small_multiples(
+        store, list(DIMENSION_NAMES.values()), model=model, protocol=protocol
+    )
+    for axes, runs in cells:
+        lives = lifespans_of(runs)
+        for ax, (dimension, color) in zip(axes, DIMENSION_COLORS.items(), strict=True):
+            shown, colors = lives[lives.dimension == dimension], {"start": "0.6", "end": color}
+            _draw_histogram(ax, shown, runs, hue="when", colors=colors, noise=dimension)
+    for legend in filter(None, (ax.get_legend() for ax in fig.axes[4:])):
+        legend.remove()  # the first row has it
+    fig.supxlabel("lifespan", fontsize="medium")
+    fig.supylabel("bars per run", fontsize="medium")
+    return fig
+
+
+Cells = list[tuple[Sequence[Axes], list[Run]]]  # two panels, and the runs that they show
+
+
+def _small_multiples(store: Store, titles: Sequence[str], **only: str) -> tuple[Figure, Cells]:
+    """Return an empty figure with a row for each data set and two panels for each regime."""
+    runs = [run for group in _groups(store, REGIMES, **only) for run in group]
+    tasks = [task for task in TASKS if any(run.spec.task == task for run in runs)]
+    fig, cells = empty(1 + 1.2 * len(tasks)), []
+    panels = fig.subplots(len(tasks), 4, squeeze=False)
+    for row, task in zip(panels, tasks, strict=True):
+        row[0].set(ylabel=TASK_NAMES[task])
+        for axes, regime in zip((row[:2], row[2:]), REGIMES, strict=True):
+            shown = [run for run in runs if (run.spec.task, run.spec.regime) == (task, regime)]
+            if shown:
+                cells.append((axes, shown))
+            for ax in axes if not shown else ():
+                ax.set(xticks=[], yticks=[])
+    for ax, (regime, title) in zip(panels[0], product(REGIMES, titles), strict=True):
+        ax.set(title=f"{PROBLEMS[regime]}, {title}")
+    return fig, cells
 
 
 def figure6(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
@@ -145,7 +179,7 @@ def figure6(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
         bars = bars[bars.when == "end"].replace({"dimension": DIMENSION_NAMES})
         colors = {DIMENSION_NAMES[k]: color for k, color in DIMENSION_COLORS.items()}
         _draw_histogram(histogram, bars, runs, hue="dimension", colors=colors)
-        histogram.set(title="distribution of lifespans")
+        histogram.set(title="distribution of lifespans", xlabel="lifespan", ylabel="bars per run")
     fig.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return fig
 
@@ -246,6 +280,7 @@ def _draw_histogram(
     bins = np.linspace(0, bars.lifespan.max() * 1.02 or 1.0, 41).tolist()
     look: dict[str, Any] = {"element": "step", "alpha": 0.3, "legend": False}
     look |= {"palette": colors, "hue_order": colors, "bins": bins}
+    label = ax.get_ylabel()
     shown = bars.assign(weight=1 / len(runs))
     sns.histplot(shown, x="lifespan", hue=hue, weights="weight", ax=ax, **look)
     handles: list[Any] = [
@@ -257,9 +292,9 @@ def _draw_histogram(
         lengths = np.outer(sizes, gaussian_bars(*shape)[noise]).ravel()
         weights = np.full(len(lengths), 1 / len(sizes) / CLOUDS)  # counts of one cloud
         ax.hist(lengths, bins, weights=weights, histtype="step", color="0.2", ls=":", lw=1.2)
-        handles.append(Line2D([], [], color="0.2", ls=":", label="Gaussian clouds"))
-    ax.legend(handles=handles, fontsize=9.5 if noise is None else 8)
-    ax.set(xlabel="lifespan", ylabel="bars per run")
+        handles.append(Line2D([], [], color="0.2", ls=":", label="Gaussian"))
+    ax.legend(handles=handles, fontsize=9.5 if noise is None else 7, handlelength=1)
+    ax.set(xlabel="", ylabel=label)
 
 
 def _draw_average(ax: Axes, runs: Sequence[Run], feature: str, *, color: Any, label: str) -> None:
