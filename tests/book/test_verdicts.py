@@ -70,8 +70,8 @@ def test_the_numbers_of_a_claim_have_a_whole_name_and_only_a_minus_changes():
     row |= {"effect": -0.5, "low": -1.0, "high": 0.0, "printed": -1.0}
     other = {**row, "id": "tsloss-lower-loss", "family": "TSLoss"}
     text = verdict_list(pd.DataFrame([row, other])).data
-    assert "Kendall's tau of the median iterations with lambda_ts: −0.5 (−1 to 0)" in unescape(text)
-    assert "median ratio of the cross-entropies: −0.5" in text
+    assert "tau between the median iterations and lambda_ts: −0.5 (−1 to 0)" in unescape(text)
+    assert "mean cross-entropies over the common epochs: −0.5" in text
 
 
 def test_a_claim_leads_to_the_chapter_that_decides_it():

@@ -162,6 +162,6 @@ def _effect(claim: Mapping[Any, Any]) -> str:
     if np.isfinite(printed):
         shapes.append(f'<path class="printed" d="M{x(printed)} {middle - 6}l6 6l-6 6l-6 -6z"/>')
     picture = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">{"".join(shapes)}</svg>'
-    name = re.split(r", | \(", about.estimand)[0].removeprefix("the ")
+    name = re.split(r"[,:;] | \(", about.estimand)[0].removeprefix("the ")
     text = f"{name}: {tables.effect(claim).replace('-', '−')}"
     return f'<span>{picture}<span class="numbers">{escape(text)}</span></span>'
