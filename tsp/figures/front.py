@@ -59,6 +59,7 @@ def loops(store: Store, *, protocol: str, model: str) -> Figure:
     """Draw the number of H1 bars over epochs: median over problems, with the middle half."""
     counts = loop_counts(store, protocol=protocol, model=model)
     fig = empty(3.4)
+    fig.set_figwidth(5.6)  # letters that can be read on a phone
     ax = fig.subplots()
     ends = {}
     for arm, (label, color, line) in LOOKS.items():
