@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsp.analysis.evidence import Evidence, asked_once, first_and_last
+from tsp.analysis.evidence import Evidence, cached, first_and_last
 from tsp.analysis.stats import FEWEST, Interval, stratified_rho
 from tsp.analysis.stats.ranks import SHUFFLES
 from tsp.analysis.units import UNIT
@@ -254,7 +254,7 @@ def h1_falls_faster_multi(evidence: Evidence, levels: Levels) -> Verdict:
     return Verdict(verdict, len(units), faster, *interval, why, p)
 
 
-@asked_once
+@cached
 def loops_left(evidence: Evidence, clock: str) -> pd.DataFrame:
     """Return the share of the first loops that is left, mean over a stratum's common checks.
 
