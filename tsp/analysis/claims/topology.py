@@ -76,8 +76,8 @@ def h1_count_falls(evidence: Evidence, levels: Levels) -> Verdict:
     length=300,
     unit=f"{PLAIN}; units that begin without loops are excluded",
     null=1.0,
-    estimand="the median share of the initial loops that is left at the last of 300 epochs",
-    decision=share("at most a tenth of the initial loops is left"),
+    estimand="the median share of the initial loops that is left at the last check",
+    decision=share("at most a tenth of the initial loops is left after 300 epochs,"),
     margin="a tenth of the initial loops",
 )
 def loops_vanish(evidence: Evidence, levels: Levels) -> Verdict:
