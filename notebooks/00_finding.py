@@ -139,7 +139,7 @@ verdict_list(claims)
 # make book     # train, execute every chapter, write _build/html/index.html
 # make test
 # # one chapter, with other values:
-# papermill notebooks/01_persistent_homology.ipynb mine.ipynb \
+# papermill notebooks/02_homology_of_a_prompt.ipynb mine.ipynb \
 #     -p task mmlu_cf -p method tsloss
 # ```
 #

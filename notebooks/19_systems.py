@@ -19,7 +19,7 @@
 # How much of what the paper {cite}`anonymous-topology` and its published version {cite}`huang2026structural` report has been
 # rerun? Of {glue:text}`systems:d` combinations of model, data set, regime and method, {glue:text}`systems-published:d` have published
 # runs, {glue:text}`systems-run:d` more have runs of your own, and {glue:text}`systems-not-run:d` have none. This page gives the command that trains
-# each, and the memory that it takes. The tests cover the models that are not run by training a tiny random model of the same
+# each, and the memory that it takes. For models that are not run here, the tests train a tiny random model of the same
 # architecture.
 #
 # ```{admonition} After this chapter you can

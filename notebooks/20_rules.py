@@ -149,7 +149,7 @@ stacked(pd.DataFrame({"experiment": list(RULES), "rule": list(RULES.values())}))
 # | tsloss-as-effective | a test of "more than half" | non-inferiority by five points | "more than half" is too easy |
 # | lambda-ten-fails | "never" meant more than half | "never" means at least 0.9 | the word was read too weakly |
 # | lambda-monotone | refuted only by the reverse | also when the interval excludes the printed trend | a firm null was called inconclusive |
-# | all-weights-converge | below a tenth of the first loss | below 0.1 nats a token | a tenth of a large loss is not near zero |
+# | all-weights-converge | below a tenth of the first loss | below 0.1 nats per token | a tenth of a large loss is not near zero |
 # | Table 2 | refuted by half of the printed value | refuted by the printed value; *numbers return, reading fails* added | half of a smaller number is harder to exclude |
 # | rounding (experiment) | the floor is the mean of three differences | their median (changed before any run of it was looked at) | the mean of three differences exceeds a fourth one more often than not |
 # | same-everywhere | loops fall in the median of each data set | and by a similar share, within 0.2 | nothing tested "alike" |

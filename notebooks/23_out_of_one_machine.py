@@ -36,7 +36,7 @@ sizes: list = [64, 4]  # runs per bank
 # ## One command
 #
 # ```bash
-# pip install 'tsp[ray]'
+# pip install -c constraints.txt -e '.[ray]'   # in the repository, on every node
 # tsp sweep table3 --profile paper --runs /shared/runs \
 #   --engine ray --address auto
 # ```

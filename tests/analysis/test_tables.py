@@ -177,8 +177,13 @@ def test_table2_over_runs_has_both_tests_beside_the_snapshots(store):
 def test_table2_reads_one_model_since_two_would_repeat_problems(store):
     for k in range(3):
         stored(store, topology=lifespans(1, 2, 3, 4, 5), solved=4, **problem(k))
-    stored(store, model="gemma-3-270m", topology=lifespans(1, 2, 3, 4, 5), solved=4, **problem(0))
+    other = {"model": "gemma-3-270m", "topology": lifespans(1, 2, 3, 4, 5), "solved": 4}
+    for k in range(2):
+        stored(store, **other, **problem(k))
     assert set(table2(store).n_runs) == set(table2_runs(store).blocks) == {3}
+    for k in range(2):  # now the other model has the most runs, and decides
+        stored(store, method="tsloss", **other, **problem(k))
+    assert set(table2(store).n_runs) == set(table2_runs(store).blocks) == {2}
 
 
 # Table 3 -------------------------------------------------------------------------------------

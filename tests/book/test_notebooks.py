@@ -207,6 +207,19 @@ def test_parameters_keep_their_types():
             check_parameters(right | wrong)
 
 
+def test_the_parameters_of_printed_papermill_commands_exist():
+    pages = [ROOT / "README.md", *(ROOT / "book").glob("*.md"), *notebooks.NOTEBOOKS.glob("*.py")]
+    text = "\n".join(page.read_text("utf-8") for page in pages)
+    commands = re.findall(r"papermill .*?notebooks/(\w+)\.ipynb((?:[^\n`]|\\\n)*)", text)
+    assert len(commands) >= 5
+    for name, options in commands:
+        declared = notebooks.parameter_names(
+            notebooks.read_notebook(notebooks.NOTEBOOKS / f"{name}.py")
+        )
+        assert declared, name
+        assert {*re.findall(r"-[pr] (\w+)", options)} <= {*declared}, name
+
+
 def test_every_notebook_checks_its_parameters():
     for source in notebooks.NOTEBOOKS.glob(notebooks.SOURCES):
         if notebooks.parameter_names(notebooks.read_notebook(source)):

@@ -33,6 +33,7 @@ def test_a_study_reads_in_words(tmp_path):
     assert shown.index.tolist() == ["Standard", "+TSLoss λ=1"]
     assert shown.epochs.tolist() == ["8", ">8"]
     assert (shown.sooner.iloc[1], shown.same.iloc[1], shown.later.iloc[1]) == (1, 1, 1)
+    assert not {"p", "p (Holm)", "p (ranks)", "p (ranks, Holm)"} & {*shown}  # three are too few
     html = table(shown, FORMATS).to_html()
     assert "nan" not in html
     assert "&gt;8" in html or ">8" in html

@@ -18,14 +18,14 @@ TRIANGLES = {"T": "abe", "U": "cde"}
 
 def rank(rows):
     """Rank of a matrix over Z/2, by elimination."""
-    rows, found = [np.array(row) % 2 for row in rows], 0
+    rows, count = [np.array(row) % 2 for row in rows], 0
     while rows:
         pivot = rows.pop()
         if pivot.any():
-            found += 1
+            count += 1
             first = pivot.argmax()
             rows = [(row + row[first] * pivot) % 2 for row in rows]
-    return found
+    return count
 
 
 def holes(edges, triangles):

@@ -9,22 +9,22 @@ import pandas as pd
 from tsp.analysis.units import STRATUM, UNIT, comparable, odd_seeds, units, wide
 
 P = ParamSpec("P")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-def asked_once(
-    function: Callable[Concatenate["Evidence", P], Answer],
-) -> Callable[Concatenate["Evidence", P], Answer]:
-    """Keep what a function returns, with the evidence: claims are decided twice for Holm's p."""
+def cached(
+    function: Callable[Concatenate["Evidence", P], Result],
+) -> Callable[Concatenate["Evidence", P], Result]:
+    """Compute a function once for each evidence: claims are decided twice, for Holm's levels."""
 
     @wraps(function)
-    def answer(evidence: "Evidence", *args: P.args, **options: P.kwargs) -> Answer:
-        question = (function, args, *options.items())
-        if question not in evidence.known:
-            evidence.known[question] = function(evidence, *args, **options)
-        return evidence.known[question]
+    def once(evidence: "Evidence", *args: P.args, **options: P.kwargs) -> Result:
+        key = (function, args, *options.items())
+        if key not in evidence.results:
+            evidence.results[key] = function(evidence, *args, **options)
+        return evidence.results[key]
 
-    return answer
+    return once
 
 
 class Evidence:
@@ -55,7 +55,7 @@ class Evidence:
         self.topology, self.losses, self.accuracy = map(self._cut, (topology, losses, accuracy))
         self.answers = pd.DataFrame() if answers is None else answers
         self.variances = pd.DataFrame() if variances is None else variances
-        self.known: dict[Any, Any] = {}  # what `asked_once` functions returned
+        self.results: dict[Any, Any] = {}  # of `cached` functions
 
     def _cut(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Keep the rows of the runs, up to the length."""
@@ -90,7 +90,7 @@ class Evidence:
         nearest = apart.sort_values(["accuracy", "epoch"]).drop_duplicates(STRATUM)
         return means.reset_index().merge(nearest[[*STRATUM, "epoch"]])
 
-    @asked_once
+    @cached
     def units(self, weights: tuple[float, ...]) -> pd.DataFrame:
         """Make the table of units with weights of TSLoss as arms; 0 is Standard."""
         arms: Any = {x: {"method": "tsloss" if x else "ce", "lambda_ts": x} for x in weights}
@@ -98,7 +98,7 @@ class Evidence:
         return units(self.runs, arms, accuracy=self.accuracy, **about)
 
 
-@asked_once
+@cached
 def first_and_last(evidence: Evidence, feature: str) -> pd.DataFrame:
     """Return first and last value of a summary and its change, medians over each unit's runs."""
     runs = evidence.plain_checks.groupby(["id", *UNIT])[feature]
@@ -114,7 +114,7 @@ def later_half(checks: pd.DataFrame) -> pd.Series:
     return (number > middle).astype(float).where(number != middle)
 
 
-@asked_once
+@cached
 def at_balanced_check(evidence: Evidence, feature: str) -> pd.DataFrame:
     """Return a summary and ``accuracy`` of each unit in `balanced_checks`, and its ``stratum``.
 
@@ -140,7 +140,7 @@ def side_by_side(evidence: Evidence, values: pd.DataFrame) -> pd.DataFrame:
     return both.merge(treated_values, on=["id_ts", "epoch"], suffixes=("_ce", "_ts"))
 
 
-@asked_once
+@cached
 def iterations(
     evidence: Evidence, weights: tuple[float, ...], value: str = "iterations"
 ) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from tsp.book import pdf
 from tsp.errors import InputError
 
 SLIDE = re.compile(r"^(?=#+ )", re.MULTILINE)  # a slide begins with a heading
-SHOWN = re.compile(r"^!\[\]\((.+)\)$", re.MULTILINE)  # what has this label in the book
+SHOWN = re.compile(r"^!\[\]\((.+)\)$", re.MULTILINE)  # a label of the book
 STYLE = """
 @page { size: 1280px 720px; margin: 0; }
 body { background: white; font-size: 28px; line-height: 1.35; }
@@ -62,7 +62,7 @@ def make_slides(index: Path, out: Path) -> Path:
     BookError
         If playwright, pypdf or Chromium is missing.
     InputError
-        If a slide shows what has no place in the site.
+        If the site has nothing with a label that a slide shows.
     """
     site = index.parent
     slides = SLIDE.split((pdf.ROOT / "book" / "slides.md").read_text("utf-8"))[1:]
@@ -74,7 +74,7 @@ def make_slides(index: Path, out: Path) -> Path:
 
 
 def _slide(site: Path, source: str, number: int) -> str:
-    """Return a slide's HTML: its heading, and under it what it says beside what it shows."""
+    """Return a slide's HTML: its heading, and below it its words beside its figures."""
     markdown = MarkdownIt().enable("table").use(dollarmath_plugin, renderer=_formula)
     heading, _, rest = source.partition("\n")
     parts = {
@@ -94,7 +94,7 @@ def _formula(content: str, options: dict[str, bool]) -> str:
 
 
 def _labelled(site: Path, label: str) -> str:
-    """Return what has a label in the site: a figure, a table, an exercise, a proposition."""
+    """Return the HTML of the figure, table, exercise or proposition with a label."""
     for page in pdf.book_pages():
         text = (site / f"{page}.html").read_text("utf-8")
         name = f'id="{label}"'
@@ -103,6 +103,6 @@ def _labelled(site: Path, label: str) -> str:
                 element.decompose()
             pdf.relink(part, site, page)
             for link in part.select("a"):
-                link.unwrap()  # they lead to where the slides are not
+                link.unwrap()  # their targets are not on the slides
             return str(part)
     raise InputError("label", label, "no page of the site has it; see book/slides.md")

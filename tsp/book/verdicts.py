@@ -33,9 +33,10 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
 """Heading and chapter of each family of claims."""
 ELSEWHERE: Mapping[str, str] = {
     "qwen-fourfold": "09_convergence",
+    "tsloss-simpler-topology": "10_when_tsloss_acts",
     "variances-equal": "15_what_it_stands_for",
 }
-"""Chapter of each claim that another chapter than its family's decides."""
+"""Chapter of each claim that is not decided in the chapter of its family."""
 LIFESPAN_FAILS = "Longer-lived components do not go with better answers."
 FINDINGS: Mapping[str, tuple[str, Mapping[str, str], str]] = {
     "loops": (
@@ -162,6 +163,6 @@ def _effect(claim: Mapping[Any, Any]) -> str:
     if np.isfinite(printed):
         shapes.append(f'<path class="printed" d="M{x(printed)} {middle - 6}l6 6l-6 6l-6 -6z"/>')
     picture = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">{"".join(shapes)}</svg>'
-    name = re.split(r"[,:;] | \(", about.estimand)[0].removeprefix("the ")
+    name = re.split(r", | \(|[:;] ", about.estimand)[0].removeprefix("the ")
     text = f"{name}: {tables.effect(claim).replace('-', '−')}"
     return f'<span>{picture}<span class="numbers">{escape(text)}</span></span>'

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from tsp.analysis.evidence import Evidence, asked_once, at_balanced_check, later_half
+from tsp.analysis.evidence import Evidence, at_balanced_check, cached, later_half
 from tsp.analysis.stats import (
     FEWEST,
     attainable_rho,
@@ -93,7 +93,7 @@ def correlates(evidence: Evidence, levels: Levels, feature: str) -> Verdict:
     return judge_rho(x, y, strata, levels, printed=printed, pooled=pooled)
 
 
-@asked_once
+@cached
 def pooled_rhos(evidence: Evidence, feature: str) -> tuple[float, float]:
     """Correlate snapshots with the half of the run they are from, and with their accuracy.
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsp.analysis.evidence import Evidence, asked_once, first_and_last
+from tsp.analysis.evidence import Evidence, cached, first_and_last
 from tsp.analysis.stats import FEWEST, Interval, stratified_rho
 from tsp.analysis.stats.ranks import SHUFFLES
 from tsp.analysis.units import UNIT
@@ -76,8 +76,8 @@ def h1_count_falls(evidence: Evidence, levels: Levels) -> Verdict:
     length=300,
     unit=f"{PLAIN}; units that begin without loops are excluded",
     null=1.0,
-    estimand="the median share of the initial loops that is left at the last of 300 epochs",
-    decision=share("at most a tenth of the initial loops is left"),
+    estimand="the median share of the initial loops that is left at the last check",
+    decision=share("at most a tenth of the initial loops is left after 300 epochs,"),
     margin="a tenth of the initial loops",
 )
 def loops_vanish(evidence: Evidence, levels: Levels) -> Verdict:
@@ -254,7 +254,7 @@ def h1_falls_faster_multi(evidence: Evidence, levels: Levels) -> Verdict:
     return Verdict(verdict, len(units), faster, *interval, why, p)
 
 
-@asked_once
+@cached
 def loops_left(evidence: Evidence, clock: str) -> pd.DataFrame:
     """Return the share of the first loops that is left, mean over a stratum's common checks.
 

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from tsp.analysis.claims.iterations import COUNTED, PAIR_UNIT, kendall, paired
-from tsp.analysis.evidence import Evidence, asked_once, iterations
+from tsp.analysis.evidence import Evidence, cached, iterations
 from tsp.analysis.stats import bootstrap_interval, share_interval
 from tsp.analysis.units import UNIT, odd_seeds
 from tsp.analysis.verdicts import (
@@ -94,7 +94,7 @@ def lambda_ten_fails(evidence: Evidence, levels: Levels) -> Verdict:
     return Verdict(compared(interval, ALWAYS), n, failed / n, *interval, why, p, 1.0)
 
 
-@asked_once
+@cached
 def total_losses(evidence: Evidence, weights: tuple[float, ...], epochs: int = 1) -> pd.DataFrame:
     """Return the total loss: one row per run and epoch, up to the shortest run of a unit and seed.
 

@@ -96,11 +96,10 @@ def _plain_runs(runs: pd.DataFrame, protocol: str, length: int | None) -> pd.Ser
     """Return the ids of the runs without TSLoss that Table 2 pools."""
     plain = runs[(runs.method == "ce") & (runs.protocol == protocol)]
     usual = comparable(plain, protocol=protocol, length=length)
+    usual = usual[usual.model == most_run(runs)]
     if usual.empty:  # runs of a tiny model, or of other settings alone
         plain = one_of_each(plain.assign(arm=plain.setting), None)
         usual = plain[plain.setting == ""]
-    else:
-        usual = usual[usual.model == most_run(usual)]
     return plain.id if usual.empty else usual.id
 
 
