@@ -178,8 +178,8 @@ fig.tight_layout()
 # (the-example)=
 # ## A trained prompt
 #
-# The prompt below was trained once, on one problem, and serves as the example in every chapter
-# that looks at a single prompt; {doc}`04_phenomenon` asks what many prompts have in common. A rule chooses the problem.
+# The prompt below was trained once, on one problem, and serves as the example in most chapters
+# that look at a single prompt; {doc}`04_phenomenon` asks what many prompts have in common. A rule chooses the problem.
 # Candidates are the published single problems that were trained both with and without TSLoss, with stored prompts
 # from start to end, and that both runs get wrong at the start and right at the last check. Among these,
 # problems whose answer stays right once it is right come first, then those with the lowest number, then data

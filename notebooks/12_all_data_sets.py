@@ -126,13 +126,15 @@ for key, value in zip(("low", "middle", "high"), band, strict=True):
     glue(f"noise-{key}", f"{value:.0f}", display=False)
 below = [float((counts < band[0]).mean()) for counts in loops.values()]
 least, most = (f"{extreme(below, default=0):.0%}" for extreme in (min, max))
-share = least if least == most else f"between {least} and {most}"
+share = f"between {least} and {most}"
+if least == most:
+    share = "all" if least == "100%" else least
 glue("below-share", share, display=False)
 
 # %% [markdown]
 # Gaussian clouds of this shape have a median of {glue:text}`noise-middle` $H_1$ bars, and 95 % of them have between
 # {glue:text}`noise-low` and {glue:text}`noise-high`. At the last check, in every data set and regime,
-# {glue:text}`below-share` of the problems or sets have fewer loops than the lower end.
+# {glue:text}`below-share` of the problems or sets have fewer loops than the lower of these two numbers.
 # {doc}`06_training_or_movement` asks what removes these loops.
 #
 # ## Figures 7 to 18

@@ -145,7 +145,7 @@ glue("loops-followed", int(between.followed.sum()), display=False)
 # A loop longer than twice the bottleneck distance has a partner in the next diagram, and only such a loop can be followed.
 # Among {glue:text}`pairs-between:d` pairs of consecutive snapshots whose first has a loop, {glue:text}`loops-followed:d` have one
 # that long. The bound alone says less: in {glue:text}`loops-covered:d` of these pairs it allows the movement to create or remove even
-# the longest loop. Rounding to half precision moves no bar by more than {glue:text}`float16-bound` of the mean distance.
+# the longest loop. Even in the worst case, rounding to half precision moves no bar by more than {glue:text}`float16-bound` of the mean distance.
 #
 # ## Which bars would survive noise?
 #
