@@ -141,7 +141,7 @@ glue("below-share", share, display=False)
 #
 # Each of these figures is one page of the appendix. Here they are the cells of two tables of pictures, a row for each data set.
 
-# %% mystnb={"image": {"alt": "Small barcodes, a row for each data set: one problem at the start and at the end of training, ten problems at the start and at the end. H0 bars are blue, H1 bars orange."}, "figure": {"caption": "Barcodes of Figures 7 to 18 from our runs: one run of each data set, before and after training on one scale. Compare the number of orange bars, and the lengths of the blue ones with each other.", "name": "fig-barcodes-by-task"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Small barcodes, a row for each data set: one problem at the start and at the end of training, ten problems at the start and at the end. H0 bars are blue, H1 bars vermilion."}, "figure": {"caption": "Barcodes of Figures 7 to 18 from our runs: one run of each data set, before and after training on one scale. Compare the number of vermilion bars, and the lengths of the blue ones with each other.", "name": "fig-barcodes-by-task"}} tags=["hide-input"]
 figures_7_to_18 = {"model": model, "protocol": protocol}
 barcodes_by_task(store, **figures_7_to_18) if available else missing("tsp sweep phenomenon")
 
