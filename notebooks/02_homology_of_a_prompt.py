@@ -250,6 +250,7 @@ numbers = pd.DataFrame(
     }
 )
 words = {"h0": "H₀", "h1": "H₁", "max": "longest", "scaled": "/ distance"}
+words["normalized"] = "normalised"
 numbers.index = [" ".join(words.get(w, w) for w in name.split("_")) for name in numbers.index]
 numbers.apply(lambda c: c.map("{:.0f} %".format if c.name == "noise below" else "{:.4g}".format))
 
