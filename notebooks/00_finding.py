@@ -125,8 +125,8 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 #
 # ## All claims
 #
-# The dot is the effect in our runs, with its interval; the dotted line marks no effect, and the diamond is the value that the paper
-# prints. Open a row for the numbers and the rule that decides it; {doc}`20_rules` lists the rules that were changed after data had been
+# The dot is the effect in our runs, with its interval (those under one heading hold together with 95 %); the dotted line marks no
+# effect, and the diamond is the value that the paper prints. Open a row for the numbers and the rule that decides it; {doc}`20_rules` lists the rules that were changed after data had been
 # seen. A unit is one problem or one set of ten. {glue:text}`open` of {glue:text}`claims` claims are still open.
 
 # %% tags=["remove-input"]

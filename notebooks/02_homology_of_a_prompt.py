@@ -178,8 +178,8 @@ fig.tight_layout()
 # (the-example)=
 # ## A trained prompt
 #
-# The prompt below was trained once, on one problem, and serves as the example in every chapter
-# that looks at a single prompt; {doc}`04_phenomenon` asks what many prompts have in common. A rule chooses the problem.
+# The prompt below was trained once, on one problem, and serves as the example in most chapters
+# that look at a single prompt; {doc}`04_phenomenon` asks what many prompts have in common. A rule chooses the problem.
 # Candidates are the published single problems that were trained both with and without TSLoss, with stored prompts
 # from start to end, and that both runs get wrong at the start and right at the last check. Among these,
 # problems whose answer stays right once it is right come first, then those with the lowest number, then data
@@ -250,6 +250,7 @@ numbers = pd.DataFrame(
     }
 )
 words = {"h0": "H₀", "h1": "H₁", "max": "longest", "scaled": "/ distance"}
+words["normalized"] = "normalised"
 numbers.index = [" ".join(words.get(w, w) for w in name.split("_")) for name in numbers.index]
 numbers.apply(lambda c: c.map("{:.0f} %".format if c.name == "noise below" else "{:.4g}".format))
 

@@ -87,7 +87,7 @@ table(
             "p of U, two halves": again.u_p_73,
             "p of U, with ties": again.u_p_ties,
         }
-    ).rename(index=lambda feature: feature.replace("_", " ")),
+    ).rename(index=lambda name: name.replace("_", " ").replace("h0", "H₀").replace("h1", "H₁")),
     {
         "ρ printed": "{:.3f}",
         "ρ from U": "{:.3f}",

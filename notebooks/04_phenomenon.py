@@ -317,8 +317,8 @@ assert np.allclose(bars[0][:-1, 1], np.hypot(lengths[0], lengths[1 : len(orthogo
 # %% [markdown]
 # In Gaussian noise all lengths are nearly equal, and chance inner products decide which pairs are slightly
 # closer: this is the origin of its loops. Once the lengths differ by more than the inner products do, the shortest
-# vectors become hubs that all others join first, and loops are filled as they form. Any cloud whose vectors grow at different
-# speeds shows fewer loops and longer $H_0$ bars. If the prompt has more loops in {numref}`fig-yardstick` than
+# vectors become hubs that all others join first, and loops are filled as they form. A cloud of many dimensions whose vectors grow at
+# different speeds therefore shows fewer loops and longer $H_0$ bars. If the prompt has more loops in {numref}`fig-yardstick` than
 # random directions with the same lengths, that excess is structure that the lengths do not explain.
 #
 # Consider also how long the loops live. The longest $H_1$ bar at any check is {glue:text}`single-longest:.1%` of the
@@ -427,4 +427,4 @@ verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')
 # These runs show how one small model behaves ({glue:text}`model`: {glue:text}`model-note`). They cannot show whether
 # prompts of Gemma-2B-IT move in the same way at the paper's own learning rate; that takes the model and a GPU
 # (`-p model gemma-2b-it -p protocol paper -p data hub -p epochs 300`). Three facts hold for any model: the $H_0$ count cannot
-# change, lifespans grow with the cloud, and loops vanish when vectors become unequally long.
+# change, lifespans grow with the cloud, and the loops of nearly orthogonal vectors vanish when these become unequally long.

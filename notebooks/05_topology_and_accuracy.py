@@ -64,7 +64,7 @@ C = sns.color_palette("colorblind")
 # %% tags=["hide-input"]
 def in_words(features):
     """Write names of features as a reader knows them."""
-    words = {"h0": "H₀", "h1": "H₁", "scaled": "/ distance"}
+    words = {"h0": "H₀", "h1": "H₁", "scaled": "/ distance", "normalized": "normalised"}
     return [" ".join(words.get(word, word) for word in name.split("_")) for name in features]
 
 
@@ -141,7 +141,7 @@ glue("checks-pooled", int(answers.n.max()) if len(answers) else 0, display=False
 # - *Problems* reads one pair of numbers for each problem or set of ten: its feature, and the share of its runs that are right, at the
 #   check where about half of all problems are solved. These pairs are rank correlated within data set and regime.
 #
-# The last three rows are features that do not change when a cloud merely grows.
+# The last three rows are not in the paper's table: they divide lifespans by the mean distance and the entropy by its maximum.
 
 # %% tags=["hide-input"]
 again = tables.table2_runs(store, protocol=protocol)
@@ -177,8 +177,8 @@ glue("exchanged-left", left if small else "neither test finds a correlation", di
 # For the mean $H_0$ lifespan, the snapshots of {glue:text}`exchanged-blocks:d` problems and sets give a correlation of
 # {glue:text}`exchanged-rho_blocks` with their own answers and, on average, {glue:text}`exchanged-shuffled` with
 # the answers to other problems. The second number comes from the clock alone, which feature and accuracy both follow. At the
-# level 0.05, uncorrected for eight features and two tests, {glue:text}`exchanged-left`. The verdicts below use the last two
-# columns, with {glue:text}`exchanged-units:d` units.
+# level 0.05, uncorrected for the number of features and tests, {glue:text}`exchanged-left`. The verdicts below use the last two
+# columns, with {glue:text}`exchanged-units:d` units; their intervals are wider, since those of a family hold together.
 #
 # ## Exercise
 #

@@ -163,7 +163,7 @@ if len(contrast):
     )
     differ = changes(contrast.feature[contrast.p_holm < 0.05], "differs", "differ")
     same = [feature for feature, equal in same_answers.items() if equal]
-    text = f"{differ} between right and wrong answers, on {contrast.n.max()} problems (p < 0.05 after Holm). {power} "
+    text = f"{differ} between right and wrong answers, on {contrast.n.max()} problems (tested at 0.05 after Holm's correction). {power} "
     text += f"{changes(same, 'is', 'are')} shown to be equivalent."
 glue("answers-text", text, display=False)
 

@@ -123,8 +123,9 @@ for key, value in (
     ("alpha", alpha),
 ):
     glue(key, value, display=False)
-glue("nearest-start", float(values.loc["nearest distance, mean"].iloc[0]), display=False)
-glue("s-start", float(values.loc["s, mean"].iloc[0]), display=False)
+nearest, soft = (float(values.loc[row].iloc[0]) for row in ("nearest distance, mean", "s, mean"))
+glue("nearest-start", nearest, display=False)
+glue("s-below", nearest - soft, display=False)
 glue("s-start-printed", float(values.loc["s, mean"].iloc[1]), display=False)
 glue("delta-start-printed", float(values.loc["delta"].iloc[1]), display=False)
 glue("slack", tau * log(n - 1), display=False)
@@ -143,7 +144,7 @@ glue("share-start", loss.terms(start).h1.item() / variance, display=False)
 #   average, and $\delta$ is {glue:text}`delta-start-printed:.3f`. $\mathcal{L}_{H0}$ almost vanishes, and
 #   $\mathcal{L}_\text{repel}$ comes mostly from pairs of a point with itself. From here on $i = j$ is left out.
 # - **At the start $\tau$ is not small.** By the bounds below {eq}`eq-softmin`, $s_i$ may lie up to
-#   {glue:text}`slack:.2f` below the nearest distance; its mean is {glue:text}`s-start:.3f`. The standard
+#   {glue:text}`slack:.2f` below the nearest distance; on average it lies {glue:text}`s-below:.2f` below. The standard
 #   deviation of all distances is {glue:text}`spread-start:.3f`. At $\tau$ = {glue:text}`tau:g` each $s_i$
 #   therefore averages over many neighbours. At $\alpha$ = {glue:text}`alpha:g` the thresholds are so soft that
 #   $\mathcal{L}_{H1}$ is {glue:text}`share-start:.0%` of the variance of all distances.

@@ -122,7 +122,7 @@ glue("paper-half-most", int(halved.ce.max()), display=False)
 
 # %% [markdown]
 # In the paper's own table TSLoss is faster in {glue:text}`cells-won:d` of {glue:text}`cells:d` cells and
-# slower in {glue:text}`cells-lost:d`; {glue:text}`cells-tied:d` are equal. The median ratio is
+# slower in {glue:text}`cells-lost:d`, with {glue:text}`cells-tied:d` equal. The median ratio is
 # {glue:text}`paper-ratio:.2f`. But every count is even, which suggests that correctness was checked every
 # second iteration. In {glue:text}`one-check:d` of the {glue:text}`cells:d` cells the saving is a
 # single check, the smallest that can be seen. In {glue:text}`paper-half:d` cells the count is at least halved, always

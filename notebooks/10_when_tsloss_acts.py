@@ -46,7 +46,7 @@ from IPython.display import HTML
 from myst_nb import glue
 
 from tsp.analysis import tables
-from tsp.analysis.records import deciding, load_losses, load_runs, load_topology
+from tsp.analysis.records import TASK_NAMES, deciding, load_losses, load_runs, load_topology
 from tsp.analysis.studies import at_last, at_solve
 from tsp.analysis.units import units
 from tsp.analysis.verdicts import median_interval
@@ -145,7 +145,7 @@ table(pd.DataFrame(rows).T) if rows else missing("tsp sweep table3 --profile ful
 #
 # ## One pair, check by check
 #
-# How far has a prompt come before its answer is right? Greedy decoding reproduces the reference answer when each of
+# How far has a prompt come before its answer is right? The pair solves {glue:text}`pair-problem`. Greedy decoding reproduces the reference answer when each of
 # its tokens is the model's first choice, so the figure counts the tokens that are, from the beginning of the answer to the first
 # that is not. An answer may be right earlier, because the scorer reads only the final number or letter.
 
@@ -170,6 +170,7 @@ predicates = {
         "never reproduces the reference word for word",
     ),
 }
+glue("pair-problem", f"problem {problem} of {TASK_NAMES.get(task, task)}", display=False)
 for method, run in pair.items():
     for column, (first, never) in predicates.items():
         hits = run.checks.epoch[run.checks[column] & (run.checks.epoch > 0)]
@@ -179,8 +180,8 @@ for method, run in pair.items():
 # The Standard run {glue:text}`ce-correct` and {glue:text}`ce-exact`. The run with TSLoss {glue:text}`tsloss-correct` and
 # {glue:text}`tsloss-exact`. Where the two criteria disagree about the faster run, the number of iterations measures the criterion as much as the method.
 #
-# Published runs on the benchmarks keep no text, so what follows is a Standard run on one of the project's own problems, in
-# words.
+# Published runs on the benchmarks keep no text. If the store has a Standard run on one of the project's own problems, its
+# answers follow in words.
 
 
 # %% tags=["hide-input"]

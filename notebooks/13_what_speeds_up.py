@@ -45,7 +45,7 @@ import seaborn as sns
 from matplotlib.ticker import LogFormatter
 from myst_nb import glue
 
-from tsp.analysis.records import deciding, load_runs, load_topology
+from tsp.analysis.records import TASK_NAMES, deciding, load_runs, load_topology
 from tsp.analysis.stats import holm
 from tsp.analysis.studies import at_last, study, trend
 from tsp.analysis.units import STANDARD, units
@@ -151,7 +151,7 @@ glue("rates-result", rates_result, display=False)
 # ## The paper's learning rate
 #
 # The learning rate of protocol {glue:text}`protocol` is {glue:text}`lr-ratio:.0f` times the
-# paper's. What happens at the paper's rate? The figure follows one problem under both protocols.
+# paper's. What happens at the paper's rate? The figure follows {glue:text}`problem-name` under both protocols.
 
 # %% tags=["remove-cell"]
 common = {"model": model, "task": task, "regime": "single", "problem": problem, "seed": seed}
@@ -159,6 +159,7 @@ common |= {"epochs": epochs, "method": "ce", "lambda_ts": 0.0}
 specs = [RunSpec(**common, protocol=name) for name in (protocol, "paper")]
 fast, slow = find_together(store, specs, data=data)
 glue("protocol", protocol, display=False)
+glue("problem-name", f"problem {problem} of {TASK_NAMES.get(task, task)}", display=False)
 glue("lr-ratio", fast.spec.lr / slow.spec.lr, display=False)
 
 # %% mystnb={"image": {"alt": "Two panels over epochs: cross-entropy and mean distance between the prompt's points relative to the start, under the paper's protocol and under the other one. Dashed: protocol paper; solid: the other."}, "figure": {"caption": "At the paper's learning rate the cloud hardly grows. Cross-entropy, and the mean distance between the prompt's points relative to the start, for the same problem and initial prompt under two protocols.", "name": "fig-protocols"}} tags=["hide-input"]

@@ -26,7 +26,7 @@
 # - *Epochs*: the first check at which all answers are right; the median over an odd number of seeds, then over problems.
 #   `>` marks a lower bound.
 # - *Sooner*, *same*, *later*: the number of problems that are solved in fewer, as many or more epochs than with the base.
-# - *Ratio*: the median ratio of epochs to the base's, with a bootstrap interval. The ratio and the tests are given from six
+# - *Ratio*: the median ratio of epochs to the base's, with a bootstrap interval. The interval and the tests are given from six
 #   problems on, the fewest with which a two-sided sign test can reach 0.05.
 # - *p*, where there is a test: of the sign test and of the signed-rank test, each also after Holm's correction over the table.
 # - *Reading*: faster or slower if the sign test is significant after Holm and the interval excludes 1.

@@ -145,7 +145,7 @@ glue("loops-followed", int(between.followed.sum()), display=False)
 # A loop longer than twice the bottleneck distance has a partner in the next diagram, and only such a loop can be followed.
 # Among {glue:text}`pairs-between:d` pairs of consecutive snapshots whose first has a loop, {glue:text}`loops-followed:d` have one
 # that long. The bound alone says less: in {glue:text}`loops-covered:d` of these pairs it allows the movement to create or remove even
-# the longest loop. Rounding to half precision moves no bar by more than {glue:text}`float16-bound` of the mean distance.
+# the longest loop. Even in the worst case, rounding to half precision moves no bar by more than {glue:text}`float16-bound` of the mean distance.
 #
 # ## Which bars would survive noise?
 #
@@ -171,7 +171,7 @@ for epoch, cloud in clouds.items():
 bands = pd.DataFrame(rows).set_index("epoch")
 table(bands.iloc[::EVERY], {"2c / D": "{:.2f}", "longest H1 / D": "{:.3f}"})
 
-# %% mystnb={"image": {"alt": "Two persistence diagrams, of the first and of the last prompt, with H0 as blue dots on the left edge and H1 as orange triangles near the diagonal; a grey band above the diagonal covers both pictures as far as it is wide."}, "figure": {"caption": "Diagrams of the first and the last prompt of the run. Bars in the grey band may be noise at confidence level 95 %.", "name": "fig-bands"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two persistence diagrams, of the first and of the last prompt, with H0 as blue dots on the left edge and H1 as vermilion triangles near the diagonal; a grey band above the diagonal covers both pictures as far as it is wide."}, "figure": {"caption": "Diagrams of the first and the last prompt of the run. Bars in the grey band may be noise at confidence level 95 %.", "name": "fig-bands"}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.6), layout="constrained")
 for ax, epoch in zip(axes, (epochs_kept[0], epochs_kept[-1]), strict=True):
     figures.draw_diagram(persistence(clouds[epoch]), ax, band=2 * confidence_band(clouds[epoch]))

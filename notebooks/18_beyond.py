@@ -105,7 +105,7 @@ glue("adaptive", summary, display=False)
 # {glue:text}`adaptive`
 #
 # Evening out distances drives a cloud towards a simplex ({prf:ref}`prop-minimum`), where short loops abound. A regulariser that
-# pulls as hard as the cross-entropy can therefore produce more loops, not fewer.
+# pulls as hard as the cross-entropy can therefore leave more loops than training without one.
 #
 # ## Prompts of other kinds
 #

@@ -15,6 +15,7 @@ from tsp.analysis.tables import (
     claims,
     claims_elsewhere,
     convergence,
+    effect,
     headline,
     load_losses,
     load_topology,
@@ -304,6 +305,20 @@ def test_a_chapter_shows_its_claims_in_its_order(store):
     assert "<code>tsp sweep table4 --profile full</code>" in table.measured.iloc[0]
     assert (table.verdict.iloc[1], table.units.iloc[1]) == ("reproduced", 20)
     assert table.effect.tolist() == ["–", "0.5 (0.5 to 0.5); printed 0.667"]
+
+
+def test_a_chapter_names_an_unusual_protocol(store):
+    problems(store, [(8, 8)] * 7)
+    problems(store, [(8, 8)] * 7, protocol="paper", epochs=300, lr=5e-5)
+    table = chapter_claims(store, ["density-minimal", "h1-count-falls"])
+    named = table.measured.str.startswith("under protocol paper: ")
+    assert named.tolist() == [True, False]
+
+
+def test_an_effect_that_decides_nothing_names_its_epochs():
+    numbers = {"effect": 0.1, "low": float("nan"), "high": float("nan"), "printed": float("nan")}
+    assert effect(numbers | {"verdict": "inconclusive"}) == "0.1"
+    assert effect(numbers | {"verdict": "not tested here"}) == "0.1 over 100 epochs"
 
 
 def test_claims_elsewhere_are_those_of_other_protocols_lengths_and_models(store):

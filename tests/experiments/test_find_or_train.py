@@ -138,7 +138,7 @@ def test_units_that_share_a_first_prompt_are_said_to(store):
     for content in "abc":
         pair(store, standard=2, tsloss=4, contents=(content,))
     small, other = "smollm2-135m-instruct", "gemma-3-270m"
-    assert words().startswith(f"All 3 units of {small} start from one initial prompt (")
+    assert words().startswith(f"All 3 units of {small} start from one initial prompt with ")
     stored(store, contents=("a",), seed=1)  # two seeds: the first alone is read
     assert "one initial prompt" in words()
     for fields in (

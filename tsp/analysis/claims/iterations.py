@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.stats import binomtest, norm
 
 from tsp.analysis.evidence import Evidence, iterations
+from tsp.analysis.records import TASK_NAMES
 from tsp.analysis.stats import FEWEST, PairedResult, paired_difference, paired_ratio, signed_rank
 from tsp.analysis.table_forensics import savings
 from tsp.analysis.units import STRATUM, UNIT
@@ -153,7 +154,8 @@ def tsloss_halves_iterations(evidence: Evidence, levels: Levels) -> Verdict:
     best = min(cells, key=lambda name: cells[name].median_ratio)
     ratio, p = cells[best], min(1.0, at_most(groups[best], 0.5) * len(groups))
     lowest = min(cell.low for cell in cells.values())
-    why = f"best of {len(cells)} cells: {', '.join(map(str, best))}; medians of all: "
+    named = ", ".join(TASK_NAMES.get(name, name) for name in best)
+    why = f"best of {len(cells)} cells: {named}; medians of all: "
     why += ", ".join(f"{cell.median_ratio:.2f}" for cell in cells.values())
     why += f"; sign test there against one half, p times the number of cells = {p:.3g}; lowest "
     why += f"end of the intervals of all cells: {lowest:.2f}"

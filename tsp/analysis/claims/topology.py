@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tsp.analysis.evidence import Evidence, cached, first_and_last
+from tsp.analysis.records import TASK_NAMES
 from tsp.analysis.stats import FEWEST, Interval, stratified_rho
 from tsp.analysis.stats.ranks import SHUFFLES
 from tsp.analysis.units import UNIT
@@ -77,7 +78,7 @@ def h1_count_falls(evidence: Evidence, levels: Levels) -> Verdict:
     unit=f"{PLAIN}; units that begin without loops are excluded",
     null=1.0,
     estimand="the median share of the initial loops that is left at the last check",
-    decision=share("at most a tenth of the initial loops is left after 300 epochs,"),
+    decision=share("at most a tenth of the initial loops is left after 300 epochs"),
     margin="a tenth of the initial loops",
 )
 def loops_vanish(evidence: Evidence, levels: Levels) -> Verdict:
@@ -184,7 +185,7 @@ def same_everywhere(evidence: Evidence, levels: Levels) -> Verdict:
     apart = float(medians.max() - medians.min())
     low, high = largest_difference([rows.to_numpy() for _, rows in removed], levels.interval)
     why = "median share of the loops removed: "
-    why += ", ".join(f"{task} {value:.0%}" for task, value in medians.items())
+    why += ", ".join(f"{TASK_NAMES.get(task, task)} {value:.0%}" for task, value in medians.items())
     why += f"; largest difference {apart:.2f} ({low:.2f} to {high:.2f}), alike up to {ALIKE}"
     if (medians <= 0).any():
         verdict = "not reproduced"
@@ -243,8 +244,8 @@ def h1_falls_faster_multi(evidence: Evidence, levels: Levels) -> Verdict:
     why = f"a set loses its loops faster than a problem of its task in {faster:.0%} of "
     why += f"{sum(here * there for here, there in counts)} comparisons ({units.sets.sum()} sets, "
     why += f"{(~units.sets).sum()} problems), {at_steps:.0%} at "
-    why += f"equal optimiser steps; p = {p:.3g} by shuffling within tasks, at least "
-    why += f"{max(2 / ways, 1 / (1 + SHUFFLES)):.2g} with so many"
+    why += f"equal optimiser steps; p = {p:.3g} by shuffling within tasks (the smallest possible "
+    why += f"with so many: {max(2 / ways, 1 / (1 + SHUFFLES)):.2g})"
     verdict = "inconclusive"
     if p < levels.alpha and rho < 0:
         verdict = "partly" if at_steps <= 0.5 else "reproduced"

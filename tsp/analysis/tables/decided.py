@@ -11,7 +11,8 @@ import pandas as pd
 from tsp.analysis.claims import CLAIMS, evaluate
 from tsp.analysis.equation13 import surrogate
 from tsp.analysis.records import by_origin, deciding, load_answers, load_evidence, load_runs
-from tsp.analysis.units import UNIT, comparable, most_run
+from tsp.analysis.units import LENGTH, UNIT, comparable, most_run
+from tsp.analysis.verdicts import UNTESTED, Claim
 from tsp.store.runs import Store
 
 A_FEW = 100  # prompts that equation 13 is tried on
@@ -86,13 +87,17 @@ def last_prompts(
 def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:
     """Some claims as a chapter ends with them: claimed, measured, verdict, units, effect.
 
+    A protocol other than the usual one is named.
+
     All texts are HTML: commands in ``measured`` are marked as code, nothing else is markup.
     """
     table = claims(store).set_index("id").loc[list(ids)]
     table = table.map(lambda cell: escape(cell, quote=False) if isinstance(cell, str) else cell)
     table["why"] = table.why.str.replace(r"`([^`]*)`", r"<code>\1</code>", regex=True)
     names = {"statement": "claimed", "why": "measured", "verdict": "verdict", "n": "units"}
-    table["effect"] = [effect(row) for row in table.to_dict("records")]
+    elsewhere = (table.protocol != Claim.protocol) & (table.n > 0)
+    table.loc[elsewhere, "why"] = "under protocol " + table.protocol + ": " + table.why
+    table["effect"] = [effect(row).replace("-", "−") for row in table.to_dict("records")]
     return table[[*names, "effect"]].rename(columns=names)
 
 
@@ -103,4 +108,6 @@ def effect(row: Mapping[Any, Any]) -> str:
     text = f"{row['effect']:.3g}"
     if np.isfinite([row["low"], row["high"]]).all():
         text += f" ({row['low']:.3g} to {row['high']:.3g})"
+    if row["verdict"] == UNTESTED.verdict:
+        text += f" over {LENGTH} epochs"
     return text if np.isnan(row["printed"]) else f"{text}; printed {row['printed']:.3g}"

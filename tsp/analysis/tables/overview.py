@@ -60,11 +60,11 @@ def same_start(store: Store, *, protocol: str, model: str = "") -> str:
     parts = []
     for name, rows in runs.groupby("model", sort=False):
         starts = first[first.id.isin(rows.id)].drop(columns="id").round(6).drop_duplicates()
-        loops = ", ".join(f"{count:.0f}" for count in sorted(starts.h1_count))
+        loops = " and ".join(f"{count:.0f}" for count in sorted(starts.h1_count))
         prompts = f"{len(starts)} initial prompts" if len(starts) > 1 else "one initial prompt"
         n = len(rows.drop_duplicates(UNIT))
         units = f"all {n} units of {name} start" if n > 1 else f"the one unit of {name} starts"
-        parts.append(f"{units} from {prompts} ({loops} loops)")
+        parts.append(f"{units} from {prompts} with {loops} loops")
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}. A p-value is about problems, given these initial prompts."
 
