@@ -23,7 +23,7 @@ LOOKS: Mapping[str, tuple[str, str, str]] = {
     "tsloss": ("with TSLoss", METHOD_COLORS["tsloss"], "-"),
     "ce": ("right answers", METHOD_COLORS["ce"], "-"),
     "wrong": ("wrong answers", "#D55E00", "--"),
-    RANDOM: ("rows moved as far,\nin random directions", "#0173B2", ":"),
+    RANDOM: ("vectors moved as far,\nin random directions", "#0173B2", ":"),
 }
 
 
