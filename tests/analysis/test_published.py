@@ -22,7 +22,7 @@ DIGESTS = {
     "init": "d390acf0",
     "loss-variants": "b4ab3fbf",
     "null": "53cd9420",
-    "paper-length": "6cc992bf",
+    "paper-length": "31e1496d",
     "phenomenon": "d692b639",
     "placement": "2b2ed3f4",
     "rounding": "d1efe84c",
