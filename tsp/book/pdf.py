@@ -33,7 +33,8 @@ body { background: white; line-height: 1.4; }
 .contents li { display: flex; gap: 0.5em; list-style: none; }
 .contents .dots { flex: 1; border-bottom: 1px dotted; margin-bottom: 0.3em; }
 h1, h2, h3, figcaption, caption { break-after: avoid; }
-figure, img, svg, tr, pre, .admonition, div.math, .claims details { break-inside: avoid; }
+figure, img, svg, tr, pre, .admonition, .sd-card, div.math { break-inside: avoid; }
+.claims details { break-inside: avoid; }
 img, svg { max-height: 180mm; max-width: 100%; object-fit: contain; }
 pre { font-size: 0.8em; white-space: pre-wrap; }
 pre, p, li { overflow-wrap: anywhere; }
