@@ -1,12 +1,21 @@
 """Null models of stored runs: walks from a run's first prompt, as long as its steps."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from tests.handmade import stored
 from tsp.analysis import movement
-from tsp.analysis.movement import KINDS, _stream, nulls
+from tsp.analysis.movement import (
+    KINDS,
+    _stream,
+    nulls,
+    vector_movement,
+    which_vectors_move,
+)
 from tsp.errors import InputError
 from tsp.store.runs import Run, Store
 from tsp.topology.null_models import walk
@@ -75,3 +84,25 @@ def test_a_run_without_steps_is_refused(tmp_path):
     store = Store(tmp_path)
     with pytest.raises(InputError, match="train it again"):
         nulls(store.read(stored(store)))
+
+
+def test_vectors_that_move_farther_by_hand():
+    """Three vectors: one goes straight, one goes back half of its way, one stays nearly still."""
+    prompts = {
+        0: [[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]],
+        2: [[5.0, 0.0], [0.0, 6.0], [3.0, 1.0]],
+        4: [[9.0, 0.0], [0.0, 4.0], [3.0, 2.0]],
+    }
+    run = SimpleNamespace(prompt_epochs=[*prompts], prompt=lambda e: torch.tensor(prompts[e]))
+    moved = vector_movement(run)
+    assert moved.start.tolist() == [1, 2, 3]
+    assert moved.distance.tolist() == [8, 2, 2]
+    assert moved["path"].tolist() == [8, 6, 2]
+    found = which_vectors_move(moved)
+    assert found["start"] == found["place"] == pytest.approx(-np.sqrt(3) / 2)  # ties: 3, 1.5, 1.5
+    share = np.cov(np.log([8, 6, 2]), np.log([8, 2, 2]))[0, 1] / np.var(np.log([8, 2, 2]), ddof=1)
+    assert found["path"] == pytest.approx(share)
+    straight = moved.assign(path=2 * moved.distance)
+    assert which_vectors_move(straight)["path"] == pytest.approx(1)
+    turning = moved.assign(path=7.0)
+    assert which_vectors_move(turning)["path"] == pytest.approx(0)

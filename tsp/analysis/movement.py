@@ -1,4 +1,4 @@
-"""Null models of stored runs: movement as long as training's, without training."""
+"""How far the vectors of stored runs move, and null models that move as far without training."""
 
 from itertools import product
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsp.analysis.stats import spearman
 from tsp.errors import InputError
 from tsp.store.runs import Run
 from tsp.topology import SUMMARY_COLUMNS
@@ -61,6 +62,48 @@ def nulls(run: Run, *, draws: int = 5) -> pd.DataFrame:
     table = pd.concat([trained, summarize(np.stack(clouds))], ignore_index=True)
     table[["kind", "draw"]] = pd.DataFrame([label for label in labels for _ in range(2)])
     return table.assign(end=[False, True] * len(labels))
+
+
+def vector_movement(run: Run) -> pd.DataFrame:
+    """Return how each vector of a prompt moved: one row per vector, in the order of the prompt.
+
+    Parameters
+    ----------
+    run
+        A run with at least two stored prompts.
+
+    Returns
+    -------
+    DataFrame
+        ``start``, the vector's initial length; ``distance`` from its start to its end; ``path``,
+        the sum of its strides, which lead from one stored prompt to the next. All in the embedding
+        space's distance, so ``distance <= path``.
+    """
+    prompts = np.stack([run.prompt(epoch).double().numpy() for epoch in run.prompt_epochs])
+    strides = np.linalg.norm(np.diff(prompts, axis=0), axis=2)  # (T - 1, n)
+    distance = np.linalg.norm(prompts[-1] - prompts[0], axis=1)
+    start = np.linalg.norm(prompts[0], axis=1)
+    return pd.DataFrame({"start": start, "distance": distance, "path": strides.sum(axis=0)})
+
+
+def which_vectors_move(moved: pd.DataFrame) -> dict[str, float]:
+    """Return what goes with the distances that a prompt's vectors travel (`vector_movement`).
+
+    Returns
+    -------
+    dict
+        Spearman's rho of distance with ``place`` in the prompt and with ``start``; and ``path``,
+        the share of the variance of log distances that is that of log paths. A log distance is log
+        path plus log straightness, distance over path; the share is the covariance of the first
+        with the sum over the variance of the sum: 1 if all vectors go equally straight, 0 if all
+        paths are equally long.
+    """
+    path, distance = np.log(moved["path"]), np.log(moved.distance)
+    return {
+        "place": spearman(moved.index, moved.distance).statistic,
+        "start": spearman(moved.start, moved.distance).statistic,
+        "path": float(path.cov(distance) / distance.var()),
+    }
 
 
 def _stream(run: Run, *names: Any) -> np.random.Generator:
