@@ -327,8 +327,7 @@ table(of_vectors, {"p (Holm)": "{:.2g}"}) if moved else missing("tsp sweep pheno
 # %% tags=["remove-cell"]
 strides_text = "No run here keeps its prompts."
 if len(moved) > 1:
-    first = keeping.drop_duplicates(UNIT).id  # one run a unit
-    ranks = np.corrcoef([moved[run_id].distance.rank() for run_id in first])
+    ranks = np.corrcoef([moved[i].distance.rank() for i in keeping.drop_duplicates(UNIT).id])
     agreement, paths = ranks[np.triu_indices(len(ranks), 1)], asked.iloc[2]["median"] + 0.5
     because = "straighter paths count for more than longer strides"
     if paths > 0.5:
