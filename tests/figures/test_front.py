@@ -44,5 +44,5 @@ def test_each_arm_has_a_line_and_its_name(store, tmp_path):
     (ax,) = loops(store, protocol="tuned", model=MODEL).axes
     assert len(ax.lines) == 4
     names = {text.get_text().split(",")[0] for text in ax.texts}
-    assert names == {"right answers", "wrong answers", "with TSLoss", "rows moved as far"}
+    assert names == {"right answers", "wrong answers", "with TSLoss", "vectors moved as far"}
     assert loop_counts(Store(tmp_path / "none"), protocol="tuned", model=MODEL).empty
