@@ -74,6 +74,8 @@ glue("ratio-printed", number(iterations["printed"]), display=False)
 glue("rho", number(lifespan["effect"]), display=False)
 glue("rho-low", number(lifespan["low"]), display=False)
 glue("rho-high", number(lifespan["high"]), display=False)
+glue("rho-units", lifespan["n"], display=False)
+glue("ratio-units", iterations["n"], display=False)
 glue("rho-printed", number(lifespan["printed"]), display=False)
 for name, words in findings(claims, counts).items():
     glue(f"finding-{name}", words, display=False)
@@ -91,21 +93,22 @@ glue("open", int(open_ones.sum()), display=False)
 # prompts hardly move ({doc}`13_what_speeds_up`). Each problem or set counts once:
 #
 # - **{glue:text}`finding-loops`** The median change is {glue:text}`falls-by` loops ({glue:text}`falls` problems and sets).
-# - **{glue:text}`finding-success`** Of {glue:text}`start` loops the median prompt in the figure keeps {glue:text}`loops-ce` when it is trained
-#   on right answers, {glue:text}`loops-wrong` on wrong answers, and {glue:text}`loops-random` when each vector is only moved as far as training
-#   moved it, in a random direction. {glue:text}`finding-reason`
-# - **{glue:text}`finding-lifespan`** Across problems the rank correlation of lifespan and accuracy is {glue:text}`rho` ({glue:text}`rho-low` to
-#   {glue:text}`rho-high`). The paper prints {glue:text}`rho-printed`, over snapshots of training; there a counter of epochs scores as well
-#   ({doc}`03_printed_numbers`).
+# - **{glue:text}`finding-success`** The median prompt in the figure goes from {glue:text}`start` loops to {glue:text}`loops-ce` when it learns
+#   right answers, to {glue:text}`loops-wrong` when it learns wrong answers, and to {glue:text}`loops-random` when each vector is moved in a
+#   random direction, as far as training moved it. {glue:text}`finding-reason`
+# - **{glue:text}`finding-lifespan`** Across {glue:text}`rho-units` problems and sets the rank correlation of lifespan and accuracy is
+#   {glue:text}`rho` ({glue:text}`rho-low` to {glue:text}`rho-high`). The paper's {glue:text}`rho-printed` compares snapshots of training, where the
+#   number of the epoch alone correlates as strongly ({doc}`03_printed_numbers`).
 # - **{glue:text}`finding-speed`** The median ratio of its iterations to those of plain training is {glue:text}`ratio`
-#   ({glue:text}`ratio-low` to {glue:text}`ratio-high`); in the paper it is {glue:text}`ratio-printed`.
-# - **{glue:text}`finding-back`** The median prompt trained with it ends with {glue:text}`loops-tsloss` loops; {doc}`10_when_tsloss_acts`
-#   says when they return, and {doc}`07_tsloss` why.
+#   ({glue:text}`ratio-low` to {glue:text}`ratio-high`; {glue:text}`ratio-units` problems and sets); the paper's own median is
+#   {glue:text}`ratio-printed`.
+# - **{glue:text}`finding-back`** The median prompt trained with it ends with {glue:text}`loops-tsloss` loops. TSLoss evens out the distances
+#   between points ({doc}`07_tsloss`), mostly after the answer is right ({doc}`10_when_tsloss_acts`).
 #
-# Intervals hold at 95 % for all claims of a family together. {glue:text}`open` of the paper's {glue:text}`claims` claims are still open; all
-# are listed below the figure.
+# Brackets hold 95 % intervals, widened because several claims are tested together. On {glue:text}`open` of the paper's
+# {glue:text}`claims` claims our runs do not decide; all are listed below.
 
-# %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved in random directions, and trained with TSLoss."}, "figure": {"caption": "Loops of prompts that learn right answers, wrong answers, or nothing at all, and of prompts trained with TSLoss. Lines are medians over the problems trained in all ways; bands hold the middle half.", "name": "fig-finding"}} tags=["remove-input"]
+# %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved in random directions, and trained with TSLoss."}, "figure": {"caption": "Loops of prompts that learn right answers or wrong ones, whose vectors are moved in random directions, or that are trained with TSLoss. Lines are medians over the problems that have all four; bands hold the middle half.", "name": "fig-finding"}} tags=["remove-input"]
 loops(store, protocol=protocol, model=model) if len(counts) else missing(
     "tsp sweep null --profile full"
 )

@@ -46,7 +46,7 @@ def test_the_control_and_the_loops_with_tsloss_follow_the_counts(tmp_path):
     claims = tables.claims(Store(tmp_path))
     published = findings(claims, COUNTS)
     assert published["success"] == "Success is not the reason."
-    assert published["reason"] == "It is enough that some vectors move farther than others."
+    assert published["reason"] == "Unequal movement of the vectors is enough to remove loops."
     assert published["back"] == "TSLoss brings loops back."
     assert {published[name] for name in FINDINGS} == {other for *_, other in FINDINGS.values()}
 

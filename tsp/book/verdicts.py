@@ -107,7 +107,7 @@ def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
     more = ends["last"]["tsloss"] > ends["last"]["ce"]
     return sentences | {
         "success": f"Success {'is not' if without_success else 'may be'} the reason.",
-        "reason": "It is enough that some vectors move farther than others."
+        "reason": "Unequal movement of the vectors is enough to remove loops."
         if lost[RANDOM]
         else "Movement alone does not remove them.",
         "back": f"TSLoss {'brings' if more else 'does not bring'} loops back.",
