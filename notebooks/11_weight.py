@@ -69,20 +69,8 @@ ours = tables.table4(store, protocol=protocol, model=model)
 by_weight = comparison(ours.assign(arm=ours.arm.fillna("none")))
 by_weight.index = ours.lambda_ts.map("{:g}".format)
 by_weight.insert(0, "paper", ours.paper.to_numpy())
-columns = [
-    "paper",
-    "problems",
-    "epochs",
-    "sooner",
-    "same",
-    "later",
-    "ratio",
-    "p",
-    "p (Holm)",
-    "p (ranks)",
-    "p (ranks, Holm)",
-]
-table(by_weight[columns], FORMATS | {"paper": "{:.0f}"})
+by_weight = by_weight.drop(columns=["reading", "H1 bars", "H0 / D"], errors="ignore")
+table(by_weight, FORMATS | {"paper": "{:.0f}"})
 
 # %% tags=["remove-cell"]
 known = ours.dropna(subset="n")
