@@ -48,21 +48,9 @@ body { background: white; font-size: 28px; line-height: 1.35; }
 
 
 def make_slides(index: Path, out: Path) -> Path:
-    """Print the slides of the course, one on a page.
+    """Print the slides of the course, one on a page; as `tsp.book.pdf.make_pdf` prints the book.
 
-    Parameters
-    ----------
-    index
-        First page of the site, as `tsp.book.site.build` returns it.
-    out
-        The PDF to write; it appears whole or not at all.
-
-    Raises
-    ------
-    BookError
-        If playwright, pypdf or Chromium is missing.
-    InputError
-        If the site has nothing with a label that a slide shows.
+    Raises `InputError` if a slide shows what has no place in the site.
     """
     site = index.parent
     slides = SLIDE.split((pdf.ROOT / "book" / "slides.md").read_text("utf-8"))[1:]
