@@ -24,7 +24,7 @@ RUNS = 10_000
 SEEDS = 4  # copies of a run on the same problems; further ones stand for other problems
 CUT = 4  # columns of a prompt that are left
 SECONDS, MEMORY = 5.0, 1e9  # what a listing or a table may take
-CLAIM_SECONDS = 8.0  # what all claims may take, whose rules are applied twice for Holm's levels
+CLAIM_SECONDS = 6.0  # what all claims may take, whose rules are applied twice for Holm's levels
 
 COMMANDS = {
     "tsp runs list": ["runs", "list"],

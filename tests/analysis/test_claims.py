@@ -641,12 +641,17 @@ def test_check_is_one_that_all_runs_have():
     assert runs.decide("h1-count-accuracy").n == 10
 
 
+def decided(x, y, strata, *, printed, pooled=(0.0, 0.0)):
+    tested = stratified_rho(x, y, strata)
+    return judge_rho(x, y, strata, ALONE, tested, printed=printed, pooled=pooled)
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_only_the_claimed_end_of_the_interval_counts(sign):
     """Of rho = 0.3 (-0.4 to 0.75) the printed 0.7 may be true, and -0.7 may not."""
     x, y = np.arange(12.0), sign * np.isin(np.arange(12), (1, 4, 6, 8, 9, 11))
     for printed, verdict in ((0.7 * sign, OPEN), (-0.7 * sign, NOT)):
-        judged = judge_rho(x, y, np.zeros(12), ALONE, printed=printed, pooled=(0.0, 0.0))
+        judged = decided(x, y, np.zeros(12), printed=printed)
         assert judged.verdict == verdict
 
 
@@ -657,7 +662,7 @@ def test_only_the_claimed_end_of_the_interval_counts(sign):
 def test_numbers_that_return_over_snapshots_are_read_wrongly(printed, share, verdict):
     """At half the printed size, and of its sign, they return."""
     arrays, pooled = (np.arange(60.0), EVERY_OTHER, np.zeros(60)), (share * printed, 0.0)
-    assert judge_rho(*arrays, ALONE, printed=printed, pooled=pooled).verdict == verdict
+    assert decided(*arrays, printed=printed, pooled=pooled).verdict == verdict
 
 
 def test_what_unequal_groups_cannot_reach_is_not_held_against_them():
@@ -666,7 +671,7 @@ def test_what_unequal_groups_cannot_reach_is_not_held_against_them():
     most = attainable_rho(x, y, strata, sign=1)
     assert most == pytest.approx(stats.spearmanr(x, y).statistic)
     assert most == pytest.approx(0.52, abs=0.01)
-    judged = judge_rho(x, y, strata, ALONE, printed=0.866, pooled=(0.0, 0.0))
+    judged = decided(x, y, strata, printed=0.866)
     assert judged.verdict == REPRODUCED
     assert "attainable with so many solved: 0.52" in judged.why
     assert attainable_rho(x, y, np.repeat([0, 1], 20), sign=1) < 0.9

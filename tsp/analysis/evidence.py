@@ -126,12 +126,15 @@ def at_balanced_check(evidence: Evidence, feature: str) -> pd.DataFrame:
     return rows.assign(stratum=rows.groupby(STRATUM).ngroup())
 
 
-def side_by_side(evidence: Evidence, values: pd.DataFrame) -> pd.DataFrame:
-    """Pair values of Standard (``_ce``) and TSLoss at weight 1 (``_ts``) at their common epochs.
+@cached
+def side_by_side(evidence: Evidence, table: str, value: str) -> pd.DataFrame:
+    """Pair a value of Standard (``_ce``) and TSLoss at weight 1 (``_ts``) at their common epochs.
 
-    A pair of runs shares unit and seed; each unit has the first odd number of its pairs.
+    ``table`` is ``topology`` or ``losses``, ``value`` one of its columns. A pair of runs shares
+    unit and seed; each unit has the first odd number of its pairs.
     """
     runs, keys = evidence.runs, [*UNIT, "seed"]
+    values = getattr(evidence, table)[["id", "epoch", value]]
     standard = runs.loc[runs.method == "ce", [*keys, "id"]]
     treated = runs.loc[(runs.method == "tsloss") & (runs.lambda_ts == 1.0), [*keys, "id"]]
     pairs = odd_seeds(standard.merge(treated, on=keys, suffixes=("", "_ts")).assign(arm="pair"))

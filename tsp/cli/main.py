@@ -1,5 +1,6 @@
 """The command line: every command is a thin layer over the package."""
 
+import gc
 import os
 import sys
 
@@ -48,6 +49,7 @@ def main() -> None:
             line = ""
     if line:
         typer.secho(f"tsp: {one_line(line)}", err=True, fg=typer.colors.RED)
+    gc.freeze()  # the process ends: nothing it holds need be searched for cycles
     sys.exit(code)
 
 

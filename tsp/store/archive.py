@@ -13,11 +13,13 @@ One row per run, readable without this package:
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -30,8 +32,10 @@ from tsp.paths import writable_name
 from tsp.store import content
 from tsp.store.content import RunData, reading
 from tsp.store.record import CHANGED, parse_record
-from tsp.store.schema import RUN_ID, TABLES
+from tsp.store.schema import PROMPTS, RUN_ID, TABLES
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 GROUP = 50  # runs of a row group, which is read to read one of them
 GROUPS = 10  # row groups in memory at once when all runs are read
 NAMES = ("id", "record", *TABLES, "prompts")
@@ -65,6 +69,18 @@ def write_archive(runs: Iterable[RunData], path: Path) -> int:
                 rows = [schema.empty_table(), pq.ParquetFile(part).read()]
                 file.write_table(pa.concat_tables(rows, promote_options="permissive"))
     return count
+
+
+def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield a function's result for each item, that of the next being computed meanwhile."""
+    with ThreadPoolExecutor(1) as worker:
+        results: deque[Future[Result]] = deque()
+        for item in items:
+            results.append(worker.submit(function, item))
+            if len(results) > 1:
+                yield results.popleft().result()
+        if results:
+            yield results.pop().result()
 
 
 def _rows(runs: Sequence[RunData]) -> pa.Table:
@@ -115,7 +131,7 @@ class Archive:
         self.ids = list(self._row_groups)
         if not all(RUN_ID.fullmatch(run_id) for run_id in self.ids):
             raise ValueError("it names a run that has no valid id")
-        self._group: tuple[int, pa.Table] | None = None  # the row group that was read last
+        self._last: tuple[Any, pa.Table] | None = None  # what was read last of a row group
         self._records: dict[str, dict[str, Any]] = {}
         self._problems: dict[str, str] = {}
 
@@ -131,12 +147,9 @@ class Archive:
 
     def read(self, run_id: str) -> RunData:
         """Return a run, all of its content verified; raise `Damaged` if it was changed."""
-        record, row_group = self.record(run_id), self._row_groups[run_id]
+        record = self.record(run_id)
         with self._reading(run_id):
-            if self._group is None or self._group[0] != row_group:
-                self._group = (row_group, self._file.read_row_group(row_group))
-            rows = self._group[1]
-            (row,) = rows.filter(pc.field("id") == run_id).to_batches()
+            row = self._row(run_id)
             tables = {
                 name: content.without_nulls(pa.Table.from_struct_array(row[name].flatten()))
                 for name in TABLES
@@ -148,6 +161,25 @@ class Archive:
                 raise ValueError(CHANGED)
             data.check()
         return data
+
+    def prompts(self, run_id: str) -> Mapping[int, np.ndarray]:
+        """Return the prompts of a run, (n, d) by epoch; raise `Damaged` if they were changed."""
+        record = self.record(run_id)
+        with self._reading(run_id):
+            rows = self._row(run_id, ["id", "prompts"])["prompts"].to_pylist()[0]
+            data = RunData(record, {}, content.prompts_from(rows or ()))
+            if content.prompts_hash(data.prompts) != record["files"][PROMPTS]:
+                raise ValueError(CHANGED)
+            data.check()
+        return data.prompts
+
+    def _row(self, run_id: str, columns: list[str] | None = None) -> pa.RecordBatch:
+        """Return some columns of a run, all by default."""
+        part = (self._row_groups[run_id], columns)
+        if self._last is None or self._last[0] != part:
+            self._last = (part, self._file.read_row_group(part[0], columns=columns))
+        (row,) = self._last[1].filter(pc.field("id") == run_id).to_batches()
+        return row
 
     def problem(self, run_id: str) -> str:
         """Return what is wrong with a run, or an empty text; its content is verified once."""
@@ -168,10 +200,10 @@ class Archive:
         """
         row_groups = sorted({self._row_groups[run_id] for run_id in ids})
         wanted = pc.field("id").isin(pa.array(ids))
-        for start in range(0, len(row_groups), GROUPS):
-            with reading(self.name):
-                chosen = row_groups[start : start + GROUPS]
-                rows = self._file.read_row_groups(chosen, columns=["id", name])
+        parts = [row_groups[start : start + GROUPS] for start in range(0, len(row_groups), GROUPS)]
+        read = partial(self._file.read_row_groups, columns=["id", name])
+        with reading(self.name):
+            for rows in ahead(read, parts):
                 rows = rows if len(ids) == len(self.ids) else rows.filter(wanted)
                 lists = rows[name].combine_chunks()
                 lengths = lists.value_lengths().fill_null(0).to_pylist()

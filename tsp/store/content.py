@@ -78,11 +78,7 @@ class RunData:
             for name, table in self.tables.items()
         }
         if self.prompts:
-            digest = hashlib.sha256()
-            for row in prompt_rows(self.prompts):
-                head = f"{row['epoch']} {row['dtype']} {row['shape']}\0"
-                digest.update(head.encode() + row["values"])
-            files[PROMPTS] = digest.hexdigest()
+            files[PROMPTS] = prompts_hash(self.prompts)
         record = self.record | {"files": files}
         return RunData(record | {"checksum": checksum(record)}, self.tables, self.prompts)
 
@@ -147,6 +143,15 @@ def prompt_rows(prompts: Mapping[int, np.ndarray]) -> list[dict[str, Any]]:
         }
         for epoch, prompt in sorted(prompts.items())
     ]
+
+
+def prompts_hash(prompts: Mapping[int, np.ndarray]) -> str:
+    """Return the SHA-256 of a run's prompts."""
+    digest = hashlib.sha256()
+    for row in prompt_rows(prompts):
+        head = f"{row['epoch']} {row['dtype']} {row['shape']}\0"
+        digest.update(head.encode() + row["values"])
+    return digest.hexdigest()
 
 
 def prompts_from(rows: Sequence[Mapping[str, Any]]) -> dict[int, np.ndarray]:

@@ -92,16 +92,16 @@ class Run:
     @property
     def prompt_epochs(self) -> list[int]:
         """Epochs whose prompt is stored; none where prompts were left out."""
-        return sorted(self._prompts)
+        return sorted(self.prompts)
 
     def prompt(self, epoch: int) -> "torch.Tensor":
         """Return the prompt after ``epoch`` epochs, shape (n, d); float16 as float32."""
         import torch
 
-        if epoch not in self._prompts:
+        if epoch not in self.prompts:
             kept = f"keeps {self.prompt_epochs}" if self.prompt_epochs else "keeps no prompts"
             raise InputError("epoch", epoch, f"run {self.id} {kept}")
-        prompt = torch.from_numpy(self._prompts[epoch].copy())
+        prompt = torch.from_numpy(self.prompts[epoch].copy())
         return prompt.float() if prompt.dtype.itemsize == 2 else prompt
 
     @cached_property
@@ -110,7 +110,7 @@ class Run:
         if self.archived:
             return open_archive(self.folder).read(self.id)
         names = [name for name in TABLES if f"{name}.parquet" in self.record["files"]]
-        return RunData(self.record, {name: self.table(name) for name in names}, self._prompts)
+        return RunData(self.record, {name: self.table(name) for name in names}, self.prompts)
 
     @cached_property
     def analysed(self) -> RunData:
@@ -137,9 +137,10 @@ class Run:
         return read_table(self.folder, self.record, name)
 
     @cached_property
-    def _prompts(self) -> Mapping[int, np.ndarray]:
+    def prompts(self) -> Mapping[int, np.ndarray]:
+        """The stored prompts, (n, d) by epoch, in the type they are stored in."""
         if PROMPTS in self.record["files"] and self.archived:
-            return self.data.prompts
+            return open_archive(self.folder).prompts(self.id)
         return read_prompts(self.folder, self.record)
 
 

@@ -6,6 +6,7 @@ The docstring of a claim is the paper's statement; ``estimand`` above it says wh
 from functools import partial
 
 import numpy as np
+import pandas as pd
 
 from tsp.analysis.evidence import Evidence, at_balanced_check, cached, later_half
 from tsp.analysis.stats import (
@@ -88,9 +89,20 @@ def correlates(evidence: Evidence, levels: Levels, feature: str) -> Verdict:
         why = f"{len(units)} units are too few for a correlation, which takes {FEWEST}"
         return Verdict("inconclusive", len(units), why=why)
     printed = float(reported("table2").set_index("feature").rho[feature])
-    x, y, strata = (units[name].to_numpy() for name in (feature, "accuracy", "stratum"))
-    pooled = pooled_rhos(evidence, feature)
-    return judge_rho(x, y, strata, levels, printed=printed, pooled=pooled)
+    tested, pooled = rho_and_p(evidence, feature), pooled_rhos(evidence, feature)
+    x, y, strata = columns(units, feature)
+    return judge_rho(x, y, strata, levels, tested, printed=printed, pooled=pooled)
+
+
+def columns(units: pd.DataFrame, feature: str) -> list[np.ndarray]:
+    """Return feature, accuracy and stratum of each unit, as `stratified_rho` takes them."""
+    return [units[name].to_numpy() for name in (feature, "accuracy", "stratum")]
+
+
+@cached
+def rho_and_p(evidence: Evidence, feature: str) -> tuple[float, float]:
+    """Return `stratified_rho` of a feature with accuracy."""
+    return stratified_rho(*columns(at_balanced_check(evidence, feature), feature))
 
 
 @cached
@@ -111,18 +123,20 @@ def judge_rho(
     y: np.ndarray,
     strata: np.ndarray,
     levels: Levels,
+    tested: tuple[float, float],
     *,
     printed: float,
     pooled: tuple[float, float],
 ) -> Verdict:
     """Judge a rank correlation within strata against the one that the paper prints.
 
-    ``x`` and ``y`` are feature and accuracy, one pair per unit. A ``printed`` value smaller in size
+    ``x`` and ``y`` are feature and accuracy, one pair per unit, and ``tested`` is what
+    `stratified_rho` says of them. A ``printed`` value smaller in size
     than `SMALL_RHO` claims no correlation. The first of ``pooled`` (`pooled_rhos`) decides whether
     the printed number returns.
     """
     n, claimed = len(x), float(np.sign(printed))
-    rho, p = stratified_rho(x, y, strata)
+    rho, p = tested
     free = n - len(np.unique(strata)) + 1  # every further stratum costs one unit
     most = attainable_rho(x, y, strata, sign=claimed)
     low, high = rho_interval(rho, free, levels.interval)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, norm
 
-from tsp.analysis.evidence import Evidence, iterations
+from tsp.analysis.evidence import Evidence, cached, iterations
 from tsp.analysis.records import TASK_NAMES
 from tsp.analysis.stats import FEWEST, PairedResult, paired_difference, paired_ratio, signed_rank
 from tsp.analysis.table_forensics import savings
@@ -76,6 +76,13 @@ def ratio_of_iterations(units: pd.DataFrame, alpha: float) -> PairedResult:
     return ratio._replace(low=paired_ratio(never.ce, least, cap=units.length, alpha=alpha).low)
 
 
+@cached
+def rank_p(evidence: Evidence) -> float:
+    """Return the p of `signed_rank` over the units of `reached`."""
+    never = reached(evidence).replace(np.inf, np.nan)
+    return signed_rank(never.ce, never.ts, cap=never.length).p
+
+
 def at_most(units: pd.DataFrame, share: float) -> float:
     """Return a sign test's p: in most units TSLoss takes at most a share of Standard's iterations.
 
@@ -120,11 +127,10 @@ def tsloss_fewer_iterations(evidence: Evidence, levels: Levels) -> Verdict:
         alike = within((ratio.low, ratio.high), 1 - SAME, 1 + SAME)
         refuted = alike or above or p < levels.alpha
         verdict = "not reproduced" if refuted else "inconclusive"
-    never, stays = units.replace(np.inf, np.nan), paired(evidence, value="sustained")
-    rank = signed_rank(never.ce, never.ts, cap=units.length).p
+    stays = paired(evidence, value="sustained")
     sooner, later = int((stays.ts < stays.ce).sum()), int((stays.ts > stays.ce).sum())
-    why += f"; signed-rank p = {rank:.3g}; until the answer stays right: {sooner} sooner, "
-    why += f"{len(stays) - sooner - later} the same, {later} later; {excluded}"
+    why += f"; signed-rank p = {rank_p(evidence):.3g}; until the answer stays right: "
+    why += f"{sooner} sooner, {len(stays) - sooner - later} the same, {later} later; {excluded}"
     effect = (ratio.median_ratio, ratio.low, ratio.high)
     return Verdict(verdict, ratio.n, *effect, why, p, printed)
 

@@ -3,6 +3,7 @@
 The docstring of a claim is the paper's statement; ``estimand`` above it says what is measured.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import combinations
 from math import comb, prod
@@ -177,13 +178,11 @@ def density_minimal(evidence: Evidence, levels: Levels) -> Verdict:
 )
 def same_everywhere(evidence: Evidence, levels: Levels) -> Verdict:
     """In all six data sets the topology evolves alike: loops disappear."""
-    ends = first_and_last(evidence, "h1_count").query("first > 0")
-    if ends.empty:
+    if not len(loops_removed(evidence)):
         return UNTESTED
-    removed = (-ends.change / ends["first"]).groupby("task")
-    medians = removed.median()
+    medians = loops_removed(evidence).median()
     apart = float(medians.max() - medians.min())
-    low, high = largest_difference([rows.to_numpy() for _, rows in removed], levels.interval)
+    low, high = largest_difference(resampled_medians(evidence), levels.interval)
     why = "median share of the loops removed: "
     why += ", ".join(f"{TASK_NAMES.get(task, task)} {value:.0%}" for task, value in medians.items())
     why += f"; largest difference {apart:.2f} ({low:.2f} to {high:.2f}), alike up to {ALIKE}"
@@ -196,20 +195,32 @@ def same_everywhere(evidence: Evidence, levels: Levels) -> Verdict:
         verdict = "reproduced"
     else:
         verdict = "partly" if low > ALIKE else "inconclusive"
-    return Verdict(verdict, len(ends), apart, low, high, why)
+    return Verdict(verdict, int(loops_removed(evidence).size().sum()), apart, low, high, why)
 
 
-def largest_difference(groups: list[np.ndarray], alpha: float) -> Interval:
-    """Return the interval of the largest difference of two medians, by bootstraps within groups.
+def loops_removed(evidence: Evidence) -> Any:
+    """Group the share of its loops that each unit loses by data set."""
+    ends = first_and_last(evidence, "h1_count").query("first > 0")
+    return (-ends.change / ends["first"]).groupby("task")
+
+
+@cached
+def resampled_medians(evidence: Evidence) -> list[np.ndarray]:
+    """Return medians of 10,000 bootstrap samples of `loops_removed` for each data set."""
+    rng = np.random.default_rng(0)
+    removed = [rows.to_numpy() for _, rows in loops_removed(evidence)]
+    return [np.median(rng.choice(x, (10_000, len(x))), axis=1) for x in removed]
+
+
+def largest_difference(medians: list[np.ndarray], alpha: float) -> Interval:
+    """Return the interval of the largest difference of two medians from their bootstrap samples.
 
     A bootstrap of the largest difference itself would lie too high, since the estimates differ more
     than what they estimate. The low end is what some pair exceeds, at ``alpha`` over the number of
     pairs; the high end is what every pair stays below, each at ``alpha``.
     """
-    if len(groups) < 2:
+    if len(medians) < 2:
         return np.nan, np.nan
-    rng = np.random.default_rng(0)
-    medians = [np.median(rng.choice(x, (10_000, len(x))), axis=1) for x in groups]
     differences = np.array([one - other for one, other in combinations(medians, 2)])
     each = alpha / len(differences)
     low, high = np.quantile(differences, [each / 2, 1 - each / 2], axis=1)
@@ -238,7 +249,7 @@ def h1_falls_faster_multi(evidence: Evidence, levels: Levels) -> Verdict:
         return UNTESTED
     groups = by_regime(units)
     faster, at_steps = sets_faster(groups), sets_faster(by_regime(loops_left(evidence, "step")))
-    rho, p = stratified_rho(*(units[name].to_numpy() for name in ("left", "sets", "label")))
+    rho, p = sets_rho(evidence)
     counts = [(len(sets), len(singles)) for singles, sets in groups]
     ways = prod(comb(here + there, here) for here, there in counts)
     why = f"a set loses its loops faster than a problem of its task in {faster:.0%} of "
@@ -251,7 +262,7 @@ def h1_falls_faster_multi(evidence: Evidence, levels: Levels) -> Verdict:
         verdict = "partly" if at_steps <= 0.5 else "reproduced"
     elif p < levels.alpha:
         verdict = "not reproduced"
-    interval = faster_interval(groups, levels.interval)
+    interval = percentiles(resampled_shares(evidence), levels.interval)
     return Verdict(verdict, len(units), faster, *interval, why, p)
 
 
@@ -289,19 +300,32 @@ def sets_faster(groups: Groups) -> float:
     return float(np.mean(np.concatenate(wins) / 2 + 0.5)) if wins else np.nan
 
 
-def faster_interval(groups: Groups, alpha: float) -> Interval:
-    """Bootstrap the percentile interval of `sets_faster`, resampled by stratum and regime.
+@cached
+def sets_rho(evidence: Evidence) -> tuple[float, float]:
+    """Correlate what is left with the regime within strata: rho and p (`stratified_rho`)."""
+    units = loops_left(evidence, "epoch")
+    return stratified_rho(*(units[name].to_numpy() for name in ("left", "sets", "label")))
+
+
+@cached
+def resampled_shares(evidence: Evidence) -> list[float]:
+    """Return `sets_faster` of bootstrap samples, which are taken by stratum and regime.
 
     nan where a stratum has one set: resampling it alone would make the interval too short.
     """
+    groups = by_regime(loops_left(evidence, "epoch"))
     sets = [len(sets) for _, sets in groups]
     if min(sets) < 2 or sum(sets) < FEWEST:
-        return np.nan, np.nan
+        return [np.nan]
     rng = np.random.default_rng(0)
 
     def resampled() -> Groups:
         return [(rng.choice(one, len(one)), rng.choice(ten, len(ten))) for one, ten in groups]
 
-    shares = [sets_faster(resampled()) for _ in range(500)]
-    low, high = np.quantile(shares, [alpha / 2, 1 - alpha / 2])
+    return [sets_faster(resampled()) for _ in range(500)]
+
+
+def percentiles(values: Sequence[float], alpha: float) -> Interval:
+    """Return the middle 1 - alpha of the values."""
+    low, high = np.quantile(values, [alpha / 2, 1 - alpha / 2])
     return float(low), float(high)

@@ -41,7 +41,7 @@ FEWEST_UNSEEN = 50
 )
 def tsloss_simpler_topology(evidence: Evidence, levels: Levels) -> Verdict:
     """Prompts trained with TSLoss end with fewer loops than prompts trained without."""
-    checks = side_by_side(evidence, evidence.topology[["id", "epoch", "h1_count"]])
+    checks = side_by_side(evidence, "topology", "h1_count")
     last = checks.sort_values("epoch").groupby([*UNIT, "seed"]).last().query("epoch > 0")
     change = (last.h1_count_ts - last.h1_count_ce).groupby(UNIT).median()
     return judge_changes(change, levels, claimed=-1)
@@ -61,7 +61,7 @@ def tsloss_simpler_topology(evidence: Evidence, levels: Levels) -> Verdict:
 )
 def tsloss_lower_loss(evidence: Evidence, levels: Levels) -> Verdict:
     """With TSLoss, the loss curve comes down faster."""
-    losses = side_by_side(evidence, evidence.losses[["id", "epoch", "ce"]])
+    losses = side_by_side(evidence, "losses", "ce")
     mean = losses.groupby([*UNIT, "seed"])[["ce_ce", "ce_ts"]].mean()
     ratio = (mean.ce_ts / mean.ce_ce).groupby(UNIT).median()
     logs = judge_changes(np.log(ratio), levels, claimed=-1)

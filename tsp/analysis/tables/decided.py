@@ -80,7 +80,7 @@ def last_prompts(
     units = (map(stored.get, ids) for _, ids in runs.groupby(UNIT, sort=False).id)
     keeping = (next((run for run in unit if run and run.prompt_epochs), None) for unit in units)
     first = islice(filter(None, keeping), A_FEW)
-    last = (run.data.prompts[run.prompt_epochs[-1]] for run in first)
+    last = (run.prompts[run.prompt_epochs[-1]] for run in first)
     return [prompt.astype(np.promote_types(prompt.dtype, np.float32)) for prompt in last]
 
 
