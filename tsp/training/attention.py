@@ -29,6 +29,8 @@ KEPT = {"cpu": 2**13, "cuda": 512}
 # weights are kept.
 LONG = 512
 
+FEW = 16  # queries of a key head in a row, up to which its products are small
+
 KeyValues = tuple[Tensor, Tensor]  # each (heads, tokens, head dimension)
 
 
@@ -255,6 +257,10 @@ def _scores(query: Tensor, key: Tensor, context_key: Tensor | None) -> Tensor:
     if context_key is None:
         return _product(query, key.transpose(2, 3))
     before = context_key.shape[1]
+    if query.shape[2] <= FEW:  # many small products are made at once only as a tensor of their own
+        far = torch.bmm(query.flatten(1, 2), context_key.transpose(1, 2))
+        parts = [far.view(*query.shape[:3], before), _product(query, key.transpose(2, 3))]
+        return torch.cat(parts, -1)
     scores = query.new_empty(*query.shape[:3], before + key.shape[2])
     # Products that write to where they belong spare a copy of all the scores.
     far, near = scores.flatten(1, 2)[..., :before], scores.flatten(0, 1)[..., before:]

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from tsp.errors import InputError
 from tsp.training.attention import BatchLayout
 from tsp.training.norms import with_own_norms
+from tsp.training.products import with_own_products
 
 DIVIDED = ("balanced", "balanced_low_0", "sequential")  # transformers' words for several GPUs
 WAITING = {"cpu", "disk"}  # where accelerate keeps weights that the GPUs have no room for
@@ -94,10 +95,12 @@ class BaseLM:
     def decoder(self) -> torch.nn.Module:
         """The model without its vocabulary projection: hidden states at every position.
 
-        Its weights are the model's; its norms are computed faster (`tsp.training.norms`).
+        Its weights are the model's; norms and products are computed faster.
         """
-        # accelerate moves tensors and weights in hooks, which a replaced norm would not have.
-        return self.model.base_model if self.parts else with_own_norms(self.model.base_model)
+        # accelerate moves tensors and weights in hooks, which a replaced layer would not have.
+        if self.parts:
+            return self.model.base_model
+        return with_own_products(with_own_norms(self.model.base_model))
 
     def forward(self, embeds: torch.Tensor, layout: BatchLayout) -> torch.Tensor:
         """Return hidden states, (B, q, d) as the input embeddings, on the head's device."""

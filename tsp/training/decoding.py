@@ -9,6 +9,7 @@ from torch import Tensor
 from tsp.training.attention import BatchLayout
 from tsp.training.base_lm import BaseLM
 from tsp.training.forward import ForwardOutput, TokenRow, forward_rows
+from tsp.training.products import product
 
 PASSES = 4  # forward passes whose answers are decoded together: a step keeps no activations
 EXTRA_TOKENS = 32  # an answer may be this much longer than the reference
@@ -139,7 +140,7 @@ def _next_tokens(
         cache=list(zip(cache[::2], cache[1::2], strict=True)),
     )
     hidden = frozen.forward(frozen.embed(tuple(ids[-1] for ids in answers))[:, None], layout)
-    return torch.nn.functional.linear(hidden[:, 0], frozen.head).argmax(-1).tolist()
+    return product(hidden[:, 0], frozen.head).argmax(-1).tolist()
 
 
 @torch.no_grad()

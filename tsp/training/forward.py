@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tsp.training.attention import BatchLayout, Context, KeyValues
 from tsp.training.base_lm import BaseLM, Encoded
+from tsp.training.products import product
 
 CHUNK = 128  # positions projected to the vocabulary at once
 LANE = 16  # of them worked on at once: their logits stay in a cache
@@ -128,11 +129,10 @@ class _AnswerLoss(torch.autograd.Function):
         ids, margins = torch.zeros_like(targets), torch.zeros_like(losses)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         head = head.to(hidden.dtype)
-        room = hidden.new_empty(min(CHUNK, len(hidden)), len(head))  # the same for every chunk
-        lane = room.new_empty(min(LANE, len(room)), len(head), dtype=wide)
+        lane = hidden.new_empty(min(LANE, len(hidden)), len(head), dtype=wide)
         for start in range(0, len(hidden), CHUNK):
             chunk = hidden[start : start + CHUNK]
-            logits = torch.mm(chunk, head.T, out=room[: len(chunk)])
+            logits = product(chunk, head)
             for low in logits.split(LANE):
                 part = slice(start, start + len(low))
                 start = part.stop
@@ -149,7 +149,7 @@ class _AnswerLoss(torch.autograd.Function):
                     high.scatter_add_(1, at, high.new_full(at.shape, -1.0))
                     low.copy_(high)
             if gradient is not None:
-                torch.mm(logits, head, out=gradient[start - len(chunk) : start])
+                gradient[start - len(chunk) : start] = product(logits, head.T)
         ctx.gradient = gradient
         ctx.mark_non_differentiable(ids, margins)
         return losses, ids, margins

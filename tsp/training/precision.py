@@ -1,12 +1,11 @@
 """Precision of the training passes: as asked for, or bfloat16 where the device is fast at it."""
 
-from pathlib import Path
-
 import torch
 
 from tsp.errors import InputError
 from tsp.training.base_lm import BaseLM
 from tsp.training.memory import SHARE, free_memory, weight_bytes
+from tsp.training.products import cpu_info
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 SMALL = 10_000_000  # weights below which a pass is over before precision matters
@@ -51,12 +50,7 @@ def fast_bfloat16(device: str) -> bool:
     """Return whether a device multiplies bfloat16 matrices faster than float32 ones."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_capability(device) >= FAST_CAPABILITY
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return False
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return not FAST_FLAGS.isdisjoint(flags.split())
+    return not FAST_FLAGS.isdisjoint(cpu_info("flags").split())
 
 
 def check_known(wanted: str) -> None:
