@@ -21,13 +21,15 @@ from tsp.training.members import PromptRun, RunResult, encode_all
 from tsp.training.memory import fitted
 from tsp.training.penalties import penalties
 from tsp.training.precision import choose
+from tsp.training.products import product
 from tsp.training.spec import RunSpec
 from tsp.training.trainer import Bank, Plan, train_bank
 
 Row = dict[str, Any]
 Work = Callable[[], list[Row]]
 SQUARE = {"cpu": 2048, "cuda": 8192}  # rows of the matrices of the machine's own product
-PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm_"}
+PRODUCTS = {f"aten::{name}" for name in ("mm", "addmm", "bmm", "baddbmm_")}
+PRODUCTS |= {"mkldnn::_linear_pointwise"}
 RUNS = 8  # of a bank on a CPU
 CONTEXT = 5000  # tokens before the prompt in the measurements of a shared context
 THEIRS = {"peer_precision": "float32", "peer_placement": "prefix"}  # the only one that PEFT has
@@ -113,7 +115,7 @@ def gemm_fraction(side: Side, repeats: int) -> list[Row]:
     row = compared(
         name,
         lambda: bank.advance(1),
-        lambda: torch.mm(square, square),
+        lambda: product(square, square),
         5 * repeats,
         f"a product of {size} × {size} matrices, {bank.reader.dtype}".replace("torch.", ""),
         units=(operations, 2 * size**3 / 1e9),

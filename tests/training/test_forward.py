@@ -69,7 +69,8 @@ class Projected(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         product = func.overloadpacket._qualified_op_name in {
-            f"aten::{name}" for name in ("mm", "addmm", "bmm", "baddbmm", "linear", "matmul")
+            *(f"aten::{name}" for name in ("mm", "addmm", "bmm", "baddbmm", "linear", "matmul")),
+            "mkldnn::_linear_pointwise",
         }
         if product and out.shape[-1] == self.vocabulary:
             self.positions.append(out.numel() // self.vocabulary)

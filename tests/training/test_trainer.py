@@ -15,6 +15,7 @@ from tests.training.test_decoding import plain_greedy
 from tsp.errors import InputError
 from tsp.loss import TSLoss
 from tsp.problems.loading import is_correct, load_problems
+from tsp.store.record import first_correct
 from tsp.training.decoding import EXTRA_TOKENS
 from tsp.training.forward import TokenRow, forward_rows
 from tsp.training.members import PromptRun
@@ -286,8 +287,15 @@ def checks_by_generate(run_spec, frozen, problems, prompts):
 
 
 def assert_checks_are_those_of_generate(frozen, result):
+    """A check that is not complete may lack answers if a wrong one is there."""
     wanted = checks_by_generate(result.spec, frozen, result.problems, result.prompts)
-    assert [{k: row[k] for k in wanted[0]} for row in result.checks] == wanted
+    checks = [{k: row[k] for k in wanted[0]} for row in result.checks]
+    every, last = result.spec.snapshot_every, result.spec.epochs
+    wrong = {row["epoch"] for row in checks if not row["correct"]}
+    lacking = [row for row in wanted if row not in checks]
+    assert [row for row in wanted if row in checks] == checks
+    assert {row["epoch"] for row in lacking} <= wrong
+    assert not any(row["epoch"] in (0, last) or row["epoch"] % every == 0 for row in lacking)
 
 
 CHECKED = [
@@ -339,6 +347,41 @@ def test_checks_of_solved_runs_are_what_plain_generate_says(precision, monkeypat
         assert any(row["correct"] for row in result.checks)
     assert {dtype for _, _, dtype in known} == {getattr(torch, precision)}
     assert 0 < sum(computed for computed, _, _ in known) < sum(wished for _, wished, _ in known)
+
+
+def ends_early(lr, **fields):
+    """Train on nine problems, all answered at each check or only to the first wrong answer."""
+    frozen = lively("tiny-llama")
+    fields = {"n_tokens": 16, "lr": lr, "max_new_tokens": 12, "check_every": 1} | fields
+    specs = [spec(**fields, seed=seed) for seed in range(3)]
+    return [
+        train_bank([one.but(snapshot_every=every) for one in specs], frozen, [LETTERS] * 3)
+        for every in (1, 7)
+    ]
+
+
+@pytest.mark.parametrize(("lr", "early_stop"), [(0.3, True), (0.3, False), (1e-4, True)])
+def test_a_check_that_ends_at_a_wrong_answer_changes_no_outcome(lr, early_stop):
+    every, some = ends_early(lr, epochs=24, early_stop=early_stop)
+    for full, short in zip(every, some, strict=True):
+        assert first_correct(short.checks) == first_correct(full.checks)
+        assert short.epochs == full.epochs
+        assert all(row in full.checks for row in short.checks)
+        spared = len(full.checks) - len(short.checks)
+        wrong = [epoch for epoch, right in full.correct().items() if right < 1 and epoch % 7]
+        assert len(wrong) <= spared <= 8 * len(wrong)
+    assert (lr == 0.3) == any(first_correct(result.checks)[0] for result in every)
+
+
+def test_the_problem_that_was_wrong_is_asked_first():
+    run = PromptRun(spec(snapshot_every=4, max_new_tokens=0), lively("tiny-llama"), TEN[:4])
+    rows = [(0, 2, False), (0, 1, True), (4, 2, True), (4, 3, False), (5, 0, False)]
+    run.result.checks = [{"epoch": e, "problem": k, "correct": right} for e, k, right in rows]
+    length = run.longest_answer
+    assert run.likely_wrong(3) == [*sorted((0, 2, 3), key=length), 1]
+    assert run.likely_wrong(8) == [*sorted((0, 1, 3), key=length), 2]
+    run.spec = run.spec.but(max_new_tokens=9)
+    assert run.likely_wrong(6) == [0, 1, 3, 2]
 
 
 def test_how_far_a_prompt_moved_is_told():

@@ -110,10 +110,16 @@ def load_losses(store: Store) -> pd.DataFrame:
 
 
 def load_accuracy(store: Store) -> pd.DataFrame:
-    """One row per check of a run: ``id``, ``epoch``, ``accuracy`` (the share of right answers)."""
+    """One row per check of a run: ``id``, ``epoch``, ``accuracy`` (the share of right answers).
+
+    nan for a check that ended at its first wrong answer, whose share is not known but below 1.
+    """
     checks = _rows(store, "checks", ["epoch", "correct"])
-    shares = checks.groupby(["id", "epoch"]).correct.mean()
-    return shares.astype(float).rename("accuracy").reset_index()
+    shares = checks.groupby(["id", "epoch"]).correct.agg(["mean", "size"]).reset_index()
+    problems = {run.id: len(run.record["problems"]) for run in store.valid_runs()[0]}
+    known = shares["size"] == shares.id.astype(str).map(problems)
+    shares["accuracy"] = shares["mean"].astype(float).where(known)
+    return shares[["id", "epoch", "accuracy"]]
 
 
 def _rows(

@@ -110,7 +110,7 @@ def _outcomes(runs: pd.DataFrame, accuracy: pd.DataFrame | None) -> pd.DataFrame
         return outcomes
     checks = accuracy[accuracy.id.isin(runs.index) & (accuracy.epoch > 0)]
     checks = checks[checks.epoch <= checks.id.map(runs.length).astype(float)]
-    last_wrong = checks.epoch.where(checks.accuracy < 1, 0).groupby(checks.id).max()
+    last_wrong = checks.epoch.where(checks.accuracy != 1, 0).groupby(checks.id).max()
     later = checks[checks.epoch > checks.id.map(last_wrong).astype(float)]
     sustained = later.groupby("id").epoch.min().astype(float)
     outcomes["right_to_the_end"] = sustained.reindex(outcomes.index).fillna(np.inf)

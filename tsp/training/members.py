@@ -73,6 +73,27 @@ class PromptRun:
         regular = epoch % self.spec.check_every == 0 or epoch == self.spec.epochs
         return epoch == 0 or (regular and self.trains_in(epoch))
 
+    def is_complete(self, epoch: int) -> bool:
+        """Return whether a check asks every problem; others end at the first wrong answer."""
+        return epoch % self.spec.snapshot_every == 0 or epoch == self.spec.epochs
+
+    def is_wrong(self, epoch: int) -> bool:
+        """Return whether an answer of a check is known to be wrong."""
+        return any(row["epoch"] == epoch and not row["correct"] for row in self.result.checks)
+
+    def likely_wrong(self, epoch: int) -> list[int]:
+        """Order the problems: those wrong at the last complete check before, then short ones.
+
+        Answers after that check do not count, since they may still wait.
+        """
+        before = max(at for at in range(epoch) if self.is_complete(at))
+        right = {
+            row["problem"]
+            for row in self.result.checks
+            if row["epoch"] == before and row["correct"]
+        }
+        return sorted(range(len(self.problems)), key=lambda k: (k in right, self.longest_answer(k)))
+
     def batches(self) -> list[list[int]]:
         """Draw an epoch's order of the problems; return the numbers of those of each step."""
         order = torch.randperm(len(self.problems), generator=self.generator).tolist()

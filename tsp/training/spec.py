@@ -161,7 +161,9 @@ class RunSpec:
     )
     early_stop: bool = _option("Stop at the first check with every answer correct.", False)
     check_every: int = _option("Epochs between two checks.", least=1)
-    snapshot_every: int = _option("Epochs between two stored prompts.", least=1)
+    snapshot_every: int = _option(
+        "Epochs between two stored prompts, and two checks of every problem.", least=1
+    )
     max_new_tokens: int = _option(
         "Longest answer at a check, in tokens; 0: the reference's length plus 32.", 0, least=0
     )

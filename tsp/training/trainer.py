@@ -204,8 +204,12 @@ class Bank:
         for run in due:
             run.result.prompts[epoch] = run.prompt.detach().cpu().clone()
         losses = self._losses({run: batches[0] for run, batches in steps.items()}, due, epoch)
+        first = {  # what is decoded at least: of a check that may end early one answer
+            (check.run, check.epoch, check.problem if check.run.is_complete(check.epoch) else 0)
+            for check in self.waiting
+        }
         rounds = {check.epoch for check in self.waiting}
-        if len(self.waiting) >= WAITING_ROWS or len(rounds) >= WAITING_ROUNDS:
+        if len(first) >= WAITING_ROWS or len(rounds) >= WAITING_ROUNDS:
             self.answer()
         steps = {run: batches for run, batches in steps.items() if run.trains_in(epoch + 1)}
         rows: dict[PromptRun, list[dict[str, float]]] = defaultdict(list)
@@ -227,22 +231,46 @@ class Bank:
         return bool(steps)
 
     def answer(self) -> None:
-        """Decode the answers that wait, those of several epochs together, and close the checks."""
+        """Decode the answers that wait, those of several epochs together, and close the checks.
+
+        A check that is not complete (`PromptRun.is_complete`) ends at its first wrong answer: the
+        problem most likely wrong is asked first, then two more, then four.
+        """
+        together: dict[tuple[PromptRun, int], list[PendingCheck]] = defaultdict(list)
+        for check in self.waiting:
+            together[check.run, check.epoch].append(check)
+        self._decode([c for (run, e), some in together.items() if run.is_complete(e) for c in some])
+        rest = {
+            (run, epoch): sorted(checks, key=lambda check: order.index(check.problem))
+            for (run, epoch), checks in together.items()
+            if not run.is_complete(epoch)
+            for order in [run.likely_wrong(epoch)]
+        }
+        count = 1
+        while rest := {
+            key: some for key, some in rest.items() if some and not key[0].is_wrong(key[1])
+        }:
+            self._decode([check for some in rest.values() for check in some[:count]])
+            rest = {key: some[count:] for key, some in rest.items()}
+            count *= 2
+        self.waiting = []
+        for run in self.runs:
+            run.close_checks()
+
+    def _decode(self, checks: list[PendingCheck]) -> None:
+        """Decode and record answers; those to one prompt and problem once."""
         alike: dict[object, list[PendingCheck]] = defaultdict(list)
-        for check in self.waiting:  # runs of one seed begin with the same prompt
+        for check in checks:  # runs of one seed begin with the same prompt
             prompt = check.row.prompt.cpu().numpy().tobytes()
             alike[prompt, check.row.encoded, check.request.limit].append(check)
-        first = [checks[0] for checks in alike.values()]
+        first = [same[0] for same in alike.values()]
         rows, requests = [check.row for check in first], [check.request for check in first]
         answers = self._halving(
             lambda budget: greedy_answers(self.frozen, rows, requests=requests, token_budget=budget)
         )
-        for checks, answer in zip(alike.values(), answers, strict=True):
-            for check in checks:
+        for same, answer in zip(alike.values(), answers, strict=True):
+            for check in same:
                 check.run.record(check.epoch, check.problem, answer)
-        self.waiting = []
-        for run in self.runs:
-            run.close_checks()
 
     def ask(self, run: PromptRun, problem: int, epoch: int, agreed: int | None = None) -> None:
         """Queue a check of an epoch's prompt on a problem, until `answer`."""

@@ -113,7 +113,7 @@ def pooled_rhos(evidence: Evidence, feature: str) -> tuple[float, float]:
     (`tsp.analysis.stats.rho_from_u`).
     """
     halves = evidence.plain_checks.assign(half=later_half).dropna(subset="half")
-    answers = evidence.plain_checks.merge(evidence.accuracy, on=["id", "epoch"])
+    answers = evidence.plain_checks.merge(evidence.accuracy.dropna(), on=["id", "epoch"])
     with_half = spearman(halves[feature], halves.half).statistic
     return with_half, spearman(answers[feature], answers.accuracy).statistic
 

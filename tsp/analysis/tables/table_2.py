@@ -79,7 +79,7 @@ def table2(
         raise InputError("ids", lacking, "give ids of sound runs; `tsp runs list` shows them")
     runs, length = deciding(runs) if ids is None else (runs, None)
     chosen = _plain_runs(runs, protocol, length) if ids is None else ids
-    checks = load_topology(store).merge(load_accuracy(store), on=["id", "epoch"])
+    checks = load_topology(store).merge(load_accuracy(store).dropna(), on=["id", "epoch"])
     checks = checks[checks.id.isin(chosen)].sort_values(["id", "epoch"])
     checks = checks if length is None else checks[checks.epoch <= length]
     if checks.empty:
@@ -119,7 +119,7 @@ def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
         statistic does not exist.
     """
     evidence = evidence_of(store, protocol, alone=True)
-    checks = evidence.plain_checks.merge(evidence.accuracy, on=["id", "epoch"])
+    checks = evidence.plain_checks.merge(evidence.accuracy.dropna(), on=["id", "epoch"])
     if checks.empty:
         return pd.DataFrame(columns=TABLE2_RUNS_COLUMNS)
     checks = checks.sort_values(["seed", "epoch"])
