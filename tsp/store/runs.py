@@ -6,7 +6,7 @@ may be packed into one Parquet file (`tsp.store.archive`), which is read faster.
 ==========================  ==================================================================
 ``run.json``                spec, problems, versions, device, commit, time, checksums
 ``epochs.parquet``          one row per epoch: losses, TSLoss's terms, gradient norms
-``checks.parquet``          one row per check and problem: decoded answer, correctness
+``checks.parquet``          one row per check and problem that was asked: answer, correctness
 ``topology.parquet``        one row per check: summaries of the persistence diagrams
 ``diagrams.parquet``        one row per bar, every ``snapshot_every`` epochs
 ``prompts.safetensors``     the prompt, (n, d), every ``snapshot_every`` epochs and at the end
