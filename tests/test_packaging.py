@@ -37,6 +37,11 @@ def pins():
     return {canonical(pin.name): pin.specifier for pin in wanted}
 
 
+def test_no_module_is_too_long_to_read_at_once():
+    lines = {path: len(path.read_text().splitlines()) for path in (ROOT / "tsp").rglob("*.py")}
+    assert {path.name: count for path, count in lines.items() if count > 350} == {}
+
+
 def test_every_dependency_is_pinned_to_one_version_within_its_range():
     assert all([pin.operator for pin in specifier] == ["=="] for specifier in pins().values())
     for wanted in REQUIREMENTS:

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tsp.training.checks
 import tsp.training.trainer
 from tests.conftest import PLAN, problem, spec
 from tests.training.test_attention import lively
@@ -462,8 +463,8 @@ def test_answers_that_wait_change_nothing(fails, monkeypatch):
             run.result.failure = "not finite"
 
     monkeypatch.setattr(PromptRun, "watch", failing)
-    monkeypatch.setattr(tsp.training.trainer, "WAITING_ROWS", 10**6)
-    monkeypatch.setattr(tsp.training.trainer, "WAITING_ROUNDS", 10**6)
+    monkeypatch.setattr(tsp.training.checks, "WAITING_ROWS", 10**6)
+    monkeypatch.setattr(tsp.training.checks, "WAITING_ROUNDS", 10**6)
     results = train_bank(
         specs, frozen, problems, plan=PLAN, on_progress=lambda item: trained.append(item.epoch)
     )

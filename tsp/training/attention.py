@@ -28,8 +28,8 @@ KEPT = {"cpu": 2**13, "cuda": 512}
 # Tokens from which torch's own kernel is faster for rows without a context, and to which their
 # weights are kept.
 LONG = 512
-
-FEW = 16  # queries of a key head in a row, up to which its products are small
+# Queries of a key head in a row up to which its products, of which there are many, are small.
+FEW = 16
 
 KeyValues = tuple[Tensor, Tensor]  # each (heads, tokens, head dimension)
 
@@ -257,7 +257,7 @@ def _scores(query: Tensor, key: Tensor, context_key: Tensor | None) -> Tensor:
     if context_key is None:
         return _product(query, key.transpose(2, 3))
     before = context_key.shape[1]
-    if query.shape[2] <= FEW:  # many small products are made at once only as a tensor of their own
+    if query.shape[2] <= FEW:  # torch makes them at once only as a tensor of their own
         far = torch.bmm(query.flatten(1, 2), context_key.transpose(1, 2))
         parts = [far.view(*query.shape[:3], before), _product(query, key.transpose(2, 3))]
         return torch.cat(parts, -1)

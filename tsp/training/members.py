@@ -86,12 +86,9 @@ class PromptRun:
 
         Answers after that check do not count, since they may still wait.
         """
-        before = max(at for at in range(epoch) if self.is_complete(at))
-        right = {
-            row["problem"]
-            for row in self.result.checks
-            if row["epoch"] == before and row["correct"]
-        }
+        checks = [row for row in self.result.checks if row["epoch"] < epoch]
+        last = max(row["epoch"] for row in checks if self.is_complete(row["epoch"]))
+        right = {row["problem"] for row in checks if row["epoch"] == last and row["correct"]}
         return sorted(range(len(self.problems)), key=lambda k: (k in right, self.longest_answer(k)))
 
     def batches(self) -> list[list[int]]:

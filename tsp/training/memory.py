@@ -15,11 +15,12 @@ import torch
 
 from tsp.training.attention import saves_weights
 from tsp.training.base_lm import DIVIDED, WAITING, BaseLM, Encoded
+from tsp.training.checks import WAITING_ROUNDS, WAITING_ROWS
 from tsp.training.decoding import EXTRA_TOKENS, PASSES
 from tsp.training.forward import CHUNK
 from tsp.training.prefix_cache import context_bytes
 from tsp.training.spec import RunSpec
-from tsp.training.trainer import WAITING_ROUNDS, WAITING_ROWS, Plan
+from tsp.training.trainer import Plan
 
 SHARE = 0.8  # of the free memory that a bank may take
 CONTEXT_SHARE = 0.25  # of what is free beside the weights, for contexts

@@ -6,13 +6,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
 from tsp.problems.loading import Problem
 from tsp.training.base_lm import BaseLM
+from tsp.training.checks import PendingCheck, enough, rounds
 from tsp.training.decoding import Answer, DecodingRequest, agreed, batches, greedy_answers, settled
 from tsp.training.forward import TokenRow, forward_rows
 from tsp.training.members import PromptRun, RunResult
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 LEAST_BUDGET = 64  # positions below which a pass that runs out of memory is an error
-# Answers are generated together, which is cheaper, once so many wait or come from so many checks:
-# a run that is solved trains on until they are decided.
-WAITING_ROWS = 48
-WAITING_ROUNDS = 6
 
 
 @dataclass(frozen=True)
@@ -153,16 +150,6 @@ class Loss:
     gradient: Tensor  # (n, d)
 
 
-class PendingCheck(NamedTuple):
-    """A check that no training pass has settled, with the prompt as it was."""
-
-    run: PromptRun
-    problem: int
-    epoch: int
-    row: TokenRow
-    request: DecodingRequest
-
-
 class Bank:
     """Runs that share forward and backward passes, and the contexts of their problems."""
 
@@ -204,12 +191,7 @@ class Bank:
         for run in due:
             run.result.prompts[epoch] = run.prompt.detach().cpu().clone()
         losses = self._losses({run: batches[0] for run, batches in steps.items()}, due, epoch)
-        first = {  # what is decoded at least: of a check that may end early one answer
-            (check.run, check.epoch, check.problem if check.run.is_complete(check.epoch) else 0)
-            for check in self.waiting
-        }
-        rounds = {check.epoch for check in self.waiting}
-        if len(first) >= WAITING_ROWS or len(rounds) >= WAITING_ROUNDS:
+        if enough(self.waiting):
             self.answer()
         steps = {run: batches for run, batches in steps.items() if run.trains_in(epoch + 1)}
         rows: dict[PromptRun, list[dict[str, float]]] = defaultdict(list)
@@ -231,28 +213,9 @@ class Bank:
         return bool(steps)
 
     def answer(self) -> None:
-        """Decode the answers that wait, those of several epochs together, and close the checks.
-
-        A check that is not complete (`PromptRun.is_complete`) ends at its first wrong answer: the
-        problem most likely wrong is asked first, then two more, then four.
-        """
-        together: dict[tuple[PromptRun, int], list[PendingCheck]] = defaultdict(list)
-        for check in self.waiting:
-            together[check.run, check.epoch].append(check)
-        self._decode([c for (run, e), some in together.items() if run.is_complete(e) for c in some])
-        rest = {
-            (run, epoch): sorted(checks, key=lambda check: order.index(check.problem))
-            for (run, epoch), checks in together.items()
-            if not run.is_complete(epoch)
-            for order in [run.likely_wrong(epoch)]
-        }
-        count = 1
-        while rest := {
-            key: some for key, some in rest.items() if some and not key[0].is_wrong(key[1])
-        }:
-            self._decode([check for some in rest.values() for check in some[:count]])
-            rest = {key: some[count:] for key, some in rest.items()}
-            count *= 2
+        """Decode the answers that wait, those of several epochs together, and close the checks."""
+        for checks in rounds(self.waiting):
+            self._decode(checks)
         self.waiting = []
         for run in self.runs:
             run.close_checks()

@@ -1,0 +1,75 @@
+"""Which problems of the checks that wait are asked, and together with which others."""
+
+import pytest
+
+from tests.conftest import spec
+from tests.training.test_attention import lively
+from tsp.problems.loading import load_problems
+from tsp.training.checks import WAITING_ROUNDS, WAITING_ROWS, PendingCheck, enough, rounds
+from tsp.training.members import PromptRun
+
+TEN = load_problems("mmlu_cf", regime="multi")
+
+
+@pytest.fixture
+def run():
+    """A run that was checked at the start, where problem 7 alone was wrong."""
+    run = PromptRun(spec(snapshot_every=4, epochs=9, max_new_tokens=5), lively("tiny-llama"), TEN)
+    record(run, 0, range(10), wrong=7)
+    return run
+
+
+def record(run, epoch, problems, wrong=None):
+    rows = [{"epoch": epoch, "problem": k, "correct": k != wrong} for k in problems]
+    run.result.checks += rows
+
+
+def pending(run, epoch, problems=range(10)):
+    return [PendingCheck(run, k, epoch, None, None) for k in problems]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "asked"),
+    [
+        (7, [[7]]),
+        (1, [[7], [0, 1]]),
+        (5, [[7], [0, 1], [2, 3, 4, 5]]),
+        (None, [[7], [0, 1], [2, 3, 4, 5], [6, 8, 9]]),
+    ],
+)
+def test_a_check_is_asked_until_an_answer_is_wrong(run, wrong, asked):
+    seen = []
+    for checks in rounds(pending(run, 2)):
+        seen.append([one.problem for one in checks])
+        record(run, 2, seen[-1], wrong)
+    assert seen == [[], *asked]
+
+
+@pytest.mark.parametrize("epoch", [4, 9])  # at a snapshot and at the end
+def test_a_complete_check_asks_every_problem_at_once(run, epoch):
+    seen = [[one.problem for one in checks] for checks in rounds(pending(run, epoch))]
+    assert seen == [list(range(10))]
+
+
+def test_a_check_that_a_training_pass_has_failed_asks_nothing(run):
+    record(run, 2, [3], wrong=3)
+    assert list(rounds(pending(run, 2, [0, 1]))) == [[]]
+
+
+def test_what_is_asked_does_not_depend_on_what_else_waits(run):
+    """Problem 2 fails at the complete check between two others, which then waits too."""
+    seen = {1: [], 5: []}
+    for checks in rounds(pending(run, 5) + pending(run, 4) + pending(run, 1)):
+        for epoch in (1, 4, 5):
+            asked = [one.problem for one in checks if one.epoch == epoch]
+            record(run, epoch, asked, wrong=2)
+            if asked and epoch in seen:
+                seen[epoch].append(asked)
+    assert seen == {1: [[7], [0, 1], [2, 3, 4, 5]], 5: [[2]]}
+
+
+def test_answers_are_decoded_once_enough_of_them_wait(run):
+    assert not enough(pending(run, 1) + pending(run, 2))  # two answers at least
+    assert enough([check for epoch in range(WAITING_ROUNDS) for check in pending(run, epoch)])
+    assert not enough(pending(run, 4))
+    assert enough(pending(run, 4) * -(-WAITING_ROWS // 10))
