@@ -57,8 +57,8 @@ C = sns.color_palette("colorblind")
 # ## Table 2 from our runs
 #
 # The tables give Spearman's $\rho$ {cite}`spearman1904proof` with accuracy and Mann and Whitney's $U$ {cite}`mann1947test` between two
-# groups of snapshots, over all checks of one model's runs without TSLoss. In the first table, the groups are checks with a wrong answer and
-# checks without; in the second, they are the first and the second half of each run.
+# groups of snapshots, over the checks of one model's runs without TSLoss. In the first table, the groups are checks with a wrong answer and
+# checks without (of sets, where every problem was asked by plan); in the second, they are the first and the second half of each run.
 
 
 # %% tags=["hide-input"]

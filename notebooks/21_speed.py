@@ -201,7 +201,8 @@ plt.show()
 #   tokens are generated for many runs and checks at once. Runs that share their first prompt share its answers.
 # * A set of problems is solved when all answers are right, so one wrong answer decides a check. The problem that was wrong before is
 #   asked first. Every problem is asked at the start, at the end and as often as prompts are stored.
-# * On AMD's processors float32 products are left to oneDNN, which is twice as fast there as the library that torch uses.
+# * On AMD processors with AVX-512, float32 products with the frozen weights are left to oneDNN, which is twice as fast there as the
+#   library that torch uses.
 # * The rest is mostly memory traffic. The norms, for example, take a dozen passes over their input and its gradient in
 #   transformers, and a few here.
 

@@ -84,7 +84,7 @@ class Runs:
         if not self.runs:
             return [frame.iloc[:0] for frame in Runs().add(0).frames]
         frames = [pd.DataFrame(rows) for rows in (self.runs, self.checks, self.losses)]
-        return [*frames, pd.DataFrame(columns=["id", "epoch", "accuracy"])]
+        return [*frames, pd.DataFrame(columns=["id", "epoch", "accuracy", "asks_all"])]
 
     def evidence(self, protocol="tuned"):
         return Evidence(*self.frames, protocol=protocol, length=None, **self.more)

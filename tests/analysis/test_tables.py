@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from tests.handmade import pair, stored
+from tsp.analysis.claims.accuracy import pooled_rhos
 from tsp.analysis.records import load_accuracy, load_runs
 from tsp.analysis.stats import rho_from_u
 from tsp.analysis.tables import (
@@ -27,7 +29,7 @@ from tsp.analysis.tables import (
     table4,
     trained,
 )
-from tsp.analysis.tables.table_2 import TABLE2_COLUMNS
+from tsp.analysis.tables.table_2 import TABLE2_COLUMNS, evidence_of
 from tsp.errors import Damaged, InputError
 from tsp.experiments.paper import reported
 from tsp.store.runs import Store
@@ -121,11 +123,30 @@ def test_table2_has_the_paper_beside_and_says_why_a_statistic_is_missing(store):
 
 def test_table2_accuracy_is_a_share_and_right_means_all(store):
     right = [[False, False], [True, False], [True, True], [True, True]]
-    stored(store, right=right, topology=lifespans(1, 2, 3, 4), epochs=6, **TWO)
+    often = {"epochs": 6, "snapshot_every": 2}
+    stored(store, right=right, topology=lifespans(1, 2, 3, 4), **often, **TWO)
     row = table2(store).set_index("feature").loc["h0_mean_lifespan"]
     assert (row.n_wrong, row.n_right) == (2, 2)
     # Ranks 1 2 3 4 against 1 2 3.5 3.5: rho = 4.5 / sqrt(5 * 4.5).
     assert row.rho == pytest.approx(4.5 / math.sqrt(22.5))
+
+
+def test_table2_reads_sets_only_where_the_plan_asks_every_problem(store):
+    """Between two snapshots a check of all right answers is known whole, a wrong one is not."""
+    asked = [[False, True], [False], [True, True], [True, True], [True, True]]  # at 0, 2, 4, 6, 8
+    rising = lifespans(1, 20, 3, 30, 5)
+    one = stored(store, right=asked, topology=rising, snapshot_every=4, **TWO)
+    accuracy = load_accuracy(store).set_index("epoch")
+    np.testing.assert_array_equal(accuracy.accuracy, [0.5, math.nan, 1, 1, 1])
+    assert accuracy.asks_all.tolist() == [True, False, True, False, True]
+    row = table2(store).set_index("feature").loc["h0_mean_lifespan"]
+    assert (row.n, row.n_wrong, row.n_right) == (3, 1, 2)
+    assert row.rho == pytest.approx(math.sqrt(3) / 2)  # ranks 1 2 3 against 1 2.5 2.5
+    over_runs = table2_runs(store).set_index("feature").loc["h0_mean_lifespan"]
+    assert (over_runs.n, over_runs.rho) == (3, pytest.approx(row.rho))
+    evidence = evidence_of(store, "tuned")
+    assert pooled_rhos(evidence, "h0_mean_lifespan")[1] == pytest.approx(row.rho)
+    assert table2(store, groups="halves", ids=[one]).n.unique().tolist() == [4]
 
 
 def test_table2_halves_leave_out_the_middle_check(store):

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from tests.handmade import stored
 from tests.terminal import BBH, TINY, fails, loads, tsp, write
 from tsp.paths import data_dir
 from tsp.store.runs import Store
@@ -32,6 +33,20 @@ def test_a_run_shows_its_answers_and_is_stored(store):
     assert re.search(r"epoch +2 .* 0/6 tokens", printed)
     assert "bbh#0 tsloss" in tsp("runs", "show", run_id, "--runs", folder).stdout
     assert len(json.loads(tsp("runs", "list", "--json", TSP_RUNS=str(folder)).stdout)) == 1
+
+
+def test_a_set_shows_whose_answer_it_is_and_that_a_check_ended_early(tmp_path):
+    right = [[False, True], [False], [True, True]]
+    fields = {"regime": "multi", "contents": ("one", "two"), "epochs": 4}
+    run_id = stored(Store(tmp_path), right=right, **fields)
+    shown = tsp("runs", "show", run_id, "--runs", tmp_path).stdout
+    lines = re.findall(r"epoch +(\d+)  problem (\d)  (correct)?", shown)
+    assert lines[:3] == [("0", "0", ""), ("0", "1", "correct"), ("2", "0", "")]
+    assert lines[3:] == [("4", "0", "correct"), ("4", "1", "correct")]
+    assert "ended at a wrong answer" in shown
+    alone = stored(Store(tmp_path), right=[[False], [False], [True]], epochs=4)
+    shown = tsp("runs", "show", alone, "--runs", tmp_path).stdout
+    assert not re.search("problem|ended at", shown)
 
 
 def test_plan_prints_the_memory_of_a_run_and_stops(tmp_path):

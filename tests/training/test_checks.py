@@ -5,7 +5,7 @@ import pytest
 from tests.conftest import spec
 from tests.training.test_attention import lively
 from tsp.problems.loading import load_problems
-from tsp.training.checks import WAITING_ROUNDS, WAITING_ROWS, PendingCheck, enough, rounds
+from tsp.training.checks import WAITING_EPOCHS, WAITING_ROWS, PendingAnswer, decoding_rounds, enough
 from tsp.training.members import PromptRun
 
 TEN = load_problems("mmlu_cf", regime="multi")
@@ -25,7 +25,7 @@ def record(run, epoch, problems, wrong=None):
 
 
 def pending(run, epoch, problems=range(10)):
-    return [PendingCheck(run, k, epoch, None, None) for k in problems]
+    return [PendingAnswer(run, k, epoch) for k in problems]
 
 
 @pytest.mark.parametrize(
@@ -39,27 +39,27 @@ def pending(run, epoch, problems=range(10)):
 )
 def test_a_check_is_asked_until_an_answer_is_wrong(run, wrong, asked):
     seen = []
-    for checks in rounds(pending(run, 2)):
+    for checks in decoding_rounds(pending(run, 2)):
         seen.append([one.problem for one in checks])
         record(run, 2, seen[-1], wrong)
-    assert seen == [[], *asked]
+    assert seen == asked
 
 
 @pytest.mark.parametrize("epoch", [4, 9])  # at a snapshot and at the end
-def test_a_complete_check_asks_every_problem_at_once(run, epoch):
-    seen = [[one.problem for one in checks] for checks in rounds(pending(run, epoch))]
+def test_a_check_at_a_snapshot_asks_every_problem_at_once(run, epoch):
+    seen = [[one.problem for one in checks] for checks in decoding_rounds(pending(run, epoch))]
     assert seen == [list(range(10))]
 
 
 def test_a_check_that_a_training_pass_has_failed_asks_nothing(run):
     record(run, 2, [3], wrong=3)
-    assert list(rounds(pending(run, 2, [0, 1]))) == [[]]
+    assert list(decoding_rounds(pending(run, 2, [0, 1]))) == []
 
 
 def test_what_is_asked_does_not_depend_on_what_else_waits(run):
-    """Problem 2 fails at the complete check between two others, which then waits too."""
+    """Problem 2 fails at the check of all between two others, which then waits too."""
     seen = {1: [], 5: []}
-    for checks in rounds(pending(run, 5) + pending(run, 4) + pending(run, 1)):
+    for checks in decoding_rounds(pending(run, 5) + pending(run, 4) + pending(run, 1)):
         for epoch in (1, 4, 5):
             asked = [one.problem for one in checks if one.epoch == epoch]
             record(run, epoch, asked, wrong=2)
@@ -72,6 +72,6 @@ def test_answers_are_decoded_once_enough_of_them_wait(run):
     early = [check for epoch in (1, 2, 3, 5, 6) for check in pending(run, epoch)]
     assert len(early) > WAITING_ROWS
     assert not enough(early)  # five answers at least
-    assert enough([check for epoch in range(WAITING_ROUNDS) for check in pending(run, epoch)])
+    assert enough([check for epoch in range(WAITING_EPOCHS) for check in pending(run, epoch)])
     assert not enough(pending(run, 4))
     assert enough(pending(run, 4) * -(-WAITING_ROWS // 10))

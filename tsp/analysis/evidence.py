@@ -6,6 +6,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pandas as pd
 
+from tsp.analysis.records import scored
 from tsp.analysis.units import STRATUM, UNIT, comparable, odd_seeds, units, wide
 
 P = ParamSpec("P")
@@ -32,7 +33,8 @@ class Evidence:
 
     Of ``runs`` (`tsp.analysis.records.load_runs`) those at the protocol's defaults are kept, except
     for method and weight. ``topology``, ``losses`` and ``accuracy`` have one row per check or
-    epoch: ``id``, ``epoch`` and the columns of `summarize`, ``ce`` and ``total``, or ``accuracy``.
+    epoch: ``id``, ``epoch`` and the columns of `summarize`, ``ce`` and ``total``, or ``accuracy``
+    and ``asks_all``.
     ``answers`` come from `tsp.analysis.heldout.evaluate`, ``variances`` from `surrogate`.
     """
 
@@ -68,6 +70,11 @@ class Evidence:
         plain = odd_seeds(self.runs[self.runs.method == "ce"].assign(arm="ce"))
         plain = plain[["id", "seed", "solved_epoch", "solved_at_start", *UNIT]]
         return plain.merge(self.topology, on="id").sort_values(["id", "epoch"])
+
+    @cached_property
+    def scored_checks(self) -> pd.DataFrame:
+        """Those of the plain checks that ask every problem by plan, with ``accuracy``."""
+        return scored(self.plain_checks, self.accuracy)
 
     @cached_property
     def balanced_checks(self) -> pd.DataFrame:

@@ -112,14 +112,27 @@ def load_losses(store: Store) -> pd.DataFrame:
 def load_accuracy(store: Store) -> pd.DataFrame:
     """One row per check of a run: ``id``, ``epoch``, ``accuracy`` (the share of right answers).
 
-    nan for a check that ended at its first wrong answer, whose share is not known but below 1.
+    ``accuracy`` is nan for a check that ended at its first wrong answer: the share is below 1 and
+    not known. ``asks_all`` is true where the plan asks every problem (``snapshot_every`` of
+    `tsp.training.spec.RunSpec`). Only those are `scored`: of the others mostly the right are known.
     """
     checks = _rows(store, "checks", ["epoch", "correct"])
     shares = checks.groupby(["id", "epoch"]).correct.agg(["mean", "size"]).reset_index()
-    problems = {run.id: len(run.record["problems"]) for run in store.valid_runs()[0]}
-    known = shares["size"] == shares.id.astype(str).map(problems)
-    shares["accuracy"] = shares["mean"].astype(float).where(known)
-    return shares[["id", "epoch", "accuracy"]]
+    records = {run.id: run.record for run in store.valid_runs()[0]}
+    about = {i: (len(it["problems"]), it["spec"]) for i, it in records.items()}
+    ids = shares.id.astype(str)
+    problems = ids.map({i: size for i, (size, _) in about.items()})
+    every = ids.map({i: spec["snapshot_every"] for i, (_, spec) in about.items()})
+    last = ids.map({i: spec["epochs"] for i, (_, spec) in about.items()})
+    shares["accuracy"] = shares["mean"].astype(float).where(shares["size"] == problems)
+    shares["asks_all"] = (problems == 1) | (shares.epoch % every == 0) | (shares.epoch == last)
+    return shares[["id", "epoch", "accuracy", "asks_all"]]
+
+
+def scored(checks: pd.DataFrame, accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Join checks with `load_accuracy` where the plan asks every problem."""
+    asked = accuracy[accuracy.asks_all.astype(bool)].drop(columns="asks_all")
+    return checks.merge(asked, on=["id", "epoch"])
 
 
 def _rows(

@@ -50,7 +50,11 @@ def describe(run: Any) -> str:
         # Published runs keep no answers to problems that are not shipped.
         answer = one_line(" ".join(row.get("answer", "").split()))[:90]
         tokens = f"{row['matched_tokens']:>3}/{row['target_tokens']} tokens"
-        lines.append(f"  epoch {row['epoch']:>3}  {mark}  {tokens}  {answer}")
+        number = f"  problem {row['problem']}" if len(record["problems"]) > 1 else ""
+        lines.append(f"  epoch {row['epoch']:>3}{number}  {mark}  {tokens}  {answer}")
+    asked = run.checks.groupby("epoch").size()
+    if (asked < len(record["problems"])).any():
+        lines.append("A check with fewer lines than problems ended at a wrong answer.")
     solved = outcome["solved_epoch"]
     state = "never all correct" if solved is None else f"all correct from epoch {solved}"
     place = f"{record['seconds']:.0f} s on {record['device']}, {run.precision}; {run.folder}"

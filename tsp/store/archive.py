@@ -37,7 +37,7 @@ from tsp.store.schema import PROMPTS, RUN_ID, TABLES
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 GROUP = 50  # runs of a row group, which is read to read one of them
-GROUPS = 10  # row groups in memory at once when all runs are read
+GROUPS = 10  # row groups read at once when all runs are; the next are read meanwhile
 NAMES = ("id", "record", *TABLES, "prompts")
 
 
@@ -119,7 +119,7 @@ class Archive:
     """A file of runs. Records, tables and prompts are read, and verified, when they are used."""
 
     def __init__(self, path: Path) -> None:
-        self.name, self._file = path.name, pq.ParquetFile(path)
+        self.name, self._path, self._file = path.name, path, pq.ParquetFile(path)
         if set(self._file.schema_arrow.names) != set(NAMES):
             raise ValueError("its columns are not those of an archive of runs")
         self._texts: dict[str, str] = {}  # the record of each run
@@ -131,7 +131,7 @@ class Archive:
         self.ids = list(self._row_groups)
         if not all(RUN_ID.fullmatch(run_id) for run_id in self.ids):
             raise ValueError("it names a run that has no valid id")
-        self._last: tuple[Any, pa.Table] | None = None  # what was read last of a row group
+        self._last: dict[bool, tuple[int, pa.Table]] = {}  # row groups last read: prompts, whole
         self._records: dict[str, dict[str, Any]] = {}
         self._problems: dict[str, str] = {}
 
@@ -166,19 +166,20 @@ class Archive:
         """Return the prompts of a run, (n, d) by epoch; raise `Damaged` if they were changed."""
         record = self.record(run_id)
         with self._reading(run_id):
-            rows = self._row(run_id, ["id", "prompts"])["prompts"].to_pylist()[0]
+            rows = self._row(run_id, whole=False)["prompts"].to_pylist()[0]
             data = RunData(record, {}, content.prompts_from(rows or ()))
             if content.prompts_hash(data.prompts) != record["files"][PROMPTS]:
                 raise ValueError(CHANGED)
             data.check()
         return data.prompts
 
-    def _row(self, run_id: str, columns: list[str] | None = None) -> pa.RecordBatch:
-        """Return some columns of a run, all by default."""
-        part = (self._row_groups[run_id], columns)
-        if self._last is None or self._last[0] != part:
-            self._last = (part, self._file.read_row_group(part[0], columns=columns))
-        (row,) = self._last[1].filter(pc.field("id") == run_id).to_batches()
+    def _row(self, run_id: str, *, whole: bool = True) -> pa.RecordBatch:
+        """Return the row of a run, or only its prompts."""
+        number = self._row_groups[run_id]
+        if whole not in self._last or self._last[whole][0] != number:
+            columns = None if whole else ["id", "prompts"]
+            self._last[whole] = (number, self._file.read_row_group(number, columns=columns))
+        (row,) = self._last[whole][1].filter(pc.field("id") == run_id).to_batches()
         return row
 
     def problem(self, run_id: str) -> str:
@@ -201,7 +202,9 @@ class Archive:
         row_groups = sorted({self._row_groups[run_id] for run_id in ids})
         wanted = pc.field("id").isin(pa.array(ids))
         parts = [row_groups[start : start + GROUPS] for start in range(0, len(row_groups), GROUPS)]
-        read = partial(self._file.read_row_groups, columns=["id", name])
+        # A file of its own, since it is read by another thread.
+        file = pq.ParquetFile(self._path, metadata=self._file.metadata)
+        read = partial(file.read_row_groups, columns=["id", name])
         with reading(self.name):
             for rows in ahead(read, parts):
                 rows = rows if len(ids) == len(self.ids) else rows.filter(wanted)

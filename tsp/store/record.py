@@ -61,8 +61,8 @@ def summary(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def kept_prompts(result: "RunResult") -> "dict[int, torch.Tensor]":
     """Return the prompts that are stored: every ``snapshot_every`` epochs, and the last check's."""
-    last, every = max(result.prompts), result.spec.snapshot_every
-    return {e: prompt for e, prompt in result.prompts.items() if e % every == 0 or e == last}
+    records_at, last = result.spec.records_at, max(result.prompts)
+    return {at: prompt for at, prompt in result.prompts.items() if records_at(at, last=last)}
 
 
 def new_record(result: "RunResult", run_id: str, **made: Any) -> dict[str, Any]:

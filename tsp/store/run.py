@@ -122,8 +122,7 @@ class Run:
         prompts = {epoch: self.prompt(epoch) for epoch in self.prompt_epochs}
         if not prompts:
             raise Damaged(f"run {self.id} was stored without topology and without prompts")
-        every, last = self.spec.snapshot_every, max(prompts)
-        shown = [epoch for epoch in prompts if epoch % every == 0 or epoch == last]
+        shown = [epoch for epoch in prompts if self.spec.records_at(epoch, last=max(prompts))]
         topology, diagrams = map(plain_table, analyse([prompts], show=[shown])[0])
         tables = {**self.data.tables, "topology": topology, "diagrams": diagrams}
         return RunData(self.record, tables, self.data.prompts)
@@ -139,6 +138,8 @@ class Run:
     @cached_property
     def prompts(self) -> Mapping[int, np.ndarray]:
         """The stored prompts, (n, d) by epoch, in the type they are stored in."""
+        if "data" in vars(self):  # all of it has been read
+            return self.data.prompts
         if PROMPTS in self.record["files"] and self.archived:
             return open_archive(self.folder).prompts(self.id)
         return read_prompts(self.folder, self.record)

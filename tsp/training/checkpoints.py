@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from tsp.atomic import checksum, remove, replace_file, replacing, sha256_of
 from tsp.errors import one_line
 from tsp.provenance import commit, versions
+from tsp.training.checks import PendingAnswer
 from tsp.training.members import PromptRun
 from tsp.training.stopping import Interrupted, StopSignal, never
 
@@ -72,8 +73,7 @@ class Checkpoint:
             return 0, 0.0
         for k, (run, record) in enumerate(zip(bank.runs, state["runs"], strict=True)):
             _restore(run, record, tensors, f"{k}/")
-        for k, problem, epoch, agreed in state["waiting"]:
-            bank.ask(bank.runs[k], problem, epoch, agreed)
+        bank.waiting = [PendingAnswer(bank.runs[k], *rest) for k, *rest in state["waiting"]]
         self._prompts, self._epoch = state["prompts"], state["epoch"]
         return state["epoch"], state["seconds"]
 
@@ -109,8 +109,8 @@ class Checkpoint:
             "seconds": seconds,
             "runs": [_record(run) for run in bank.runs],
             "waiting": [
-                (bank.runs.index(check.run), check.problem, check.epoch, check.request.agreed)
-                for check in bank.waiting
+                (bank.runs.index(run), problem, epoch, agreed)
+                for run, problem, epoch, agreed in bank.waiting
             ],
             "prompts": self._prompts,
             "moments": self._save(f"moments-{epoch:06d}.safetensors", moments),

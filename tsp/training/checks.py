@@ -4,48 +4,47 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tsp.training.decoding import DecodingRequest
-from tsp.training.forward import TokenRow
 from tsp.training.members import PromptRun
 
-# Answers are generated together, which is cheaper, once so many wait or come from so many checks:
+# Answers are generated together, which is cheaper, once so many wait or come from so many epochs:
 # a run that is solved trains on until they are decoded.
 WAITING_ROWS = 48
-WAITING_ROUNDS = 6
+WAITING_EPOCHS = 6
 
 
-class PendingCheck(NamedTuple):
-    """A problem of a check that no training pass has settled, with the prompt as it was."""
+class PendingAnswer(NamedTuple):
+    """An answer that a check needs and no training pass has settled."""
 
     run: PromptRun
     problem: int
     epoch: int
-    row: TokenRow
-    request: DecodingRequest
+    agreed: int | None = None  # reference tokens that it begins with; None: not known
 
 
-def enough(waiting: Sequence[PendingCheck]) -> bool:
-    """Return whether so many answers wait, or from so many epochs, that they are decoded now.
+def enough(waiting: Sequence[PendingAnswer]) -> bool:
+    """Return whether answers are decoded now: `WAITING_ROWS` wait, or some of `WAITING_EPOCHS`.
 
-    A check that is not complete counts as one answer, since the first may be wrong.
+    A check that does not ask every problem counts as one answer, since the first may be wrong.
     """
     checks = _by_check(waiting)
-    answers = sum(len(some) if run.is_complete(at) else 1 for (run, at), some in checks.items())
-    return answers >= WAITING_ROWS or len({at for _, at in checks}) >= WAITING_ROUNDS
+    answers = sum(len(some) if run.asks_all(at) else 1 for (run, at), some in checks.items())
+    return answers >= WAITING_ROWS or len({at for _, at in checks}) >= WAITING_EPOCHS
 
 
-def rounds(waiting: Sequence[PendingCheck]) -> Iterator[list[PendingCheck]]:
+def decoding_rounds(waiting: Sequence[PendingAnswer]) -> Iterator[list[PendingAnswer]]:
     """Yield what to decode together; each round is recorded before the next is chosen.
 
-    First come all problems of complete checks (`PromptRun.is_complete`). A check that is not
-    complete ends at its first wrong answer: the problem most likely wrong is asked, then two more,
-    then four. So what is asked does not depend on which other checks wait.
+    First come the problems of checks that ask all (`PromptRun.asks_all`). Other checks end at the
+    first wrong answer: the problem most likely wrong is asked, then two more, then four. So what is
+    asked does not depend on which other checks wait.
     """
     checks = _by_check(waiting)
-    yield [one for (run, epoch), some in checks.items() if run.is_complete(epoch) for one in some]
+    whole = [one for (run, at), some in checks.items() if run.asks_all(at) for one in some]
+    if whole:
+        yield whole
     rest = []
     for (run, epoch), some in checks.items():
-        if not run.is_complete(epoch):
+        if not run.asks_all(epoch):
             asked = {one.problem: one for one in some}
             rest.append([asked[k] for k in run.likely_wrong(epoch) if k in asked])
     count = 1
@@ -55,8 +54,10 @@ def rounds(waiting: Sequence[PendingCheck]) -> Iterator[list[PendingCheck]]:
         count *= 2
 
 
-def _by_check(waiting: Sequence[PendingCheck]) -> dict[tuple[PromptRun, int], list[PendingCheck]]:
-    checks: dict[tuple[PromptRun, int], list[PendingCheck]] = defaultdict(list)
+def _by_check(
+    waiting: Sequence[PendingAnswer],
+) -> dict[tuple[PromptRun, int], list[PendingAnswer]]:
+    checks: dict[tuple[PromptRun, int], list[PendingAnswer]] = defaultdict(list)
     for one in waiting:
         checks[one.run, one.epoch].append(one)
     return checks

@@ -32,7 +32,7 @@ class RunResult:
     failure: str = ""  # why training stopped: a value that is not finite
 
     def correct(self) -> dict[int, float]:
-        """Return the share of correct answers at each complete check, by epoch."""
+        """Return the share of correct answers, by epoch, at the checks that asked every problem."""
         checks: dict[int, list[bool]] = {}
         for row in self.checks:
             checks.setdefault(row["epoch"], []).append(row["correct"])
@@ -73,21 +73,21 @@ class PromptRun:
         regular = epoch % self.spec.check_every == 0 or epoch == self.spec.epochs
         return epoch == 0 or (regular and self.trains_in(epoch))
 
-    def is_complete(self, epoch: int) -> bool:
+    def asks_all(self, epoch: int) -> bool:
         """Return whether a check asks every problem; others end at the first wrong answer."""
-        return epoch % self.spec.snapshot_every == 0 or epoch == self.spec.epochs
+        return self.spec.records_at(epoch, last=self.spec.epochs)
 
     def is_wrong(self, epoch: int) -> bool:
         """Return whether an answer of a check is known to be wrong."""
         return any(row["epoch"] == epoch and not row["correct"] for row in self.result.checks)
 
     def likely_wrong(self, epoch: int) -> list[int]:
-        """Order the problems: those wrong at the last complete check before, then short ones.
+        """Return the problems in order: wrong at the last check of all first, then short answers.
 
-        Answers after that check do not count, since they may still wait.
+        Answers after that check do not count, since some of them may still wait.
         """
         checks = [row for row in self.result.checks if row["epoch"] < epoch]
-        last = max(row["epoch"] for row in checks if self.is_complete(row["epoch"]))
+        last = max(row["epoch"] for row in checks if self.asks_all(row["epoch"]))
         right = {row["problem"] for row in checks if row["epoch"] == last and row["correct"]}
         return sorted(range(len(self.problems)), key=lambda k: (k in right, self.longest_answer(k)))
 

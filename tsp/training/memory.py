@@ -15,7 +15,7 @@ import torch
 
 from tsp.training.attention import saves_weights
 from tsp.training.base_lm import DIVIDED, WAITING, BaseLM, Encoded
-from tsp.training.checks import WAITING_ROUNDS, WAITING_ROWS
+from tsp.training.checks import WAITING_EPOCHS, WAITING_ROWS
 from tsp.training.decoding import EXTRA_TOKENS, PASSES
 from tsp.training.forward import CHUNK
 from tsp.training.prefix_cache import context_bytes
@@ -88,8 +88,8 @@ def estimate(
     kept = positions * (position_bytes(frozen, low) + attended * low.itemsize)
     working = 3 * positions * config.intermediate_size * low.itemsize
     working += 2 * min(positions, CHUNK) * len(frozen.vocabulary) * 4  # logits and their gradient
-    rounds = min(WAITING_ROUNDS, -(-WAITING_ROWS // len(rows)))
-    decoded = min(PASSES * plan.token_budget, rounds * len(rows) * longest)
+    epochs = min(WAITING_EPOCHS, -(-WAITING_ROWS // len(specs)))  # a check counts at least once
+    decoded = min(PASSES * plan.token_budget, epochs * len(rows) * longest)
     longer = 1 + max(spec.max_new_tokens or EXTRA_TOKENS for spec in specs) / longest
     return Memory(
         weights=sum(weight_bytes(frozen, dtype) for dtype in dtypes),

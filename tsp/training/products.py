@@ -30,15 +30,16 @@ def prefers_onednn() -> bool:
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x Wᵀ + b for x (..., k), W (n, k) and b (n,), of shape (..., n)."""
-    if x.dtype == torch.float32 and x.device.type == "cpu" and prefers_onednn():
+    """Return x Wᵀ + b for x (..., k), W (n, k) and b (n,), of shape (..., n); no gradient."""
+    single = x.dtype == weight.dtype == torch.float32
+    if single and x.device.type == "cpu" and prefers_onednn():
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
         return out
     return torch.nn.functional.linear(x, weight, bias)
 
 
 def with_own_products(decoder: torch.nn.Module) -> torch.nn.Module:
-    """Replace a decoder's linear layers by `Linear` where that is faster, and return it."""
+    """Replace the linear layers of a decoder, in it, by `Linear` where that is faster."""
     for name, module in list(decoder.named_modules()):
         plain = type(module) is torch.nn.Linear and module.weight.dtype == torch.float32
         if plain and module.weight.device.type == "cpu" and prefers_onednn():

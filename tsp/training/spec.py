@@ -162,7 +162,7 @@ class RunSpec:
     early_stop: bool = _option("Stop at the first check with every answer correct.", False)
     check_every: int = _option("Epochs between two checks.", least=1)
     snapshot_every: int = _option(
-        "Epochs between two stored prompts, and two checks of every problem.", least=1
+        "Epochs between two stored prompts; checks at these epochs ask every problem.", least=1
     )
     max_new_tokens: int = _option(
         "Longest answer at a check, in tokens; 0: the reference's length plus 32.", 0, least=0
@@ -249,6 +249,10 @@ class RunSpec:
         last = "" if self.regime == "single" else f"-{self.problem + 9}"
         run = f"{self.method}{weight} {self.protocol} seed {self.seed}"
         return f"{self.task}#{self.problem}{last} {run}"
+
+    def records_at(self, epoch: int, *, last: int) -> bool:
+        """Return whether a check records all: every ``snapshot_every`` epochs and the ``last``."""
+        return epoch % self.snapshot_every == 0 or epoch == last
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tsp.problems.loading import Problem
 from tsp.training.base_lm import BaseLM
-from tsp.training.checks import PendingCheck, enough, rounds
+from tsp.training.checks import PendingAnswer, decoding_rounds, enough
 from tsp.training.decoding import Answer, DecodingRequest, agreed, batches, greedy_answers, settled
 from tsp.training.forward import TokenRow, forward_rows
 from tsp.training.members import PromptRun, RunResult
@@ -159,7 +159,7 @@ class Bank:
         dtypes = [frozen.dtype, self.reader.dtype]
         self.contexts = PrefixCache(frozen, plan.context_budget, dtypes=dtypes)
         self.token_budget = plan.token_budget
-        self.waiting: list[PendingCheck] = []
+        self.waiting: list[PendingAnswer] = []
         for run in runs:  # always in this order, since the budget may not suffice for all
             for coded in run.encoded:
                 self.contexts.of(coded.before)
@@ -214,33 +214,33 @@ class Bank:
 
     def answer(self) -> None:
         """Decode the answers that wait, those of several epochs together, and close the checks."""
-        for checks in rounds(self.waiting):
-            self._decode(checks)
+        for answers in decoding_rounds(self.waiting):
+            self._decode(answers)
         self.waiting = []
         for run in self.runs:
             run.close_checks()
 
-    def _decode(self, checks: list[PendingCheck]) -> None:
+    def _decode(self, pending: list[PendingAnswer]) -> None:
         """Decode and record answers; those to one prompt and problem once."""
-        alike: dict[object, list[PendingCheck]] = defaultdict(list)
-        for check in checks:  # runs of one seed begin with the same prompt
-            prompt = check.row.prompt.cpu().numpy().tobytes()
-            alike[prompt, check.row.encoded, check.request.limit].append(check)
-        first = [same[0] for same in alike.values()]
-        rows, requests = [check.row for check in first], [check.request for check in first]
+        prompts: dict[bytes, Tensor] = {}
+        alike: dict[object, list[PendingAnswer]] = {}
+        rows, requests = [], []
+        for one in pending:  # runs of one seed begin with the same prompt
+            run, k = one.run, one.problem
+            prompt = as_input(run.result.prompts[one.epoch], run.spec)
+            content = prompt.numpy().tobytes()
+            prompt = prompts.setdefault(content, prompt.to(self.frozen.device))
+            key = content, run.encoded[k], run.longest_answer(k)
+            if key not in alike:
+                rows.append(self._row(run, k, prompt))
+                requests.append(DecodingRequest(run.longest_answer(k), one.agreed))
+            alike.setdefault(key, []).append(one)
         answers = self._halving(
             lambda budget: greedy_answers(self.frozen, rows, requests=requests, token_budget=budget)
         )
         for same, answer in zip(alike.values(), answers, strict=True):
-            for check in same:
-                check.run.record(check.epoch, check.problem, answer)
-
-    def ask(self, run: PromptRun, problem: int, epoch: int, agreed: int | None = None) -> None:
-        """Queue a check of an epoch's prompt on a problem, until `answer`."""
-        prompt = as_input(run.result.prompts[epoch].to(self.frozen.device), run.spec)
-        request = DecodingRequest(run.longest_answer(problem), agreed)
-        row = self._row(run, problem, prompt)
-        self.waiting.append(PendingCheck(run, problem, epoch, row, request))
+            for one in same:
+                one.run.record(one.epoch, one.problem, answer)
 
     def _row(self, run: PromptRun, problem: int, prompt: Tensor) -> TokenRow:
         coded = run.encoded[problem]
@@ -251,15 +251,15 @@ class Bank:
     ) -> dict[PromptRun, Loss]:
         """Return each run's loss over its problems; check the runs that are due on the way."""
         losses, checked = self._halving(lambda budget: self._passes(work, due, budget))
-        for (run, k), (answer, matched) in checked.items():
+        for (run, k), (answer, _) in checked.items():
             if answer:
                 run.record(epoch, k, answer)
-            else:
-                self.ask(run, k, epoch, matched)
         for run in due:
-            for k in range(len(run.problems)):
-                if (run, k) not in checked:
-                    self.ask(run, k, epoch)
+            if run.asks_all(epoch) or not run.is_wrong(epoch):
+                for k in range(len(run.problems)):
+                    answer, matched = checked.get((run, k), (None, None))
+                    if not answer:
+                        self.waiting.append(PendingAnswer(run, k, epoch, matched))
         return losses
 
     def _passes(

@@ -88,7 +88,8 @@ def evaluate(
     family that are tested, so that all of a family hold together with 95 %.
     """
     losses = pd.DataFrame(columns=["id", "epoch", "ce", "total"]) if losses is None else losses
-    accuracy = pd.DataFrame(columns=["id", "epoch", "accuracy"]) if accuracy is None else accuracy
+    if accuracy is None:
+        accuracy = pd.DataFrame(columns=["id", "epoch", "accuracy", "asks_all"])
     alone = runs[runs.model == most_run(runs)]
 
     @cache

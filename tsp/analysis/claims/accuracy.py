@@ -107,13 +107,13 @@ def rho_and_p(evidence: Evidence, feature: str) -> tuple[float, float]:
 
 @cached
 def pooled_rhos(evidence: Evidence, feature: str) -> tuple[float, float]:
-    """Correlate snapshots with the half of the run they are from, and with their accuracy.
+    """Correlate checks with the half of the run they are from, and with their accuracy.
 
     The printed numbers fit the first: two equal groups of snapshots that also define accuracy
     (`tsp.analysis.stats.rho_from_u`).
     """
     halves = evidence.plain_checks.assign(half=later_half).dropna(subset="half")
-    answers = evidence.plain_checks.merge(evidence.accuracy.dropna(), on=["id", "epoch"])
+    answers = evidence.scored_checks
     with_half = spearman(halves[feature], halves.half).statistic
     return with_half, spearman(answers[feature], answers.accuracy).statistic
 

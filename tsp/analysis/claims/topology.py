@@ -178,9 +178,10 @@ def density_minimal(evidence: Evidence, levels: Levels) -> Verdict:
 )
 def same_everywhere(evidence: Evidence, levels: Levels) -> Verdict:
     """In all six data sets the topology evolves alike: loops disappear."""
-    if not len(loops_removed(evidence)):
+    removed = loops_removed(evidence)
+    if not len(removed):
         return UNTESTED
-    medians = loops_removed(evidence).median()
+    medians = removed.median()
     apart = float(medians.max() - medians.min())
     low, high = largest_difference(resampled_medians(evidence), levels.interval)
     why = "median share of the loops removed: "
@@ -195,7 +196,7 @@ def same_everywhere(evidence: Evidence, levels: Levels) -> Verdict:
         verdict = "reproduced"
     else:
         verdict = "partly" if low > ALIKE else "inconclusive"
-    return Verdict(verdict, int(loops_removed(evidence).size().sum()), apart, low, high, why)
+    return Verdict(verdict, int(removed.size().sum()), apart, low, high, why)
 
 
 def loops_removed(evidence: Evidence) -> Any:

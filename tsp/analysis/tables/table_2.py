@@ -12,6 +12,7 @@ from tsp.analysis.records import (
     load_evidence,
     load_runs,
     load_topology,
+    scored,
 )
 from tsp.analysis.stats import block_rho, feature_tests, rho_interval, spearman, stratified_rho
 from tsp.analysis.units import STRATUM, UNIT, comparable, most_run, one_of_each
@@ -45,10 +46,10 @@ def table2(
     store
         Where the runs are.
     groups
-        The two groups of the U test. ``"answers"``: checks with a wrong answer against checks
-        with none; accuracy is the share of right answers. ``"halves"``: the first half of each
-        run's checks ("wrong") against the second ("right"), the middle one of an odd number
-        left out; accuracy is which half.
+        The two groups of the U test. ``"answers"``: of the checks that ask every problem, those
+        with a wrong answer against those with none; accuracy is the share of right answers.
+        ``"halves"``: the first half of each run's checks ("wrong") against the second ("right"),
+        the middle one of an odd number left out; accuracy is which half.
     protocol
         Pool the runs without TSLoss under this protocol: those otherwise at its defaults, of the
         model that decides claims, or all of them if none is.
@@ -79,7 +80,9 @@ def table2(
         raise InputError("ids", lacking, "give ids of sound runs; `tsp runs list` shows them")
     runs, length = deciding(runs) if ids is None else (runs, None)
     chosen = _plain_runs(runs, protocol, length) if ids is None else ids
-    checks = load_topology(store).merge(load_accuracy(store).dropna(), on=["id", "epoch"])
+    checks = load_topology(store)
+    if groups == "answers":
+        checks = scored(checks, load_accuracy(store))
     checks = checks[checks.id.isin(chosen)].sort_values(["id", "epoch"])
     checks = checks if length is None else checks[checks.epoch <= length]
     if checks.empty:
@@ -119,10 +122,9 @@ def table2_runs(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
         statistic does not exist.
     """
     evidence = evidence_of(store, protocol, alone=True)
-    checks = evidence.plain_checks.merge(evidence.accuracy.dropna(), on=["id", "epoch"])
-    if checks.empty:
+    if evidence.scored_checks.empty:
         return pd.DataFrame(columns=TABLE2_RUNS_COLUMNS)
-    checks = checks.sort_values(["seed", "epoch"])
+    checks = evidence.scored_checks.sort_values(["seed", "epoch"])
     strata, blocks = (checks.groupby(keys).ngroup() for keys in (STRATUM, UNIT))
     rows = []
     for feature in (*reported("table2").feature, *SCALE_FREE):
