@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MODEL := smollm2-135m-instruct
 
-.PHONY: setup book pdf slides test test-slow torture bench lint links clean
+.PHONY: setup book pdf slides test test-slow torture bench bench-gpu lint links clean
 
 setup: $(READY)
 
@@ -44,6 +44,10 @@ torture: setup
 
 bench: setup
 	$(BIN)/tsp bench --json bench.json
+
+# Banks of 1 to 256 runs, on a GPU; a second call goes on where the first ended.
+bench-gpu: setup
+	$(BIN)/tsp bench --gpu bench-gpu.json
 
 lint: setup
 	$(BIN)/ruff check .

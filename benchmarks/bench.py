@@ -10,14 +10,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks import peft_methods, roundings, store_load, topology
+from benchmarks import gpu_banks, peft_methods, roundings, store_load, topology
+from benchmarks.epochs import from_states
 from benchmarks.measuring import environment
-from benchmarks.training import Side, training
+from benchmarks.training import Side, gemm_fraction, step_context, tsloss_share, whole_runs
 from tsp.atomic import replace_file
 from tsp.errors import InputError
 from tsp.training import models
 
 Row = dict[str, Any]
+STATES = {"early": "at the start", "middle": "halfway", "late": "late"}
+SETS = 4  # runs of a bank on ten problems each
 
 
 @dataclass(frozen=True)
@@ -28,25 +31,44 @@ class Aim:
     aim: float
     share: bool = False  # a part of something, not a ratio of times
     most: bool = False  # the aim is an upper bound
+    with_matrix_unit: float | None = None  # the aim on a processor that has one, if it differs
 
-    @property
-    def text(self) -> str:
+    def of(self, row: Mapping[str, Any]) -> float:
+        """Return the aim on the machine of a row."""
+        return self.with_matrix_unit or self.aim if "AMX" in row["processor"] else self.aim
+
+    def text(self, row: Mapping[str, Any]) -> str:
         """Return the aim in words."""
         if self.share:
-            return f"at {'most' if self.most else 'least'} {self.aim:.0%}"
-        return f"at least {self.aim:g} ×"
+            return f"at {'most' if self.most else 'least'} {self.of(row):.0%}"
+        return f"at least {self.of(row):g} ×"
+
+    def reached(self, row: Mapping[str, Any]) -> bool:
+        """Return whether a row reaches its aim."""
+        return row["ratio"] <= self.of(row) if self.most else row["ratio"] >= self.of(row)
+
+
+def _epoch(what: str, aim: float, **more: Any) -> Aim:
+    return Aim(f"an epoch of a run on {what}", aim, **more)
 
 
 AIMS = {
-    "epoch_single_vs_peft": Aim("an epoch of a run on one problem, trained until it is solved", 6),
-    "epoch_single_vs_peft_float32": Aim("an epoch on one problem, both sides in float32", 6),
-    "epoch_multi_vs_peft": Aim("an epoch of a run on ten problems", 5),
+    **{
+        f"epoch_single_{state}_vs_peft": _epoch(f"one problem, {when}", 7, with_matrix_unit=10)
+        for state, when in STATES.items()
+    },
+    "epoch_single_early_vs_peft_float32": _epoch("one problem, at the start, both in float32", 6),
+    **{
+        f"epoch_multi_{state}_vs_peft": _epoch(f"ten problems, {when}", 8)
+        for state, when in STATES.items()
+    },
+    "run_single_vs_peft": _epoch("one problem, trained until solved", 7, with_matrix_unit=10),
+    "run_multi_vs_peft": _epoch("ten problems, trained until solved", 8),
     "step_context_5k_vs_unshared": Aim("a step behind 5,000 tokens, against no sharing", 25),
-    "step_context_5k_vs_peft": Aim("a step behind 5,000 tokens, against PEFT", 30),
-    "bank64_gpu_vs_peft": Aim("an epoch of a run of 64 on a GPU, trained until solved", 40),
-    "gemm_fraction": Aim("rate of a training step's products, float32", 0.6, share=True),
-    "gemm_fraction_bfloat16": Aim("rate of a training step's products, bfloat16", 0.6, share=True),
-    "tsloss_share": Aim("TSLoss's part of a step, n = 100, R = 64", 0.02, share=True, most=True),
+    "step_context_5k_vs_peft": Aim("a step behind 5,000 tokens, against PEFT", 60),
+    "gemm_fraction": Aim("rate of a training step's products, float32", 0.75, share=True),
+    "gemm_fraction_bfloat16": Aim("rate of a training step's products, bfloat16", 0.45, share=True),
+    "tsloss_share": Aim("TSLoss's part of a step, n = 100, R = 64", 0.01, share=True, most=True),
     "topology_share": Aim("topology's part of an experiment", 0.01, share=True, most=True),
     "topology_vs_gudhi_n40": Aim("persistence of 20 clouds, against gudhi", 3),
     "topology_vs_giotto_n40": Aim("persistence of 20 clouds, against giotto-tda", 1),
@@ -58,21 +80,24 @@ OTHERS: dict[str, Callable[[], list[Row]]] = {
     "paradigms": lambda: peft_methods.compare(),
     "load": lambda: store_load.strain(),
 }
-"""Measurements other than of speed against a peer, by the option of `tsp bench`."""
+"""Measurements other than `measure`, by the option of `tsp bench`, which also has ``gpu``."""
 
 
-def measure(*, repeats: int = 3, only: Sequence[str] = ()) -> list[Row]:
+def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -> list[Row]:
     """Run the measurements that this machine allows, or those whose name starts as one of ``only``.
+
+    ``full`` adds whole runs, which take an hour.
 
     Returns
     -------
     list of dict
         ``name, ours, peer, ratio, unit, peer_name, repeats``, all ``times`` of both sides, and the
         environment; for training also ``model``, ``n_tokens`` and the ``precision`` of both sides;
-        for whole runs how many were trained and solved, their epochs, and the seconds of a run
-        until it ended. ``ratio`` is the peer's time over ours; where an aim is a share it is ours
-        over the peer's; for ``gemm_fraction`` it is the part of the machine's rate of products.
-        Peers that are not installed are left out.
+        for epochs the ``pass`` and the ``check`` of both, and where the checks of PEFT's loop end
+        at a wrong answer too, its ``peer_rule``; for whole runs how many were trained and solved,
+        their epochs, and the seconds of a run until it ended. ``ratio`` is the peer's time over
+        ours; where an aim is a share it is ours over the peer's; for ``gemm_fraction`` it is the
+        part of the machine's rate of products. Peers that are not installed are left out.
     """
     works: dict[str, Callable[[], list[Row]]] = {}
     if find_spec("gph"):  # a bare GPU host has no giotto-tda
@@ -80,7 +105,7 @@ def measure(*, repeats: int = 3, only: Sequence[str] = ()) -> list[Row]:
             if find_spec(module):
                 works[f"topology_vs_{name}_n40"] = partial(topology.versus, name, 5 * repeats)
     if models.installed(models.DEFAULT) and find_spec("peft"):
-        works |= training(Side(models.load()), repeats)
+        works |= _training(Side(models.load()), repeats, full=full)
     chosen = {name: work for name, work in works.items() if name.startswith(tuple(only) or "")}
     if only and not chosen:
         raise InputError("only", ", ".join(only), f"begin as one of {', '.join(works)}")
@@ -90,21 +115,45 @@ def measure(*, repeats: int = 3, only: Sequence[str] = ()) -> list[Row]:
     return _ordered([row | environment() for work in chosen.values() for row in work()])
 
 
+def _training(side: Side, repeats: int, *, full: bool) -> dict[str, Callable[[], list[Row]]]:
+    """Return the measurements of training by name."""
+    works: dict[str, Callable[[], list[Row]]] = {
+        "tsloss_share": partial(tsloss_share, side, repeats),
+        "gemm_fraction": partial(gemm_fraction, Side(side.frozen, "float32"), repeats),
+        "step_context_5k": partial(step_context, side, repeats),
+        "epoch_single": partial(from_states, side, repeats, regime="single"),
+        "epoch_multi": partial(from_states, side, repeats, regime="multi", runs=SETS),
+    }
+    if side.precision != "float32":
+        works["gemm_fraction_bfloat16"] = partial(gemm_fraction, side, repeats)
+    if full:  # ten problems take long: once for three repeats of the others
+        works["run_multi"] = partial(whole_runs, side, -(-repeats // 3), regime="multi")
+        works["run_single"] = partial(whole_runs, side, repeats, regime="single")
+    return works
+
+
 def render(rows: list[Row]) -> str:
     """Return rows as a table for the terminal."""
     lines = [f"{'measurement':<29}{'ours':>10}{'peer':>10}{'ratio':>8}  {'aim':<13} unit, peer"]
     for row in rows:
         aim = AIMS[row["name"]]
         ratio = f"{row['ratio']:.1%}" if aim.share else f"{row['ratio']:.2f}"
-        others = f"{aim.text:<13} {row['unit']}; {row['peer_name']}, {row['repeats']} repeats"
+        others = f"{aim.text(row):<13} {row['unit']}; {row['peer_name']}, {row['repeats']} repeats"
         sides = f"{row['ours']:>10.4g}{row['peer']:>10.4g}"
         lines.append(f"{row['name']:<29}{sides}{ratio:>8}  {others}")
     place = "{machine}, {processor}, {device}, {threads} threads, torch {torch}".format(**rows[0])
     return "\n".join([*lines, f"{place}; medians of interleaved repeats"])
 
 
-def run(out: Path | None, repeats: int, only: Sequence[str], others: Mapping[str, Path]) -> None:
-    """Measure, print a table and write the rows; with ``only``, other rows of the file stay.
+def run(
+    out: Path | None,
+    repeats: int,
+    only: Sequence[str],
+    others: Mapping[str, Path],
+    *,
+    full: bool = False,
+) -> None:
+    """Measure, print a table and write the rows; rows of other measurements and machines stay.
 
     ``others`` has at most one of `OTHERS` with its file, to measure that instead.
     """
@@ -112,14 +161,20 @@ def run(out: Path | None, repeats: int, only: Sequence[str], others: Mapping[str
     if len(others) > 1 or (others and out):
         raise InputError("bench", " ".join(f"--{name}" for name in others), "give one at a time")
     for name, file in others.items():
+        if name == "gpu":
+            rows = _read(file) if file.is_file() else []
+            for row in gpu_banks.measure(Side(models.load()), rows, repeats):
+                rows.append(row)
+                _write(file, rows)
+            return
         _write(file, [row | environment() for row in OTHERS[name]()])
         return
-    rows = measure(repeats=repeats, only=only)
+    before = _read(out) if out and out.is_file() else []
+    rows = measure(repeats=repeats, only=only, full=full)
     print(render(rows), file=sys.stderr if out else sys.stdout)
-    if out and only and out.is_file():
-        rows = _ordered([*_others(out, {row["name"] for row in rows}), *rows])
     if out:
-        _write(out, rows)
+        measured = set(map(_key, rows))
+        _write(out, _ordered([*(row for row in before if _key(row) not in measured), *rows]))
 
 
 def _ordered(rows: list[Row]) -> list[Row]:
@@ -128,10 +183,15 @@ def _ordered(rows: list[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: order.index(row["name"]) if row["name"] in AIMS else 99)
 
 
-def _others(out: Path, measured: set[str]) -> list[Row]:
-    """Return the rows of a file whose measurements were not repeated."""
+def _key(row: Row) -> tuple[str, str, str]:
+    """Return what a row measures, and where."""
+    return row["name"], row["processor"], row["device"]
+
+
+def _read(out: Path) -> list[Row]:
+    """Return the rows of a file."""
     try:
-        return [row for row in json.loads(out.read_text()) if row["name"] not in measured]
+        return [row for row in json.loads(out.read_text()) if _key(row)]
     except (ValueError, TypeError, KeyError) as error:
         raise InputError("json", str(out), "holds no rows of `tsp bench`") from error
 

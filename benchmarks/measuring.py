@@ -46,15 +46,16 @@ def compared(
     peer_name: str,
     *,
     units: tuple[float, float] = (1.0, 1.0),
+    warm: bool = True,
 ) -> dict[str, Any]:
     """Time two pieces of work in turn, and return a row with the medians per unit of each.
 
-    Each side runs once more at the start, which is not counted, unless it takes half a minute.
+    To get ``warm``, each side runs once more, uncounted, unless that takes half a minute.
     Work that does not return `Done` does the ``units`` of its side.
     """
     times: dict[str, list[float]] = {"ours": [], "peer": []}
     columns: dict[str, float] = {}
-    for repeat in range(repeats + 1):
+    for repeat in range(0 if warm else 1, repeats + 1):
         for side, work, usual in zip(times, (ours, peer), units, strict=True):
             if len(times[side]) < repeats:
                 seconds, result = timed(work)

@@ -3,7 +3,7 @@
 import copy
 import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from peft import PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, get_peft_model
+from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from tsp.interop.peers import TSLossTrainer, prompt_vectors
@@ -69,7 +70,7 @@ def with_peft(
         trainer = partial(TSLossTrainer, ts_loss=ts_loss, lambda_ts=spec.lambda_ts)
 
     def train() -> PeerRun:
-        callback = _Check(run, model, frozen, check)
+        callback = _Stop(Answers(run, model, frozen), check)
         model.prompt_encoder.load_state_dict(initial)
         if kind == "prompt tuning":
             with torch.no_grad():
@@ -99,38 +100,65 @@ def peft_model(spec: RunSpec, frozen: BaseLM, kind: str) -> Any:
         return get_peft_model(model, config)
 
 
-class _Check(TrainerCallback):
-    """Generate the answers every few epochs and stop once they are right."""
+class _Stop(TrainerCallback):
+    """Check the answers every few epochs and stop once they are right."""
 
-    def __init__(self, run: PromptRun, model: Any, frozen: BaseLM, check: bool) -> None:
-        self.run, self.model, self.frozen = run, model, frozen
-        self.check, self.epochs, self.solved = check, 0, False
+    def __init__(self, answers: "Answers", check: bool) -> None:
+        self.answers, self.check, self.epochs, self.solved = answers, check, 0, False
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         """Check every ``check_every`` epochs."""
-        spec, self.epochs = self.run.spec, self.epochs + 1
+        spec, self.epochs = self.answers.run.spec, self.epochs + 1
         last = self.epochs >= spec.epochs
         if self.check and (self.epochs % spec.check_every == 0 or last):
-            self.solved = self._all_correct()
+            self.solved = all(self.answers.right())
         control.should_training_stop = last or (self.solved and spec.early_stop)
         return control
 
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers of a model of PEFT to the problems of a run, from ``generate``."""
+
+    run: PromptRun
+    model: Any
+    frozen: BaseLM
+
+    @classmethod
+    def of(
+        cls, spec: RunSpec, frozen: BaseLM, problems: list[Problem], prompt: Tensor
+    ) -> "Answers":
+        """Answer with a prompt, (n, d), before everything else."""
+        model = peft_model(spec, frozen, "prompt tuning")
+        with torch.no_grad():
+            model.prompt_encoder.default.embedding.weight.copy_(prompt)
+        return cls(PromptRun(spec, frozen, problems), model, frozen)
+
+    def all_right(self, order: Sequence[int]) -> bool:
+        """Ask for one answer, then for two, then four; end at the first that is wrong."""
+        count, rest = 1, list(order)
+        while rest and all(self.right(rest[:count])):
+            rest, count = rest[count:], 2 * count
+        return not rest
+
     @torch.no_grad()
-    def _all_correct(self) -> bool:
+    def right(self, chosen: Sequence[int] | None = None) -> list[bool]:
+        """Return whether the answers to some problems, generated together, are right."""
         run, frozen = self.run, self.frozen
-        questions = [list(coded.after) for coded in run.encoded]
+        numbers = range(len(run.problems)) if chosen is None else chosen
+        questions = [list(run.encoded[k].after) for k in numbers]
         padding = [max(map(len, questions)) - len(question) for question in questions]
         rows = list(zip(padding, questions, strict=True))
         ids = torch.tensor([[frozen.end_ids[0]] * pad + question for pad, question in rows])
         mask = torch.tensor([[0] * pad + [1] * len(question) for pad, question in rows])
-        longest = max(run.longest_answer(k) for k in range(len(questions)))
+        longest = max(run.longest_answer(k) for k in numbers)
         inputs = {"input_ids": ids.to(frozen.device), "attention_mask": mask.to(frozen.device)}
         self.model.eval()
         out = self.model.generate(**inputs, max_new_tokens=longest, do_sample=False)
         self.model.train()
         texts = frozen.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
-        pairs = zip(run.problems, texts, strict=True)
-        return all(is_correct(problem, text.strip()) for problem, text in pairs)
+        pairs = zip(numbers, texts, strict=True)
+        return [is_correct(run.problems[k], text.strip()) for k, text in pairs]
 
 
 def _arguments(spec: RunSpec, folder: str, run: PromptRun, *, cpu: bool) -> TrainingArguments:

@@ -1,4 +1,4 @@
-"""Training beside PEFT and transformers' Trainer: epochs of whole runs, steps, and their parts."""
+"""Training beside PEFT and transformers' Trainer: steps, their parts, and whole runs."""
 
 import statistics
 from collections import Counter
@@ -61,32 +61,9 @@ class Side:
         return row | {"precision": self.precision}
 
 
-def training(side: Side, repeats: int) -> dict[str, Work]:
-    """Return the measurements of training by name, those in another precision last."""
-    plain = Side(side.frozen, "float32")
-
-    def whole(name: str, side: Side = side, repeats: int = repeats, **more: Any) -> dict[str, Work]:
-        return {name: partial(epochs, side, repeats, name=name, **more)}
-
-    works: dict[str, Work] = {
-        "tsloss_share": partial(tsloss_share, side, repeats),
-        "gemm_fraction": partial(gemm_fraction, plain, repeats),
-        "step_context_5k": partial(step_context, side, repeats),
-    }
-    # Ten problems take long: once for three repeats of the others.
-    works |= whole("epoch_multi_vs_peft", repeats=-(-repeats // 3), regime="multi")
-    works |= whole("epoch_single_vs_peft", topology=True)
-    if side.frozen.device.type == "cuda":
-        works |= whole("bank64_gpu_vs_peft", runs=64)
-    if side.precision != "float32":
-        works["gemm_fraction_bfloat16"] = partial(gemm_fraction, side, repeats)
-        works |= whole("epoch_single_vs_peft_float32", plain, most=10)
-    return works
-
-
 def tsloss_share(side: Side, repeats: int, *, runs: int = 64) -> list[Row]:
     """Measure the share of TSLoss and its gradient in one step of 64 runs, n = 100."""
-    specs = _specs(side.frozen.name, runs, n_tokens=100)
+    specs = specs_of(side.frozen.name, runs, n_tokens=100)
     bank = side.bank(specs, load_problems("gsm8k"))
     row = compared(
         "tsloss_share",
@@ -98,6 +75,13 @@ def tsloss_share(side: Side, repeats: int, *, runs: int = 64) -> list[Row]:
     return [_share(row) | side.columns(specs[0])]
 
 
+def rate_of_products(side: Side) -> float:
+    """Return 10^9 operations a second of one large product, in the precision of the passes."""
+    size = SQUARE.get(side.frozen.device.type, SQUARE["cpu"])
+    square = torch.randn(size, size).to(side.frozen.device, getattr(torch, side.precision))
+    return 2 * size**3 / 1e9 / min(timed(lambda: product(square, square))[0] for _ in range(10))
+
+
 def gemm_fraction(side: Side, repeats: int) -> list[Row]:
     """Compare the rate of a training step's matrix products with that of one large product.
 
@@ -105,7 +89,7 @@ def gemm_fraction(side: Side, repeats: int) -> list[Row]:
     has the shares of a step's time (`shares`), the rate of its products with weights alone, and
     the bytes a second that a plain copy moves.
     """
-    specs = _specs(side.frozen.name, RUNS)
+    specs = specs_of(side.frozen.name, RUNS)
     bank = side.bank(specs, load_problems("gsm8k"))
     size = SQUARE.get(side.frozen.device.type, SQUARE["cpu"])
     square = torch.randn(size, size).to(side.frozen.device, bank.reader.dtype)
@@ -163,12 +147,12 @@ def step_context(side: Side, repeats: int) -> list[Row]:
     hold one such row, one run stands for the bank without sharing.
     """
     problems = [_long_problem(side.frozen)]
-    specs = _specs(side.frozen.name, RUNS)
+    specs = specs_of(side.frozen.name, RUNS)
     cuda = side.frozen.device.type == "cuda"
     runs = RUNS if cuda else 1
     shared = side.bank(specs, problems)
     alone = side.bank(specs[:runs], problems, context_budget=0)
-    steps = 50 if cuda else 2  # many short steps, so that a Trainer's start does not count
+    steps = 50 if cuda else 1  # many short steps, so that a Trainer's start does not count
     short = RunSpec(model=side.frozen.name, method="ce", placement="prefix", epochs=steps)
     peft = _peer(short, side, problems, check=False)
     row: Row = {"unit": "s per step and run"} | side.columns(specs[0])
@@ -189,28 +173,14 @@ def step_context(side: Side, repeats: int) -> list[Row]:
     ]
 
 
-def epochs(
-    side: Side,
-    repeats: int,
-    *,
-    name: str,
-    regime: str = "single",
-    most: int = 100,
-    runs: int = RUNS,
-    topology: bool = False,
-) -> list[Row]:
-    """Time an epoch of a run with its checks, in a bank and with PEFT.
+def whole_runs(side: Side, repeats: int, *, regime: str, most: int = 100) -> list[Row]:
+    """Time runs in a bank and with PEFT until their problems are solved, or ``most`` epochs.
 
-    Runs end when their problems are solved, or after ``most`` epochs. Answers may be as long as the
-    longest problem's on both sides. Ours are also checked before the first epoch. With
-    ``topology`` its share of the bank's time is measured too, where giotto-ph is installed.
+    The unit is an epoch of a run with its checks. Ours are also checked before the first epoch. Of
+    one problem, topology's share of the bank's time is measured too, where giotto-ph is installed.
     """
-    problems = load_problems("gsm8k", regime=regime)
-    fields: Row = {"regime": regime, "epochs": most, "early_stop": True}
-    coded = encode_all(RunSpec(model=side.frozen.name), side.frozen, problems)
-    fields["max_new_tokens"] = max(len(one.target) for one in coded) + EXTRA_TOKENS
-    specs = _specs(side.frozen.name, runs, **fields)
-    alone = RunSpec(model=side.frozen.name, method="ce", placement="prefix", **fields)
+    name, runs = f"run_{regime}_vs_peft", RUNS
+    problems, specs, alone = same_work(side, runs, regime=regime, epochs=most, early_stop=True)
     plan = side.plan(specs, problems)
     results: list[RunResult] = []
 
@@ -225,7 +195,17 @@ def epochs(
     for who in ("ours", "peer"):
         row[f"{who}_seconds_per_run"] = row[who] * row[f"{who}_epochs"] / row[f"{who}_runs"]
     row |= {"unit": "s per epoch and run", "epochs": most} | side.columns(specs[0]) | THEIRS
-    return [row, _topology_share(row, results, repeats)] if topology and find_spec("gph") else [row]
+    topology = regime == "single" and find_spec("gph")
+    return [row, _topology_share(row, results, repeats)] if topology else [row]
+
+
+def same_work(side: Side, runs: int, **fields: Any) -> tuple[list[Problem], list[RunSpec], RunSpec]:
+    """Return problems, our runs and PEFT's: all may give answers as long as the longest."""
+    problems = load_problems("gsm8k", regime=fields["regime"])
+    coded = encode_all(RunSpec(model=side.frozen.name), side.frozen, problems)
+    fields["max_new_tokens"] = max(len(one.target) for one in coded) + EXTRA_TOKENS
+    alone = RunSpec(model=side.frozen.name, method="ce", placement="prefix", **fields)
+    return problems, specs_of(side.frozen.name, runs, **fields), alone
 
 
 def _topology_share(row: Row, results: list[RunResult], repeats: int) -> Row:
@@ -273,7 +253,7 @@ def _share(row: Row) -> Row:
     return row | {"ratio": row["ours"] / row["peer"]}
 
 
-def _specs(model: str, runs: int, **fields: Any) -> list[RunSpec]:
+def specs_of(model: str, runs: int, **fields: Any) -> list[RunSpec]:
     """Return the specs of a bank: seeds in turn, each without and with TSLoss."""
     methods = ("ce", "tsloss")
     return [RunSpec(model=model, method=methods[r % 2], seed=r // 2, **fields) for r in range(runs)]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from benchmarks.peft_training import KINDS, PeerRun, peft_model, with_peft
+from benchmarks.peft_training import KINDS, Answers, PeerRun, peft_model, with_peft
 from tests.conftest import PLAN, problem, spec
 from tsp.interop.peers import TSLossTrainer, prompt_vectors
 from tsp.loss import TSLoss
@@ -33,6 +33,24 @@ def test_the_peer_stops_when_it_is_right(tiny):
     assert len(ours.epochs) < 200
     alone = with_peft(run.but(epochs=6), tiny(), CHOICE, check=False)()
     assert alone == PeerRun(6, solved=False)
+
+
+def test_the_peer_may_end_a_check_at_a_wrong_answer(tiny, monkeypatch):
+    """One answer, two, four: as our checks of sets ask."""
+    five = CHOICE * 5
+    run = spec(placement="prefix", method="ce", n_tokens=16)
+    answers = Answers.of(run, tiny(), five, torch.randn(16, 32))
+    assert answers.right() == answers.right([4, 2, 0, 1, 3])  # they are alike
+    asked = []
+
+    def right(self, chosen):
+        asked.append(list(chosen))
+        return [k != 2 for k in chosen]
+
+    monkeypatch.setattr(Answers, "right", right)
+    assert not answers.all_right([0, 1, 2, 3, 4])
+    assert answers.all_right([0, 1, 3, 4])
+    assert asked == [[0], [1, 2], [0], [1, 3], [4]]
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

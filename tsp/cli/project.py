@@ -63,6 +63,10 @@ def bench(
         list[str] | None,
         Option(help="Measure only names that start so; keep FILE's other rows."),
     ] = None,
+    full: Annotated[bool, Option("--full", help="Also train whole runs: an hour more.")] = False,
+    gpu: Annotated[
+        Path | None, rows_option("Train banks of 1 to 256 on a GPU instead, resumed from FILE,")
+    ] = None,
     roundings: Annotated[Path | None, rows_option("Compare precisions instead")] = None,
     growth: Annotated[Path | None, rows_option("Time growing clouds instead")] = None,
     paradigms: Annotated[Path | None, rows_option("Train PEFT's other prompts instead")] = None,
@@ -73,8 +77,15 @@ def bench(
         raise InputError("bench", str(ROOT), "the benchmarks come with a checkout; run it in one")
     from benchmarks import bench
 
-    instead = {"roundings": roundings, "growth": growth, "paradigms": paradigms, "load": load}
-    bench.run(out, repeats, tuple(only or ()), {k: file for k, file in instead.items() if file})
+    instead = {
+        "gpu": gpu,
+        "roundings": roundings,
+        "growth": growth,
+        "paradigms": paradigms,
+        "load": load,
+    }
+    others = {name: file for name, file in instead.items() if file}
+    bench.run(out, repeats, tuple(only or ()), others, full=full)
 
 
 def doctor(as_json: JsonOption = False) -> None:

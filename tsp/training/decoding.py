@@ -11,7 +11,7 @@ from tsp.training.base_lm import BaseLM
 from tsp.training.forward import ForwardOutput, TokenRow, forward_rows
 from tsp.training.products import product
 
-PASSES = 4  # forward passes whose answers are decoded together: a step keeps no activations
+PASSES = 8  # forward passes whose answers are decoded together: a step keeps no activations
 EXTRA_TOKENS = 32  # an answer may be this much longer than the reference
 # A choice of lower precision by a smaller margin of logits is made again in float32. On SmolLM2 no
 # choice that bfloat16 moved had half of it (a test repeats that).

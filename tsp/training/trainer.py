@@ -190,7 +190,7 @@ class Bank:
         steps = {run: run.batches() for run in self.runs if run.trains_in(epoch + 1)}
         for run in due:
             run.result.prompts[epoch] = run.prompt.detach().cpu().clone()
-        losses = self._losses({run: batches[0] for run, batches in steps.items()}, due, epoch)
+        losses = self.losses({run: batches[0] for run, batches in steps.items()}, due, epoch)
         if enough(self.waiting):
             self.answer()
         steps = {run: batches for run, batches in steps.items() if run.trains_in(epoch + 1)}
@@ -203,7 +203,7 @@ class Bank:
                 if k < len(batches) and not run.result.failure
             }
             if k:
-                losses = self._losses(work, [], epoch)
+                losses = self.losses(work, [], epoch)
             for run, row in zip(work, step_together(list(work), losses), strict=True):
                 rows[run].append(row)
         for run in steps:
@@ -246,7 +246,7 @@ class Bank:
         coded = run.encoded[problem]
         return TokenRow(prompt, coded, self.contexts.of(coded.before))
 
-    def _losses(
+    def losses(
         self, work: dict[PromptRun, list[int]], due: list[PromptRun], epoch: int
     ) -> dict[PromptRun, Loss]:
         """Return each run's loss over its problems; check the runs that are due on the way."""

@@ -1,0 +1,115 @@
+"""An epoch of a run with its checks, in a bank and with PEFT, from stored states of training."""
+
+import statistics
+from functools import partial
+
+import torch
+
+from benchmarks import states
+from benchmarks.measuring import Done, Work, compared, timed
+from benchmarks.training import RUNS, THEIRS, Row, Side, same_work
+from tsp.problems.loading import Problem
+from tsp.training.spec import RunSpec
+from tsp.training.trainer import Bank
+
+PEER = "PEFT, Trainer and generate"
+PEER_EPOCHS = {"single": 4, "multi": 1}  # of one training, so that its start does not count
+NOISE = 1e-3  # of a prompt's size: the runs of a bank and their checks have prompts of their own
+
+
+def from_states(side: Side, repeats: int, *, regime: str, runs: int = RUNS) -> list[Row]:
+    """Time the parts of an epoch: training, which costs the same in each state, and the checks.
+
+    An epoch and run costs a pass over the problems and a ``check_every``-th of a check. The checks
+    are those of ``snapshot_every`` epochs: of several problems all but the last end at the first
+    wrong answer. PEFT's loop asks for all answers at every check; ``peer_rule_times`` are with our
+    rule in it. With bfloat16 passes, those in float32 are timed too, in the first state.
+    """
+    from benchmarks.peft_training import Answers
+
+    problems, specs, alone = same_work(side, runs, regime=regime)
+    bank = side.bank(specs, problems)
+    train = peer_pass(alone.but(epochs=PEER_EPOCHS[regime]), side, problems, check=False)
+    name, units = f"pass_{regime}", (runs, PEER_EPOCHS[regime])
+    passes = compared(name, partial(bank.advance, 1), train, repeats, PEER, units=units)
+    rows = []
+    for state in states.STATES:
+        ours = _checks(bank, states.load(regime, "after_question", state))
+        prompt = states.load(regime, "prefix", state)
+        answers = Answers.of(alone, side.frozen, problems, prompt)
+        wrong_first = sorted(range(len(problems)), key=answers.right().__getitem__)
+        name = f"check_{regime}_{state}"
+        checks = compared(name, ours, answers.right, repeats, PEER, warm=False)
+        row = _epoch(f"epoch_{regime}_{state}_vs_peft", alone, passes, checks)
+        if regime == "multi":
+            ask = partial(answers.all_right, wrong_first)
+            row |= _with_rule(alone, passes, checks, [timed(ask)[0] for _ in range(repeats)])
+        rows.append(row | side.columns(alone))
+        if state == "early" and regime == "single" and side.precision != "float32":
+            plain = Side(side.frozen, "float32")
+            slow = plain.bank(specs, problems)
+            other = compared(
+                "pass_float32", partial(slow.advance, 1), train, repeats, PEER, units=units
+            )
+            row = _epoch("epoch_single_early_vs_peft_float32", alone, other, checks)
+            rows.append(row | plain.columns(alone))
+    return [row | {"unit": "s per epoch and run", "runs": runs} | THEIRS for row in rows]
+
+
+def peer_pass(spec: RunSpec, side: Side, problems: list[Problem], *, check: bool) -> Work:
+    """Return the work of training a run with PEFT, without or with checks."""
+    from benchmarks.peft_training import with_peft
+
+    return with_peft(spec, side.frozen, problems, check=check)
+
+
+def _checks(bank: Bank, prompt: torch.Tensor) -> Work:
+    """Return the work of the answers that the checks of ``snapshot_every`` epochs wait for.
+
+    Each check sees the stored prompt with a little noise. What the first pass of an epoch settles
+    is settled beforehand, as is a check of all problems before.
+    """
+    spec, noise = bank.runs[0].spec, torch.Generator().manual_seed(0)
+    due = range(0, spec.snapshot_every + 1, spec.check_every)
+    for run in bank.runs:
+        run.result.checks.clear()
+    for epoch in due:
+        for run in bank.runs:
+            moved = prompt + NOISE * prompt.std() * torch.randn(prompt.shape, generator=noise)
+            run.result.prompts[epoch] = moved
+            run.prompt.data.copy_(moved)
+        bank.losses({run: run.batches()[0] for run in bank.runs}, bank.runs, epoch)
+        if epoch == 0:
+            bank.answer()
+    waiting, known = list(bank.waiting), [list(run.result.checks) for run in bank.runs]
+
+    def work() -> Done:
+        bank.waiting = list(waiting)
+        for run, checks in zip(bank.runs, known, strict=True):
+            run.result.checks[:] = checks
+        bank.answer()
+        return Done(len(bank.runs) * (len(due) - 1))
+
+    return work
+
+
+def _epoch(name: str, spec: RunSpec, passes: Row, checks: Row) -> Row:
+    """Add a part of a check to each time of a pass; medians of the sums are the row's."""
+    row: Row = {"name": name, "repeats": passes["repeats"], "peer_name": PEER}
+    for side in ("ours", "peer"):
+        row |= _sums(side, spec, passes[f"{side}_times"], checks[f"{side}_times"])
+        row |= {f"{side}_pass": passes[side], f"{side}_check": checks[side]}
+    return row | {"ratio": row["peer"] / row["ours"]}
+
+
+def _sums(side: str, spec: RunSpec, passes: list[float], checks: list[float]) -> Row:
+    times = [one + other / spec.check_every for one, other in zip(passes, checks, strict=True)]
+    return {f"{side}_times": times, side: statistics.median(times)}
+
+
+def _with_rule(spec: RunSpec, passes: Row, checks: Row, ending: list[float]) -> Row:
+    """Return PEFT's times if all its checks but one of a cycle end at a wrong answer too."""
+    whole = spec.check_every / spec.snapshot_every
+    pairs = zip(checks["peer_times"], ending, strict=True)
+    mixed = [whole * one + (1 - whole) * other for one, other in pairs]
+    return _sums("peer_rule", spec, passes["peer_times"], mixed)
