@@ -13,7 +13,14 @@ from typing import Any
 from benchmarks import gpu_banks, peft_methods, roundings, store_load, topology
 from benchmarks.epochs import from_states
 from benchmarks.measuring import environment
-from benchmarks.training import Side, gemm_fraction, step_context, tsloss_share, whole_runs
+from benchmarks.training import (
+    Side,
+    gemm_fraction,
+    step_context,
+    step_prefix,
+    tsloss_share,
+    whole_runs,
+)
 from tsp.atomic import replace_file
 from tsp.errors import InputError
 from tsp.training import models
@@ -61,11 +68,15 @@ AIMS = {
     **{
         f"epoch_multi_{state}_vs_peft": _epoch(f"ten problems, {when}", 8)
         for state, when in STATES.items()
+        if state != "middle"
     },
     "run_single_vs_peft": _epoch("one problem, trained until solved", 7, with_matrix_unit=10),
     "run_multi_vs_peft": _epoch("ten problems, trained until solved", 8),
     "step_context_5k_vs_unshared": Aim("a step behind 5,000 tokens, against no sharing", 25),
     "step_context_5k_vs_peft": Aim("a step behind 5,000 tokens, against PEFT", 60),
+    "step_prefix_vs_one_by_one": Aim(
+        "a step with prompts before everything, against single runs", 1
+    ),
     "gemm_fraction": Aim("rate of a training step's products, float32", 0.75, share=True),
     "gemm_fraction_bfloat16": Aim("rate of a training step's products, bfloat16", 0.45, share=True),
     "tsloss_share": Aim("TSLoss's part of a step, n = 100, R = 64", 0.01, share=True, most=True),
@@ -121,6 +132,7 @@ def _training(side: Side, repeats: int, *, full: bool) -> dict[str, Callable[[],
         "tsloss_share": partial(tsloss_share, side, repeats),
         "gemm_fraction": partial(gemm_fraction, Side(side.frozen, "float32"), repeats),
         "step_context_5k": partial(step_context, side, repeats),
+        "step_prefix": partial(step_prefix, side, repeats),
         "epoch_single": partial(from_states, side, repeats, regime="single"),
         "epoch_multi": partial(from_states, side, repeats, regime="multi", runs=SETS),
     }

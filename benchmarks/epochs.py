@@ -2,6 +2,7 @@
 
 import statistics
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,8 +13,12 @@ from tsp.problems.loading import Problem
 from tsp.training.spec import RunSpec
 from tsp.training.trainer import Bank
 
+if TYPE_CHECKING:
+    from benchmarks.peft_training import Answers
+
 PEER = "PEFT, Trainer and generate"
 PEER_EPOCHS = {"single": 4, "multi": 1}  # of one training, so that its start does not count
+STATES = {"single": states.STATES, "multi": ("early", "late")}  # no set of ten gets solved
 NOISE = 1e-3  # of a prompt's size: the runs of a bank and their checks have prompts of their own
 
 
@@ -33,16 +38,17 @@ def from_states(side: Side, repeats: int, *, regime: str, runs: int = RUNS) -> l
     name, units = f"pass_{regime}", (runs, PEER_EPOCHS[regime])
     passes = compared(name, partial(bank.advance, 1), train, repeats, PEER, units=units)
     rows = []
-    for state in states.STATES:
+    for state in STATES[regime]:
         ours = _checks(bank, states.load(regime, "after_question", state))
         prompt = states.load(regime, "prefix", state)
         answers = Answers.of(alone, side.frozen, problems, prompt)
-        wrong_first = sorted(range(len(problems)), key=answers.right().__getitem__)
+        right: list[bool] = []
+        peer = partial(_ask, answers, right)
         name = f"check_{regime}_{state}"
-        checks = compared(name, ours, answers.right, repeats, PEER, warm=False)
+        checks = compared(name, ours, peer, repeats, PEER, warm=False)
         row = _epoch(f"epoch_{regime}_{state}_vs_peft", alone, passes, checks)
         if regime == "multi":
-            ask = partial(answers.all_right, wrong_first)
+            ask = partial(answers.all_right, sorted(range(len(right)), key=right.__getitem__))
             row |= _with_rule(alone, passes, checks, [timed(ask)[0] for _ in range(repeats)])
         rows.append(row | side.columns(alone))
         if state == "early" and regime == "single" and side.precision != "float32":
@@ -61,6 +67,11 @@ def peer_pass(spec: RunSpec, side: Side, problems: list[Problem], *, check: bool
     from benchmarks.peft_training import with_peft
 
     return with_peft(spec, side.frozen, problems, check=check)
+
+
+def _ask(answers: "Answers", right: list[bool]) -> None:
+    """Ask PEFT's model for all answers, and keep which are right."""
+    right[:] = answers.right()
 
 
 def _checks(bank: Bank, prompt: torch.Tensor) -> Work:

@@ -15,9 +15,10 @@ def arithmetic(frozen: BaseLM, problem: Problem, spec: RunSpec) -> dict[str, flo
     Returns
     -------
     dict
-        Tokens: ``all``, ``own`` (behind the context) and ``target``. Operations in 10^9: of our
-        step (``ours``), of its part with weights and vocabulary (``linear``), of a step over all
-        tokens with all logits (``plain``). ``saved``: ``plain`` over ``ours``.
+        Tokens: ``all``, ``own`` (behind the context) and ``target``. ``weights`` of the layers.
+        Operations in 10^9: of our step (``ours``), of its products with ``layers``, ``vocabulary``,
+        ``own_keys`` and ``context_keys``; of a step over all tokens with all logits (``plain``).
+        ``saved``: ``plain`` over ``ours``.
     """
     coded = frozen.encode(problem.question, problem.target, placement=spec.placement)
     table = frozen.vocabulary.numel()
@@ -25,17 +26,29 @@ def arithmetic(frozen: BaseLM, problem: Problem, spec: RunSpec) -> dict[str, flo
     every, before, target = coded.length(spec.n_tokens), len(coded.before), len(coded.target)
     own = every - before - 1
     config = frozen.model.config
-    width = frozen.key_width // config.num_key_value_heads * config.num_attention_heads
+    width = width_of_queries(frozen)
     windows = [frozen.window_of(layer) for layer in range(config.num_hidden_layers)]
     met = {window: _pairs(before, own, window) for window in set(windows)}
     near, far = (sum(met[window][k] for window in windows) for k in (0, 1))
     whole = sum(sum(_pairs(0, every, window)) for window in windows)
     a_pair = 2 * width  # operations of one product for a query and a key
-    linear = 4 * (weights * own + frozen.head.numel() * target)
-    ours = linear + a_pair * (6 * near + 4 * far)
-    plain = 4 * (weights + frozen.head.numel()) * every + a_pair * 6 * whole
-    counts = {"all": every, "own": own, "target": target, "linear": linear / 1e9}
-    return counts | {"ours": ours / 1e9, "plain": plain / 1e9, "saved": plain / ours}
+    operations = {
+        "layers": 4 * weights * own,
+        "vocabulary": 4 * frozen.head.numel() * target,
+        "own_keys": a_pair * 6 * near,
+        "context_keys": a_pair * 4 * far,
+    }
+    operations["ours"] = sum(operations.values())
+    operations["plain"] = 4 * (weights + frozen.head.numel()) * every + a_pair * 6 * whole
+    counts = {"all": every, "own": own, "target": target, "weights": weights}
+    saved = operations["plain"] / operations["ours"]
+    return counts | {name: n / 1e9 for name, n in operations.items()} | {"saved": saved}
+
+
+def width_of_queries(frozen: BaseLM) -> int:
+    """Return the width of one token's queries in a layer."""
+    config = frozen.model.config
+    return int(frozen.key_width // config.num_key_value_heads * config.num_attention_heads)
 
 
 def _pairs(before: int, own: int, window: int | None) -> tuple[int, int]:

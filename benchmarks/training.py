@@ -1,7 +1,6 @@
 """Training beside PEFT and transformers' Trainer: steps, their parts, and whole runs."""
 
 import statistics
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,8 +8,8 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
+from benchmarks import budget
 from benchmarks.flops import arithmetic
 from benchmarks.measuring import Done, compared, timed
 from tsp.problems.loading import Problem, load_problems
@@ -28,8 +27,6 @@ from tsp.training.trainer import Bank, Plan, train_bank
 Row = dict[str, Any]
 Work = Callable[[], list[Row]]
 SQUARE = {"cpu": 2048, "cuda": 8192}  # rows of the matrices of the machine's own product
-PRODUCTS = {f"aten::{name}" for name in ("mm", "addmm", "bmm", "baddbmm_")}
-PRODUCTS |= {"mkldnn::_linear_pointwise"}
 RUNS = 8  # of a bank on a CPU
 CONTEXT = 5000  # tokens before the prompt in the measurements of a shared context
 THEIRS = {"peer_precision": "float32", "peer_placement": "prefix"}  # the only one that PEFT has
@@ -86,15 +83,15 @@ def gemm_fraction(side: Side, repeats: int) -> list[Row]:
     """Compare the rate of a training step's matrix products with that of one large product.
 
     Operations are counted as in `arithmetic`: those that are necessary, once. On a CPU the row also
-    has the shares of a step's time (`shares`), the rate of its products with weights alone, and
-    the bytes a second that a plain copy moves.
+    has the ``budget`` of a step, for each part its seconds (`benchmarks.budget.measured`) with
+    operations and bytes (`benchmarks.budget.least`), and the ``bandwidth`` of a plain copy.
     """
     specs = specs_of(side.frozen.name, RUNS)
     bank = side.bank(specs, load_problems("gsm8k"))
     size = SQUARE.get(side.frozen.device.type, SQUARE["cpu"])
     square = torch.randn(size, size).to(side.frozen.device, bank.reader.dtype)
     counts = [arithmetic(side.frozen, run.problems[0], run.spec) for run in bank.runs]
-    operations, linear = (sum(count[name] for count in counts) for name in ("ours", "linear"))
+    operations = sum(count["ours"] for count in counts)
     name = "gemm_fraction" + ("" if side.precision == "float32" else f"_{side.precision}")
     row = compared(
         name,
@@ -104,40 +101,16 @@ def gemm_fraction(side: Side, repeats: int) -> list[Row]:
         f"a product of {size} × {size} matrices, {bank.reader.dtype}".replace("torch.", ""),
         units=(operations, 2 * size**3 / 1e9),
     )
-    parts: Row = {f"share_{part}": share for part, share in shares(bank).items()}
-    if parts:
-        parts["rate_products"] = row["ratio"] * linear / operations / parts["share_products"]
+    parts: Row = {}
+    if seconds := budget.measured(bank):
+        formula = budget.least(bank)
+        parts["budget"] = {part: {"seconds": seconds[part]} | formula[part] for part in seconds}
         block = torch.ones(2**26)
         copy = torch.empty_like(block)
         fastest = min(timed(lambda: copy.copy_(block))[0] for _ in range(5))
         parts["bandwidth"] = 2 * block.nbytes / fastest  # read and written
     parts["step_seconds"] = row["ours"] * operations
     return [row | {"unit": "s per 10^9 operations"} | side.columns(specs[0]) | parts]
-
-
-def shares(bank: Bank) -> dict[str, float]:
-    """Measure which parts of a step's time are products, attention and the rest, on a CPU.
-
-    On a GPU nothing is returned: the CPU's time there is that of asking, not of computing.
-    """
-    if bank.frozen.device.type != "cpu":
-        return {}
-    with profile(activities=[ProfilerActivity.CPU]) as measured:
-        bank.advance(1)
-    spent: Counter[str] = Counter()
-    for event in measured.events() or ():
-        spent[_part(event)] += event.self_cpu_time_total
-    return {name: time / spent.total() for name, time in spent.items()}
-
-
-def _part(event: Any) -> str:
-    """Return the part that an operation belongs to; a product inside attention is attention's."""
-    outer = event
-    while outer is not None:
-        if outer.name.startswith("_Attention"):
-            return "attention"
-        outer = outer.cpu_parent
-    return "products" if event.name in PRODUCTS else "rest"
 
 
 def step_context(side: Side, repeats: int) -> list[Row]:
@@ -171,6 +144,24 @@ def step_context(side: Side, repeats: int) -> list[Row]:
         unshared | row | {"peer_precision": side.precision},
         compared(*others, units=(RUNS, 1)) | row | THEIRS,
     ]
+
+
+def step_prefix(side: Side, repeats: int) -> list[Row]:
+    """Time a step with prompts before everything: no context is shared, only passes are."""
+    specs = specs_of(side.frozen.name, RUNS, placement="prefix")
+    problems = load_problems("gsm8k")
+    bank = side.bank(specs, problems)
+    alone = [side.bank([spec], problems) for spec in specs]
+    row = compared(
+        "step_prefix_vs_one_by_one",
+        partial(bank.advance, 1),
+        lambda: [one.advance(1) for one in alone],
+        repeats,
+        "the same trainer, one run after another",
+        units=(RUNS, RUNS),
+    )
+    columns = {"unit": "s per step and run", "peer_precision": side.precision}
+    return [row | side.columns(specs[0]) | columns]
 
 
 def whole_runs(side: Side, repeats: int, *, regime: str, most: int = 100) -> list[Row]:

@@ -22,19 +22,21 @@
 # {glue:text}`bench-reached` of {glue:text}`bench-rows` aims for speed are reached.
 #
 # The times on this page are read from `data/measurements/`, written by `tsp bench`. Both sides run in one process, in turn,
-# and the median counts. The peers run their own published code: PEFT's
+# at least three times, and the median counts. The peers run their own published code: PEFT's
 # prompt tuning {cite}`mangrulkar2022peft,lester2021power` in the `Trainer` of transformers, with answers from
 # `generate` {cite}`wolf2020transformers`, and for topology gudhi {cite}`maria2014gudhi`, giotto-tda {cite}`tauzin2021giotto` and
 # ripser.py {cite}`tralie2018ripser`. This package, like giotto-tda, computes topology with giotto-ph {cite}`perez2021giottoph`.
 #
 # In training, both sides have the same model, problems, optimiser, schedule, epochs of checks and longest answer. They differ
-# in four points:
+# in five points:
 #
 # * This package trains a bank of runs, half of them with TSLoss, each from its own first prompt; PEFT trains one run without
 #   TSLoss. A test trains both from the same prompt in the same position, and PEFT ends with the same prompt.
 # * PEFT can put its prompt only before everything else; here it stands after the question, as in the paper.
 # * PEFT computes in the model's float32, this package in the precision that the table names.
 # * This package also checks the answers before the first epoch.
+# * PEFT's loop generates all ten answers of a set at each check. Ours stops at the first wrong one, except at every tenth check. A column
+#   of the second table gives PEFT's loop the same rule.
 #
 # The problems were written for this project in the schema of GSM8K {cite}`cobbe2021training`; a long context repeats
 # one of their questions.
@@ -55,10 +57,13 @@ import math
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+import seaborn as sns
 from IPython.display import display
 from myst_nb import glue
 
+from benchmarks import states
 from benchmarks.bench import AIMS
 from benchmarks.flops import arithmetic, traffic
 from benchmarks.gpu_capacity import fits
@@ -72,34 +77,34 @@ from tsp.figures.style import METHOD_COLORS, WIDTH, style
 from tsp.paths import data_dir
 from tsp.problems.loading import load_problems
 from tsp.training import models
+from tsp.training.decoding import EXTRA_TOKENS
 from tsp.training.spec import RunSpec
 
 check_parameters(globals())
 
 style()
 folder = Path(measurements or data_dir("measurements"))
-rows = (
-    pd.DataFrame(json.loads((folder / "bench.json").read_text()))
-    .drop_duplicates("name")
-    .set_index("name")
-)
-for name in ("machine", "processor", "threads", "torch", "transformers", "peft"):
-    glue(f"bench-{name}", str(rows[name].iloc[0]), display=False)
+rows = pd.DataFrame(json.loads((folder / "bench.json").read_text()))
+rows["aim"] = [AIMS[row["name"]] for row in rows.to_dict("records")]
+rows["what"] = [aim.what for aim in rows.aim]
+rows["reached"] = [row["aim"].reached(row) for row in rows.to_dict("records")]
+rows["processor"] = rows.processor.str.replace(r"\(R\)| Processor", "", regex=True)
 model = rows.model.dropna().iloc[0]
 glue("bench-model", model, display=False)
-glue("bench-device", ", ".join(rows.device.unique()), display=False)
 
 
-def reached(name):
-    aim, ratio = AIMS[name], rows.ratio[name]
-    return ratio <= aim.aim if aim.most else ratio >= aim.aim
-
-
-def ratio_text(name):
-    ratio = rows.ratio[name]
-    if AIMS[name].share:
+def as_ratio(row, ratio):
+    if row.aim.share:
         return f"{ratio:.2%}" if ratio < 0.1 else f"{ratio:.1%}"
     return f"{ratio:.2f} ×" if ratio < 10 else f"{ratio:.1f} ×"
+
+
+def spread(row):
+    """Show a ratio with its smallest and largest repeat."""
+    if row.aim.share or not isinstance(row.ours_times, list) or len(row.ours_times) < 2:
+        return as_ratio(row, row.ratio)
+    ratios = [peer / ours for ours, peer in zip(row.ours_times, row.peer_times, strict=True)]
+    return f"{as_ratio(row, row.ratio)} ({min(ratios):.3g} to {max(ratios):.3g})"
 
 
 def table(frame, **formats):
@@ -108,83 +113,133 @@ def table(frame, **formats):
     return style.set_table_styles([cells])
 
 
-missed = [name for name in rows.index if not reached(name)]
+missed = rows[~rows.reached]
 misses = "; ".join(
-    f"{AIMS[name].what}, {ratio_text(name)} (aim: {AIMS[name].text})" for name in missed
+    f"{row.what}, {as_ratio(row, row.ratio)} on {row.processor} (aim: {row.aim.text(row._asdict())})"
+    for row in missed.itertuples()
 )
-sentence = f"The aims not reached are: {misses}." if missed else "All aims are reached."
+sentence = f"The aims not reached are: {misses}." if misses else "All aims are reached."
 glue("bench-missed", sentence, display=False)
 glue("bench-reached", len(rows) - len(missed), display=False)
 glue("bench-rows", len(rows), display=False)
 
 # %% [markdown]
-# The model is {glue:text}`bench-model`, the machine {glue:text}`bench-machine` ({glue:text}`bench-processor`), device
-# {glue:text}`bench-device`, with {glue:text}`bench-threads` threads, torch {glue:text}`bench-torch`, transformers
-# {glue:text}`bench-transformers` and PEFT {glue:text}`bench-peft`. Seconds differ on other machines; ratios
-# differ less.
+# The model is {glue:text}`bench-model`. Each row names its processor and the version of the code; AMX is Intel's matrix unit. Seconds differ
+# between machines, ratios differ less.
 
 # %% tags=["hide-input"]
 table(
     pd.DataFrame(
         {
-            "what": [AIMS[name].what for name in rows.index],
-            "ratio": [ratio_text(name) for name in rows.index],
-            "aim": [AIMS[name].text for name in rows.index],
+            "what": rows.what,
+            "processor": rows.processor,
+            "ratio": [spread(row) for row in rows.itertuples()],
+            "aim": [row.aim.text(row._asdict()) for row in rows.itertuples()],
             "tsp": [
                 f"{row.ours:.3g} {row.unit}" + (f", {row.precision}" if row.precision else "")
                 for row in rows.fillna({"precision": ""}).itertuples()
             ],
             "peer": [f"{row.peer:.3g}: {row.peer_name}" for row in rows.itertuples()],
+            "commit": rows.commit.str[:7],
         }
     )
-    .set_index("what")
-    .rename_axis(None)
+    .set_index(["what", "processor"])
+    .rename_axis([None, None])
 )
 
 # %% [markdown]
-# A ratio is the peer's time divided by that of this package. A percentage is a share: that of TSLoss in a step, that of topology in
-# an experiment, and the rate of a training step relative to that of one large matrix product. {glue:text}`bench-missed`
-# Decoding takes much of the time: a wrong answer is decoded to its limit, in float32 as every check requires, and decoding shares less
-# work between runs than training does.
+# A ratio is the peer's time divided by that of this package, with the smallest and the largest of its repeats. A percentage is a share: that
+# of TSLoss in a step, that of topology in an experiment, and the rate of a training step relative to that of one large matrix product.
+# {glue:text}`bench-missed`
 #
-# For whole runs, the table gives the time per epoch and run, including checks, because the epoch at which a run ends
-# depends on the position of its prompt and on rounding. The next table lists these runs.
+# An epoch of a run is a pass over its problems and, every second epoch, a check of the answers. A pass always costs the same. A check
+# costs more, the more answers are wrong, since a wrong answer is decoded to its limit. So checks are timed with prompts from three states of
+# a training: at the start, halfway and late ({glue:text}`bench-states`). The next table shows both parts, and the last column gives PEFT's
+# loop our rule for checks of several problems.
+
 
 # %% tags=["hide-input"]
-whole = rows[rows.index.str.startswith(("epoch_", "bank64_"))]
+def taken(regime):
+    """Say after how many epochs the stored prompts of both sides were taken."""
+    epochs = states.epochs()
+    sides = {"ours": "after_question", "PEFT's": "prefix"}
+    later = states.STATES[1:]
+    return ", ".join(
+        f"{name} after {' and '.join(str(epochs[f'{regime} {place} {one}']) for one in later)} epochs"
+        for name, place in sides.items()
+    )
+
+
+glue(
+    "bench-states",
+    f"of one problem {taken('single')}; of ten {taken('multi')}",
+    display=False,
+)
+parts = rows[rows.name.str.startswith("epoch_")]
+table(
+    pd.DataFrame(
+        {
+            "what": parts.what,
+            "processor": parts.processor,
+            "tsp: pass, s": parts.ours_pass.map("{:.2f}".format),
+            "tsp: check, s": parts.ours_check.map("{:.2f}".format),
+            "PEFT: pass, s": parts.peer_pass.map("{:.2f}".format),
+            "PEFT: check, s": parts.peer_check.map("{:.2f}".format),
+            "ratio": [as_ratio(row, row.ratio) for row in parts.itertuples()],
+            "ratio, same rule": [
+                "" if math.isnan(row.peer_rule) else as_ratio(row, row.peer_rule / row.ours)
+                for row in parts.itertuples()
+            ],
+        }
+    )
+    .set_index(["what", "processor"])
+    .rename_axis([None, None])
+)
+
+# %% [markdown]
+# Runs that were trained until their problems were solved take much longer to measure, and are measured less often. The epoch at which a run
+# ends depends on the position of its prompt and on rounding, so their ratio is again that of an epoch.
+
+# %% tags=["hide-input"]
+whole = rows[rows.name.str.startswith("run_")]
 sides = {"ours": "tsp", "peer": "PEFT"}
 table(
     pd.DataFrame(
         {
-            (AIMS[name].what, label): {
-                "runs": f"{row[f'{side}_runs']:.0f}",
+            (row.what, row.processor, label): {
+                "runs": f"{getattr(row, f'{side}_runs'):.0f}",
                 "most epochs": f"{row.epochs:.0f}",
-                "epochs in total": f"{row[f'{side}_epochs']:.0f}",
-                "solved": f"{row[f'{side}_solved']:.0f}",
-                "s per run": f"{row[f'{side}_seconds_per_run']:.1f}",
+                "epochs in total": f"{getattr(row, f'{side}_epochs'):.0f}",
+                "solved": f"{getattr(row, f'{side}_solved'):.0f}",
+                "s per run": f"{getattr(row, f'{side}_seconds_per_run'):.1f}",
                 "repeats": len(times),
                 "ms per epoch and run": f"{1e3 * min(times):.0f} to {1e3 * max(times):.0f}",
             }
-            for name, row in whole.iterrows()
+            for row in whole.itertuples()
             for side, label in sides.items()
-            for times in [row[f"{side}_times"]]
+            for times in [getattr(row, f"{side}_times")]
         }
     ).T
 )
 
-# %% mystnb={"image": {"alt": "Horizontal bars on a logarithmic axis, one for each comparison: the peer's time divided by that of this package; a tick on each marks the aim."}, "figure": {"caption": "The peer's time divided by that of this package (bars), and the aims (ticks). A bar left of its tick misses its aim.", "name": "fig-speed"}} tags=["hide-input"]
-speeds = [name for name in rows.index if not AIMS[name].share]
-ratios = rows.ratio[speeds].astype(float)
-fig, ax = plt.subplots(figsize=(WIDTH, 0.42 * len(speeds) + 0.8))
-ax.barh([AIMS[name].what for name in speeds], ratios - 1, left=1, color=METHOD_COLORS["tsloss"])
-ax.plot([AIMS[name].aim for name in speeds], range(len(speeds)), "|", color="black", ms=14, mew=2)
+# %% mystnb={"image": {"alt": "Horizontal bars on a logarithmic axis, one for each comparison and processor: the peer's time divided by that of this package; a tick on each marks the aim."}, "figure": {"caption": "The peer's time divided by that of this package (bars), and the aims (ticks). A bar left of its tick misses its aim.", "name": "fig-speed"}} tags=["hide-input"]
+speeds = rows[[not aim.share for aim in rows.aim]].reset_index(drop=True)
+kinds = dict(zip(speeds.processor.unique(), sns.color_palette("colorblind"), strict=False))
+fig, ax = plt.subplots(figsize=(WIDTH, 0.36 * len(speeds) + 0.8))
+for kind, color in kinds.items():
+    of = speeds[speeds.processor == kind]
+    ax.barh(of.index, of.ratio.astype(float) - 1, left=1, color=color, label=kind)
+aims = [row["aim"].of(row) for row in speeds.to_dict("records")]
+ax.plot(aims, range(len(speeds)), "|", color="black", ms=12, mew=2, label="aim")
+ax.set_yticks(range(len(speeds)), speeds.what)
 ax.set(xscale="log", xlabel="peer's time / tsp's time")
-ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if tick < 1.3 * ratios.max()]
+ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200) if tick < 1.3 * speeds.ratio.max()]
 ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-ax.set_xlim(min(0.8, 0.9 * ratios.min()), 1.3 * ratios.max())
+ax.set_xlim(min(0.8, 0.9 * speeds.ratio.min()), 1.3 * speeds.ratio.max())
 ax.minorticks_off()
 ax.axvline(1, color="0.4", lw=1)
 ax.invert_yaxis()
+ax.legend(loc="lower right")
 plt.show()
 
 # %% [markdown]
@@ -203,10 +258,22 @@ plt.show()
 #   asked first. Every problem is asked at the start, at the end and as often as prompts are stored.
 # * On AMD processors with AVX-512, float32 products with the frozen weights are left to oneDNN, which is twice as fast there as the
 #   library that torch uses.
+# * Rows of similar length are read together, so that little of a pass is padding.
 # * The rest is mostly memory traffic. The norms, for example, take a dozen passes over their input and its gradient in
 #   transformers, and a few here.
+#
+# A prompt before everything else shares none of this: all keys and values behind it depend on it, so each run has to compute its own. Its
+# bank still saves by reading the weights once for all runs: {glue:text}`prefix-sentence`
+#
+# `torch.compile` was tried and left out. On two cores it made a pass of the layers of transformers 11 % faster, but took two minutes to
+# compile, which is as long as all passes of a bank of 8 in a hundred epochs, and it needs a C++ compiler.
 
 # %% tags=["hide-input"]
+prefix = rows[rows.name == "step_prefix_vs_one_by_one"]
+found = "this has not been measured."
+if len(prefix):
+    found = f"a step of {RUNS} takes {1 / prefix.ratio.iloc[-1]:.0%} of the time of the runs one by one."
+glue("prefix-sentence", found, display=False)
 frozen = models.load(model)
 (chosen,) = load_problems(task, problem=problem)
 spec = RunSpec(model=model, task=task, problem=problem)
@@ -218,7 +285,7 @@ for name, value in moved.items():
     glue(f"bytes-{name}", value / 2**20, display=False)
 glue("bench-runs", RUNS, display=False)
 glue("bytes-all", sum(moved.values()) / 2**30, display=False)
-plain = rows.loc["gemm_fraction"]
+plain = rows[rows.name == "gemm_fraction"].iloc[0]
 copied = sum(moved.values()) / plain.get("bandwidth", math.nan) / plain.step_seconds
 copy_time = f"; a plain copy of that takes {copied:.0%} of the step's time on this machine"
 glue("bytes-time", "" if math.isnan(copied) else copy_time, display=False)
@@ -239,23 +306,37 @@ table(
 # float32, a step of {glue:text}`bench-runs` runs has to move at least {glue:text}`bytes-weights:.0f` MiB of weights,
 # {glue:text}`bytes-activations:.0f` MiB of activations that the backward pass needs, and
 # {glue:text}`bytes-context:.0f` MiB of the context's keys and values, together
-# {glue:text}`bytes-all:.1f` GiB{glue:text}`bytes-time`. The next table shows where a step's time goes according to torch's profiler, and
-# which share of the machine's own rate the products with weights and the whole step reach.
+# {glue:text}`bytes-all:.1f` GiB{glue:text}`bytes-time`.
+#
+# The figure splits a step by torch's profiler, and beside each part shows the time that it needs at least: its operations at the rate of one
+# large matrix product, or the bytes that it has to move at the rate of a plain copy, whichever takes longer. The checks are
+# added for comparison, with the operations of an answer that is decoded to its limit.
 
-# %% tags=["hide-input"]
-parts = {"products": "products with weights", "attention": "attention", "rest": "everything else"}
-profiled = rows[rows.index.str.startswith("gemm_fraction")].set_index("precision").rename_axis(None)
-parts = {f"share_{name}": title for name, title in parts.items()} | {
-    "rate_products": "rate of the products with weights",
-    "ratio": "rate of the whole step",
-}
-profiled = profiled.reindex(columns=list(parts)).dropna()
-table(profiled.rename(columns=parts).map("{:.0%}".format))
+# %% mystnb={"image": {"alt": "Two panels of horizontal bars, float32 and bfloat16: milliseconds of each part of a step and of the checks; a tick on each bar marks the least time."}, "figure": {"caption": "Milliseconds of a step of a bank of 8, by part (bars), and the least that the machine would need (ticks). Products with the weights take most of the time and are near their limit; decoding for the checks takes as long as training.", "name": "fig-budget"}} tags=["hide-input"]
+profiled = rows[rows.name.str.startswith("gemm_fraction")].dropna(subset="budget")
+checked = rows[rows.name.str.startswith("epoch_single_early")].set_index("processor")
+fig, axes = plt.subplots(
+    1, max(1, len(profiled)), figsize=(WIDTH, 3.6), sharey=True, sharex=True, squeeze=False
+)
+longest = spec.max_new_tokens or count["target"] + EXTRA_TOKENS
+decoding = 2 * (count["weights"] + frozen.head.numel()) * longest / 1e9  # of an answer
+for ax, row in zip(axes[0], profiled.itertuples(), strict=False):
+    rate = 1 / row.peer  # 10^9 operations a second
+    budget = pd.DataFrame(row.budget).T
+    least = np.maximum(budget.operations / 1e9 / rate, budget.bytes / row.bandwidth)
+    table_of = pd.DataFrame({"seconds": budget.seconds, "least": least})
+    check = checked.loc[[row.processor]].iloc[0].ours_check * RUNS / spec.check_every
+    slow = 1 / profiled[profiled.precision == "float32"].peer.iloc[0]
+    table_of.loc["checks, an epoch"] = check, RUNS * decoding / slow / spec.check_every
+    ax.barh(table_of.index, 1e3 * table_of.seconds, color=METHOD_COLORS["tsloss"])
+    ax.plot(1e3 * table_of.least, table_of.index, "|", color="black", ms=11, mew=2)
+    ax.set(title=row.precision, xlabel="ms")
+axes[0][0].invert_yaxis()
+plt.show()
 
 # %% [markdown]
 # Products with weights are large and come nearest to the machine's limit. Attention works on smaller pieces,
-# with a softmax between its products. Everything else (norms, the rotation of keys, activations of the
-# feed-forward layers, the softmax over the vocabulary, the optimisers) does little arithmetic for each byte that
+# with a softmax between its products. The rest does little arithmetic for each byte that
 # it moves. When lower precision makes the products faster, the rest takes as long as before and has a larger share.
 #
 # ## Precision and outcomes
@@ -434,7 +515,8 @@ glue("load", sentence, display=False)
 #
 # ```bash
 # mkdir mine
-# tsp bench --json mine/bench.json            # takes a while: whole runs, three times on each side
+# tsp bench --json mine/bench.json            # a quarter of an hour; with --full also whole runs, an hour more
+# tsp bench --gpu mine/gpu.json               # banks of 1 to 256 on a GPU; called again, it goes on
 # tsp bench --roundings mine/roundings.json
 # tsp bench --load mine/load.json             # ten thousand runs, a quarter of an hour
 # papermill notebooks/21_speed.ipynb mine/21_speed.ipynb -p measurements mine

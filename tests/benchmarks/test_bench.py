@@ -64,12 +64,12 @@ def test_measurements_of_training(monkeypatch, precision):
         assert row["precision"] == ("float32" if plain else precision)
     products = {units[name][1] for name in rows if name.startswith("gemm")}
     assert products == {2 * 64**3 / 1e9}  # operations of a product of matrices of 64 rows
-    assert {units[name] for name in rows if name.startswith("step")} == {(8, 1)}
+    assert {units[name] for name in rows if name.startswith("step_context")} == {(8, 1)}
     for name, row in rows.items():
         if name.startswith("epoch"):
             assert row["ours"] == pytest.approx(row["ours_pass"] + row["ours_check"] / 2)
             assert row["peer"] == pytest.approx(row["peer_pass"] + row["peer_check"] / 2)
-    assert rows["epoch_multi_middle_vs_peft"]["peer_rule"] > 0
+    assert rows["epoch_multi_late_vs_peft"]["peer_rule"] > 0
     single = rows["run_single_vs_peft"]
     assert (single["ours_runs"], single["peer_runs"], single["model"]) == (8, 1, "tiny-llama")
     assert (single["peer_precision"], single["peer_placement"]) == ("float32", "prefix")

@@ -1,10 +1,11 @@
-"""Operations, bytes and shares of a training step, counted by hand."""
+"""Operations, bytes and parts of a training step, counted by hand."""
 
 import pytest
 import torch
 
+from benchmarks import budget
 from benchmarks.flops import arithmetic, traffic
-from benchmarks.training import Side, shares
+from benchmarks.training import Side
 from tests.conftest import problem, spec
 from tsp.training.memory import position_bytes
 
@@ -45,7 +46,8 @@ def test_a_window_meets_few_keys(tiny):
                 met += (k - key < window) * (6 if key >= before else 4)
     config = frozen.model.config
     width = config.head_dim * config.num_attention_heads
-    assert count["ours"] - count["linear"] == pytest.approx(2 * width * met / 1e9)
+    linear = count["layers"] + count["vocabulary"]
+    assert count["ours"] - linear == pytest.approx(2 * width * met / 1e9)
 
 
 def test_bytes_of_a_step_by_hand(tiny):
@@ -60,9 +62,23 @@ def test_bytes_of_a_step_by_hand(tiny):
     assert moved["activations"] == 2 * 3 * positions * position_bytes(frozen, torch.float32)
 
 
-def test_where_the_time_of_a_step_goes(tiny):
-    specs = [spec(seed=k, method="ce") for k in range(2)]
-    parts = shares(Side(tiny(), "float32").bank(specs, [problem("What?", "four")]))
-    assert set(parts) == {"products", "attention", "rest"}
-    assert sum(parts.values()) == pytest.approx(1)
-    assert min(parts.values()) > 0
+def test_the_budget_of_a_step(tiny):
+    """All operations and all of the time have a part; some bytes are counted by hand."""
+    specs = [spec(seed=k, n_tokens=5, method=("ce", "tsloss")[k]) for k in range(2)]
+    one = problem("What?", "four")
+    bank = Side(tiny(), "float32").bank(specs, [one])
+    seconds, formula = budget.measured(bank), budget.least(bank)
+    assert set(seconds) == set(formula) == set(budget.PARTS)
+    assert min(seconds.values()) > 0
+    count = arithmetic(bank.frozen, one, specs[0])
+    pairwise = 12 * 5 * 5 * 32  # of TSLoss, in one of the runs
+    total = sum(part["operations"] for part in formula.values())
+    assert total == pytest.approx(2e9 * count["ours"] + pairwise)
+    positions, before = count["own"], count["all"] - count["own"] - 1
+    assert formula["norms"]["bytes"] == 4 * 2 * 5 * 5 * positions * 32  # five norms, two runs
+    layer = 4 * 32 + 2 * 32 + 2 * 16 + 3 * 64  # numbers in and out of a layer's projections
+    moved = 2 * 2 * 2 * positions * layer + 2 * count["weights"]
+    assert formula["projections"]["bytes"] == 4 * moved
+    queries = 2 * 4 * 2 * positions * 32
+    assert formula["attention, context"]["bytes"] == 4 * (queries + 4 * 2 * 16 * before)
+    assert formula["optimiser"]["bytes"] == 2 * 4 * 7 * 5 * 32

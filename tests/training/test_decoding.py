@@ -169,8 +169,11 @@ def test_batches_keep_to_the_budget_and_put_rows_of_one_context_side_by_side():
         for length, context in zip(lengths, contexts, strict=True)
     ]
     assert [row.positions for row in rows] == lengths
-    assert list(batches(rows, 95)) == [[0, 5, 2], [3, 4], [6], [1]]  # the longest alone
-    assert list(batches(rows, 700)) == [[0, 5, 3, 2, 6, 4, 1]]
+    assert list(batches(rows, 95, padding=95)) == [[0, 5, 2], [3, 4], [6], [1]]  # the longest alone
+    assert list(batches(rows, 700, padding=700)) == [[0, 5, 3, 2, 6, 4, 1]]
+    assert list(batches(rows, 700)) == [[0, 5, 2], [3, 4], [6], [1]]  # 30 would pad 3 x 23
+    assert [len(group) for group in batches(rows, 700, padding=69)] == [5, 2]
+    assert [len(group) for group in batches(rows, 700, padding=68)] == [3, 3, 1]
     assert list(batches([], 9)) == []
 
 

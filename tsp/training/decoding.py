@@ -12,6 +12,7 @@ from tsp.training.forward import ForwardOutput, TokenRow, forward_rows
 from tsp.training.products import product
 
 PASSES = 8  # forward passes whose answers are decoded together: a step keeps no activations
+PASS_COSTS = 64  # a further pass costs about this part of the largest one
 EXTRA_TOKENS = 32  # an answer may be this much longer than the reference
 # A choice of lower precision by a smaller margin of logits is made again in float32. On SmolLM2 no
 # choice that bfloat16 moved had half of it (a test repeats that).
@@ -38,14 +39,21 @@ class DecodingRequest:
     agreed: int | None = None  # None: not known
 
 
-def batches(rows: Sequence[TokenRow], token_budget: int) -> Iterator[list[int]]:
+def batches(
+    rows: Sequence[TokenRow], token_budget: int, *, padding: int | None = None
+) -> Iterator[list[int]]:
     """Group row numbers, shortest rows first, so that no padded group exceeds the budget.
 
-    A row longer than the budget is a group of its own. Rows that share a context are neighbours.
+    A group also ends where the next row would pad the others by more than ``padding`` positions;
+    by default by more than a pass of its own costs. A row longer than the budget is a group of its
+    own. Rows that share a context are neighbours.
     """
+    padding = token_budget // PASS_COSTS if padding is None else padding
     group: list[int] = []
     for i in sorted(range(len(rows)), key=lambda i: rows[i].positions):
-        if group and (len(group) + 1) * rows[i].positions > token_budget:
+        size, length = len(group), rows[i].positions
+        padded = size * (length - rows[group[-1]].positions) if group else 0
+        if group and ((size + 1) * length > token_budget or padded > padding):
             yield _by_context(group, rows)
             group = []
         group.append(i)
@@ -85,7 +93,7 @@ def greedy_answers(
         Positions of one forward pass.
     """
     decoded: dict[int, Ids] = {}
-    for group in batches(rows, PASSES * token_budget):
+    for group in batches(rows, PASSES * token_budget, padding=PASSES * token_budget):
         requested = [(rows[i], requests[i]) for i in group]
         decoded |= zip(group, _decode(frozen, requested, token_budget), strict=True)
     return [_answer(frozen, row, decoded[i]) for i, row in enumerate(rows)]
