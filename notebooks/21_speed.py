@@ -312,7 +312,7 @@ table(
 # large matrix product, or the bytes that it has to move at the rate of a plain copy, whichever takes longer. The checks are
 # added for comparison, with the operations of an answer that is decoded to its limit.
 
-# %% mystnb={"image": {"alt": "Two panels of horizontal bars, float32 and bfloat16: milliseconds of each part of a step and of the checks; a tick on each bar marks the least time."}, "figure": {"caption": "Milliseconds of a step of a bank of 8, by part (bars), and the least that the machine would need (ticks). Products with the weights take most of the time and are near their limit; decoding for the checks takes as long as training.", "name": "fig-budget"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels of horizontal bars, float32 and bfloat16: milliseconds of each part of a step and of the checks; a tick on each bar marks the least time."}, "figure": {"caption": "Milliseconds of a step of a bank of 8, by part (bars), and the least that the machine would need (ticks). Products with the weights take most of a step and are near their limit; the checks take about as long as training in bfloat16.", "name": "fig-budget"}} tags=["hide-input"]
 profiled = rows[rows.name.str.startswith("gemm_fraction")].dropna(subset="budget")
 checked = rows[rows.name.str.startswith("epoch_single_early")].set_index("processor")
 fig, axes = plt.subplots(
@@ -335,9 +335,10 @@ axes[0][0].invert_yaxis()
 plt.show()
 
 # %% [markdown]
-# Products with weights are large and come nearest to the machine's limit. Attention works on smaller pieces,
+# Projections are large products and come nearest to the machine's limit. Attention works on smaller pieces,
 # with a softmax between its products. The rest does little arithmetic for each byte that
-# it moves. When lower precision makes the products faster, the rest takes as long as before and has a larger share.
+# it moves. When lower precision makes the products faster, the rest takes as long as before and has a larger share. Checks are farthest
+# from their limit: each step of decoding reads all weights and the keys of every answer for one token of each answer.
 #
 # ## Precision and outcomes
 #
@@ -435,6 +436,31 @@ plt.show()
 # that neither run solves have no ratio. `tsp runs show` prints the precision of a run, a sweep continues in the precision of the
 # stored runs, and `--precision float32` sets it.
 #
+# ## Banks on a GPU
+#
+# `make bench-gpu` trains banks of 1 to 256 runs on a GPU, and PEFT's loop beside them. It needs no network once the model is installed.
+
+# %% tags=["hide-input"]
+file = folder / "gpu.json"
+banks = pd.DataFrame(json.loads(file.read_text()) if file.is_file() else [])
+if banks.empty:
+    print("Not measured yet: no such file as gpu.json beside bench.json.")
+else:
+    shown = pd.DataFrame(
+        {
+            "runs": banks.runs,
+            "device": banks.device,
+            "against PEFT": banks.ratio.map("{:.1f} ×".format),
+            "runs an hour": banks.per_hour.map("{:.0f}".format),
+            "tokens a second": banks.tokens_per_second.map("{:.0f}".format),
+            "of the peak rate": banks.fraction.map("{:.0%}".format),
+            "memory, GiB": (banks.memory / 2**30).map("{:.1f}".format),
+            "commit": banks.commit.str[:7],
+        }
+    )
+    display(table(shown.set_index(["runs", "device"]).rename_axis([None, None])))
+
+# %% [markdown]
 # ## What fits on which GPU
 #
 # `tsp run --plan …` predicts the memory of a run before it starts. The table gives the same prediction for the paper's
@@ -515,7 +541,7 @@ glue("load", sentence, display=False)
 #
 # ```bash
 # mkdir mine
-# tsp bench --json mine/bench.json            # a quarter of an hour; with --full also whole runs, an hour more
+# tsp bench --json mine/bench.json            # twenty minutes; with --full also whole runs, an hour more
 # tsp bench --gpu mine/gpu.json               # banks of 1 to 256 on a GPU; called again, it goes on
 # tsp bench --roundings mine/roundings.json
 # tsp bench --load mine/load.json             # ten thousand runs, a quarter of an hour
