@@ -5,7 +5,14 @@ import pytest
 from tests.conftest import spec
 from tests.training.test_attention import lively
 from tsp.problems.loading import load_problems
-from tsp.training.checks import WAITING_EPOCHS, WAITING_ROWS, PendingAnswer, decoding_rounds, enough
+from tsp.training.checks import (
+    STOPPING_EPOCHS,
+    WAITING_EPOCHS,
+    WAITING_ROWS,
+    PendingAnswer,
+    decoding_rounds,
+    enough,
+)
 from tsp.training.members import PromptRun
 
 TEN = load_problems("mmlu_cf", regime="multi")
@@ -69,9 +76,19 @@ def test_what_is_asked_does_not_depend_on_what_else_waits(run):
 
 
 def test_answers_are_decoded_once_enough_of_them_wait(run):
-    early = [check for epoch in (1, 2, 3, 5, 6) for check in pending(run, epoch)]
+    between = [epoch for epoch in range(1, 40) if epoch % 4 and epoch != 9][:WAITING_EPOCHS]
+    early = [check for epoch in between[1:] for check in pending(run, epoch)]
     assert len(early) > WAITING_ROWS
-    assert not enough(early)  # five answers at least
+    assert not enough(early)  # fifteen answers at least
+    assert enough(early + pending(run, between[0]))
     assert enough([check for epoch in range(WAITING_EPOCHS) for check in pending(run, epoch)])
     assert not enough(pending(run, 4))
     assert enough(pending(run, 4) * -(-WAITING_ROWS // 10))
+
+
+def test_runs_that_stop_early_wait_for_fewer_checks(run):
+    stopping = PromptRun(run.spec.but(early_stop=True), lively("tiny-llama"), TEN)
+    waiting = [check for epoch in range(STOPPING_EPOCHS) for check in pending(stopping, epoch)[:1]]
+    assert enough(waiting)
+    assert not enough(waiting[1:])
+    assert not enough([one._replace(run=run) for one in waiting])

@@ -465,6 +465,7 @@ def test_answers_that_wait_change_nothing(fails, monkeypatch):
     monkeypatch.setattr(PromptRun, "watch", failing)
     monkeypatch.setattr(tsp.training.checks, "WAITING_ROWS", 10**6)
     monkeypatch.setattr(tsp.training.checks, "WAITING_EPOCHS", 10**6)
+    monkeypatch.setattr(tsp.training.checks, "STOPPING_EPOCHS", 10**6)
     results = train_bank(
         specs, frozen, problems, plan=PLAN, on_progress=lambda item: trained.append(item.epoch)
     )

@@ -88,8 +88,10 @@ def estimate(
     kept = positions * (position_bytes(frozen, low) + attended * low.itemsize)
     working = 3 * positions * config.intermediate_size * low.itemsize
     working += 2 * min(positions, CHUNK) * len(frozen.vocabulary) * 4  # logits and their gradient
-    epochs = min(WAITING_EPOCHS, -(-WAITING_ROWS // len(specs)))  # a check counts at least once
-    decoded = min(PASSES * plan.token_budget, epochs * len(rows) * longest)
+    checks = max(1 + -(-spec.epochs // spec.check_every) for spec in specs)
+    # Until so many wait; each counts as one answer at least.
+    checks = min(checks, WAITING_EPOCHS, -(-WAITING_ROWS // len(specs)))
+    decoded = min(PASSES * plan.token_budget, checks * len(rows) * longest)
     longer = 1 + max(spec.max_new_tokens or EXTRA_TOKENS for spec in specs) / longest
     return Memory(
         weights=sum(weight_bytes(frozen, dtype) for dtype in dtypes),
