@@ -47,7 +47,7 @@ bench: setup
 
 # Banks of 1 to 256 runs, on a GPU; a second call goes on where the first ended.
 bench-gpu: setup
-	$(BIN)/tsp bench --gpu bench-gpu.json
+	$(BIN)/tsp bench --gpu data/measurements/gpu.json
 
 lint: setup
 	$(BIN)/ruff check .

@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks import gpu_banks, peft_methods, roundings, store_load, topology
 from benchmarks.epochs import from_states
 from benchmarks.measuring import environment
@@ -174,6 +176,8 @@ def run(
         raise InputError("bench", " ".join(f"--{name}" for name in others), "give one at a time")
     for name, file in others.items():
         if name == "gpu":
+            if not torch.cuda.is_available():
+                raise InputError("gpu", "cpu", "torch sees no GPU; `tsp bench` measures a CPU")
             rows = _read(file) if file.is_file() else []
             for row in gpu_banks.measure(Side(models.load()), rows, repeats):
                 rows.append(row)

@@ -116,6 +116,10 @@ def test_banks_of_growing_size_are_resumed(monkeypatch, tiny, tmp_path):
     monkeypatch.setattr(gpu_banks, "SIZES", (1, 4))
     monkeypatch.setitem(training.SQUARE, "cpu", 64)
     file = tmp_path / "gpu.json"
+    fails(2, "gpu = 'cpu': torch sees no GPU", "bench", "--gpu", file)
+    monkeypatch.setattr(bench.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
     bench.run(None, 1, (), {"gpu": file})
     first = json.loads(file.read_text())
     assert [(row["runs"], row["name"]) for row in first] == [

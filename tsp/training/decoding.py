@@ -121,7 +121,8 @@ def _decode(
     while unfinished := [r for r in cached if not _ended(frozen, answers[r], limits[r])]:
         if len(unfinished) <= 0.75 * len(cached):  # removing rows costs a copy of the others
             lines = [cached.index(r) for r in unfinished]
-            cache = [x[:, lines] for x in cache]
+            for part, x in enumerate(cache):  # one after another: not all are there twice
+                cache[part] = x[:, lines]
             cached = unfinished
         active, said = [rows[r] for r in cached], [answers[r] for r in cached]
         tokens = _next_tokens(frozen, active, said, cache)

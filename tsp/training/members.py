@@ -75,7 +75,8 @@ class PromptRun:
 
     def asks_all(self, epoch: int) -> bool:
         """Return whether a check asks every problem; others end at the first wrong answer."""
-        return self.spec.records_at(epoch, last=self.spec.epochs)
+        alone = len(self.problems) == 1
+        return alone or self.spec.records_at(epoch, last=self.spec.epochs)
 
     def is_wrong(self, epoch: int) -> bool:
         """Return whether an answer of a check is known to be wrong."""
