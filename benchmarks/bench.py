@@ -15,6 +15,7 @@ import torch
 from benchmarks import gpu_banks, peft_methods, roundings, store_load, topology
 from benchmarks.epochs import from_states
 from benchmarks.measuring import environment
+from benchmarks.states import STATES
 from benchmarks.training import (
     Side,
     gemm_fraction,
@@ -28,7 +29,7 @@ from tsp.errors import InputError
 from tsp.training import models
 
 Row = dict[str, Any]
-STATES = {"early": "at the start", "middle": "halfway", "late": "late"}
+WHEN = {"early": "at the start", "middle": "halfway", "late": "late"}
 SETS = 4  # runs of a bank on ten problems each
 
 
@@ -63,14 +64,15 @@ def _epoch(what: str, aim: float, **more: Any) -> Aim:
 
 AIMS = {
     **{
-        f"epoch_single_{state}_vs_peft": _epoch(f"one problem, {when}", 7, with_matrix_unit=10)
-        for state, when in STATES.items()
+        f"epoch_single_{state}_vs_peft": _epoch(
+            f"one problem, {WHEN[state]}", 7, with_matrix_unit=10
+        )
+        for state in STATES["single"]
     },
     "epoch_single_early_vs_peft_float32": _epoch("one problem, at the start, both in float32", 6),
     **{
-        f"epoch_multi_{state}_vs_peft": _epoch(f"ten problems, {when}", 8)
-        for state, when in STATES.items()
-        if state != "middle"
+        f"epoch_multi_{state}_vs_peft": _epoch(f"ten problems, {WHEN[state]}", 8)
+        for state in STATES["multi"]
     },
     "run_single_vs_peft": _epoch("one problem, trained until solved", 7, with_matrix_unit=10),
     "run_multi_vs_peft": _epoch("ten problems, trained until solved", 8),

@@ -8,8 +8,7 @@ import torch
 
 from benchmarks import states
 from benchmarks.measuring import Done, Work, compared, timed
-from benchmarks.training import RUNS, THEIRS, Row, Side, same_work
-from tsp.problems.loading import Problem
+from benchmarks.training import RUNS, THEIRS, Row, Side, peer, same_work
 from tsp.training.spec import RunSpec
 from tsp.training.trainer import Bank
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 PEER = "PEFT, Trainer and generate"
 PEER_EPOCHS = {"single": 4, "multi": 1}  # of one training, so that its start does not count
-STATES = {"single": states.STATES, "multi": ("early", "late")}  # no set of ten gets solved
 NOISE = 1e-3  # of a prompt's size: the runs of a bank and their checks have prompts of their own
 
 
@@ -34,22 +32,23 @@ def from_states(side: Side, repeats: int, *, regime: str, runs: int = RUNS) -> l
 
     problems, specs, alone = same_work(side, runs, regime=regime)
     bank = side.bank(specs, problems)
-    train = peer_pass(alone.but(epochs=PEER_EPOCHS[regime]), side, problems, check=False)
-    name, units = f"pass_{regime}", (runs, PEER_EPOCHS[regime])
+    train = peer(alone.but(epochs=PEER_EPOCHS[regime]), side, problems, check=False)
+    name, units = f"pass_{regime}", (runs, 1)
     passes = compared(name, partial(bank.advance, 1), train, repeats, PEER, units=units)
     rows = []
-    for state in STATES[regime]:
+    for state in states.STATES[regime]:
         ours = _checks(bank, states.load(regime, "after_question", state))
         prompt = states.load(regime, "prefix", state)
         answers = Answers.of(alone, side.frozen, problems, prompt)
         right: list[bool] = []
-        peer = partial(_ask, answers, right)
+        ask = partial(_ask, answers, right)
         name = f"check_{regime}_{state}"
-        checks = compared(name, ours, peer, repeats, PEER, warm=False)
+        checks = compared(name, ours, ask, repeats, PEER, warm=False)
         row = _epoch(f"epoch_{regime}_{state}_vs_peft", alone, passes, checks)
         if regime == "multi":
-            ask = partial(answers.all_right, sorted(range(len(right)), key=right.__getitem__))
-            row |= _with_rule(alone, passes, checks, [timed(ask)[0] for _ in range(repeats)])
+            wrong_first = sorted(range(len(right)), key=right.__getitem__)
+            end = partial(answers.all_right, wrong_first)
+            row |= _with_rule(alone, passes, checks, [timed(end)[0] for _ in range(repeats)])
         rows.append(row | side.columns(alone))
         if state == "early" and regime == "single" and side.precision != "float32":
             plain = Side(side.frozen, "float32")
@@ -60,13 +59,6 @@ def from_states(side: Side, repeats: int, *, regime: str, runs: int = RUNS) -> l
             row = _epoch("epoch_single_early_vs_peft_float32", alone, other, checks)
             rows.append(row | plain.columns(alone))
     return [row | {"unit": "s per epoch and run", "runs": runs} | THEIRS for row in rows]
-
-
-def peer_pass(spec: RunSpec, side: Side, problems: list[Problem], *, check: bool) -> Work:
-    """Return the work of training a run with PEFT, without or with checks."""
-    from benchmarks.peft_training import with_peft
-
-    return with_peft(spec, side.frozen, problems, check=check)
 
 
 def _ask(answers: "Answers", right: list[bool]) -> None:

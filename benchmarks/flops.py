@@ -1,8 +1,7 @@
-"""Operations and bytes of a training step."""
+"""Operations of a training step."""
 
 from tsp.problems.loading import Problem
 from tsp.training.base_lm import BaseLM
-from tsp.training.memory import position_bytes, weight_bytes
 from tsp.training.spec import RunSpec
 
 
@@ -56,23 +55,3 @@ def _pairs(before: int, own: int, window: int | None) -> tuple[int, int]:
     reach = [min(before + k + 1, window or before + own) for k in range(own)]
     near = [min(k + 1, seen) for k, seen in enumerate(reach)]
     return sum(near), sum(reach) - sum(near)
-
-
-def traffic(frozen: BaseLM, problem: Problem, spec: RunSpec, runs: int) -> dict[str, float]:
-    """Return the least bytes that a step of a bank moves, in the model's own precision.
-
-    Returns
-    -------
-    dict
-        ``weights`` and the ``context`` that the runs share, read once forward and once backward;
-        ``activations`` of all runs, written once and read once.
-    """
-    coded = frozen.encode(problem.question, problem.target, placement=spec.placement)
-    own = coded.length(spec.n_tokens) - len(coded.before) - 1
-    kept = own * position_bytes(frozen, frozen.dtype)
-    keys = 2 * frozen.model.config.num_hidden_layers * frozen.key_width * frozen.dtype.itemsize
-    return {
-        "weights": 2.0 * weight_bytes(frozen, frozen.dtype),
-        "activations": 2.0 * runs * kept,
-        "context": 2.0 * len(coded.before) * keys,
-    }

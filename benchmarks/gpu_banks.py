@@ -5,10 +5,10 @@ from functools import partial
 
 import torch
 
-from benchmarks.epochs import PEER, peer_pass
+from benchmarks.epochs import PEER
 from benchmarks.flops import arithmetic
 from benchmarks.measuring import Done, Work, compared, environment, report
-from benchmarks.training import THEIRS, Row, Side, rate_of_products, same_work
+from benchmarks.training import THEIRS, Row, Side, peer, rate_of_products, same_work
 from tsp.training.trainer import train_bank
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -36,10 +36,9 @@ def measure(side: Side, known: Sequence[Row], repeats: int = 3) -> Iterator[Row]
         plan = side.plan(specs, problems)
         work = partial(train_bank, specs, side.frozen, [problems] * runs, plan=plan)
         ours = partial(_with_memory, work, runs * EPOCHS, cuda)
-        peer = peer_pass(alone.but(epochs=PEER_EPOCHS), side, problems, check=True)
-        units = (runs * EPOCHS, PEER_EPOCHS)
+        peft = peer(alone.but(epochs=PEER_EPOCHS), side, problems)
         try:
-            row = compared(f"bank{runs}_vs_peft", ours, peer, repeats, PEER, units=units)
+            row = compared(f"bank{runs}_vs_peft", ours, peft, repeats, PEER)
         except torch.OutOfMemoryError as error:
             report(f"a bank of {runs} does not fit: {error}")
             return

@@ -127,7 +127,7 @@ def step_context(side: Side, repeats: int) -> list[Row]:
     alone = side.bank(specs[:runs], problems, context_budget=0)
     steps = 50 if cuda else 1  # many short steps, so that a Trainer's start does not count
     short = RunSpec(model=side.frozen.name, method="ce", placement="prefix", epochs=steps)
-    peft = _peer(short, side, problems, check=False)
+    peft = peer(short, side, problems, check=False)
     row: Row = {"unit": "s per step and run"} | side.columns(specs[0])
     row["context"] = len(shared.runs[0].encoded[0].before)
     ours = partial(shared.advance, 1)
@@ -181,7 +181,7 @@ def whole_runs(side: Side, repeats: int, *, regime: str, most: int = 100) -> lis
         solved = sum(_is_solved(result) for result in results)
         return Done(trained, {"runs": runs, "epochs": trained, "solved": solved})
 
-    peft = _peer(alone, side, problems)
+    peft = peer(alone, side, problems)
     row = compared(name, ours, peft, repeats, "PEFT, Trainer and generate")
     for who in ("ours", "peer"):
         row[f"{who}_seconds_per_run"] = row[who] * row[f"{who}_epochs"] / row[f"{who}_runs"]
@@ -226,7 +226,7 @@ def _is_solved(result: RunResult) -> bool:
     return all(row["correct"] for row in result.checks if row["epoch"] == last)
 
 
-def _peer(spec: RunSpec, side: Side, problems: list[Problem], **options: Any) -> Callable[[], Done]:
+def peer(spec: RunSpec, side: Side, problems: list[Problem], **options: Any) -> Callable[[], Done]:
     """Return the work of training a run with PEFT, whose units are epochs."""
     from benchmarks.peft_training import with_peft
 

@@ -65,7 +65,7 @@ from myst_nb import glue
 
 from benchmarks import states
 from benchmarks.bench import AIMS, SETS
-from benchmarks.flops import arithmetic, traffic
+from benchmarks.flops import arithmetic
 from benchmarks.gpu_capacity import fits
 from benchmarks.roundings import agreement
 from benchmarks.store_load import CLAIM_SECONDS, MEMORY, SECONDS
@@ -166,7 +166,7 @@ def taken(regime):
     """Say after how many epochs the stored prompts of both sides were taken."""
     epochs = states.epochs()
     sides = {"ours": "after_question", "PEFT's": "prefix"}
-    later = states.STATES[1:]
+    later = states.NAMES[1:]
     return ", ".join(
         f"{name} after {' and '.join(str(epochs[f'{regime} {place} {one}']) for one in later)} epochs"
         for name, place in sides.items()
@@ -287,17 +287,9 @@ frozen = models.load(model)
 (chosen,) = load_problems(task, problem=problem)
 spec = RunSpec(model=model, task=task, problem=problem)
 count = arithmetic(frozen, chosen, spec)
-moved = traffic(frozen, chosen, spec, RUNS)
 for name, value in count.items():
     glue(f"count-{name}", value, display=False)
-for name, value in moved.items():
-    glue(f"bytes-{name}", value / 2**20, display=False)
 glue("bench-runs", RUNS, display=False)
-glue("bytes-all", sum(moved.values()) / 2**30, display=False)
-plain = rows[rows.name == "gemm_fraction"].iloc[-1]
-copied = sum(moved.values()) / plain.get("bandwidth", math.nan) / plain.step_seconds
-copy_time = f"; a plain copy of that takes {copied:.0%} of the step's time on this machine"
-glue("bytes-time", "" if math.isnan(copied) else copy_time, display=False)
 table(
     pd.DataFrame(
         {
@@ -311,11 +303,7 @@ table(
 
 # %% [markdown]
 # For this problem the shortcuts reduce {glue:text}`count-plain:.0f` to {glue:text}`count-ours:.0f` thousand million
-# operations per step and run, by a factor of {glue:text}`count-saved:.1f`; with a longer context the factor is larger. In
-# float32, a step of {glue:text}`bench-runs` runs has to move at least {glue:text}`bytes-weights:.0f` MiB of weights,
-# {glue:text}`bytes-activations:.0f` MiB of activations that the backward pass needs, and
-# {glue:text}`bytes-context:.0f` MiB of the context's keys and values, together
-# {glue:text}`bytes-all:.1f` GiB{glue:text}`bytes-time`.
+# operations per step and run, by a factor of {glue:text}`count-saved:.1f`; with a longer context the factor is larger.
 #
 # The figure splits a step by torch's profiler, and beside each part shows the time that it needs at least: its operations at the rate of one
 # large matrix product, or the bytes that it has to move at the rate of a plain copy, whichever takes longer. The checks are

@@ -111,7 +111,8 @@ def test_the_checks_that_are_timed_are_those_of_a_bank(monkeypatch, tiny):
 def test_banks_of_growing_size_are_resumed(monkeypatch, tiny, tmp_path):
     one = [problem("Which letter?", "B", metric="choice")]
     monkeypatch.setattr(training, "load_problems", lambda task, regime: one)
-    monkeypatch.setattr(models, "load", lambda: tiny("tiny-llama"))
+    frozen = tiny("tiny-llama")
+    monkeypatch.setattr(models, "load", lambda: frozen)
     monkeypatch.setattr(gpu_banks, "EPOCHS", 2)
     monkeypatch.setattr(gpu_banks, "SIZES", (1, 4))
     monkeypatch.setitem(training.SQUARE, "cpu", 64)

@@ -1,13 +1,11 @@
 """Operations, bytes and parts of a training step, counted by hand."""
 
 import pytest
-import torch
 
 from benchmarks import budget
-from benchmarks.flops import arithmetic, traffic
+from benchmarks.flops import arithmetic
 from benchmarks.training import Side
 from tests.conftest import problem, spec
-from tsp.training.memory import position_bytes
 
 
 def test_arithmetic_by_hand(tiny):
@@ -48,18 +46,6 @@ def test_a_window_meets_few_keys(tiny):
     width = config.head_dim * config.num_attention_heads
     linear = count["layers"] + count["vocabulary"]
     assert count["ours"] - linear == pytest.approx(2 * width * met / 1e9)
-
-
-def test_bytes_of_a_step_by_hand(tiny):
-    frozen = tiny()
-    one = problem("What?", "four")
-    coded = frozen.encode(one.question, one.target)
-    moved = traffic(frozen, one, spec(n_tokens=5), runs=3)
-    table, layer = 259 * 32, 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32
-    assert moved["weights"] == 2 * 4 * (2 * layer + 32 + table)
-    assert moved["context"] == 2 * len(coded.before) * 2 * 2 * 16 * 4
-    positions = 5 + len(coded.after) + len(coded.target) - 1
-    assert moved["activations"] == 2 * 3 * positions * position_bytes(frozen, torch.float32)
 
 
 def test_the_budget_of_a_step(tiny):
