@@ -59,7 +59,7 @@ class Aim:
 
 
 def _epoch(what: str, aim: float, **more: Any) -> Aim:
-    return Aim(f"an epoch of a run on {what}", aim, **more)
+    return Aim(f"an epoch on {what}", aim, **more)
 
 
 AIMS = {
@@ -74,8 +74,8 @@ AIMS = {
         f"epoch_multi_{state}_vs_peft": _epoch(f"ten problems, {WHEN[state]}", 8)
         for state in STATES["multi"]
     },
-    "run_single_vs_peft": _epoch("one problem, trained until solved", 7, with_matrix_unit=10),
-    "run_multi_vs_peft": _epoch("ten problems, trained until solved", 8),
+    "run_single_vs_peft": _epoch("one problem, until solved", 7, with_matrix_unit=10),
+    "run_multi_vs_peft": _epoch("ten problems, until solved", 8),
     "step_context_5k_vs_unshared": Aim("a step behind 5,000 tokens, against no sharing", 25),
     "step_context_5k_vs_peft": Aim("a step behind 5,000 tokens, against PEFT", 60),
     "step_prefix_vs_one_by_one": Aim(
