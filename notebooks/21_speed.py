@@ -91,9 +91,11 @@ rows = rows.reindex(columns=rows.columns.union(optional, sort=False))
 rows["aim"] = [AIMS[row["name"]] for row in rows.to_dict("records")]
 rows["what"] = [aim.what for aim in rows.aim]
 rows["reached"] = [row["aim"].reached(row) for row in rows.to_dict("records")]
-rows["processor"] = rows.processor.str.replace(r"\(R\)| Processor", "", regex=True)
+rows["processor"] = rows.processor.str.replace(r"\(R\)| Processor|^Intel|^AMD", "", regex=True)
+rows["processor"] = rows.processor.str.strip()
 model = rows.model.dropna().iloc[0]
 glue("bench-model", model, display=False)
+glue("bench-precision", rows.precision.dropna().iloc[0], display=False)
 
 
 def as_ratio(row, ratio):
@@ -119,18 +121,19 @@ def aim_text(row):
 
 def table(frame, **formats):
     style = frame.style.format(precision=1, **formats).set_table_attributes('class="dataframe"')
-    cells = {"selector": "th, td", "props": "padding: 0.3em 0.5em; text-align: left"}
-    # The first column alone may be broken into lines.
-    whole = {"selector": "td, th.level1", "props": "white-space: nowrap"}
-    return style.set_table_styles([cells, whole])
+    cells = {"selector": "th, td", "props": "padding: 0.3em 0.4em; text-align: left"}
+    # Row headings alone may be broken into lines.
+    whole = {"selector": "td", "props": "white-space: nowrap"}
+    first = {"selector": "th.row_heading.level0", "props": "min-width: 11em"}
+    return style.set_table_styles([cells, whole, first])
 
 
 glue("bench-reached", int(rows.reached.sum()), display=False)
 glue("bench-rows", len(rows), display=False)
 
 # %% [markdown]
-# The model is {glue:text}`bench-model`, the peer PEFT where none is named. Each row names its processor and the version of the code; AMX is
-# Intel's matrix unit.
+# The model is {glue:text}`bench-model`, the peer PEFT where none is named; our training passes are in {glue:text}`bench-precision` where float32
+# is not named. Each row names its processor and the version of the code; AMX is Intel's matrix unit.
 
 # %% tags=["hide-input"]
 table(
@@ -142,7 +145,6 @@ table(
             "repeats": [spread(row) for row in rows.itertuples()],
             "aim": [aim_text(row) for row in rows.itertuples()],
             "tsp, s": rows.ours.map("{:.3g}".format),
-            "in": rows.precision.fillna(""),
             "peer, s": rows.peer.map("{:.3g}".format),
             "commit": rows.commit.str[:7],
         }
