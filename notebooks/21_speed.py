@@ -124,7 +124,7 @@ def table(frame, **formats):
     cells = {"selector": "th, td", "props": "padding: 0.3em 0.4em; text-align: left"}
     # Row headings alone may be broken into lines.
     whole = {"selector": "td", "props": "white-space: nowrap"}
-    first = {"selector": "th.row_heading.level0", "props": "min-width: 11em"}
+    first = {"selector": "th.row_heading.level0", "props": "min-width: 9.5em"}
     return style.set_table_styles([cells, whole, first])
 
 
