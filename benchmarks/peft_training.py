@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from peft import PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, get_peft_model
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import StoppingCriteria, Trainer, TrainerCallback, TrainingArguments
 
 from tsp.interop.peers import TSLossTrainer, prompt_vectors
 from tsp.loss import TSLoss
 from tsp.problems.loading import Problem, is_correct
+from tsp.problems.scoring import DECIDED
 from tsp.training.members import PromptRun
 from tsp.training.models import BaseLM, quiet
 from tsp.training.spec import LOSS_FIELDS, RunSpec
@@ -135,14 +136,17 @@ class Answers:
         return cls(PromptRun(spec, frozen, problems), model, frozen)
 
     def all_right(self, order: Sequence[int]) -> bool:
-        """Ask for one answer, then for two, then four; end at the first that is wrong."""
+        """Ask for one answer, then for two, then four; end at the first that is wrong.
+
+        An answer ends once its score is decided, as in our decoding.
+        """
         count, rest = 1, list(order)
-        while rest and all(self.right(rest[:count])):
+        while rest and all(self.right(rest[:count], stop=True)):
             rest, count = rest[count:], 2 * count
         return not rest
 
     @torch.no_grad()
-    def right(self, chosen: Sequence[int] | None = None) -> list[bool]:
+    def right(self, chosen: Sequence[int] | None = None, *, stop: bool = False) -> list[bool]:
         """Return whether the answers to some problems, generated together, are right."""
         run, frozen = self.run, self.frozen
         numbers = range(len(run.problems)) if chosen is None else chosen
@@ -153,12 +157,35 @@ class Answers:
         mask = torch.tensor([[0] * pad + [1] * len(question) for pad, question in rows])
         longest = max(run.longest_answer(k) for k in numbers)
         inputs = {"input_ids": ids.to(frozen.device), "attention_mask": mask.to(frozen.device)}
+        criteria = [_Decided(self, numbers, start=ids.shape[1])] if stop else []
         self.model.eval()
-        out = self.model.generate(**inputs, max_new_tokens=longest, do_sample=False)
+        out = self.model.generate(
+            **inputs, max_new_tokens=longest, do_sample=False, stopping_criteria=criteria
+        )
         self.model.train()
-        texts = frozen.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
-        pairs = zip(numbers, texts, strict=True)
-        return [is_correct(run.problems[k], text.strip()) for k, text in pairs]
+        pairs = zip(numbers, self.texts(out[:, ids.shape[1] :]), strict=True)
+        return [is_correct(run.problems[k], text) for k, text in pairs]
+
+    def texts(self, ids: Tensor) -> list[str]:
+        """Return the text of each row of tokens."""
+        decode = self.frozen.tokenizer.batch_decode
+        return [text.strip() for text in decode(ids, skip_special_tokens=True)]
+
+
+class _Decided(StoppingCriteria):
+    """End answers to some problems once their scores are decided."""
+
+    def __init__(self, answers: Answers, numbers: Sequence[int], *, start: int) -> None:
+        self.answers, self.start = answers, start
+        problems = [answers.run.problems[k] for k in numbers]
+        self.decided = [DECIDED.get(problem.metric) for problem in problems]
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        """Return for each row whether its answer, which begins at ``start``, has ended."""
+        texts = self.answers.texts(input_ids[:, self.start :])
+        pairs = zip(self.decided, texts, strict=True)
+        ended = [decided is not None and decided(text) for decided, text in pairs]
+        return torch.tensor(ended, device=input_ids.device)
 
 
 def _arguments(spec: RunSpec, folder: str, run: PromptRun, *, cpu: bool) -> TrainingArguments:

@@ -8,6 +8,7 @@ from benchmarks.peft_training import KINDS, Answers, PeerRun, peft_model, with_p
 from tests.conftest import PLAN, problem, spec
 from tsp.interop.peers import TSLossTrainer, prompt_vectors
 from tsp.loss import TSLoss
+from tsp.problems.scoring import DECIDED
 from tsp.training import models
 from tsp.training.trainer import train_bank
 
@@ -43,7 +44,8 @@ def test_the_peer_may_end_a_check_at_a_wrong_answer(tiny, monkeypatch):
     assert answers.right() == answers.right([4, 2, 0, 1, 3])  # they are alike
     asked = []
 
-    def right(self, chosen):
+    def right(self, chosen, *, stop):
+        assert stop
         asked.append(list(chosen))
         return [k != 2 for k in chosen]
 
@@ -51,6 +53,23 @@ def test_the_peer_may_end_a_check_at_a_wrong_answer(tiny, monkeypatch):
     assert not answers.all_right([0, 1, 2, 3, 4])
     assert answers.all_right([0, 1, 3, 4])
     assert asked == [[0], [1, 2], [0], [1, 3], [4]]
+
+
+def test_the_peer_may_end_answers_that_are_decided(tiny, monkeypatch):
+    """Each row of a batch when its text is decided, whatever the others do."""
+    frozen, problems = tiny("tiny-llama"), [problem("1+1=?", "ab"), problem("Say why.", "cd")]
+    run = spec(placement="prefix", method="ce", n_tokens=16, max_new_tokens=20)
+    answers = Answers.of(run, frozen, problems, torch.randn(16, frozen.dim))
+    texts, read = [], answers.texts
+    monkeypatch.setattr(Answers, "texts", lambda self, ids: texts.append(read(ids)) or texts[-1])
+    right = answers.right()
+    (whole,) = texts
+    monkeypatch.setitem(DECIDED, "bbh", lambda text: len(text) > 4)
+    assert answers.right(stop=True) == right
+    for text, other, *steps in zip(texts[-1], whole, *texts[1:], strict=True):
+        assert text == next(step for step in steps if len(step) > 4)
+        assert other.startswith(text)
+        assert len(text) < len(other)
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -5,7 +5,7 @@ from decimal import Decimal
 from itertools import combinations
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import problem
@@ -385,6 +385,54 @@ def test_the_best_reference_counts():
     assert score(hop, "viaduct osk") == 1.0
     assert not is_correct(hop, "viaduct osk")
     assert is_correct(hop, "an osk viaduct")
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            *("#", "####", "\n", " ", "1", "20", "345", ".", ",", "/", "-", "^", "**", "\\", "e"),
+            *("{,}", "$", "%", "(", ")", "'", "\u00a0", "½", "²", "x", " So", "\n\n", "Paris", "!"),
+        ]
+    ),
+    max_size=5,
+).map("".join)
+MARKED = st.tuples(PIECES, PIECES, st.sampled_from(["1", "20", "345"]), PIECES, PIECES).map(
+    lambda parts: "{}####{}{}{}\n{}".format(*parts)
+)
+
+
+@settings(max_examples=2000)
+@given(metric=st.sampled_from(sorted(scoring.DECIDED)), text=MARKED, more=PIECES)
+@example(metric="number", text="#### 1\\,\n345", more="20")
+@example(metric="number", text="#### 12\n", more="^2")
+@example(metric="number", text="#### 12\n^", more="2")
+@example(metric="number", text="#### x\nSo", more="12")
+@example(metric="number", text="####1^\n345", more="e½")
+@example(metric="number", text="#### 3²\nSo 20", more="²")
+def test_what_decides_a_score_leaves_no_continuation_to_change_it(metric, text, more):
+    """The text is stripped at both ends, before and after, as answers are."""
+    if scoring.DECIDED[metric](text.strip()):
+        longer = (text.strip() + more).strip()
+        for reference in ("1", "12", "20", "345", "1/2", "Paris"):
+            item = problem(target=reference, metric=metric, classes=("Paris", "20", "345", "1/2"))
+            assert score(item, longer) == score(item, text.strip())
+            assert is_correct(item, longer) == is_correct(item, text.strip())
+
+
+@pytest.mark.parametrize(
+    ("metric", "text", "decided"),
+    [
+        ("number", "3 + 4 = 7\n#### 7\n\nWe", True),
+        ("number", "#### $1,200.50 dollars.\nSo", True),
+        ("number", "#### 12", False),  # more digits may follow
+        ("number", "#### 12 and", False),
+        ("number", "12\nSo it is 12", False),
+        ("few_shot_f1", "Paris\nQuestion", True),
+        ("few_shot_f1", "Paris", False),
+    ],
+)
+def test_when_a_score_is_decided(metric, text, decided):
+    assert scoring.DECIDED[metric](text) == decided
 
 
 def test_few_shot_answers_end_with_their_line():

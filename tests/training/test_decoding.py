@@ -147,6 +147,41 @@ def test_rows_decoded_together_say_what_each_says_alone(name, budget):
         assert answer.exact == (answer.ids[: len(target)] == target)
 
 
+@pytest.mark.parametrize("agreed", [None, 0, 5])
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_an_answer_ends_once_its_text_is_decided(name, agreed):
+    """Where it agrees with its reference or not, before an end or at none: the shortest text."""
+    frozen, rows, texts = conversation(name)
+
+    def read(ids):
+        return frozen.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+    size = sorted(len(read(ids)) for ids in texts)[len(texts) // 2] // 2
+    requests = [DecodingRequest(LIMIT, agreed, decided=lambda text: len(text) > size)] * len(rows)
+    answers = greedy_answers(frozen, rows, requests=requests, token_budget=70)
+    lengths = [
+        next((k for k in range(1, len(ids)) if len(read(ids[:k])) > size), len(ids))
+        for ids in texts
+    ]
+    assert [answer.ids for answer in answers] == [
+        ids[:k] for ids, k in zip(texts, lengths, strict=True)
+    ]
+    assert sum(k < len(ids) for k, ids in zip(lengths, texts, strict=True)) > 0
+    assert all(answer.text == read(answer.ids) for answer in answers)
+
+
+def test_a_pass_settles_what_is_decided_by_clear_margins(tiny):
+    """The text is decided at its second token, the margin after it does not count."""
+    frozen, ids = tiny(), (9, 8, 7, 6)
+    row = TokenRow(torch.zeros(2, 32), Encoded((5, 6), (7,), ids))
+    text = frozen.tokenizer.decode(ids[:2], skip_special_tokens=True).strip()
+    for margins, settles in (((CLEAR, CLEAR, CLOSE, CLEAR), True), ((CLEAR, CLOSE, CLEAR), False)):
+        output = ForwardOutput([row], torch.zeros(1), {0: Choice(ids, margins)}, [])
+        request = DecodingRequest(9, decided=lambda given: given.startswith(text))
+        answers = settled(frozen, output, {0: request}, exact=False)
+        assert [answer.ids for answer in answers.values()] == ([ids[:2]] if settles else [])
+
+
 @pytest.mark.parametrize("agreed", [0, 3, 99])
 def test_a_reference_is_read_up_to_the_first_difference_alone(agreed, monkeypatch):
     frozen, rows, _ = conversation("tiny-llama")

@@ -15,6 +15,7 @@ from tsp.analysis.verdicts import contrasts
 from tsp.atomic import replacing
 from tsp.errors import InputError
 from tsp.problems.loading import Problem, is_correct, load_problems, score
+from tsp.problems.scoring import DECIDED
 from tsp.store.runs import ANSWERS, Run, Store
 from tsp.training.base_lm import Encoded
 from tsp.training.decoding import EXTRA_TOKENS, DecodingRequest, batches, greedy_answers
@@ -77,7 +78,10 @@ def evaluate(
         target_tokens=[len(row.encoded.target) for row in rows],
     )
     if decode:
-        requests = [DecodingRequest(limit, agreed=0)] * len(rows)
+        requests = [
+            DecodingRequest(limit, agreed=0, decided=DECIDED.get(problem.metric))
+            for _, problem in pairs
+        ]
         answers = greedy_answers(frozen, rows, requests=requests, token_budget=plan.token_budget)
         said = [(problem, it.text) for (_, problem), it in zip(pairs, answers, strict=True)]
         table["score"] = [score(*answer) for answer in said]

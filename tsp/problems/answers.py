@@ -19,6 +19,8 @@ NUMBER = re.compile(rf"(?<![\w.)])-?[$€£¥]?(?:{_RATIO}|{_DIGITS})")
 _EXPONENT = r"\s?\^\s?[{(]?[-+]?[0-9]+[)}]?|(?<=\w)\*\*[0-9]+(?![0-9*])|[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+"
 POWER = re.compile(rf"(?:\b[0-9.]{{1,20}})?(?:{_EXPONENT})")
 
+_MARKED_LINE = re.compile(r"####[^\n\\^]*(?=\n[^^])")
+
 
 def join_thousands(text: str, *, comma: bool = False) -> str:
     r"""Remove what separates groups of three digits: spaces, apostrophes, ``\,``, ``{,}``."""
@@ -61,6 +63,21 @@ def final_number(text: str) -> Decimal | Fraction | None:
     before, marker, after = _numeral(text).partition("####")
     numbers = NUMBER.findall(after if marker else before)
     return _value(numbers[0 if marker else -1]) if numbers else None
+
+
+def is_final(text: str) -> bool:
+    """Return whether no continuation of a text changes its :func:`final_number`.
+
+    The line with ``####`` holds a number and has ended. Where it has a backslash or a circumflex,
+    or the next line begins with one, more of the number or its exponent may follow.
+
+    Examples
+    --------
+    >>> is_final("#### 12"), is_final("#### 12\\n"), is_final("#### 12\\nSo")
+    (False, False, True)
+    """
+    line = _MARKED_LINE.search(text)
+    return line is not None and final_number(line[0]) is not None
 
 
 def only_number(text: str) -> Decimal | Fraction | None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
 from itertools import pairwise
 
-from tsp.problems.answers import WRAPPED, choice_letter, final_number, join_thousands
+from tsp.problems.answers import WRAPPED, choice_letter, final_number, is_final, join_thousands
 from tsp.problems.formulas import last_boxed, math_score
 
 Scorer = Callable[[str, str], float]
@@ -160,3 +160,14 @@ SCORERS: dict[str, Scorer] = {
     "code_similarity": code_similarity,
 }
 """The scorers by name; "classification" also needs the classes and is not among them."""
+
+
+def _has_line(text: str) -> bool:
+    return "\n" in text.lstrip("\n")
+
+
+DECIDED: dict[str, Callable[[str], bool]] = {
+    "number": is_final,
+    **dict.fromkeys(("few_shot_f1", "few_shot_rouge_l", "classification"), _has_line),
+}
+"""Whether no continuation of a text changes its score. The other scorers read a text to its end."""

@@ -1,6 +1,7 @@
 """Does greedy decoding with a prompt solve the problem?"""
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -33,10 +34,21 @@ class Answer:
 
 @dataclass(frozen=True)
 class DecodingRequest:
-    """How many tokens an answer may have, and how many of the reference's it begins with."""
+    """When the answer to a row ends, besides at an end token, and what is known of it.
+
+    Attributes
+    ----------
+    limit
+        How many tokens it may have.
+    agreed
+        How many tokens of the reference it begins with, or None if that is not known.
+    decided
+        Returns whether no continuation of a text matters, as `tsp.problems.scoring.DECIDED` does.
+    """
 
     limit: int
-    agreed: int | None = None  # None: not known
+    agreed: int | None = None
+    decided: Callable[[str], bool] | None = None
 
 
 def batches(
@@ -77,6 +89,8 @@ def greedy_answers(
 ) -> list[Answer]:
     """Decode every row greedily, as ``model.generate(do_sample=False)`` on the bare question would.
 
+    An answer whose score is decided ends there.
+
     Reading a row with its reference gives the first reference token that greedy decoding would not
     choose. Up to there both agree, so generation starts from it, and a row whose whole reference is
     chosen needs none.
@@ -88,7 +102,7 @@ def greedy_answers(
     rows
         Rows with their whole target.
     requests
-        How long each answer may be.
+        When each answer ends.
     token_budget
         Positions of one forward pass.
     """
@@ -103,7 +117,8 @@ def _decode(
     frozen: BaseLM, requested: Sequence[tuple[TokenRow, DecodingRequest]], token_budget: int
 ) -> list[Ids]:
     """Read rows with their references, then append one token a step until all have ended."""
-    limits = [request.limit for _, request in requested]
+    requests = [request for _, request in requested]
+    limits = [request.limit for request in requests]
     rows = [_shortened(row, request.agreed) for row, request in requested]
     ends = [row.answer.start + 1 + limit for row, limit in zip(rows, limits, strict=True)]
     slots = max(*(row.positions for row in rows), *ends)
@@ -112,13 +127,13 @@ def _decode(
     for batch in batches(rows, token_budget):
         output = forward_rows(frozen, [rows[r] for r in batch], choose=range(len(batch)), keep=True)
         for line, r in enumerate(batch):
-            answers[r] = _draft(frozen, output, line, limits[r])
+            answers[r] = _draft(frozen, output, line, requests[r])
         recorded = [x for pair in output.recorded for x in pair]
         cache = cache or [x.new_zeros(len(x), len(rows), slots, x.shape[3]) for x in recorded]
         for buffer, x in zip(cache, recorded, strict=True):
             buffer[:, batch, : x.shape[2]] = x
-    cached = list(range(len(rows)))
-    while unfinished := [r for r in cached if not _ended(frozen, answers[r], limits[r])]:
+    cached = unfinished = list(range(len(rows)))
+    while unfinished := [r for r in unfinished if not _ended(frozen, answers[r], requests[r])]:
         if len(unfinished) <= 0.75 * len(cached):  # removing rows costs a copy of the others
             lines = [cached.index(r) for r in unfinished]
             for part, x in enumerate(cache):  # one after another: not all are there twice
@@ -163,25 +178,29 @@ def settled(
     frozen
         The model of the pass.
     output, requests
-        The pass, and how long the answers to some of its rows may be, by row number.
+        The pass, and when the answers to some of its rows end, by row number.
     exact
         Whether that is the model that decides; if it is a copy of lower precision, only choices
         by clear margins count.
     """
     answers = {}
     for r, request in requests.items():
-        draft = _draft(frozen, output, r, request.limit)
+        draft = _draft(frozen, output, r, request)
         clear = exact or min(output.choices[r].margins[: len(draft)]) >= NEAR
-        if clear and _ended(frozen, draft, request.limit):
+        if clear and _ended(frozen, draft, request):
             answers[r] = _answer(frozen, output.rows[r], draft)
     return answers
 
 
-def _draft(frozen: BaseLM, output: ForwardOutput, r: int, limit: int) -> Ids:
-    """Return the tokens that a pass settles: to the first that differs, an end or the limit."""
-    ids = output.choices[r].ids[: min(agreed(output, r) + 1, limit)]
+def _draft(frozen: BaseLM, output: ForwardOutput, r: int, request: DecodingRequest) -> Ids:
+    """Return the tokens that a pass settles: to the first that differs, or where it ends."""
+    ids = output.choices[r].ids[: min(agreed(output, r) + 1, request.limit)]
     ends = (k + 1 for k, token in enumerate(ids) if token in frozen.end_ids)
-    return ids[: next(ends, None)]
+    ids = ids[: next(ends, None)]
+    decided = bisect_left(
+        range(len(ids)), True, key=lambda k: _is_decided(frozen, ids[:k], request)
+    )
+    return ids[:decided]
 
 
 def agreed(output: ForwardOutput, r: int) -> int:
@@ -195,11 +214,19 @@ def _matched(ids: Ids, target: Ids) -> int:
     return next((k for k, (a, b) in enumerate(pairs) if a != b), min(len(ids), len(target)))
 
 
-def _ended(frozen: BaseLM, ids: Ids, limit: int) -> bool:
-    return ids[-1] in frozen.end_ids or len(ids) >= limit
+def _ended(frozen: BaseLM, ids: Ids, request: DecodingRequest) -> bool:
+    full = ids[-1] in frozen.end_ids or len(ids) >= request.limit
+    return full or _is_decided(frozen, ids, request)
+
+
+def _is_decided(frozen: BaseLM, ids: Ids, request: DecodingRequest) -> bool:
+    return request.decided is not None and request.decided(_text(frozen, ids))
+
+
+def _text(frozen: BaseLM, ids: Ids) -> str:
+    return frozen.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
 
 def _answer(frozen: BaseLM, row: TokenRow, ids: Ids) -> Answer:
     matched = _matched(ids, row.encoded.target)
-    text = frozen.tokenizer.decode(ids, skip_special_tokens=True).strip()
-    return Answer(text, ids, matched, exact=matched == len(row.encoded.target))
+    return Answer(_text(frozen, ids), ids, matched, exact=matched == len(row.encoded.target))

@@ -11,8 +11,9 @@ from transformers import get_constant_schedule_with_warmup, get_linear_schedule_
 
 from tsp.errors import InputError
 from tsp.problems.loading import Problem, is_correct, score
+from tsp.problems.scoring import DECIDED
 from tsp.training.base_lm import BaseLM, Encoded
-from tsp.training.decoding import EXTRA_TOKENS, Answer
+from tsp.training.decoding import EXTRA_TOKENS, Answer, DecodingRequest
 from tsp.training.prompts import initial_prompt
 from tsp.training.spec import RunSpec
 
@@ -101,6 +102,11 @@ class PromptRun:
     def longest_answer(self, k: int) -> int:
         """Return how many tokens a check decodes for problem ``k`` at most."""
         return self.spec.max_new_tokens or len(self.encoded[k].target) + EXTRA_TOKENS
+
+    def request(self, k: int, agreed: int | None = None) -> DecodingRequest:
+        """Return when the answer to problem ``k`` ends; it begins with ``agreed`` tokens."""
+        decided = DECIDED.get(self.problems[k].metric)
+        return DecodingRequest(self.longest_answer(k), agreed, decided)
 
     def step(self, gradient: Tensor) -> float:
         """Move the prompt against a gradient; return the learning rate that was used."""

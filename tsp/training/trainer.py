@@ -14,7 +14,7 @@ from torch import Tensor
 from tsp.problems.loading import Problem
 from tsp.training.base_lm import BaseLM
 from tsp.training.checks import PendingAnswer, decoding_rounds, enough
-from tsp.training.decoding import Answer, DecodingRequest, agreed, batches, greedy_answers, settled
+from tsp.training.decoding import Answer, agreed, batches, greedy_answers, settled
 from tsp.training.forward import TokenRow, forward_rows
 from tsp.training.members import PromptRun, RunResult
 from tsp.training.penalties import penalties
@@ -230,10 +230,11 @@ class Bank:
             prompt = as_input(run.result.prompts[one.epoch], run.spec)
             content = prompt.numpy().tobytes()
             prompt = prompts.setdefault(content, prompt.to(self.frozen.device))
-            key = content, run.encoded[k], run.longest_answer(k)
+            request = run.request(k, one.agreed)
+            key = content, run.encoded[k], request.limit, request.decided
             if key not in alike:
                 rows.append(self._row(run, k, prompt))
-                requests.append(DecodingRequest(run.longest_answer(k), one.agreed))
+                requests.append(request)
             alike.setdefault(key, []).append(one)
         answers = self._halving(
             lambda budget: greedy_answers(self.frozen, rows, requests=requests, token_budget=budget)
@@ -277,9 +278,9 @@ class Bank:
         checked: dict[tuple[PromptRun, int], tuple[Answer | None, int]] = {}
         for group in batches(rows, token_budget):
             requests = {
-                r: DecodingRequest(items[i][0].longest_answer(items[i][1]))
-                for r, i in enumerate(group)
-                if items[i][0] in due
+                r: run.request(k)
+                for r, (run, k) in enumerate(items[i] for i in group)
+                if run in due
             }
             output = forward_rows(self.reader, [rows[i] for i in group], choose=list(requests))
             members = [items[i][0] for i in group]
