@@ -47,10 +47,18 @@ class Side:
         encoded = [encode_all(spec, self.frozen, problems) for spec in specs]
         return fitted(Plan(precision=self.precision), self.frozen, specs, encoded)
 
-    def bank(self, specs: list[RunSpec], problems: list[Problem], **changes: Any) -> Bank:
-        """Return a bank of runs that train on the same problems."""
-        runs = [PromptRun(spec, self.frozen, problems) for spec in specs]
-        return Bank(runs, self.frozen, replace(self.plan(specs, problems), **changes))
+    def bank(
+        self,
+        specs: list[RunSpec],
+        problems: list[Problem],
+        *,
+        frozen: models.BaseLM | None = None,
+        **changes: Any,
+    ) -> Bank:
+        """Return a bank of runs that train on the same problems, here or on a ``frozen`` twin."""
+        frozen = frozen or self.frozen
+        runs = [PromptRun(spec, frozen, problems) for spec in specs]
+        return Bank(runs, frozen, replace(self.plan(specs, problems), **changes))
 
     def columns(self, spec: RunSpec) -> Row:
         """Return the columns of a row that describe this side."""

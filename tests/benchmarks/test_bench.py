@@ -1,14 +1,15 @@
 """Measurements against peers: what is timed, and the rows that are written."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
 
 from benchmarks import bench, epochs, gpu_banks, measuring, states, training
-from tests.conftest import PLAN, problem
+from tests.conftest import PLAN, problem, spec
 from tests.terminal import fails, loads, tsp
-from tsp.training import models
+from tsp.training import models, products
 from tsp.training.trainer import train_bank
 
 PEERS = ("gudhi", "giotto", "ripser")
@@ -108,6 +109,37 @@ def test_the_checks_that_are_timed_are_those_of_a_bank(monkeypatch, tiny):
     assert [run.result.checks for run in bank.runs] == first
 
 
+def test_a_compiled_pass_is_the_same(tiny, monkeypatch):
+    """Losses and gradients of rows with and without shared contexts; the layers are compiled."""
+    monkeypatch.setattr(products, "prefers_onednn", lambda: False)  # as on a GPU
+    one = [problem("Which letter?", "B", metric="choice")]
+    side, graphs = training.Side(tiny(), "float32"), []
+
+    def noted(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    specs = [spec(), spec(placement="prefix", seed=1)]
+    twin = gpu_banks.with_compiled_layers(side, backend=noted)
+    banks = [side.bank(specs, one), side.bank(specs, one, frozen=twin)]
+    losses = [bank.losses({run: [0] for run in bank.runs}, [], 1) for bank in banks]
+    assert 0 < len(graphs) < 20  # layers share them
+    for plain, compiled in zip(*(loss.values() for loss in losses), strict=True):
+        assert compiled.value == pytest.approx(plain.value, rel=1e-5)
+        torch.testing.assert_close(compiled.gradient, plain.gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_a_bank_is_measured_where_nothing_compiles(tiny, monkeypatch):
+    def broken(graph, inputs):
+        raise NotImplementedError("no compiler here")
+
+    compiled = partial(gpu_banks.with_compiled_layers, backend=broken)
+    monkeypatch.setattr(gpu_banks, "with_compiled_layers", compiled)
+    one = [problem("Which letter?", "B", metric="choice")]
+    side = training.Side(tiny(), "float32")
+    assert gpu_banks.compiled_pass(side, [spec()], one, repeats=1) == {}
+
+
 def test_banks_of_growing_size_are_resumed(monkeypatch, tiny, tmp_path):
     one = [problem("Which letter?", "B", metric="choice")]
     monkeypatch.setattr(training, "load_problems", lambda task, regime: one)
@@ -115,6 +147,8 @@ def test_banks_of_growing_size_are_resumed(monkeypatch, tiny, tmp_path):
     monkeypatch.setattr(models, "load", lambda: frozen)
     monkeypatch.setattr(gpu_banks, "EPOCHS", 2)
     monkeypatch.setattr(gpu_banks, "SIZES", (1, 4))
+    compiled = {"pass_seconds": 2.0, "compiled_seconds": 1.0, "compile_seconds": 30.0}
+    monkeypatch.setattr(gpu_banks, "compiled_pass", lambda *given: compiled)
     monkeypatch.setitem(training.SQUARE, "cpu", 64)
     file = tmp_path / "gpu.json"
     fails(2, "gpu = 'cpu': torch sees no GPU", "bench", "--gpu", file)
@@ -131,6 +165,7 @@ def test_banks_of_growing_size_are_resumed(monkeypatch, tiny, tmp_path):
         assert row["ratio"] == pytest.approx(row["peer"] / row["ours"])
         assert row["per_hour"] == pytest.approx(36 / row["ours"])
         assert 0 < row["fraction"] < 1
+        assert compiled.items() <= row.items()
     monkeypatch.setattr(gpu_banks, "SIZES", (1, 2, 4))
     file.write_text(json.dumps(first[:1]))
     bench.run(None, 1, (), {"gpu": file})
