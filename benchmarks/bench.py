@@ -19,6 +19,7 @@ from benchmarks.states import STATES
 from benchmarks.training import (
     Side,
     gemm_fraction,
+    step_compiled,
     step_context,
     step_prefix,
     tsloss_share,
@@ -81,6 +82,7 @@ AIMS = {
     "step_prefix_vs_one_by_one": Aim(
         "a step with prompts before everything, against single runs", 1
     ),
+    "step_compiled_vs_plain": Aim("a step compiled by torch, against one that is not", 1),
     "gemm_fraction": Aim("rate of a training step's products, float32", 0.75, share=True),
     "gemm_fraction_bfloat16": Aim("rate of a training step's products, bfloat16", 0.45, share=True),
     "tsloss_share": Aim("TSLoss's part of a step, n = 100, R = 64", 0.01, share=True, most=True),
@@ -137,6 +139,7 @@ def _training(side: Side, repeats: int, *, full: bool) -> dict[str, Callable[[],
         "gemm_fraction": partial(gemm_fraction, Side(side.frozen, "float32"), repeats),
         "step_context_5k": partial(step_context, side, repeats),
         "step_prefix": partial(step_prefix, side, repeats),
+        "step_compiled": partial(step_compiled, side, repeats),
         "epoch_single": partial(from_states, side, repeats, regime="single"),
         "epoch_multi": partial(from_states, side, repeats, regime="multi", runs=SETS),
     }

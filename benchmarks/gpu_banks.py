@@ -1,30 +1,28 @@
 """Banks of 1 to 256 runs on a GPU, beside PEFT, which trains one run after another."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import sdpa_mask
 
 from benchmarks.epochs import PEER
 from benchmarks.flops import arithmetic
-from benchmarks.measuring import Done, Work, compared, environment, report, timed
-from benchmarks.training import THEIRS, Row, Side, peer, rate_of_products, same_work
-from tsp.problems.loading import Problem
-from tsp.training.attention import attend
-from tsp.training.models import BaseLM
-from tsp.training.spec import RunSpec
+from benchmarks.measuring import Done, Work, compared, environment, report
+from benchmarks.training import (
+    THEIRS,
+    Row,
+    Side,
+    peer,
+    rate_of_products,
+    same_work,
+    step_compiled,
+)
 from tsp.training.trainer import train_bank
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 EPOCHS = 20  # of ours: from one check of all answers to the next
 PEER_EPOCHS = 4
 RUN_EPOCHS = 100  # of the runs that are counted by the hour
-UNCOMPILED = "tsp_uncompiled"
-"""Our attention as `torch.compile` leaves it alone: its pieces differ between passes."""
 
 
 def measure(side: Side, known: Sequence[Row], repeats: int = 3) -> Iterator[Row]:
@@ -33,8 +31,8 @@ def measure(side: Side, known: Sequence[Row], repeats: int = 3) -> Iterator[Row]
     Yields a row for each size that ``known`` rows of this commit and device lack: seconds per epoch
     and run of both sides; of ours the runs of `RUN_EPOCHS` ``per_hour``, the ``tokens_per_second``
     that are trained on and the ``fraction`` of a large product's rate, both over all the time with
-    checks, the ``memory`` at the peak in bytes (0 on a CPU), and what `compiled_pass` adds. A bank
-    that does not fit ends the measurement.
+    checks, and the ``memory`` at the peak in bytes (0 on a CPU); and, with ``compiled_``, three
+    columns of `step_compiled`. A bank that does not fit ends the measurement.
     """
     here, cuda = environment(), side.frozen.device.type == "cuda"
     done = {row["runs"] for row in known if _where(row) == _where(here)}
@@ -49,7 +47,7 @@ def measure(side: Side, known: Sequence[Row], repeats: int = 3) -> Iterator[Row]
         peft = peer(alone.but(epochs=PEER_EPOCHS), side, problems)
         try:
             row = compared(f"bank{runs}_vs_peft", ours, peft, repeats, PEER)
-            row |= compiled_pass(side, specs, problems, repeats)
+            (step,) = step_compiled(side, repeats, specs, problems) or [{}]
         except torch.OutOfMemoryError as error:
             report(f"a bank of {runs} does not fit: {error}")
             return
@@ -58,45 +56,8 @@ def measure(side: Side, known: Sequence[Row], repeats: int = 3) -> Iterator[Row]
         row["tokens_per_second"] = count["own"] / row["ours"]
         row["fraction"] = count["ours"] / row["ours"] / rate
         row["memory"] = row.pop("ours_memory")
+        row |= {f"compiled_{key}": step[key] for key in ("ours", "peer", "first") if step}
         yield row | side.columns(alone) | THEIRS | here
-
-
-def compiled_pass(side: Side, specs: list[RunSpec], problems: list[Problem], repeats: int) -> Row:
-    """Time a training pass of a bank with compiled layers beside one without.
-
-    Returns the columns ``pass_seconds``, of the whole bank, ``compiled_seconds`` and
-    ``compile_seconds``, which the first compiled pass takes longer; none where compiling fails.
-    """
-    try:
-        compiled = side.bank(specs, problems, frozen=with_compiled_layers(side))
-        first, _ = timed(partial(compiled.advance, 1))
-    except RuntimeError as error:  # torch's compilers raise it; running out of memory is one too
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        report(f"layers are not compiled: {str(error).splitlines()[0]}")
-        return {}
-    plain = side.bank(specs, problems)
-    row = compared(
-        f"compiled_pass{len(specs)}",
-        partial(compiled.advance, 1),
-        partial(plain.advance, 1),
-        repeats,
-        "the same, not compiled",
-    )
-    seconds = {"pass_seconds": row["peer"], "compiled_seconds": row["ours"]}
-    return seconds | {"compile_seconds": first - row["ours"]}
-
-
-def with_compiled_layers(side: Side, backend: str = "inductor") -> BaseLM:
-    """Return the model with the decoder layers of its passes compiled; the weights are shared."""
-    AttentionInterface.register(UNCOMPILED, torch.compiler.disable(attend))
-    AttentionMaskInterface.register(UNCOMPILED, sdpa_mask)
-    frozen = replace(side.frozen, copies={})
-    decoder: Any = frozen.at(getattr(torch, side.precision)).decoder
-    decoder.set_attn_implementation(UNCOMPILED)
-    for layer in decoder.layers:
-        layer.compile(dynamic=True, backend=backend)
-    return frozen
 
 
 def _where(row: Row) -> tuple[str, ...]:

@@ -8,13 +8,16 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
 
 from benchmarks import budget
 from benchmarks.flops import arithmetic
-from benchmarks.measuring import Done, compared, timed
+from benchmarks.measuring import Done, compared, report, timed
 from tsp.problems.loading import Problem, load_problems
 from tsp.store.runs import kept_prompts
 from tsp.training import models
+from tsp.training.attention import attend
 from tsp.training.decoding import EXTRA_TOKENS
 from tsp.training.members import PromptRun, RunResult, encode_all
 from tsp.training.memory import fitted
@@ -29,6 +32,7 @@ Work = Callable[[], list[Row]]
 SQUARE = {"cpu": 2048, "cuda": 8192}  # rows of the matrices of the machine's own product
 RUNS = 8  # of a bank on a CPU
 CONTEXT = 5000  # tokens before the prompt in the measurements of a shared context
+UNCOMPILED = "tsp_uncompiled"  # our attention, which torch.compile leaves alone: its pieces differ
 THEIRS = {"peer_precision": "float32", "peer_placement": "prefix"}  # the only one that PEFT has
 
 
@@ -170,6 +174,52 @@ def step_prefix(side: Side, repeats: int) -> list[Row]:
     )
     columns = {"unit": "s per step and run", "peer_precision": side.precision}
     return [row | side.columns(specs[0]) | columns]
+
+
+def step_compiled(
+    side: Side,
+    repeats: int,
+    specs: list[RunSpec] | None = None,
+    problems: list[Problem] | None = None,
+) -> list[Row]:
+    """Time a step of a bank whose layers are compiled by torch, beside one without.
+
+    Column ``first`` has the seconds that the first compiled step takes longer. There is no row
+    where compiling fails, for instance without a C++ compiler.
+    """
+    specs, problems = specs or specs_of(side.frozen.name, RUNS), problems or load_problems("gsm8k")
+    try:
+        compiled = side.bank(specs, problems, frozen=with_compiled_layers(side))
+        first, _ = timed(partial(compiled.advance, 1))
+    except RuntimeError as error:  # torch's compilers raise it; running out of memory is one too
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        report(f"layers are not compiled: {str(error).splitlines()[0]}")
+        return []
+    plain = side.bank(specs, problems)
+    row = compared(
+        "step_compiled_vs_plain",
+        partial(compiled.advance, 1),
+        partial(plain.advance, 1),
+        repeats,
+        "the same trainer, not compiled",
+        units=(len(specs), len(specs)),
+    )
+    columns = {"unit": "s per step and run", "peer_precision": side.precision}
+    columns["first"] = first - row["ours"] * len(specs)
+    return [row | side.columns(specs[0]) | columns]
+
+
+def with_compiled_layers(side: Side, backend: Any = "inductor") -> models.BaseLM:
+    """Return the model with the decoder layers of its passes compiled; the weights are shared."""
+    AttentionInterface.register(UNCOMPILED, torch.compiler.disable(attend))
+    AttentionMaskInterface.register(UNCOMPILED, sdpa_mask)
+    frozen = replace(side.frozen, copies={})
+    decoder: Any = frozen.at(getattr(torch, side.precision)).decoder
+    decoder.set_attn_implementation(UNCOMPILED)
+    for layer in decoder.layers:
+        layer.compile(dynamic=True, backend=backend)
+    return frozen
 
 
 def whole_runs(side: Side, repeats: int, *, regime: str, most: int = 100) -> list[Row]:

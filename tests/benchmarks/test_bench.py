@@ -48,6 +48,7 @@ def test_measurements_of_training(monkeypatch, precision):
     monkeypatch.setattr(training, "compared", compared)
     noise = torch.Generator().manual_seed(0)
     monkeypatch.setattr(states, "load", lambda *names: torch.randn(40, 32, generator=noise))
+    monkeypatch.setattr(training, "with_compiled_layers", lambda side: side.frozen)  # takes long
     works = bench._training(training.Side(frozen, precision), 1, full=True)
     rows = {row["name"]: row for name, work in works.items() for row in work()}
     assert all(name.startswith(tuple(works)) or name == "topology_share" for name in rows)
@@ -120,7 +121,7 @@ def test_a_compiled_pass_is_the_same(tiny, monkeypatch):
         return graph.forward
 
     specs = [spec(), spec(placement="prefix", seed=1)]
-    twin = gpu_banks.with_compiled_layers(side, backend=noted)
+    twin = training.with_compiled_layers(side, backend=noted)
     banks = [side.bank(specs, one), side.bank(specs, one, frozen=twin)]
     losses = [bank.losses({run: [0] for run in bank.runs}, [], 1) for bank in banks]
     assert 0 < len(graphs) < 20  # layers share them
@@ -133,11 +134,11 @@ def test_a_bank_is_measured_where_nothing_compiles(tiny, monkeypatch):
     def broken(graph, inputs):
         raise NotImplementedError("no compiler here")
 
-    compiled = partial(gpu_banks.with_compiled_layers, backend=broken)
-    monkeypatch.setattr(gpu_banks, "with_compiled_layers", compiled)
+    compiled = partial(training.with_compiled_layers, backend=broken)
+    monkeypatch.setattr(training, "with_compiled_layers", compiled)
     one = [problem("Which letter?", "B", metric="choice")]
     side = training.Side(tiny(), "float32")
-    assert gpu_banks.compiled_pass(side, [spec()], one, repeats=1) == {}
+    assert training.step_compiled(side, 1, [spec()], one) == []
 
 
 def test_banks_of_growing_size_are_resumed(monkeypatch, tiny, tmp_path):
@@ -147,8 +148,8 @@ def test_banks_of_growing_size_are_resumed(monkeypatch, tiny, tmp_path):
     monkeypatch.setattr(models, "load", lambda: frozen)
     monkeypatch.setattr(gpu_banks, "EPOCHS", 2)
     monkeypatch.setattr(gpu_banks, "SIZES", (1, 4))
-    compiled = {"pass_seconds": 2.0, "compiled_seconds": 1.0, "compile_seconds": 30.0}
-    monkeypatch.setattr(gpu_banks, "compiled_pass", lambda *given: compiled)
+    steps = [[{"ours": 1.0, "peer": 2.0, "first": 30.0}], []]  # the second does not compile
+    monkeypatch.setattr(gpu_banks, "step_compiled", lambda *given: steps.pop(0))
     monkeypatch.setitem(training.SQUARE, "cpu", 64)
     file = tmp_path / "gpu.json"
     fails(2, "gpu = 'cpu': torch sees no GPU", "bench", "--gpu", file)
@@ -165,7 +166,10 @@ def test_banks_of_growing_size_are_resumed(monkeypatch, tiny, tmp_path):
         assert row["ratio"] == pytest.approx(row["peer"] / row["ours"])
         assert row["per_hour"] == pytest.approx(36 / row["ours"])
         assert 0 < row["fraction"] < 1
-        assert compiled.items() <= row.items()
+    assert (first[0]["compiled_ours"], first[0]["compiled_peer"]) == (1.0, 2.0)
+    assert first[0]["compiled_first"] == 30.0
+    assert "compiled_ours" not in first[1]
+    steps += [[], []]
     monkeypatch.setattr(gpu_banks, "SIZES", (1, 2, 4))
     file.write_text(json.dumps(first[:1]))
     bench.run(None, 1, (), {"gpu": file})
