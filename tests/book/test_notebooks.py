@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +17,7 @@ from tsp.book import notebooks
 from tsp.book.pages import check_parameters
 from tsp.errors import InputError
 from tsp.paths import ROOT
+from tsp.training import models
 
 NOTEBOOK = """# %% [markdown]
 # # A title
@@ -60,6 +64,41 @@ def test_a_pair_is_valid_and_has_no_outputs(source):
     nbformat.validate(pair)
     assert all(not cell.outputs for cell in pair.cells if cell.cell_type == "code")
     assert jupytext.writes(pair, "py:percent").endswith(NOTEBOOK)
+
+
+def test_on_colab_a_notebook_fetches_the_book_first(source, tmp_path, monkeypatch):
+    """The first cell does nothing elsewhere; no address, no cell."""
+    assert "google.colab" not in notebooks.pair_text(source, repository="")
+    origin = tmp_path / "origin"
+    name = ("-c", "user.name=a", "-c", "user.email=a@b")
+    subprocess.run(["git", "init", "--quiet", origin], check=True)
+    commit = ["git", "-C", origin, *name, "commit", "--quiet", "--allow-empty", "-m", "Begin"]
+    subprocess.run(commit, check=True)
+    pair = nbformat.reads(notebooks.pair_text(source, repository=str(origin)), as_version=4)
+    nbformat.validate(pair)
+    commands, run = [], subprocess.run
+
+    def git_alone(command, **options):
+        commands.append([str(part) for part in command])
+        if command[0] == "git":
+            run(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", git_alone)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    exec(pair.cells[0].source, {})
+    assert commands == []
+    monkeypatch.setitem(sys.modules, "google.colab", object())
+    exec(pair.cells[0].source, {})
+    assert Path.cwd() == tmp_path / "book"
+    assert sys.path[0] == str(tmp_path / "book")
+    assert Path(".git").is_dir()
+    assert [command[1:4] for command in commands[1:]] == [
+        ["-m", "pip", "install"],
+        ["-m", "tsp", "model"],
+    ]
+    assert commands[1][-2:] == ["-e", ".[book]"]
+    assert commands[2][-1] in models.MODELS
 
 
 def test_cell_ids_differ_and_survive_a_new_cell(source):

@@ -90,6 +90,9 @@ def test_pages_open_as_the_files_that_are_committed(monkeypatch):
     assert (ROOT / file).is_file()
     assert places["Binder"].startswith("https://mybinder.org/v2/gh/someone/book/")
     assert places["Binder"].endswith(file)
+    assert (
+        places["Colab"] == f"https://colab.research.google.com/github/someone/book/blob/HEAD/{file}"
+    )
     assert places["Jupyter"].endswith(file)
     assert places["Source"].endswith("blob/HEAD/notebooks/01_persistent_homology.py")
     assert list(opened("book/_executed/01_persistent_homology", repository="")) == ["Jupyter"]

@@ -18,6 +18,7 @@ from typing import Any
 
 import jupytext
 import nbformat
+import yaml
 from nbformat import NotebookNode
 from tqdm import tqdm
 
@@ -25,6 +26,7 @@ from tsp.atomic import replace_file
 from tsp.errors import InputError
 from tsp.paths import PACKAGE, ROOT
 from tsp.store.runs import Store
+from tsp.training.models import DEFAULT
 
 NOTEBOOKS = ROOT / "notebooks"
 EXECUTED = ROOT / "book" / "_executed"
@@ -36,6 +38,18 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+
+ON_COLAB = """\
+# Colab opens this notebook alone: fetch the rest of the repository, and install it.
+import os, subprocess, sys
+
+if "google.colab" in sys.modules:
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", "{repository}", "book"], check=True)
+    os.chdir("book")
+    sys.path.insert(0, os.getcwd())
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", ".[book]"], check=True)
+    subprocess.run([sys.executable, "-m", "tsp", "model", "install", "{model}"], check=True)
+"""
 
 Parameters = Mapping[str, Any]
 
@@ -144,9 +158,24 @@ def check_pairs(folder: Path = NOTEBOOKS) -> list[Path]:
     return stale + [p for p in sorted(folder.glob("*.ipynb")) if p not in wanted]
 
 
-def pair_text(source: Path) -> str:
-    """Derive the ``.ipynb`` of a text notebook: no outputs, the same bytes every time."""
-    return nbformat.writes(read_notebook(source), version=4) + "\n"
+def pair_text(source: Path, *, repository: str | None = None) -> str:
+    """Derive the ``.ipynb`` of a text notebook: no outputs, the same bytes every time.
+
+    Parameters
+    ----------
+    source
+        The text notebook.
+    repository
+        Address that a first cell fetches the book from on Colab, which opens a notebook alone; by
+        default that of ``_config.yml``. Empty: there is no such cell.
+    """
+    if repository is None:
+        repository = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))["repository"]["url"]
+    notebook = read_notebook(source)
+    if repository:
+        fetch = ON_COLAB.format(repository=repository, model=DEFAULT)
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(fetch, id="on-colab"))
+    return nbformat.writes(notebook, version=4) + "\n"
 
 
 def read_notebook(source: Path) -> NotebookNode:
