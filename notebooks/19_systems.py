@@ -77,8 +77,8 @@ table(wide.loc[cells.system.unique(), [name for name in order if name in wide]])
 # ## Commands
 #
 # Each command trains one run of a model and method; `--task` and `--regime multi` choose the cell. `tsp sweep table3 --profile paper`
-# trains the whole of Table 3 ({doc}`09_convergence`). Memory is predicted for one run in bfloat16; {doc}`21_speed` shows what fits on
-# which GPU.
+# trains the whole of Table 3 ({doc}`09_convergence`). Memory is predicted for one run in bfloat16; {doc}`23_out_of_one_machine` shows what
+# fits on which GPU.
 
 # %% tags=["hide-input"]
 first = reported[(reported.task == "gsm8k") & (reported.regime == "single")]

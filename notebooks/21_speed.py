@@ -18,7 +18,8 @@
 #
 # How fast is the package, and compared with what? The language model is frozen, and most of what makes prompt tuning slow
 # is work that a frozen model does not need. This chapter compares the trainer with the usual tools, shows where the time of a step
-# goes, tests whether the shortcuts change any outcome, and predicts what fits on which GPU.
+# goes, and tests whether the store stays fast. {doc}`25_precision` asks whether the shortcuts change any outcome; a GPU is measured in
+# {doc}`23_out_of_one_machine`.
 # {glue:text}`bench-reached` of {glue:text}`bench-rows` aims for speed are reached.
 #
 # The times on this page are read from `data/measurements/`, written by `tsp bench`. Both sides run in one process, in turn,
@@ -47,7 +48,7 @@
 # ```
 
 # %% tags=["parameters"]
-measurements: str = ""  # folder of bench.json and roundings.json; empty: the published ones
+measurements: str = ""  # folder of bench.json and load.json; empty: the published ones
 task: str = "gsm8k"  # of the problem whose operations are counted
 problem: int = 0
 
@@ -66,11 +67,8 @@ from myst_nb import glue
 from benchmarks import states
 from benchmarks.bench import AIMS, SETS
 from benchmarks.flops import arithmetic
-from benchmarks.gpu_capacity import fits
-from benchmarks.roundings import agreement
 from benchmarks.store_load import CLAIM_SECONDS, MEMORY, SECONDS
 from benchmarks.training import RUNS
-from tsp.analysis.records import TASK_NAMES
 from tsp.book import pages
 from tsp.book.pages import check_parameters
 from tsp.figures.style import METHOD_COLORS, WIDTH, style
@@ -86,7 +84,7 @@ style()
 folder = Path(measurements or data_dir("measurements"))
 rows = pd.DataFrame(json.loads((folder / "bench.json").read_text()))
 optional = ["budget", "bandwidth", "peer_rule", "precision", "ours_times", "peer_times"]
-optional += ["ours_pass", "ours_check", "peer_pass", "peer_check"]
+optional += ["first", "ours_pass", "ours_check", "peer_pass", "peer_check"]
 rows = rows.reindex(columns=rows.columns.union(optional, sort=False))
 rows["aim"] = [AIMS[row["name"]] for row in rows.to_dict("records")]
 rows["what"] = [aim.what for aim in rows.aim]
@@ -159,9 +157,9 @@ table(
 # to that of one large matrix product, for which the seconds are those of $10^9$ operations.
 #
 # An epoch of a run is a pass over its problems and, every second epoch, a check of the answers. A pass always costs the same. A check
-# costs more, the more answers are wrong, since a wrong answer is mostly decoded to its limit. So checks are timed with stored prompts from
+# costs more, the more answers are wrong, since many wrong answers are decoded to their limit. So checks are timed with stored prompts from
 # several states of a training: at the start and later ({glue:text}`bench-states`; the set is not solved by then). The next table shows both parts, and the last column gives PEFT's
-# loop our rule for checks of several problems{glue:text}`bench-rule`. The banks have {glue:text}`bench-bank` runs on one problem and
+# loop our rules for checks{glue:text}`bench-rule`. The banks have {glue:text}`bench-bank` runs on one problem and
 # {glue:text}`bench-sets` on ten. The answers of ten checks are decoded together; in training up to sixteen wait, or six if runs stop early.
 
 
@@ -202,7 +200,7 @@ table(
             "PEFT: pass, s": parts.peer_pass.map("{:.2f}".format),
             "PEFT: check, s": parts.peer_check.map("{:.2f}".format),
             "ratio": [as_ratio(row, row.ratio) for row in parts.itertuples()],
-            "ratio, same rule": [
+            "ratio, same rules": [
                 "" if math.isnan(row.peer_rule) else as_ratio(row, row.peer_rule / row.ours)
                 for row in parts.itertuples()
             ],
@@ -270,6 +268,7 @@ plt.show()
 # * The training pass itself mostly shows whether the answer is right: greedy decoding
 #   reproduces the reference up to the first token at which another token is more likely. From there,
 #   tokens are generated for many runs and checks at once. Runs that share their first prompt share its answers.
+# * An answer ends once no continuation changes its score: for GSM8K when the line with `####` and a number has ended.
 # * A set of problems is solved when all answers are right, so one wrong answer decides a check. The problem that was wrong before is
 #   asked first. Every problem is asked at the start, at the end and as often as prompts are stored.
 # * On AMD processors with AVX-512, float32 products with the frozen weights are left to oneDNN, which is twice as fast there as the
@@ -281,8 +280,7 @@ plt.show()
 # With a prompt before everything else the context cannot be shared, since all keys and values behind the prompt depend on it; the rest
 # of the list applies. Such runs still gain from a bank: {glue:text}`prefix-sentence`
 #
-# `torch.compile` was tried once on a CPU and left out: on two cores it made a pass of the layers of transformers 11 % faster, but took two
-# minutes to compile, which is as long as all passes of a bank of 8 in a hundred epochs, and it needs a C++ compiler.
+# `torch.compile` is not used{glue:text}`compile-sentence`
 
 # %% tags=["hide-input"]
 prefix = rows[rows.name == "step_prefix_vs_one_by_one"]
@@ -290,6 +288,14 @@ found = "this has not been measured."
 if len(prefix):
     found = f"a step of {RUNS} takes {1 / prefix.ratio.iloc[-1]:.0%} of the time of the runs one by one."
 glue("prefix-sentence", found, display=False)
+compiled = rows[rows.name == "step_compiled_vs_plain"].tail(1)
+reasons = [
+    f": on the {row.processor} a compiled step takes {1 / row.ratio:.0%} of the time, but the first takes "
+    f"{row.first:.0f} s longer, as much as {row.first / (RUNS * abs(row.peer - row.ours)):.0f} later ones "
+    f"{'save' if row.ours < row.peer else 'lose'}, and it needs a C++ compiler."
+    for row in compiled.itertuples()
+]
+glue("compile-sentence", reasons[0] if reasons else "; this has not been measured.", display=False)
 frozen = models.load(model)
 (chosen,) = load_problems(task, problem=problem)
 spec = RunSpec(model=model, task=task, problem=problem)
@@ -345,145 +351,6 @@ plt.show()
 # with a softmax between its products. The rest does little arithmetic for each byte that
 # it moves. When lower precision makes the products faster, the rest takes as long as before and has a larger share. Checks are farthest
 # from their limit: each step of decoding reads all weights and the keys of every answer for one token of each answer.
-#
-# ## Precision and outcomes
-#
-# Does precision change outcomes? Prompts, losses and the optimiser's state are always float32. Training passes may run in bfloat16;
-# the float32 model then decides each answer, unless a training pass chooses the whole reference by clear
-# margins. To measure the effect, the same pairs of runs, with and without TSLoss, were trained until solved in three
-# arithmetics: in float32; in float32 without shared contexts, which is the same
-# mathematics with attention's sums rounded in another order; and in bfloat16.
-
-# %% tags=["hide-input"]
-outcomes = json.loads((folder / "roundings.json").read_text())
-close = agreement(outcomes).set_index("arithmetic").rename_axis(None)
-problems = pd.DataFrame(outcomes).drop_duplicates(["task", "problem"])
-glue("roundings-model", str(outcomes[0]["model"]), display=False)
-glue(
-    "roundings-tasks",
-    ", ".join(f"{n} of {TASK_NAMES[t]}" for t, n in problems.task.value_counts().items()),
-    display=False,
-)
-glue("roundings-known", int(problems.known.sum()), display=False)
-glue("roundings-epochs", int(outcomes[0]["epochs"]), display=False)
-
-
-def changed(name):
-    row = close.loc[name]
-    text = f"{row.runs - row.same} of {row.runs} runs"
-    if row.same < row.runs:
-        text += f" ({row.earlier} earlier, {row.later} later; the median change is {row.median_change:g} epochs"
-        text += f" and the largest {row.largest_change:g})"
-    return text
-
-
-glue("moved-again", changed("float32, nothing shared"), display=False)
-glue("moved-low", changed("bfloat16"), display=False)
-if close.verdict.nunique() > 1:
-    verdict = "differs between the arithmetics: " + ", ".join(
-        f"“{verdict}” ({name})" for name, verdict in close.verdict.items()
-    )
-elif close.verdict.iloc[0] == "inconclusive":
-    verdict = "is “inconclusive” in all three, since so few pairs decide nothing"
-else:
-    verdict = f"is “{close.verdict.iloc[0]}” in all three"
-glue("roundings-verdict", verdict, display=False)
-lesson = "No count changed, but others may: runs that are compared should share a precision."
-if (close.same < close.runs).any():
-    lesson = (
-        "A count is the first check at which one answer is right, and until then training amplifies any "
-        "difference, so the count of a single run depends on how it was rounded. Runs that are compared "
-        "should therefore share a precision, and a verdict needs many pairs."
-    )
-glue("roundings-lesson", lesson, display=False)
-table(
-    pd.DataFrame(
-        {
-            "pairs": close.pairs,
-            "TSLoss earlier": close.wins,
-            "same": close.ties,
-            "TSLoss later": close.losses,
-            "median ratio of epochs": [
-                pages.interval(row.median_ratio, row.low, row.high) for row in close.itertuples()
-            ],
-            "verdict on “fewer iterations”": close.verdict,
-        }
-    )
-)
-
-# %% mystnb={"image": {"alt": "Scatter plot: the epoch at which each run was solved, in float32 on the horizontal axis and in another arithmetic on the vertical one, around the diagonal; circles for float32 with nothing shared, crosses for bfloat16."}, "figure": {"caption": "The epoch at which each run was solved, in float32 (horizontal) and in another arithmetic (vertical). Runs on the diagonal have not changed; unsolved runs are drawn beyond the last epoch.", "name": "fig-roundings"}} tags=["hide-input"]
-wide = pd.DataFrame(outcomes)
-wide = wide[~wide.known]
-wide["solved"] = wide.solved_epoch.fillna(wide.epochs + 2).astype(float)
-wide = wide.pivot(index=["task", "problem", "method"], columns="arithmetic", values="solved")
-fig, ax = plt.subplots(figsize=(0.6 * WIDTH, 0.55 * WIDTH))
-limit = float(wide.max(axis=None)) + 4
-ax.plot([0, limit], [0, limit], color="0.6", lw=1)
-for name, marker, color in (
-    ("float32, nothing shared", "o", "#0173B2"),
-    ("bfloat16", "x", "#D55E00"),
-):
-    ax.plot(wide["float32"], wide[name], marker, color=color, label=name, fillstyle="none")
-ax.set(
-    xlabel="epoch solved, float32",
-    ylabel="epoch solved, other arithmetic",
-    xlim=(0, limit),
-    ylim=(0, limit),
-)
-ax.legend()
-plt.show()
-
-# %% [markdown]
-# The verdict {glue:text}`roundings-verdict`. When only the order of float32 sums changed, {glue:text}`moved-again` were solved
-# at another epoch; in bfloat16, {glue:text}`moved-low`. {glue:text}`roundings-lesson`
-#
-# The pairs are {glue:text}`roundings-tasks`, on {glue:text}`roundings-model`, trained for at most
-# {glue:text}`roundings-epochs` epochs. Problems that the untrained prompt solves ({glue:text}`roundings-known`) are excluded, and pairs
-# that neither run solves have no ratio. `tsp runs show` prints the precision of a run, a sweep continues in the precision of the
-# stored runs, and `--precision float32` sets it.
-#
-# ## Banks on a GPU
-#
-# `make bench-gpu` trains banks of 1 to 256 runs on a GPU, and PEFT's loop beside them. It needs no network once the model is installed.
-
-# %% tags=["hide-input"]
-file = folder / "gpu.json"
-banks = pd.DataFrame(json.loads(file.read_text()) if file.is_file() else [])
-if banks.empty:
-    print("Not measured yet: no such file as gpu.json beside bench.json.")
-else:
-    shown = pd.DataFrame(
-        {
-            "runs": banks.runs,
-            "device": banks.device,
-            "against PEFT": banks.ratio.map("{:.1f} ×".format),
-            "runs an hour": banks.per_hour.map("{:.0f}".format),
-            "tokens a second, with checks": banks.tokens_per_second.map("{:.0f}".format),
-            "of a large product's rate": banks.fraction.map("{:.0%}".format),
-            "memory, GiB": (banks.memory / 2**30).map("{:.1f}".format),
-            "commit": banks.commit.str[:7],
-        }
-    )
-    display(table(shown.set_index(["runs", "device"]).rename_axis([None, None])))
-
-# %% [markdown]
-# ## What fits on which GPU
-#
-# `tsp run --plan …` predicts the memory of a run before it starts. The table gives the same prediction for the paper's
-# four models. It does not need their weights: it runs their layers on tensors without content and counts
-# what a backward pass would keep.
-
-# %% tags=["hide-input"]
-cards = fits().drop(columns="hub_id").set_index(["model", "precision"])
-sizes = {"weights": "weights, GiB", "run": "one run, GiB", "context": "5,000 tokens, GiB"}
-cards[list(sizes)] /= 2**30
-table(cards.rename(columns=sizes))
-
-# %% [markdown]
-# The column of each card gives the number of runs, on a problem of 300 tokens, that train at once; 0 means that not even one
-# fits. Weights are counted in each precision that is used. With bfloat16 passes the float32 model stays in memory, because it
-# decides the answers, so a weight takes six bytes. A test checks such predictions against the memory that a bank takes on a CPU;
-# they agree within a quarter.
 
 # %% [markdown]
 # ## An exercise
@@ -548,8 +415,6 @@ glue("load", sentence, display=False)
 # ```bash
 # mkdir mine
 # tsp bench --json mine/bench.json            # twenty minutes; with --full also whole runs, an hour more
-# tsp bench --gpu mine/gpu.json               # banks of 1 to 256 on a GPU; called again, it goes on
-# tsp bench --roundings mine/roundings.json
 # tsp bench --load mine/load.json             # ten thousand runs, a quarter of an hour
 # papermill notebooks/21_speed.ipynb mine/21_speed.ipynb -p measurements mine
 # ```

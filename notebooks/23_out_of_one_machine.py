@@ -14,12 +14,13 @@
 # ---
 
 # %% [markdown]
-# # More than one machine
+# # GPUs and clusters
 #
-# How do you train a sweep on several GPUs or machines, and how far does it scale? A sweep is a list of independent banks, which
-# is the easiest work to distribute. This chapter does it with Ray {cite}`moritz2018ray` on one machine with several GPUs, under
-# Slurm and on Kubernetes. By its calculation, 64 GPUs would train the paper's own runs {glue:text}`scaling-last:.0f` times as fast as one
-# GPU in banks of {glue:text}`scaling-many:d` runs, and {glue:text}`scaling-small:.0f` times as fast in banks of {glue:text}`scaling-few:d`.
+# How do you train a sweep on several GPUs or machines, and how far does it scale? A sweep is a list of independent banks, which is the
+# easiest work to distribute. This chapter does it with Ray {cite}`moritz2018ray` on one machine with several GPUs, under Slurm and on
+# Kubernetes, measures banks on one GPU, and predicts what fits on it. By its calculation, 64 GPUs would train the paper's own runs
+# {glue:text}`scaling-last:.0f` times as fast as one GPU in banks of {glue:text}`scaling-many:d` runs, and {glue:text}`scaling-small:.0f`
+# times as fast in banks of {glue:text}`scaling-few:d`.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -31,6 +32,7 @@ runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
 rate: float = 2e14  # operations per second that a GPU reaches in training: assumed, not measured
 disk: float = 2e9  # bytes per second at which a model is loaded: also assumed
 sizes: list = [64, 4]  # runs per bank
+measurements: str = ""  # folder of gpu.json; empty: the published ones
 
 # %% [markdown]
 # ## One command
@@ -138,17 +140,22 @@ sizes: list = [64, 4]  # runs per bank
 # free GPU; a GPU that changes its model loads it.
 
 # %% tags=["hide-input"]
+import json
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import pandas as pd
+from IPython.display import display
 from myst_nb import glue
 
-from benchmarks.gpu_capacity import SHAPES
+from benchmarks.gpu_capacity import SHAPES, fits
 from benchmarks.scaling import scaling
 from tsp.analysis.records import TASK_NAMES
 from tsp.book.pages import check_parameters, table
 from tsp.experiments.catalogue import experiment_specs
 from tsp.experiments.jobs import Job, banks_of
 from tsp.figures.style import WIDTH, style
+from tsp.paths import data_dir
 from tsp.store.runs import Store
 from tsp.training.models import MODELS
 
@@ -236,7 +243,7 @@ plt.show()
 # *The longest bank limits the speed-up* ({glue:text}`scaling-longest`). It takes {glue:text}`scaling-least:.0f` minutes however many GPUs
 # there are, and a GPU without a bank waits for it. With banks of {glue:text}`scaling-few:d` the longest takes
 # {glue:text}`scaling-least-small:.0f` minutes, so choose a smaller bank (`--bank`) on many GPUs. A bank of few rows may, however, leave a GPU
-# half idle, which this calculation ignores and `tsp bench` measures ({doc}`21_speed`). Order matters too: long banks that are
+# half idle, which this calculation ignores and `make bench-gpu` measures. Order matters too: long banks that are
 # handed out last finish alone.
 #
 # The store is another limit. The finished runs are small, {glue:text}`scaling-stored:.0f` GB of prompts in total. But a checkpoint also
@@ -246,6 +253,56 @@ plt.show()
 # server. A bank that finishes before its first checkpoint is due writes none, so a `--checkpoint` longer than a bank saves the writing, at
 # the price of whole banks when a node is lost. The network between the nodes carries only lines of progress. The last limit is memory:
 # one GPU has to hold the model. A model on several GPUs (`device_map`) is not supported by the cluster engine.
+#
+# ## Banks on a GPU
+#
+# `make bench-gpu` trains banks of 1 to 256 runs on a GPU, and PEFT's loop beside them; it also times a step with layers compiled by torch. It
+# needs no network once the model is installed. Called again, it continues with the next size.
+
+# %% tags=["hide-input"]
+file = Path(measurements or data_dir("measurements")) / "gpu.json"
+banks = pd.DataFrame(json.loads(file.read_text()) if file.is_file() else [])
+banks = banks.reindex(
+    columns=banks.columns.union([f"compiled_{x}" for x in ("ours", "peer", "first")])
+)
+if banks.empty:
+    print("Not measured yet: there is no gpu.json.")
+else:
+    shown = pd.DataFrame(
+        {
+            "runs": banks.runs,
+            "device": banks.device,
+            "against PEFT": banks.ratio.map("{:.1f} ×".format),
+            "runs an hour": banks.per_hour.map("{:.0f}".format),
+            "tokens a second, with checks": banks.tokens_per_second.map("{:.0f}".format),
+            "of a large product's rate": banks.fraction.map("{:.0%}".format),
+            "memory, GiB": (banks.memory / 2**30).map("{:.1f}".format),
+            "a step, compiled": (banks.compiled_ours / banks.compiled_peer).map("{:.0%}".format),
+            "compiling, s": banks.compiled_first.map("{:.0f}".format),
+            "commit": banks.commit.str[:7],
+        }
+    )
+    display(table(shown.set_index("runs")))
+
+# %% [markdown]
+# ## What fits on which GPU
+#
+# `tsp run --plan …` predicts the memory of a run before it starts. The table gives the same prediction for the paper's
+# four models. It does not need their weights: it runs their layers on tensors without content and counts
+# what a backward pass would keep.
+
+# %% tags=["hide-input"]
+cards = fits()
+cards = cards.set_index(cards.pop("model") + ", " + cards.pop("precision")).drop(columns="hub_id")
+sizes = {"weights": "weights, GiB", "run": "one run, GiB", "context": "5,000 tokens, GiB"}
+cards[list(sizes)] /= 2**30
+table(cards.rename(columns=sizes), precision=1)
+
+# %% [markdown]
+# The column of each card gives the number of runs, on a problem of 300 tokens, that train at once; 0 means that not even one
+# fits. Weights are counted in each precision that is used. With bfloat16 passes the float32 model stays in memory, because it
+# decides the answers, so a weight takes six bytes. A test checks such predictions against the memory that a bank takes on a CPU;
+# they agree within a quarter.
 #
 # ## An exercise
 #

@@ -81,7 +81,7 @@ glue("commits", records.commit.replace("", None).nunique(), display=False)
 
 # %% [markdown]
 # The hours of a run are its share of its bank's. The records name the commit of the code that trained each run;
-# there are {glue:text}`commits:d` of them. {doc}`21_speed` measures what rounding does to the iterations, and
+# there are {glue:text}`commits:d` of them. {doc}`25_precision` measures what rounding does to the iterations, and
 # `tsp runs repeat` trains published runs again and compares.
 #
 # ## The programs

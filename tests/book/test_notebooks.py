@@ -59,6 +59,13 @@ def test_each_committed_notebook_has_its_pair_and_is_in_the_table_of_contents():
     assert sorted(listed) == sorted(sources) != []
 
 
+def test_no_chapter_is_longer_than_a_reader_will_follow():
+    long = [
+        s.stem for s in notebooks.NOTEBOOKS.glob("*.py") if len(s.read_text().split("\n")) > 451
+    ]
+    assert long == []
+
+
 def test_a_pair_is_valid_and_has_no_outputs(source):
     pair = nbformat.reads(notebooks.pair_text(source), as_version=4)
     nbformat.validate(pair)
