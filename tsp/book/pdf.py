@@ -21,6 +21,10 @@ from tsp.errors import InputError
 from tsp.paths import ROOT
 from tsp.provenance import commit
 
+CUT = """selector => [...document.querySelectorAll(selector)]
+    .filter(box => box.scrollHeight > box.clientHeight + 1 || box.scrollWidth > box.clientWidth + 1)
+    .map(box => box.querySelector("h1, h2").textContent)"""
+"""Headings of the boxes whose content is larger than they are."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ONLY_ON_SCREEN = "script, .prev-next-footer, .headerlink, .copybtn, .download, .above-input"
 NUMBER = '<p style="font-size:8px;width:100%;text-align:center" class="pageNumber"></p>'
@@ -87,7 +91,8 @@ def printer(site: Path, top: str) -> Iterator[Callable[..., bytes]]:
     Raises
     ------
     BookError
-        If playwright, pypdf or Chromium is missing.
+        If playwright, pypdf or Chromium is missing, or one of the ``boxes`` that a selector names
+        cuts off what it holds.
     """
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if not (find_spec("playwright") and find_spec("pypdf")):
@@ -100,11 +105,14 @@ def printer(site: Path, top: str) -> Iterator[Callable[..., bytes]]:
         chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         tab = chromium.new_page()
 
-        def printed(body: str, **options: Any) -> bytes:
+        def printed(body: str, *, boxes: str = "", **options: Any) -> bytes:
             source = Path(folder) / "book.html"
             source.write_text(f"{top}<body>{body}</body></html>", "utf-8")
+            tab.emulate_media(media="print")
             tab.goto(source.resolve().as_uri())
             tab.evaluate("window.MathJax && MathJax.startup.promise")
+            if boxes and (cut := tab.evaluate(CUT, boxes)):
+                raise BookError(f"does not fit on its page: {'; '.join(cut)}")
             return tab.pdf(
                 prefer_css_page_size=True,
                 print_background=True,

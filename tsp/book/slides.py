@@ -50,14 +50,15 @@ body { background: white; font-size: 28px; line-height: 1.35; }
 def make_slides(index: Path, out: Path) -> Path:
     """Print the slides of the course, one on a page; as `tsp.book.pdf.make_pdf` prints the book.
 
-    Raises `InputError` if a slide shows what has no place in the site.
+    Raises `InputError` if a slide shows what has no place in the site, `BookError` if its content
+    is larger than it.
     """
     site = index.parent
     slides = SLIDE.split((pdf.ROOT / "book" / "slides.md").read_text("utf-8"))[1:]
     body = "".join(_slide(site, source, number) for number, source in enumerate(slides, 1))
     head = pdf.head(site, pdf.book_pages()[0], STYLE)
     with pdf.printer(site, head) as printed, replacing(out) as work:
-        work.write_bytes(printed(f"<main>{body}</main>"))
+        work.write_bytes(printed(f"<main>{body}</main>", boxes=".slide"))
     return out
 
 
