@@ -110,9 +110,9 @@ def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -
     list of dict
         ``name, ours, peer, ratio, unit, peer_name, repeats``, all ``times`` of both sides, and the
         environment; for training also ``model``, ``n_tokens`` and the ``precision`` of both sides;
-        for epochs the ``pass`` and the ``check`` of both, and where the checks of PEFT's loop end
-        at a wrong answer too, its ``peer_rule``; for whole runs how many were trained and solved,
-        their epochs, and the seconds of a run until it ended. ``ratio`` is the peer's time over
+        for epochs the ``pass`` and the ``check`` of both, and ``peer_rule``, the time of PEFT's
+        loop with our rules for checks; for whole runs how many were trained and solved, their
+        epochs, and the seconds of a run until it ended. ``ratio`` is the peer's time over
         ours; where an aim is a share it is ours over the peer's; for ``gemm_fraction`` it is the
         part of the machine's rate of products. Peers that are not installed are left out.
     """

@@ -25,8 +25,9 @@ def from_states(side: Side, repeats: int, *, regime: str, runs: int = RUNS) -> l
 
     An epoch and run costs a pass over the problems and a ``check_every``-th of a check. The checks
     are those of ``snapshot_every`` epochs: of several problems all but the last end at the first
-    wrong answer. PEFT's loop asks for all answers at every check; ``peer_rule_times`` are with our
-    rule in it. With bfloat16 passes, those in float32 are timed too, in the first state.
+    wrong answer. PEFT's loop asks for all answers at every check and decodes each to its end;
+    ``peer_rule_times`` are with our rules in it. With bfloat16 passes, those in float32 are timed
+    too, in the first state.
     """
     from benchmarks.peft_training import Answers
 
@@ -45,10 +46,14 @@ def from_states(side: Side, repeats: int, *, regime: str, runs: int = RUNS) -> l
         name = f"check_{regime}_{state}"
         checks = compared(name, ours, ask, repeats, PEER, warm=False)
         row = _epoch(f"epoch_{regime}_{state}_vs_peft", alone, passes, checks)
+        whole = partial(answers.right, stop=True)
         if regime == "multi":
             wrong_first = sorted(range(len(right)), key=right.__getitem__)
-            end = partial(answers.all_right, wrong_first)
-            row |= _with_rule(alone, passes, checks, [timed(end)[0] for _ in range(repeats)])
+            short = partial(answers.all_right, wrong_first)
+            asked = _mixed(alone, timed(whole)[0], [timed(short)[0] for _ in range(repeats)])
+        else:
+            asked = [timed(whole)[0] for _ in range(repeats)]
+        row |= _sums("peer_rule", alone, passes["peer_times"], asked)
         rows.append(row | side.columns(alone))
         if state == "early" and regime == "single" and side.precision != "float32":
             plain = Side(side.frozen, "float32")
@@ -110,9 +115,7 @@ def _sums(side: str, spec: RunSpec, passes: list[float], checks: list[float]) ->
     return {f"{side}_times": times, side: statistics.median(times)}
 
 
-def _with_rule(spec: RunSpec, passes: Row, checks: Row, ending: list[float]) -> Row:
-    """Return PEFT's times if all its checks but one of a cycle end at a wrong answer too."""
-    whole = spec.check_every / spec.snapshot_every
-    pairs = zip(checks["peer_times"], ending, strict=True)
-    mixed = [whole * one + (1 - whole) * other for one, other in pairs]
-    return _sums("peer_rule", spec, passes["peer_times"], mixed)
+def _mixed(spec: RunSpec, whole: float, short: list[float]) -> list[float]:
+    """Return the time of a check if all but one in ``snapshot_every`` epochs are short."""
+    share = spec.check_every / spec.snapshot_every
+    return [share * whole + (1 - share) * one for one in short]

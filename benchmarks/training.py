@@ -184,13 +184,17 @@ def step_compiled(
 ) -> list[Row]:
     """Time a step of a bank whose layers are compiled by torch, beside one without.
 
-    Column ``first`` has the seconds that the first compiled step takes longer. There is no row
-    where compiling fails, for instance without a C++ compiler.
+    Column ``first`` has the seconds that the first compiled step takes longer; nothing compiled
+    before is used. There is no row where compiling fails, for instance without a C++ compiler.
     """
     specs, problems = specs or specs_of(side.frozen.name, RUNS), problems or load_problems("gsm8k")
+    from torch._inductor.utils import fresh_cache  # takes seconds
+
+    torch._dynamo.reset()
     try:
-        compiled = side.bank(specs, problems, frozen=with_compiled_layers(side))
-        first, _ = timed(partial(compiled.advance, 1))
+        with fresh_cache():
+            compiled = side.bank(specs, problems, frozen=with_compiled_layers(side))
+            first, _ = timed(partial(compiled.advance, 1))
     except RuntimeError as error:  # torch's compilers raise it; running out of memory is one too
         if isinstance(error, torch.OutOfMemoryError):
             raise
@@ -211,7 +215,10 @@ def step_compiled(
 
 
 def with_compiled_layers(side: Side, backend: Any = "inductor") -> models.BaseLM:
-    """Return the model with the decoder layers of its passes compiled; the weights are shared."""
+    """Return the model with the decoder layers of its passes compiled.
+
+    In float32 the weights are shared; of another precision there is one more copy.
+    """
     AttentionInterface.register(UNCOMPILED, torch.compiler.disable(attend))
     AttentionMaskInterface.register(UNCOMPILED, sdpa_mask)
     frozen = replace(side.frozen, copies={})

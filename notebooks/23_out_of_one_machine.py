@@ -18,7 +18,7 @@
 #
 # How do you train a sweep on several GPUs or machines, and how far does it scale? A sweep is a list of independent banks, which is the
 # easiest work to distribute. This chapter does it with Ray {cite}`moritz2018ray` on one machine with several GPUs, under Slurm and on
-# Kubernetes, measures banks on one GPU, and predicts what fits on it. By its calculation, 64 GPUs would train the paper's own runs
+# Kubernetes, has a benchmark for one GPU, and predicts what fits on it. By its calculation, 64 GPUs would train the paper's own runs
 # {glue:text}`scaling-last:.0f` times as fast as one GPU in banks of {glue:text}`scaling-many:d` runs, and {glue:text}`scaling-small:.0f`
 # times as fast in banks of {glue:text}`scaling-few:d`.
 #
@@ -277,12 +277,13 @@ else:
             "tokens a second, with checks": banks.tokens_per_second.map("{:.0f}".format),
             "of a large product's rate": banks.fraction.map("{:.0%}".format),
             "memory, GiB": (banks.memory / 2**30).map("{:.1f}".format),
-            "a step, compiled": (banks.compiled_ours / banks.compiled_peer).map("{:.0%}".format),
-            "compiling, s": banks.compiled_first.map("{:.0f}".format),
+            "a compiled step, of a plain one": banks.compiled_ours / banks.compiled_peer,
+            "compiling, s": banks.compiled_first,
             "commit": banks.commit.str[:7],
         }
     )
-    display(table(shown.set_index("runs")))
+    formats = {"a compiled step, of a plain one": "{:.0%}", "compiling, s": "{:.0f}"}
+    display(table(shown.set_index("runs"), formats))
 
 # %% [markdown]
 # ## What fits on which GPU
@@ -294,9 +295,9 @@ else:
 # %% tags=["hide-input"]
 cards = fits()
 cards = cards.set_index(cards.pop("model") + ", " + cards.pop("precision")).drop(columns="hub_id")
-sizes = {"weights": "weights, GiB", "run": "one run, GiB", "context": "5,000 tokens, GiB"}
-cards[list(sizes)] /= 2**30
-table(cards.rename(columns=sizes), precision=1)
+headings = {"weights": "weights, GiB", "run": "one run, GiB", "context": "5,000 tokens, GiB"}
+cards[list(headings)] /= 2**30
+table(cards.rename(columns=headings), precision=1)
 
 # %% [markdown]
 # The column of each card gives the number of runs, on a problem of 300 tokens, that train at once; 0 means that not even one

@@ -17,8 +17,7 @@
 # # Precision and outcomes
 #
 # Does precision change outcomes? Prompts, losses and the optimiser's state are always float32. Training passes may run in bfloat16;
-# the float32 model then decides each answer, unless a training pass chooses the whole reference by clear
-# margins. To measure the effect, the same pairs of runs, with and without TSLoss, were trained until solved in three
+# the float32 model then decides each answer, unless a training pass settles it by clear margins. To measure the effect, the same pairs of runs, with and without TSLoss, were trained until solved in three
 # arithmetics: in float32; in float32 without shared contexts, which is the same
 # mathematics with attention's sums rounded in another order; and in bfloat16.
 #
@@ -135,9 +134,10 @@ plt.show()
 # that neither run solves have no ratio. `tsp runs show` prints the precision of a run, a sweep continues in the precision of the
 # stored runs, and `--precision float32` sets it.
 #
-# With your own machine, model or data:
+# On your own machine:
 #
 # ```bash
+# mkdir mine
 # tsp bench --roundings mine/roundings.json
 # papermill notebooks/25_precision.ipynb mine/25_precision.ipynb -p measurements mine
 # ```

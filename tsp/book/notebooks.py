@@ -44,10 +44,14 @@ ON_COLAB = """\
 import os, subprocess, sys
 
 if "google.colab" in sys.modules:
-    subprocess.run(["git", "clone", "--quiet", "--depth", "1", "{repository}", "book"], check=True)
-    os.chdir("book")
-    sys.path.insert(0, os.getcwd())
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", ".[book]"], check=True)
+    book = os.path.expanduser("~/tsp-book")
+    if not os.path.isdir(book):
+        clone = ["git", "clone", "--quiet", "--depth", "1"]
+        subprocess.run([*clone, "{repository}", book], check=True)
+    os.chdir(book)
+    sys.path.insert(0, book)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "-c", "constraints.txt"]
+    subprocess.run([*pip, "-e", ".[book]"], check=True)
     subprocess.run([sys.executable, "-m", "tsp", "model", "install", "{model}"], check=True)
 """
 

@@ -23,7 +23,7 @@ from tsp.provenance import commit
 
 CUT = """selector => [...document.querySelectorAll(selector)]
     .filter(box => box.scrollHeight > box.clientHeight + 1 || box.scrollWidth > box.clientWidth + 1)
-    .map(box => box.querySelector("h1, h2").textContent)"""
+    .map(box => box.querySelector("h1, h2, h3")?.textContent ?? "?")"""
 """Headings of the boxes whose content is larger than they are."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ONLY_ON_SCREEN = "script, .prev-next-footer, .headerlink, .copybtn, .download, .above-input"
@@ -91,8 +91,8 @@ def printer(site: Path, top: str) -> Iterator[Callable[..., bytes]]:
     Raises
     ------
     BookError
-        If playwright, pypdf or Chromium is missing, or one of the ``boxes`` that a selector names
-        cuts off what it holds.
+        If playwright, pypdf or Chromium is missing, or the content of one of the ``boxes``, a
+        selector, does not fit.
     """
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if not (find_spec("playwright") and find_spec("pypdf")):
