@@ -592,7 +592,7 @@ def test_each_slide_is_a_page_with_what_the_site_has(excerpt_site, tmp_path):
     assert "Data" not in shown
     assert slide.images
     source.write_text("## One\n\nfits\n\n## Two\n\n" + "a paragraph\n\n" * 20)
-    with pytest.raises(AssertionError, match=r"does not fit on its page: Two\s"):
+    with pytest.raises(AssertionError, match=r"does not fit on its page, shorten it: Two\s"):
         printed("slides.make_slides", excerpt_site, tmp_path)
     source.write_text("## A slide\n\n![](fig-nowhere)\n")
     with pytest.raises(AssertionError, match="InputError: label = 'fig-nowhere': no page of the"):

@@ -112,7 +112,7 @@ def printer(site: Path, top: str) -> Iterator[Callable[..., bytes]]:
             tab.goto(source.resolve().as_uri())
             tab.evaluate("window.MathJax && MathJax.startup.promise")
             if boxes and (cut := tab.evaluate(CUT, boxes)):
-                raise BookError(f"does not fit on its page: {'; '.join(cut)}")
+                raise BookError(f"does not fit on its page, shorten it: {'; '.join(cut)}")
             return tab.pdf(
                 prefer_css_page_size=True,
                 print_background=True,

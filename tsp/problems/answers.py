@@ -19,7 +19,8 @@ NUMBER = re.compile(rf"(?<![\w.)])-?[$€£¥]?(?:{_RATIO}|{_DIGITS})")
 _EXPONENT = r"\s?\^\s?[{(]?[-+]?[0-9]+[)}]?|(?<=\w)\*\*[0-9]+(?![0-9*])|[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+"
 POWER = re.compile(rf"(?:\b[0-9.]{{1,20}})?(?:{_EXPONENT})")
 
-_MARKED_LINE = re.compile(r"####[^\n\\^]*(?=\n[^^\ufffd])")  # no part of a character
+# U+FFFD stands for a character of which not all bytes are decoded yet.
+_MARKED_LINE = re.compile(r"####[^\n\\^]*(?=\n[^^\ufffd])")
 
 
 def join_thousands(text: str, *, comma: bool = False) -> str:
