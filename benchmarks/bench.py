@@ -76,7 +76,7 @@ AIMS = {
         for state in STATES["multi"]
     },
     "run_single_vs_peft": _epoch("one problem, until solved", 7, with_matrix_unit=10),
-    "run_multi_vs_peft": _epoch("ten problems, until solved", 8),
+    "run_multi_vs_peft": _epoch("ten problems, over many epochs", 8),
     "step_context_5k_vs_unshared": Aim("a step behind 5,000 tokens, against no sharing", 25),
     "step_context_5k_vs_peft": Aim("a step behind 5,000 tokens, against PEFT", 60),
     "step_prefix_vs_one_by_one": Aim(
@@ -103,7 +103,7 @@ OTHERS: dict[str, Callable[[], list[Row]]] = {
 def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -> list[Row]:
     """Run the measurements that this machine allows, or those whose name starts as one of ``only``.
 
-    ``full`` adds whole runs, which take an hour.
+    ``full`` adds whole runs, compiled layers and runs that share nothing, which take an hour.
 
     Returns
     -------
@@ -137,15 +137,18 @@ def _training(side: Side, repeats: int, *, full: bool) -> dict[str, Callable[[],
     works: dict[str, Callable[[], list[Row]]] = {
         "tsloss_share": partial(tsloss_share, side, repeats),
         "gemm_fraction": partial(gemm_fraction, Side(side.frozen, "float32"), repeats),
-        "step_context_5k": partial(step_context, side, repeats),
+        "step_context_5k_vs_peft": partial(step_context, side, repeats, with_peft=True),
         "step_prefix": partial(step_prefix, side, repeats),
-        "step_compiled": partial(step_compiled, side, repeats),
         "epoch_single": partial(from_states, side, repeats, regime="single"),
         "epoch_multi": partial(from_states, side, repeats, regime="multi", runs=SETS),
     }
     if side.precision != "float32":
         works["gemm_fraction_bfloat16"] = partial(gemm_fraction, side, repeats)
-    if full:  # ten problems take long: once for three repeats of the others
+    if full:
+        works["step_compiled"] = partial(step_compiled, side, repeats)
+        unshared = partial(step_context, side, repeats, with_peft=False)
+        works["step_context_5k_vs_unshared"] = unshared
+        # Ten problems take long: once for three repeats of the others.
         works["run_multi"] = partial(whole_runs, side, -(-repeats // 3), regime="multi")
         works["run_single"] = partial(whole_runs, side, repeats, regime="single")
     return works

@@ -31,6 +31,7 @@ Row = dict[str, Any]
 Work = Callable[[], list[Row]]
 SQUARE = {"cpu": 2048, "cuda": 8192}  # rows of the matrices of the machine's own product
 RUNS = 8  # of a bank on a CPU
+MOST = {"single": 100, "multi": 40}  # epochs of whole runs; no set of ten is solved in 120
 CONTEXT = 5000  # tokens before the prompt in the measurements of a shared context
 UNCOMPILED = "tsp_uncompiled"  # our attention, which torch.compile leaves alone: its pieces differ
 THEIRS = {"peer_precision": "float32", "peer_placement": "prefix"}  # the only one that PEFT has
@@ -125,37 +126,31 @@ def gemm_fraction(side: Side, repeats: int) -> list[Row]:
     return [row | {"unit": "s per 10^9 operations"} | side.columns(specs[0]) | parts]
 
 
-def step_context(side: Side, repeats: int) -> list[Row]:
+def step_context(side: Side, repeats: int, *, with_peft: bool) -> list[Row]:
     """Time one step of runs whose problem has about 5,000 tokens before the prompt.
 
-    The shared context is read beforehand, because it is read once. On a CPU, whose micro-batches
-    hold one such row, one run stands for the bank without sharing.
+    The peer is PEFT, or else our trainer without sharing: on a CPU, whose micro-batches hold one
+    such row, one run stands for its bank. The shared context is read beforehand, because it is
+    read once.
     """
     problems = [_long_problem(side.frozen)]
     specs = specs_of(side.frozen.name, RUNS)
-    cuda = side.frozen.device.type == "cuda"
-    runs = RUNS if cuda else 1
     shared = side.bank(specs, problems)
-    alone = side.bank(specs[:runs], problems, context_budget=0)
-    steps = 50 if cuda else 1  # many short steps, so that a Trainer's start does not count
-    short = RunSpec(model=side.frozen.name, method="ce", placement="prefix", epochs=steps)
-    peft = peer(short, side, problems, check=False)
     row: Row = {"unit": "s per step and run"} | side.columns(specs[0])
     row["context"] = len(shared.runs[0].encoded[0].before)
-    ours = partial(shared.advance, 1)
-    unshared = compared(
-        "step_context_5k_vs_unshared",
-        ours,
-        partial(alone.advance, 1),
-        repeats,
-        "the same trainer, all tokens in every pass",
-        units=(RUNS, runs),
-    )
-    others = "step_context_5k_vs_peft", ours, peft, repeats, "PEFT and Trainer"
-    return [
-        unshared | row | {"peer_precision": side.precision},
-        compared(*others, units=(RUNS, 1)) | row | THEIRS,
-    ]
+    ours, cuda = partial(shared.advance, 1), side.frozen.device.type == "cuda"
+    if with_peft:
+        steps = 50 if cuda else 1  # many short steps, so that a Trainer's start does not count
+        short = RunSpec(model=side.frozen.name, method="ce", placement="prefix", epochs=steps)
+        theirs: Callable[[], object] = peer(short, side, problems, check=False)
+        name, who, runs = "step_context_5k_vs_peft", "PEFT and Trainer", 1
+        row |= THEIRS
+    else:
+        runs = RUNS if cuda else 1
+        theirs = partial(side.bank(specs[:runs], problems, context_budget=0).advance, 1)
+        name, who = "step_context_5k_vs_unshared", "the same trainer, all tokens in every pass"
+        row |= {"peer_precision": side.precision}
+    return [compared(name, ours, theirs, repeats, who, units=(RUNS, runs)) | row]
 
 
 def step_prefix(side: Side, repeats: int) -> list[Row]:
@@ -229,13 +224,13 @@ def with_compiled_layers(side: Side, backend: Any = "inductor") -> models.BaseLM
     return frozen
 
 
-def whole_runs(side: Side, repeats: int, *, regime: str, most: int = 100) -> list[Row]:
-    """Time runs in a bank and with PEFT until their problems are solved, or ``most`` epochs.
+def whole_runs(side: Side, repeats: int, *, regime: str) -> list[Row]:
+    """Time runs in a bank and with PEFT until their problems are solved, or `MOST` epochs.
 
     The unit is an epoch of a run with its checks. Ours are also checked before the first epoch. Of
     one problem, topology's share of the bank's time is measured too, where giotto-ph is installed.
     """
-    name, runs = f"run_{regime}_vs_peft", RUNS
+    name, runs, most = f"run_{regime}_vs_peft", RUNS, MOST[regime]
     problems, specs, alone = same_work(side, runs, regime=regime, epochs=most, early_stop=True)
     plan = side.plan(specs, problems)
     results: list[RunResult] = []

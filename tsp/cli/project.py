@@ -63,7 +63,12 @@ def bench(
         list[str] | None,
         Option(help="Measure only names that start so; keep FILE's other rows."),
     ] = None,
-    full: Annotated[bool, Option("--full", help="Also train whole runs: an hour more.")] = False,
+    full: Annotated[
+        bool,
+        Option(
+            "--full", help="Also train whole runs, and try what tsp does not use: an hour more."
+        ),
+    ] = False,
     gpu: Annotated[
         Path | None, rows_option("Train banks of 1 to 256 on a GPU instead, resumed from FILE,")
     ] = None,
