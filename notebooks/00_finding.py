@@ -29,6 +29,7 @@ import numpy as np
 from myst_nb import glue
 
 from tsp.analysis import tables
+from tsp.analysis.units import UNIT
 from tsp.book.pages import check_parameters, missing
 from tsp.book.verdicts import findings, verdict_list
 from tsp.experiments.paper import PROTOCOLS
@@ -66,7 +67,10 @@ glue("epochs", int(counts.epoch.max()) if len(counts) else "–", display=False)
 glue("rate", f"{PROTOCOLS[protocol].lr / PROTOCOLS['paper'].lr:g}", display=False)
 falls = claim["h1-count-falls"]
 glue("falls", falls["n"], display=False)
-glue("falls-by", number(falls["effect"], 0), display=False)
+for name, value in (("by", "effect"), ("low", "low"), ("high", "high")):
+    glue(f"falls-{name}", number(falls[value], 0), display=False)
+problems = counts[UNIT].drop_duplicates()
+glue("figure-units", len(problems), display=False)
 glue("ratio", number(iterations["effect"]), display=False)
 glue("ratio-low", number(iterations["low"]), display=False)
 glue("ratio-high", number(iterations["high"]), display=False)
@@ -90,11 +94,13 @@ glue("open", int(open_ones.sum()), display=False)
 #
 # We repeated the experiments with {glue:text}`model` on problems from {glue:text}`tasks`. A prompt is trained on one problem, or on a set
 # of ten, for {glue:text}`epochs` epochs at {glue:text}`rate` times the paper's learning rate, because at the paper's own rate this model's
-# prompts hardly move ({doc}`13_what_speeds_up`). Each problem or set counts once:
+# prompts hardly move ({doc}`13_what_speeds_up`). Each problem or set counts once. Brackets hold 95 % intervals, widened because several
+# claims are tested together.
 #
-# - **{glue:text}`finding-loops`** The median change is {glue:text}`falls-by` loops ({glue:text}`falls` problems and sets).
-# - **{glue:text}`finding-success`** The median prompt in the figure goes from {glue:text}`start` loops to {glue:text}`loops-ce` when it learns
-#   right answers, to {glue:text}`loops-wrong` when it learns wrong answers, and to {glue:text}`loops-random` when each vector is moved in a
+# - **{glue:text}`finding-loops`** The median change is {glue:text}`falls-by` loops ({glue:text}`falls-low` to {glue:text}`falls-high`;
+#   {glue:text}`falls` problems and sets). {glue:text}`finding-components`
+# - **{glue:text}`finding-success`** For the {glue:text}`figure-units` problems in the figure, the median prompt goes from {glue:text}`start`
+#   loops to {glue:text}`loops-ce` when it learns right answers, to {glue:text}`loops-wrong` when it learns wrong answers, and to {glue:text}`loops-random` when each vector is moved in a
 #   random direction, as far as training moved it. {glue:text}`finding-reason`
 # - **{glue:text}`finding-lifespan`** Across {glue:text}`rho-units` problems and sets the rank correlation of lifespan and accuracy is
 #   {glue:text}`rho` ({glue:text}`rho-low` to {glue:text}`rho-high`). The paper's {glue:text}`rho-printed` compares snapshots of training, where the
@@ -105,10 +111,9 @@ glue("open", int(open_ones.sum()), display=False)
 # - **{glue:text}`finding-back`** The median prompt trained with it ends with {glue:text}`loops-tsloss` loops. TSLoss evens out the distances
 #   between points ({doc}`07_tsloss`), mostly after the answer is right ({doc}`10_when_tsloss_acts`).
 #
-# Brackets hold 95 % intervals, widened because several claims are tested together. On {glue:text}`open` of the paper's
-# {glue:text}`claims` claims our runs do not decide; all are listed below.
+# On {glue:text}`open` of the paper's {glue:text}`claims` claims our runs do not decide. All {glue:text}`claims` are listed below.
 
-# %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved in random directions, and trained with TSLoss."}, "figure": {"caption": "Loops of prompts that learn right answers or wrong ones, whose vectors are moved in random directions, or that are trained with TSLoss. Lines are medians over the problems that have all four; bands hold the middle half.", "name": "fig-finding"}} tags=["remove-input"]
+# %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved in random directions, and trained with TSLoss."}, "figure": {"caption": "Loops in prompts that learn right answers, that learn wrong ones, that are moved in random directions as far as training moved them, and that are trained with TSLoss. Lines are medians over the problems that have all four; bands hold the middle half.", "name": "fig-finding"}} tags=["remove-input"]
 loops(store, protocol=protocol, model=model) if len(counts) else missing(
     "tsp sweep null --profile full"
 )

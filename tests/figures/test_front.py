@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.handmade import stored
+from tsp.figures import front
 from tsp.figures.front import RANDOM, loop_counts, loops
 from tsp.store.runs import Store
 
@@ -38,6 +39,20 @@ def test_counts_are_those_of_each_problem_and_arm(store):
     random = counts[counts.arm == RANDOM]
     assert random.content.nunique() == 2
     assert np.isfinite(random.h1_count).all()
+
+
+def test_all_arms_are_about_the_same_problems(store, monkeypatch):
+    """A problem whose prompts are not stored has no random arm, so it is in no arm."""
+    displaced = front._displaced
+
+    def kept(store, run_id):
+        moved = displaced(store, run_id)
+        return moved if store.read(run_id).spec.problem else moved.iloc[:0]
+
+    monkeypatch.setattr(front, "_displaced", kept)
+    counts = loop_counts(store, protocol="tuned", model=MODEL)
+    assert (counts.groupby("arm").content.nunique() == 1).all() and counts.content.nunique() == 1
+    assert set(counts.arm) == {*ARMS, RANDOM}
 
 
 def test_each_arm_has_a_line_and_its_name(store, tmp_path):

@@ -36,7 +36,7 @@ def loop_counts(store: Store, *, protocol: str, model: str) -> pd.DataFrame:
         One row per unit, arm and check: `UNIT`, ``arm``, ``epoch``, ``h1_count`` (median over the
         unit's seeds). A further arm, ``"random"``, is the control: each row of the Standard prompt
         moved from its start in a random direction, as far as training had moved it at that check
-        (`displaced`), where the prompts are stored.
+        (`displaced`), where the prompts are stored; units without them are then left out.
     """
     runs, length = deciding(load_runs(store))
     table = units(runs[runs.model == model], ARMS, protocol=protocol, length=length)
@@ -44,6 +44,9 @@ def loop_counts(store: Store, *, protocol: str, model: str) -> pd.DataFrame:
     checks = load_topology(store)[["id", "epoch", "h1_count"]]
     random = [_displaced(store, run_id) for run_id in members.id[members.arm == "ce"]]
     moved = pd.concat(random) if random else checks.iloc[:0]
+    if len(moved):  # all lines are about the same units
+        known = members[UNIT][members.id.isin(moved.id)].drop_duplicates()
+        members = members.merge(known, on=UNIT)
     rows = pd.concat(
         [
             members.merge(checks, on="id"),
