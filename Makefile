@@ -9,11 +9,12 @@ MODEL := smollm2-135m-instruct
 
 .PHONY: setup book pdf slides test test-slow torture bench bench-gpu lint links clean
 
+# Python compiles the modules that are imported; compiling all takes a minute more.
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,dev]'
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[book,dev]'
 	$(BIN)/tsp model install $(MODEL)
 	touch $@
 

@@ -108,10 +108,11 @@ glue("open", int(open_ones.sum()), display=False)
 # - **{glue:text}`finding-speed`** The median ratio of its iterations to those of plain training is {glue:text}`ratio`
 #   ({glue:text}`ratio-low` to {glue:text}`ratio-high`; {glue:text}`ratio-units` problems and sets); the paper's own median is
 #   {glue:text}`ratio-printed`.
-# - **{glue:text}`finding-back`** The median prompt trained with it ends with {glue:text}`loops-tsloss` loops. TSLoss evens out the distances
+# - **{glue:text}`finding-back`** In the figure, the median prompt trained with it ends with {glue:text}`loops-tsloss` loops. TSLoss
+#   evens out the distances
 #   between points ({doc}`07_tsloss`), mostly after the answer is right ({doc}`10_when_tsloss_acts`).
 #
-# On {glue:text}`open` of the paper's {glue:text}`claims` claims our runs do not decide. All {glue:text}`claims` are listed below.
+# Our runs leave {glue:text}`open` of the paper's {glue:text}`claims` claims undecided. All {glue:text}`claims` are listed below.
 
 # %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved in random directions, and trained with TSLoss."}, "figure": {"caption": "Loops in prompts that learn right answers, that learn wrong ones, that are moved in random directions as far as training moved them, and that are trained with TSLoss. Lines are medians over the problems that have all four; bands hold the middle half.", "name": "fig-finding"}} tags=["remove-input"]
 loops(store, protocol=protocol, model=model) if len(counts) else missing(
@@ -143,7 +144,8 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 #
 # ## All claims
 #
-# The dot is the effect in our runs, with its interval (those under one heading hold together with 95 %); the dotted line marks no
+# The dot is the effect in our runs, with its interval (all intervals under one heading hold at the same time with a confidence of 95 %);
+# the dotted line marks no
 # effect, and the diamond is the value that the paper prints. Open a row for the numbers and the rule that decides it; {doc}`20_rules` lists
 # the rules that were changed after data had been seen. A unit is one problem or one set of ten.
 

@@ -16,10 +16,9 @@
 # %% [markdown]
 # # Persistent homology
 #
-# How can the shape of a soft prompt be measured? A prompt is $n$ vectors of length $d$. If we forget their
-# order, and what the language model does with them, $n$ points in space remain: they may lie in one clump, in
-# several, or around a hole. Persistent homology counts clumps and holes at every scale. This chapter
-# starts from three points on paper and checks each step against the library.
+# How can the shape of a soft prompt be measured? A prompt is $n$ vectors of length $d$. If we forget their order, and what the language
+# model does with them, $n$ points in space remain: they may lie in one clump, in several, or around a hole. Persistent homology counts
+# clumps and holes at every scale. This chapter starts from three points on paper and checks each step against the library.
 #
 # It covers equations 9 to 12 and 14 of the paper {cite}`anonymous-topology`, with the
 # paper's numbers. {cite:t}`chazal2021introduction` give a longer introduction.
@@ -50,10 +49,9 @@ style()
 # (three-points)=
 # ## Three points
 #
-# Take $A = (0, 0)$, $B = (3, 0)$ and $C = (0, 4)$. Their distances are 3, 4 and 5. Choose a scale
-# $\epsilon$ and join two points when they are at most $\epsilon$ apart. Fill in a triangle when all
-# three of its sides are present, and proceed in the same way in higher dimensions. The result is the
-# *Vietoris–Rips complex* at scale $\epsilon$, equation 9:
+# Take $A = (0, 0)$, $B = (3, 0)$ and $C = (0, 4)$. Their distances are 3, 4 and 5. Choose a scale $\epsilon$ and join two points when they
+# are at most $\epsilon$ apart. Fill in a triangle when all three of its sides are present, and proceed in the same way in higher
+# dimensions. The result is the *Vietoris–Rips complex* at scale $\epsilon$, equation 9:
 #
 # $$\begin{aligned}\mathrm{VR}_\epsilon(X) = \{\sigma \subset X :{}& \lVert x_i - x_j\rVert \le \epsilon\cr
 # &\text{for all } x_i, x_j \in \sigma\}\end{aligned} \tag{9}$$
@@ -73,10 +71,9 @@ for ax, scale in zip(axes.flat, (2, 3, 4, 5), strict=True):
 fig.tight_layout()
 
 # %% [markdown]
-# As $\epsilon$ grows, each complex contains the one before; such a sequence is called a *filtration*. Follow
-# the connected pieces through it. At scale 0 there are three. At 3 the pieces of $A$ and $B$ merge, and one of
-# the two *dies*. At 4 the piece of $C$ dies. The last piece lives forever. The library returns the same
-# pairs of birth and death:
+# As $\epsilon$ grows, each complex contains the one before; such a sequence is called a *filtration*. Follow the connected pieces through
+# it. At scale 0 there are three. At 3 the pieces of $A$ and $B$ merge, and one of the two *dies*. At 4 the piece of $C$ dies. The last
+# piece lives forever. The library returns the same pairs of birth and death:
 
 # %%
 persistence(three)[0]
@@ -87,18 +84,16 @@ persistence(three)[0]
 #
 # ## Pieces and holes by linear algebra
 #
-# Pieces and holes can be counted by linear algebra alone. Let the vertices, edges and triangles of a
-# complex be the bases of three vector spaces over the field with two elements. The *boundary*
-# $\partial_k$ sends a simplex of dimension $k$ to the sum of its faces: a triangle to its three edges, an
-# edge to its two ends, a vertex to zero. A sum of edges without boundary is a closed path, and a closed
-# path that is the boundary of triangles is filled in. A hole is a closed path that is not filled:
+# Pieces and holes can be counted by linear algebra alone. Let the vertices, edges and triangles of a complex be the bases of three vector
+# spaces over the field with two elements. The *boundary* $\partial_k$ sends a simplex of dimension $k$ to the sum of its faces: a triangle
+# to its three edges, an edge to its two ends, a vertex to zero. A sum of edges without boundary is a closed path, and a closed path that is
+# the boundary of triangles is filled in. A hole is a closed path that is not filled:
 #
 # $$H_0 = \frac{\ker \partial_0}{\operatorname{im} \partial_1} \tag{10}$$
 #
 # $$H_1 = \frac{\ker \partial_1}{\operatorname{im} \partial_2} \tag{11}$$
 #
-# These are vector spaces. The numbers that the paper calls $H_0$ and $H_1$ are their dimensions, the
-# *Betti numbers*
+# These are vector spaces. The numbers that the paper calls $H_0$ and $H_1$ are their dimensions, the *Betti numbers*
 #
 # $$\begin{aligned}\beta_0 &= n - \operatorname{rank} \partial_1\\
 # \beta_1 &= (\text{edges} - \operatorname{rank} \partial_1) - \operatorname{rank} \partial_2\end{aligned}$$
@@ -147,12 +142,10 @@ pd.DataFrame(numbers, index=["pieces", "holes"])
 # %% [markdown]
 # ## From numbers to bars
 #
-# Betti numbers do not say whether a hole at one scale is the same hole at the next.
-# Persistent homology does, and a single elimination suffices
-# {cite}`edelsbrunner2002topological,zomorodian2004computing`.
-# Sort all simplices by the scale at which they arrive. Each either opens a new piece or hole, or closes an
-# existing one. If the elimination leaves column $j$ with lowest row $i$, simplex $j$ closes the feature that
-# simplex $i$ opened. Their scales are its death and its birth.
+# Betti numbers do not say whether a hole at one scale is the same hole at the next. Persistent homology does, and a single elimination
+# suffices {cite}`edelsbrunner2002topological,zomorodian2004computing`. Sort all simplices by the scale at which they arrive and, at equal
+# scales, by dimension. Each either opens a new piece or hole, or closes an existing one. If the elimination leaves column $j$ with lowest
+# row $i$, simplex $j$ closes the feature that simplex $i$ opened. Their scales are its death and its birth.
 
 
 # %%
@@ -190,13 +183,11 @@ holes = [betti(cloud, eps)[1] for eps in scales]
 assert holes == betti_curve(theirs[1], scales).tolist()
 
 # %% [markdown]
-# The library, which is much faster, finds the same bars, both for fourteen points and for a cloud as large as
-# a prompt. (It also lists the piece that never dies, with death $\infty$.) At each scale, the number
-# of bars alive is the Betti number.
+# The library, which is much faster, finds the same bars, both for fourteen points and for a cloud as large as a prompt. (It also lists the
+# piece that never dies, with death $\infty$.) At each scale, the number of bars alive is the Betti number.
 #
-# Bars are drawn in two ways. A *barcode* draws each bar from birth to death. A *persistence diagram*
-# shows each as a point, birth to the right and death upwards: the higher above the diagonal, the longer the
-# bar. On every page, blue is $H_0$ and vermilion is $H_1$.
+# Bars are drawn in two ways. A *barcode* draws each bar from birth to death. A *persistence diagram* shows each as a point, birth to the
+# right and death upwards: the higher above the diagonal, the longer the bar. Wherever bars are drawn, blue is $H_0$ and vermilion is $H_1$.
 
 
 # %% mystnb={"image": {"alt": "Top left, fifteen points near a circle joined at scale 0.8 into a ring with a hole. Top right, the persistence diagram: H0 points stacked at birth zero, one H1 point high above the diagonal. Below, the barcode: H0 bars from zero, all but one short, and one long H1 bar."}, "figure": {"caption": "A noisy circle as a complex at scale 0.8, as a persistence diagram, and as a barcode. One long $H_1$ bar is its hole. The piece that never dies is the bar with an arrowhead and the point on the dotted line.", "name": "fig-circle"}} tags=["hide-input"]
@@ -213,9 +204,8 @@ below.legend(loc="lower right")
 fig.tight_layout()
 
 # %% [markdown]
-# For points evenly spaced on a circle, the long bar is known exactly. The ring closes when neighbours
-# are joined, at $2 \sin(\pi/n)$, and the hole is filled when the first triangle contains the centre, at
-# $2 \sin(\pi \lceil n/3 \rceil / n)$:
+# For points evenly spaced on a circle, the long bar is known exactly. The ring closes when neighbours are joined, at $2 \sin(\pi/n)$, and
+# the hole is filled when the first triangle contains the centre, at $2 \sin(\pi \lceil n/3 \rceil / n)$:
 
 # %%
 for n in range(4, 31):
@@ -227,10 +217,9 @@ for n in range(4, 31):
 # (move-points)=
 # ## Points to move
 #
-# This figure combines everything so far. Drag a point, or move it with the arrow keys; the slider sets the scale
-# $\epsilon$. Point at a vermilion bar, or touch it, to see a loop that is born with it. Whenever a point moves, the
-# page recomputes the bars by cohomology, the elimination above run from the other end, which yields the same
-# bars from fewer columns.
+# This figure combines everything so far. Drag a point, or move it with the arrow keys; the slider sets the scale $\epsilon$. Point at a
+# vermilion bar, or touch it, to see a loop that is born with it. Whenever a point moves, the page recomputes the bars by cohomology, the
+# elimination above run from the other end, which yields the same bars from fewer columns.
 
 # %% mystnb={"figure": {"caption": "Points to move, their Rips complex at scale \u03b5, their barcode and persistence diagram. In print: the complex at scale 0.35 and the barcode.", "name": "live-rips"}} tags=["hide-input"]
 spots = {
@@ -258,15 +247,13 @@ Live(
 )
 
 # %% [markdown]
-# Try three things. In the ring, shorten the long bar as much as you can by moving a single point: where must that
-# point go? In the figure eight, make the two vermilion bars equally long. In the random cloud,
-# let two points swap places: why does no bar change?
+# Try three things. In the ring, shorten the long bar as much as you can by moving a single point: where must that point go? In the figure
+# eight, make the two vermilion bars equally long. In the random cloud, let two points swap places: why does no bar change?
 #
 # ## $H_0$ as a spanning tree
 #
-# The bars of $H_0$ need no linear algebra. Go through the pairs of points from the closest to the
-# furthest. If two points are in different pieces, the pieces merge and one dies at that scale; otherwise
-# nothing happens. This is Kruskal's algorithm:
+# The bars of $H_0$ need no linear algebra. Go through the pairs of points from the closest to the furthest. If two points are in different
+# pieces, the pieces merge and one dies at that scale; otherwise nothing happens. This is Kruskal's algorithm:
 #
 # ```{prf:proposition} $H_0$ and the minimum spanning tree
 # :label: prop-mst
@@ -274,9 +261,8 @@ Live(
 # ```
 #
 # ```{prf:proof}
-# A vertex has empty boundary and arrives at scale 0, so there are $n$ births, all at 0. An edge closes
-# a piece exactly when it joins two different ones. Kruskal's algorithm keeps these edges, in this order,
-# and returns a minimum spanning tree.
+# A vertex has empty boundary and arrives at scale 0, so there are $n$ births, all at 0. An edge closes a piece exactly when it joins two
+# different ones. Kruskal's algorithm keeps these edges, in this order, and returns a minimum spanning tree.
 # ```
 
 
@@ -305,8 +291,7 @@ assert np.allclose(np.sort(tree.data), merge_scales(cloud))
 #
 # ## Lifespans and their entropy
 #
-# A bar's *lifespan* is $l_i = d_i - b_i$. With $L = \sum_i l_i$, persistence entropy measures how evenly the
-# bars share $L$, equation 12:
+# A bar's *lifespan* is $l_i = d_i - b_i$. With $L = \sum_i l_i$, persistence entropy measures how evenly the bars share $L$, equation 12:
 #
 # $$PE = - \sum_i \frac{l_i}{L} \log \frac{l_i}{L} \tag{12}$$
 #
@@ -323,10 +308,9 @@ glue("pe-three", by_hand, display=False)
 # maximum is $\log m$, reached when all are equally long. Entropy thus mixes two things: *how many* bars there
 # are, and *how equal* they are. Dividing by $\log m$ leaves the second.
 #
-# Equation 14 repeats equation 12, with $E$ for $PE$ and $p_i$ for $l_i / L$, but the paper interprets it differently.
-# At equation 12, low entropy is a sign of a focused, stable structure. At equation 14, low
-# entropy usually means less stability, and soft prompts are an exception. The formula
-# supports neither reading: entropy falls when lengths become less equal, and usually when bars disappear.
+# Equation 14 repeats equation 12, with $E$ for $PE$ and $p_i$ for $l_i / L$, but the paper interprets it differently. At equation 12, low
+# entropy is a sign of a focused, stable structure. At equation 14, low entropy usually means less stability, and soft prompts are an
+# exception. The formula supports neither reading: entropy falls when lengths become less equal, and usually when bars disappear.
 
 # %% mystnb={"image": {"alt": "Entropy against number of bars, one to about a hundred. A curve shows the greatest possible value, the logarithm; dots for random clouds of different sizes lie below it and grow with it."}, "figure": {"caption": "Entropy follows the number of bars. The line is its maximum, $\\log m$; each dot is a Gaussian cloud of 2 to 60 points in 64 dimensions.", "name": "fig-entropy-count"}} tags=["hide-input"]
 clouds = [rng.normal(size=(n, 64)) for n in range(2, 61)]
@@ -346,8 +330,7 @@ fig.tight_layout()
 #
 # ```{exercise} Four points on a line
 # :label: ex-line
-# Points lie at 0, 1, 3 and 7. Write down all finite bars, their mean lifespan and their entropy. Why is
-# there no $H_1$?
+# Points lie at 0, 1, 3 and 7. Write down all finite bars, their mean lifespan and their entropy. Why is there no $H_1$?
 # ```
 #
 # ```{solution-start} ex-line
@@ -377,9 +360,8 @@ assert np.isclose(summarize(line).persistence_entropy[0], entropy)
 # ```{solution-start} ex-hexagon
 # :class: dropdown
 # ```
-# The ring closes at 1. Every second corner forms a triangle of side $\sqrt 3$, which fills the hole. The
-# centre is at distance 1 from every corner, so six triangles fill the hexagon the moment it closes, and no bar
-# is left.
+# The ring closes at 1. Every second corner forms a triangle of side $\sqrt 3$, which fills the hole. The centre is at distance 1 from every
+# corner, so six triangles fill the hexagon the moment it closes, and no bar is left.
 
 # %%
 corners = circle(6)
@@ -402,8 +384,8 @@ assert len(persistence(np.vstack([corners, [0, 0]]))[1]) == 0
 # ```
 # Each ring has one bar. The larger is born at $2 \sin(\pi/12)$ and dies at $2 \sin(\pi/3) = \sqrt 3$; the smaller
 # at half of each. The two corners that face each other are $10 - 1 - \tfrac12 = 8.5$ apart, which is the last
-# finite death in $H_0$. When the rings move, that bar changes at once; the loops do not change as long as all edges
-# between the rings are longer than $\sqrt 3$.
+# finite death in $H_0$. In the figure eight the rings nearly touch, so the bar between them is the shortest of $H_0$; it changes first. The
+# long bars of the two rings stay as they are, but at some distances short loops appear between the rings.
 
 # %%
 both = persistence(np.vstack([circle(12), circle(12) / 2 + [10, 0]]))
@@ -417,8 +399,7 @@ assert np.isclose(both[0][np.isfinite(both[0][:, 1]), 1].max(), 8.5)
 #
 # ```{exercise} The flattest barcode
 # :label: ex-simplex
-# All $n$ points are equally far apart. What are the bars, and what is the entropy? Can another cloud of
-# $n$ points have a higher entropy?
+# All $n$ points are equally far apart. What are the bars, and what is the entropy? Can another cloud of $n$ points have a higher entropy?
 # ```
 #
 # ```{solution-start} ex-simplex

@@ -23,7 +23,7 @@
 #
 # ```{admonition} After this chapter you can
 # :class: tip
-# say which numbers of a prompt's barcode noise would give as well.
+# say which numbers in the barcode of a prompt would be the same for noise.
 # ```
 
 # %% tags=["parameters"]
@@ -66,16 +66,14 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## Equation 13: nearest neighbours and deaths
 #
-# TSLoss replaces $H_0$ deaths by distances that are easy to differentiate. Its $s_i$ is a soft version of
-# the distance from $x_i$ to its nearest neighbour ({doc}`07_tsloss`), and equation 13 says that its variance
-# approximates that of the deaths:
+# TSLoss replaces $H_0$ deaths by distances that are easy to differentiate. Its $s_i$ is a soft version of the distance from $x_i$ to its
+# nearest neighbour ({doc}`07_tsloss`), and equation 13 says that its variance approximates that of the deaths:
 #
 # $$\operatorname{Var}(\{s_i\}) \approx \operatorname{Var}(\{d_i\}) = \operatorname{Var}(\{l_i\}) \tag{13}$$
 #
-# {prf:ref}`prop-mst` shows what this overlooks. The distance from a point to its nearest neighbour is always the length
-# of an edge of the spanning tree, but the tree has further edges, which join one clump to the next. Put two
-# tight pairs some distance apart. Every point has a neighbour at distance 0.1, so the left side is 0. The
-# deaths are 0.1, 0.1 and the gap between the pairs:
+# {prf:ref}`prop-mst` shows what this overlooks. The distance from a point to its nearest neighbour is always the length of an edge of the
+# spanning tree, but the tree has further edges, which join one clump to the next. Put two tight pairs some distance apart. Every point has
+# a neighbour at distance 0.1, so the left side is 0. The deaths are 0.1, 0.1 and the gap between the pairs:
 
 # %%
 gaps = (0.9, 1.9, 4.9)
@@ -89,9 +87,8 @@ names = [f"variance of {quantity}" for quantity in ("s", "H₀ deaths", "nearest
 pairs.set_axis(names, axis=1).rename_axis("gap").round(3)
 
 # %% [markdown]
-# Equation 13 does not hold in general, and a loss built on its left side cannot see the gap between clumps.
-# For clouds without clumps the two sides are closer, as the next figure shows. Whether trained prompts have clumps
-# is measured in {doc}`08_tsloss_at_work`.
+# Equation 13 does not hold in general, and a loss built on its left side cannot see the gap between clumps. For clouds without clumps the
+# two sides are closer, as the next figure shows. Whether trained prompts have clumps is measured in {doc}`08_tsloss_at_work`.
 
 # %% mystnb={"image": {"alt": "Scatter of the variance of H0 deaths against the variance of nearest-neighbour distances, logarithmic axes. Gaussian clouds gather near the diagonal; clouds of two or four clumps lie far above it."}, "figure": {"caption": "Equation 13 nearly holds for a single Gaussian and fails for clumps: both its sides, with true nearest neighbours, for clouds of 40 points in 64 dimensions. On the line they are equal.", "name": "fig-equation-13"}} tags=["hide-input"]
 clumps, clouds = np.repeat([1, 2, 4], 40), []
@@ -112,10 +109,9 @@ fig.tight_layout()
 # %% [markdown]
 # ## Stability
 #
-# Long bars are stable; the number of bars is not. If every point moves by at most $\eta$, no distance changes by more
-# than $2\eta$, and neither does the birth or death of any bar that persists: this is the stability
-# theorem {cite}`cohensteiner2007stability,chazal2014persistence`. Bars can appear or vanish only if they are
-# no longer than $4\eta$.
+# Long bars are stable; the number of bars is not. If every point moves by at most $\eta$, no distance changes by more than $2\eta$, and
+# neither does the birth or death of any bar that persists: this is the stability theorem
+# {cite}`cohensteiner2007stability,chazal2014persistence`. Bars can appear or vanish only if they are no longer than $4\eta$.
 
 
 # %%
@@ -141,18 +137,16 @@ glue("loops-least", min(counts), display=False)
 glue("loops-most", max(counts), display=False)
 
 # %% [markdown]
-# We moved two clouds, a noisy circle like that of {numref}`fig-circle` and random points, 200 times, each point
-# by at most 5 % of the mean distance. The longest bar never changed by more than the theorem allows, so the hole
-# of the circle is safe. The number of loops is not. Forty random points in 64 dimensions have
-# {glue:text}`loops-before:d` loops, all of them short; after such a shift they have between {glue:text}`loops-least:d`
-# and {glue:text}`loops-most:d`. Whoever counts $H_1$ features should therefore ask how long they live.
+# We moved two clouds, a noisy circle like that of {numref}`fig-circle` and random points, 200 times, each point by at most 5 % of the mean
+# distance. The longest bar never changed by more than the theorem allows, so the hole of the circle is safe. The number of loops is not.
+# The random points, forty in 64 dimensions, have {glue:text}`loops-before:d` loops, all of them short; after such a shift they have between
+# {glue:text}`loops-least:d` and {glue:text}`loops-most:d`. Whoever counts $H_1$ features should therefore ask how long they live.
 #
 # ## The influence of $n$ and $d$
 #
-# The vectors of a prompt have hundreds of dimensions, where intuition from the plane misleads: random
-# points are all about equally far apart. If coordinates are drawn from $N(0, \sigma^2)$, distances concentrate
-# around $\sigma\sqrt{2d}$ with a relative spread of about $1/\sqrt{2d}$, so that all bars begin and end
-# in a narrow band.
+# The vectors of a prompt have hundreds of dimensions, where intuition from the plane misleads: random points are all about equally far
+# apart. If coordinates are drawn from $N(0, \sigma^2)$, distances concentrate around $\sigma\sqrt{2d}$ with a relative spread of about
+# $1/\sqrt{2d}$, so that all bars end, and those of $H_1$ also begin, in a narrow band.
 
 # %% mystnb={"image": {"alt": "Two panels against dimension from 2 to 1024, logarithmic. Left: mean H0 lifespan over mean distance rises from below 0.2 towards 1. Right: number of H1 bars for 20, 40 and 80 points."}, "figure": {"caption": "Bars depend on $n$ and $d$ before any training. Left: in high dimension the mean $H_0$ lifespan approaches the mean distance. Right: the number of $H_1$ bars. Each point is the mean of 20 Gaussian clouds.", "name": "fig-dimension"}} tags=["hide-input"]
 rows = []
@@ -178,11 +172,10 @@ fig.tight_layout()
 # (the-example)=
 # ## A trained prompt
 #
-# The prompt below was trained once, on one problem, and serves as the example in most chapters
-# that look at a single prompt; {doc}`04_phenomenon` asks what many prompts have in common. A rule chooses the problem.
-# Candidates are the published single problems that were trained both with and without TSLoss, with stored prompts
-# from start to end, and that both runs get wrong at the start and right at the last check. Among these,
-# problems whose answer stays right once it is right come first, then those with the lowest number, then data
+# The prompt below was trained once, on one problem, and serves as the example in most chapters that look at a single prompt;
+# {doc}`04_phenomenon` asks what many prompts have in common. A rule chooses the problem. Candidates are the published single problems that
+# were trained both with and without TSLoss, with stored prompts from start to end, and that both runs get wrong at the start and right at
+# the last check. Among these, problems whose answer stays right once it is right come first, then those with the lowest number, then data
 # sets in the order of {doc}`12_all_data_sets`.
 
 # %% tags=["hide-input"]
@@ -306,11 +299,14 @@ assert np.allclose(grown.drop(times_three), plain.drop(times_three))
 # ## Claimed, measured, verdict
 #
 # No statistical test is needed here. A statement about every cloud is true by definition if it is proved, and not reproduced
-# if a single cloud contradicts it; for equation 13, a cloud whose two sides differ by more than a
-# factor of two. A statement that nothing in this chapter can decide has no verdict.
+# if a single cloud contradicts it. A cloud contradicts equation 13 if the two sides of the equation differ by more than a factor of two.
+# A statement that nothing in this chapter can decide has no verdict.
 #
 # | claimed | measured | verdict |
 # |---|---|---|
 # | The number of $H_0$ features stays the same during training (section 2.3) | it is the number of distinct vectors, {glue:text}`h0-count:d` ({prf:ref}`prop-mst`) | true by definition |
-# | The variance of soft nearest-neighbour distances approximates that of $H_0$ lifespans (equation 13) | two tight pairs: {glue:text}`pairs-variance-near:.2f` against {glue:text}`pairs-variance-deaths:.2f` | not reproduced for every cloud; for trained prompts see {doc}`15_what_it_stands_for` |
-# | Low persistence entropy marks a stable structure (equation 12), or the reverse (equation 14) | one formula, bounded by the logarithm of the number of bars; short bars hardly contribute to it | – |
+# | The variance of soft nearest-neighbour distances approximates that of $H_0$ lifespans (equation 13) | two tight pairs:
+# {glue:text}`pairs-variance-near:.2f` against {glue:text}`pairs-variance-deaths:.2f` | not reproduced, since it fails for some clouds;
+# for trained prompts see {doc}`15_what_it_stands_for` |
+# | Low persistence entropy marks a stable structure (equation 12), or the reverse (equation 14) | one formula, at most the logarithm of
+# the number of bars; it falls when lengths become less equal, and usually when bars disappear | – |

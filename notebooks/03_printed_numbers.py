@@ -42,7 +42,7 @@ from tsp.experiments.paper import PROTOCOLS, SEEDS, reported
 #
 # For each feature, Table 2 gives Spearman's $\rho$ with accuracy and its p-value, and a "convergence test" with a
 # statistic $U$ and a p-value. It does not say how many snapshots there are, nor which two groups $U$ compares.
-# The numbers reveal both:
+# The numbers reveal how many snapshots there are and how large the two groups are:
 #
 # * The p-value of a rank correlation over $N$ pairs follows from $t = \rho \sqrt{(N - 2) / (1 - \rho^2)}$ with $N - 2$
 #   degrees of freedom. Each printed pair of $\rho$ and p is therefore compatible with only a few $N$.
@@ -113,8 +113,9 @@ table(
 #
 # ## The score of an epoch counter
 #
-# $U = 0$ means that the groups do not overlap: every snapshot of the first half has a shorter mean $H_0$
-# lifespan than every snapshot of the second. Any quantity that only grows does the same, for example the number of the snapshot:
+# $U = 0$ means that the groups do not overlap: every snapshot of one group has a shorter mean $H_0$ lifespan than every snapshot
+# of the other. If the groups are the first and the second half of the snapshots, as their equal sizes suggest, any quantity that only
+# grows does the same, for example the number of the snapshot:
 
 # %%
 counter = np.arange(printed.TRAJECTORY)
@@ -137,9 +138,8 @@ both.set_axis(["ρ", "p of ρ", "U", "p of U"]).map("{:.3g}".format)
 #
 # ## Even counts in Table 3
 #
-# All counts of Table 3 are even, so correctness was apparently checked at every second epoch. The paper also
-# states that every reported number averages three independent runs. But the mean of three even numbers is even only
-# if the sum of their halves is a multiple of three.
+# All counts of Table 3 are even, so correctness was apparently checked at every second iteration. The paper also states that every reported
+# number averages three independent runs. But the mean of three even numbers is even only if the sum of their halves is a multiple of three.
 
 # %% tags=["hide-input"]
 even = printed.evenness()
@@ -153,11 +153,10 @@ glue("printed-seeds", SEEDS, display=False)
 glue("printed-smallest-p", f"{printed.smallest_p():.2f}", display=False)
 
 # %% [markdown]
-# {glue:text}`printed-even` of {glue:text}`printed-counts` printed counts are even. If they were plain means of three
-# runs whose counts vary, about a third of them would be even, and all of them with a probability of
-# {glue:text}`printed-chance`. Either they were rounded to even numbers, or they are medians, or the three runs agreed to the
-# epoch. The paper prints no spread, and with {glue:text}`printed-seeds` pairs of runs a sign test cannot reach a p-value
-# below {glue:text}`printed-smallest-p`.
+# {glue:text}`printed-even` of {glue:text}`printed-counts` printed counts are even. If they were plain means of three runs whose counts
+# vary, about a third of them would be even, and all of them with a probability of {glue:text}`printed-chance`. Either they were rounded to
+# even numbers, or they are medians, or the three runs agreed to the epoch. The paper prints no spread, and with {glue:text}`printed-seeds`
+# pairs of runs a sign test cannot reach a p-value below {glue:text}`printed-smallest-p`.
 #
 # ## Table 3, Table 4 and the summaries
 #
@@ -190,11 +189,10 @@ ratios.columns = [f"{TASK_NAMES[task]}, {regime}" for regime, task in ratios]
 table(ratios.assign(median=medians), precision=2)
 
 # %% [markdown]
-# The table shows the ratio of iterations with TSLoss to those without. The largest saving is
-# {glue:text}`printed-best`, in cells with small counts ({glue:text}`printed-best-counts`),
-# where a single check makes a large difference. The summary of the published version
-# reports savings of up to one half on Gemma-2B-IT; the largest saving that Table 3 prints for this model is {glue:text}`printed-gemma`.
-# In {glue:text}`printed-unchanged` of {glue:text}`printed-cells` cells nothing is saved.
+# The table shows the ratio of iterations with TSLoss to those without. The largest saving is {glue:text}`printed-best`, in cells with small
+# counts ({glue:text}`printed-best-counts`), where a single check makes a large difference. The summary of the published version reports
+# savings of up to one half on Gemma-2B-IT; the largest saving that Table 3 prints for this model is {glue:text}`printed-gemma`. In
+# {glue:text}`printed-unchanged` of {glue:text}`printed-cells` cells nothing is saved.
 
 # %% [markdown]
 # ## One weight or two
@@ -232,23 +230,21 @@ glue("printed-paper-std", f"{PROTOCOLS['paper'].init_std:g}", display=False)
 # For Gemma-2B this factor is {glue:text}`printed-factor`. AdamW moves each coordinate by about the learning rate in each step,
 # whatever the size of the gradient. The prompt that the model saw therefore started with a standard deviation of
 # {glue:text}`printed-std` and moved by about {glue:text}`printed-lr` a step, not {glue:text}`printed-paper-lr`. The
-# Llama models of the paper have no such factor. It may be the reason why Gemma-2B-IT could be trained at this rate at all. To
+# Llama models of the paper have no such factor. The factor may be the reason why Gemma-2B-IT could be trained at this rate at all. To
 # repeat the experiment with a current version, apply the factor (`--embed-scale`) or raise the learning rate.
 #
 # ## Exercises
 #
 # ```{exercise} The ceiling of rho
 # :label: ex-ceiling
-# The answer is right at 10 of 146 snapshots. How large can $\rho$ be? For which split of the 146 is this ceiling
-# highest?
+# The answer is right at 10 of 146 snapshots. How large can $\rho$ be? For which split of the 146 is this ceiling highest?
 # ```
 #
 # ```{solution-start} ex-ceiling
 # :class: dropdown
 # ```
-# By {eq}`eq-rho-u` at $U = 0$, the ceiling is $\sqrt{3ab / (N^2 - 1)}$, and $ab$ is largest for equal
-# groups. A feature that separates ten snapshots perfectly has a much smaller $\rho$ than one that
-# separates 73, so correlations for different splits cannot be compared.
+# By {eq}`eq-rho-u` at $U = 0$, the ceiling is $\sqrt{3ab / (N^2 - 1)}$, and $ab$ is largest for equal groups. A feature that separates ten
+# snapshots perfectly has a much smaller $\rho$ than one that separates 73, so correlations for different splits cannot be compared.
 
 # %%
 ceiling = {right: rho_from_u(0, 146 - right, right) for right in range(1, 146)}

@@ -16,14 +16,12 @@
 # %% [markdown]
 # # The phenomenon
 #
-# What happens to the topology of a prompt while it is trained? Section 2 of the paper {cite}`anonymous-topology`
-# trains soft prompts with the cross-entropy alone and reports four observations: the
-# number of $H_0$ features stays the same, these features live longer and longer, $H_1$ features disappear, and
-# persistence entropy falls a little. Everything else in the paper builds on these observations.
+# What happens to the topology of a prompt while it is trained? Section 2 of the paper {cite}`anonymous-topology` trains soft prompts with
+# the cross-entropy alone and reports four observations: the number of $H_0$ features stays the same, these features live longer and longer,
+# $H_1$ features disappear, and persistence entropy falls a little. Everything else in the paper builds on these observations.
 #
-# This chapter repeats them, draws the paper's Figures 2 and 3 from our runs, and asks for
-# each number whether something else could have produced it: a cloud that merely
-# grows, or vectors of unequal length. {doc}`05_topology_and_accuracy` continues with accuracy.
+# This chapter repeats them, draws the paper's Figures 2 and 3 from our runs, and asks for each number whether something else could have
+# produced it: a cloud that merely grows, or vectors of unequal length. {doc}`05_topology_and_accuracy` continues with accuracy.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -140,8 +138,8 @@ for key, value in {"n": n, "d": d, "model": model}.items():
 
 # %% [markdown]
 # The learning rate rises over the first {glue:text}`warm:d` epochs, so a run that ends within this
-# warm-up shows only how training begins. The answer to the single problem {glue:text}`single-outcome`. The ten
-# answers count as one, which is right when all ten are; it {glue:text}`multi-outcome`.
+# warm-up shows only how training begins. The answer to the single problem {glue:text}`single-outcome`. A set counts as right when all
+# ten answers are right; the set {glue:text}`multi-outcome`.
 #
 # The table compares the start and the end, for the single problem ({glue:text}`single-task`, {glue:text}`single-epochs:d`
 # epochs) and for ten problems ({glue:text}`multi-task`, {glue:text}`multi-epochs:d` epochs):
@@ -154,16 +152,14 @@ for key, value in {"n": n, "d": d, "model": model}.items():
 # | mean $H_1$ lifespan | {glue:text}`single-h1-mean-lifespan-first:.4f` | {glue:text}`single-h1-mean-lifespan-last:.4f` | {glue:text}`multi-h1-mean-lifespan-first:.4f` | {glue:text}`multi-h1-mean-lifespan-last:.4f` |
 # | entropy | {glue:text}`single-persistence-entropy-first:.3f` | {glue:text}`single-persistence-entropy-last:.3f` | {glue:text}`multi-persistence-entropy-first:.3f` | {glue:text}`multi-persistence-entropy-last:.3f` |
 #
-# Each of these numbers can change for reasons other than learning. The $H_0$ count cannot change at all: it is the number
-# of distinct vectors ({prf:ref}`prop-mst`). The mean lifespans are lengths, which grow when the cloud grows. The $H_1$ count
-# includes loops of any length, even those that noise creates and removes. The entropy combines the number of bars with
-# the evenness of their lengths.
+# Each of these numbers can change for reasons other than learning. The $H_0$ count cannot change at all: it is the number of distinct
+# vectors ({prf:ref}`prop-mst`). The mean lifespans are lengths, which grow when the cloud grows. The $H_1$ count includes loops of any
+# length, even those that noise creates and removes. The entropy combines the number of bars with the evenness of their lengths.
 #
 # ## Growth and shape
 #
-# Prompts start from tiny random vectors, so training can hardly do anything but enlarge the cloud, and all lengths
-# with it. Write $\bar l$ for the mean $H_0$ lifespan and $\bar D$ for the mean distance between points.
-# Between two epochs,
+# Prompts start from tiny random vectors, so training can hardly do anything but enlarge the cloud, and all lengths with it. Write $\bar l$
+# for the mean $H_0$ lifespan and $\bar D$ for the mean distance between points. Between two epochs,
 #
 # $$\log\frac{\bar l_\text{end}}{\bar l_\text{start}} = \underbrace{\log\frac{\bar D_\text{end}}{\bar D_\text{start}}}_\text{size}
 # + \underbrace{\log\frac{\bar l_\text{end} / \bar D_\text{end}}{\bar l_\text{start} / \bar
@@ -198,10 +194,9 @@ for regime, both in ends.items():
 
 # %% [markdown]
 # In the single run the lifespan changes by a factor of {glue:text}`single-factor-lifespan:.2f`, the product of
-# {glue:text}`single-factor-size:.2f` for size and {glue:text}`single-factor-shape:.2f` for shape. With ten
-# problems the factors are {glue:text}`multi-factor-lifespan:.2f` = {glue:text}`multi-factor-size:.2f` ×
-# {glue:text}`multi-factor-shape:.2f`. A shape factor above 1 means that the points became more evenly
-# spaced, one below 1 that they became less so.
+# {glue:text}`single-factor-size:.2f` for size and {glue:text}`single-factor-shape:.2f` for shape. With ten problems the factors are
+# {glue:text}`multi-factor-lifespan:.2f` = {glue:text}`multi-factor-size:.2f` × {glue:text}`multi-factor-shape:.2f`. A shape factor above 1
+# means that the points became more evenly spaced, one below 1 that they became less so.
 #
 # Counts and entropy do not depend on size, so they need another baseline.
 #
@@ -215,7 +210,7 @@ for regime, both in ends.items():
 # - *the same covariance*: Gaussian, stretched along the same directions as the prompt;
 # - *the same lengths*: random directions with the prompt's own lengths $r_i = \lVert x_i \rVert$.
 
-# %% mystnb={"image": {"alt": "Two panels: number of H1 bars over epochs for the single problem and for ten. A line is the prompt; a grey band plain noise; dots with error bars, at the stored epochs, noise with the prompt's covariance and random directions with the prompt's lengths."}, "figure": {"caption": "$H_1$ bars of the prompt (line) and of three kinds of random points, of which bands and error bars hold 95 %. Compare the line with the random directions of the same lengths.", "name": "fig-yardstick"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels: number of H1 bars over epochs for the single problem and for ten. A line is the prompt; a grey band plain noise; dots with error bars, at the stored epochs, noise with the prompt's covariance and random directions with the prompt's lengths."}, "figure": {"caption": "$H_1$ bars of the prompt (line) and of three kinds of random clouds; bands and error bars hold 95 % of each kind. Compare the line with the random directions of the same lengths.", "name": "fig-yardstick"}} tags=["hide-input"]
 DRAWS = 40
 
 
@@ -276,9 +271,8 @@ for regime in pair:
     glue(f"{regime}-longest", float(longest), display=False)
 
 # %% [markdown]
-# Plain noise has {glue:text}`noise-h1:.0f` loops at the median (95 %: {glue:text}`noise-low:.0f` to
-# {glue:text}`noise-high:.0f`), and the prompt starts with {glue:text}`single-h1-count-first:.0f`. At the end, means over the
-# random points compare with the prompt as follows:
+# Plain noise has {glue:text}`noise-h1:.0f` loops at the median (95 %: {glue:text}`noise-low:.0f` to {glue:text}`noise-high:.0f`), and the
+# prompt starts with {glue:text}`single-h1-count-first:.0f`. The table compares the prompt at the end with means over random clouds:
 #
 # | at the end of training | prompt | same covariance | same lengths |
 # |---|---|---|---|
@@ -290,8 +284,7 @@ for regime in pair:
 # The relative spread of the lengths, their standard deviation divided by their mean, goes from {glue:text}`single-spread-first:.2f` to
 # {glue:text}`single-spread-last:.2f` in the single run and to {glue:text}`multi-spread-last:.2f` with ten problems.
 #
-# Lengths matter to loops because random directions in hundreds of dimensions are almost
-# orthogonal:
+# Lengths matter to loops because random directions in hundreds of dimensions are almost orthogonal:
 #
 # ```{prf:proposition} Orthogonal vectors have no loops
 # :label: prop-orthogonal
@@ -327,9 +320,8 @@ assert np.allclose(bars[0][:-1, 1], np.hypot(lengths[0], lengths[1 : len(orthogo
 #
 # ## Figure 3: density and entropy
 #
-# To rule out that loops vanish because points crowd together, the paper compares a density of
-# points with a density of loops. It defines neither. Here, density is $n$ divided by the mean distance, and
-# $H_1$ density is the $H_1$ count divided by $n$.
+# To rule out that loops vanish because points crowd together, the paper compares a density of points with a density of loops. It defines
+# neither. Here, density is $n$ divided by the mean distance, and $H_1$ density is the $H_1$ count divided by $n$.
 
 # %% mystnb={"image": {"alt": "Two panels over epochs for the single problem and for ten: left, point density and H1 density; right, persistence entropy."}, "figure": {"caption": "The paper's Figure 3 from our runs: (a) point density and $H_1$ density, (b) persistence entropy.", "name": "fig-density"}} tags=["hide-input"]
 figures.figure3(store, ids=[run.id for run in pair.values()])
@@ -350,18 +342,15 @@ for regime, both in ends.items():
     glue(f"{regime}-bars-last", int(bars.iloc[1]), display=False)
 
 # %% [markdown]
-# In the paper the density of points shows "only a minimal reduction". Here it changes by
-# {glue:text}`single-density:+.0%` (single) and {glue:text}`multi-density:+.0%` (ten), because the prompt moves
-# far compared with its initial size. The entropy changes by
-# {glue:text}`single-entropy-change:+.1%` and {glue:text}`multi-entropy-change:+.1%`, while the number of
-# finite bars goes from {glue:text}`single-bars-first:d` to
-# {glue:text}`single-bars-last:d` and from {glue:text}`multi-bars-first:d` to
-# {glue:text}`multi-bars-last:d`. In the single run the entropy falls by {glue:text}`single-entropy-drop:.3f` nats
-# in total, of which {glue:text}`single-loops-drop:+.3f` is due to the loops and {glue:text}`single-h0-drop:+.3f` to
-# the evenness of the $H_0$ bars (ten: {glue:text}`multi-entropy-drop:.3f`,
-# {glue:text}`multi-loops-drop:+.3f` and {glue:text}`multi-h0-drop:+.3f`; a negative fall is a rise). The paper attributes the
-# small change to "the large number of $H_0$ features". That is arithmetic: $n - 1$ even bars have an entropy of $\log(n - 1)$,
-# trained or not.
+# In the paper the density of points shows "only a minimal reduction". Here it changes by {glue:text}`single-density:+.0%` (single) and
+# {glue:text}`multi-density:+.0%` (ten), because the prompt moves far compared with its initial size. The entropy changes by
+# {glue:text}`single-entropy-change:+.1%` and {glue:text}`multi-entropy-change:+.1%`, while the number of finite bars goes from
+# {glue:text}`single-bars-first:d` to {glue:text}`single-bars-last:d` and from {glue:text}`multi-bars-first:d` to
+# {glue:text}`multi-bars-last:d`. In the single run the entropy falls by {glue:text}`single-entropy-drop:.3f` nats in total, of which
+# {glue:text}`single-loops-drop:+.3f` is due to the loops and {glue:text}`single-h0-drop:+.3f` to the evenness of the $H_0$ bars (ten:
+# {glue:text}`multi-entropy-drop:.3f`, {glue:text}`multi-loops-drop:+.3f` and {glue:text}`multi-h0-drop:+.3f`; a negative fall is a rise).
+# The paper attributes the small change to "the large number of $H_0$ features". That is arithmetic: $n - 1$ even bars have an entropy of
+# $\log(n - 1)$, trained or not.
 #
 # ## Exercises
 #
@@ -374,9 +363,8 @@ for regime, both in ends.items():
 # ```{solution-start} ex-density
 # :class: dropdown
 # ```
-# $\bar l = (\bar l / \bar D) \cdot n / (n / \bar D)$. As long as the first factor hardly changes,
-# "lifespans grow" and "density falls" are the same observation, so Figure 2 (a) and Figure 3 (a) are not two
-# pieces of evidence.
+# $\bar l = (\bar l / \bar D) \cdot n / (n / \bar D)$. As long as the first factor hardly changes, "lifespans grow" and "density falls" are
+# the same observation, so Figure 2 (a) and Figure 3 (a) are not two pieces of evidence.
 
 # %%
 checks = pair["single"].topology
@@ -411,9 +399,8 @@ print("loops per point:", ", ".join(f"{x:.2f}" for x in per_point))
 #
 # ## Claimed, measured, verdict
 #
-# Each claim has a rule ({doc}`20_rules`) and is decided from units, each of which is one problem or one set of ten.
-# {glue:text}`same-start` A claim about a direction takes at least {glue:text}`fewest:d` units that agree, and
-# more after Holm's correction within the family.
+# Each claim has a rule ({doc}`20_rules`) and is decided from units, each of which is one problem or one set of ten. {glue:text}`same-start`
+# A claim about a direction takes at least {glue:text}`fewest:d` units that agree, and more after Holm's correction within the family.
 
 # %% tags=["hide-input"]
 glue("same-start", tables.same_start(store, protocol=protocol), display=False)

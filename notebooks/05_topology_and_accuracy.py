@@ -56,9 +56,10 @@ C = sns.color_palette("colorblind")
 # %% [markdown]
 # ## Table 2 from our runs
 #
-# The tables give Spearman's $\rho$ {cite}`spearman1904proof` with accuracy and Mann and Whitney's $U$ {cite}`mann1947test` between two
-# groups of snapshots, over the checks of one model's runs without TSLoss. In the first table, the groups are checks with a wrong answer and
-# checks without (of sets, where every problem was asked by plan); in the second, they are the first and the second half of each run.
+# The tables give Spearman's $\rho$ {cite}`spearman1904proof` and Mann and Whitney's $U$ {cite}`mann1947test` between two groups of
+# snapshots, over the checks of one model's runs without TSLoss. In the first table $\rho$ is with accuracy, and the groups are checks with
+# a wrong answer and checks without; of a set of ten, only checks that ask every problem count. In the second table the groups are the first
+# and the second half of each run, and $\rho$ is with the half. (A p-value of 0 is one too small for the computer's arithmetic.)
 
 
 # %% tags=["hide-input"]
@@ -91,7 +92,7 @@ beside(halves)
 # %% [markdown]
 # ## Snapshots are not observations
 #
-# A $p$-value is the probability that chance alone does as well, *provided that observations are independent*. The snapshots
+# A $p$-value is the probability that chance alone does at least as well, *provided that observations are independent*. The snapshots
 # of one run are not: each differs little from the one before. Random walks of {glue:text}`snapshots` steps, which have nothing to do
 # with accuracy, show the consequence:
 
@@ -123,12 +124,11 @@ glue("snapshots", TRAJECTORY, display=False)
 glue("checks-pooled", int(answers.n.max()) if len(answers) else 0, display=False)
 
 # %% [markdown]
-# At the level 0.05 the test calls {glue:text}`share-independent:.0%` of the independent features
-# significant, as it should, but also {glue:text}`share-walk:.0%` of the random walks, and
-# {glue:text}`share-strong:.0%` of the walks correlate at least as strongly as the paper's $H_1$ count. Only
-# runs can be independent, and even ours are not entirely: all runs of one seed start from the same prompt, and a set
-# of ten may contain problems that are also trained alone. Our tables pool {glue:text}`checks-pooled:d` checks
-# of {glue:text}`runs-pooled:d` runs, so their $p$-values are as meaningless as the paper's.
+# At the level 0.05 the test calls {glue:text}`share-independent:.0%` of the independent features significant, as it should, but also
+# {glue:text}`share-walk:.0%` of the random walks, and {glue:text}`share-strong:.0%` of the walks correlate at least as strongly as the
+# paper's $H_1$ count. Only runs can be independent, and even ours are not entirely: all runs of one seed start from the same prompt, and a
+# set of ten may contain problems that are also trained alone. The first table pools {glue:text}`checks-pooled:d` checks of
+# {glue:text}`runs-pooled:d` runs and the second even more, so their $p$-values are as meaningless as the paper's.
 #
 # ## Table 2 with problems as units
 #
@@ -178,7 +178,8 @@ glue("exchanged-left", left if small else "neither test finds a correlation", di
 # {glue:text}`exchanged-rho_blocks` with their own answers and, on average, {glue:text}`exchanged-shuffled` with
 # the answers to other problems. The second number comes from the clock alone, which feature and accuracy both follow. At the
 # level 0.05, uncorrected for the number of features and tests, {glue:text}`exchanged-left`. The verdicts below use the last two
-# columns, with {glue:text}`exchanged-units:d` units; their intervals are wider, since those of a family hold together.
+# columns, with {glue:text}`exchanged-units:d` units; their intervals are wider, because all intervals of a family are meant to hold at
+# the same time with 95 %.
 #
 # ## Exercise
 #

@@ -16,11 +16,10 @@
 # %% [markdown]
 # # Training, or movement?
 #
-# Do loops vanish because a prompt learns the right answers, or because it moves? Section 2 of the
-# paper {cite}`anonymous-topology` has no control: it watches prompts that are trained on right answers and calls the change in their
-# topology a refinement of inference paths. This chapter adds two controls. Prompts that are
-# trained on *wrong* answers learn something, but not the task. Clouds that move as far as training moved them, in random directions,
-# learn nothing at all. Loops vanish in both, provided that the vectors move unequally far.
+# Do loops vanish because a prompt learns the right answers, or because it moves? Section 2 of the paper {cite}`anonymous-topology` has no
+# control: it watches prompts that are trained on right answers and calls the change in their topology a refinement of inference paths. This
+# chapter adds two controls. Prompts that are trained on *wrong* answers learn something, but not the task. Clouds that move as far as
+# training moved them, in random directions, learn nothing at all. Loops vanish in both, provided that the vectors move unequally far.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -60,18 +59,15 @@ DRAWS = 5  # of each random movement of a run
 MARGIN = 0.1  # of a feature's change: two changes that differ by less count as equal
 ANSWERS = {"right": STANDARD, "wrong": STANDARD | {"wrong_answers": True}}
 DIGITS = {"p (Holm)": "{:.2g}", "shows": "{:.0%}"}
-FEATURES = {
-    "h1_count": "H₁ bars",
-    "h0_mean_lifespan": "H₀ lifespan",
-    "h0_mean_lifespan_scaled": "H₀ lifespan / distance",
-    "persistence_entropy": "entropy",
-}
+FEATURES = {"h1_count": "H₁ bars", "h0_mean_lifespan": "H₀ lifespan"}
+FEATURES |= {"h0_mean_lifespan_scaled": "H₀ lifespan / distance", "persistence_entropy": "entropy"}
 
 # %% [markdown]
 # ## Training on wrong answers
 #
-# In the experiment `null` each problem is trained twice more, with the reference answer of another problem, which
-# its own scorer counts as wrong. In the table, "right" means that the model gives the answer it was trained on.
+# In the experiment `null` each problem is trained twice more, with the reference answer of another problem, an answer that the scorer of
+# the problem at hand counts as wrong. In the table, epochs are counted up to the first check at which the model gives the answer that it
+# was trained on, be it right or wrong. The last two columns are means over problems at the last check.
 
 # %% tags=["hide-input"]
 wrong = study(
@@ -82,10 +78,10 @@ compared.index = compared.index.str.replace("wrong_answers True", "wrong answers
 table(compared, FORMATS) if len(wrong) > 2 else missing("tsp sweep null")
 
 # %% [markdown]
-# The next table compares how four summaries of the topology change from the first check to the last, with right and with wrong
-# answers (runs without TSLoss; medians over problems, and a 95 % interval of the difference from order statistics). The last columns give the
-# number of problems in which the change is larger under wrong answers, the p-value of the sign test after Holm's correction over the features, and
-# the share of equal signs that the test detects with a power of 80 %.
+# The next table compares how four summaries of the topology change from the first check to the last, with right and with wrong answers
+# (runs without TSLoss; medians over problems, and a 95 % interval of the difference from order statistics). The last columns give the
+# number of problems in which the change, with its sign, is greater under wrong answers, the p-value of the sign test after Holm's
+# correction over the features, and the share of equal signs that the test detects with a power of 80 %.
 #
 # That a test finds no difference does not show that there is none. Two changes are called *equivalent* if the interval of
 # their difference lies within a margin of one tenth of the change under right answers. (Other rules of this book use the same
@@ -301,9 +297,10 @@ for key, text in texts.items():
 #
 # ### Which vectors move farther?
 #
-# A vector ends far from its start if its strides, from one stored prompt to the next, are long, or if they keep one direction. The
-# table asks, unit by unit, whether distance goes with place in the prompt and with initial length (rank correlations), and how
-# much of the variance of log distances is that of log paths, less one half.
+# A vector ends far from its start if its strides, from one stored prompt to the next, are long, or if they keep one direction. The table
+# asks, unit by unit, whether distance goes with place in the prompt and with initial length (rank correlations), and what share of the
+# variance of log distances comes from log paths: their covariance over that variance, which exceeds 1 if the vectors with longer paths move
+# less straight. The table shows this share less one half, so values above 0 mean that longer strides count for more than straighter paths.
 
 # %% tags=["hide-input"]
 keeping = usual[usual.id.isin(displaced)]

@@ -22,7 +22,7 @@
 #
 # This chapter works out each equation on three points, once by hand and once with `tsp.loss`, and draws the
 # forces. {doc}`08_tsloss_at_work` then applies the loss to a prompt. The equations follow the paper's order, so
-# the last figure of each number is the paper's.
+# the number after the dot is the paper's: (7.1) is its equation 1.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -77,8 +77,7 @@ pairs = without_diagonal(D)  # (3, 2): the distances from each point to the othe
 pairs.tolist()
 
 # %% [markdown]
-# How far is $x_i$ from its nearest neighbour? The minimum has no derivative where two neighbours
-# tie, so the paper uses a soft minimum:
+# How far is $x_i$ from its nearest neighbour? The minimum has no derivative where two neighbours tie, so the paper uses a soft minimum:
 #
 # $$s_i = -\tau \log \sum_{j \ne i} \exp\left(-\frac{D_{ij}}{\tau}\right)$$ (eq-softmin)
 #
@@ -95,9 +94,8 @@ s.tolist()
 #
 # $$\min_j D_{ij} - \tau \log(n - 1) \;\le\; s_i \;\le\; \min_j D_{ij}$$
 #
-# So $s_i$ tends to the nearest neighbour's distance as $\tau \to 0$. The temperature is a length, and "small"
-# means small against the differences between distances. (The paper calls $\tau$ the temperature of the
-# language model, which has no unit.)
+# So $s_i$ tends to the nearest neighbour's distance as $\tau \to 0$. The temperature is a length, and "small" means small against the
+# differences between distances. (The paper calls $\tau$ the temperature of the language model, which has no unit.)
 #
 # The paper's sum also includes $j = i$. That term is $e^0 = 1$: each point becomes its own nearest neighbour,
 # and $s_i$ lies between $-\tau \log n$ and 0 wherever the points are ({ref}`ex-self`).
@@ -128,8 +126,7 @@ h0_loss(s).item()
 # %% [markdown]
 # ## Pushing and pulling
 #
-# The second half is named after $H_1$. Pairs closer than $\delta$ repel each other; pairs farther apart
-# than $\zeta$ attract each other:
+# The second half is named after $H_1$. Pairs closer than $\delta$ repel each other; pairs farther apart than $\zeta$ attract each other:
 #
 # $$\mathcal{L}_\text{repel} = \frac{1}{n(n-1)} \sum_{i \ne j} \max(0, \delta - D_{ij})^2$$ (eq-repel)
 #
@@ -169,11 +166,10 @@ assert np.allclose([delta, zeta], [low, high])
 delta.item(), zeta.item()
 
 # %% [markdown]
-# The paper says that the thresholds approach "hard" quantiles as $\alpha \to \infty$. They do: $\delta$ becomes
-# the smallest distance and $\zeta$ the largest. But then no pair is closer than $\delta$ or farther apart
-# than $\zeta$, and $\mathcal{L}_{H1}$ is 0 for every cloud. At the other end, as $\alpha \to 0$, both thresholds
-# become the mean distance. If both weights are 1, $\mathcal{L}_{H1}$ is then the variance of all distances. So
-# the softness of the thresholds decides what the second half measures:
+# The paper says that the thresholds approach "hard" quantiles as $\alpha \to \infty$. They do: $\delta$ becomes the smallest distance and
+# $\zeta$ the largest. But then no pair is closer than $\delta$ or farther apart than $\zeta$, and $\mathcal{L}_{H1}$ is 0 for every cloud.
+# At the other end, as $\alpha \to 0$, both thresholds become the mean distance. If $\lambda_\text{repel} = \lambda_\text{attract} = 1$,
+# $\mathcal{L}_{H1}$ is then the variance of all distances. So the softness of the thresholds decides what the second half measures:
 
 # %% mystnb={"image": {"alt": "Left: the two thresholds of the triangle against alpha; both start at the mean 4, delta falls to 3 and zeta rises to 5. Right: the H1 loss against alpha starts at the variance of the distances and falls to zero."}, "figure": {"caption": "As the thresholds of equation {eq}`eq-thresholds` harden, $\\mathcal{L}_{H1}$ vanishes. Left: both thresholds of the triangle against the sharpness $\\alpha$; dotted: its three distances. Right: $\\mathcal{L}_{H1}$; dotted: the variance of the distances.", "name": "fig-thresholds"}} tags=["hide-input"]
 alphas = np.geomspace(0.01, 100, 80)
@@ -220,10 +216,9 @@ assert torch.isclose(terms.total, total_loss(h0_loss(s), h1, beta_h0=1.0, beta_h
 # ```
 #
 # ```{prf:proof}
-# Every term is a mean of squares, so none is negative. If all distances equal $r$, then $\delta = \zeta = r$ and
-# all $s_i$ are equal, so every term is 0. Otherwise $\delta$ is an average, with positive weights, of numbers
-# that are not all the same. It is greater than the smallest distance, so the closest pair repels and the loss is
-# positive.
+# Every term is a mean of squares, so none is negative. If all distances equal $r$, then $\delta = \zeta = r$ and all $s_i$ are equal, so
+# every term is 0. Otherwise $\delta$ is an average, with positive weights, of numbers that are not all the same. It is greater than the
+# smallest distance, so the closest pair repels and the loss is positive.
 # ```
 #
 # Up to $d + 1$ points in $d$ dimensions can be equally far apart; they form a *regular simplex*. A prompt of a few
@@ -268,9 +263,8 @@ assert longest < fixed_grad.norm(dim=1).max()  # moving thresholds weaken the fo
 # (tsloss-by-hand)=
 # ### Points you can move
 #
-# Vermilion lines are pairs shorter than $\delta$; blue lines are pairs longer than $\zeta$. Arrows show where
-# gradient descent takes each point. The longest arrow always has the same length, so directions can be read even
-# where the force is tiny.
+# Vermilion lines are pairs shorter than $\delta$; blue lines are pairs longer than $\zeta$. Arrows show where gradient descent takes each
+# point. The longest arrow always has the same length, so directions can be read even where the force is tiny.
 
 # %% mystnb={"figure": {"caption": "Move a point and watch each term of TSLoss and the direction of descent, of the whole loss or of one term. In print: the starting position, with the arrows of the whole loss.", "name": "live-tsloss"}} tags=["hide-input"]
 movable = torch.tensor(
@@ -293,16 +287,14 @@ Live(
 )
 
 # %% [markdown]
-# Move one point far away and watch how $\zeta$ and $\mathcal{L}_\text{attract}$ follow. Put two points on
-# top of each other and see which arrows of $\mathcal{L}_\text{repel}$ change. Then press *A step
-# of descent* until nothing moves. Four or more distinct points of the plane cannot all be equally far apart, so
-# the loss stays above 0 unless the points coincide.
+# Move one point far away and watch how $\zeta$ and $\mathcal{L}_\text{attract}$ follow. Put two points on top of each other and see which
+# arrows of $\mathcal{L}_\text{repel}$ change. Then press *A step of descent* until nothing moves. Four or more distinct points of the plane
+# cannot all be equally far apart, so the loss stays above 0 unless the points coincide.
 #
 # ## Blind spots
 #
-# Because TSLoss depends on distances alone, reordering, shifting or rotating the points changes nothing. Stretching
-# the cloud does. If $\tau$ is multiplied and $\alpha$ divided by the same factor as the cloud, the loss grows with
-# the square of that factor:
+# Because TSLoss depends on distances alone, reordering, shifting or rotating the points changes nothing. Stretching the cloud does. If
+# $\tau$ is multiplied and $\alpha$ divided by the same factor as the cloud, the loss grows with the square of that factor:
 
 # %%
 X = torch.randn(12, 5, dtype=torch.float64)
@@ -314,14 +306,12 @@ assert not torch.isclose(loss(3 * X), loss(X))
 assert torch.isclose(TSLoss(tau=3 * tau, alpha=alpha / 3)(3 * X), 9 * loss(X))
 
 # %% [markdown]
-# So both parameters depend on the unit of the embedding space, and one pair of values means different things
-# for different models.
+# So both parameters depend on the unit of the embedding space, and one pair of values means different things for different models.
 #
-# Size also decides which way $\mathcal{L}_{H1}$ pulls. Stretch a cloud by a factor $c$. While the thresholds are
-# soft, $\mathcal{L}_{H1}$ is nearly the variance of the distances and grows like $c^2$. Once $\alpha$ times their
-# spread is large, the thresholds harden and $\mathcal{L}_{H1}$ falls to 0. In between it has a peak. A cloud
-# smaller than at the peak is made to shrink; a larger cloud of the same shape is made to grow.
-# {numref}`fig-scale` shows on which side prompts are.
+# Size also decides which way $\mathcal{L}_{H1}$ pulls. Stretch a cloud by a factor $c$. While the thresholds are soft, $\mathcal{L}_{H1}$
+# is nearly the variance of the distances and grows like $c^2$. Once $\alpha$ times their spread is large, the thresholds harden and
+# $\mathcal{L}_{H1}$ falls to 0. In between it has a peak. A cloud smaller than at the peak is made to shrink; a larger cloud of the same
+# shape is made to grow. {numref}`fig-scale` shows on which side prompts are.
 #
 # The first half is blind to the gap between clumps: {doc}`02_homology_of_a_prompt` moves two tight pairs apart
 # without changing any distance to a nearest neighbour.
@@ -383,9 +373,8 @@ print(f"at alpha = 1: {(TSLoss(alpha=1.0).terms(X).h1 / limit).item():.0%} of th
 # ```{solution-start} ex-self
 # :class: dropdown
 # ```
-# The sum in {eq}`eq-softmin` has $n$ positive terms of at most 1, one of which is exactly 1, so it lies between 1
-# and $n$. If all points coincide, every term is 1 and $s_i = -\tau \log n$. If all points are far apart, only the
-# term $j = i$ remains and $s_i$ approaches 0.
+# The sum in {eq}`eq-softmin` has $n$ positive terms of at most 1, one of which is exactly 1, so it lies between 1 and $n$. If all points
+# coincide, every term is 1 and $s_i = -\tau \log n$. If all points are far apart, only the term $j = i$ remains and $s_i$ approaches 0.
 
 # %%
 printed = TSLoss(tau=1.0, self_pairs=True)

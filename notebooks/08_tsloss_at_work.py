@@ -16,10 +16,9 @@
 # %% [markdown]
 # # TSLoss at work
 #
-# What does TSLoss {cite}`anonymous-topology` do to a prompt? This chapter takes the loss of {doc}`07_tsloss` and asks
-# whether it measures what it stands for, what it does when nothing opposes it, and how strong it is beside the
-# cross-entropy. Alone, it turns a cloud into a regular simplex; beside the cross-entropy, at weight 1, it starts as
-# a tiny part of the force.
+# What does TSLoss {cite}`anonymous-topology` do to a prompt? This chapter takes the loss of {doc}`07_tsloss` and asks whether it measures
+# what it stands for, what it does when nothing opposes it, and how strong it is beside the cross-entropy. Alone, it turns a cloud into a
+# regular simplex; beside the cross-entropy, at weight 1, it starts as a tiny part of the force.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -75,8 +74,7 @@ loss = TSLoss(tau=tau, alpha=alpha)
 # %% [markdown]
 # ## A real prompt
 #
-# The table evaluates TSLoss on {ref}`the book's example <the-example>` before and after training with
-# $\lambda_\text{ts} = 1$.
+# The table evaluates TSLoss on {ref}`the book's example <the-example>` before and after training with $\lambda_\text{ts} = 1$.
 
 # %% tags=["hide-input"]
 common = {"model": model, "protocol": protocol, "seed": seed, "epochs": epochs}
@@ -135,9 +133,8 @@ glue("spread-start", variance**0.5, display=False)
 glue("share-start", loss.terms(start).h1.item() / variance, display=False)
 
 # %% [markdown]
-# The prompt has {glue:text}`n:d` vectors in {glue:text}`d:d` dimensions and was trained on
-# {glue:text}`problem` for {glue:text}`last:d` epochs. Its answer {glue:text}`outcome-ts`; without TSLoss the answer
-# {glue:text}`outcome-ce`. The table shows two things:
+# The prompt has {glue:text}`n:d` vectors in {glue:text}`d:d` dimensions and was trained on {glue:text}`problem` for {glue:text}`last:d`
+# epochs. Its answer {glue:text}`outcome-ts`; without TSLoss the answer {glue:text}`outcome-ce`. The table shows two things:
 #
 # - **As printed, each point is its own nearest neighbour.** The mean of $s_i$ is
 #   {glue:text}`s-start-printed:.4f`, although the nearest other point is {glue:text}`nearest-start:.3f` away on
@@ -168,16 +165,14 @@ glue("peak-start", float(peaks[0]), display=False)
 glue("peak-trained", float(peaks[1]), display=False)
 
 # %% [markdown]
-# The peak lies at {glue:text}`peak-start:.1f` times the prompt's size at the start and at
-# {glue:text}`peak-trained:.1f` times its size after training. Where this factor is above 1, $\mathcal{L}_{H1}$ makes
-# the prompt smaller; where it is below 1, larger.
+# The peak lies at {glue:text}`peak-start:.1f` times the prompt's size at the start and at {glue:text}`peak-trained:.1f` times its size
+# after training. Where this factor is above 1, $\mathcal{L}_{H1}$ makes the prompt smaller; where it is below 1, larger.
 #
 # ## Equation 13 on trained prompts
 #
-# The paper justifies $\mathcal{L}_{H0}$ by equation 13, which fails for clumps
-# ({doc}`02_homology_of_a_prompt`). Do trained prompts have clumps? The next figure compares both sides of the
-# equation for one prompt of each problem or set: the last one of a run without TSLoss. More prompts of the same run or
-# problem would not be independent.
+# The paper justifies $\mathcal{L}_{H0}$ by equation 13, which fails for tight clumps that are far apart ({doc}`02_homology_of_a_prompt`):
+# there the variance of the deaths is much greater than that of $s$. The next figure compares both sides of the equation for one prompt of
+# each problem or set: the last one of a run without TSLoss. More prompts of the same run or problem would not be independent.
 
 # %% mystnb={"image": {"alt": "Scatter plot of the variance of H0 deaths against the variance of soft nearest-neighbour distances, logarithmic: the last prompt of each problem and one initial prompt. A grey line marks equality."}, "figure": {"caption": "Both sides of equation 13, with soft neighbours, for the last prompt of each problem and the example's initial prompt. On the grey line they are equal.", "name": "fig-equation-13-soft"}} tags=["hide-input"]
 prompts = tables.last_prompts(store, protocol=protocol, model=model) or [trained]
@@ -202,10 +197,9 @@ glue("n-trained", agreement.n, display=False)
 glue("ratio-trained", float((trained_sides[y] / trained_sides[x]).median()), display=False)
 
 # %% [markdown]
-# Over {glue:text}`n-trained:d` trained prompts the rank correlation of the two sides is
-# {glue:text}`rho-trained:.2f`. The variance of the deaths is {glue:text}`ratio-trained:.2f` times that of
-# $s$ (median). The correlation shows how closely the two sides rise and fall together, the ratio how nearly they are
-# equal. All these prompts started from a few initial prompts, one for each seed.
+# Over {glue:text}`n-trained:d` trained prompts the rank correlation of the two sides is {glue:text}`rho-trained:.2f`. The variance of the
+# deaths is {glue:text}`ratio-trained:.2f` times that of $s$ (median). The correlation shows how closely the two sides rise and fall
+# together, the ratio how nearly they are equal. All these prompts started from a few initial prompts, one for each seed.
 # {doc}`15_what_it_stands_for` has the verdict.
 #
 # ## TSLoss alone
@@ -262,19 +256,16 @@ glue("verdict-even", evenness.verdict, display=False)
 glue("even-fell", int((final.h0_variance < first.h0_variance).sum()), display=False)
 
 # %% [markdown]
-# The clouds approach the minimum of {prf:ref}`prop-minimum`, a regular simplex. The variance of their $H_0$ deaths
-# falls by {glue:text}`h0-variance-orders:.1f` orders of magnitude, and the deaths approach the mean distance
-# (on average from {glue:text}`first-h0-mean-lifespan-scaled:.3f` to
-# {glue:text}`final-h0-mean-lifespan-scaled:.3f` of it). The total length of the loops falls by
-# {glue:text}`h1-total-orders:.1f` orders, while their number goes from {glue:text}`first-h1-count:.1f` to
-# {glue:text}`final-h1-count:.1f`. Near a simplex all distances are almost alike, and tiny differences among them make
-# loops that mean nothing. The entropy goes from
-# {glue:text}`first-persistence-entropy:.3f` to {glue:text}`final-persistence-entropy:.3f`, close to
-# $\log(n-1)$ = {glue:text}`log-n-1:.3f`: only the $n - 1$ bars of $H_0$ have any length, and they are almost
-# perfectly even (from {glue:text}`first-h0-evenness:.5f` to {glue:text}`final-h0-evenness:.5f` of their greatest
-# entropy).
+# The clouds approach the minimum of {prf:ref}`prop-minimum`, a regular simplex. The variance of their $H_0$ deaths falls by
+# {glue:text}`h0-variance-orders:.1f` orders of magnitude, and the deaths approach the mean distance (on average from
+# {glue:text}`first-h0-mean-lifespan-scaled:.3f` to {glue:text}`final-h0-mean-lifespan-scaled:.3f` of it). The total length of the loops
+# falls by {glue:text}`h1-total-orders:.1f` orders, while their number goes from {glue:text}`first-h1-count:.1f` to
+# {glue:text}`final-h1-count:.1f`. Near a simplex all distances are almost alike, and tiny differences among them make loops that mean
+# nothing. The entropy goes from {glue:text}`first-persistence-entropy:.3f` to {glue:text}`final-persistence-entropy:.3f`, close to
+# $\log(n-1)$ = {glue:text}`log-n-1:.3f`: only the $n - 1$ bars of $H_0$ have a length worth counting, and they are almost perfectly even
+# (from {glue:text}`first-h0-evenness:.5f` to {glue:text}`final-h0-evenness:.5f` of their maximum entropy).
 #
-# So the first half does what it promises when nothing opposes it. The second half shortens loops rather than
+# So TSLoss as a whole does what its first half promises when nothing opposes it. The second half shortens loops rather than
 # removing them, and a count of bars is slow to show that.
 #
 # ## TSLoss beside the cross-entropy
@@ -310,21 +301,19 @@ for key, value in (
     glue(key, float(value), display=False)
 
 # %% [markdown]
-# In the first epoch the gradient of the cross-entropy has norm {glue:text}`grad-ce-first:.2g` and that of
-# TSLoss {glue:text}`grad-ts-first:.2g`, a ratio of {glue:text}`force-first:.2g`. Over the run the
-# ratio has median {glue:text}`force-median:.2g` and maximum {glue:text}`force-largest:.2g`; it ends at
-# {glue:text}`force-last:.2g`. Only such ratios matter, since AdamW divides by the size of the whole gradient.
-# {doc}`10_when_tsloss_acts` measures them in all runs, and {doc}`11_weight` turns them into the weight at which both
-# gradients would be equally long.
+# In the first epoch the gradient of the cross-entropy has norm {glue:text}`grad-ce-first:.2g` and that of TSLoss
+# {glue:text}`grad-ts-first:.2g`, a ratio of {glue:text}`force-first:.2g`. Over the run the ratio has median {glue:text}`force-median:.2g`
+# and maximum {glue:text}`force-largest:.2g`; it ends at {glue:text}`force-last:.2g`. Only such ratios matter, since AdamW divides by the
+# size of the whole gradient. {doc}`10_when_tsloss_acts` measures them in all runs, and {doc}`11_weight` turns them into the weight at which
+# both gradients would be equally long.
 #
 # A difference between the two runs can have two causes: the push of TSLoss, or the sensitivity of training, in which any
-# difference between two runs grows. Telling the causes apart takes many pairs of runs and a push of
-# the same size without a meaning. {doc}`09_convergence` has both.
+# difference between two runs grows. Telling the causes apart takes many pairs of runs, and a push without a meaning that starts at the
+# same size. {doc}`09_convergence` has both.
 #
 # ### One pair of prompts
 #
-# Both runs start from the same prompt. The table gives its topology at the start and at the last
-# check that both runs share.
+# Both runs start from the same prompt. The table gives its topology at the start and at the last check that both runs share.
 
 # %% tags=["hide-input"]
 topology = {name: run.topology.set_index("epoch") for name, run in pair.items()}
@@ -354,14 +343,13 @@ for name, column in zip(("start", "ce", "ts"), compared, strict=True):
     glue(f"end-{name}-spread", float(spread), display=False)
 
 # %% [markdown]
-# After {glue:text}`common-end:d` epochs the $H_1$ count has gone from {glue:text}`end-start-h1-count:d`
-# to {glue:text}`end-ce-h1-count:d` without TSLoss and to {glue:text}`end-ts-h1-count:d` with it. The mean
-# $H_0$ lifespan, as a share of the mean distance, has gone from {glue:text}`end-start-scaled:.3f` to
-# {glue:text}`end-ce-scaled:.3f` without TSLoss and to {glue:text}`end-ts-scaled:.3f` with it. The nearer this share
-# is to 1, the nearer the cloud is to a simplex, where short loops abound. {prf:ref}`prop-orthogonal` says why: loops
-# vanish when vectors become unequally long, whereas equal distances keep lengths alike. The spread of lengths (standard
-# deviation over mean) goes from {glue:text}`end-start-spread:.3f` to {glue:text}`end-ce-spread:.3f` without and to
-# {glue:text}`end-ts-spread:.3f` with TSLoss. This is one pair; {doc}`10_when_tsloss_acts` counts loops in all pairs.
+# After {glue:text}`common-end:d` epochs the $H_1$ count has gone from {glue:text}`end-start-h1-count:d` to {glue:text}`end-ce-h1-count:d`
+# without TSLoss and to {glue:text}`end-ts-h1-count:d` with it. The mean $H_0$ lifespan, as a share of the mean distance, has gone from
+# {glue:text}`end-start-scaled:.3f` to {glue:text}`end-ce-scaled:.3f` without TSLoss and to {glue:text}`end-ts-scaled:.3f` with it. The
+# nearer this share is to 1, the nearer the cloud is to a simplex, and close to a simplex short loops abound. {prf:ref}`prop-orthogonal`
+# says why: loops vanish when vectors become unequally long, whereas equal distances between nearly orthogonal vectors keep their lengths
+# alike. The spread of lengths (standard deviation over mean) goes from {glue:text}`end-start-spread:.3f` to {glue:text}`end-ce-spread:.3f`
+# without and to {glue:text}`end-ts-spread:.3f` with TSLoss. This is one pair; {doc}`10_when_tsloss_acts` counts loops in all pairs.
 #
 # (prompt-by-epoch)=
 # ### Epoch by epoch
@@ -388,9 +376,8 @@ Live(
 )
 
 # %% [markdown]
-# All numbers in this chapter depend on the model: on the scale of its embedding space, to which $\tau$ and
-# $\alpha$ relate, and on its initial loss. They belong to one small model, {glue:text}`model`
-# ({glue:text}`model-note`).
+# All numbers in this chapter depend on the model: on the scale of its embedding space, to which $\tau$ and $\alpha$ relate, and on its
+# initial loss. They belong to one small model, {glue:text}`model` ({glue:text}`model-note`).
 #
 # ## An exercise
 #
@@ -406,8 +393,8 @@ Live(
 # ```
 # On the ring all $s_i$ are equal by symmetry, so the first half exerts no force. The second half, as a function of
 # size, has a peak, as in {numref}`fig-scale`. At $\alpha = 10$ the ring lies to the right of it, grows and keeps its
-# shape. At $\alpha = 0.5$ it lies to the left and collapses together with its loop. Twelve distinct points of the plane
-# cannot be equally far apart, so growing and collapsing are the two ways to lower the loss.
+# shape. At $\alpha = 0.5$ it lies to the left and collapses together with its loop. By symmetry the ring stays a ring, so it can only
+# grow or shrink; its points cannot be equally far apart, so the loss stays above 0 unless it collapses.
 
 # %%
 angle = 2 * np.pi * np.arange(12) / 12
@@ -437,11 +424,10 @@ glue("verdict-ring", ring_verdict, display=False)
 #
 # ## Claimed, measured, verdict
 #
-# These claims are about the loss itself. A statement that follows from the formulas is true by definition. Where
-# clouds are drawn at random, a sign test decides at level 0.05. A statement without a condition that
-# holds under one condition and fails under another is *partly* reproduced. The verdicts on equation 13 are in
-# {doc}`02_homology_of_a_prompt` for clouds in general and in {doc}`15_what_it_stands_for` for trained prompts; the
-# verdict on the loops of prompts trained with TSLoss is in {doc}`10_when_tsloss_acts`.
+# These claims are about the loss itself. A statement that follows from the formulas is true by definition. Where clouds are drawn at
+# random, a sign test decides at level 0.05. An unconditional statement that holds under one condition and fails under another is *partly*
+# reproduced. The verdicts on equation 13 are in {doc}`02_homology_of_a_prompt` for clouds in general and in {doc}`15_what_it_stands_for`
+# for trained prompts; the verdict on the loops of prompts trained with TSLoss is in {doc}`10_when_tsloss_acts`.
 #
 # | claimed | rule | measured | verdict |
 # |---|---|---|---|

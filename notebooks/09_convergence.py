@@ -16,13 +16,11 @@
 # %% [markdown]
 # # Convergence
 #
-# Does TSLoss shorten training? The paper's main result, Table 3, says so: with TSLoss at weight 1 a soft prompt
-# needs fewer iterations until the frozen model answers its training problems correctly, in the best cells about half
-# as many {cite}`anonymous-topology`.
+# Does TSLoss shorten training? The paper's main result, Table 3, says so: with TSLoss at weight 1 a soft prompt needs fewer iterations
+# until the frozen model answers its training problems correctly, in the best cells about half as many {cite}`anonymous-topology`.
 #
-# This chapter compares pairs of runs that differ in TSLoss alone. The answer is a ratio of iterations with
-# its interval, next to two yardsticks: how far rounding alone moves a run, and what a push of the same size without a
-# meaning does.
+# This chapter compares pairs of runs that differ in TSLoss alone. The answer is a ratio of iterations with its interval, next to two
+# yardsticks: how far rounding alone moves a run, and what a push without a meaning, equally strong at the start, does.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -64,12 +62,11 @@ NARROW = {"selector": "th, td", "props": "padding: 0.3em 0.5em"}
 # %% [markdown]
 # ## What is counted
 #
-# Every second epoch training pauses, and the model answers with the current prompt by greedy decoding.
-# A scorer for each benchmark decides whether the answer is right. The count is the first such check at
-# which *all* training problems are answered correctly. Training continues after that check, so that loss and topology
-# can be followed ({doc}`10_when_tsloss_acts`). The paper counts "iterations", which may be epochs or optimiser steps:
-# with one problem they are the same, but ten problems at batch size 8 take two steps an epoch. This book counts epochs,
-# and each run stores both.
+# Every second epoch training pauses, and the model answers with the current prompt by greedy decoding. A scorer for each benchmark decides
+# whether the answer is right. The count is the first such check at which *all* training problems are answered correctly. Training continues
+# after that check, so that loss and topology can be followed ({doc}`10_when_tsloss_acts`). The paper counts "iterations", which may be
+# epochs or optimiser steps: with one problem they are the same, but ten problems at batch size 8 take two steps an epoch. This book counts
+# epochs, and each run stores both.
 #
 # The store has these runs:
 
@@ -84,8 +81,7 @@ as_text(inventory).style.set_table_attributes('class="dataframe"').set_table_sty
 # ## Loss curves: Figure 5
 #
 # The paper plots $L_\text{total} = L_\text{ce} + \lambda_\text{ts} L_\text{ts}$ with TSLoss against
-# $L_\text{ce}$ without. These are different quantities, so the dotted line adds the cross-entropy of the runs
-# with TSLoss.
+# $L_\text{ce}$ without. These are different quantities, so a dotted line shows, in addition, the cross-entropy of the runs with TSLoss.
 
 # %% mystnb={"image": {"alt": "Training loss over epochs on a logarithmic axis, one panel for each model, task and regime; a grey line without TSLoss, a green line with it, a dotted line for its cross-entropy."}, "figure": {"caption": "The paper's Figure 5 from our runs: the loss that is minimised, without and with TSLoss. Compare the grey line with the dotted one, the cross-entropy with TSLoss. Thick: median over runs; thin: single runs.", "name": "fig-losses"}} tags=["hide-input"]
 figures.figure5(store, protocol=protocol)
@@ -93,9 +89,8 @@ figures.figure5(store, protocol=protocol)
 # %% [markdown]
 # ## Table 3
 #
-# Our cells stand below the paper's. Each is the median over problems; `>E` means that the
-# median problem was not solved within E epochs. Problems that the untrained prompt already solves cannot be
-# sped up and are counted separately.
+# Our cells stand below the paper's. Each is the median over problems; `>E` means that the median problem was not solved within E epochs.
+# Problems that the untrained prompt already solves cannot be sped up and are counted separately.
 
 # %% tags=["hide-input"]
 both_tables = tables.table3(store, protocol=protocol).reset_index("where")
@@ -121,13 +116,12 @@ glue("paper-half", len(halved), display=False)
 glue("paper-half-most", int(halved.ce.max()), display=False)
 
 # %% [markdown]
-# In the paper's own table TSLoss is faster in {glue:text}`cells-won:d` of {glue:text}`cells:d` cells and
-# slower in {glue:text}`cells-lost:d`, with {glue:text}`cells-tied:d` equal. The median ratio is
-# {glue:text}`paper-ratio:.2f`. But every count is even, which suggests that correctness was checked every
-# second iteration. In {glue:text}`one-check:d` of the {glue:text}`cells:d` cells the saving is a
-# single check, the smallest that can be seen. In {glue:text}`paper-half:d` cells the count is at least halved, always
-# from {glue:text}`paper-half-most:d` or less. Moreover, the cells are not independent: they share one set of
-# problems, three models and one initialisation scheme. (Ours share one initial prompt for each seed.)
+# In the paper's own table TSLoss is faster in {glue:text}`cells-won:d` of {glue:text}`cells:d` cells and slower in
+# {glue:text}`cells-lost:d`, with {glue:text}`cells-tied:d` equal. The median ratio is {glue:text}`paper-ratio:.2f`. But every count is
+# even, which suggests that correctness was checked every second iteration. In {glue:text}`one-check:d` of the {glue:text}`cells:d` cells
+# the saving is a single check, the smallest that can be seen. In {glue:text}`paper-half:d` cells the count is at least halved, always from
+# {glue:text}`paper-half-most:d` or less. Moreover, the cells are not independent: they share one set of problems, three models and one
+# initialisation scheme. (Ours share one initial prompt for each seed.)
 #
 # Could the differences in our cells be chance? The next table tests each cell.
 #
@@ -166,8 +160,7 @@ table(cell_tests, formats) if len(tested) else missing("tsp sweep table3")
 # %% [markdown]
 # ## Unit by unit
 #
-# The two runs of a unit start from the same initial prompt, see the problems in the same order, and differ in
-# TSLoss alone.
+# The two runs of a unit start from the same initial prompt, see the problems in the same order, and differ in TSLoss alone.
 
 # %% mystnb={"image": {"alt": "A scatter plot: iterations without TSLoss across, with TSLoss upwards, one symbol a unit, coloured by data set. The points lie on both sides of the diagonal. Triangles at the edges are runs that were not solved."}, "figure": {"caption": "First epoch at which all answers are right, one symbol a unit: Standard across, +TSLoss upwards. Below the diagonal TSLoss is sooner. Compare the distances from the diagonal with the grey band, the median distance that rounding alone moves a run. Dashed: the median ratio of the paper's Table 3. Triangles: not solved within the epochs read.", "name": "fig-pairs"}} tags=["hide-input"]
 both = tables.pairs(store, protocol=protocol)
@@ -212,16 +205,14 @@ glue("censored", int(np.isinf(sides).sum().sum()), display=False)
 glue("fewest", FEWEST, display=False)
 
 # %% [markdown]
-# Among the {glue:text}`first-n:d` units of the model with the most runs, TSLoss is sooner in
-# {glue:text}`first-wins:d`, the same in {glue:text}`first-ties:d` and later in {glue:text}`first-losses:d`.
-# (Units that are solved before training are excluded: {glue:text}`at-start:d`.) The median ratio is
-# {glue:text}`first-ratio:.2f` (95 % bootstrap interval {glue:text}`first-low:.2f` to {glue:text}`first-high:.2f`), and
-# the sign test gives $p$ = {glue:text}`first-p:.2g`.
+# Among the {glue:text}`first-n:d` units of the model with the most runs, TSLoss is sooner in {glue:text}`first-wins:d`, the same in
+# {glue:text}`first-ties:d` and later in {glue:text}`first-losses:d`. (Units that are solved before training are excluded:
+# {glue:text}`at-start:d`.) The median ratio is {glue:text}`first-ratio:.2f` (95 % bootstrap interval {glue:text}`first-low:.2f` to
+# {glue:text}`first-high:.2f`), and the sign test gives $p$ = {glue:text}`first-p:.2g`.
 #
-# A first right answer is often lost again at the next check. If the count runs to the first check
-# from which the answer stays right, TSLoss is sooner in {glue:text}`stays-wins:d`, the same in {glue:text}`stays-ties:d` and
-# later in {glue:text}`stays-losses:d`, with a median ratio of {glue:text}`stays-ratio:.2f` ({glue:text}`stays-low:.2f` to
-# {glue:text}`stays-high:.2f`).
+# A first right answer is often lost again at the next check. If the count runs to the first check from which the answer stays right, TSLoss
+# is sooner in {glue:text}`stays-wins:d`, the same in {glue:text}`stays-ties:d` and later in {glue:text}`stays-losses:d`, with a median
+# ratio of {glue:text}`stays-ratio:.2f` ({glue:text}`stays-low:.2f` to {glue:text}`stays-high:.2f`).
 #
 # Three notes on reading these numbers:
 #
@@ -275,7 +266,8 @@ glue("floor-result", floor_result, display=False)
 #
 # In the experiment `sham` a sham gradient takes the place of TSLoss's. At every step the sham is TSLoss's gradient at the current
 # prompt with its $d$ coordinates permuted and their signs flipped, always in the same way. Its length, the angles between
-# its rows and its steadiness remain; its meaning is gone. In the table both other arms are compared with the sham.
+# its rows and its steadiness remain; its meaning is gone. In the table both other arms are compared with the sham; its last two columns
+# are means over problems at the last check.
 
 # %% tags=["hide-input"]
 arms = study(
@@ -328,21 +320,19 @@ glue("sham-result", sham_result, display=False)
 # {glue:text}`sham-result`
 #
 # A run that is solved first is no evidence for its loss as long as a push without a meaning, which starts at the same size, does
-# the same. TSLoss's direction matters for speed only if the interval of its ratio to the sham excludes 1.
+# the same. There is evidence that the direction of TSLoss matters for speed only if the interval of its ratio to the sham excludes 1.
 #
 # ## Exercises
 #
 # ```{exercise} How many pairs?
 # :label: ex-how-many
-# Suppose that all pairs favour TSLoss. How many pairs does a two-sided sign test need to fall below 0.05, and how many
-# to fall below 0.001?
+# Suppose that all pairs favour TSLoss. How many pairs does a two-sided sign test need to fall below 0.05, and how many to fall below 0.001?
 # ```
 #
 # ```{solution-start} ex-how-many
 # :class: dropdown
 # ```
-# With all $k$ pairs on one side, $p = 2 \cdot 2^{-k}$. It is below 0.05 for $k \ge 6$ and below 0.001 for
-# $k \ge 11$.
+# With all $k$ pairs on one side, $p = 2 \cdot 2^{-k}$. It is below 0.05 for $k \ge 6$ and below 0.001 for $k \ge 11$.
 
 # %%
 p = {k: paired_ratio([4] * k, [2] * k, cap=4).p for k in range(1, 15)}
@@ -355,17 +345,15 @@ assert [min(k for k in p if p[k] < level) for level in (0.05, 0.001)] == [6, 11]
 #
 # ```{exercise} From four to two
 # :label: ex-four-two
-# Correctness is checked every two epochs, and the count falls from 4 to 2. Which ratios of the true times
-# are compatible with these counts? In how many cells of the paper's table may the true saving be less than half an
-# epoch?
+# Correctness is checked every two epochs, and the count falls from 4 to 2. Which ratios of the true times are compatible with these counts?
+# In how many cells of the paper's table may the true saving be less than half an epoch?
 # ```
 #
 # ```{solution-start} ex-four-two
 # :class: dropdown
 # ```
-# A count of 4 means a time in $(2, 4]$ and a count of 2 a time in $(0, 2]$, so any ratio below 1 is compatible. When
-# the counts differ by one check, the times lie in neighbouring intervals and may be arbitrarily close. Equal
-# counts allow a saving or a loss.
+# A count of 4 means a time in $(2, 4]$ and a count of 2 a time in $(0, 2]$, so any ratio below 1 is compatible. When the counts differ by
+# one check, the times lie in neighbouring intervals and may be arbitrarily close. Equal counts allow a saving or a loss.
 
 # %%
 low_standard, high_treated = cells.ce - grid, cells.tsloss  # least time without, greatest with
@@ -379,17 +367,15 @@ print(f"{close.sum()} of {len(cells)} cells")
 #
 # ```{exercise} Leaving out the slow ones
 # :label: ex-censoring
-# Let times be exponential, let the treated runs be twice as slow, and let training end at a cap. Compare the
-# share of pairs in which the treated run is first (a) among all pairs, (b) among pairs in which both runs are solved
-# before the cap.
+# Let times be exponential, let the treated runs be twice as slow, and let training end at a cap. Compare the share of pairs in which the
+# treated run is first (a) among all pairs, (b) among pairs in which both runs are solved before the cap.
 # ```
 #
 # ```{solution-start} ex-censoring
 # :class: dropdown
 # ```
-# Of two exponential times with means 40 and 80, the second is shorter with probability $1/3$. Among pairs with both times
-# below the cap, the slow runs are missing and the share comes closer to one half. Leaving out censored
-# pairs hides the harm.
+# Of two exponential times with means 40 and 80, the second is shorter with probability $1/3$. Among pairs with both times below the cap,
+# the slow runs are missing and the share comes closer to one half. Leaving out censored pairs hides the harm.
 
 # %%
 rng = np.random.default_rng(0)

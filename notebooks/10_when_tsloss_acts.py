@@ -237,8 +237,8 @@ HTML(in_words(with_text[0])) if with_text else missing(f"tsp run --model {model}
 # :class: dropdown
 # ```
 # At weight $\lambda$ the ratio of the two is $\frac{100}{\lambda} \, 2^{-t/5 + t/20}$, which is 1 at
-# $t = \log_2(100 / \lambda) / (\tfrac15 - \tfrac1{20})$. At $\lambda = 1$ that is epoch 44.3. Half the time takes
-# $\lambda = \sqrt{100} = 10$: the weight acts through its logarithm only, whereas the time is set by how fast the loss is
+# $t = \log_2(100 / \lambda) / (\tfrac15 - \tfrac1{20})$. At $\lambda = 1$ that is epoch 44.3. To halve the time, $\lambda$ must be
+# $\sqrt{100} = 10$: the weight acts through its logarithm only, whereas the time is set by how fast the loss is
 # solved. For the runs, count those in which the ratio of the recorded gradient norms passes 1.
 
 

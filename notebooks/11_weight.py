@@ -80,7 +80,7 @@ problems = range(int(known.n.max()) if len(known) else 0)
 glue("weights-problems", figures.counted(problems, "problem"), display=False)
 
 # %% [markdown]
-# The store has runs at {glue:text}`weights-known:d` of the five weights, on {glue:text}`weights-problems`.
+# The store has runs at {glue:text}`weights-known:d` of the 5 weights, on {glue:text}`weights-problems`.
 #
 # ## Figure 4
 #
@@ -97,10 +97,9 @@ losses_by_weight
 # %% [markdown]
 # ## The balancing weight
 #
-# The gradient moves a prompt. Every run records at every epoch the norms of the gradients of the cross-entropy and of TSLoss
-# without its weight. Their ratio is the *balancing weight*, at which both gradients would be equally long:
-# $\lambda_\text{ts} = \lVert \nabla L_\text{ce} \rVert / \lVert \nabla L_\text{ts} \rVert$. At smaller weights the
-# cross-entropy leads, at larger ones TSLoss.
+# The gradient moves a prompt. Every run records at every epoch the norms of the gradients of the cross-entropy and of TSLoss without its
+# weight. Their ratio is the *balancing weight*, at which both gradients would be equally long: $\lambda_\text{ts} = \lVert \nabla
+# L_\text{ce} \rVert / \lVert \nabla L_\text{ts} \rVert$. At smaller weights the cross-entropy leads, at larger ones TSLoss.
 
 # %% tags=["hide-input"]
 losses = load_losses(store)
@@ -215,10 +214,9 @@ glue("even-result", even_result, display=False)
 # %% [markdown]
 # ## Weights matched by force
 #
-# A weight of 1 means something else for every regulariser. Here TSLoss also gets weights at which its gradient is about as long
-# as the cross-entropy's; the other regularisers get weights at which their gradients are as long as TSLoss's at weight 1. Each
-# arm is compared with Standard, first by iterations, then by loops at the last check. Both tests are corrected over the five
-# arms.
+# A weight of 1 means something else for every regulariser. Here TSLoss also gets weights at which its gradient is about as long as the
+# cross-entropy's; the other regularisers get weights at which their gradients are as long as TSLoss's at weight 1. Each arm is compared
+# with Standard, first by iterations, then by loops at the last check. Both tests are corrected over the five arms.
 
 # %% tags=["hide-input"]
 FORCE = [("tsloss", 100.0), ("tsloss", 300.0), *MATCHED.items()]
@@ -250,9 +248,8 @@ table(ends, FORMATS | {"median difference": "{:.1f}"}) if matched else None
 # %% [markdown]
 # ## The weight and the size of the model
 #
-# The paper leaves open how to adapt TSLoss to models of other sizes (appendix A.4). For each model that was trained here
-# at several weights, the table gives the weight with the fewest iterations, and all weights that need at most one
-# check, two epochs, more.
+# The paper leaves open how to adapt TSLoss to models of other sizes (appendix A.4). For each model that was trained here at several
+# weights, the table gives the weight with the fewest iterations, and all weights that need at most one check, two epochs, more.
 
 # %% tags=["hide-input"]
 rows = []
@@ -314,10 +311,11 @@ table(best, formats) if len(best) else missing("tsp sweep table4")
 # ```{solution-start} ex-balance
 # :class: dropdown
 # ```
-# The gradient $x + \lambda (x - c)$ is 0 at $x = \frac{\lambda}{1 + \lambda} c$. There the loss's gradient and the weighted
-# gradient of the regulariser are equally long and opposite. A tenth of the way takes $\lambda = 1/9$. A run that has converged
-# at weight $\lambda$ has the balancing weight $\lambda$, whatever the two losses are. The balancing weight is informative only
-# before convergence, or in a run without the regulariser.
+# The gradient $x + \lambda (x - c)$ is 0 at $x = \frac{\lambda}{1 + \lambda} c$. There the loss's gradient has length $\frac{\lambda}{1
+# + \lambda} \lVert c \rVert$ and the regulariser's $\frac{1}{1 + \lambda} \lVert c \rVert$; weighted by $\lambda$, the second is as long
+# as the first and opposite. A tenth of the way takes $\lambda = 1/9$. A run that has converged
+# at weight $\lambda$ has the balancing weight $\lambda$, whatever the two losses are. So the balancing weight is informative only before
+# convergence (without the regulariser it falls to 0).
 
 # %%
 c = np.array([3.0, -1.0, 2.0])

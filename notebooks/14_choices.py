@@ -18,7 +18,7 @@
 #
 # The paper {cite}`anonymous-topology` does not say where the prompt goes, how many vectors it has, which $\tau$ and $\alpha$ were
 # used, or whether a point is its own neighbour in equations 1 to 7. How much depends on these choices, and on the first prompt?
-# {glue:text}`arms-tested` The last section gives the effect that each table could have shown.
+# {glue:text}`arms-tested` The section "What these tables can show" gives the smallest effect that each table could have detected.
 #
 # Each choice is a field of a run with a default ({ref}`open-questions`), and each section varies one. An arm differs from its base in
 # the named fields alone; problems and seeds are the same. The tables have these columns:
@@ -105,8 +105,8 @@ show("length", ["n_tokens"], {"n_tokens": 40})
 # - `self_pairs` takes the equations as printed, with i = j in every sum.
 # - `detach_thresholds` treats $\delta$ and $\zeta$ as constants in the gradient.
 # - $\tau$ and $\alpha$ have no printed values.
-# - `beta_h1 0` leaves the $H_0$ term alone and `beta_h0 0` the $H_1$ term; with `lambda_attract 0` or `lambda_repel 0` as
-#   well, one half of the latter remains.
+# - `beta_h1 0` keeps only the $H_0$ term and `beta_h0 0` only the $H_1$ term; with `lambda_attract 0` or `lambda_repel 0` as well, only
+#   one half of the $H_1$ term remains.
 # - `weighting gradient` is our addition: it scales the gradient of each term to the length of the cross-entropy's
 #   ({doc}`18_beyond`).
 
@@ -157,14 +157,15 @@ if loops:
 glue("loops-by-part", sentence, display=False)
 
 # %% [markdown]
-# {glue:text}`loops-by-part` {prf:ref}`prop-minimum` explains why evening out the distances to neighbours can add loops.
+# {glue:text}`loops-by-part` Evening out distances leads towards a simplex ({prf:ref}`prop-minimum`), and nearly equal distances make
+# many short loops.
 
 # %% [markdown]
 # ## The scale of the embeddings
 #
 # Until version 5.4, transformers multiplied the input embeddings of Gemma models by $\sqrt d$, so the paper's prompts, and
-# every step of their training, were probably larger in effect by that factor ({doc}`03_printed_numbers`). Here the
-# embeddings of another model are multiplied by it. Base: 1.
+# every step of their training, were probably larger in effect by that factor ({doc}`03_printed_numbers`). Here the prompt of another
+# model is multiplied by it where it enters the model. Base: 1.
 
 # %% tags=["hide-input"]
 show("embed-scale", ["embed_scale"], {"embed_scale": 1.0})
@@ -175,12 +176,18 @@ show("embed-scale", ["embed_scale"], {"embed_scale": 1.0})
 # %% tags=["hide-input"]
 DETECTABLE = "detectable share"
 DIFFER = "arms that differ (Holm)"
-columns = ["arms", "problems", "arms tested", DETECTABLE, DIFFER]
+columns = ["alternatives", "problems", "arms tested", DETECTABLE, DIFFER]
 rows = {}
 for name, arms in studies.items():
     tested, differ = int(arms.p.notna().sum()), int((arms.p_holm < ALPHA).sum())
     share = detectable_share(int((arms.wins + arms.losses).max()), alpha=ALPHA / max(1, tested))
-    row = (len(arms), int(arms.n.max()), tested, share, differ if tested else np.nan)
+    row = (
+        int((arms.pairs > 0).sum()),
+        int(arms.n.max()),
+        tested,
+        share,
+        differ if tested else np.nan,
+    )
     rows[name] = dict(zip(columns, row, strict=True))
 power = pd.DataFrame(rows, index=columns).T
 formats = dict.fromkeys(power, "{:.0f}") | {DETECTABLE: "{:.0%}"}

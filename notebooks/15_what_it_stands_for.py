@@ -16,8 +16,8 @@
 # %% [markdown]
 # # TSLoss and what it stands for
 #
-# TSLoss does not use the barcode. Its first half varies soft nearest-neighbour distances because, the paper says (section 3), the
-# true ones are not smooth; its second half consists of two hinges. But a barcode has a gradient wherever no two distances are
+# TSLoss does not use the barcode. Its first half is the variance of soft nearest-neighbour distances because, the paper says (section
+# 3), the true ones are not smooth; its second half consists of two hinges. But a barcode has a gradient wherever no two distances are
 # equal: a bar ends at the length of an edge, and a length has a gradient {cite}`bruel2020topology`. The barcode itself can
 # therefore be minimised: *exact persistence* is the variance of the $n - 1$ finite $H_0$ deaths plus the sum of the $H_1$ lifespans.
 #
@@ -150,11 +150,10 @@ formats = {"clouds": "{:.0f}", "rank correlation": "{:.2f}", "with size removed"
 table(pd.DataFrame(rows).T, formats)
 
 # %% [markdown]
-# Ratios are medians with the middle 95 % of the clouds. The first ratio is that of equation 13. The second uses the true nearest
-# distance instead of the soft one: the difference between the two is the effect of the soft minimum, which at $\tau = 0.1$
-# averages over many neighbours when the cloud is small, and the rest is the error of equation 13 itself. Clouds of different
-# sizes have high rank correlations between any two variances, so the last column divides both by the squared mean distance
-# first.
+# Ratios are medians with the middle 95 % of the clouds. The first ratio is that of equation 13. The second uses the true nearest distance
+# instead of the soft one: the difference between the two is the effect of the soft minimum, which at $\tau = 0.1$ averages over many
+# neighbours when the cloud is small, and the rest is the error of equation 13 itself. Clouds of different sizes have high rank correlations
+# between any two variances, so the last column divides both by the squared mean distance first.
 #
 # ## Which regulariser trains in fewer epochs?
 #
@@ -207,8 +206,8 @@ table(equal.rename(index=METHOD_NAMES), "{:.3g}")
 # ## Unseen problems
 #
 # The published version {cite}`huang2026structural` reports that prompts trained with TSLoss give more correct answers. The test
-# here uses problems that no prompt was trained on: each prompt trained at weight 1, on the problems that all methods share,
-# answers the same ones. The floor is the model without a prompt.
+# here uses problems that no prompt was trained on: every prompt that was trained at weight 1 (or without a regulariser) on a problem
+# that all methods share answers the same set of unseen problems. The floor is the model without a prompt.
 
 # %% tags=["hide-input"]
 runs_table = load_runs(store)
@@ -320,7 +319,7 @@ if counts:
     sentences.append(f"{subject} {shares} correctly, which guessing alone {explained}.")
     if guessing:
         sentences.append(
-            "What has been learned is that the answer is a letter: guessing one of four costs "
+            "What has been learned is at most the form of the answer: guessing one of the four letters would cost "
             f"{np.log(4) / 2:.2f} nats per token, averaged over the letter and the end of the turn."
         )
 glue("letters", " ".join(sentences), display=False)

@@ -82,9 +82,9 @@ glue("last", epochs_kept[-1], display=False)
 #
 # $$d_B(\mathrm{dgm}\,X, \mathrm{dgm}\,Y) \le \max_{i<j} \bigl|\, \lVert x_i - x_j \rVert - \lVert y_i - y_j \rVert \,\bigr|.$$ (eq-stability)
 #
-# The table applies it to three kinds of pairs: consecutive snapshots of the run; the last snapshot and the same prompt off by the
-# rounding error of half precision, in which prompts are published; and the last snapshot and the same prompt with noise as
-# long as one optimiser step. It shows every fifth of the consecutive pairs. D is the mean distance.
+# The table applies it to three kinds of pairs: consecutive snapshots of the run; the last snapshot and a copy with random errors of the
+# size of half-precision rounding (prompts are published in half precision); and the last snapshot and a copy displaced in a random
+# direction by the length of one optimiser step. It shows every fifth of the consecutive pairs. D is the mean distance.
 
 
 # %% tags=["hide-input"]
@@ -142,7 +142,7 @@ glue("float16-bound", f"{worst / size:.2g}", display=False)
 glue("loops-followed", int(between.followed.sum()), display=False)
 
 # %% [markdown]
-# A loop longer than twice the bottleneck distance has a partner in the next diagram, and only such a loop can be followed.
+# A loop longer than twice the bottleneck distance has a partner in the next diagram, and only such a loop is certain to have one.
 # Among {glue:text}`pairs-between:d` pairs of consecutive snapshots whose first has a loop, {glue:text}`loops-followed:d` have one
 # that long. The bound alone says less: in {glue:text}`loops-covered:d` of these pairs it allows the movement to create or remove even
 # the longest loop. Even in the worst case, rounding to half precision moves no bar by more than {glue:text}`float16-bound` of the mean distance.
@@ -186,9 +186,9 @@ survive = sum(int(cell.split()[0]) for cell in bands["H1 bars longer"])
 glue("band-survive", survive, display=False)
 
 # %% [markdown]
-# The band is at least {glue:text}`band-width` mean distances wide, and {glue:text}`band-survive:d` loops, over all snapshots, are
-# longer than that. This is no fault of the method: {glue:text}`n:d` points in {glue:text}`d:d` dimensions are too few to
-# cover any set they might be a sample of. The barcode of a prompt describes its distances; it does not estimate a shape behind them.
+# The band is at least {glue:text}`band-width` mean distances wide, and {glue:text}`band-survive:d` loops, over all snapshots, are longer
+# than that. This is no fault of the method: the distance from a point to its nearest neighbour is almost the mean distance, so these
+# {glue:text}`n:d` points cover no set densely. The barcode of a prompt describes its distances; it does not estimate a shape behind them.
 #
 # Gaussian noise is the yardstick that remains. Its number of loops depends on n and d but not on scale ({numref}`fig-dimension`).
 # It is the grey band in this book's figures of counts; in those of lifespans, a dotted line stands for Gaussian clouds of the
@@ -196,7 +196,7 @@ glue("band-survive", survive, display=False)
 #
 # ## Which force moves which bar?
 #
-# Every finite birth and death is the length of an edge. When the points move with velocities $v_i$, the length of
+# Every death, and every birth of a loop, is the length of an edge. When the points move with velocities $v_i$, the length of
 # $(i, j)$ changes at the rate $\langle x_i - x_j, v_i - v_j \rangle / D_{ij}$. Each force of TSLoss, followed downhill, therefore lengthens,
 # shortens or keeps each bar. The table counts bars for the first prompt and the last.
 
@@ -238,11 +238,10 @@ for force, name in NAMES.items():
 # %% [markdown]
 # Over both prompts the repelling force lengthens {glue:text}`repel-1-longer:d` loops and shortens {glue:text}`repel-1-shorter:d`; the
 # attracting force lengthens {glue:text}`attract-1-longer:d` and shortens {glue:text}`attract-1-shorter:d`. The paper calls these two hinges
-# "$H_1$ features-based", but no term of theirs knows which edges bear loops, so any effect on loops is a net effect of all
-# edges ({doc}`15_what_it_stands_for` minimises the edges that do bear them). For $H_0$ bars the counts are
-# {glue:text}`repel-0-longer:d` longer and {glue:text}`repel-0-shorter:d` shorter under repulsion, {glue:text}`attract-0-longer:d` and
-# {glue:text}`attract-0-shorter:d` under attraction, and {glue:text}`h0-0-longer:d` and {glue:text}`h0-0-shorter:d` when neighbour distances are
-# evened out.
+# "$H_1$ features-based", but neither of them knows which edges begin or fill a loop, so any effect on loops is a net effect of all edges
+# ({doc}`15_what_it_stands_for` minimises the lifespans of loops directly). For $H_0$ bars the counts are {glue:text}`repel-0-longer:d`
+# longer and {glue:text}`repel-0-shorter:d` shorter under repulsion, {glue:text}`attract-0-longer:d` and {glue:text}`attract-0-shorter:d`
+# under attraction, and {glue:text}`h0-0-longer:d` and {glue:text}`h0-0-shorter:d` when neighbour distances are evened out.
 
 # %% [markdown]
 # ## An exercise
@@ -256,9 +255,8 @@ for force, name in NAMES.items():
 # ```{solution-start} ex-reached
 # :class: dropdown
 # ```
-# If they move apart by $\eta$ each, the death grows by $2\eta$, which is the change of the one distance: the bound is attained. If
-# they move together, no distance changes and the bound is 0, however far they go. The bound depends on distances, not on
-# movements.
+# If they move apart by $\eta$ each, the death grows by $2\eta$, which is the change of the one distance: the bound is attained. If they
+# move together, no distance changes and the bound is 0, however far they go. The bound depends on distances, not on movements.
 
 # %%
 eta = 0.25

@@ -66,8 +66,8 @@ def measured(name):
 # %% [markdown]
 # ## Weights that adapt
 #
-# {doc}`11_weight` measures, epoch by epoch, the weight at which TSLoss would pull as hard as the cross-entropy. An adaptive
-# rule keeps that ratio at every step: it scales the gradient of the $H_0$ term and that of the $H_1$ term each to the length of
+# {doc}`11_weight` measures, epoch by epoch, the weight at which TSLoss would pull as hard as the cross-entropy. An adaptive rule keeps
+# the two forces in a fixed ratio at every step: it scales the gradient of the $H_0$ term and that of the $H_1$ term each to the length of
 # the cross-entropy's gradient,
 #
 # $$g = g_\text{ce} + \lambda_\text{ts} \lVert g_\text{ce} \rVert \left( \beta_{h0} \frac{g_{h0}}{\lVert g_{h0} \rVert} + \beta_{h1} \frac{g_{h1}}{\lVert g_{h1} \rVert} \right).$$ (eq-adaptive)
@@ -104,8 +104,9 @@ glue("adaptive", summary, display=False)
 # %% [markdown]
 # {glue:text}`adaptive`
 #
-# Evening out distances drives a cloud towards a simplex ({prf:ref}`prop-minimum`), where short loops abound. A regulariser that
-# pulls as hard as the cross-entropy can therefore leave more loops than training without one.
+# Evening out distances drives a cloud towards a simplex ({prf:ref}`prop-minimum`). The simplex has no loops, but nearly equal distances on
+# the way to it make many short ones. A regulariser that pulls as hard as the cross-entropy can therefore leave more loops than training
+# without one.
 #
 # ## Prompts of other kinds
 #
@@ -143,11 +144,10 @@ for kind, group in paradigms.groupby("kind", sort=False) if len(paradigms) else 
 table(pd.DataFrame(rows).T) if rows else missing("tsp bench --paradigms FILE")
 
 # %% [markdown]
-# Each run is trained on one of this project's own multiple-choice problems with PEFT and transformers alone (float32, the
-# prompt before everything else) until the answer is right, so the arrows (first → last) span as many epochs as that took. Learning
-# rates were chosen by hand for each kind (`benchmarks.peft_methods.RATES`). The kinds are not comparable in force: distances
-# concentrate in higher dimensions, and with them $\delta$ and $\zeta$, and at weight 1 TSLoss opposes a gradient of a different
-# size in each.
+# Each run is trained on one of this project's own multiple-choice problems with PEFT and transformers alone (float32, the prompt before
+# everything else) until the answer is right, so the arrows (first → last) span as many epochs as that took. Learning rates were chosen by
+# hand for each kind (`benchmarks.peft_methods.RATES`). The kinds are not comparable in force: distances concentrate in higher dimensions,
+# and with them $\delta$ and $\zeta$, and at weight 1 TSLoss opposes a gradient of a different size in each.
 #
 # ## How the cost grows
 #
@@ -186,8 +186,8 @@ for key, value in measures.items():
 # At d = 576 a prompt of 40 vectors takes {glue:text}`growth-seconds-40` ms and a cloud of {glue:text}`growth-largest` points
 # {glue:text}`growth-seconds-1000` s; from 160 points on, the time grows like $n$ to the power {glue:text}`growth-slope`
 # (measured on {glue:text}`growth-processor`). Topology is no limitation for prompts of the usual length, where it is computed once
-# per check and not once per step ({doc}`21_speed` gives its share of an experiment). It is one for a loss that computes it at every
-# step, and for clouds of thousands of activations. TSLoss itself costs $n^2 d$, like the distances.
+# per check and not once per step ({doc}`21_speed` gives its share of an experiment). It becomes one for clouds of thousands of
+# activations, above all in a loss that computes it at every step. TSLoss itself costs $n^2 d$, like the distances.
 
 # %% [markdown]
 # ## An exercise
@@ -218,5 +218,5 @@ assert round(12 * comb(1000, 3) / 1e9) == 2
 #
 # ## Claimed, measured, verdict
 #
-# The published version calls the cost of persistent homology a limitation; the times above show from which size on it is one. The
-# other two sections test ideas of this book, so the page decides no claim.
+# The published version calls the cost of persistent homology a limitation; the times above show how that cost grows with the size of the
+# cloud. The other two sections test ideas of this book, so the page decides no claim.

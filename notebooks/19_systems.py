@@ -16,11 +16,11 @@
 # %% [markdown]
 # # Every system of the paper
 #
-# How much of what the paper {cite}`anonymous-topology` and its published version {cite}`huang2026structural` report has been
-# rerun? Of {glue:text}`systems:d` combinations of model, data set, regime and method, {glue:text}`systems-published:d` have published
-# runs, {glue:text}`systems-run:d` more have runs of your own, and {glue:text}`systems-not-run:d` have none. This page gives the command that trains
-# each, and the memory that it takes. For models that are not run here, the tests train a tiny random model of the same
-# architecture.
+# How much of what the paper {cite}`anonymous-topology` and its published version {cite}`huang2026structural` report has been rerun? Of the
+# {glue:text}`systems-theirs:d` combinations of model, data set, regime and method with their models, {glue:text}`systems-theirs-known:d`
+# have runs here; such models need a GPU. The other {glue:text}`systems-small:d` combinations are the same experiments on two small models,
+# and {glue:text}`systems-small-known:d` of them have runs. This page gives the command that trains each, and the memory that it takes. For
+# models that are not run here, the tests train a tiny random model of the same architecture.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -51,16 +51,16 @@ check_parameters(globals())
 store = Store(runs)
 reported = systems(store)
 titles = {system.name: system.title for system in SYSTEMS}
-counts = reported.state.value_counts()
-for state in ("published", "run", "not run"):
-    glue(f"systems-{state.replace(' ', '-')}", int(counts.get(state, 0)), display=False)
-glue("systems", len(reported), display=False)
+theirs = reported.model.isin(titles)
+for name, chosen in (("theirs", reported[theirs]), ("small", reported[~theirs])):
+    glue(f"systems-{name}", len(chosen), display=False)
+    glue(f"systems-{name}-known", int((chosen.runs > 0).sum()), display=False)
 
 # %% [markdown]
 # ## What has been run
 #
-# Each cell gives the number of problems or sets of ten with runs / the number of runs, at the defaults of a protocol. A dot marks
-# a combination that only the tiny model of the tests covers; an empty cell, one that the paper does not report.
+# Each cell gives the number of problems or sets of ten with runs / the number of runs, at the defaults of a protocol. A dot marks a
+# combination without runs here, which only the tiny model of the tests covers; an empty cell is not part of the paper's design.
 
 # %% tags=["hide-input"]
 cells = reported.problems.astype(str) + " / " + reported.runs.astype(str)
@@ -77,8 +77,8 @@ table(wide.loc[cells.system.unique(), [name for name in order if name in wide]])
 # ## Commands
 #
 # Each command trains one run of a model and method; `--task` and `--regime multi` choose the cell. `tsp sweep table3 --profile paper`
-# trains the whole of Table 3 ({doc}`09_convergence`). Memory is predicted for one run in bfloat16; {doc}`23_out_of_one_machine` shows what
-# fits on which GPU.
+# trains the whole of Table 3 ({doc}`09_convergence`). Memory is the predicted peak of one run on a problem of 300 tokens, with passes in
+# bfloat16. It is more than weights and activations, which {doc}`23_out_of_one_machine` lists beside the number of runs that fit on a GPU.
 
 # %% tags=["hide-input"]
 first = reported[(reported.task == "gsm8k") & (reported.regime == "single")]

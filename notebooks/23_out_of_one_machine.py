@@ -133,10 +133,11 @@ measurements: str = ""  # folder of gpu.json; empty: the published ones
 #
 # ## Scaling of the paper's runs
 #
-# The profile `paper` contains every experiment on the paper's models. The time of a run is calculated, not measured. A weight takes
-# four operations per token, two forward and two backward, because no gradient of the weights is needed. The tokens are those of the
-# prompt, of the text after it and of the answer (the text before it is computed once, {doc}`21_speed`), counted in the stored runs of
-# the same data set and regime with their tokenizer. Checks are left out. Banks are handed out in the plan's order, each to the first
+# The profile `paper` contains every experiment on the paper's models. The time of a run is calculated, not measured, for a GPU that is
+# assumed to reach {glue:text}`assumed-rate:.0e` operations per second and to load a model at {glue:text}`assumed-disk:.0f` GB per second. A
+# weight takes four operations per token, two forward and two backward, because no gradient of the weights is needed. The tokens are those
+# of the prompt, of the text after it and of the answer (the text before it is computed once, {doc}`21_speed`), counted in the stored runs
+# of the same data set and regime with their tokenizer. Checks are left out. Banks are handed out in the plan's order, each to the first
 # free GPU; a GPU that changes its model loads it.
 
 # %% tags=["hide-input"]
@@ -157,6 +158,7 @@ from tsp.experiments.jobs import Job, banks_of
 from tsp.figures.style import WIDTH, style
 from tsp.paths import data_dir
 from tsp.store.runs import Store
+from tsp.training.memory import SHARE
 from tsp.training.models import MODELS
 
 check_parameters(globals())
@@ -193,6 +195,8 @@ scalings = {
 }
 first, small = scalings[sizes[0]], scalings[sizes[-1]]
 glue("scaling-runs", len(specs), display=False)
+glue("assumed-rate", rate, display=False)
+glue("assumed-disk", disk / 1e9, display=False)
 glue("scaling-many", sizes[0], display=False)
 glue("scaling-few", sizes[-1], display=False)
 glue("scaling-alone", float(first.hours.iloc[0]), display=False)
@@ -239,12 +243,12 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# One such GPU would take {glue:text}`scaling-alone:.1f` hours for the {glue:text}`scaling-runs:d` runs, plus the time of their checks.
-# *The longest bank limits the speed-up* ({glue:text}`scaling-longest`). It takes {glue:text}`scaling-least:.0f` minutes however many GPUs
-# there are, and a GPU without a bank waits for it. With banks of {glue:text}`scaling-few:d` the longest takes
-# {glue:text}`scaling-least-small:.0f` minutes, so choose a smaller bank (`--bank`) on many GPUs. A bank of few rows may, however, leave a GPU
-# half idle, which this calculation ignores and `make bench-gpu` measures. Order matters too: long banks that are
-# handed out last finish alone.
+# One GPU of this speed would take {glue:text}`scaling-alone:.1f` hours for the {glue:text}`scaling-runs:d` runs, plus the time of their
+# checks. *The longest bank limits the speed-up* ({glue:text}`scaling-longest`). It takes {glue:text}`scaling-least:.0f` minutes however
+# many GPUs there are, and a GPU without a bank waits for it. With banks of {glue:text}`scaling-few:d` the longest takes
+# {glue:text}`scaling-least-small:.0f` minutes, so choose a smaller bank (`--bank`) on many GPUs. A bank of few rows may, however, leave a
+# GPU half idle, which this calculation ignores and `make bench-gpu` measures. Order matters too: long banks that are handed out last finish
+# alone.
 #
 # The store is another limit. The finished runs are small, {glue:text}`scaling-stored:.0f` GB of prompts in total. But a checkpoint also
 # writes each prompt that was checked since the previous one: up to {glue:text}`scaling-written:.0f` GB over all runs, or
@@ -288,22 +292,23 @@ else:
 # %% [markdown]
 # ## What fits on which GPU
 #
-# `tsp run --plan …` predicts the memory of a run before it starts. The table gives the same prediction for the paper's
-# four models. It does not need their weights: it runs their layers on tensors without content and counts
-# what a backward pass would keep.
+# `tsp run --plan …` predicts the memory of a run before it starts. The table gives the same prediction for the paper's four models. It does
+# not need their weights: it runs their layers on tensors without content and counts what a backward pass would keep.
 
 # %% tags=["hide-input"]
 cards = fits()
+glue("memory-share", SHARE, display=False)
 cards = cards.set_index(cards.pop("model") + ", " + cards.pop("precision")).drop(columns="hub_id")
 headings = {"weights": "weights, GiB", "run": "one run, GiB", "context": "5,000 tokens, GiB"}
 cards[list(headings)] /= 2**30
 table(cards.rename(columns=headings), precision=1)
 
 # %% [markdown]
-# The column of each card gives the number of runs, on a problem of 300 tokens, that train at once; 0 means that not even one
-# fits. Weights are counted in each precision that is used. With bfloat16 passes the float32 model stays in memory, because it
-# decides the answers, so a weight takes six bytes. A test checks such predictions against the memory that a bank takes on a CPU;
-# they agree within a quarter.
+# The column "5,000 tokens" is the memory of one stored context of that length, an article of LongBench. The column of each card gives the
+# number of runs, on a problem of 300 tokens, that train at once, if {glue:text}`memory-share:.0%` of the card may be used; 0 means that not
+# even one fits. Weights are counted in each precision that is used. With bfloat16 passes the float32 model stays in memory, because it
+# decides the answers, so a weight takes six bytes. A test checks such predictions against the memory that a bank takes on a CPU; they agree
+# within a quarter.
 #
 # ## An exercise
 #

@@ -80,8 +80,8 @@ table(totals.rename(columns={"prompts": "with prompts"}), {"hours": "{:.1f}"})
 glue("commits", records.commit.replace("", None).nunique(), display=False)
 
 # %% [markdown]
-# The hours of a run are its share of its bank's. The records name the commit of the code that trained each run;
-# there are {glue:text}`commits:d` of them. {doc}`25_precision` measures what rounding does to the iterations, and
+# The hours of a run are its share of its bank's. The records name the commit of the code that trained each run, {glue:text}`commits:d`
+# different commits in all. {doc}`25_precision` measures what rounding does to the iterations, and
 # `tsp runs repeat` trains published runs again and compares.
 #
 # ## The programs
@@ -97,10 +97,9 @@ table(pd.DataFrame({"version": programs}))
 #
 # ## The moving figures
 #
-# {numref}`live-rips`, {numref}`live-tsloss` and {numref}`live-prompt` are a few hundred lines of JavaScript without a
-# library. The page computes the bars by persistent cohomology {cite}`bauer2021ripser`. One test compares them with
-# giotto-tda's on two hundred random clouds, another compares the page's TSLoss and its gradient with those of `tsp.loss`.
-# Without scripts, and on paper, each is a static picture.
+# {numref}`live-rips`, {numref}`live-tsloss` and {numref}`live-prompt` are a few hundred lines of JavaScript without a library. The page
+# computes the bars by persistent cohomology {cite}`bauer2021ripser`. One test compares them with giotto-tda's on two hundred random clouds,
+# another compares the page's TSLoss and its gradient with those of `tsp.loss`. Without scripts, and on paper, each is a static picture.
 #
 # ## Checks
 #

@@ -76,7 +76,7 @@ if close.verdict.nunique() > 1:
         f"“{verdict}” ({name})" for name, verdict in close.verdict.items()
     )
 elif close.verdict.iloc[0] == "inconclusive":
-    verdict = "is “inconclusive” in all three, since so few pairs decide nothing"
+    verdict = "is “inconclusive” in all three, because so few pairs cannot decide the claim"
 else:
     verdict = f"is “{close.verdict.iloc[0]}” in all three"
 glue("roundings-verdict", verdict, display=False)

@@ -112,9 +112,9 @@ def test_without_an_example_it_is_the_first_problem(store):
     ("right", "words"),
     [
         (checks(*[False] * 5), "is not right at any check"),
-        (checks(False, False, True, True, True), "is right first at epoch 4, and stays right"),
-        (LOST, "is right first at epoch 2, and stays right from 6 on"),
-        (checks(False, True, True, True, False), "is right first at epoch 2 and wrong again"),
+        (checks(False, False, True, True, True), "is first right at epoch 4 and stays right"),
+        (LOST, "is first right at epoch 2 and stays right from 6 on"),
+        (checks(False, True, True, True, False), "is first right at epoch 2 and wrong again"),
     ],
 )
 def test_when_a_run_was_right(store, right, words):

@@ -129,14 +129,14 @@ def right_from(run: Run) -> int | None:
 
 
 def outcome_in_words(run: Run) -> str:
-    """Say when the answers of a run are right, as a predicate: "is right first at epoch 24, …"."""
+    """Say when the answers of a run are right, as a predicate ("is first right at …")."""
     first, stays = run.record["outcome"]["solved_epoch"], right_from(run)
     if first is None:
         return "is not right at any check"
-    words = f"is right first at epoch {first}"
+    words = f"is first right at epoch {first}"
     if stays is None:
         return f"{words} and wrong again at the end"
-    return words + (", and stays right" if stays <= first else f", and stays right from {stays} on")
+    return f"{words} and stays right" + (f" from {stays} on" if stays > first else "")
 
 
 def _example(store: Store, specs: Sequence[RunSpec]) -> Runs:
