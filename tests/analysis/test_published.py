@@ -25,7 +25,7 @@ DIGESTS = {
     "paper-length": "a352e1bc",
     "phenomenon": "d692b639",
     "placement": "2b2ed3f4",
-    "recipes": "b455909c",
+    "recipes": "d86247a0",
     "rounding": "d1efe84c",
     "sham": "eb5558a0",
     "table3": "51f87780",
