@@ -103,7 +103,8 @@ OTHERS: dict[str, Callable[[], list[Row]]] = {
 def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -> list[Row]:
     """Run the measurements that this machine allows, or those whose name starts as one of ``only``.
 
-    ``full`` adds whole runs, compiled layers and runs that share nothing, which take an hour.
+    ``full`` adds whole runs, sets at the start, compiled layers and runs that share nothing, which
+    take an hour.
 
     Returns
     -------
@@ -139,8 +140,12 @@ def _training(side: Side, repeats: int, *, full: bool) -> dict[str, Callable[[],
         "gemm_fraction": partial(gemm_fraction, Side(side.frozen, "float32"), repeats),
         "step_context_5k_vs_peft": partial(step_context, side, repeats, with_peft=True),
         "step_prefix": partial(step_prefix, side, repeats),
-        "epoch_single": partial(from_states, side, repeats, regime="single"),
-        "epoch_multi": partial(from_states, side, repeats, regime="multi", runs=SETS),
+        "epoch_single": partial(
+            from_states, side, repeats, regime="single", chosen=STATES["single"]
+        ),
+        "epoch_multi_late": partial(
+            from_states, side, repeats, regime="multi", chosen=["late"], runs=SETS
+        ),
     }
     if side.precision != "float32":
         works["gemm_fraction_bfloat16"] = partial(gemm_fraction, side, repeats)
@@ -148,6 +153,9 @@ def _training(side: Side, repeats: int, *, full: bool) -> dict[str, Callable[[],
         works["step_compiled"] = partial(step_compiled, side, repeats)
         unshared = partial(step_context, side, repeats, with_peft=False)
         works["step_context_5k_vs_unshared"] = unshared
+        works["epoch_multi_early"] = partial(
+            from_states, side, repeats, regime="multi", chosen=["early"], runs=SETS
+        )
         # Ten problems take long: once for three repeats of the others.
         works["run_multi"] = partial(whole_runs, side, -(-repeats // 3), regime="multi")
         works["run_single"] = partial(whole_runs, side, repeats, regime="single")

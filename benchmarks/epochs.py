@@ -1,6 +1,7 @@
 """An epoch of a run with its checks, in a bank and with PEFT, from stored states of training."""
 
 import statistics
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,12 @@ PEER_EPOCHS = {"single": 4, "multi": 1}  # of one training, so that its start do
 NOISE = 1e-3  # of a prompt's size: the runs of a bank and their checks have prompts of their own
 
 
-def from_states(side: Side, repeats: int, *, regime: str, runs: int = RUNS) -> list[Row]:
+def from_states(
+    side: Side, repeats: int, *, regime: str, chosen: Sequence[str], runs: int = RUNS
+) -> list[Row]:
     """Time the parts of an epoch: training, which costs the same in each state, and the checks.
+
+    ``chosen`` names the states (`benchmarks.states.STATES`).
 
     An epoch and run costs a pass over the problems and a ``check_every``-th of a check. The checks
     are those of ``snapshot_every`` epochs: of several problems all but the last end at the first
@@ -37,7 +42,7 @@ def from_states(side: Side, repeats: int, *, regime: str, runs: int = RUNS) -> l
     name, units = f"pass_{regime}", (runs, 1)
     passes = compared(name, partial(bank.advance, 1), train, repeats, PEER, units=units)
     rows = []
-    for state in states.STATES[regime]:
+    for state in chosen:
         ours = _checks(bank, states.load(regime, "after_question", state))
         prompt = states.load(regime, "prefix", state)
         answers = Answers.of(alone, side.frozen, problems, prompt)

@@ -94,6 +94,7 @@ rows = rows.drop(index=rows.index[rows.name == "step_compiled_vs_plain"]).reset_
 rows["aim"] = [AIMS[row["name"]] for row in rows.to_dict("records")]
 rows["what"] = [aim.what for aim in rows.aim]
 rows["reached"] = [row["aim"].reached(row) for row in rows.to_dict("records")]
+rows["machine_name"] = rows.processor
 rows["processor"] = rows.processor.str.replace(r"\(R\)| Processor|^Intel|^AMD", "", regex=True)
 rows["processor"] = rows.processor.str.strip()
 model = rows.model.dropna().iloc[0]
@@ -131,19 +132,29 @@ def table(frame, **formats):
     return style.set_table_styles([cells, whole, first])
 
 
-def span(*beginnings):
+def span(*beginnings, of=rows):
     """Show the ratios of some measurements: one number, or the smallest and the largest."""
-    ratios = rows.ratio[rows.name.str.startswith(beginnings)]
-    ends = dict.fromkeys(
-        f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}" for ratio in (ratios.min(), ratios.max())
-    )
-    return " to ".join(ends) if len(ratios) else "an unknown number of"
+    ratios = of.ratio[of.name.str.startswith(beginnings) & ~of.name.str.endswith("_float32")]
+    ends = [f"{end:.2g}" if end < 10 else f"{end:.0f}" for end in (ratios.min(), ratios.max())]
+    return " to ".join(dict.fromkeys(ends)) if len(ratios) else "an unknown number of"
 
 
 glue("bench-single", span("epoch_single", "run_single"), display=False)
 glue("bench-multi", span("epoch_multi", "run_multi"), display=False)
 glue("bench-context", span("step_context_5k_vs_peft"), display=False)
 glue("bench-reached", int(rows.reached.sum()), display=False)
+sentence = ""
+if (folder / "bench-busy.json").is_file():
+    busy = pd.DataFrame(json.loads((folder / "bench-busy.json").read_text()))
+    product = busy[busy.name == "gemm_fraction"].iloc[0]
+    usual = rows[(rows.name == "gemm_fraction") & (rows.machine_name == product.processor)].peer
+    sentence = (
+        f"On a day when the {product.processor} took {product.peer / usual.iloc[-1]:.1f} times as long for a large "
+        f"product (commit {product.commit[:7]}), PEFT took {span('epoch_single', of=busy)} times as long as this package on one "
+        f"problem, {span('epoch_multi', of=busy)} times on ten, and {span('step_context_5k_vs_peft', of=busy)} times behind "
+        "5,000 tokens. The two sides do not slow down alike."
+    )
+glue("bench-busy", sentence, display=False)
 glue("bench-rows", len(rows), display=False)
 
 # %% [markdown]
@@ -171,7 +182,7 @@ table(
 # %% [markdown]
 # A ratio is the peer's time divided by that of this package, with the smallest and the largest of its repeats; ✓ and ✗ say whether it reaches
 # its aim. A percentage is a share: that of TSLoss in a step, that of topology in an experiment, and the rate of a training step relative
-# to that of one large matrix product, for which the seconds are those of $10^9$ operations.
+# to that of one large matrix product, for which the seconds are those of $10^9$ operations. {glue:text}`bench-busy`
 #
 # An epoch of a run is a pass over its problems and, every second epoch, a check of the answers. A pass always costs the same. A check
 # costs more, the more answers are wrong, since many wrong answers are decoded to their limit. So checks are timed with stored prompts from

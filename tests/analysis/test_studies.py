@@ -6,7 +6,16 @@ import pytest
 
 from tests.handmade import stored
 from tsp.analysis.records import load_runs, load_topology
-from tsp.analysis.studies import COLUMNS, at_last, at_solve, noise_floor, reading, study, trend
+from tsp.analysis.studies import (
+    COLUMNS,
+    at_last,
+    at_solve,
+    noise_floor,
+    reading,
+    recipes,
+    study,
+    trend,
+)
 from tsp.analysis.units import PAIR, units
 from tsp.errors import InputError
 from tsp.store.runs import Store
@@ -153,3 +162,23 @@ def test_no_runs_no_rows(store):
     assert list(table.columns) == COLUMNS
     with pytest.raises(InputError, match="fields = 'colour'"):
         study(store, ["colour"], base={})
+
+
+def test_recipes_compare_one_change_at_a_time_with_standard_or_with_tsloss(store):
+    """Two changes at once are no row; the largest ratio comes first and the base last."""
+    arm(store, "lr", 0.01, [8] * 6, seed=1)
+    arm(store, "init", "vocabulary", [4] * 6, seed=1)
+    arm(store, "schedule", "constant", [6] * 6, seed=1)
+    arm(store, "lr", 0.03, [2] * 6, seed=1, init="vocabulary")
+    arm(store, "lr", 0.01, [4] * 6, method="tsloss", lambda_ts=1.0, seed=1)
+    arm(store, "init", "question", [2] * 6)  # another seed
+    table = recipes(store, model="smollm2-135m-instruct")
+    assert table.change.tolist()[:1] == ["constant rate"]
+    assert set(table.change[1:3]) == {"first prompt from the vocabulary", "TSLoss, λ = 1"}
+    assert table.change.tolist()[3:] == ["Standard"]
+    assert table.ratio.tolist()[:3] == [0.75, 0.5, 0.5]
+    assert table.p_holm[:3].tolist() == pytest.approx([3 * 2 / 2**6] * 3)
+
+    table = recipes(store, model="smollm2-135m-instruct", against="tsloss").set_index("change")
+    assert table.ratio["first prompt from the vocabulary"] == 1
+    assert table.ratio["Standard"] == 2

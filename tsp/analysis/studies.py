@@ -22,6 +22,22 @@ COLUMNS = [
     *LAST,
 ]
 
+RECIPE = ("lr", "init", "n_tokens", "warmup_fraction", "schedule", "clip_norm")
+"""Settings of which `recipes` compares changes."""
+CHANGES = {
+    "^ce$": "Standard",
+    "^tsloss λ=": "TSLoss, λ = ",
+    "^lr ": "learning rate ",
+    "^n_tokens ": "n = ",
+    "^init question": "first prompt from the question",
+    "^init vocabulary": "first prompt from the vocabulary",
+    "^init trained": "first prompt trained on another problem",
+    "^warmup_fraction 0.0": "no warm-up",
+    "^schedule constant": "constant rate",
+    "^clip_norm ": "gradient clipped to norm ",
+}
+"""Patterns of arms, and their words."""
+
 
 def study(
     store: Store,
@@ -107,6 +123,30 @@ def study(
         rows.append({"arm": name} | _row(name, table, last, other))
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.assign(p_holm=holm(table.p), p_rank_holm=holm(table.p_rank))
+
+
+def recipes(
+    store: Store, *, model: str, protocol: str = "tuned", against: str = "ce"
+) -> pd.DataFrame:
+    """Compare changes of one setting each, and TSLoss at weight 1, with Standard or with TSLoss.
+
+    Only runs of seed 1 count. ``against`` is the method of the base, ``ce`` or ``tsloss``.
+
+    Returns
+    -------
+    DataFrame
+        The rows of `study`, the largest ratio first and the base last, with ``p_holm`` and
+        ``p_rank_holm`` corrected over them; ``change`` is the arm in words.
+    """
+    usual = RunSpec(model=model, protocol=protocol)
+    base = {"method": against, "lambda_ts": float(against == "tsloss")}
+    base |= {name: getattr(usual, name) for name in RECIPE}
+    options: Any = {"protocol": protocol, "model": model, "seeds": (1,), "every": False}
+    arms = study(store, RECIPE, base=base, **options)
+    arms = arms[arms.arm.str.count(",") <= arms.arm.str.startswith("ce")]  # one change each
+    arms = arms.sort_values("ratio", ascending=False, ignore_index=True)
+    words = arms.arm.str.removeprefix("ce, ").replace(CHANGES, regex=True)
+    return arms.assign(change=words, p_holm=holm(arms.p), p_rank_holm=holm(arms.p_rank))
 
 
 def reading(study: pd.DataFrame) -> pd.Series:
