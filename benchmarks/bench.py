@@ -31,6 +31,7 @@ from tsp.training import models
 
 Row = dict[str, Any]
 WHEN = {"early": "at the start", "middle": "halfway", "late": "late"}
+MORE = "; --full has more"
 SETS = 4  # runs of a bank on ten problems each
 
 
@@ -103,8 +104,8 @@ OTHERS: dict[str, Callable[[], list[Row]]] = {
 def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -> list[Row]:
     """Run the measurements that this machine allows, or those whose name starts as one of ``only``.
 
-    ``full`` adds whole runs, sets at the start, compiled layers and runs that share nothing, which
-    take an hour.
+    ``full`` adds whole runs, sets late in training, compiled layers and runs that share nothing,
+    which take an hour.
 
     Returns
     -------
@@ -126,7 +127,9 @@ def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -
         works |= _training(Side(models.load()), repeats, full=full)
     chosen = {name: work for name, work in works.items() if name.startswith(tuple(only) or "")}
     if only and not chosen:
-        raise InputError("only", ", ".join(only), f"begin as one of {', '.join(works)}")
+        raise InputError(
+            "only", ", ".join(only), f"begin as one of {', '.join(works)}" + MORE * (not full)
+        )
     if not chosen:
         remedy = f"install giotto-tda, or peft and `tsp model install {models.DEFAULT}`"
         raise InputError("bench", "nothing to measure", remedy)
@@ -143,8 +146,8 @@ def _training(side: Side, repeats: int, *, full: bool) -> dict[str, Callable[[],
         "epoch_single": partial(
             from_states, side, repeats, regime="single", chosen=STATES["single"]
         ),
-        "epoch_multi_late": partial(
-            from_states, side, repeats, regime="multi", chosen=["late"], runs=SETS
+        "epoch_multi_early": partial(
+            from_states, side, repeats, regime="multi", chosen=["early"], runs=SETS
         ),
     }
     if side.precision != "float32":
@@ -153,8 +156,8 @@ def _training(side: Side, repeats: int, *, full: bool) -> dict[str, Callable[[],
         works["step_compiled"] = partial(step_compiled, side, repeats)
         unshared = partial(step_context, side, repeats, with_peft=False)
         works["step_context_5k_vs_unshared"] = unshared
-        works["epoch_multi_early"] = partial(
-            from_states, side, repeats, regime="multi", chosen=["early"], runs=SETS
+        works["epoch_multi_late"] = partial(
+            from_states, side, repeats, regime="multi", chosen=["late"], runs=SETS
         )
         # Ten problems take long: once for three repeats of the others.
         works["run_multi"] = partial(whole_runs, side, -(-repeats // 3), regime="multi")

@@ -31,7 +31,7 @@ Row = dict[str, Any]
 Work = Callable[[], list[Row]]
 SQUARE = {"cpu": 2048, "cuda": 8192}  # rows of the matrices of the machine's own product
 RUNS = 8  # of a bank on a CPU
-MOST = {"single": 100, "multi": 40}  # epochs of whole runs; no set of ten is solved in 120
+MOST = {"single": 100, "multi": 40}  # epochs of whole runs; the shipped set is not solved in 120
 CONTEXT = 5000  # tokens before the prompt in the measurements of a shared context
 UNCOMPILED = "tsp_uncompiled"  # our attention, which torch.compile leaves alone: its pieces differ
 THEIRS = {"peer_precision": "float32", "peer_placement": "prefix"}  # the only one that PEFT has
@@ -225,7 +225,7 @@ def with_compiled_layers(side: Side, backend: Any = "inductor") -> models.BaseLM
 
 
 def whole_runs(side: Side, repeats: int, *, regime: str) -> list[Row]:
-    """Time runs in a bank and with PEFT until their problems are solved, or `MOST` epochs.
+    """Time runs in a bank and with PEFT until their problems are solved, at most `MOST` epochs.
 
     The unit is an epoch of a run with its checks. Ours are also checked before the first epoch. Of
     one problem, topology's share of the bank's time is measured too, where giotto-ph is installed.

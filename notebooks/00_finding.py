@@ -29,10 +29,10 @@ import numpy as np
 from myst_nb import glue
 
 from tsp.analysis import tables
-from tsp.analysis.studies import reading, recipes
+from tsp.analysis.studies import recipes
 from tsp.analysis.units import UNIT
 from tsp.book.pages import check_parameters, missing
-from tsp.book.verdicts import findings, verdict_list
+from tsp.book.verdicts import findings, shortening, verdict_list
 from tsp.experiments.paper import PROTOCOLS
 from tsp.figures.front import loop_counts, loops
 from tsp.store.runs import Store
@@ -70,8 +70,9 @@ falls = claim["h1-count-falls"]
 glue("falls", falls["n"], display=False)
 for name, value in (("by", "effect"), ("low", "low"), ("high", "high")):
     glue(f"falls-{name}", number(falls[value], 0), display=False)
-problems = counts[UNIT].drop_duplicates()
-glue("figure-units", len(problems), display=False)
+shown = counts[UNIT].drop_duplicates()
+in_figure = " and ".join(tables.TASK_NAMES[task] for task in shown.task.unique())
+glue("figure-units", f"{len(shown)} problems of {in_figure}" if len(shown) else "–", display=False)
 glue("ratio", number(iterations["effect"]), display=False)
 glue("ratio-low", number(iterations["low"]), display=False)
 glue("ratio-high", number(iterations["high"]), display=False)
@@ -82,14 +83,7 @@ glue("rho-high", number(lifespan["high"]), display=False)
 glue("rho-units", lifespan["n"], display=False)
 glue("ratio-units", iterations["n"], display=False)
 glue("rho-printed", number(lifespan["printed"]), display=False)
-changes = recipes(store, model=model, protocol=protocol)
-best = changes[reading(changes) == "faster"].tail(1)  # the smallest ratio
-sentences = [
-    f"What shortens it most here is “{row.change}”, with a ratio of {row.ratio:.2f}: sooner in {row.wins:.0f} of {row.pairs:.0f} "
-    f"problems (p = {row.p_holm:.1g} after correction for {changes.ratio.notna().sum()} changes)."
-    for row in best.itertuples()
-]
-glue("shortens", sentences[0] if sentences else "", display=False)
+glue("shortening", shortening(recipes(store, model=model, protocol=protocol)), display=False)
 for name, words in findings(claims, counts).items():
     glue(f"finding-{name}", words, display=False)
 open_ones = claims.verdict.isin(["inconclusive", "not tested here"])
@@ -108,7 +102,7 @@ glue("open", int(open_ones.sum()), display=False)
 #
 # - **{glue:text}`finding-loops`** The median change is {glue:text}`falls-by` loops ({glue:text}`falls-low` to {glue:text}`falls-high`;
 #   {glue:text}`falls` problems and sets). {glue:text}`finding-components`
-# - **{glue:text}`finding-success`** For the {glue:text}`figure-units` problems in the figure, the median prompt goes from {glue:text}`start`
+# - **{glue:text}`finding-success`** For the {glue:text}`figure-units` in the figure, the median prompt goes from {glue:text}`start`
 #   loops to {glue:text}`loops-ce` when it learns right answers, to {glue:text}`loops-wrong` when it learns wrong answers, and to {glue:text}`loops-random` when each vector is moved in a
 #   random direction, as far as training moved it. {glue:text}`finding-reason`
 # - **{glue:text}`finding-lifespan`** Across {glue:text}`rho-units` problems and sets the rank correlation of lifespan and accuracy is
@@ -116,14 +110,14 @@ glue("open", int(open_ones.sum()), display=False)
 #   number of the epoch alone correlates as strongly ({doc}`03_printed_numbers`).
 # - **{glue:text}`finding-speed`** The median ratio of its iterations to those of plain training is {glue:text}`ratio`
 #   ({glue:text}`ratio-low` to {glue:text}`ratio-high`; {glue:text}`ratio-units` problems and sets); the paper's own median is
-#   {glue:text}`ratio-printed`. {glue:text}`shortens`
+#   {glue:text}`ratio-printed`. {glue:text}`shortening`
 # - **{glue:text}`finding-back`** In the figure, the median prompt trained with it ends with {glue:text}`loops-tsloss` loops. TSLoss
 #   evens out the distances
 #   between points ({doc}`07_tsloss`), mostly after the answer is right ({doc}`10_when_tsloss_acts`).
 #
-# Our runs leave {glue:text}`open` of the paper's {glue:text}`claims` claims undecided. All {glue:text}`claims` are listed below.
+# Our runs leave {glue:text}`open` of the paper's {glue:text}`claims` claims undecided or untested. All {glue:text}`claims` are listed below.
 
-# %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved in random directions, and trained with TSLoss."}, "figure": {"caption": "Loops in prompts that learn right answers, that learn wrong ones, that are moved in random directions as far as training moved them, and that are trained with TSLoss. Lines are medians over the problems that have all four; bands hold the middle half.", "name": "fig-finding"}} tags=["remove-input"]
+# %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved in random directions, and trained with TSLoss."}, "figure": {"caption": "Loops in prompts that learn right answers, that learn wrong ones, that are moved in random directions as far as training moved them, and that are trained with TSLoss. Lines are medians over the problems that have all four, bands the middle half; random moves follow the stored prompts.", "name": "fig-finding"}} tags=["remove-input"]
 loops(store, protocol=protocol, model=model) if len(counts) else missing(
     "tsp sweep null --profile full"
 )

@@ -16,10 +16,11 @@
 # %% [markdown]
 # # Every system of the paper
 #
-# How much of what the paper {cite}`anonymous-topology` and its published version {cite}`huang2026structural` report has been rerun? Of the
-# {glue:text}`systems-theirs:d` combinations of model, data set, regime and method with their models, {glue:text}`systems-theirs-known:d`
-# have runs here; such models need a GPU. The other {glue:text}`systems-small:d` combinations are the same experiments on two small models,
-# and {glue:text}`systems-small-known:d` of them have runs. This page gives the command that trains each, and the memory that it takes. For
+# How much of what the paper {cite}`anonymous-topology` and its published version {cite}`huang2026structural` report has been rerun? Of
+# the {glue:text}`systems-theirs:d` combinations of model, data set, regime and method with the paper's models,
+# {glue:text}`systems-theirs-known` here; such models need a GPU. The other {glue:text}`systems-small:d` combinations are the same
+# experiments on two small models,
+# of which {glue:text}`systems-small-known`. This page gives the command that trains each, and the memory that it takes. For
 # models that are not run here, the tests train a tiny random model of the same architecture.
 #
 # ```{admonition} After this chapter you can
@@ -54,7 +55,12 @@ titles = {system.name: system.title for system in SYSTEMS}
 theirs = reported.model.isin(titles)
 for name, chosen in (("theirs", reported[theirs]), ("small", reported[~theirs])):
     glue(f"systems-{name}", len(chosen), display=False)
-    glue(f"systems-{name}-known", int((chosen.runs > 0).sum()), display=False)
+    known = int((chosen.runs > 0).sum())
+    glue(
+        f"systems-{name}-known",
+        f"{known or 'none'} {'has' if known < 2 else 'have'} runs",
+        display=False,
+    )
 
 # %% [markdown]
 # ## What has been run

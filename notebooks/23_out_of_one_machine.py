@@ -134,7 +134,7 @@ measurements: str = ""  # folder of gpu.json; empty: the published ones
 # ## Scaling of the paper's runs
 #
 # The profile `paper` contains every experiment on the paper's models. The time of a run is calculated, not measured, for a GPU that is
-# assumed to reach {glue:text}`assumed-rate:.0e` operations per second and to load a model at {glue:text}`assumed-disk:.0f` GB per second. A
+# assumed to reach {glue:text}`assumed-rate:.0f` million million operations per second and to load a model at {glue:text}`assumed-disk:.0f` GB per second. A
 # weight takes four operations per token, two forward and two backward, because no gradient of the weights is needed. The tokens are those
 # of the prompt, of the text after it and of the answer (the text before it is computed once, {doc}`21_speed`), counted in the stored runs
 # of the same data set and regime with their tokenizer. Checks are left out. Banks are handed out in the plan's order, each to the first
@@ -195,7 +195,7 @@ scalings = {
 }
 first, small = scalings[sizes[0]], scalings[sizes[-1]]
 glue("scaling-runs", len(specs), display=False)
-glue("assumed-rate", rate, display=False)
+glue("assumed-rate", rate / 1e12, display=False)
 glue("assumed-disk", disk / 1e9, display=False)
 glue("scaling-many", sizes[0], display=False)
 glue("scaling-few", sizes[-1], display=False)

@@ -29,14 +29,14 @@ CHANGES = {
     "^tsloss λ=": "TSLoss, λ = ",
     "^lr ": "learning rate ",
     "^n_tokens ": "n = ",
-    "^init question": "first prompt from the question",
-    "^init vocabulary": "first prompt from the vocabulary",
-    "^init trained": "first prompt trained on another problem",
-    "^warmup_fraction 0.0": "no warm-up",
-    "^schedule constant": "constant rate",
+    "^init question$": "first prompt from the question",
+    "^init vocabulary$": "first prompt from the vocabulary",
+    "^init trained$": "first prompt trained on another problem",
+    r"^warmup_fraction 0\.0$": "no warm-up",
+    "^schedule constant$": "constant rate",
     "^clip_norm ": "gradient clipped to norm ",
 }
-"""Patterns of arms, and their words."""
+"""Words for the arms of `recipes`, by the pattern of their names."""
 
 
 def study(
@@ -106,7 +106,8 @@ def study(
     runs = runs if length is None else runs[runs.epochs >= length]
     if runs.empty:
         return pd.DataFrame(columns=COLUMNS)
-    arms = _arms(runs, fields)
+    default = RunSpec(protocol=protocol)
+    arms = _arms(runs, fields, default)
     accuracy = load_accuracy(store)
     last = _last_checks(load_topology(store), length)
 
@@ -116,7 +117,7 @@ def study(
 
     table, rows = read(list(arms)), []
     for name, arm in arms.items():
-        other = _label(arm | dict(base), fields)
+        other = _label(arm | dict(base), fields, default)
         other = other if other in arms and other != name else ""
         if not every:
             table = read([other, name] if other else [name])
@@ -135,15 +136,16 @@ def recipes(
     Returns
     -------
     DataFrame
-        The rows of `study`, the largest ratio first and the base last, with ``p_holm`` and
-        ``p_rank_holm`` corrected over them; ``change`` is the arm in words.
+        The rows of `study`, the largest ratio first and those without one (the base) last, with
+        ``p_holm`` and ``p_rank_holm`` corrected over them; ``change`` is the arm in words.
     """
     usual = RunSpec(model=model, protocol=protocol)
     base = {"method": against, "lambda_ts": float(against == "tsloss")}
     base |= {name: getattr(usual, name) for name in RECIPE}
     options: Any = {"protocol": protocol, "model": model, "seeds": (1,), "every": False}
     arms = study(store, RECIPE, base=base, **options)
-    arms = arms[arms.arm.str.count(",") <= arms.arm.str.startswith("ce")]  # one change each
+    changed = arms.arm.str.count(",")
+    arms = arms[(changed == 0) | ((changed == 1) & arms.arm.str.startswith("ce, "))]
     arms = arms.sort_values("ratio", ascending=False, ignore_index=True)
     words = arms.arm.str.removeprefix("ce, ").replace(CHANGES, regex=True)
     return arms.assign(change=words, p_holm=holm(arms.p), p_rank_holm=holm(arms.p_rank))
@@ -256,18 +258,17 @@ def _medians(table: pd.DataFrame, values: pd.Series) -> pd.DataFrame:
     return table.assign(value=medians).set_index([*UNIT, "arm"]).value.unstack("arm")
 
 
-def _arms(runs: pd.DataFrame, fields: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _arms(runs: pd.DataFrame, fields: Sequence[str], default: RunSpec) -> dict[str, dict[str, Any]]:
     """Arms by name: those of the problems and seeds that have the most."""
     columns = ["method", "lambda_ts", *fields]
-    runs = runs.assign(arm=[_label(row, fields) for row in runs.to_dict("records")])
+    runs = runs.assign(arm=[_label(row, fields, default) for row in runs.to_dict("records")])
     arms = runs.groupby([*UNIT, "seed"]).arm.transform("nunique")
     first = runs[arms == arms.max()].sort_values(columns).drop_duplicates("arm")
     return {row["arm"]: {name: row[name] for name in columns} for row in first.to_dict("records")}
 
 
-def _label(row: Mapping[Any, Any], fields: Sequence[str]) -> str:
+def _label(row: Mapping[Any, Any], fields: Sequence[str], default: RunSpec) -> str:
     """Name an arm by its method and by the fields that are not at their defaults."""
-    default = RunSpec()
     weight = "" if row["method"] == "ce" else f" λ={row['lambda_ts']:g}"
     odd = [f"{name} {row[name]}" for name in fields if row[name] != getattr(default, name)]
     return ", ".join([f"{row['method']}{weight}", *odd])

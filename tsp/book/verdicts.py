@@ -11,6 +11,7 @@ from IPython.display import HTML
 
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
+from tsp.analysis.studies import reading
 from tsp.figures.front import LOOKS, RANDOM
 
 BADGES: Mapping[str, tuple[str, str]] = {
@@ -52,7 +53,7 @@ FINDINGS: Mapping[str, tuple[str, Mapping[str, str], str]] = {
         "h0-lifespan-grows",
         {
             "reproduced": "Components live longer, also relative to the size of the cloud.",
-            "partly": "Components live longer, but only because the cloud grows.",
+            "partly": "Components live longer, but less than in proportion to the cloud.",
             "not reproduced": "Components do not live longer.",
         },
         "Whether components live longer is open.",
@@ -72,7 +73,7 @@ FINDINGS: Mapping[str, tuple[str, Mapping[str, str], str]] = {
         {
             "reproduced": "TSLoss shortens training.",
             "partly": "TSLoss shortens training, but less than the paper reports.",
-            "not reproduced": "TSLoss does not shorten training as reported.",
+            "not reproduced": "TSLoss shortens training less than reported, if at all.",
         },
         "Whether TSLoss shortens training is open.",
     ),
@@ -94,9 +95,9 @@ def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
     Returns
     -------
     dict
-        `FINDINGS` and three that follow the counts: ``success``, whether prompts that learn nothing
-        lose half of their loops too; ``reason``, whether unequal movement in random directions is
-        enough; and ``back``, whether more loops are left with TSLoss.
+        `FINDINGS` and three that follow the counts: ``success``, whether prompts that learn
+        wrong answers, or none, lose half of their loops too; ``reason``, whether movement in random
+        directions is enough; and ``back``, whether more loops are left with TSLoss.
     """
     verdicts = claims.set_index("id").verdict
     sentences = {
@@ -121,6 +122,22 @@ def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
         else "Movement alone does not remove them.",
         "back": f"TSLoss {'brings' if more else 'does not bring'} loops back.",
     }
+
+
+def shortening(changes: pd.DataFrame) -> str:
+    """Say which of the changes of `tsp.analysis.studies.recipes` shorten training, or ""."""
+    tried = changes.dropna(subset="ratio")
+    problems = f"{tried.pairs.max():.0f} problems"
+    faster = tried[reading(tried) == "faster"]
+    if faster.empty:
+        return ""
+    best = faster.iloc[-1]  # the smallest ratio
+    verb = "shortens" if len(faster) == 1 else "shorten"
+    return (
+        f"Of {len(tried)} changes of the usual settings, tried on {problems}, "
+        f"{len(faster)} {verb} training after correction for their number; “{best.change}” has the "
+        f"smallest ratio, {best.ratio:.2f} ({best.low:.2f} to {best.high:.2f} on its own)."
+    )
 
 
 def verdict_list(claims: pd.DataFrame) -> HTML:

@@ -66,7 +66,8 @@ def bench(
     full: Annotated[
         bool,
         Option(
-            "--full", help="Also train whole runs, and try what tsp does not use: an hour more."
+            "--full",
+            help="Also measure whole runs, late sets and what tsp does not use: an hour more.",
         ),
     ] = False,
     gpu: Annotated[
