@@ -16,7 +16,7 @@
 # %% [markdown]
 # # What does speed up prompt tuning?
 #
-# Is TSLoss a good way to save iterations? This chapter compares it with other changes of the usual settings, such as another learning
+# Is TSLoss a good way to save iterations? This chapter compares it with other changes, such as another learning
 # rate, initial prompt or schedule. {glue:text}`recipes-answer` The chapter then asks whether TSLoss's effect depends
 # on the learning rate, and how far the paper's own rate can move a prompt.
 #
