@@ -85,7 +85,7 @@ for row, change in enumerate(compared.itertuples()):
     ax.plot([change.low, change.high], [row, row], color=color, lw=2)
     ax.plot(change.ratio, row, "o", color=color)
 ax.axvline(1, color="0.4", lw=1)
-names = compared.change + " (" + compared.pairs.map("{:.0f}".format) + ")"
+names = [f"{change.change} ({change.pairs:.0f})" for change in compared.itertuples()]
 ax.set_yticks(range(len(compared)), names)
 ax.set(xscale="log", xlabel="epochs / epochs of Standard")
 low, high = compared.low.min(), compared.high.max()
