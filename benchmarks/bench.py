@@ -31,7 +31,6 @@ from tsp.training import models
 
 Row = dict[str, Any]
 WHEN = {"early": "at the start", "middle": "halfway", "late": "late"}
-MORE = "; --full has more"
 SETS = 4  # runs of a bank on ten problems each
 
 
@@ -127,9 +126,8 @@ def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -
         works |= _training(Side(models.load()), repeats, full=full)
     chosen = {name: work for name, work in works.items() if name.startswith(tuple(only) or "")}
     if only and not chosen:
-        raise InputError(
-            "only", ", ".join(only), f"begin as one of {', '.join(works)}" + MORE * (not full)
-        )
+        more = "" if full else "; --full has more"
+        raise InputError("only", ", ".join(only), f"begin as one of {', '.join(works)}{more}")
     if not chosen:
         remedy = f"install giotto-tda, or peft and `tsp model install {models.DEFAULT}`"
         raise InputError("bench", "nothing to measure", remedy)
