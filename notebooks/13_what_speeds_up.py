@@ -53,7 +53,7 @@ from tsp.book.verdicts import shortening
 from tsp.experiments.find_or_train import find_together
 from tsp.experiments.paper import ALPHA
 from tsp.figures import paper_figures as figures
-from tsp.figures.style import METHOD_COLORS, WIDTH
+from tsp.figures.style import METHOD_COLORS
 from tsp.store.runs import Store
 from tsp.training.protocols import PAPER
 from tsp.training.spec import RunSpec
@@ -79,7 +79,7 @@ compared = arms.dropna(subset="ratio")
 tried = compared.arm.str.startswith("ce, ").any()
 
 # %% mystnb={"image": {"alt": "One row for each change, sorted: a dot at the median ratio of epochs to those of Standard, with its interval, on a logarithmic axis; a vertical line marks 1. TSLoss is green."}, "figure": {"caption": "The smallest ratios are those of other first prompts; for TSLoss no saving is found. Epochs until the answer is right, relative to Standard: the median ratio with its 95 % interval, each change on its own (the table below corrects for their number), and the number of problems in brackets. Learning rate and $n$ are 0.01 and 40 unless named.", "name": "fig-recipes"}} tags=["hide-input"]
-fig, ax = plt.subplots(figsize=(WIDTH, 0.3 * max(len(compared), 3) + 0.8))
+fig, ax = plt.subplots(figsize=(5.6, 0.3 * max(len(compared), 3) + 0.8))  # to be read on a phone
 for row, change in enumerate(compared.itertuples()):
     color = METHOD_COLORS["tsloss" if change.arm.startswith("tsloss") else "ce"]
     ax.plot([change.low, change.high], [row, row], color=color, lw=2)
