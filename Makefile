@@ -9,7 +9,10 @@ MODEL := smollm2-135m-instruct
 
 .PHONY: setup book pdf slides test test-slow torture bench bench-gpu lint links clean
 
-# Python compiles the modules that are imported; compiling all takes a minute more.
+# Python compiles the modules that are imported, and keeps them: compiling all takes a minute more, and
+# without what this variable prevents each chapter and many tests would compile theirs again.
+unexport PYTHONDONTWRITEBYTECODE
+
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt

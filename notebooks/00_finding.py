@@ -85,7 +85,8 @@ glue("ratio-units", iterations["n"], display=False)
 glue("rho-printed", number(lifespan["printed"]), display=False)
 glue("shortening", shortening(recipes(store, model=model, protocol=protocol)), display=False)
 for name, words in findings(claims, counts).items():
-    glue(f"finding-{name}", words, display=False)
+    lead = name not in ("components", "reason")  # the others are followed by a colon
+    glue(f"finding-{name}", words.removesuffix(".") if lead else words, display=False)
 open_ones = claims.verdict.isin(["inconclusive", "not tested here"])
 glue("claims", len(claims), display=False)
 glue("open", int(open_ones.sum()), display=False)
@@ -93,29 +94,24 @@ glue("open", int(open_ones.sum()), display=False)
 # %% [markdown]
 # A soft prompt is a short list of vectors that are trained in front of a frozen language model. The paper treats these vectors as a
 # cloud of points and reports that, as training succeeds, loops in the cloud ($H_1$) vanish and its components ($H_0$) live longer. From
-# this it derives a loss, TSLoss, which is said to cut the iterations of prompt tuning by up to one half.
+# this it derives a loss, TSLoss, which is said to cut the iterations of prompt tuning by up to one half. We repeated the experiments with
+# {glue:text}`model`.
 #
-# We repeated the experiments with {glue:text}`model` on problems from {glue:text}`tasks`. A prompt is trained on one problem, or on a set
-# of ten, for {glue:text}`epochs` epochs at {glue:text}`rate` times the paper's learning rate, because at the paper's own rate this model's
-# prompts hardly move ({doc}`13_what_speeds_up`). Each problem or set counts once. Brackets hold 95 % intervals, widened because several
-# claims are tested together.
-#
-# - **{glue:text}`finding-loops`** The median change is {glue:text}`falls-by` loops ({glue:text}`falls-low` to {glue:text}`falls-high`;
-#   {glue:text}`falls` problems and sets). {glue:text}`finding-components`
-# - **{glue:text}`finding-success`** For the {glue:text}`figure-units` in the figure, the median prompt goes from {glue:text}`start`
-#   loops to {glue:text}`loops-ce` when it learns right answers, to {glue:text}`loops-wrong` when it learns wrong answers, and to {glue:text}`loops-random` when each vector is moved in a
+# - **{glue:text}`finding-loops`:** the median change is {glue:text}`falls-by` ({glue:text}`falls-low` to {glue:text}`falls-high`;
+#   {glue:text}`falls` problems and sets of ten). {glue:text}`finding-components`
+# - **{glue:text}`finding-success`:** the median prompt in the figure goes from {glue:text}`start` loops to {glue:text}`loops-ce` when it
+#   learns right answers, to {glue:text}`loops-wrong` when it learns wrong ones, and to {glue:text}`loops-random` when each vector is moved in a
 #   random direction, as far as training moved it. {glue:text}`finding-reason`
-# - **{glue:text}`finding-lifespan`** Across {glue:text}`rho-units` problems and sets the rank correlation of lifespan and accuracy is
-#   {glue:text}`rho` ({glue:text}`rho-low` to {glue:text}`rho-high`). The paper's {glue:text}`rho-printed` compares snapshots of training, where the
+# - **{glue:text}`finding-lifespan`:** across {glue:text}`rho-units` problems and sets their rank correlation is {glue:text}`rho`
+#   ({glue:text}`rho-low` to {glue:text}`rho-high`), while the paper's {glue:text}`rho-printed` compares snapshots of training, where the
 #   number of the epoch alone correlates as strongly ({doc}`03_printed_numbers`).
-# - **{glue:text}`finding-speed`** The median ratio of its iterations to those of plain training is {glue:text}`ratio`
-#   ({glue:text}`ratio-low` to {glue:text}`ratio-high`; {glue:text}`ratio-units` problems and sets); the paper's own median is
-#   {glue:text}`ratio-printed`. {glue:text}`shortening`
-# - **{glue:text}`finding-back`** In the figure, the median prompt trained with it ends with {glue:text}`loops-tsloss` loops. TSLoss
-#   evens out the distances
-#   between points ({doc}`07_tsloss`), mostly after the answer is right ({doc}`10_when_tsloss_acts`).
+# - **{glue:text}`finding-speed`:** the median ratio of its iterations to those of plain training is {glue:text}`ratio`
+#   ({glue:text}`ratio-low` to {glue:text}`ratio-high`; {glue:text}`ratio-units` problems and sets), and the paper's own median is
+#   {glue:text}`ratio-printed`.
+# - **{glue:text}`finding-back`:** it evens out the distances between points ({doc}`07_tsloss`), mostly after the answer is right
+#   ({doc}`10_when_tsloss_acts`), and the median prompt trained with it ends with {glue:text}`loops-tsloss` loops.
 #
-# Our runs leave {glue:text}`open` of the paper's {glue:text}`claims` claims undecided or untested. All {glue:text}`claims` are listed below.
+# {glue:text}`shortening`
 
 # %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved in random directions, and trained with TSLoss."}, "figure": {"caption": "Loops in prompts that learn right answers, that learn wrong ones, that are moved in random directions as far as training moved them, and that are trained with TSLoss. Lines are medians over the problems that have all four, bands the middle half; random moves follow the stored prompts.", "name": "fig-finding"}} tags=["remove-input"]
 loops(store, protocol=protocol, model=model) if len(counts) else missing(
@@ -123,6 +119,11 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 )
 
 # %% [markdown]
+# Each prompt was trained on one problem, or on a set of ten, of {glue:text}`tasks`, for {glue:text}`epochs` epochs at {glue:text}`rate`
+# times the paper's learning rate, because at the paper's own rate this model's prompts hardly move ({doc}`13_what_speeds_up`). The figure
+# shows {glue:text}`figure-units`. Each problem or set counts once; brackets hold 95 % intervals, widened because several claims are tested
+# together. Our runs leave {glue:text}`open` of the paper's {glue:text}`claims` claims undecided or untested.
+#
 # ::::{grid} 1 1 3 3
 # :gutter: 2
 #

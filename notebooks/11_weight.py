@@ -49,7 +49,7 @@ from tsp.book.pages import FORMATS, check_parameters, comparison, missing, table
 from tsp.experiments.catalogue import MATCHED
 from tsp.figures import paper_figures as figures
 from tsp.store.runs import Store
-from tsp.training.models import MODELS
+from tsp.training.model_cards import MODELS
 
 check_parameters(globals())
 

@@ -45,7 +45,7 @@ from tsp.analysis.tables import METHOD_NAMES
 from tsp.book.pages import check_parameters, table
 from tsp.experiments.paper import SYSTEMS
 from tsp.store.runs import Store
-from tsp.training import models
+from tsp.training.model_cards import MODELS
 
 check_parameters(globals())
 
@@ -93,7 +93,7 @@ rows = {
         "command": row.command.replace(" --task gsm8k", ""),
         "memory (GiB)": memory(row.model) / 2**30 if row.model in titles else math.nan,
         "model in the tests": row.relative,
-        "licence": models.MODELS[row.model].license,
+        "licence": MODELS[row.model].license,
     }
     for row in first.itertuples()
 }

@@ -77,7 +77,11 @@ def execute_notebooks(
         if force or not is_current(source, parameters=given, out=out):
             jobs.append((source, given))
     with ThreadPoolExecutor(WORKERS) as pool:
-        futures = [pool.submit(execute_notebook, s, parameters=given, out=out) for s, given in jobs]
+        # Backwards: the longest is among the last, and must not be alone at the end.
+        futures = [
+            pool.submit(execute_notebook, source, parameters=given, out=out)
+            for source, given in reversed(jobs)
+        ][::-1]
         list(tqdm(as_completed(futures), "notebooks", total=len(jobs), disable=not jobs or None))
     failures = [str(e) for f in futures if isinstance(e := f.exception(), BookError)]
     if failures:

@@ -2,16 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tsp.experiments.banks import Events
-from tsp.experiments.jobs import jobs_of
-from tsp.experiments.sweep import ensure
 from tsp.problems.loading import TASKS
 from tsp.store.runs import Run, Store
-from tsp.training import models
-from tsp.training.precision import check_known
 from tsp.training.spec import RunSpec
+
+if TYPE_CHECKING:
+    from tsp.experiments.banks import Events
 
 Runs = dict[RunSpec, Run]
 
@@ -22,7 +20,7 @@ def find_or_train(
     *,
     device: str = "auto",
     precision: str = "auto",
-    events: Events | None = None,
+    events: "Events | None" = None,
 ) -> Run:
     """Return the longest stored run of a spec, or train it.
 
@@ -44,6 +42,12 @@ def find_or_train(
     InputError
         If this run is stored in another precision than the one asked for.
     """
+    # Not above: most chapters find their runs, and transformers is half the time of their imports.
+    from tsp.experiments.jobs import jobs_of
+    from tsp.experiments.sweep import ensure
+    from tsp.training import models
+    from tsp.training.precision import check_known
+
     (job,) = jobs_of([spec])
     check_known(precision)
     model = models.fingerprint(spec.model)
