@@ -151,12 +151,16 @@ if (folder / "bench-busy.json").is_file():
     busy = pd.DataFrame(json.loads((folder / "bench-busy.json").read_text()))
     product = busy[busy.name == "gemm_fraction"].iloc[0]
     usual = rows[(rows.name == "gemm_fraction") & (rows.machine_name == product.processor)].peer
-    slower = product.peer / usual.iloc[-1] if len(usual) else math.nan
+    slow = (
+        f"took {product.peer / usual.iloc[-1]:.1f} times as long for a large product"
+        if len(usual)
+        else "was busy"
+    )
     aims = [(AIMS[row["name"]], row) for row in busy.to_dict("records")]
     missed = [aim.what for aim, row in aims if not aim.reached(row)]
     sentence = (
-        f"Ratios depend on the state of a shared machine. On a day when the {product.processor} took {slower:.1f} times as long "
-        f"for a large product, with the code of {product.commit[:7]}, PEFT took {span('epoch_single', of=busy)} times as long as "
+        f"Ratios depend on the state of a shared machine. On a day when the {product.processor} {slow}, "
+        f"with the code of {product.commit[:7]}, PEFT took {span('epoch_single', of=busy)} times as long as "
         f"this package on one problem, {span('epoch_multi', of=busy)} times on ten ({span('epoch_multi', busy, same_rules=True)} "
         f"by our rules for checks) and {span('step_context_5k_vs_peft', of=busy)} times behind 5,000 tokens. Aims that it missed: "
         f"{'; '.join(missed) or 'none'}."
