@@ -97,14 +97,14 @@ glue("open", int(open_ones.sum()), display=False)
 # this it derives a loss, TSLoss, which is said to cut the iterations of prompt tuning by up to one half. We repeated the experiments with
 # {glue:text}`model`.
 #
-# - **{glue:text}`finding-loops`:** the median change is {glue:text}`falls-by` ({glue:text}`falls-low` to {glue:text}`falls-high`;
-#   {glue:text}`falls` problems and sets of ten). {glue:text}`finding-components`
+# - **{glue:text}`finding-loops`:** their number changes by {glue:text}`falls-by` in the median ({glue:text}`falls-low` to
+#   {glue:text}`falls-high`; {glue:text}`falls` problems and sets of ten). {glue:text}`finding-components`
 # - **{glue:text}`finding-success`:** the median prompt in the figure goes from {glue:text}`start` loops to {glue:text}`loops-ce` when it
 #   learns right answers, to {glue:text}`loops-wrong` when it learns wrong ones, and to {glue:text}`loops-random` when each vector is moved in a
 #   random direction, as far as training moved it. {glue:text}`finding-reason`
-# - **{glue:text}`finding-lifespan`:** across {glue:text}`rho-units` problems and sets their rank correlation is {glue:text}`rho`
-#   ({glue:text}`rho-low` to {glue:text}`rho-high`), while the paper's {glue:text}`rho-printed` compares snapshots of training, where the
-#   number of the epoch alone correlates as strongly ({doc}`03_printed_numbers`).
+# - **{glue:text}`finding-lifespan`:** across {glue:text}`rho-units` problems and sets the rank correlation of lifespan and accuracy is
+#   {glue:text}`rho` ({glue:text}`rho-low` to {glue:text}`rho-high`); the paper's {glue:text}`rho-printed` compares snapshots of training,
+#   where the epoch number alone correlates as strongly ({doc}`03_printed_numbers`).
 # - **{glue:text}`finding-speed`:** the median ratio of its iterations to those of plain training is {glue:text}`ratio`
 #   ({glue:text}`ratio-low` to {glue:text}`ratio-high`; {glue:text}`ratio-units` problems and sets), and the paper's own median is
 #   {glue:text}`ratio-printed`.

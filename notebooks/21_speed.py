@@ -16,17 +16,17 @@
 # %% [markdown]
 # # Speed
 #
-# How fast is the package, and compared with what? Where this package trains a bank of runs on two cores, an epoch and run takes PEFT
-# {glue:text}`bench-single` times as long on one problem and {glue:text}`bench-multi` times on ten ({glue:text}`bench-fair` if its loop gets our
-# rules for checks), and a step behind 5,000 tokens {glue:text}`bench-context` times. The language model is frozen, and most of what makes
-# prompt tuning slow
+# How fast is the package, and compared with what? On two cores PEFT takes, per epoch and run, {glue:text}`bench-single` times as long as a
+# bank of this package on one problem and {glue:text}`bench-multi` times as long on ten ({glue:text}`bench-fair` if its loop gets our rules for
+# checks); a step behind 5,000 tokens takes it {glue:text}`bench-context` times as long. In whole runs, rows of several commits, the ratios are
+# {glue:text}`bench-whole-single` and {glue:text}`bench-whole-multi`. The language model is frozen, and most of what makes prompt tuning slow
 # is work that a frozen model does not need. This chapter compares the trainer with the usual tools, shows where the time of a step
 # goes, and tests whether the store stays fast. {doc}`25_precision` asks whether the shortcuts change any outcome;
-# {doc}`23_out_of_one_machine` is about GPUs.
-# {glue:text}`bench-reached` of {glue:text}`bench-rows` aims for speed are reached.
+# {doc}`23_out_of_one_machine` is about GPUs. {glue:text}`bench-reached` of {glue:text}`bench-rows` measurements reach their aim, where an aim
+# counts for each processor that it was measured on.
 #
 # The times on this page are read from `data/measurements/`, written by `tsp bench`. Both sides run in one process, in turn,
-# three times (whole runs on ten problems once), and the median counts. The peers run their own published code: PEFT's
+# three times (topology and the rate of products fifteen times, whole runs on ten problems once), and the median counts. The peers run their own published code: PEFT's
 # prompt tuning {cite}`mangrulkar2022peft,lester2021power` in the `Trainer` of transformers, with answers from
 # `generate` {cite}`wolf2020transformers`, and for topology gudhi {cite}`maria2014gudhi`, giotto-tda {cite}`tauzin2021giotto` and
 # ripser.py {cite}`tralie2018ripser`. This package, like giotto-tda, computes topology with giotto-ph {cite}`perez2021giottoph`.
@@ -39,9 +39,8 @@
 # * PEFT can put its prompt only before everything else; here it stands after the question, as in the paper.
 # * PEFT computes in the model's float32, this package in the precision that the table names.
 # * In whole runs this package also checks the answers before the first epoch.
-# * PEFT's loop generates every answer at each check, to its end. Ours stops at the first wrong answer of a set, except at every tenth check,
-#   and ends an answer once its score is decided (in rows of commits that have this rule). The last column of the second table gives PEFT's
-#   loop the rules that ours has in that row.
+# * PEFT's loop generates every answer at each check, to its end. Ours takes the shortcuts listed below, in rows of commits that have them.
+#   The last column of the second table gives PEFT's loop the rules that ours has in that row.
 #
 # The problems were written for this project in the schema of GSM8K {cite}`cobbe2021training`; a long context repeats
 # one of their questions.
@@ -145,22 +144,20 @@ glue("bench-single", span("epoch_single"), display=False)
 glue("bench-multi", span("epoch_multi"), display=False)
 glue("bench-fair", span("epoch_multi", same_rules=True), display=False)
 glue("bench-context", span("step_context_5k_vs_peft"), display=False)
+glue("bench-whole-single", span("run_single"), display=False)
+glue("bench-whole-multi", span("run_multi"), display=False)
 glue("bench-reached", int(rows.reached.sum()), display=False)
 sentence = ""
 if (folder / "bench-busy.json").is_file():
     busy = pd.DataFrame(json.loads((folder / "bench-busy.json").read_text()))
     product = busy[busy.name == "gemm_fraction"].iloc[0]
     usual = rows[(rows.name == "gemm_fraction") & (rows.machine_name == product.processor)].peer
-    slow = (
-        f"took {product.peer / usual.iloc[-1]:.1f} times as long for a large product"
-        if len(usual)
-        else "was busy"
-    )
+    instead = f" instead of {1 / usual.iloc[-1]:.0f}" if len(usual) else ""
     aims = [(AIMS[row["name"]], row) for row in busy.to_dict("records")]
     missed = [aim.what for aim, row in aims if not aim.reached(row)]
     sentence = (
-        f"Ratios depend on the state of a shared machine. On a day when the {product.processor} {slow}, "
-        f"with the code of {product.commit[:7]}, PEFT took {span('epoch_single', of=busy)} times as long as "
+        f"Ratios depend on the state of a shared machine. On a day when large products on the {product.processor} "
+        f"ran at {1 / product.peer:.0f}{instead} gigaflop/s, with the code of {product.commit[:7]}, PEFT took {span('epoch_single', of=busy)} times as long as "
         f"this package on one problem, {span('epoch_multi', of=busy)} times on ten ({span('epoch_multi', busy, same_rules=True)} "
         f"by our rules for checks) and {span('step_context_5k_vs_peft', of=busy)} times behind 5,000 tokens. Aims that it missed: "
         f"{'; '.join(missed) or 'none'}."
@@ -196,8 +193,8 @@ table(
 # to that of one large matrix product, for which the seconds are those of $10^9$ operations. {glue:text}`bench-busy`
 #
 # An epoch of a run is a pass over its problems and, every second epoch, a check of the answers. A pass always costs the same. A check
-# costs more, the more answers are wrong, since many wrong answers are decoded to their limit. So checks are timed with stored prompts from
-# several states of a training: at the start and later ({glue:text}`bench-states`; the set is not solved by then). The next table shows both parts, and the last column gives PEFT's
+# costs more, the more answers are wrong, since many wrong answers are decoded to their limit. So checks are timed with prompts stored at
+# several points of a training: at the start and later ({glue:text}`bench-states`). None of these prompts solves its problems yet. The next table shows both parts, and the last column gives PEFT's
 # loop our rules for checks. The banks have {glue:text}`bench-bank` runs on one problem and
 # {glue:text}`bench-sets` on ten. The answers of ten checks are decoded together; in training up to sixteen wait, or six if runs stop early.
 
@@ -266,7 +263,7 @@ table(
     ).T
 )
 
-# %% mystnb={"image": {"alt": "Horizontal bars on a logarithmic axis, one for each comparison and processor: the peer's time divided by that of this package; a tick on each marks the aim."}, "figure": {"caption": "The peer's time divided by that of this package (bars), and the aims (ticks). A bar left of its tick misses its aim.", "name": "fig-speed"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Horizontal bars on a logarithmic axis, one for each comparison and processor: the peer's time divided by that of this package; a tick on each marks the aim."}, "figure": {"caption": "How many times as long the peer takes as this package (bars, all right of 1 where this package is faster), and the aims (ticks). A bar left of its tick misses its aim.", "name": "fig-speed"}} tags=["hide-input"]
 speeds = rows[[not aim.share for aim in rows.aim]].reset_index(drop=True)
 kinds = dict(zip(speeds.processor.unique(), sns.color_palette("colorblind"), strict=False))
 fig, ax = plt.subplots(figsize=(WIDTH, 0.36 * len(speeds) + 0.8))
@@ -346,14 +343,14 @@ table(
 )
 
 # %% [markdown]
-# For this problem the shortcuts reduce {glue:text}`count-plain:.0f` to {glue:text}`count-ours:.0f` thousand million
-# operations per step and run, by a factor of {glue:text}`count-saved:.1f`; with a longer context the factor is larger.
+# For this problem the shortcuts reduce the work per step and run from {glue:text}`count-plain:.0f` to {glue:text}`count-ours:.0f` billion
+# operations, by a factor of {glue:text}`count-saved:.1f`; with a longer context the factor is larger.
 #
 # The figure splits a step by torch's profiler, and beside each part shows the time that it needs at least: its operations at the rate of one
 # large matrix product, or the bytes that it has to move at the rate of a plain copy, whichever takes longer. The checks are
 # added for comparison, with the operations of an answer that is decoded to its limit.
 
-# %% mystnb={"image": {"alt": "Two panels of horizontal bars, float32 and bfloat16: milliseconds of each part of a step and of the checks; a tick on each bar marks the least time."}, "figure": {"caption": "Milliseconds of a step of a bank of 8, by part (bars), and the least that the machine would need (ticks). Products with the weights take most of a step and are near their limit; the checks take about as long as training in bfloat16.", "name": "fig-budget"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels of horizontal bars, float32 and bfloat16: milliseconds of each part of a step and of the checks; a tick on each bar marks the least time."}, "figure": {"caption": "Milliseconds of a step of a bank of 8, by part (bars), and the least that the machine would need (ticks). The layers' projections take the largest part and are nearest to their limit; an epoch's share of the checks takes about as long as a step in bfloat16.", "name": "fig-budget"}} tags=["hide-input"]
 profiled = rows[rows.name.str.startswith("gemm_fraction")].dropna(subset="budget")
 checked = rows[rows.name.str.startswith("epoch_single_early")].set_index("processor")
 fig, axes = plt.subplots(
@@ -378,10 +375,10 @@ axes[0][0].invert_yaxis()
 plt.show()
 
 # %% [markdown]
-# Projections are large products and come nearest to the machine's limit. Attention works on smaller pieces,
+# The layers' projections are large products and come nearest to the machine's limit. Attention works on smaller pieces,
 # with a softmax between its products. The rest does little arithmetic for each byte that
-# it moves. When lower precision makes the products faster, the rest takes as long as before and has a larger share. Checks are farthest
-# from their limit: each step of decoding reads all weights and the keys of every answer for one token of each answer.
+# it moves. When lower precision makes the products faster, the rest takes about as long as before and has a larger share. Checks lose the most
+# time in all: each step of decoding reads all weights and the keys of every answer for one token of each answer.
 #
 # ## An exercise
 #
@@ -431,9 +428,9 @@ if not measured.empty:
     display(pages.table(measured, {"seconds": "{:.1f}", "MB": "{:.0f}"}))
     quick = measured.drop("tsp runs verify")
     sentence = (
-        f"Apart from verification, a command takes at most {quick.seconds.max():.1f} s of one processor "
-        f"and {quick.MB.max():.0f} MB. The aim is {SECONDS:.0f} s, {CLAIM_SECONDS:.0f} s for the report and the table of "
-        f"claims, and {MEMORY / 1e6:,.0f} MB."
+        f"Apart from verification, each command or table takes at most {quick.seconds.max():.1f} s of one core "
+        f"and {quick.MB.max():.0f} MB. The aims are {SECONDS:.0f} s ({CLAIM_SECONDS:.0f} s for the report and the table of "
+        f"claims) and {MEMORY / 1e6:,.0f} MB."
     )
 glue("load", sentence, display=False)
 

@@ -16,9 +16,9 @@
 # %% [markdown]
 # # Use it with your own tools
 #
-# A prompt is a small matrix, and good libraries exist for most of what one does with it. How well does it fit them? This chapter
-# takes one prompt to PEFT, the Trainer of transformers, scikit-learn with giotto-tda, and `datasets`, and names the limits of
-# each. Wherever a number can decide, an assertion checks it while the page is built.
+# A prompt is a small matrix, and good libraries exist for most of what one does with it. How well do prompts fit them? This
+# chapter exports a prompt to PEFT and to plain transformers and imports it again, adds TSLoss to the Trainer, puts the topology of clouds
+# into a pipeline of scikit-learn with giotto-tda, reads stored runs with `datasets`, and names the limits of each. Wherever a number can decide, an assertion checks it while the page is built.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -115,8 +115,9 @@ exported = json.loads(
 table(pd.DataFrame({"value": exported}).drop(["id", "adapter"]))
 
 # %% [markdown]
-# A model from `tsp model install` has 4-bit weights that are read back to float32, and the prompt was trained for these. They are
-# in a folder that transformers loads (`source` below). The adapter names the hub's model, whose weights are not quantised.
+# A model from `tsp model install` has weights that were quantised to 4 bits and read back to float32, and the prompt was trained on
+# these. Load the base model from their folder (`source` below): the adapter names the hub's model, whose weights were never quantised, and
+# on which the prompt may behave differently.
 
 # %% tags=["hide-input"]
 card, frozen = models.MODELS.get(model), models.load(model, device="cpu")
@@ -161,8 +162,8 @@ glue("peft-difference", float(difference), display=False)
 #
 # ## A prompt in the middle, without PEFT
 #
-# PEFT has no prompts in the middle of the text. A run with `after_question`, the default here, can still be exported, and `tsp
-# export` warns that the adapter will not behave as the run did. To use such a prompt, put the vectors where they were
+# A run with `after_question`, the default here, can be exported too, but `tsp export` warns that PEFT, which puts every prompt first,
+# will not behave as the run did. To use such a prompt, put the vectors where they were
 # trained; the chat template shows where the user's turn ends.
 
 # %%
@@ -196,9 +197,9 @@ assert difference < 1e-4
 glue("plain-difference", float(difference), display=False)
 
 # %% [markdown]
-# Here the relative difference is {glue:text}`plain-difference:.1e`. The lines above leave out two things. A run with another
-# `embed_scale`, or of protocol `released`, feeds the model `tsp.training.prompts.as_input(prompt, spec)` (an adapter already contains this),
-# and the checks of this package stop at any of the model's end tokens.
+# Here the relative difference is {glue:text}`plain-difference:.1e`. The lines above leave out one thing: the
+# checks of this package stop at any of the model's end tokens. A stored prompt, unlike an exported adapter, must first go through
+# `tsp.training.prompts.as_input(prompt, spec)`, which matters for another `embed_scale` and for protocol `released`.
 #
 # ## Importing a prompt from PEFT
 #
@@ -332,7 +333,7 @@ table(pd.DataFrame({"contents": first}))
 #   trained through, but they return for every pass and stay until its gradient is computed, so offloading saves no memory in training.
 #
 # Other projects
-# : `python -m build` makes a wheel that trains, measures and exports by itself. `import tsp` imports nothing else;
+# : `python -m build` makes a wheel that trains, analyses and exports without the repository (`tsp bench` needs it). `import tsp` imports nothing else;
 #   `from tsp import TSLoss` needs PyTorch, but neither giotto-tda nor Jupyter.
 
 # %% tags=["remove-cell"]

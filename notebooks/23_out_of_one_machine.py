@@ -18,13 +18,13 @@
 #
 # How do you train a sweep on several GPUs or machines, and how far does it scale? A sweep is a list of independent banks, which is the
 # easiest work to distribute. This chapter does it with Ray {cite}`moritz2018ray` on one machine with several GPUs, under Slurm and on
-# Kubernetes, has a benchmark for one GPU, and predicts what fits on it. By its calculation, 64 GPUs would train the paper's own runs
+# Kubernetes, describes a benchmark for one GPU, and predicts which models fit on which card. By its calculation, 64 GPUs would train the paper's own runs
 # {glue:text}`scaling-last:.0f` times as fast as one GPU in banks of {glue:text}`scaling-many:d` runs, and {glue:text}`scaling-small:.0f`
 # times as fast in banks of {glue:text}`scaling-few:d`.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
-# send a sweep to a cluster, and say before you rent it how many GPUs it can keep busy.
+# send a sweep to a cluster, and estimate before you rent one how many GPUs the sweep can keep busy.
 # ```
 
 # %% tags=["parameters"]
@@ -134,10 +134,10 @@ measurements: str = ""  # folder of gpu.json; empty: the published ones
 # ## Scaling of the paper's runs
 #
 # The profile `paper` contains every experiment on the paper's models. The time of a run is calculated, not measured, for a GPU that is
-# assumed to reach {glue:text}`assumed-rate:.0f` million million operations per second and to load a model at {glue:text}`assumed-disk:.0f` GB per second. A
+# assumed to reach {glue:text}`assumed-rate:.0f` teraflop/s and to load a model at {glue:text}`assumed-disk:.0f` GB per second. A
 # weight takes four operations per token, two forward and two backward, because no gradient of the weights is needed. The tokens are those
 # of the prompt, of the text after it and of the answer (the text before it is computed once, {doc}`21_speed`), counted in the stored runs
-# of the same data set and regime with their tokenizer. Checks are left out. Banks are handed out in the plan's order, each to the first
+# of the same data set and regime with their tokenizer. Attention and checks are left out, and every weight counts for every token. Banks are handed out in the plan's order, each to the first
 # free GPU; a GPU that changes its model loads it.
 
 # %% tags=["hide-input"]
@@ -292,8 +292,8 @@ else:
 # %% [markdown]
 # ## What fits on which GPU
 #
-# `tsp run --plan …` predicts the memory of a run before it starts. The table gives the same prediction for the paper's four models. It does
-# not need their weights: it runs their layers on tensors without content and counts what a backward pass would keep.
+# `tsp run --plan …` predicts the memory of a run before it starts. The table gives the same prediction for the paper's four models. No
+# weights are needed: the layers run on tensors without content, and what a backward pass would keep is counted.
 
 # %% tags=["hide-input"]
 cards = fits()

@@ -57,7 +57,8 @@ records = pd.DataFrame(
 #    each finished run: specification, losses, checks, topology, prompts, versions and checksums.
 # 2. `tsp runs pack` puts the runs of an experiment into one Parquet file of `data/runs`.
 # 3. Each chapter is a text notebook (`notebooks/NN_topic.py`, in jupytext's format). `tsp book` executes it with papermill
-#    if the chapter, the package, the runs or the paper's tables have changed. The data of its figures are read back from the
+#    if anything that it depends on has changed: its text and parameters, the package, the benchmarks, the runs, the problems, the
+#    measurements or the paper's tables. The data of its figures are read back from the
 #    drawings and offered as CSV in the captions.
 # 4. Jupyter Book builds the site, with warnings as errors. Mathematics, fonts, the search index and the scripts of the
 #    moving figures are part of it, so no page loads anything from another machine.
@@ -87,13 +88,13 @@ glue("commits", records.commit.replace("", None).nunique(), display=False)
 # ## The programs
 
 # %% tags=["hide-input"]
-names = "torch transformers peft giotto-tda numpy pandas scipy pyarrow seaborn jupyter-book sphinx jupytext papermill"
+names = "torch transformers peft giotto-ph numpy pandas scipy pyarrow seaborn jupyter-book sphinx jupytext papermill"
 programs = {name: version(name) for name in names.split()} | {"Python": platform.python_version()}
 table(pd.DataFrame({"version": programs}))
 
 # %% [markdown]
-# `constraints.txt` has all versions. Fonts and MathJax come with their packages, matplotlib and
-# seaborn {cite}`waskom2021seaborn` draw the figures, and giotto-tda {cite}`tauzin2021giotto` computes persistent homology.
+# `constraints.txt` pins all versions. Fonts and MathJax come with their packages, matplotlib and
+# seaborn {cite}`waskom2021seaborn` draw the figures, and giotto-ph {cite}`perez2021giottoph` computes persistent homology.
 #
 # ## The moving figures
 #

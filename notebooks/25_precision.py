@@ -16,10 +16,11 @@
 # %% [markdown]
 # # Precision and outcomes
 #
-# Does precision change outcomes? Prompts, losses and the optimiser's state are always float32. Training passes may run in bfloat16;
-# the float32 model then decides each answer, unless a training pass settles it by clear margins. To measure the effect, the same pairs of runs, with and without TSLoss, were trained until solved in three
-# arithmetics: in float32; in float32 without shared contexts, which is the same
-# mathematics with attention's sums rounded in another order; and in bfloat16.
+# Does precision change outcomes? {glue:text}`roundings-lesson` Prompts, losses and the
+# optimiser's state are always float32. Training passes may run in bfloat16; the float32 model then decides each answer, unless a training
+# pass settles it by clear margins. To measure the effect, the same pairs of runs, with and without TSLoss, were trained until solved in
+# three ways: in float32; in float32 without shared contexts, which is the same mathematics with attention's sums taken in another order;
+# and in bfloat16. The verdict on TSLoss {glue:text}`roundings-verdict`.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -103,7 +104,7 @@ table(
     )
 )
 
-# %% mystnb={"image": {"alt": "Scatter plot: the epoch at which each run was solved, in float32 on the horizontal axis and in another arithmetic on the vertical one, around the diagonal; circles for float32 with nothing shared, crosses for bfloat16."}, "figure": {"caption": "The epoch at which each run was solved, in float32 (horizontal) and in another arithmetic (vertical). Runs on the diagonal have not changed; unsolved runs are drawn beyond the last epoch.", "name": "fig-roundings"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Scatter plot: the epoch at which each run was solved, in float32 on the horizontal axis and in another arithmetic on the vertical one, around the diagonal; circles for float32 with nothing shared, crosses for bfloat16."}, "figure": {"caption": "Rounding moves the epoch at which a run is solved, in both directions. Horizontal: float32; vertical: the other two. Runs on the diagonal have not changed; unsolved runs are drawn beyond the last epoch.", "name": "fig-roundings"}} tags=["hide-input"]
 wide = pd.DataFrame(outcomes)
 wide = wide[~wide.known]
 wide["solved"] = wide.solved_epoch.fillna(wide.epochs + 2).astype(float)
@@ -126,8 +127,8 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# The verdict {glue:text}`roundings-verdict`. When only the order of float32 sums changed, {glue:text}`moved-again` were solved
-# at another epoch; in bfloat16, {glue:text}`moved-low`. {glue:text}`roundings-lesson`
+# When only the order of float32 sums changed, {glue:text}`moved-again` were solved
+# at another epoch; in bfloat16, {glue:text}`moved-low`.
 #
 # The pairs are {glue:text}`roundings-tasks`, on {glue:text}`roundings-model`, trained for at most
 # {glue:text}`roundings-epochs` epochs. Problems that the untrained prompt solves ({glue:text}`roundings-known`) are excluded, and pairs

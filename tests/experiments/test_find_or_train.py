@@ -1,5 +1,7 @@
 """Stored runs of several specs on the same problems, and the example that the chapters show."""
 
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -31,6 +33,11 @@ def result(find, store, *specs, **options):
 
 
 together, example = partial(result, find_together), partial(result, find_example)
+
+
+def test_a_chapter_that_finds_its_runs_does_not_wait_for_transformers():
+    code = f"import sys, {module.__name__}; assert 'transformers' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_longest_stored_run_on_the_same_problems(store):

@@ -53,7 +53,7 @@ FINDINGS: Mapping[str, tuple[str, Mapping[str, str], str]] = {
         "h0-lifespan-grows",
         {
             "reproduced": "Components live longer, also relative to the size of the cloud.",
-            "partly": "Components live longer, but less than in proportion to the cloud.",
+            "partly": "Components live longer, but by less than the cloud grows.",
             "not reproduced": "Components do not live longer.",
         },
         "Whether components live longer is open.",
@@ -108,7 +108,7 @@ def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
     ends = medians.groupby("arm").agg(["first", "last"])
     if not {*LOOKS} <= {*ends.index}:
         return sentences | {
-            "success": "Whether success is the reason is open.",
+            "success": "Whether success is needed is open.",
             "reason": "What removes loops is open.",
             "back": "Whether TSLoss brings loops back is open.",
         }
@@ -116,7 +116,7 @@ def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
     without_success = bool(lost[["wrong", RANDOM]].all())
     more = ends["last"]["tsloss"] > ends["last"]["ce"]
     return sentences | {
-        "success": f"Success {'is not' if without_success else 'may be'} the reason.",
+        "success": f"Success {'is not' if without_success else 'may be'} needed.",
         "reason": "Vectors that move, some farther than others, are enough to remove loops."
         if lost[RANDOM]
         else "Movement alone does not remove them.",
@@ -134,9 +134,9 @@ def shortening(changes: pd.DataFrame) -> str:
     best = faster.iloc[-1]  # the smallest ratio
     verb = "shortens" if len(faster) == 1 else "shorten"
     return (
-        f"Of {len(tried)} changes of the usual settings, tried on {problems}, "
-        f"{len(faster)} {verb} training after correction for their number; “{best.change}” has the "
-        f"smallest ratio, {best.ratio:.2f} ({best.low:.2f} to {best.high:.2f} on its own)."
+        f"Of {len(tried)} changes of the usual settings, tried on {problems}, {len(faster)} still "
+        f"{verb} training after correction for their number; “{best.change}” has the smallest "
+        f"ratio, {best.ratio:.2f} ({best.low:.2f} to {best.high:.2f}, uncorrected)."
     )
 
 
