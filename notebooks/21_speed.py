@@ -443,5 +443,6 @@ glue("load", sentence, display=False)
 # mkdir mine
 # tsp bench --json mine/bench.json            # a quarter of an hour; with --full also whole runs, an hour more
 # tsp bench --load mine/load.json             # ten thousand runs, a quarter of an hour
-# papermill notebooks/21_speed.ipynb mine/21_speed.ipynb -p measurements mine
+# papermill notebooks/21_speed.ipynb mine/21_speed.ipynb \
+#     -p measurements mine
 # ```

@@ -81,12 +81,11 @@ elif close.verdict.iloc[0] == "inconclusive":
 else:
     verdict = f"is “{close.verdict.iloc[0]}” in all three"
 glue("roundings-verdict", verdict, display=False)
-lesson = "No count changed, but others may: runs that are compared should share a precision."
+lesson = "No run here was solved at another epoch; as others may be, runs that are compared should share a precision."
 if (close.same < close.runs).any():
     lesson = (
-        "A count is the first check at which one answer is right, and until then training amplifies any "
-        "difference, so the count of a single run depends on how it was rounded. Runs that are compared "
-        "should therefore share a precision, and a verdict needs many pairs."
+        "It changes the epoch at which a single run is solved, because training amplifies any difference until then. "
+        "Runs that are compared should therefore share a precision, and a verdict needs many pairs."
     )
 glue("roundings-lesson", lesson, display=False)
 table(
@@ -140,5 +139,6 @@ plt.show()
 # ```bash
 # mkdir mine
 # tsp bench --roundings mine/roundings.json
-# papermill notebooks/25_precision.ipynb mine/25_precision.ipynb -p measurements mine
+# papermill notebooks/25_precision.ipynb mine/25_precision.ipynb \
+#     -p measurements mine
 # ```
