@@ -54,12 +54,14 @@ class _Distances(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, points: Tensor) -> Tensor:
-        n, d = points.shape[-2:]
-        i, j = torch.triu_indices(n, n, offset=1, device=points.device)
-        D = points.new_zeros(*points.shape[:-1], n)
-        # One cloud after another: on a CPU this takes a tenth of the time of cdist on the bank.
-        for square, cloud in zip(D.view(-1, n, n), points.reshape(-1, n, d), strict=True):
-            square[i, j] = square[j, i] = pdist(cloud)
+        if points.device.type == "cpu":  # one cloud after another: a tenth of the time of cdist
+            n, d = points.shape[-2:]
+            i, j = torch.triu_indices(n, n, offset=1)
+            D = points.new_zeros(*points.shape[:-1], n)
+            for square, cloud in zip(D.view(-1, n, n), points.reshape(-1, n, d), strict=True):
+                square[i, j] = square[j, i] = pdist(cloud)
+        else:  # where each small call costs a launch
+            D = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
         ctx.save_for_backward(points, D)
         return D  # (..., n, n)
 
