@@ -49,17 +49,18 @@ def nulls(run: Run, *, draws: int = 5) -> pd.DataFrame:
         spread = run.spec.settings.init_std
         first = _stream(run, "start").normal(scale=spread, size=run.record["shape"])
     lengths = run.epochs.sort_values("epoch").moved.to_numpy()
-    clouds, labels = [], [("training", 0)]
+    ends, labels = [], [("training", 0)]
     for kind, draw in product(KINDS if len(stored) > 1 else KINDS[:2], range(draws)):
         seed = int(_stream(run, kind, draw).integers(2**63))
         if kind == KINDS[2]:
-            end = displaced(first, run.prompt(stored[-1]), seed=seed)
+            ends.append(displaced(first, run.prompt(stored[-1]), seed=seed))
         else:
-            end = walk(first, lengths, seed=seed, straight=kind == KINDS[1])[-1]
-        clouds += [first, end]
+            ends.append(walk(first, lengths, seed=seed, straight=kind == KINDS[1])[-1])
         labels.append((kind, draw))
     trained = run.topology.sort_values("epoch").iloc[[0, -1]][list(SUMMARY_COLUMNS)]
-    table = pd.concat([trained, summarize(np.stack(clouds))], ignore_index=True)
+    walked = summarize(np.stack([first, *ends]))
+    pairs = walked.iloc[[row for end in range(len(ends)) for row in (0, end + 1)]]
+    table = pd.concat([trained, pairs], ignore_index=True)
     table[["kind", "draw"]] = pd.DataFrame([label for label in labels for _ in range(2)])
     return table.assign(end=[False, True] * len(labels))
 

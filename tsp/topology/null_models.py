@@ -39,11 +39,15 @@ def walk(first: Any, lengths: Sequence[float], *, seed: int, straight: bool = Fa
     if not (np.isfinite(steps).all() and (steps >= 0).all()):
         raise InputError("lengths", steps.tolist(), "give finite numbers of at least 0")
     rng = np.random.default_rng(seed)
-    n_directions = min(1, len(steps)) if straight else len(steps)
-    directions = rng.normal(size=(n_directions, *start.shape))
-    directions /= np.sqrt((directions**2).sum(axis=(1, 2), keepdims=True))
-    moves = steps[:, None, None] * directions  # one direction serves all steps of a straight walk
-    return np.concatenate([start[None], start + moves.cumsum(axis=0)])
+    path, moved = np.empty((len(steps) + 1, *start.shape)), np.zeros_like(start)
+    path[0] = start
+    for step, length in enumerate(steps):  # small arrays: all directions at once take much longer
+        if step == 0 or not straight:
+            direction = rng.normal(size=start.shape)
+            direction /= np.linalg.norm(direction)
+        moved += length * direction
+        path[step + 1] = start + moved
+    return path
 
 
 def displaced(first: Any, last: Any, *, seed: int) -> np.ndarray:
