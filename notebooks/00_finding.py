@@ -85,8 +85,7 @@ glue("ratio-units", iterations["n"], display=False)
 glue("rho-printed", number(lifespan["printed"]), display=False)
 glue("shortening", shortening(recipes(store, model=model, protocol=protocol)), display=False)
 for name, words in findings(claims, counts).items():
-    lead = name not in ("components", "reason")  # the others are followed by a colon
-    glue(f"finding-{name}", words.removesuffix(".") if lead else words, display=False)
+    glue(f"finding-{name}", words, display=False)
 open_ones = claims.verdict.isin(["inconclusive", "not tested here"])
 glue("claims", len(claims), display=False)
 glue("open", int(open_ones.sum()), display=False)
@@ -98,10 +97,10 @@ glue("open", int(open_ones.sum()), display=False)
 # {glue:text}`model`.
 #
 # - **{glue:text}`finding-loops`:** their number changes by {glue:text}`falls-by` in the median ({glue:text}`falls-low` to
-#   {glue:text}`falls-high`; {glue:text}`falls` problems and sets of ten). {glue:text}`finding-components`
+#   {glue:text}`falls-high`; {glue:text}`falls` problems and sets of ten). {glue:text}`finding-components`.
 # - **{glue:text}`finding-success`:** the median prompt in the figure goes from {glue:text}`start` loops to {glue:text}`loops-ce` when it
 #   learns right answers, to {glue:text}`loops-wrong` when it learns wrong ones, and to {glue:text}`loops-random` when each vector is moved in a
-#   random direction, as far as training moved it. {glue:text}`finding-reason`
+#   random direction, as far as training moved it. {glue:text}`finding-reason`.
 # - **{glue:text}`finding-lifespan`:** across {glue:text}`rho-units` problems and sets the rank correlation of lifespan and accuracy is
 #   {glue:text}`rho` ({glue:text}`rho-low` to {glue:text}`rho-high`); the paper's {glue:text}`rho-printed` compares snapshots of training,
 #   where the epoch number alone correlates as strongly ({doc}`03_printed_numbers`).

@@ -26,8 +26,8 @@
 # counts for each processor that it was measured on.
 #
 # The times on this page are read from `data/measurements/`, written by `tsp bench`. Both sides run in one process, in turn,
-# three times (topology and the rate of products fifteen times, whole runs on ten problems once), and the median counts. The peers run their own published code: PEFT's
-# prompt tuning {cite}`mangrulkar2022peft,lester2021power` in the `Trainer` of transformers, with answers from
+# three times (topology and the rate of products fifteen times, whole runs on ten problems once), and the median counts. The peers run their
+# own published code: PEFT's prompt tuning {cite}`mangrulkar2022peft,lester2021power` in the `Trainer` of transformers, with answers from
 # `generate` {cite}`wolf2020transformers`, and for topology gudhi {cite}`maria2014gudhi`, giotto-tda {cite}`tauzin2021giotto` and
 # ripser.py {cite}`tralie2018ripser`. This package, like giotto-tda, computes topology with giotto-ph {cite}`perez2021giottoph`.
 #
@@ -194,8 +194,8 @@ table(
 #
 # An epoch of a run is a pass over its problems and, every second epoch, a check of the answers. A pass always costs the same. A check
 # costs more, the more answers are wrong, since many wrong answers are decoded to their limit. So checks are timed with prompts stored at
-# several points of a training: at the start and later ({glue:text}`bench-states`). None of these prompts solves its problems yet. The next table shows both parts, and the last column gives PEFT's
-# loop our rules for checks. The banks have {glue:text}`bench-bank` runs on one problem and
+# several points of a training: at the start and later ({glue:text}`bench-states`). None of these prompts solves its problems
+# yet. The next table shows both parts, and the last column gives PEFT's loop our rules for checks. The banks have {glue:text}`bench-bank` runs on one problem and
 # {glue:text}`bench-sets` on ten. The answers of ten checks are decoded together; in training up to sixteen wait, or six if runs stop early.
 
 
@@ -263,7 +263,7 @@ table(
     ).T
 )
 
-# %% mystnb={"image": {"alt": "Horizontal bars on a logarithmic axis, one for each comparison and processor: the peer's time divided by that of this package; a tick on each marks the aim."}, "figure": {"caption": "How many times as long the peer takes as this package (bars, all right of 1 where this package is faster), and the aims (ticks). A bar left of its tick misses its aim.", "name": "fig-speed"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Horizontal bars on a logarithmic axis, one for each comparison and processor: the peer's time divided by that of this package; a tick on each marks the aim."}, "figure": {"caption": "How many times as long the peer takes as this package (bars), and the aims (ticks). A bar left of its tick misses its aim.", "name": "fig-speed"}} tags=["hide-input"]
 speeds = rows[[not aim.share for aim in rows.aim]].reset_index(drop=True)
 kinds = dict(zip(speeds.processor.unique(), sns.color_palette("colorblind"), strict=False))
 fig, ax = plt.subplots(figsize=(WIDTH, 0.36 * len(speeds) + 0.8))

@@ -18,7 +18,8 @@
 #
 # A prompt is a small matrix, and good libraries exist for most of what one does with it. How well do prompts fit them? This
 # chapter exports a prompt to PEFT and to plain transformers and imports it again, adds TSLoss to the Trainer, puts the topology of clouds
-# into a pipeline of scikit-learn with giotto-tda, reads stored runs with `datasets`, and names the limits of each. Wherever a number can decide, an assertion checks it while the page is built.
+# into a pipeline of scikit-learn with giotto-tda, reads stored runs with `datasets`, and names the limits of each. Wherever a
+# number can decide, an assertion checks it while the page is built.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -333,8 +334,8 @@ table(pd.DataFrame({"contents": first}))
 #   trained through, but they return for every pass and stay until its gradient is computed, so offloading saves no memory in training.
 #
 # Other projects
-# : `python -m build` makes a wheel that trains, analyses and exports without the repository (`tsp bench` needs it). `import tsp` imports nothing else;
-#   `from tsp import TSLoss` needs PyTorch, but neither giotto-tda nor Jupyter.
+# : `python -m build` makes a wheel that trains, analyses and exports without the repository (`tsp bench` needs it). `import tsp` imports
+#   nothing else; `from tsp import TSLoss` needs PyTorch, but neither giotto-tda nor Jupyter.
 
 # %% tags=["remove-cell"]
 folder.cleanup()

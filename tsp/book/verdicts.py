@@ -38,52 +38,52 @@ ELSEWHERE: Mapping[str, str] = {
     "variances-equal": "15_what_it_stands_for",
 }
 """Chapter of each claim that is not decided in the chapter of its family."""
-LIFESPAN_FAILS = "Longer-lived components go with better answers less than reported, if at all."
+LIFESPAN_FAILS = "Longer-lived components go with better answers less than reported, if at all"
 FINDINGS: Mapping[str, tuple[str, Mapping[str, str], str]] = {
     "loops": (
         "h1-count-falls",
         {
-            "reproduced": "Loops do vanish.",
-            "partly": "Loops vanish, but not in most prompts.",
-            "not reproduced": "Loops do not vanish.",
+            "reproduced": "Loops do vanish",
+            "partly": "Loops vanish, but not in most prompts",
+            "not reproduced": "Loops do not vanish",
         },
-        "Whether loops vanish is open.",
+        "Whether loops vanish is open",
     ),
     "components": (
         "h0-lifespan-grows",
         {
-            "reproduced": "Components live longer, also relative to the size of the cloud.",
-            "partly": "Components live longer, but by less than the cloud grows.",
-            "not reproduced": "Components do not live longer.",
+            "reproduced": "Components live longer, also relative to the size of the cloud",
+            "partly": "Components live longer, but by less than the cloud grows",
+            "not reproduced": "Components do not live longer",
         },
-        "Whether components live longer is open.",
+        "Whether components live longer is open",
     ),
     "lifespan": (
         "h0-lifespan-accuracy",
         {
-            "reproduced": "Longer-lived components go with better answers.",
-            "partly": "Longer-lived components go with better answers, but less than printed.",
+            "reproduced": "Longer-lived components go with better answers",
+            "partly": "Longer-lived components go with better answers, but less than printed",
             "numbers return, reading fails": LIFESPAN_FAILS,
             "not reproduced": LIFESPAN_FAILS,
         },
-        "Whether longer-lived components go with better answers is open.",
+        "Whether longer-lived components go with better answers is open",
     ),
     "speed": (
         "tsloss-fewer-iterations",
         {
-            "reproduced": "TSLoss shortens training.",
-            "partly": "TSLoss shortens training, but less than the paper reports.",
-            "not reproduced": "TSLoss shortens training less than reported, if at all.",
+            "reproduced": "TSLoss shortens training",
+            "partly": "TSLoss shortens training, but less than the paper reports",
+            "not reproduced": "TSLoss shortens training less than reported, if at all",
         },
-        "Whether TSLoss shortens training is open.",
+        "Whether TSLoss shortens training is open",
     ),
 }
-"""Sentences of the front page: the claim they follow, one for each verdict, and one for others."""
+"""Sentences of the front page: their claim, one for each verdict, one for others."""
 WIDTH, HEIGHT, MARGIN = 200, 24, 8  # of the picture of an interval, in its own units
 
 
 def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
-    """Return the sentences of the front page that depend on runs and verdicts.
+    """Return the sentences of the front page that depend on runs and verdicts, without full stops.
 
     Parameters
     ----------
@@ -108,19 +108,19 @@ def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
     ends = medians.groupby("arm").agg(["first", "last"])
     if not {*LOOKS} <= {*ends.index}:
         return sentences | {
-            "success": "Whether success is needed is open.",
-            "reason": "What removes loops is open.",
-            "back": "Whether TSLoss brings loops back is open.",
+            "success": "Whether success is needed is open",
+            "reason": "What removes loops is open",
+            "back": "Whether TSLoss brings loops back is open",
         }
     lost = ends["last"] <= ends["first"] / 2
     without_success = bool(lost[["wrong", RANDOM]].all())
     more = ends["last"]["tsloss"] > ends["last"]["ce"]
     return sentences | {
-        "success": f"Success {'is not' if without_success else 'may be'} needed.",
-        "reason": "Vectors that move, some farther than others, are enough to remove loops."
+        "success": f"Success {'is not' if without_success else 'may be'} needed",
+        "reason": "Vectors that move, some farther than others, are enough to remove loops"
         if lost[RANDOM]
-        else "Movement alone does not remove them.",
-        "back": f"TSLoss {'brings' if more else 'does not bring'} loops back.",
+        else "Movement alone does not remove them",
+        "back": f"TSLoss {'brings' if more else 'does not bring'} loops back",
     }
 
 
