@@ -20,6 +20,7 @@ DIGESTS = {
     "embed-scale": "c2c6f620",
     "example": "b378fbd7",
     "init": "d390acf0",
+    "learning-rate": "85c46733",
     "loss-variants": "b4ab3fbf",
     "null": "53cd9420",
     "paper-length": "a352e1bc",
