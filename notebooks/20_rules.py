@@ -33,7 +33,8 @@
 #
 # **Refutation.** A claim is *not reproduced* when the interval of the effect falls short of the printed value, when it lies within a
 # margin of no effect (±10 % of the iterations), or when a test finds the reverse. If a test confirms the direction and the interval falls
-# short of the printed value, the claim is *partly* reproduced. *Inconclusive* means none of these.
+# short of the printed value, the claim is *partly* reproduced. *Inconclusive* means none of these, and no
+# test that confirms the claim.
 # *Numbers return, reading fails* is for Table 2. Its numbers return when each run's early snapshots are compared with its late
 # ones, which is what the printed $U$ fits ({doc}`03_printed_numbers`). They show that something drifts during training; they do not
 # show that a prompt answers better for it, and across problems no such relation is seen.
