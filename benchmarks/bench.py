@@ -196,8 +196,8 @@ def run(
             if not torch.cuda.is_available():
                 raise InputError("gpu", "cpu", "torch sees no GPU; `tsp bench` measures a CPU")
             rows = _read(file) if file.is_file() else []
-            for row in gpu_banks.measure(Side(models.load()), rows, repeats):
-                rows.append(row)
+            for row in gpu_banks.measure(Side(models.load()), list(rows), repeats):
+                rows = [*(other for other in rows if _key(other) != _key(row)), row]
                 _write(file, rows)
             return
         _write(file, [row | environment() for row in OTHERS[name]()])

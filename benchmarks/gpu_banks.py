@@ -48,7 +48,7 @@ def measure(side: Side, known: Sequence[Row], repeats: int = 3) -> Iterator[Row]
         try:
             row = compared(f"bank{runs}_vs_peft", ours, peft, repeats, PEER)
         except torch.OutOfMemoryError as error:
-            report(f"a bank of {runs} does not fit: {error}")
+            report(f"a bank of {runs} does not fit beside PEFT's model: {error}")
             return
         try:
             (step,) = step_compiled(side, repeats, specs, problems) or [{}]

@@ -191,7 +191,7 @@ class _Decided(StoppingCriteria):
 def _arguments(spec: RunSpec, folder: str, run: PromptRun, *, cpu: bool) -> TrainingArguments:
     settings = spec.settings
     steps = settings.epochs * run.steps_per_epoch
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=folder,
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
@@ -212,6 +212,8 @@ def _arguments(spec: RunSpec, folder: str, run: PromptRun, *, cpu: bool) -> Trai
         remove_unused_columns=False,
         seed=spec.seed,
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # one run on several GPUs would be no peer
+    return arguments
 
 
 def _example(coded: Any) -> dict[str, list[int]]:

@@ -28,7 +28,6 @@ from tsp.training.spec import RunSpec
 from tsp.training.trainer import Bank, Plan, train_bank
 
 Row = dict[str, Any]
-Work = Callable[[], list[Row]]
 SQUARE = {"cpu": 2048, "cuda": 8192}  # rows of the matrices of the machine's own product
 RUNS = 8  # of a bank on a CPU
 MOST = {"single": 100, "multi": 40}  # epochs of whole runs; the shipped set is not solved in 120
@@ -190,20 +189,20 @@ def step_compiled(
         with fresh_cache():
             compiled = side.bank(specs, problems, frozen=with_compiled_layers(side))
             first, _ = timed(partial(compiled.advance, 1))
+        plain = side.bank(specs, problems)
+        row = compared(
+            "step_compiled_vs_plain",
+            partial(compiled.advance, 1),
+            partial(plain.advance, 1),
+            repeats,
+            "the same trainer, not compiled",
+            units=(len(specs), len(specs)),
+        )
     except RuntimeError as error:  # torch's compilers raise it; running out of memory is one too
         if isinstance(error, torch.OutOfMemoryError):
             raise
         report(f"layers are not compiled: {str(error).splitlines()[0]}")
         return []
-    plain = side.bank(specs, problems)
-    row = compared(
-        "step_compiled_vs_plain",
-        partial(compiled.advance, 1),
-        partial(plain.advance, 1),
-        repeats,
-        "the same trainer, not compiled",
-        units=(len(specs), len(specs)),
-    )
     columns = {"unit": "s per step and run", "peer_precision": side.precision}
     columns["first"] = first - row["ours"] * len(specs)
     return [row | side.columns(specs[0]) | columns]

@@ -73,7 +73,7 @@ def test_walks_start_where_the_prompt_did_and_take_its_steps(run, walks):
 def test_a_start_that_is_not_stored_is_drawn_apart_from_the_directions(run, walks, monkeypatch):
     """Otherwise the straight walk would scale the cloud and change no ratio of distances."""
     monkeypatch.setattr(Run, "prompt_epochs", property(lambda self: []))
-    assert "rows as far" not in set(nulls(run, draws=2).kind)
+    assert "rows moved as far" not in set(nulls(run, draws=2).kind)
     for path in walks:
         first, moved = path[0], path[-1] - path[0]
         cosine = (first * moved).sum() / np.linalg.norm(first) / np.linalg.norm(moved)

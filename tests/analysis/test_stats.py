@@ -3,6 +3,7 @@
 import doctest
 import math
 import warnings
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -247,6 +248,22 @@ def test_signed_rank_is_scipys_where_nothing_is_censored(seed):
     wanted = stats.wilcoxon(np.log(right / left), method="exact")
     result = signed_rank(left, right, cap=10**6)
     assert result[:2] == (wanted.statistic, pytest.approx(wanted.pvalue))
+
+
+@given(seed=seeds)
+@PROPERTY
+def test_signed_rank_with_ties_counts_all_choices_of_signs(seed):
+    generator = np.random.default_rng(seed)
+    change = generator.integers(1, 4, size=9) * generator.choice([-1, 1], size=9)
+    ranks = stats.rankdata(np.abs(change))
+    sums = np.array(list(product([0, 1], repeat=9))) @ ranks
+    low, high = (
+        np.mean(side) for side in (sums <= ranks[change > 0].sum(), sums >= ranks[change > 0].sum())
+    )
+    result = signed_rank(np.ones(9), 2.0**change, cap=100)
+    assert result.p == pytest.approx(min(1.0, 2 * min(low, high)))
+    shuffled = generator.permutation(change)
+    assert signed_rank(np.ones(9), 2.0**shuffled, cap=100) == result
 
 
 # Families of tests ---------------------------------------------------------------------------

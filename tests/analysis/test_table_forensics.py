@@ -37,6 +37,8 @@ def test_table_2_says_everything_twice():
     """Its p-values fit 146 snapshots in two halves, and each rho is its U."""
     table = printed.table2_again().set_index("feature")
     assert (table.n_low <= 146).all()
+    fits = printed.implied_n(0.018, 0.826)  # rho from 0.0175 to 0.0185, p from 0.8255 to 0.8265
+    assert (fits[0], fits[-1]) == (143, 161)
     assert (table.n_high >= 146).all()
     assert table.rho_of_u.drop("h1_count").round(3).equals(table.rho.drop("h1_count"))
     assert table.ties["h1_count"] == pytest.approx(1.065, abs=2e-3)

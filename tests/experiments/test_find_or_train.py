@@ -145,7 +145,9 @@ def test_units_that_share_a_first_prompt_are_said_to(store):
     for content in "abc":
         pair(store, standard=2, tsloss=4, contents=(content,))
     small, other = "smollm2-135m-instruct", "gemma-3-270m"
+    stored(store, contents=("a",), seed=2, method="sham", lambda_ts=1.0)  # not Standard
     assert words().startswith(f"All 3 units of {small} start from one initial prompt with ")
+    assert words().endswith("given this initial prompt.")
     stored(store, contents=("a",), seed=1)  # two seeds: the first alone is read
     assert "one initial prompt" in words()
     for fields in (
@@ -156,5 +158,6 @@ def test_units_that_share_a_first_prompt_are_said_to(store):
     ):
         stored(store, contents=("a",), **fields)
     assert f"3 units of {small} start from 3 initial prompts" in words()
+    assert words().endswith("given these initial prompts.")
     assert f"; the one unit of {other} starts from one initial prompt" in words()
     assert small not in words(model=other)

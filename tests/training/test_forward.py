@@ -44,10 +44,11 @@ def test_the_real_models_losses_and_choices_are_those_of_full_logits(smollm):
     assert_equal_to_full_logits(smollm, rows, rtol=1e-3)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 10**6])
-def test_the_positions_projected_at_once_change_nothing(chunk, tiny, monkeypatch):
+@pytest.mark.parametrize(("chunk", "lane"), [(1, 16), (7, 3), (10**6, 16), (10**6, 10**6)])
+def test_the_positions_projected_at_once_change_nothing(chunk, lane, tiny, monkeypatch):
     frozen = tiny("tiny-gemma3", torch.float64)
     monkeypatch.setattr(tsp.training.forward, "CHUNK", chunk)
+    monkeypatch.setattr(tsp.training.forward, "LANE", lane)
     assert_equal_to_full_logits(frozen, made_rows(frozen, MIXED, seed=3), rtol=1e-10)
 
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import tsp.training.checks
+import tsp.training.forward
 import tsp.training.trainer
 from tests.conftest import PLAN, problem, spec
 from tests.training.test_attention import lively
@@ -457,8 +459,8 @@ def test_answers_that_wait_change_nothing(fails, monkeypatch):
     ]
     watch = PromptRun.watch
 
-    def failing(run, row):
-        watch(run, row)
+    def failing(run, row, **options):
+        watch(run, row, **options)
         if fails and len(run.problems) > 1 and run.steps >= 20:
             run.result.failure = "not finite"
 
@@ -557,3 +559,41 @@ def test_checks_of_the_real_model_are_what_plain_generate_says(precision, smollm
     plan = Plan(precision=precision)
     for result in train_bank(specs, smollm, problems, plan=plan):
         assert_checks_are_those_of_generate(smollm, result)
+
+
+VIEWS = {"view", "_unsafe_view", "transpose", "t", "slice", "select", "expand", "permute"}
+VIEWS |= {"detach", "unsqueeze", "alias", "split", "squeeze", "unbind", "split_with_sizes"}
+
+
+class Dispatched(TorchDispatchMode):
+    """Counts operations other than those that only make a view."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.overloadpacket.__name__ not in VIEWS
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_asks_a_gpu_for_little_more_with_each_run(tiny, monkeypatch):
+    """A GPU is called for each operation, so those of a step of 256 runs must be few.
+
+    A run's own: its row is put together, its optimiser moves it.
+    """
+    monkeypatch.setattr(tsp.training.forward, "CHUNK", 10**6)  # about as on a GPU
+    monkeypatch.setattr(tsp.training.forward, "LANE", 10**6)
+    frozen, counts = tiny("tiny-llama"), {}
+    for runs in (2, 6):
+        specs = [spec(seed=seed, check_every=2, method="tsloss") for seed in range(runs)]
+        bank = Bank(
+            [PromptRun(one, frozen, ONE) for one in specs],
+            frozen,
+            replace(PLAN, token_budget=10**5),
+        )
+        bank.advance(0)
+        with Dispatched() as dispatched:
+            bank.advance(1)
+        counts[runs] = dispatched.count
+    assert (counts[6] - counts[2]) / 4 <= 35

@@ -13,7 +13,7 @@ from tsp.topology import SUMMARY_COLUMNS
 from tsp.topology.diagrams import summarize
 from tsp.topology.null_models import displaced, walk
 
-KINDS = ("random walk", "straight walk", "rows as far")
+KINDS = ("random walk", "straight walk", "rows moved as far")
 """Nulls of a run: `walk`, `walk` with ``straight``, and `displaced`."""
 
 
@@ -23,7 +23,7 @@ def nulls(run: Run, *, draws: int = 5) -> pd.DataFrame:
     Parameters
     ----------
     run
-        A run with ``moved`` in its epochs; the kind ``"rows as far"`` needs stored prompts.
+        A run with ``moved`` in its epochs; the kind ``"rows moved as far"`` needs stored prompts.
     draws
         Number of independent copies of each kind. Their directions depend on the run's id, so
         those of two runs are independent too.

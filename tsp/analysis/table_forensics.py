@@ -54,9 +54,12 @@ def ceiling(sizes: tuple[int, int]) -> float:
 
 
 def implied_n(rho: float, p: float) -> np.ndarray:
-    """Numbers of pairs at which the printed rho, before rounding to 0.001, gives the printed p."""
+    """Numbers of pairs at which the printed rho, before rounding to 0.001, gives the printed p.
+
+    The paper prints a p of at least 0.001 to three decimals, a smaller one to two digits.
+    """
     n = np.arange(3, 2000)
-    half = 10.0 ** (np.floor(np.log10(p)) - 1) / 2  # p has two digits
+    half = (0.001 if p >= 0.001 else 10.0 ** (np.floor(np.log10(p)) - 1)) / 2
     least, most = (rho_p(abs(rho) + change, n) for change in (0.0005, -0.0005))
     return n[(least <= p + half) & (most >= p - half)]
 

@@ -4,8 +4,9 @@ A row is ``context | prompt | after | target``; the context's keys and values co
 `tsp.training.prefix_cache`, so the pass computes the rest alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ from tsp.training.attention import BatchLayout, Context, KeyValues
 from tsp.training.base_lm import BaseLM, Encoded
 from tsp.training.products import product
 
-CHUNK = 128  # positions projected to the vocabulary at once
-LANE = 16  # of them worked on at once: their logits stay in a cache
+CHUNK = 128  # positions projected to the vocabulary at once, at least
+LANE = 16  # of them worked on at once on a CPU: their logits stay in a cache
+LOGIT_BYTES = {"cuda": 2**28}  # of float32 logits at once: a GPU is called less often
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def forward_rows(
     positions = [(r, position) for r, row in enumerate(rows) for position in row.answer]
     line, column = torch.tensor(positions, device=device).T
     targets = torch.tensor([i for row in rows for i in row.encoded.target], device=device)
-    wanted = torch.tensor([r in chosen for r, _ in positions], device=device)
+    wanted = [r in chosen for r, _ in positions]
     each, ids, margins = _AnswerLoss.apply(hidden[line, column], frozen.head, targets, wanted)
     losses = each.new_zeros(len(rows)).index_add(0, line, each)
     sizes = [len(row.encoded.target) for row in rows]
@@ -98,19 +100,21 @@ def hidden_states(
 
     Rows are padded behind: a causal model never looks there, so no mask is needed.
     """
-    embeds = torch.nn.utils.rnn.pad_sequence([_embed(frozen, row) for row in rows], True)
+    embed = cache(frozen.embed)  # rows on one problem share its tokens
+    embeds = torch.nn.utils.rnn.pad_sequence(
+        [_embed(embed, frozen.dtype, row) for row in rows], True
+    )
     places = torch.arange(embeds.shape[1], device=frozen.device)[None]
     layout = BatchLayout([row.context for row in rows], places, recorded={} if keep else None)
     hidden = frozen.forward(embeds, layout)
     return hidden, [pair for _, pair in sorted((layout.recorded or {}).items())]
 
 
-def _embed(frozen: BaseLM, row: TokenRow) -> Tensor:
+def _embed(embed: Callable[[tuple[int, ...]], Tensor], dtype: torch.dtype, row: TokenRow) -> Tensor:
     """Input embeddings at a row's positions, shape (positions, d)."""
     before = () if row.context else row.encoded.before
     tail = row.encoded.after + row.encoded.target[:-1]
-    parts = (frozen.embed(before), row.prompt, frozen.embed(tail))
-    return torch.cat([part.to(frozen.dtype) for part in parts])
+    return torch.cat([part.to(dtype) for part in (embed(before), row.prompt, embed(tail))])
 
 
 class _AnswerLoss(torch.autograd.Function):
@@ -122,22 +126,24 @@ class _AnswerLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, wanted: Tensor
+        ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, wanted: Sequence[bool]
     ) -> tuple[Tensor, Tensor, Tensor]:
         wide = torch.promote_types(hidden.dtype, torch.float32)
         losses = hidden.new_zeros(len(hidden), dtype=wide)
         ids, margins = torch.zeros_like(targets), torch.zeros_like(losses)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         head = head.to(hidden.dtype)
-        lane = hidden.new_empty(min(LANE, len(hidden)), len(head), dtype=wide)
-        for start in range(0, len(hidden), CHUNK):
-            chunk = hidden[start : start + CHUNK]
+        several = projected_at_once(len(head), hidden.device.type)
+        few = several if hidden.device.type in LOGIT_BYTES else LANE
+        lane = hidden.new_empty(min(few, len(hidden)), len(head), dtype=wide)
+        for start in range(0, len(hidden), several):
+            chunk = hidden[start : start + several]
             logits = product(chunk, head)
-            for low in logits.split(LANE):
+            for low in logits.split(few):
                 part = slice(start, start + len(low))
                 start = part.stop
                 high = low if low.dtype == wide else lane[: len(low)].copy_(low)
-                if wanted[part].any():
+                if any(wanted[part]):
                     ids[part], margins[part] = first_choice(high)
                 at = targets[part, None]
                 high -= high.amax(-1, keepdim=True)
@@ -158,6 +164,11 @@ class _AnswerLoss(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         moved = ctx.gradient * gradients[0][:, None]
         return moved.to(ctx.gradient.dtype), None, None, None
+
+
+def projected_at_once(vocabulary: int, kind: str) -> int:
+    """Return how many positions are projected to the vocabulary at once on a type of device."""
+    return max(CHUNK, LOGIT_BYTES.get(kind, 0) // (4 * vocabulary))
 
 
 def first_choice(logits: Tensor) -> tuple[Tensor, Tensor]:

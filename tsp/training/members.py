@@ -120,11 +120,11 @@ class PromptRun:
         self.steps += 1
         return rate
 
-    def watch(self, row: dict[str, float]) -> None:
-        """Stop the run if its loss or its prompt is not finite."""
+    def watch(self, row: dict[str, float], *, finite: bool) -> None:
+        """Stop the run if its loss is not finite, or its prompt is not."""
         names = ("ce", "reg", "grad_ce", "grad_reg")
         wrong = [name for name in names if not math.isfinite(row[name])]
-        if not self.prompt.isfinite().all():
+        if not finite:
             wrong.append("the prompt")
         if wrong:
             self.result.failure = (
@@ -132,10 +132,10 @@ class PromptRun:
                 f"lower lr ({self.spec.lr:g}) or lambda_ts ({self.spec.lambda_ts:g})"
             )
 
-    def close_epoch(self, epoch: int, rows: list[dict[str, float]], before: Tensor) -> None:
-        """Record an epoch: means over its steps, and how far the prompt moved from ``before``."""
+    def close_epoch(self, epoch: int, rows: list[dict[str, float]], moved: float) -> None:
+        """Record an epoch: means over its steps, and how far the prompt has moved in it."""
         means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
-        means |= {"lr": rows[-1]["lr"], "moved": (self.prompt.detach() - before).norm().item()}
+        means |= {"lr": rows[-1]["lr"], "moved": moved}
         self.result.epochs.append({"epoch": epoch, "step": self.steps} | means)
 
     def record(self, epoch: int, k: int, answer: Answer) -> None:

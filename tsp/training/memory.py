@@ -17,7 +17,7 @@ from tsp.training.attention import saves_weights
 from tsp.training.base_lm import DIVIDED, WAITING, BaseLM, Encoded
 from tsp.training.checks import WAITING_EPOCHS, WAITING_ROWS
 from tsp.training.decoding import EXTRA_TOKENS, PASSES
-from tsp.training.forward import CHUNK
+from tsp.training.forward import projected_at_once
 from tsp.training.prefix_cache import context_bytes
 from tsp.training.spec import RunSpec
 from tsp.training.trainer import Plan
@@ -87,7 +87,8 @@ def estimate(
     attended = config.num_hidden_layers * config.num_attention_heads * max(saved, default=0)
     kept = positions * (position_bytes(frozen, low) + attended * low.itemsize)
     working = 3 * positions * config.intermediate_size * low.itemsize
-    working += 2 * min(positions, CHUNK) * len(frozen.vocabulary) * 4  # logits and their gradient
+    projected = min(positions, projected_at_once(len(frozen.vocabulary), kind))
+    working += 3 * projected * len(frozen.vocabulary) * 4  # logits, their gradient and choices
     checks = max(1 + -(-spec.epochs // spec.check_every) for spec in specs)
     # Until so many wait; each counts as one answer at least.
     checks = min(checks, WAITING_EPOCHS, -(-WAITING_ROWS // len(specs)))

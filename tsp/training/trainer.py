@@ -206,8 +206,9 @@ class Bank:
                 losses = self.losses(work, [], epoch)
             for run, row in zip(work, step_together(list(work), losses), strict=True):
                 rows[run].append(row)
-        for run in steps:
-            run.close_epoch(epoch + 1, rows[run], before[run])
+        changes = [run.prompt.detach() - before[run] for run in steps]
+        for run, moved in zip(steps, norms(changes), strict=True):
+            run.close_epoch(epoch + 1, rows[run], moved)
         if not steps:
             self.answer()
         return bool(steps)
@@ -288,8 +289,7 @@ class Bank:
             parts = output.losses / counts
             runs = list(dict.fromkeys(members))
             gradients = torch.autograd.grad(parts.sum(), [run.prompt for run in runs])
-            for run, gradient in zip(runs, gradients, strict=True):
-                losses[run].gradient += gradient
+            torch._foreach_add_([losses[run].gradient for run in runs], gradients)
             for run, part in zip(members, parts.tolist(), strict=True):
                 losses[run].value += part
             known = settled(self.reader, output, requests, exact=self.reader is self.frozen)
@@ -316,15 +316,22 @@ def step_together(
     if not runs:
         return []
     added = penalties([run.spec for run in runs], [run.prompt for run in runs])
-    norms = torch.stack([losses[run].gradient.norm() for run in runs]).tolist()
+    sizes = norms([losses[run].gradient for run in runs])
     rows = []
-    for run, (row, gradient), norm in zip(runs, added, norms, strict=True):
+    for run, (row, gradient), norm in zip(runs, added, sizes, strict=True):
         weight, loss = run.spec.lambda_ts, losses[run]
         row |= {"ce": loss.value, "grad_ce": norm}
         row |= {"total": loss.value + weight * row["reg"] if weight else loss.value}
         if run.spec.weighting == "gradient":
             weight *= norm
         row |= {"lr": run.step(loss.gradient + weight * gradient if weight else loss.gradient)}
-        run.watch(row)
         rows.append(row)
+    largest = norms([run.prompt.detach() for run in runs], order=math.inf)
+    for run, row, value in zip(runs, rows, largest, strict=True):
+        run.watch(row, finite=math.isfinite(value))
     return rows
+
+
+def norms(tensors: Sequence[Tensor], order: float = 2) -> list[float]:
+    """Return the vector norm of each tensor; a GPU is asked, and waited for, once."""
+    return torch.stack(torch._foreach_norm(list(tensors), order)).tolist() if tensors else []

@@ -45,28 +45,31 @@ def trained(store: Store) -> pd.DataFrame:
 
 
 def same_start(store: Store, *, protocol: str, model: str = "") -> str:
-    """Write from how many initial prompts the units of each model start.
+    """Write from how many initial prompts the Standard runs of each model's units start.
 
     Only runs at the protocol's defaults count, the first odd number of seeds of a unit. Initial
     prompts are the same if all summaries of their topology are. ``model``: only this one.
     """
     runs, length = deciding(load_runs(store))
     runs = comparable(runs, protocol=protocol, length=length)
-    runs = runs[runs.model == model] if model else runs
+    if len(runs):
+        runs = runs[(runs.method == "ce") & (runs.model == (model or runs.model))]
     if runs.empty:
         return "The store has no units."
-    runs = odd_seeds(runs.assign(arm=runs.method + runs.lambda_ts.astype(str)))
+    runs = odd_seeds(runs.assign(arm=runs.method))
     first = load_topology(store).query("epoch == 0 and id in @runs.id")
-    parts = []
+    parts, prompts = [], 0
     for name, rows in runs.groupby("model", sort=False):
         starts = first[first.id.isin(rows.id)].drop(columns="id").round(6).drop_duplicates()
-        loops = " and ".join(f"{count:.0f}" for count in sorted(starts.h1_count))
-        prompts = f"{len(starts)} initial prompts" if len(starts) > 1 else "one initial prompt"
+        loops = " and ".join(f"{bars:.0f}" for bars in sorted(starts.h1_count))
+        count = f"{len(starts)} initial prompts" if len(starts) > 1 else "one initial prompt"
+        prompts += len(starts)
         n = len(rows.drop_duplicates(UNIT))
         units = f"all {n} units of {name} start" if n > 1 else f"the one unit of {name} starts"
-        parts.append(f"{units} from {prompts} with {loops} loops")
+        parts.append(f"{units} from {count} with {loops} loops")
     text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}. A p-value is about problems, given these initial prompts."
+    given = "this initial prompt" if prompts == 1 else "these initial prompts"
+    return f"{text[0].upper()}{text[1:]}. A p-value is about problems, given {given}."
 
 
 def headline(store: Store) -> str:
