@@ -25,17 +25,21 @@ protocol: str = "tuned"
 model: str = "smollm2-135m-instruct"
 
 # %% tags=["remove-cell"]
+import re
+
 import numpy as np
 from myst_nb import glue
 
 from tsp.analysis import tables
 from tsp.analysis.studies import recipes
 from tsp.analysis.units import UNIT
+from tsp.book.forest import verdict_list
 from tsp.book.pages import check_parameters, missing
-from tsp.book.verdicts import findings, shortening, verdict_list
+from tsp.book.verdicts import findings, listed, shortening
 from tsp.experiments.paper import PROTOCOLS
 from tsp.figures.front import loop_counts, loops
 from tsp.store.runs import Store
+from tsp.training.model_cards import MODELS
 
 check_parameters(globals())
 
@@ -56,72 +60,68 @@ def end(arm, first=False):
     return f"{rows.iloc[0 if first else -1]:.0f}" if len(rows) else "–"
 
 
-iterations, lifespan = claim["tsloss-fewer-iterations"], claim["h0-lifespan-accuracy"]
+for name, words in findings(claims, counts).items():
+    glue(f"finding-{name}", words, display=False)
 for arm in ("ce", "wrong", "random", "tsloss"):
     glue(f"loops-{arm}", end(arm), display=False)
 glue("start", end("ce", first=True), display=False)
-glue("model", model, display=False)
+numbers = {"rho": "h0-lifespan-accuracy", "ratio": "tsloss-fewer-iterations"}
+for name, which in numbers.items():
+    for value in ("effect", "low", "high", "printed"):
+        glue(f"{name}-{value}", number(claim[which][value]), display=False)
+    glue(f"{name}-units", claim[which]["n"], display=False)
+for value in ("effect", "low", "high"):
+    glue(f"falls-{value}", number(claim["h1-count-falls"][value], 0), display=False)
+glue("falls-units", claim["h1-count-falls"]["n"], display=False)
+
+card = MODELS.get(model)
+small = "small " if card and card.parameters < 1000 else ""
+family = re.split(r"-\d+[mb]\b", card.hub_id.split("/")[1], flags=re.I)[0] if card else model
+size = f", {card.parameters} million parameters" if card else ""
+glue("model", f"{small}language model ({family}{size})", display=False)
 trained = tables.trained(store).query("model == @model and protocol == @protocol")
-names = [tables.TASK_NAMES[task] for task in trained.task.unique()] or ["no benchmark yet"]
-glue("tasks", " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])), display=False)
+names = [tables.TASK_NAMES[task] for task in trained.task.unique()]
+glue("tasks", listed(names) or "no benchmark yet", display=False)
 glue("epochs", int(counts.epoch.max()) if len(counts) else "–", display=False)
 glue("rate", f"{PROTOCOLS[protocol].lr / PROTOCOLS['paper'].lr:g}", display=False)
-falls = claim["h1-count-falls"]
-glue("falls", falls["n"], display=False)
-for name, value in (("by", "effect"), ("low", "low"), ("high", "high")):
-    glue(f"falls-{name}", number(falls[value], 0), display=False)
 shown = counts[UNIT].drop_duplicates()
-in_figure = " and ".join(tables.TASK_NAMES[task] for task in shown.task.unique())
+in_figure = listed([tables.TASK_NAMES[task] for task in shown.task.unique()])
 glue("figure-units", f"{len(shown)} problems of {in_figure}" if len(shown) else "–", display=False)
-glue("ratio", number(iterations["effect"]), display=False)
-glue("ratio-low", number(iterations["low"]), display=False)
-glue("ratio-high", number(iterations["high"]), display=False)
-glue("ratio-printed", number(iterations["printed"]), display=False)
-glue("rho", number(lifespan["effect"]), display=False)
-glue("rho-low", number(lifespan["low"]), display=False)
-glue("rho-high", number(lifespan["high"]), display=False)
-glue("rho-units", lifespan["n"], display=False)
-glue("ratio-units", iterations["n"], display=False)
-glue("rho-printed", number(lifespan["printed"]), display=False)
 glue("shortening", shortening(recipes(store, model=model, protocol=protocol)), display=False)
-for name, words in findings(claims, counts).items():
-    glue(f"finding-{name}", words, display=False)
 open_ones = claims.verdict.isin(["inconclusive", "not tested here"])
 glue("claims", len(claims), display=False)
 glue("open", int(open_ones.sum()), display=False)
 
 # %% [markdown]
-# A soft prompt is a short list of vectors that are trained in front of a frozen language model. The paper treats these vectors as a
-# cloud of points and reports that, as training succeeds, loops in the cloud ($H_1$) vanish and its components ($H_0$) live longer. From
-# this it derives a loss, TSLoss, which is said to cut the iterations of prompt tuning by up to one half. We repeated the experiments with
-# {glue:text}`model`.
+# The paper treats a soft prompt, a short list of vectors trained in front of a frozen language model, as a cloud of points. As training
+# succeeds, it reports, loops in the cloud ($H_1$) vanish and its components ($H_0$) live longer; TSLoss, a loss built on this, is said to
+# save up to half of the iterations. With a {glue:text}`model` we find:
 #
-# - **{glue:text}`finding-loops`:** their number changes by {glue:text}`falls-by` in the median ({glue:text}`falls-low` to
-#   {glue:text}`falls-high`; {glue:text}`falls` problems and sets of ten). {glue:text}`finding-components`.
-# - **{glue:text}`finding-success`:** the median prompt in the figure goes from {glue:text}`start` loops to {glue:text}`loops-ce` when it
-#   learns right answers, to {glue:text}`loops-wrong` when it learns wrong ones, and to {glue:text}`loops-random` when each vector is moved in a
-#   random direction, as far as training moved it. {glue:text}`finding-reason`.
-# - **{glue:text}`finding-lifespan`:** across {glue:text}`rho-units` problems and sets the rank correlation of lifespan and accuracy is
-#   {glue:text}`rho` ({glue:text}`rho-low` to {glue:text}`rho-high`); the paper's {glue:text}`rho-printed` compares snapshots of training,
-#   where the epoch number alone correlates as strongly ({doc}`03_printed_numbers`).
-# - **{glue:text}`finding-speed`:** the median ratio of its iterations to those of plain training is {glue:text}`ratio`
-#   ({glue:text}`ratio-low` to {glue:text}`ratio-high`; {glue:text}`ratio-units` problems and sets), and the paper's own median is
-#   {glue:text}`ratio-printed`.
-# - **{glue:text}`finding-back`:** it evens out the distances between points ({doc}`07_tsloss`), mostly after the answer is right
-#   ({doc}`10_when_tsloss_acts`), and the median prompt trained with it ends with {glue:text}`loops-tsloss` loops.
-#
-# {glue:text}`shortening`
+# - **{glue:text}`finding-loops`. {glue:text}`finding-success`:** on {glue:text}`figure-units`, the median prompt goes from
+#   {glue:text}`start` loops to {glue:text}`loops-ce` when it learns right answers, to {glue:text}`loops-wrong` when it learns wrong ones, and
+#   to {glue:text}`loops-random` when its vectors only move as far, in random directions. {glue:text}`finding-reason`.
+# - **{glue:text}`finding-components`.**
+# - **{glue:text}`finding-lifespan`:** across problems, the rank correlation is {glue:text}`rho-effect` ({glue:text}`rho-low` to
+#   {glue:text}`rho-high`). The paper's {glue:text}`rho-printed` compares snapshots of training.
+# - **{glue:text}`finding-speed`:** it takes {glue:text}`ratio-effect` times the usual iterations ({glue:text}`ratio-low` to
+#   {glue:text}`ratio-high`; the paper: {glue:text}`ratio-printed`). **{glue:text}`finding-back`:** it evens out the distances between
+#   points, and the median prompt ends with {glue:text}`loops-tsloss` loops.
 
-# %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved in random directions, and trained with TSLoss."}, "figure": {"caption": "Loops in prompts that learn right answers, that learn wrong ones, that are moved in random directions as far as training moved them, and that are trained with TSLoss. Lines are medians over the problems that have all four, bands the middle half; random moves follow the stored prompts.", "name": "fig-finding"}} tags=["remove-input"]
+# %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved at random, and trained with TSLoss."}, "figure": {"caption": "{glue:text}`finding-figure`. Lines are medians over {glue:text}`figure-units`, bands the middle half. Moved at random: each vector goes as far as training on right answers moved it, in a random direction.", "name": "fig-finding"}} tags=["remove-input"]
 loops(store, protocol=protocol, model=model) if len(counts) else missing(
     "tsp sweep null --profile full"
 )
 
 # %% [markdown]
 # Each prompt was trained on one problem, or on a set of ten, of {glue:text}`tasks`, for {glue:text}`epochs` epochs at {glue:text}`rate`
-# times the paper's learning rate, because at the paper's own rate this model's prompts hardly move ({doc}`13_what_speeds_up`). The figure
-# shows {glue:text}`figure-units`. Each problem or set counts once; brackets hold 95 % intervals, widened because several claims are tested
-# together. Our runs leave {glue:text}`open` of the paper's {glue:text}`claims` claims undecided or untested.
+# times the paper's learning rate, because at the paper's own rate this model's prompts hardly move ({doc}`13_what_speeds_up`). The number
+# of loops changes by {glue:text}`falls-effect` in the median ({glue:text}`falls-low` to {glue:text}`falls-high`; {glue:text}`falls-units`
+# problems and sets). The correlation is over {glue:text}`rho-units` problems and sets; among snapshots, the epoch number alone correlates
+# as strongly ({doc}`03_printed_numbers`). The ratio of iterations is a median over {glue:text}`ratio-units`. Brackets hold 95 % intervals,
+# widened because several claims are tested together.
+#
+# With TSLoss, loops come back mostly after the answer is right ({doc}`07_tsloss`, {doc}`10_when_tsloss_acts`). {glue:text}`shortening` Our
+# runs leave {glue:text}`open` of the paper's {glue:text}`claims` claims undecided or untested.
 #
 # ::::{grid} 1 1 3 3
 # :gutter: 2
@@ -148,9 +148,8 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 # ## All claims
 #
 # The dot is the effect in our runs, with its interval (all intervals under one heading hold at the same time with a confidence of 95 %);
-# the dotted line marks no
-# effect, and the diamond is the value that the paper prints. Open a row for the numbers and the rule that decides it; {doc}`20_rules` lists
-# the rules that were changed after data had been seen. A unit is one problem or one set of ten.
+# the dotted line marks no effect, and the diamond is the value that the paper prints. Rows below an axis share it. Open a row for the
+# rule that decides it; {doc}`20_rules` lists the rules that were changed after data had been seen. A unit is one problem or one set of ten.
 
 # %% tags=["remove-input"]
 verdict_list(claims)

@@ -86,8 +86,8 @@ persistence(three)[0]
 #
 # Pieces and holes can be counted by linear algebra alone. Let the vertices, edges and triangles of a complex be the bases of three vector
 # spaces over the field with two elements. The *boundary* $\partial_k$ sends a simplex of dimension $k$ to the sum of its faces: a triangle
-# to its three edges, an edge to its two ends, a vertex to zero. A sum of edges without boundary is a closed path, and a closed path that is
-# the boundary of triangles is filled in. A hole is a closed path that is not filled:
+# to its three edges, an edge to its two ends, a vertex to zero. A sum of edges without boundary is a *cycle*: one closed path or several. A
+# cycle that is the boundary of triangles is filled in, and a hole is a cycle that is not:
 #
 # $$H_0 = \frac{\ker \partial_0}{\operatorname{im} \partial_1} \tag{10}$$
 #
@@ -198,6 +198,7 @@ left, right = fig.add_subplot(grid[0, 0]), fig.add_subplot(grid[0, 1])
 below = fig.add_subplot(grid[1, :])
 draw_complex(ring, 0.8, ax=left)
 draw_diagram(persistence(ring), right)
+right.set_ylim(top=1.08 * right.get_ylim()[1])  # room above the dotted line
 right.legend(loc="lower right")
 draw_barcode(persistence(ring), below)
 below.legend(loc="lower right")

@@ -16,7 +16,7 @@
 # %% [markdown]
 # # Homology of a prompt
 #
-# How much do the bars of {doc}`01_persistent_homology` say about a prompt? Less than it seems: nearest neighbours do not
+# How much do the bars of the previous chapter say about a prompt? Less than it seems: nearest neighbours do not
 # determine them, small shifts create and remove loops, and noise has loops of its own. This chapter tests equation 13
 # of the paper {cite}`anonymous-topology`, shows which bars survive a small shift and how they depend on the number and
 # dimension of the points, and then compares the barcode of a trained prompt with that of noise.
@@ -39,8 +39,6 @@ epochs: int = 30  # of a run that the store lacks: it is trained now
 data: str = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the store has
 
 # %% tags=["hide-input"]
-from math import log
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -88,7 +86,7 @@ pairs.set_axis(names, axis=1).rename_axis("gap").round(3)
 
 # %% [markdown]
 # Equation 13 does not hold in general, and a loss built on its left side cannot see the gap between clumps. For clouds without clumps the
-# two sides are closer, as the next figure shows. Whether trained prompts have clumps is measured in {doc}`08_tsloss_at_work`.
+# two sides are closer, as the next figure shows. {doc}`15_what_it_stands_for` compares them for trained prompts.
 
 # %% mystnb={"image": {"alt": "Scatter of the variance of H0 deaths against the variance of nearest-neighbour distances, logarithmic axes. Gaussian clouds gather near the diagonal; clouds of two or four clumps lie far above it."}, "figure": {"caption": "Equation 13 nearly holds for a single Gaussian and fails for clumps: both its sides, with true nearest neighbours, for clouds of 40 points in 64 dimensions. On the line they are equal.", "name": "fig-equation-13"}} tags=["hide-input"]
 clumps, clouds = np.repeat([1, 2, 4], 40), []
@@ -148,7 +146,7 @@ glue("loops-most", max(counts), display=False)
 # apart. If coordinates are drawn from $N(0, \sigma^2)$, distances concentrate around $\sigma\sqrt{2d}$ with a relative spread of about
 # $1/\sqrt{2d}$, so that all bars end, and those of $H_1$ also begin, in a narrow band.
 
-# %% mystnb={"image": {"alt": "Two panels against dimension from 2 to 1024, logarithmic. Left: mean H0 lifespan over mean distance rises from below 0.2 towards 1. Right: number of H1 bars for 20, 40 and 80 points."}, "figure": {"caption": "Bars depend on $n$ and $d$ before any training. Left: in high dimension the mean $H_0$ lifespan approaches the mean distance. Right: the number of $H_1$ bars. Each point is the mean of 20 Gaussian clouds.", "name": "fig-dimension"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels against dimension from 2 to 1024, logarithmic. Left: mean H0 lifespan over mean distance rises from below 0.2 towards 1. Right: number of H1 bars for 20, 40 and 80 points."}, "figure": {"caption": "Bars depend on $n$ and $d$ before any training. Left: in {glue:text}`widest` dimensions the mean $H_0$ lifespan of {glue:text}`most-points` points is {glue:text}`widest-h0:.2f` of their mean distance. Right: their $H_1$ bars number {glue:text}`widest-h1:.0f`, those of {glue:text}`fewest-points` points {glue:text}`fewest-h1:.0f`. Each point is the mean of 20 Gaussian clouds.", "name": "fig-dimension"}} tags=["hide-input"]
 rows = []
 for n in (20, 40, 80):
     for d in 2 ** np.arange(1, 11):
@@ -164,6 +162,12 @@ for ax, column, label in zip(
     ax.set(ylabel=label, xlabel="dimension $d$")
     ax.set_xscale("log", base=2)
 fig.tight_layout()
+fewest, widest = (sizes[(sizes.n == k) & (sizes.d == d)].iloc[0] for k in (20, n))
+for key, value in {"widest": d, "most-points": n, "fewest-points": 20}.items():
+    glue(key, value, display=False)
+for key in ("h0", "h1"):
+    glue(f"widest-{key}", float(widest[key]), display=False)
+glue("fewest-h1", float(fewest.h1), display=False)
 
 # %% [markdown]
 # This is the baseline: a prompt that starts as Gaussian noise starts with the topology of Gaussian noise,
@@ -172,7 +176,7 @@ fig.tight_layout()
 # (the-example)=
 # ## A trained prompt
 #
-# The prompt below was trained once, on one problem, and serves as the example in most chapters that look at a single prompt;
+# The prompt below was trained on one problem and serves as the example in most chapters that look at a single prompt.
 # {doc}`04_phenomenon` asks what many prompts have in common. A rule chooses the problem. Candidates are the published single problems that
 # were trained both with and without TSLoss, with stored prompts from start to end, and that both runs get wrong at the start and right at
 # the last check. Among these, problems whose answer stays right once it is right come first, then those with the lowest number, then data
@@ -189,15 +193,31 @@ first, last = run.prompt_epochs[0], run.prompt_epochs[-1] if epoch < 0 else epoc
 start, trained = (run.prompt(e).double().numpy() for e in (first, last))
 n, d = trained.shape
 name = f"problem {run.spec.problem} of {TASK_NAMES[run.spec.task]}"
-for key, value in (("h0-count", n), ("d", d), ("last", last), ("problem", name)):
+same = {"snapshot_every": run.spec.snapshot_every}
+repeats = [
+    other
+    for other in store.valid_runs()[0]
+    if other.id != run.id
+    and other.spec.but(**same) == run.spec
+    and other.record["problems"] == run.record["problems"]
+]
+again = "The store has no other training with the same settings."
+if repeats:
+    ends = {
+        other.id: other.topology.sort_values("epoch").h1_count.iloc[-1] for other in [run, *repeats]
+    }
+    again = f"Trained again with the same settings, seed and problem, it ends with {ends[repeats[0].id]:.0f} loops"
+    again += f" instead of {ends[run.id]:.0f}; there the answer {outcome_in_words(repeats[0])}."
+values = {"h0-count": n, "d": d, "last": last, "problem": name, "again": again}
+for key, value in (values | {"outcome": outcome_in_words(run)}).items():
     glue(key, value, display=False)
-glue("outcome", outcome_in_words(run), display=False)
 
 # %% [markdown]
 # The prompt has {glue:text}`h0-count:d` vectors in {glue:text}`d:d` dimensions and was trained on
-# {glue:text}`problem` for {glue:text}`last:d` epochs. The model's answer {glue:text}`outcome`.
+# {glue:text}`problem` for {glue:text}`last:d` epochs. The model's answer {glue:text}`outcome`. {glue:text}`again` One run proves nothing:
+# {ref}`noise-floor` shows how far rounding alone moves a run.
 
-# %% mystnb={"image": {"alt": "Two scatter plots of the prompt's vectors on two principal axes, joined by the minimum spanning tree: on the left at the start, on the right after training, to the same scale."}, "figure": {"caption": "The prompt before and after training, projected onto the two principal axes of the trained cloud, with its spanning tree, whose edges are the $H_0$ deaths.", "name": "fig-prompt-cloud"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two scatter plots of the prompt's vectors on two principal axes, joined by the minimum spanning tree: on the left at the start, on the right after training, to the same scale."}, "figure": {"caption": "Training makes the mean distance between the prompt's vectors {glue:text}`spread-factor:.1f` times as long. Before and after, projected onto the two principal axes of the trained cloud, with the spanning tree, whose edges are the $H_0$ deaths.", "name": "fig-prompt-cloud"}} tags=["hide-input"]
 axes_of = np.linalg.svd(trained - trained.mean(0), full_matrices=False)
 explained = axes_of[1][:2] ** 2 / (axes_of[1] ** 2).sum()
 fig, panels = plt.subplots(1, 2, figsize=(WIDTH, 0.53 * WIDTH), sharex=True, sharey=True)
@@ -210,12 +230,13 @@ for ax, points, when in zip(panels, (start, trained), (first, last), strict=True
     ax.set(title=f"epoch {when}", aspect="equal")
 fig.tight_layout()
 glue("explained", float(explained.sum()), display=False)
+glue("spread-factor", float(pdist(trained).mean() / pdist(start).mean()), display=False)
 
 # %% [markdown]
 # These two axes carry only {glue:text}`explained:.0%` of the trained cloud's variance, so the picture is no more
 # than a hint. The barcode takes all dimensions into account:
 
-# %% mystnb={"image": {"alt": "Two barcodes side by side with a common scale: the prompt at the start and after training. H0 bars in blue start at zero, H1 bars in vermilion are short and lie further right."}, "figure": {"caption": "Barcodes of the prompt before and after training, to the same scale.", "name": "fig-prompt-barcode"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two barcodes side by side with a common scale: the prompt at the start and after training. H0 bars in blue start at zero, H1 bars in vermilion are short and lie further right."}, "figure": {"caption": "Training takes the prompt from {glue:text}`start-h1-count:.0f` $H_1$ bars to {glue:text}`trained-h1-count:.0f`. Both barcodes have the same scale.", "name": "fig-prompt-barcode"}} tags=["hide-input"]
 fig, panels = plt.subplots(1, 2, figsize=(WIDTH, 0.5 * WIDTH), sharex=True)
 pictures = [persistence(points) for points in (start, trained)]
 limit = 1.05 * max(d[k][np.isfinite(d[k])].max(initial=0) for d in pictures for k in (0, 1))
@@ -253,9 +274,8 @@ for when, row in (("start", both.iloc[0]), ("trained", both.iloc[1]), ("noise", 
         glue(f"{when}-{name.replace('_', '-')}", float(row[name]), display=False)
 lost = both.persistence_entropy[0] - both.persistence_entropy[1]
 fewer = np.diff(np.log(both.h0_count + both.h1_count - 1))[0]
-glue("entropy-lost", float(lost), display=False)
-glue("log-bars-lost", float(-fewer), display=False)
-glue("simplex-entropy", log(n - 1), display=False)
+glue("entropy-change", float(-lost), display=False)
+glue("log-bars-change", float(fewer), display=False)
 
 # %% [markdown]
 # Four rows matter most.
@@ -267,10 +287,8 @@ glue("simplex-entropy", log(n - 1), display=False)
 #   change is one of shape, since the size of the cloud has been divided out.
 # - The $H_1$ count goes from {glue:text}`start-h1-count:.0f` to {glue:text}`trained-h1-count:.0f`; noise of
 #   this size has {glue:text}`noise-h1-count:.1f` on average.
-# - The entropy starts at {glue:text}`start-persistence-entropy:.3f`; the $n - 1$ bars of $H_0$ alone could have at most
-#   $\log(n - 1)$ = {glue:text}`simplex-entropy:.3f`, but loops are bars too. The entropy falls by
-#   {glue:text}`entropy-lost:.3f`, and its maximum $\log m$, which depends only on the number of bars, by
-#   {glue:text}`log-bars-lost:.3f` (a negative fall is a rise).
+# - The entropy starts at {glue:text}`start-persistence-entropy:.3f` and changes by {glue:text}`entropy-change:+.3f`. Its maximum $\log m$,
+#   which depends only on the number of bars, changes by {glue:text}`log-bars-change:+.3f`.
 #
 # ## Exercise
 #

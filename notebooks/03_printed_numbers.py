@@ -49,7 +49,7 @@ from tsp.experiments.paper import PROTOCOLS, SEEDS, reported
 # * If two groups of sizes $a$ and $b$ do not differ, Mann–Whitney's $U$ is approximately normal with mean $ab/2$ and variance
 #   $ab(a + b + 1)/12$. $U$ and its p are therefore compatible with only a few $a$ and $b$.
 # * If accuracy takes only two values, which define the same two groups, the two tests are
-#   one. Without ties,
+#   one. If the feature has no ties,
 #
 # $$\rho = \sqrt{\frac{3ab}{N^2 - 1}} \left(1 - \frac{2U}{ab}\right)$$ (eq-rho-u)
 #
@@ -63,6 +63,12 @@ glue("printed-n-range", fit, display=False)
 glue("printed-n", printed.TRAJECTORY, display=False)
 glue("printed-half", printed.TRAJECTORY // 2, display=False)
 half = (printed.TRAJECTORY // 2,) * 2
+constant = reported("table2").set_index("feature").loc["h0_count"]
+product = int(2 * constant.u)  # a * b, as U = ab / 2
+sizes = [(a, product // a) for a in range(1, int(product**0.5) + 1) if product % a == 0]
+assert sizes == [(1, product), half]
+glue("printed-constant-u", float(constant.u), display=False)
+glue("printed-product", product, display=False)
 glue("printed-ceiling", f"{printed.ceiling(half):.3f}", display=False)
 tied = again.loc["h1_count"]
 untied = again.drop("h1_count")
@@ -100,6 +106,10 @@ table(
 )
 
 # %% [markdown]
+# One size needs no approximation. The $H_0$ count is constant, so its $U$ is $ab/2$. The table prints {glue:text}`printed-constant-u:.1f`,
+# hence $ab$ = {glue:text}`printed-product:d`. This is the square of the prime number {glue:text}`printed-half:d`, so the groups have
+# {glue:text}`printed-half:d` snapshots each. (The only other factors are 1 and {glue:text}`printed-product:d`.)
+#
 # {glue:text}`printed-n-range` all rows. {glue:text}`printed-n` snapshots in two groups of
 # {glue:text}`printed-half` reproduce the p-value of every $U$ and, by {eq}`eq-rho-u`, every $\rho$, except for the $H_1$ count: its
 # $U$ would have p = {glue:text}`printed-tied-u-p-73`, where {glue:text}`printed-tied-u-p` is printed, and
@@ -227,11 +237,12 @@ glue("printed-paper-lr", f"{PROTOCOLS['paper'].lr:.0e}", display=False)
 glue("printed-paper-std", f"{PROTOCOLS['paper'].init_std:g}", display=False)
 
 # %% [markdown]
-# For Gemma-2B this factor is {glue:text}`printed-factor`. AdamW moves each coordinate by about the learning rate in each step,
-# whatever the size of the gradient. The prompt that the model saw therefore started with a standard deviation of
-# {glue:text}`printed-std` and moved by about {glue:text}`printed-lr` a step, not {glue:text}`printed-paper-lr`. The
-# Llama models of the paper have no such factor. The factor may be the reason why Gemma-2B-IT could be trained at this rate at all. To
-# repeat the experiment with a current version, apply the factor (`--embed-scale`) or raise the learning rate.
+# For Gemma-2B this factor is {glue:text}`printed-factor`. After warm-up AdamW moves each coordinate by about the learning rate in each step
+# if its gradient is steady, and by less otherwise. The prompt that the model saw therefore started with a standard deviation of
+# {glue:text}`printed-std`, and each of its coordinates moved by up to about {glue:text}`printed-lr` a step, not
+# {glue:text}`printed-paper-lr`. The Llama models of the paper have no such factor. The factor may be the reason why Gemma-2B-IT could be
+# trained at this rate at all. To repeat the experiment with a current version, apply the factor (`--embed-scale`) or raise the learning
+# rate.
 #
 # ## Exercises
 #

@@ -115,7 +115,7 @@ nice.format({"lr": "{:g}", "solved at epoch": "{:.0f}"}, na_rep="never")
 # The paper's Figure 2 shows mean lifespans, persistence diagrams, counts and barcodes. {numref}`fig-views` shows the
 # same for these two runs.
 
-# %% mystnb={"image": {"alt": "Four panels: mean lifespans of H0 and H1 over epochs for the single problem and for ten; persistence diagrams at the first and the last stored epoch; counts of H0 and H1 bars over epochs; barcodes at the first and the last epoch."}, "figure": {"caption": "The paper's Figure 2 from our runs: (a) mean lifespans, (b) persistence diagrams, (c) number of bars, (d) barcodes.", "name": "fig-views"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Four panels: mean lifespans of H0 and H1 over epochs for the single problem and for ten; persistence diagrams at the first and the last stored epoch; counts of H0 and H1 bars over epochs; barcodes at the first and the last epoch."}, "figure": {"caption": "Training takes the prompt from {glue:text}`single-h1-count-first:.0f` $H_1$ bars to {glue:text}`single-h1-count-last:.0f` with one problem and to {glue:text}`multi-h1-count-last:.0f` with ten, and changes its mean $H_0$ lifespan from {glue:text}`single-h0-mean-lifespan-first:.2f` to {glue:text}`single-h0-mean-lifespan-last:.2f` and {glue:text}`multi-h0-mean-lifespan-last:.2f`. The paper's Figure 2 from our runs: (a) mean lifespans, (b) persistence diagrams, (c) number of bars, (d) barcodes.", "name": "fig-views"}} tags=["hide-input"]
 figures.figure2(store, single=pair["single"].id, multi=pair["multi"].id)
 
 # %% tags=["remove-cell"]
@@ -141,16 +141,16 @@ for key, value in {"n": n, "d": d, "model": model}.items():
 # warm-up shows only how training begins. The answer to the single problem {glue:text}`single-outcome`. A set counts as right when all
 # ten answers are right; the set {glue:text}`multi-outcome`.
 #
-# The table compares the start and the end, for the single problem ({glue:text}`single-task`, {glue:text}`single-epochs:d`
-# epochs) and for ten problems ({glue:text}`multi-task`, {glue:text}`multi-epochs:d` epochs):
+# {ref}`The example's own table <the-example>` has the single problem. This one compares the start and the end for the ten problems
+# ({glue:text}`multi-task`, {glue:text}`multi-epochs:d` epochs):
 #
-# | | single: start | end | ten: start | end |
-# |---|---|---|---|---|
-# | $H_0$ count | {glue:text}`single-h0-count-first:.0f` | {glue:text}`single-h0-count-last:.0f` | {glue:text}`multi-h0-count-first:.0f` | {glue:text}`multi-h0-count-last:.0f` |
-# | mean $H_0$ lifespan | {glue:text}`single-h0-mean-lifespan-first:.3f` | {glue:text}`single-h0-mean-lifespan-last:.3f` | {glue:text}`multi-h0-mean-lifespan-first:.3f` | {glue:text}`multi-h0-mean-lifespan-last:.3f` |
-# | $H_1$ count | {glue:text}`single-h1-count-first:.0f` | {glue:text}`single-h1-count-last:.0f` | {glue:text}`multi-h1-count-first:.0f` | {glue:text}`multi-h1-count-last:.0f` |
-# | mean $H_1$ lifespan | {glue:text}`single-h1-mean-lifespan-first:.4f` | {glue:text}`single-h1-mean-lifespan-last:.4f` | {glue:text}`multi-h1-mean-lifespan-first:.4f` | {glue:text}`multi-h1-mean-lifespan-last:.4f` |
-# | entropy | {glue:text}`single-persistence-entropy-first:.3f` | {glue:text}`single-persistence-entropy-last:.3f` | {glue:text}`multi-persistence-entropy-first:.3f` | {glue:text}`multi-persistence-entropy-last:.3f` |
+# | | start | end |
+# |---|---|---|
+# | $H_0$ count | {glue:text}`multi-h0-count-first:.0f` | {glue:text}`multi-h0-count-last:.0f` |
+# | mean $H_0$ lifespan | {glue:text}`multi-h0-mean-lifespan-first:.3f` | {glue:text}`multi-h0-mean-lifespan-last:.3f` |
+# | $H_1$ count | {glue:text}`multi-h1-count-first:.0f` | {glue:text}`multi-h1-count-last:.0f` |
+# | mean $H_1$ lifespan | {glue:text}`multi-h1-mean-lifespan-first:.4f` | {glue:text}`multi-h1-mean-lifespan-last:.4f` |
+# | entropy | {glue:text}`multi-persistence-entropy-first:.3f` | {glue:text}`multi-persistence-entropy-last:.3f` |
 #
 # Each of these numbers can change for reasons other than learning. The $H_0$ count cannot change at all: it is the number of distinct
 # vectors ({prf:ref}`prop-mst`). The mean lifespans are lengths, which grow when the cloud grows. The $H_1$ count includes loops of any
@@ -167,7 +167,7 @@ for key, value in {"n": n, "d": d, "model": model}.items():
 #
 # and only the second term is a change of shape.
 
-# %% mystnb={"image": {"alt": "Two panels, single problem and ten problems. Against epochs, relative to the start and on a logarithmic axis: mean H0 lifespan, mean distance, and the one divided by the other."}, "figure": {"caption": "Growth and shape relative to the start ({eq}`eq-growth`). Where the lifespan follows the mean distance, the cloud only grows.", "name": "fig-growth"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels, single problem and ten problems. Against epochs, relative to the start and on a logarithmic axis: mean H0 lifespan, mean distance, and the one divided by the other."}, "figure": {"caption": "The mean distance changes by a factor of {glue:text}`single-factor-size:.2f` with one problem and of {glue:text}`multi-factor-size:.2f` with ten, the lifespan as a share of it by {glue:text}`single-factor-shape:.2f` and {glue:text}`multi-factor-shape:.2f`. Growth and shape relative to the start, equation {eq}`eq-growth`.", "name": "fig-growth"}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3), sharey=True, layout="constrained")
 lines = (
     ("h0_mean_lifespan", "mean $H_0$ lifespan", "-", DIMENSION_COLORS[0]),
@@ -210,7 +210,7 @@ for regime, both in ends.items():
 # - *the same covariance*: Gaussian, stretched along the same directions as the prompt;
 # - *the same lengths*: random directions with the prompt's own lengths $r_i = \lVert x_i \rVert$.
 
-# %% mystnb={"image": {"alt": "Two panels: number of H1 bars over epochs for the single problem and for ten. A line is the prompt; a grey band plain noise; dots with error bars, at the stored epochs, noise with the prompt's covariance and random directions with the prompt's lengths."}, "figure": {"caption": "$H_1$ bars of the prompt (line) and of three kinds of random clouds; bands and error bars hold 95 % of each kind. Compare the line with the random directions of the same lengths.", "name": "fig-yardstick"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels: number of H1 bars over epochs for the single problem and for ten. A line is the prompt; a grey band plain noise; dots with error bars, at the stored epochs, noise with the prompt's covariance and random directions with the prompt's lengths."}, "figure": {"caption": "At the end the prompt has {glue:text}`single-h1-count-last:.0f` $H_1$ bars with one problem and {glue:text}`multi-h1-count-last:.0f` with ten; random directions of the same lengths have {glue:text}`single-lengths-last:.1f` and {glue:text}`multi-lengths-last:.1f` on average. Line: the prompt. Bands and error bars hold 95 % of each kind of random cloud.", "name": "fig-yardstick"}} tags=["hide-input"]
 DRAWS = 40
 
 
@@ -271,8 +271,8 @@ for regime in pair:
     glue(f"{regime}-longest", float(longest), display=False)
 
 # %% [markdown]
-# Plain noise has {glue:text}`noise-h1:.0f` loops at the median (95 %: {glue:text}`noise-low:.0f` to {glue:text}`noise-high:.0f`), and the
-# prompt starts with {glue:text}`single-h1-count-first:.0f`. The table compares the prompt at the end with means over random clouds:
+# Plain noise has about {glue:text}`noise-h1:.0f` loops at the median (95 %: {glue:text}`noise-low:.0f` to {glue:text}`noise-high:.0f`), and
+# the prompt starts with {glue:text}`single-h1-count-first:.0f`. The table compares the prompt at the end with means over random clouds:
 #
 # | at the end of training | prompt | same covariance | same lengths |
 # |---|---|---|---|
@@ -298,6 +298,17 @@ for regime in pair:
 # remains a simplex when $x_1$ is added: the points that are joined to any other form a cone with apex $x_1$,
 # and a cone has no loop. Each remaining point is isolated until the scale reaches its distance to $x_1$.
 # ```
+#
+# ```{prf:corollary} Nearly orthogonal vectors have no loops if one is short enough
+# :label: cor-nearly-orthogonal
+# The same holds for any vectors, with the deaths $D_{1i}$, if $r_j^2 - r_1^2 \ge 4 \max_{i \ne k} |\langle x_i, x_k \rangle|$ for all
+# $j \ge 2$.
+# ```
+#
+# ```{prf:proof}
+# $D_{ij}^2 - D_{1i}^2 = r_j^2 - r_1^2 - 2 \langle x_i, x_j \rangle + 2 \langle x_1, x_i \rangle \ge 0$ for $i, j \ge 2$, so two points
+# that are joined are both joined to $x_1$, and the same cone fills every loop.
+# ```
 
 # %%
 lengths = np.sort(rng.uniform(1, 3, size=n))
@@ -306,24 +317,29 @@ orthogonal = lengths[: min(n, d), None] * axes_of_space.T
 bars = persistence(orthogonal)
 assert len(bars[1]) == 0
 assert np.allclose(bars[0][:-1, 1], np.hypot(lengths[0], lengths[1 : len(orthogonal)]))
+nearly = rng.normal(size=(40, 576))
+nearly[0] /= 10
+products = nearly @ nearly.T
+assert products.diagonal()[1:].min() - products[0, 0] >= 4 * np.abs(np.triu(products, 1)).max()
+assert len(persistence(nearly)[1]) == 0
 
 # %% [markdown]
-# In Gaussian noise all lengths are nearly equal, and chance inner products decide which pairs are slightly
-# closer: this is the origin of its loops. Once the lengths differ by more than the inner products do, the shortest
-# vectors become hubs that all others join first, and loops are filled as they form. A cloud of many dimensions whose vectors grow at
-# different speeds therefore shows fewer loops and longer $H_0$ bars. If the prompt has more loops in {numref}`fig-yardstick` than
-# random directions with the same lengths, that excess is structure that the lengths do not explain.
+# In Gaussian noise all lengths are nearly equal, and chance inner products decide which pairs are slightly closer: this is the origin of
+# its loops. Once the others are longer than the shortest by enough ({prf:ref}`cor-nearly-orthogonal`), the shortest vectors become hubs
+# that all others join first, and loops are filled as they form. A cloud of many dimensions whose vectors grow at different speeds therefore
+# shows fewer loops, and longer bars because it grows. If the prompt has more loops in {numref}`fig-yardstick` than random directions with
+# the same lengths, that excess is structure that the lengths do not explain.
 #
 # Consider also how long the loops live. The longest $H_1$ bar at any check is {glue:text}`single-longest:.1%` of the
-# mean distance (ten: {glue:text}`multi-longest:.1%`). A shift of every point by little more than a quarter of
-# this length may remove it ({doc}`02_homology_of_a_prompt`). The paper calls such loops "redundant inference paths".
+# mean distance (ten: {glue:text}`multi-longest:.1%`). No shift of every point by less than a quarter of this length can remove it; the
+# theorem protects it no further ({doc}`02_homology_of_a_prompt`). The paper calls such loops "redundant inference paths".
 #
 # ## Figure 3: density and entropy
 #
 # To rule out that loops vanish because points crowd together, the paper compares a density of points with a density of loops. It defines
 # neither. Here, density is $n$ divided by the mean distance, and $H_1$ density is the $H_1$ count divided by $n$.
 
-# %% mystnb={"image": {"alt": "Two panels over epochs for the single problem and for ten: left, point density and H1 density; right, persistence entropy."}, "figure": {"caption": "The paper's Figure 3 from our runs: (a) point density and $H_1$ density, (b) persistence entropy.", "name": "fig-density"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels over epochs for the single problem and for ten: left, point density and H1 density; right, persistence entropy."}, "figure": {"caption": "The density of points changes by {glue:text}`single-density:+.0%` with one problem and {glue:text}`multi-density:+.0%` with ten, the entropy by {glue:text}`single-entropy-change:+.1%` and {glue:text}`multi-entropy-change:+.1%`. The paper's Figure 3 from our runs: (a) point density and $H_1$ density, (b) persistence entropy.", "name": "fig-density"}} tags=["hide-input"]
 figures.figure3(store, ids=[run.id for run in pair.values()])
 
 # %% tags=["remove-cell"]
@@ -335,9 +351,9 @@ for regime, both in ends.items():
     of_h0 = [persistence_entropy(lifespans(persistence(cloud)[0])) for cloud in clouds]
     glue(f"{regime}-density", float(density.iloc[1] / density.iloc[0] - 1), display=False)
     glue(f"{regime}-entropy-change", float(-drop / both.persistence_entropy.iloc[0]), display=False)
-    glue(f"{regime}-entropy-drop", float(drop), display=False)
-    glue(f"{regime}-h0-drop", float(of_h0[0] - of_h0[1]), display=False)
-    glue(f"{regime}-loops-drop", float(drop - of_h0[0] + of_h0[1]), display=False)
+    glue(f"{regime}-entropy-nats", float(-drop), display=False)
+    glue(f"{regime}-h0-nats", float(of_h0[1] - of_h0[0]), display=False)
+    glue(f"{regime}-loops-nats", float(of_h0[0] - of_h0[1] - drop), display=False)
     glue(f"{regime}-bars-first", int(bars.iloc[0]), display=False)
     glue(f"{regime}-bars-last", int(bars.iloc[1]), display=False)
 
@@ -346,11 +362,10 @@ for regime, both in ends.items():
 # {glue:text}`multi-density:+.0%` (ten), because the prompt moves far compared with its initial size. The entropy changes by
 # {glue:text}`single-entropy-change:+.1%` and {glue:text}`multi-entropy-change:+.1%`, while the number of finite bars goes from
 # {glue:text}`single-bars-first:d` to {glue:text}`single-bars-last:d` and from {glue:text}`multi-bars-first:d` to
-# {glue:text}`multi-bars-last:d`. In the single run the entropy falls by {glue:text}`single-entropy-drop:.3f` nats in total, of which
-# {glue:text}`single-loops-drop:+.3f` is due to the loops and {glue:text}`single-h0-drop:+.3f` to the evenness of the $H_0$ bars (ten:
-# {glue:text}`multi-entropy-drop:.3f`, {glue:text}`multi-loops-drop:+.3f` and {glue:text}`multi-h0-drop:+.3f`; a negative fall is a rise).
-# The paper attributes the small change to "the large number of $H_0$ features". That is arithmetic: $n - 1$ even bars have an entropy of
-# $\log(n - 1)$, trained or not.
+# {glue:text}`multi-bars-last:d`. In the single run the entropy changes by {glue:text}`single-entropy-nats:+.3f` nats in total, of which
+# {glue:text}`single-loops-nats:+.3f` is due to the loops and {glue:text}`single-h0-nats:+.3f` to the evenness of the $H_0$ bars (ten:
+# {glue:text}`multi-entropy-nats:+.3f`, {glue:text}`multi-loops-nats:+.3f` and {glue:text}`multi-h0-nats:+.3f`).
+# The paper attributes the small change to "the large number of $H_0$ features". That is arithmetic ({ref}`ex-simplex`), trained or not.
 #
 # ## Exercises
 #
@@ -414,4 +429,4 @@ verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')
 # These runs show how one small model behaves ({glue:text}`model`: {glue:text}`model-note`). They cannot show whether
 # prompts of Gemma-2B-IT move in the same way at the paper's own learning rate; that takes the model and a GPU
 # (`-p model gemma-2b-it -p protocol paper -p data hub -p epochs 300`). Three facts hold for any model: the $H_0$ count cannot
-# change, lifespans grow with the cloud, and the loops of nearly orthogonal vectors vanish when these become unequally long.
+# change, lifespans grow with the cloud, and nearly orthogonal vectors have no loops once the others are longer than the shortest by enough.

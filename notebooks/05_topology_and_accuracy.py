@@ -58,8 +58,9 @@ C = sns.color_palette("colorblind")
 #
 # The tables give Spearman's $\rho$ {cite}`spearman1904proof` and Mann and Whitney's $U$ {cite}`mann1947test` between two groups of
 # snapshots, over the checks of one model's runs without TSLoss. In the first table $\rho$ is with accuracy, and the groups are checks with
-# a wrong answer and checks without; of a set of ten, only checks that ask every problem count. In the second table the groups are the first
-# and the second half of each run, and $\rho$ is with the half. (A p-value of 0 is one too small for the computer's arithmetic.)
+# at least one wrong answer and checks with none. For a set of ten, only checks at which all ten problems are asked are used. In the second
+# table the groups are the first and the second half of each run, and $\rho$ is with the half. (A p-value of 0 is one too small for the
+# computer's arithmetic.)
 
 
 # %% tags=["hide-input"]
@@ -92,9 +93,9 @@ beside(halves)
 # %% [markdown]
 # ## Snapshots are not observations
 #
-# A $p$-value is the probability that chance alone does at least as well, *provided that observations are independent*. The snapshots
-# of one run are not: each differs little from the one before. Random walks of {glue:text}`snapshots` steps, which have nothing to do
-# with accuracy, show the consequence:
+# A $p$-value is the probability, if there is no relation, of a statistic at least as extreme as the one observed, *provided that
+# observations are independent*. The snapshots of one run are not: each differs little from the one before. Random walks of
+# {glue:text}`snapshots` steps, which have nothing to do with accuracy, show the consequence:
 
 # %% mystnb={"image": {"alt": "Two histograms of rank correlations with a two-valued accuracy. Independent noise piles up near zero; random walks spread over the whole possible range. Dotted lines mark the paper's values."}, "figure": {"caption": "Random walks correlate strongly with an accuracy that they know nothing about; independent noise does not. Rank correlations of 500 features of each kind. Dotted: the paper's values.", "name": "fig-walks"}} tags=["hide-input"]
 late = np.arange(TRAJECTORY) >= TRAJECTORY // 2  # the paper's snapshots, in two halves
@@ -178,8 +179,9 @@ glue("exchanged-left", left if small else "neither test finds a correlation", di
 # {glue:text}`exchanged-rho_blocks` with their own answers and, on average, {glue:text}`exchanged-shuffled` with
 # the answers to other problems. The second number comes from the clock alone, which feature and accuracy both follow. At the
 # level 0.05, uncorrected for the number of features and tests, {glue:text}`exchanged-left`. The verdicts below use the last two
-# columns, with {glue:text}`exchanged-units:d` units; their intervals are wider, because all intervals of a family are meant to hold at
-# the same time with 95 %.
+# columns, with {glue:text}`exchanged-units:d` units. Their intervals are wider, because all intervals of a family hold simultaneously with
+# 95 % confidence. The correlations over snapshots differ slightly from table to table: the first table of this chapter pools all runs, the
+# verdicts an odd number of seeds for each unit, and *exchanged* only units that have a partner.
 #
 # ## Exercise
 #

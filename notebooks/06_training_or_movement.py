@@ -58,7 +58,7 @@ everything = everything[everything.model == model]  # two models would repeat pr
 DRAWS = 5  # of each random movement of a run
 MARGIN = 0.1  # of a feature's change: two changes that differ by less count as equal
 ANSWERS = {"right": STANDARD, "wrong": STANDARD | {"wrong_answers": True}}
-DIGITS = {"p (Holm)": "{:.2g}", "shows": "{:.0%}"}
+DIGITS = {"p (Holm)": "{:.2g}", "detectable share": "{:.0%}"}
 FEATURES = {"h1_count": "H₁ bars", "h0_mean_lifespan": "H₀ lifespan"}
 FEATURES |= {"h0_mean_lifespan_scaled": "H₀ lifespan / distance", "persistence_entropy": "entropy"}
 
@@ -81,11 +81,11 @@ table(compared, FORMATS) if len(wrong) > 2 else missing("tsp sweep null")
 # The next table compares how four summaries of the topology change from the first check to the last, with right and with wrong answers
 # (runs without TSLoss; medians over problems, and a 95 % interval of the difference from order statistics). The last columns give the
 # number of problems in which the change, with its sign, is greater under wrong answers, the p-value of the sign test after Holm's
-# correction over the features, and the share of equal signs that the test detects with a power of 80 %.
+# correction over the features, and the *detectable share*, the smallest share of equal signs that the test detects with a power of 80 %.
 #
-# That a test finds no difference does not show that there is none. Two changes are called *equivalent* if the interval of
-# their difference lies within a margin of one tenth of the change under right answers. (Other rules of this book use the same
-# tenth; for this one it was chosen after these runs had been seen.)
+# That a test finds no difference does not show that there is none. Two changes are called *equivalent* if the interval of their difference
+# lies within a margin of one tenth of the change under right answers. A detected difference can be equivalent. (Other rules of this book
+# use the same tenth; for this one it was chosen after these runs had been seen.)
 
 
 # %% tags=["hide-input"]
@@ -100,9 +100,8 @@ def digits_of(feature):
     return 1 if feature == "h1_count" else 3
 
 
-def beside(tests, sides, reference):
+def beside(tests, sides, reference, greater):
     """Show the changes on two sides and the test of their difference, one row a contrast."""
-    one, other = sides
     rows = {}
     for label, test in tests.iterrows():
         digits = digits_of(test.feature)
@@ -114,17 +113,14 @@ def beside(tests, sides, reference):
         row["difference"] = interval(test["median"], test.low, test.high, digits)
         answer = "yes" if equivalent(test, change) else "not shown"
         row["equivalent (margin)"] = f"{answer} (±{MARGIN * abs(change):.{digits}f})"
-        row[f"{other} above {one}"] = f"{test.above} of {test.n}"
-        rows[label] = row | {"p (Holm)": test.p_holm, "shows": test.shows}
+        row[greater] = f"{test.above} of {test.n}"
+        rows[label] = row | {"p (Holm)": test.p_holm, "detectable share": test.shows}
     return pd.DataFrame(rows).T
 
 
-def changes(features, one, more):
-    """Say that no, one or several changes do something: "The change of entropy differs"."""
-    names = [FEATURES[feature] for feature in features]
-    if len(names) < 2:
-        return f"{'The change of ' + names[0] if names else 'No change'} {one}"
-    return f"The changes of {', '.join(names[:-1])} and {names[-1]} {more}"
+def listed(features):
+    """Write features in words: "H₁ bars, entropy"."""
+    return ", ".join(FEATURES[feature] for feature in features) or "none of the features"
 
 
 right = units(everything, ANSWERS, protocol=protocol, length=length)
@@ -143,7 +139,7 @@ if len(right):
         name: answers["wrong"][name] - answers["right"][name] for name in answers["right"]
     }
     contrast = contrasts(differences).set_index("name").assign(feature=list(FEATURES))
-shown = beside(contrast, answers, "right")
+shown = beside(contrast, answers, "right", "greater under wrong answers")
 table(shown, DIGITS) if len(shown) else missing("tsp sweep null")
 
 # %% tags=["remove-cell"]
@@ -157,10 +153,10 @@ if len(contrast):
         if np.isnan(contrast.shows.min())
         else f"The test can detect a difference that has the same sign in {contrast.shows.min():.0%} of the problems or more."
     )
-    differ = changes(contrast.feature[contrast.p_holm < 0.05], "differs", "differ")
-    same = [feature for feature, equal in same_answers.items() if equal]
-    text = f"{differ} between right and wrong answers, on {contrast.n.max()} problems (tested at 0.05 after Holm's correction). {power} "
-    text += f"{changes(same, 'is', 'are')} shown to be equivalent."
+    differ = listed(contrast.feature[contrast.p_holm < 0.05])
+    same = listed(feature for feature, equal in same_answers.items() if equal)
+    text = f"A difference between right and wrong answers is detected for {differ} ({contrast.n.max()} problems, level 0.05 after "
+    text += f"Holm's correction). {power} Equivalence is shown for {same}."
 glue("answers-text", text, display=False)
 
 # %% [markdown]
@@ -173,12 +169,11 @@ glue("answers-text", text, display=False)
 #
 # - a *random walk* takes a step of that length each epoch, in a new random direction;
 # - a *straight walk* takes all steps in one random direction, so that they add up;
-# - in *rows as far*, every vector ends as far from its start as training took it, in a random direction of its own.
-#   This keeps the unequal growth of the vectors, and nothing else. It requires stored prompts; if only some runs have them,
-#   everything below is about those runs.
+# - in *rows moved as far*, every vector ends as far from its start as training took it, in a random direction of its own.
+#   This keeps the unequal growth of the vectors, and nothing else.
 #
-# Each is drawn {glue:text}`draws:d` times a run. The table compares the median over draws with the same run's training, by
-# units: problems and sets of ten.
+# {glue:text}`keeping` Each movement is drawn {glue:text}`draws:d` times per run. The table compares the median over draws with the same
+# run's training, by units: problems and sets of ten.
 
 # %% tags=["hide-input"]
 usual = comparable(everything[everything.method == "ce"], protocol=protocol, length=length)
@@ -193,8 +188,10 @@ walks = (
     if walks
     else pd.DataFrame(columns=["kind", "end", "id", *UNIT])
 )
-displaced = walks.id[walks.kind == KINDS[2]]
+displaced = walks.id[walks.kind == KINDS[2]].unique()
 walks = walks[walks.id.isin(displaced)] if len(displaced) else walks
+kept = f"Only runs with stored prompts enter: {len(displaced)} of {len(usual)}."
+glue("keeping", kept if len(displaced) else "No run here keeps its prompts.", display=False)
 order = [kind for kind in ("training", *KINDS) if kind in set(walks.kind)]
 changed, movement, against = {}, {"random": {}, "training": {}}, pd.DataFrame()
 if len(walks):
@@ -212,10 +209,10 @@ if len(walks):
     }
     kinds, features = zip(*labels.values(), strict=True)
     against = contrasts(differences).set_index("name").assign(kind=kinds, feature=features)
-shown = beside(against, movement, "training")
+shown = beside(against, movement, "training", "greater in training")
 table(shown, DIGITS) if len(shown) else missing("tsp sweep phenomenon")
 
-# %% mystnb={"image": {"alt": "Two panels of points, one a run: number of H1 bars at the end, and mean H0 lifespan over the mean distance at the end, for training and three kinds of random movement; a grey band for Gaussian clouds."}, "figure": {"caption": "Each run at its end, and three random movements: two with steps as long as training's, one that ends as far from the start. Left: loops, with a band for Gaussian clouds. Right: the evenness of $H_0$.", "name": "fig-nulls"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels of points, one a run: number of H1 bars at the end, and mean H0 lifespan over the mean distance at the end, for training and three kinds of random movement; a grey band for Gaussian clouds."}, "figure": {"caption": "{glue:text}`growth-says` Each run at its end, and three random movements. Left: loops, with a band for Gaussian clouds. Right: the evenness of $H_0$.", "name": "fig-nulls"}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), layout="constrained")
 if len(walks):
     figures.noise_band(axes[0], [store.read(run_id) for run_id in usual.id[:1]], along="x")
@@ -250,36 +247,38 @@ def signed(value):
     return f"{value:+.0f}".replace("-", "−")
 
 
-texts = dict.fromkeys(("equal", "unequal", "others"), "There are no such runs.")
+texts = dict.fromkeys(("says", "equal", "unequal", "others"), "There are no such runs.")
 same_movement, row_tests = {}, pd.DataFrame()  # by feature, as for wrong answers
 if len(displaced):
     row_tests = against[against.kind == KINDS[2]].set_index("feature")
-    same_movement = {
-        feature: equivalent(test, changed["training", feature].median())
-        for feature, test in row_tests.iterrows()
-    }
+    for feature, test in row_tests.iterrows():
+        same_movement[feature] = equivalent(test, changed["training", feature].median())
     lost = {kind: changed[kind, "h1_count"] for kind in order}
     walk, straight, rows = (signed(lost[kind].median()) for kind in KINDS)
     fewer = [int((lost[kind] < 0).sum()) for kind in KINDS[:2]]
     n, test = len(lost["training"]), row_tests.loc["h1_count"]
     gaussian = np.median(gaussian_counts(*store.read(usual.id.iloc[0]).record["shape"]))
+    begin = [f"{count:.0f}" for count in sorted(walks.h1_count[walks.end.eq(False)].unique())]
+    ended = walks[walks.end.eq(True)].groupby("kind").h1_count.median()[list(KINDS[:2])]
+    training = signed(lost["training"].median())
+    texts["says"] = (
+        f"Rows moved as far change their number of loops by {rows} at the median, training by {training}, a random walk by "
+        f"{walk} and a straight walk by {straight}."
+    )
     texts["equal"] = (
-        f"At the median, a random walk changes the number of loops by {walk} and a straight walk by {straight}; "
-        f"they leave fewer loops than at the start in {fewer[0]} and {fewer[1]} of {n} units. A Gaussian cloud of "
-        f"this shape has {gaussian:.0f} loops at the median, and the walks approach this number from any start."
+        f"A Gaussian cloud of this shape has about {gaussian:.0f} loops at the median. The walks start with {' or '.join(begin)} and "
+        f"end with {ended.iloc[0]:.0f} and {ended.iloc[1]:.0f} at the median; they leave fewer than at the start in {fewer[0]} "
+        f"and {fewer[1]} of {n} units."
     )
     texts["unequal"] = (
-        f"Rows that move as far as training moved them change the number of loops by {rows} at the median, training by "
-        f"{signed(lost['training'].median())}. Training leaves more loops in {test.above} of {n} units and fewer in "
-        f"{test.below}; the median difference is {interval(test['median'], test.low, test.high, 1)}."
+        f"Training leaves more loops than rows moved as far in {test.above} of {n} units and fewer in {test.below}. The median "
+        f"difference is {interval(test['median'], test.low, test.high, 1)}."
     )
-    differ = changes(row_tests.index[row_tests.p_holm < 0.05], "differs", "differ")
-    same = [feature for feature, equal in same_movement.items() if equal]
-    note = "A difference can be significant and still lie within the margin. "
-    small = any(same_movement[feature] for feature in row_tests.index[row_tests.p_holm < 0.05])
+    differ = listed(row_tests.index[row_tests.p_holm < 0.05])
+    same = listed(feature for feature, equal in same_movement.items() if equal)
     texts["others"] = (
-        f"{differ} between training and rows moved as far (p < 0.05 after Holm over the whole table). "
-        f"{changes(same, 'is', 'are')} shown to be equivalent. {note if small else ''}"
+        f"A difference between training and rows moved as far is detected for {differ} (p < 0.05 after Holm over the whole "
+        f"table), equivalence is shown for {same}."
     )
     if usual.published.all():  # what the text says of them
         assert all(lost[kind].median() >= 0 for kind in KINDS[:2])
@@ -291,16 +290,16 @@ for key, text in texts.items():
 # *Equal growth removes no loops.* Both walks are sums of Gaussian coordinates of equal width, so they are Gaussian noise of
 # another size, and neither counts nor shape depend on size ({doc}`04_phenomenon`). {glue:text}`growth-equal`
 #
-# *Unequal growth is enough.* {glue:text}`growth-unequal` Removing loops thus takes neither a task nor an inference path,
-# only vectors that grow to *unequal* lengths ({prf:ref}`prop-orthogonal`). Movement alone is not enough, since the walks
+# *Unequal growth is enough.* {glue:text}`growth-unequal` Removing loops thus takes neither a task nor an inference path, only nearly
+# orthogonal vectors that grow to *unequal* lengths ({prf:ref}`cor-nearly-orthogonal`). Movement alone is not enough, since the walks
 # take steps as long as training's and remove no loops at the median. {glue:text}`growth-others`
 #
 # ### Which vectors move farther?
 #
 # A vector ends far from its start if its strides, from one stored prompt to the next, are long, or if they keep one direction. The table
-# asks, unit by unit, whether distance goes with place in the prompt and with initial length (rank correlations), and what share of the
-# variance of log distances comes from log paths: their covariance over that variance, which exceeds 1 if the vectors with longer paths move
-# less straight. The table shows this share less one half, so values above 0 mean that longer strides count for more than straighter paths.
+# asks, unit by unit, whether distance goes with place in the prompt and with initial length (rank correlations). Its last row is the *share
+# of path*: the covariance of log path and log distance over the variance of log distance. Above ½ longer strides count for more than
+# straighter paths; it exceeds 1 if the vectors that end farther away moved less straight. The test asks whether it differs from ½.
 
 # %% tags=["hide-input"]
 keeping = usual[usual.id.isin(displaced)]
@@ -309,30 +308,33 @@ of_run = pd.DataFrame([which_vectors_move(rows) for rows in moved.values()], ind
 of_unit = of_run.groupby([keeping.set_index("id")[name] for name in UNIT], sort=False).median()
 asked = {} if of_run.empty else of_unit.assign(path=of_unit["path"] - 0.5)
 asked = contrasts({name: asked[name] for name in asked})
+asked.loc[asked.name == "path", ["median", "low", "high"]] += 0.5
 of_vectors = pd.DataFrame(
     {
         "units": asked.n,
         "median": [interval(*x) for x in zip(asked["median"], asked.low, asked.high, strict=True)],
-        "above 0": asked.above,
-        "below 0": asked.below,
+        "above": asked.above,
+        "below": asked.below,
         "p (Holm)": asked.p_holm,
     }
 )
-of_vectors.index = ["place, ρ", "initial length, ρ", "share of path, less ½"][: len(asked)]
+of_vectors.index = ["place, ρ (above or below 0)", "initial length, ρ (0)", "share of path (½)"][
+    : len(asked)
+]
 table(of_vectors, {"p (Holm)": "{:.2g}"}) if moved else missing("tsp sweep phenomenon")
 
 # %% tags=["remove-cell"]
 strides_text = "No run here keeps its prompts."
 if len(moved) > 1:
     ranks = np.corrcoef([moved[i].distance.rank() for i in keeping.drop_duplicates(UNIT).id])
-    agreement, paths = ranks[np.triu_indices(len(ranks), 1)], asked.iloc[2]["median"] + 0.5
+    agreement, paths = ranks[np.triu_indices(len(ranks), 1)], asked.iloc[2]["median"]
     because = "straighter paths count for more than longer strides"
     if paths > 0.5:
         because = "longer strides count for more than straighter paths"
     if paths >= 1:
-        because = "vectors that end far away took longer strides, and no straighter paths"
+        because = "vectors that end far away took longer strides, not straighter paths"
     strides_text = (
-        f"In the median unit the share of paths is {paths:.2f}: {because}. The order of the vectors by distance agrees "
+        f"In the median unit the share of path is {paths:.2f}: {because}. The order of the vectors by distance agrees "
         f"between two units with a median rank correlation of {np.median(agreement):.2f}."
     )
 glue("strides", strides_text, display=False)
@@ -354,9 +356,9 @@ glue("strides", strides_text, display=False)
 # ```{solution-start} ex-random-walk
 # :class: dropdown
 # ```
-# A hundred Gaussian steps add up to one Gaussian step ten times as long. With equal steps the cloud remains Gaussian noise, only
-# larger, and keeps its number of loops. With unequal steps its vectors are almost orthogonal and of unequal length, so by
-# {prf:ref}`prop-orthogonal` hardly any loop is left. Nothing was learned in either case: a control must share the unequal growth.
+# A hundred Gaussian steps add up to one Gaussian step ten times as long. With equal steps the cloud remains Gaussian noise, only larger,
+# and keeps its number of loops. With unequal steps its vectors are almost orthogonal and of very unequal length, so hardly any loop is left
+# ({prf:ref}`cor-nearly-orthogonal` says when none is). Nothing was learned in either case: a control must share the unequal growth.
 
 # %%
 rng = np.random.default_rng(0)
@@ -434,7 +436,7 @@ def change_in_training(feature):
 rows = []
 for feature, claim in CLAIMED.items():
     row = {"claimed": claim, "median change in training": change_in_training(feature)}
-    row |= dict.fromkeys(("wrong answers", "rows as far, at random"), "not tested here")
+    row |= dict.fromkeys(("wrong answers", "rows moved as far, at random"), "not tested here")
     if feature in same_answers:
         name = FEATURES[feature]
         medians = (answers[arm][name].median() for arm in ("wrong", "right"))
@@ -442,6 +444,6 @@ for feature, claim in CLAIMED.items():
     if feature in same_movement:
         medians = (changed[kind, feature].median() for kind in (KINDS[2], "training"))
         same = same_movement[feature]
-        row["rows as far, at random"] = verdict(row_tests.loc[feature], same, *medians)
+        row["rows moved as far, at random"] = verdict(row_tests.loc[feature], same, *medians)
     rows.append(row)
 pd.DataFrame(rows).style.hide(axis="index").set_table_attributes('class="table stacked"')

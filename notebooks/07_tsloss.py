@@ -18,7 +18,7 @@
 #
 # What does the paper's loss reward? *TSLoss* {cite}`anonymous-topology` is eight equations (section 3 of the
 # paper): one half evens out the distances to nearest neighbours, the other half narrows the range of all
-# distances. Both are satisfied together only when all points are equally far apart.
+# distances. The second is satisfied only when all points are equally far apart, and then so is the first.
 #
 # This chapter works out each equation on three points, once by hand and once with `tsp.loss`, and draws the
 # forces. {doc}`08_tsloss_at_work` then applies the loss to a prompt. The equations follow the paper's order, so
@@ -194,9 +194,7 @@ sns.despine(fig)
 #
 # $$\mathcal{L}_\text{ts} = \lambda_\text{ts} \left(\beta_{H0} \mathcal{L}_{H0} + \beta_{H1} \mathcal{L}_{H1}\right)$$ (eq-total)
 #
-# By section 4.2, training minimises $L_\text{ce} + \lambda_\text{ts} L_\text{ts}$. Taken together, the two formulas
-# square the weight: 10 would act as 100. That makes no difference at weight 1 of Table 3, but it does in Table 4.
-# Here $\lambda_\text{ts}$ counts once, outside `TSLoss`.
+# Here $\lambda_\text{ts}$ counts once, outside `TSLoss` ({doc}`03_printed_numbers` says why).
 
 # %%
 terms = TSLoss(tau=1.0, alpha=1.0).terms(P)
@@ -222,8 +220,9 @@ assert torch.isclose(terms.total, total_loss(h0_loss(s), h1, beta_h0=1.0, beta_h
 # ```
 #
 # Up to $d + 1$ points in $d$ dimensions can be equally far apart; they form a *regular simplex*. A prompt of a few
-# dozen vectors in hundreds of dimensions has room for one, so TSLoss pulls it there. (Points that all
-# coincide are equally far apart as well.) In the barcode of a simplex all pieces merge at one scale, and no loop
+# dozen vectors in hundreds of dimensions has room for one. Whether descent reaches it depends on the start: Gaussian clouds do
+# ({doc}`08_tsloss_at_work`), clumps that are far apart do not, because the thresholds are hard there and hardly any force is left. (Points
+# that all coincide are equally far apart as well.) In the barcode of a simplex all pieces merge at one scale, and no loop
 # has any length ({ref}`ex-simplex`). TSLoss therefore rewards evenness, not a few prominent features.
 #
 # ## Forces
@@ -310,8 +309,8 @@ assert torch.isclose(TSLoss(tau=3 * tau, alpha=alpha / 3)(3 * X), 9 * loss(X))
 #
 # Size also decides which way $\mathcal{L}_{H1}$ pulls. Stretch a cloud by a factor $c$. While the thresholds are soft, $\mathcal{L}_{H1}$
 # is nearly the variance of the distances and grows like $c^2$. Once $\alpha$ times their spread is large, the thresholds harden and
-# $\mathcal{L}_{H1}$ falls to 0. In between it has a peak. A cloud smaller than at the peak is made to shrink; a larger cloud of the same
-# shape is made to grow. {numref}`fig-scale` shows on which side prompts are.
+# $\mathcal{L}_{H1}$ falls to 0. In between it has at least one peak; {numref}`fig-scale` shows that of a prompt. Where
+# $\mathcal{L}_{H1}$ rises with size, the cloud is made to shrink; where it falls, to grow.
 #
 # The first half is blind to the gap between clumps: {doc}`02_homology_of_a_prompt` moves two tight pairs apart
 # without changing any distance to a nearest neighbour.
@@ -346,7 +345,8 @@ assert triangle.grad.abs().max() < 1e-9
 # ```{exercise} Flat thresholds
 # :label: ex-flat
 # Show that $\mathcal{L}_{H1}$ is the variance of the distances when $\alpha = 0$ and
-# $\lambda_\text{repel} = \lambda_\text{attract} = 1$. What share of it is left for a random cloud at $\alpha = 1$?
+# $\lambda_\text{repel} = \lambda_\text{attract} = 1$. What share of it is left at $\alpha = 1$ for 12 points in
+# 5 dimensions with standard normal coordinates?
 # ```
 #
 # ```{solution-start} ex-flat
@@ -367,14 +367,15 @@ print(f"at alpha = 1: {(TSLoss(alpha=1.0).terms(X).h1 / limit).item():.0%} of th
 #
 # ```{exercise} Neighbours as printed
 # :label: ex-self
-# Prove that $-\tau \log n \le s_i \le 0$ with self-pairs, and find a cloud for each end of the range.
+# Prove that $-\tau \log n \le s_i < 0$ with self-pairs. Find a cloud at the lower end and one near the upper.
 # ```
 #
 # ```{solution-start} ex-self
 # :class: dropdown
 # ```
-# The sum in {eq}`eq-softmin` has $n$ positive terms of at most 1, one of which is exactly 1, so it lies between 1 and $n$. If all points
-# coincide, every term is 1 and $s_i = -\tau \log n$. If all points are far apart, only the term $j = i$ remains and $s_i$ approaches 0.
+# With $j = i$, the sum in {eq}`eq-softmin` has $n$ positive terms of at most 1, one of which is exactly 1, so it lies above 1 and is at most
+# $n$. If all points coincide, every term is 1 and $s_i = -\tau \log n$. If all points are far apart, only the term $j = i$ remains and
+# $s_i$ approaches 0.
 
 # %%
 printed = TSLoss(tau=1.0, self_pairs=True)
@@ -387,8 +388,3 @@ assert torch.allclose(printed.terms(apart).soft_nearest, torch.zeros(5, dtype=to
 # %% [markdown]
 # ```{solution-end}
 # ```
-#
-# ## Claimed, measured, verdict
-#
-# The paper's claims about the loss itself have their verdicts in {doc}`08_tsloss_at_work`, which minimises it alone
-# and beside the cross-entropy.

@@ -18,8 +18,8 @@
 #
 # At which weight does TSLoss begin to matter? Section 4.4 of the paper {cite}`anonymous-topology` trains one problem at
 # five weights: from $\lambda_\text{ts} = 0$ to 1 every step shortens training, and at 10 the prompt never gives a correct
-# answer (Table 4, Figure 4). This chapter repeats both and then asks what a weight means. The answer depends on the force
-# that the weight multiplies, so the chapter compares gradients, goes on to larger weights, and matches regularisers by force.
+# answer (Table 4, Figure 4). {glue:text}`weight-answer` A weight means little without the force that it multiplies, so this
+# chapter also compares gradients, goes on to larger weights, and matches regularisers by force.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -42,7 +42,7 @@ from myst_nb import glue
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
 from tsp.analysis.records import deciding, load_losses, load_runs, load_topology
-from tsp.analysis.studies import at_last, study
+from tsp.analysis.studies import at_last, reading, study
 from tsp.analysis.units import STANDARD, units
 from tsp.analysis.verdicts import contrasts
 from tsp.book.pages import FORMATS, check_parameters, comparison, missing, table
@@ -76,22 +76,40 @@ table(by_weight, FORMATS | {"paper": "{:.0f}"})
 known = ours.dropna(subset="n")
 glue("model", model, display=False)
 glue("weights-known", len(known), display=False)
-problems = range(int(known.n.max()) if len(known) else 0)
-glue("weights-problems", figures.counted(problems, "problem"), display=False)
+problems = figures.counted(range(int(known.n.max()) if len(known) else 0), "problem")
+glue("weights-problems", problems, display=False)
+counts = reading(ours).value_counts()
+shown = [
+    f"{counts[word]} {'is' if counts[word] == 1 else 'are'} {word}"
+    for word in ("faster", "slower", "undecided")
+    if word in counts
+]
+answer = "Here too few problems were trained to test this."
+if shown:
+    answer = f"Here, of the weights compared with 0 on {problems}, {', '.join(shown)}."
+glue("weight-answer", answer, display=False)
 
 # %% [markdown]
-# The store has runs at {glue:text}`weights-known:d` of the 5 weights, on {glue:text}`weights-problems`.
+# The store has runs at {glue:text}`weights-known:d` of the paper's weights, on {glue:text}`weights-problems`.
 #
 # ## Figure 4
 #
 # The paper draws $L_\text{total} = L_\text{ce} + \lambda_\text{ts} L_\text{ts}$, which is a different quantity at
-# every weight. The right panel shows the cross-entropy, which all weights share.
+# every weight, so only the right panel compares weights.
 
-# %% mystnb={"image": {"alt": "Two panels with logarithmic axes over epochs, one curve a weight of TSLoss: left the total loss, right its cross-entropy."}, "figure": {"caption": "The paper's Figure 4 from our runs. Left: the loss that is minimised, a different quantity at each weight. Right: its cross-entropy, where the weights can be compared.", "name": "fig-weights"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels with logarithmic axes over epochs, one curve a weight of TSLoss: left the total loss, right its cross-entropy."}, "figure": {"caption": "{glue:text}`curves-say`. The paper's Figure 4 from our runs. Left: the loss that is minimised, a different quantity at each weight. Right: its cross-entropy, which all weights share.", "name": "fig-weights"}} tags=["hide-input"]
+curves_say = "The store has no such runs"
 if len(tables.weighted(store, protocol=protocol, model=model)):
     losses_by_weight = figures.figure4(store, protocol=protocol, model=model)
+    last = [[line.get_ydata()[-1] for line in ax.lines] for ax in losses_by_weight.axes]
+    total, entropy = (f"{max(medians) / min(medians):.1f}" for medians in last)
+    curves_say = (
+        "At the last epoch, the medians of the total loss differ by a factor of up to "
+        f"{total} between weights, those of its cross-entropy by up to {entropy}"
+    )
 else:
     losses_by_weight = missing("tsp sweep table4")
+glue("curves-say", curves_say, display=False)
 losses_by_weight
 
 # %% [markdown]
@@ -147,13 +165,18 @@ glue("balance-late", short(late), display=False)
 # {glue:text}`model` on single problems, the median is {glue:text}`balance-early` in the first ten epochs and
 # {glue:text}`balance-late` from epoch 51 on. Where it falls, TSLoss gains on the cross-entropy.
 
-# %% mystnb={"image": {"alt": "The weight at which both gradients would be equally long, over epochs, on a logarithmic axis: a line for the median over runs and a band for the middle half, for runs without and with TSLoss; dotted lines at the weights of Table 4."}, "figure": {"caption": "The balancing weight by epoch: median and middle half of the runs on single problems. Where a line lies above a dotted one, a weight of Table 4, the cross-entropy leads at that weight.", "name": "fig-balance"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "The weight at which both gradients would be equally long, over epochs, on a logarithmic axis: a line for the median over runs and a band for the middle half, for runs without and with TSLoss; dotted lines at the weights of Table 4."}, "figure": {"caption": "{glue:text}`balance-says`. The balancing weight by epoch: median and middle half of the runs on single problems. Where a line lies above a dotted one, a weight of Table 4, the cross-entropy leads at that weight.", "name": "fig-balance"}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
+sides = []
 for method, rows in force[(force.model == model) & (force.regime == "single")].groupby("method"):
     over = rows.groupby("epoch").balance.quantile([0.25, 0.5, 0.75]).unstack()
     color = figures.METHOD_COLORS[method]
     ax.plot(over[0.5], color=color, label=tables.METHOD_NAMES[method])
     ax.fill_between(over.index, over[0.25], over[0.75], color=color, alpha=0.2, lw=0)
+    side = "ends above weight 1"
+    if over[0.5].iloc[-1] < 1:
+        side = f"stays below weight 1 after epoch {max([0, *over.index[over[0.5] >= 1]])}"
+    sides.append(f"the median of {tables.METHOD_NAMES[method]} {side}")
 for weight in (0.1, 0.5, 1, 10):
     ax.axhline(weight, color="0.5", ls=":", lw=1)
 ax.set(yscale="log", xlabel="epoch", ylabel=r"balancing $\lambda_{ts}$")
@@ -161,12 +184,14 @@ ax.yaxis.set_major_formatter("{x:g}")
 ax.yaxis.set_minor_formatter(LogFormatter())
 ax.legend()
 sns.despine(fig)
+balance_says = ", and ".join(sides) or "the store has no such runs"
+glue("balance-says", balance_says[0].upper() + balance_says[1:], display=False)
 
 # %% [markdown]
 # ## Larger weights
 #
-# If the force at weight 1 is small, larger weights should show when it begins to matter. The table gives the iterations, and
-# at the last check the number of loops and the mean $H_0$ lifespan over the mean distance.
+# If the force at weight 1 is small, larger weights should show when it begins to matter. The table gives the epochs until the answer
+# is right and, at the last check, the number of loops and the mean $H_0$ lifespan over the mean distance.
 
 # %% tags=["hide-input"]
 larger = study(
@@ -208,15 +233,15 @@ glue("beyond-result", beyond_result, display=False)
 glue("even-result", even_result, display=False)
 
 # %% [markdown]
-# {glue:text}`beyond-result` TSLoss is least at a simplex ({prf:ref}`prop-minimum`). On the way there distances
-# become similar, and similar distances make short loops. {glue:text}`even-result:s`.
+# {glue:text}`beyond-result` TSLoss is least at a simplex ({prf:ref}`prop-minimum`), and {doc}`08_tsloss_at_work`
+# explains the loops on the way there. {glue:text}`even-result:s`.
 
 # %% [markdown]
 # ## Weights matched by force
 #
 # A weight of 1 means something else for every regulariser. Here TSLoss also gets weights at which its gradient is about as long as the
 # cross-entropy's; the other regularisers get weights at which their gradients are as long as TSLoss's at weight 1. Each arm is compared
-# with Standard, first by iterations, then by loops at the last check. Both tests are corrected over the five arms.
+# with Standard, first by epochs, then by loops at the last check. Both tests are corrected over the five arms.
 
 # %% tags=["hide-input"]
 FORCE = [("tsloss", 100.0), ("tsloss", 300.0), *MATCHED.items()]
@@ -249,7 +274,7 @@ table(ends, FORMATS | {"median difference": "{:.1f}"}) if matched else None
 # ## The weight and the size of the model
 #
 # The paper leaves open how to adapt TSLoss to models of other sizes (appendix A.4). For each model that was trained here at several
-# weights, the table gives the weight with the fewest iterations, and all weights that need at most one check, two epochs, more.
+# weights, the table gives the weight that needs the fewest epochs, and all weights that need at most one check, two epochs, more.
 
 # %% tags=["hide-input"]
 rows = []
@@ -295,7 +320,7 @@ formats = {"best weight": "{:g}", "epochs": "{:g}"}
 table(best, formats) if len(best) else missing("tsp sweep table4")
 
 # %% [markdown]
-# A statement on a trend with size takes at least three models, and the paper's own models begin at two billion parameters.
+# A statement about a trend with size takes at least three models, and the paper's own models begin at two billion parameters.
 # Two small models support no such statement.
 
 # %% [markdown]
@@ -311,9 +336,9 @@ table(best, formats) if len(best) else missing("tsp sweep table4")
 # ```{solution-start} ex-balance
 # :class: dropdown
 # ```
-# The gradient $x + \lambda (x - c)$ is 0 at $x = \frac{\lambda}{1 + \lambda} c$. There the loss's gradient has length $\frac{\lambda}{1
-# + \lambda} \lVert c \rVert$ and the regulariser's $\frac{1}{1 + \lambda} \lVert c \rVert$; weighted by $\lambda$, the second is as long
-# as the first and opposite. A tenth of the way takes $\lambda = 1/9$. A run that has converged
+# The gradient $x + \lambda (x - c)$ is 0 at $x = \frac{\lambda}{1 + \lambda} c$. There the loss's gradient has length
+# $\frac{\lambda}{1 + \lambda} \lVert c \rVert$ and the regulariser's $\frac{1}{1 + \lambda} \lVert c \rVert$. Weighted by
+# $\lambda$, the second is as long as the first and opposite. A tenth of the way takes $\lambda = 1/9$. A run that has converged
 # at weight $\lambda$ has the balancing weight $\lambda$, whatever the two losses are. So the balancing weight is informative only before
 # convergence (without the regulariser it falls to 0).
 

@@ -19,7 +19,7 @@
 # Does the topology of a prompt evolve alike in all data sets? The appendix of the paper {cite}`anonymous-topology` says so: in six
 # data sets, for one problem and for ten, $H_0$ bars lengthen and $H_1$ bars disappear (Figures 7 to 18; averages in Figures 6
 # and 19). This chapter draws the same figures from our runs without TSLoss. A table gives the changes for each data set, with
-# the number of problems and an interval.
+# the number of problems and an interval. The claim is judged in {doc}`04_phenomenon`.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -66,6 +66,24 @@ available = [cell for cell, cell_runs in by_cell.items() if cell_runs]
 glue("cells-available", len(available), display=False)
 glue("cells", len(FIGURES), display=False)
 glue("model", model, display=False)
+figures_of = {"model": model, "protocol": protocol}
+NONE = "The store has no such runs"
+
+
+def from_to(ends):
+    """Return how a mean changes from start to end, for each title of a panel."""
+    changes = (
+        f"from {first:#.3g} to {last:#.3g} for {title.partition(':')[0]}"
+        for title, (first, last) in ends.items()
+    )
+    return " and ".join(changes)
+
+
+def span(values):
+    """Return the range of some numbers."""
+    least, most = (f"{extreme(values):.2g}" for extreme in (min, max))
+    return least if least == most else f"{least} to {most}"
+
 
 # %% [markdown]
 # The store has runs for {glue:text}`cells-available:d` of the {glue:text}`cells:d` figures, all on
@@ -74,16 +92,37 @@ glue("model", model, display=False)
 #
 # ## Averages: Figures 6 and 19
 
-# %% mystnb={"image": {"alt": "A row for each regime. Left: average barcodes as falling curves, the number of a bar by length against its mean lifespan, H0 and H1, dotted at the start and solid at the end of training. Right: histograms of lifespans at the end."}, "figure": {"caption": "The paper's Figure 6 from our runs. Left: average barcodes; compare the solid lines, after training, with the dotted ones before. Right: lifespans after training.", "name": "fig-average-bars"}} tags=["hide-input"]
-figure6(store, model=model, protocol=protocol) if available else missing("tsp sweep phenomenon")
+# %% mystnb={"image": {"alt": "A row for each regime. Left: average barcodes as falling curves, the number of a bar by length against its mean lifespan, H0 and H1, dotted at the start and solid at the end of training. Right: histograms of lifespans at the end."}, "figure": {"caption": "{glue:text}`bars-say`. The paper's Figure 6 from our runs. Left: average barcodes before training (dotted) and after it (solid). Right: lifespans after training.", "name": "fig-average-bars"}} tags=["hide-input"]
+averages, bars_say = missing("tsp sweep phenomenon"), NONE
+if available:
+    averages = figure6(store, **figures_of)
+    before_after = {
+        ax.get_title(): [line.get_xdata().mean() for line in ax.lines[:2]]
+        for ax in averages.axes[::2]
+    }
+    bars_say = f"The mean lifespan of H₀ bars goes {from_to(before_after)}"
+glue("bars-say", bars_say, display=False)
+averages
 
-# %% mystnb={"image": {"alt": "A column for each regime. Above: number of H0 and of H1 bars over epochs, thin lines for data sets and a thick line for their mean, on a grey band that shows random clouds. Below: persistence entropy."}, "figure": {"caption": "The paper's Figure 19 from our runs: number of bars and persistence entropy. See when the thick line, the mean of the data sets, leaves the grey band, the $H_1$ bars of random clouds. Thin: single data sets.", "name": "fig-overlay"}} tags=["hide-input"]
-figure19(store, model=model, protocol=protocol) if available else missing("tsp sweep phenomenon")
+# %% mystnb={"image": {"alt": "A column for each regime. Above: number of H0 and of H1 bars over epochs, thin lines for data sets and a thick line for their mean, on a grey band that shows random clouds. Below: persistence entropy."}, "figure": {"caption": "{glue:text}`overlay-says`. The paper's Figure 19 from our runs: number of bars and persistence entropy. Thick: mean of the data sets; thin: single data sets; grey: the $H_1$ bars of 95 % of Gaussian clouds, {glue:text}`noise-low` to {glue:text}`noise-high`.", "name": "fig-overlay"}} tags=["hide-input"]
+overlay, overlay_says = missing("tsp sweep phenomenon"), NONE
+if available:
+    overlay = figure19(store, **figures_of)
+    before_after = {
+        ax.get_title(): line.get_ydata()[[0, -1]]
+        for ax in overlay.axes
+        for line in ax.lines
+        if line.get_label() == "$H_1$"
+    }
+    overlay_says = f"The mean number of H₁ bars goes {from_to(before_after)}"
+glue("overlay-says", overlay_says, display=False)
+overlay
 
 # %% [markdown]
 # ## Changes by data set
 #
-# The table gives changes from the first check to the last: medians over problems or sets of ten, of medians over seeds,
+# The figures above average all stored runs, some problems with two seeds. The table takes an odd number of seeds of each problem or set,
+# here mostly one, and gives changes from the first check to the last: medians over problems or sets of ten, of medians over seeds,
 # with an interval from order statistics where there are at least six. `H0 / D` is the mean $H_0$ lifespan divided by
 # the mean distance between points. It stays constant if a cloud merely grows.
 
@@ -102,7 +141,7 @@ for feature, name in features.items() if available else ():
     if feature == "h1_count":
         loops = {cell: rows["last"] for cell, rows in cells}  # one number a unit
     digits = 1 if feature == "h1_count" else 3
-    columns["problems"] = cells.size()
+    columns["problems or sets"] = cells.size()
     columns[f"{name}: start"] = cells["first"].median().map(f"{{:.{digits}f}}".format)
     columns[f"{name}: change"] = pd.Series(
         {
@@ -125,10 +164,10 @@ band = np.quantile(gaussian_counts(*min(shapes)), [0.025, 0.5, 0.975]) if shapes
 for key, value in zip(("low", "middle", "high"), band, strict=True):
     glue(f"noise-{key}", f"{value:.0f}", display=False)
 below = [float((counts < band[0]).mean()) for counts in loops.values()]
-least, most = (f"{extreme(below, default=0):.0%}" for extreme in (min, max))
+least, most = (f"{100 * extreme(below, default=0):.0f} %" for extreme in (min, max))
 share = f"between {least} and {most}"
 if least == most:
-    share = "all" if least == "100%" else least
+    share = "all" if least == "100 %" else least
 glue("below-share", share, display=False)
 
 # %% [markdown]
@@ -141,12 +180,33 @@ glue("below-share", share, display=False)
 #
 # Each of these figures is one page of the appendix. Here they are the cells of two tables of pictures, a row for each data set.
 
-# %% mystnb={"image": {"alt": "Small barcodes, a row for each data set: one problem at the start and at the end of training, ten problems at the start and at the end. H0 bars are blue, H1 bars vermilion."}, "figure": {"caption": "Barcodes of Figures 7 to 18 from our runs: one run of each data set, before and after training on one scale. Compare the number of vermilion bars, and the lengths of the blue ones with each other.", "name": "fig-barcodes-by-task"}} tags=["hide-input"]
-figures_7_to_18 = {"model": model, "protocol": protocol}
-barcodes_by_task(store, **figures_7_to_18) if available else missing("tsp sweep phenomenon")
+# %% mystnb={"image": {"alt": "Small barcodes, a row for each data set: one problem at the start and at the end of training, ten problems at the start and at the end. H0 bars are blue, H1 bars vermilion."}, "figure": {"caption": "{glue:text}`barcodes-say`. Barcodes of Figures 7 to 18 from our runs, before and after training on one scale. Drawn for each data set: {glue:text}`run-drawn`, and the set of ten that begins with it. Above each barcode: its number of bars.", "name": "fig-barcodes-by-task"}} tags=["hide-input"]
+barcodes, barcodes_say = missing("tsp sweep phenomenon"), NONE
+if available:
+    barcodes = barcodes_by_task(store, **figures_of)
+    start, end = (
+        [len(ax.collections[1].get_segments()) for ax in barcodes.axes[k::2] if ax.collections]
+        for k in (0, 1)
+    )
+    barcodes_say = f"These runs start with {span(start)} H₁ bars and end with {span(end)}"
+specs = {(some[0].spec.problem, some[0].spec.seed) for some in by_cell.values() if some}
+drawn = " or ".join(f"problem {problem} (seed {seed})" for problem, seed in sorted(specs))
+glue("run-drawn", drawn or "no run", display=False)
+glue("barcodes-say", barcodes_say, display=False)
+barcodes
 
-# %% mystnb={"image": {"alt": "Small histograms of lifespans, a row for each data set: H0 and H1 for one problem, H0 and H1 for ten. Grey at the start of training, coloured at the end, dotted for Gaussian clouds."}, "figure": {"caption": "Lifespans of Figures 7 to 18 from our runs: finite bars per run, all runs of a data set. Grey: before training; colour: after it; dotted: Gaussian clouds of the size of the trained prompts.", "name": "fig-lifespans-by-task"}} tags=["hide-input"]
-lifespans_by_task(store, **figures_7_to_18) if available else missing("tsp sweep phenomenon")
+# %% mystnb={"image": {"alt": "Small falling curves, a row for each data set: the number of bars that live longer than a lifespan, H0 and H1 for one problem, H0 and H1 for ten. Grey at the start of training, coloured at the end, dotted for Gaussian clouds."}, "figure": {"caption": "{glue:text}`lifespans-say`. Lifespans of Figures 7 to 18 from our runs: the number of finite bars that live longer, mean over all runs of a data set. A curve begins at the number of bars. Grey: before training; colour: after it; dotted: Gaussian clouds of the size of the trained prompts.", "name": "fig-lifespans-by-task"}} tags=["hide-input"]
+lives, lifespans_say = missing("tsp sweep phenomenon"), NONE
+if available:
+    lives = lifespans_by_task(store, **figures_of)
+    counts = [[line.get_ydata()[0] for line in ax.lines] for ax in lives.axes[1::2] if ax.lines]
+    lifespans_say = (
+        f"After training, runs have {span([row[1] for row in counts])} H₁ bars on average"
+    )
+    noise = [row[2] for row in counts if len(row) > 2]
+    lifespans_say += f", Gaussian clouds {span(noise)}" if noise else ""
+glue("lifespans-say", lifespans_say, display=False)
+lives
 
 # %% tags=["remove-cell"]
 lacking = [
@@ -188,8 +248,3 @@ assert len(persistence((forwards + backwards) / 2 + 1e-9 * forwards)[1]) == 0
 # %% [markdown]
 # ```{solution-end}
 # ```
-#
-# ## Claimed, measured, verdict
-#
-# The claim that the topology evolves alike in all data sets is judged with the other claims about the phenomenon, in
-# {doc}`04_phenomenon`.

@@ -18,17 +18,17 @@
 #
 # The paper {cite}`anonymous-topology` does not say where the prompt goes, how many vectors it has, which $\tau$ and $\alpha$ were
 # used, or whether a point is its own neighbour in equations 1 to 7. How much depends on these choices, and on the first prompt?
-# {glue:text}`arms-tested` The section "What these tables can show" gives the smallest effect that each table could have detected.
+# {glue:text}`arms-tested` The section "What these tables can show" says what each table could have detected.
 #
-# Each choice is a field of a run with a default ({ref}`open-questions`), and each section varies one. An arm differs from its base in
-# the named fields alone; problems and seeds are the same. The tables have these columns:
+# Each choice is a field of a run with a default ({ref}`open-questions`), for which the verdicts of this book hold. Each section varies
+# one. An arm differs from its base in the named fields alone, and problems and seeds are the same. The tables have these columns:
 #
 # - *Epochs*: the first check at which all answers are right; the median over an odd number of seeds, then over problems.
 #   `>` marks a lower bound.
 # - *Sooner*, *same*, *later*: the number of problems that are solved in fewer, as many or more epochs than with the base.
 # - *Ratio*: the median ratio of epochs to the base's, with a bootstrap interval. The interval and the tests are given from six
 #   problems on, the fewest with which a two-sided sign test can reach 0.05.
-# - *p*, where there is a test: of the sign test and of the signed-rank test, each also after Holm's correction over the table.
+# - *p*, where there is a test: of the sign test, also after Holm's correction over the table.
 # - *Reading*: faster or slower if the sign test is significant after Holm and the interval excludes 1.
 # - *H1 bars* and *H0 / D*, the mean $H_0$ lifespan over the mean distance D: means over problems at the last check.
 #
@@ -92,12 +92,9 @@ show("placement", ["placement"], {"placement": "after_question"})
 # %% [markdown]
 # ## How many vectors
 #
-# The public code has n = 40, which is our base. Counts of bars can be compared only at equal n.
-
-# %% tags=["hide-input"]
-show("length", ["n_tokens"], {"n_tokens": 40})
-
-# %% [markdown]
+# The public code has n = 40, which is our default. {ref}`one-change` compares other numbers of vectors with it, without TSLoss. Counts of
+# bars can be compared only at equal n.
+#
 # ## The loss itself
 #
 # Equations 1 to 7 leave several choices open. Base: TSLoss at weight 1 with its defaults.
@@ -157,15 +154,13 @@ if loops:
 glue("loops-by-part", sentence, display=False)
 
 # %% [markdown]
-# {glue:text}`loops-by-part` Evening out distances leads towards a simplex ({prf:ref}`prop-minimum`), and nearly equal distances make
-# many short loops.
+# {glue:text}`loops-by-part` {doc}`08_tsloss_at_work` explains why loops appear when distances are evened out.
 
 # %% [markdown]
 # ## The scale of the embeddings
 #
-# Until version 5.4, transformers multiplied the input embeddings of Gemma models by $\sqrt d$, so the paper's prompts, and
-# every step of their training, were probably larger in effect by that factor ({doc}`03_printed_numbers`). Here the prompt of another
-# model is multiplied by it where it enters the model. Base: 1.
+# The prompts of the paper's Gemma models were probably multiplied by $\sqrt d$ on their way into the model ({doc}`03_printed_numbers`).
+# Here the prompt of another model is. Base: 1.
 
 # %% tags=["hide-input"]
 show("embed-scale", ["embed_scale"], {"embed_scale": 1.0})
@@ -212,7 +207,7 @@ glue("arms-tested", sentence, display=False)
 # %% [markdown]
 # The detectable share is that of equal signs among the problems that differ, at the level that Holm's correction asks of the
 # smallest p of the table, with power 80 %. "None" means that no test was possible, or that even the same sign in all problems would
-# not suffice: such a table describes a few problems and decides nothing.
+# not suffice. Such a table describes a few problems and decides nothing.
 
 # %% [markdown]
 # ## An exercise
@@ -239,8 +234,3 @@ assert enough[0] == 9
 # %% [markdown]
 # ```{solution-end}
 # ```
-#
-# ## Claimed, measured, verdict
-#
-# The paper claims nothing about these choices, so no verdict rests on this page. The verdicts of this book hold for the
-# defaults; {doc}`20_rules` lists them.

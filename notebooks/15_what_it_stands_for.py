@@ -17,14 +17,14 @@
 # # TSLoss and what it stands for
 #
 # TSLoss does not use the barcode. Its first half is the variance of soft nearest-neighbour distances because, the paper says (section
-# 3), the true ones are not smooth; its second half consists of two hinges. But a barcode has a gradient wherever no two distances are
-# equal: a bar ends at the length of an edge, and a length has a gradient {cite}`bruel2020topology`. The barcode itself can
-# therefore be minimised: *exact persistence* is the variance of the $n - 1$ finite $H_0$ deaths plus the sum of the $H_1$ lifespans.
+# 3), the true ones are not smooth. Its second half consists of two hinges. But a barcode has a gradient wherever no two distances are
+# equal, because a bar ends at the length of an edge, and a length has a gradient {cite}`bruel2020topology`. So the barcode itself can
+# be minimised: *exact persistence* is the variance of the $n - 1$ finite $H_0$ deaths plus the sum of the $H_1$ lifespans.
 #
 # How closely does the surrogate follow, which regulariser trains in fewer epochs, and which helps with unseen problems? For
-# trained prompts $\operatorname{Var}(s_i)$ is a median of {glue:text}`soft-ratio` times the variance of the deaths. Compared with
-# training without a regulariser, the median ratio of epochs is {glue:text}`ts-ratio` with TSLoss and {glue:text}`exact-ratio` with exact
-# persistence (below 1 is faster). On unseen problems the model is so weak, with {glue:text}`floor` of answers correct without
+# trained prompts $\operatorname{Var}(s_i)$ is, in the median, {glue:text}`soft-ratio` times the variance of the deaths. Compared with
+# training without a regulariser, the median ratio of epochs is {glue:text}`ts-ratio` with TSLoss and {glue:text}`exact-ratio` with
+# exact persistence (below 1 is faster). On unseen problems the model is so weak, with {glue:text}`floor` of answers correct without
 # a prompt, that only large gains would be visible.
 #
 # ```{admonition} After this chapter you can
@@ -56,11 +56,10 @@ from tsp.analysis.evidence import same_conditions
 from tsp.analysis.heldout import across_sets, paired_losses
 from tsp.analysis.records import NO_PROMPT, TASK_NAMES, load_answers, load_heldout, load_runs
 from tsp.analysis.stats import detectable_difference, spearman
-from tsp.analysis.studies import study
+from tsp.analysis.studies import reading, study
 from tsp.analysis.tables import METHOD_NAMES
 from tsp.analysis.verdicts import share_interval
 from tsp.book.pages import FORMATS, check_parameters, comparison, interval, missing, table
-from tsp.experiments.catalogue import MATCHED
 from tsp.experiments.find_or_train import find_together
 from tsp.experiments.paper import ALPHA
 from tsp.figures import paper_figures as figures
@@ -77,8 +76,8 @@ store = Store(runs)
 # %% [markdown]
 # ## Does Var(s) follow the variance of the deaths?
 #
-# Equation 13 equates the two. It fails for clouds with clumps ({doc}`02_homology_of_a_prompt`), and for trained prompts
-# {doc}`08_tsloss_at_work` shows both sides. Two approximations separate them: a soft minimum stands for the distance to the nearest
+# Equation 13 equates the two. It fails for clouds with clumps ({doc}`02_homology_of_a_prompt`). Two approximations
+# separate the two sides: a soft minimum stands for the distance to the nearest
 # neighbour, and nearest neighbours stand for deaths. Which of them matters? The figure shows the last prompt of every problem
 # or set trained without a regulariser, and Gaussian noise of many sizes.
 
@@ -126,7 +125,7 @@ axes[0].get_legend().set_title(None)
 sns.despine(fig)
 plt.close(fig)
 
-# %% mystnb={"image": {"alt": "Two panels with logarithmic axes, one point per cloud: variance of the H0 deaths against the variance of soft nearest neighbours and against that of nearest distances, for Gaussian clouds and trained prompts; dotted line of equality."}, "figure": {"caption": "The variance of the $H_0$ deaths against the variance of soft nearest-neighbour distances (left, equation 13) and of true ones (right). Equation 13 holds on the dotted line.", "name": "fig-surrogate"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels with logarithmic axes, one point per cloud: variance of the H0 deaths against the variance of soft nearest neighbours and against that of nearest distances, for Gaussian clouds and trained prompts; dotted line of equality."}, "figure": {"caption": "In the median over prompts, the variance of soft nearest-neighbour distances (left) is {glue:text}`soft-ratio` times the variance of the $H_0$ deaths, that of true ones (right) {glue:text}`nearest-ratio` times. On the dotted line they are equal, as equation 13 has it.", "name": "fig-surrogate"}} tags=["hide-input"]
 fig
 
 # %% tags=["hide-input"]
@@ -145,21 +144,21 @@ for name, family in variances.groupby("family", sort=False):
         "rank correlation": spearman(family.soft_variance, deaths).statistic,
         "with size removed": spearman(family.soft_variance / square, deaths / square).statistic,
     }
-glue("soft-ratio", rows["prompts"]["Var(s) / Var(deaths)"].split()[0], display=False)
+for key, column in (("soft", "Var(s) / Var(deaths)"), ("nearest", "Var(nearest) / Var(deaths)")):
+    glue(f"{key}-ratio", rows["prompts"][column].split()[0], display=False)
 formats = {"clouds": "{:.0f}", "rank correlation": "{:.2f}", "with size removed": "{:.2f}"}
 table(pd.DataFrame(rows).T, formats)
 
 # %% [markdown]
 # Ratios are medians with the middle 95 % of the clouds. The first ratio is that of equation 13. The second uses the true nearest distance
-# instead of the soft one: the difference between the two is the effect of the soft minimum, which at $\tau = 0.1$ averages over many
-# neighbours when the cloud is small, and the rest is the error of equation 13 itself. Clouds of different sizes have high rank correlations
+# instead of the soft one. The difference between the two is the effect of the soft minimum, which at $\tau = 0.1$ averages over many
+# neighbours when the cloud is small; the rest is the error of equation 13 itself. Clouds of different sizes have high rank correlations
 # between any two variances, so the last column divides both by the squared mean distance first.
 #
 # ## Which regulariser trains in fewer epochs?
 #
 # Experiment `baselines` trains the same problems without a regulariser and with each of four: the mean squared norm of the
-# rows (L2), the mean squared pairwise distance, TSLoss, and exact persistence. The weight is 1, or matched by force as
-# described below. The columns are those of {doc}`14_choices`.
+# rows (L2), the mean squared pairwise distance, TSLoss, and exact persistence, all at weight 1. The columns are those of {doc}`14_choices`.
 
 # %% tags=["hide-input"]
 arms = study(
@@ -168,23 +167,25 @@ arms = study(
     base={"method": "ce", "lambda_ts": 0.0},
     protocol=protocol,
     methods=METHODS,
-    weights=(0.0, 1.0, *MATCHED.values()),
+    weights=(0.0, 1.0),
     model=model,
 )
 table(comparison(arms), FORMATS) if len(arms) > 2 else missing("tsp sweep baselines")
 
 # %% tags=["remove-cell"]
-ratios = arms.set_index("arm").ratio
-for key, arm in (("exact", "persistence"), ("ts", "tsloss")):
-    ratio = ratios.get(f"{arm} λ=1", np.nan)
-    glue(f"{key}-ratio", "–" if np.isnan(ratio) else f"{ratio:.2f}", display=False)
+ratios = arms.assign(reading=reading(arms)).set_index("arm")
+for key, arm in (("exact", "persistence λ=1"), ("ts", "tsloss λ=1")):
+    said = "–"
+    if arm in ratios.index and not np.isnan(ratios.ratio[arm]):
+        said = f"{ratios.ratio[arm]:.2f} ({ratios.reading[arm] or 'untested'})"
+    glue(f"{key}-ratio", said, display=False)
 
 # %% [markdown]
 # ## Weights of equal force
 #
 # Weight 1 multiplies quantities of different sizes. The gradient norms at the start show which weights would make the forces
-# equal there. The experiment trains arms with these weights too (`tsp.experiments.catalogue.MATCHED`); the table above includes
-# those that the store has. The published version compares at one weight, and so does the rule for its claim.
+# equal there. Experiment `force` trains arms at about these weights, and {doc}`11_weight` compares them. The published version
+# compares at one weight, and so does the rule for its claim.
 
 # %% tags=["hide-input"]
 import torch
@@ -207,7 +208,7 @@ table(equal.rename(index=METHOD_NAMES), "{:.3g}")
 #
 # The published version {cite}`huang2026structural` reports that prompts trained with TSLoss give more correct answers. The test
 # here uses problems that no prompt was trained on: every prompt that was trained at weight 1 (or without a regulariser) on a problem
-# that all methods share answers the same set of unseen problems. The floor is the model without a prompt.
+# that all methods share answers the same set of unseen problems of {glue:text}`task`. The floor is the model without a prompt.
 
 # %% tags=["hide-input"]
 runs_table = load_runs(store)
@@ -235,18 +236,19 @@ table(pd.DataFrame(rows).T, formats) if rows else missing("tsp heldout --data DI
 # %% tags=["remove-cell"]
 unprompted = answers.correct[answers.id == NO_PROMPT]
 size, floor = len(unprompted), float(unprompted.mean()) if len(unprompted) else np.nan
-glue("floor", "–" if np.isnan(floor) else f"{floor:.0%}", display=False)
+glue("task", TASK_NAMES.get(task, task), display=False)
+glue("floor", "–" if np.isnan(floor) else f"{100 * floor:.0f} %", display=False)
 glue("floor-size", size, display=False)
 glue("floor-precision", ", ".join(sorted(set(answers.precision))) or "–", display=False)
 for test in ("z", "fisher"):
     gain = detectable_difference(floor, size, test=test) if size else np.nan
     glue(f"floor-shows-{test}", "–" if np.isnan(gain) else f"{100 * gain:.0f}", display=False)
 low, high = share_interval(int(unprompted.sum()), size, ALPHA) if size else (0.0, 1.0)
-glue("floor-interval", f"{low:.1%} to {high:.0%}", display=False)
+glue("floor-interval", f"{100 * low:.1f} % to {100 * high:.0f} %", display=False)
 
 # %% [markdown]
 # Without a prompt the model gives the correct answer to {glue:text}`floor` of {glue:text}`floor-size:d` problems (95 % interval
-# {glue:text}`floor-interval`); all answers are decoded greedily in {glue:text}`floor-precision`. With so many problems, one prompt
+# {glue:text}`floor-interval`); all answers are decoded greedily in {glue:text}`floor-precision`. With that many problems, one prompt
 # compared with the floor at level 0.05 and power 80 % would have to gain {glue:text}`floor-shows-z` percentage points to be
 # detected by a z test, or {glue:text}`floor-shows-fisher` by Fisher's exact test, which keeps its level. A prompt that was trained on
 # one problem has learnt that problem's answer; its effect on others is a side effect.
@@ -306,8 +308,8 @@ if len(floor_letters):
     chance = holds_chance(right, size)
     sentences = [
         f"Without a prompt the model answers {right} of {size} MMLU-CF questions correctly (95 % interval "
-        f"{low:.0%} to {high:.0%}), which {'is compatible with' if chance else 'excludes'} the quarter that guessing gives"
-        + (": accuracy measures nothing here." if chance else ".")
+        f"{100 * low:.0f} % to {100 * high:.0f} %), which {'is compatible with' if chance else 'excludes'} the quarter that guessing gives"
+        + (": accuracy cannot tell what it knows from a guess." if chance else ".")
     ]
 by_prompt = letters[letters.id.isin(sets.id) & (letters.longest > 0)].groupby("id").correct
 counts = [(int(right.sum()), len(right)) for _, right in by_prompt]
@@ -346,7 +348,7 @@ glue("sets-p", "–" if np.isnan(over.p) else f"{over.p:.2g}", display=False)
 # ```
 # The deaths $d_1 = 3$ and $d_2 = 4$ are the lengths of two edges, and their variance is $(d_2 - d_1)^2/4 = 1/4$. When the point
 # moves upwards, $d_2$ grows at rate 1 and the derivative is $(d_2 - d_1)/2 = 1/2$. When it moves sideways, the edge turns and, to
-# first order, does not grow: the derivative is 0. A barcode changes as the edges change that make its bars.
+# first order, does not grow: the derivative is 0. A barcode changes as the edges that make its bars change.
 
 # %%
 corners = torch.tensor(

@@ -19,8 +19,8 @@
 # The paper {cite}`anonymous-topology` reads barcodes of prompts without asking what a topologist would ask first. How far
 # can a bar move between two snapshots? Which bars would survive noise? Which force of TSLoss moves which bar, and in which
 # direction? For the example of this book, {glue:text}`loops-followed:d` of {glue:text}`pairs-between:d` pairs of neighbouring snapshots
-# have a loop long enough to be followed from one to the next, {glue:text}`band-survive:d` loops exceed the confidence band of a sample, and
-# each force of TSLoss lengthens some loops and shortens others.
+# have a loop long enough to be followed from one to the next, {glue:text}`band-survive` of {glue:text}`loops-all:d` loops exceed the
+# confidence band of a sample, and {glue:text}`forces-mixed` of TSLoss lengthen some loops and shorten others.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -82,9 +82,9 @@ glue("last", epochs_kept[-1], display=False)
 #
 # $$d_B(\mathrm{dgm}\,X, \mathrm{dgm}\,Y) \le \max_{i<j} \bigl|\, \lVert x_i - x_j \rVert - \lVert y_i - y_j \rVert \,\bigr|.$$ (eq-stability)
 #
-# The table applies it to three kinds of pairs: consecutive snapshots of the run; the last snapshot and a copy with random errors of the
-# size of half-precision rounding (prompts are published in half precision); and the last snapshot and a copy displaced in a random
-# direction by the length of one optimiser step. It shows every fifth of the consecutive pairs. D is the mean distance.
+# The table applies it to consecutive snapshots of the run, of which it shows every fifth pair. It also compares the last snapshot with
+# two copies of itself: one with random errors of the size of half-precision rounding, because prompts are published in half precision,
+# and one displaced in a random direction by the length of one optimiser step. D is the mean distance.
 
 
 # %% tags=["hide-input"]
@@ -171,7 +171,7 @@ for epoch, cloud in clouds.items():
 bands = pd.DataFrame(rows).set_index("epoch")
 table(bands.iloc[::EVERY], {"2c / D": "{:.2f}", "longest H1 / D": "{:.3f}"})
 
-# %% mystnb={"image": {"alt": "Two persistence diagrams, of the first and of the last prompt, with H0 as blue dots on the left edge and H1 as vermilion triangles near the diagonal; a grey band above the diagonal covers both pictures as far as it is wide."}, "figure": {"caption": "Diagrams of the first and the last prompt of the run. Bars in the grey band may be noise at confidence level 95 %.", "name": "fig-bands"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two persistence diagrams, of the first and of the last prompt, with H0 as blue dots on the left edge and H1 as vermilion triangles near the diagonal; a grey band above the diagonal covers both pictures as far as it is wide."}, "figure": {"caption": "Of the finite bars, {glue:text}`outside-first` at the start and {glue:text}`outside-last` at the end leave the grey band. Diagrams of the first and the last prompt of the run. Bars in the band may be noise at confidence level 95 %.", "name": "fig-bands"}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.6), layout="constrained")
 for ax, epoch in zip(axes, (epochs_kept[0], epochs_kept[-1]), strict=True):
     figures.draw_diagram(persistence(clouds[epoch]), ax, band=2 * confidence_band(clouds[epoch]))
@@ -182,13 +182,18 @@ fig
 
 # %% tags=["remove-cell"]
 glue("band-width", f"{bands['2c / D'].min():.1f}", display=False)
-survive = sum(int(cell.split()[0]) for cell in bands["H1 bars longer"])
-glue("band-survive", survive, display=False)
+longer = {k: bands[f"H{k} bars longer"].str.extract(r"(\d+) of (\d+)").astype(int) for k in (0, 1)}
+survive, loops_all = longer[1].sum()
+glue("band-survive", str(survive or "none"), display=False)
+glue("loops-all", int(loops_all), display=False)
+for when, row in (("first", 0), ("last", -1)):
+    outside, bars = (longer[0] + longer[1]).iloc[row]
+    glue(f"outside-{when}", f"{outside} of {bars}", display=False)
 
 # %% [markdown]
-# The band is at least {glue:text}`band-width` mean distances wide, and {glue:text}`band-survive:d` loops, over all snapshots, are longer
-# than that. This is no fault of the method: the distance from a point to its nearest neighbour is almost the mean distance, so these
-# {glue:text}`n:d` points cover no set densely. The barcode of a prompt describes its distances; it does not estimate a shape behind them.
+# The band is at least {glue:text}`band-width` mean distances wide, and {glue:text}`band-survive` of the {glue:text}`loops-all:d` loops of
+# all snapshots are longer than that. This is no fault of the method. The distance from a point to its nearest neighbour is almost the mean distance,
+# so these {glue:text}`n:d` points cover no set densely. The barcode of a prompt describes its distances; it does not estimate a shape behind them.
 #
 # Gaussian noise is the yardstick that remains. Its number of loops depends on n and d but not on scale ({numref}`fig-dimension`).
 # It is the grey band in this book's figures of counts; in those of lifespans, a dotted line stands for Gaussian clouds of the
@@ -229,6 +234,9 @@ table(signs.set_index(names)[columns], {"mean rate": "{:.2g}"})
 
 # %% tags=["remove-cell"]
 totals = signs.groupby(["force", "bars"])[["longer", "shorter"]].sum()
+mixed = int((totals.xs("H1", level="bars") > 0).all(axis=1).sum())
+some = "all" if mixed == len(NAMES) else f"{mixed or 'none'} of the"
+glue("forces-mixed", f"{some} {len(NAMES)} forces", display=False)
 for force, name in NAMES.items():
     for k in (0, 1):
         for column in ("longer", "shorter"):
@@ -270,8 +278,3 @@ assert np.isclose(stability_bound(two, two + eta), 0)
 # %% [markdown]
 # ```{solution-end}
 # ```
-#
-# ## Claimed, measured, verdict
-#
-# This page describes one prompt, so it decides no claim. What the paper says of loops and lifespans over training is tested over many
-# problems in {doc}`04_phenomenon`, and what it says of TSLoss in {doc}`08_tsloss_at_work`.

@@ -16,12 +16,11 @@
 # %% [markdown]
 # # Speed
 #
-# How fast is the package, and compared with what? On two cores PEFT takes, per epoch and run, {glue:text}`bench-single` times as long as a
-# bank of this package on one problem and {glue:text}`bench-multi` times as long on ten ({glue:text}`bench-fair` if its loop gets our rules for
-# checks); a step behind 5,000 tokens takes it {glue:text}`bench-context` times as long. In whole runs, rows of several commits, the ratios are
-# {glue:text}`bench-whole-single` and {glue:text}`bench-whole-multi`. The language model is frozen, and most of what makes prompt tuning slow
-# is work that a frozen model does not need. This chapter compares the trainer with the usual tools, shows where the time of a step
-# goes, and tests whether the store stays fast. {doc}`25_precision` asks whether the shortcuts change any outcome;
+# How fast is the package, and compared with what? On two cores an epoch of a run takes PEFT {glue:text}`bench-single` times as long as a bank
+# of this package on one problem, and {glue:text}`bench-multi` times on ten ({glue:text}`bench-fair` if its loop gets our rules for checks); a
+# step behind 5,000 tokens takes it {glue:text}`bench-context` times as long. The language model is frozen, and most of what makes prompt
+# tuning slow is work that a frozen model does not need. This chapter compares the trainer with the usual tools, shows where the time of a
+# step goes, and tests whether the store stays fast. {doc}`25_precision` asks whether the shortcuts change any outcome;
 # {doc}`23_out_of_one_machine` is about GPUs. {glue:text}`bench-reached` of {glue:text}`bench-rows` measurements reach their aim, where an aim
 # counts for each processor that it was measured on.
 #
@@ -63,7 +62,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from IPython.display import display
 from myst_nb import glue
 
@@ -72,6 +70,7 @@ from benchmarks.bench import AIMS, SETS
 from benchmarks.flops import arithmetic
 from benchmarks.store_load import CLAIM_SECONDS, MEMORY, SECONDS
 from benchmarks.training import RUNS
+from tsp.analysis.tables import typeset
 from tsp.book import pages
 from tsp.book.pages import check_parameters
 from tsp.figures.style import METHOD_COLORS, WIDTH, style
@@ -124,6 +123,7 @@ def aim_text(row):
 
 
 def table(frame, **formats):
+    frame = frame.map(lambda cell: typeset(cell) if isinstance(cell, str) else cell)
     style = frame.style.format(precision=1, **formats).set_table_attributes('class="dataframe"')
     cells = {"selector": "th, td", "props": "padding: 0.3em 0.4em; text-align: left"}
     # Row headings alone may be broken into lines.
@@ -132,10 +132,10 @@ def table(frame, **formats):
     return style.set_table_styles([cells, whole, first])
 
 
-def span(beginning, of=rows, same_rules=False):
+def span(beginning, same_rules=False):
     """Show the ratios of some measurements: one number, or the smallest and the largest."""
-    ratios = of.peer_rule / of.ours if same_rules else of.ratio
-    ratios = ratios[of.name.str.startswith(beginning) & ~of.name.str.endswith("_float32")]
+    ratios = rows.peer_rule / rows.ours if same_rules else rows.ratio
+    ratios = ratios[rows.name.str.startswith(beginning) & ~rows.name.str.endswith("_float32")]
     ends = [f"{end:.2g}" if end < 10 else f"{end:.0f}" for end in (ratios.min(), ratios.max())]
     return " to ".join(dict.fromkeys(ends)) if len(ratios) else "an unknown number of"
 
@@ -147,27 +147,19 @@ glue("bench-context", span("step_context_5k_vs_peft"), display=False)
 glue("bench-whole-single", span("run_single"), display=False)
 glue("bench-whole-multi", span("run_multi"), display=False)
 glue("bench-reached", int(rows.reached.sum()), display=False)
-sentence = ""
-if (folder / "bench-busy.json").is_file():
-    busy = pd.DataFrame(json.loads((folder / "bench-busy.json").read_text()))
-    product = busy[busy.name == "gemm_fraction"].iloc[0]
-    usual = rows[(rows.name == "gemm_fraction") & (rows.machine_name == product.processor)].peer
-    instead = f" instead of {1 / usual.iloc[-1]:.0f}" if len(usual) else ""
-    aims = [(AIMS[row["name"]], row) for row in busy.to_dict("records")]
-    missed = [aim.what for aim, row in aims if not aim.reached(row)]
-    sentence = (
-        f"Ratios depend on the state of a shared machine. On a day when large products on the {product.processor} "
-        f"ran at {1 / product.peer:.0f}{instead} gigaflop/s, with the code of {product.commit[:7]}, PEFT took {span('epoch_single', of=busy)} times as long as "
-        f"this package on one problem, {span('epoch_multi', of=busy)} times on ten ({span('epoch_multi', busy, same_rules=True)} "
-        f"by our rules for checks) and {span('step_context_5k_vs_peft', of=busy)} times behind 5,000 tokens. Aims that it missed: "
-        f"{'; '.join(missed) or 'none'}."
-    )
-glue("bench-busy", sentence, display=False)
 glue("bench-rows", len(rows), display=False)
+versions = "; ".join(
+    f"{name} {' and '.join(sorted(map(str, rows[name].unique())))}"
+    for name in ("threads", "torch", "transformers", "peft")
+)
+once = rows.groupby("what", sort=False).processor.nunique() < rows.processor.nunique()
+once = "; ".join(dict.fromkeys(what.partition(",")[0] for what in once.index[once])) or "none"
+glue("bench-versions", f"{versions}. Measured on one kind of processor only: {once}", display=False)
 
 # %% [markdown]
 # The model is {glue:text}`bench-model`, the peer PEFT where none is named; our training passes are in {glue:text}`bench-precision` where float32
-# is not named. Each row names its processor and the version of the code; AMX is Intel's matrix unit.
+# is not named. Each row names its processor and the version of the code (+: with changes); AMX is Intel's matrix unit. Everywhere:
+# {glue:text}`bench-versions`.
 
 # %% tags=["hide-input"]
 table(
@@ -180,7 +172,7 @@ table(
             "aim": [aim_text(row) for row in rows.itertuples()],
             "tsp, s": rows.ours.map("{:.3g}".format),
             "peer, s": rows.peer.map("{:.3g}".format),
-            "commit": rows.commit.str[:7],
+            "commit": rows.commit.str.replace(r"^(.{7})[^+]*", r"\1", regex=True),
         }
     )
     .set_index(["what", "processor"])
@@ -190,13 +182,14 @@ table(
 # %% [markdown]
 # A ratio is the peer's time divided by that of this package, with the smallest and the largest of its repeats; ✓ and ✗ say whether it reaches
 # its aim. A percentage is a share: that of TSLoss in a step, that of topology in an experiment, and the rate of a training step relative
-# to that of one large matrix product, for which the seconds are those of $10^9$ operations. {glue:text}`bench-busy`
+# to that of one large matrix product, for which the seconds are those of $10^9$ operations.
 #
 # An epoch of a run is a pass over its problems and, every second epoch, a check of the answers. A pass always costs the same. A check
 # costs more, the more answers are wrong, since many wrong answers are decoded to their limit. So checks are timed with prompts stored at
 # several points of a training: at the start and later ({glue:text}`bench-states`). None of these prompts solves its problems
 # yet. The next table shows both parts, and the last column gives PEFT's loop our rules for checks. The banks have {glue:text}`bench-bank` runs on one problem and
 # {glue:text}`bench-sets` on ten. The answers of ten checks are decoded together; in training up to sixteen wait, or six if runs stop early.
+# {glue:text}`bench-limits`
 
 
 # %% tags=["hide-input"]
@@ -211,12 +204,17 @@ def taken(regime):
     )
 
 
-glue(
-    "bench-states",
-    f"of one problem {taken('single')}; of ten {taken('multi')}",
-    display=False,
-)
+glue("bench-states", f"of one problem {taken('single')}; of ten {taken('multi')}", display=False)
 parts = rows[rows.name.str.startswith("epoch_")]
+limits = []
+for row in parts[parts.name.str.startswith("epoch_multi")].dropna(subset="peer_rule").itertuples():
+    aim = row.aim.of(row._asdict())
+    if row.peer_rule < aim * row.ours:
+        limits.append(
+            f"Under equal rules {aim:g} times would need an epoch of {row.peer_rule / aim:.2f} s instead of "
+            f"{row.ours:.2f} ({row.what}, {row.processor}); the pass alone takes {row.ours_pass:.2f}."
+        )
+glue("bench-limits", " ".join(limits), display=False)
 glue("bench-bank", RUNS, display=False)
 glue("bench-sets", SETS, display=False)
 table(
@@ -241,7 +239,8 @@ table(
 
 # %% [markdown]
 # Runs that were trained until their problems were solved take much longer to measure, and are measured less often. The epoch at which a run
-# ends depends on the position of its prompt and on rounding, so their ratio is again that of an epoch.
+# ends depends on the position of its prompt and on rounding, so their ratio is again that of an epoch: {glue:text}`bench-whole-single` on
+# one problem and {glue:text}`bench-whole-multi` on ten.
 
 # %% tags=["hide-input"]
 whole = rows[rows.name.str.startswith("run_")]
@@ -262,26 +261,6 @@ table(
         }
     ).T
 )
-
-# %% mystnb={"image": {"alt": "Horizontal bars on a logarithmic axis, one for each comparison and processor: the peer's time divided by that of this package; a tick on each marks the aim."}, "figure": {"caption": "How many times as long the peer takes as this package (bars), and the aims (ticks). A bar left of its tick misses its aim.", "name": "fig-speed"}} tags=["hide-input"]
-speeds = rows[[not aim.share for aim in rows.aim]].reset_index(drop=True)
-kinds = dict(zip(speeds.processor.unique(), sns.color_palette("colorblind"), strict=False))
-fig, ax = plt.subplots(figsize=(WIDTH, 0.36 * len(speeds) + 0.8))
-for kind, color in kinds.items():
-    of = speeds[speeds.processor == kind]
-    ax.barh(of.index, of.ratio.astype(float) - 1, left=1, color=color, label=kind)
-aims = [row["aim"].of(row) for row in speeds.to_dict("records")]
-ax.plot(aims, range(len(speeds)), "|", color="black", ms=12, mew=2, label="aim")
-ax.set_yticks(range(len(speeds)), speeds.what)
-ax.set(xscale="log", xlabel="peer's time / tsp's time")
-ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200) if tick < 1.3 * speeds.ratio.max()]
-ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-ax.set_xlim(min(0.8, 0.9 * speeds.ratio.min()), 1.3 * speeds.ratio.max())
-ax.minorticks_off()
-ax.axvline(1, color="0.4", lw=1)
-ax.invert_yaxis()
-ax.legend(loc="lower right")
-plt.show()
 
 # %% [markdown]
 # ## Where the time of a step goes
@@ -317,11 +296,11 @@ if len(prefix):
 glue("prefix-sentence", found, display=False)
 reasons = []
 for row in tried.itertuples():
-    gain = 1 - 1 / row.ratio - row.first / (100 * RUNS * row.peer)
+    saved = RUNS * (row.peer - row.ours)  # seconds a step
+    pays = f"pays after {row.first / saved:.0f} steps" if saved > 0 else "never pays"
     reasons.append(
         f": on two cores ({row.processor.strip()}) a compiled step takes {1 / row.ratio:.0%} of the time, but the first "
-        f"takes {row.first:.0f} s longer. Over a hundred steps of a bank on one problem that "
-        f"{'saves' if gain > 0 else 'costs'} {abs(gain):.0%} of their time, and it needs a C++ compiler."
+        f"takes {row.first:.0f} s longer and needs a C++ compiler, so that compiling {pays}; a bank on one problem takes a hundred."
     )
 glue("compile-sentence", reasons[0] if reasons else "; this has not been measured.", display=False)
 frozen = models.load(model)
@@ -350,7 +329,7 @@ table(
 # large matrix product, or the bytes that it has to move at the rate of a plain copy, whichever takes longer. The checks are
 # added for comparison, with the operations of an answer that is decoded to its limit.
 
-# %% mystnb={"image": {"alt": "Two panels of horizontal bars, float32 and bfloat16: milliseconds of each part of a step and of the checks; a tick on each bar marks the least time."}, "figure": {"caption": "Milliseconds of a step of a bank of 8, by part (bars), and the least that the machine would need (ticks). The layers' projections take the largest part and are nearest to their limit; an epoch's share of the checks takes about as long as a step in bfloat16.", "name": "fig-budget"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels of horizontal bars, float32 and bfloat16: milliseconds of each part of a step and of the checks; a tick on each bar marks the least time."}, "figure": {"caption": "{glue:text}`budget-says`. Bars: milliseconds of a step of a bank of 8, by part; ticks: the least that the machine would need.", "name": "fig-budget"}} tags=["hide-input"]
 profiled = rows[rows.name.str.startswith("gemm_fraction")].dropna(subset="budget")
 checked = rows[rows.name.str.startswith("epoch_single_early")].set_index("processor")
 fig, axes = plt.subplots(
@@ -358,11 +337,25 @@ fig, axes = plt.subplots(
 )
 longest = spec.max_new_tokens or count["target"] + EXTRA_TOKENS
 decoding = 2 * (count["weights"] + frozen.head.numel()) * longest / 1e9  # of an answer
+said, missed = [], []
 for ax, row in zip(axes[0], profiled.itertuples(), strict=False):
     rate = 1 / row.peer  # 10^9 operations a second
     budget = pd.DataFrame(row.budget).T
     least = np.maximum(budget.operations / 1e9 / rate, budget.bytes / row.bandwidth)
     table_of = pd.DataFrame({"seconds": budget.seconds, "least": least})
+    most, more = budget.seconds.idxmax(), (budget.seconds - least).sort_values(ascending=False)
+    share = f"{budget.seconds.max() / budget.seconds.sum():.0%} of a step in {row.precision}"
+    said.append(f"{share}, {least[most] / budget.seconds[most]:.0%} of it needed at least")
+    if not row.reached:
+        aim = row.aim.of(row._asdict())
+        spare = 1e3 * row.step_seconds * (1 - row.ratio / aim)
+        longest_parts = " and ".join(
+            f"{part} ({1e3 * ms:.0f})" for part, ms in more.head(3).items()
+        )
+        missed.append(
+            f"To reach {aim:.0%} of the rate in {row.precision} ({row.processor}), a step would have to lose {spare:.0f} of its "
+            f"{1e3 * row.step_seconds:.0f} ms. Milliseconds above the least are largest for {longest_parts}."
+        )
     if row.processor in checked.index:
         check = checked.loc[[row.processor]].iloc[0].ours_check * RUNS / spec.check_every
         of = profiled[profiled.processor == row.processor].set_index("precision")
@@ -372,13 +365,19 @@ for ax, row in zip(axes[0], profiled.itertuples(), strict=False):
     ax.plot(1e3 * table_of.least, table_of.index, "|", color="black", ms=11, mew=2)
     ax.set(title=f"{row.precision}, {row.processor}", xlabel="ms")
 axes[0][0].invert_yaxis()
+glue(
+    "budget-says",
+    f"The layers' projections take {'; '.join(said) or 'an unknown part'}",
+    display=False,
+)
+glue("budget-missed", " ".join(missed), display=False)
 plt.show()
 
 # %% [markdown]
-# The layers' projections are large products and come nearest to the machine's limit. Attention works on smaller pieces,
-# with a softmax between its products. The rest does little arithmetic for each byte that
-# it moves. When lower precision makes the products faster, the rest takes about as long as before and has a larger share. Checks lose the most
-# time in all: each step of decoding reads all weights and the keys of every answer for one token of each answer.
+# The layers' projections are large products. Attention works on smaller pieces, with a softmax between its products. The rest does little
+# arithmetic for each byte that it moves. When lower precision makes the products faster, the rest takes about as long as before and has a
+# larger share. Checks are far from their tick because each step of decoding reads all weights and the keys of every answer for one token of
+# each answer. {glue:text}`budget-missed`
 #
 # ## An exercise
 #

@@ -573,7 +573,7 @@ With words and $x^2$
 
 ## A figure and an exercise
 
-- a bullet
+- a bullet of {glue:text}`01_persistent_homology::pe-three:.2f`
 
 ![](live-rips)
 ![](ex-line)
@@ -587,13 +587,18 @@ def test_each_slide_is_a_page_with_what_the_site_has(excerpt_site, tmp_path):
     assert title.mediabox.width / title.mediabox.height == pytest.approx(16 / 9, rel=0.01)
     assert "With words" in title.extract_text()
     shown = slide.extract_text()
-    for words in ("a bullet", "Points to move", "points on a line"):
+    for words in ("a bullet of 0.68", "points on a line"):
         assert words in shown
-    assert "Data" not in shown
+    assert "Points to move" not in shown  # a caption
     assert slide.images
     source.write_text("## One\n\nfits\n\n## Two\n\n" + "a paragraph\n\n" * 20)
     with pytest.raises(AssertionError, match=r"does not fit on its page, shorten it: Two\s"):
         printed("slides.make_slides", excerpt_site, tmp_path)
-    source.write_text("## A slide\n\n![](fig-nowhere)\n")
-    with pytest.raises(AssertionError, match="InputError: label = 'fig-nowhere': no page of the"):
-        printed("slides.make_slides", excerpt_site, tmp_path)
+    missing = {
+        "![](fig-nowhere)": "label = 'fig-nowhere': no page of the",
+        "{glue:text}`99::x`": "glue = '99::x': no chapter of the",
+    }
+    for shown, message in missing.items():
+        source.write_text(f"## A slide\n\n{shown}\n")
+        with pytest.raises(AssertionError, match=f"InputError: {message}"):
+            printed("slides.make_slides", excerpt_site, tmp_path)

@@ -325,7 +325,8 @@ def test_a_chapter_shows_its_claims_in_its_order(store):
     assert table.columns.tolist() == ["claimed", "measured", "verdict", "units", "effect"]
     assert "<code>tsp sweep table4 --profile full</code>" in table.measured.iloc[0]
     assert (table.verdict.iloc[1], table.units.iloc[1]) == ("reproduced", 20)
-    assert table.effect.tolist() == ["–", "0.5 (0.5 to 0.5); printed 0.667"]
+    named = "median ratio of iterations: 0.50 (0.50 to 0.50); printed 0.67"
+    assert table.effect.tolist() == ["–", named]
 
 
 def test_a_chapter_names_an_unusual_protocol(store):
@@ -338,8 +339,8 @@ def test_a_chapter_names_an_unusual_protocol(store):
 
 def test_an_effect_that_decides_nothing_names_its_epochs():
     numbers = {"effect": 0.1, "low": float("nan"), "high": float("nan"), "printed": float("nan")}
-    assert effect(numbers | {"verdict": "inconclusive"}) == "0.1"
-    assert effect(numbers | {"verdict": "not tested here"}) == "0.1 over 100 epochs"
+    assert effect(numbers | {"verdict": "inconclusive"}) == "0.10"
+    assert effect(numbers | {"verdict": "not tested here"}) == "0.10 over 100 epochs"
 
 
 def test_claims_elsewhere_are_those_of_other_protocols_lengths_and_models(store):

@@ -1,18 +1,17 @@
 """What chapters show, and that the front page has every claim."""
 
 from functools import partial
-from html import escape
 
 import numpy as np
 import pandas as pd
 import yaml
+from bs4 import BeautifulSoup
+from docutils import nodes
+from docutils.utils import new_document
 
 from tests.handmade import stored
-from tsp.analysis.claims import CLAIMS
 from tsp.analysis.studies import study
-from tsp.analysis.verdicts import VERDICTS
-from tsp.book.pages import FORMATS, comparison, interval, missing, table
-from tsp.book.verdicts import BADGES, verdict_list
+from tsp.book.pages import FORMATS, comparison, interval, missing, probability, table
 from tsp.paths import ROOT
 from tsp.store.runs import Store
 
@@ -33,7 +32,7 @@ def test_a_study_reads_in_words(tmp_path):
     assert shown.index.tolist() == ["Standard", "+TSLoss λ=1"]
     assert shown.epochs.tolist() == ["8", ">8"]
     assert (shown.sooner.iloc[1], shown.same.iloc[1], shown.later.iloc[1]) == (1, 1, 1)
-    assert not {"p", "p (Holm)", "p (ranks)", "p (ranks, Holm)"} & {*shown}  # three are too few
+    assert not {"p", "p (Holm)"} & {*shown}  # three are too few
     html = table(shown, FORMATS).to_html()
     assert "nan" not in html
     assert "&gt;8" in html or ">8" in html
@@ -44,39 +43,43 @@ def test_missing_runs_are_named_with_what_trains_them_and_a_missing_number_is_a_
     assert "–" in table(pd.DataFrame({"x": [np.nan]}, index=["a"]), "{:.1f}").to_html()
 
 
-def decided(claim_id="tsloss-fewer-iterations", **values):
-    """A row of `tsp.analysis.tables.claims`, with numbers that are easy to place."""
-    usual = {"verdict": "not reproduced", "family": "TSLoss", "protocol": "tuned", "rule": "a rule"}
-    usual |= {"effect": 0.9, "low": 0.75, "high": 1.1, "printed": 0.6, "source": "Table 3"}
-    usual |= {"id": claim_id, "statement": "It helps.", "why": "numbers"}
-    return pd.DataFrame([usual | values])
+def cells(frame, *arguments, **options):
+    """Texts of a table's cells, row by row."""
+    page = BeautifulSoup(table(frame, *arguments, **options).to_html(), "html.parser")
+    return [cell.get_text() for cell in page.select("td")]
 
 
-def test_the_list_of_claims_has_each_with_its_verdict_in_words():
-    rows = [decided(claim.id, family=claim.family, statement=claim.statement) for claim in CLAIMS]
-    text = verdict_list(pd.concat(rows, ignore_index=True)).data
-    assert text.count("<details>") == text.count("✗ not reproduced") == len(CLAIMS)
-    for claim in CLAIMS:
-        assert f"<span>{escape(claim.statement)}</span>" in text
-    assert set(BADGES) == set(VERDICTS)
+def test_numbers_of_tables_are_set_as_in_a_book():
+    p = pd.DataFrame({"p": [0.0, 6.94e-18, 0.000123, 0.36], "units": 58})
+    shown = ["< 10⁻³⁰⁰", "7 × 10⁻¹⁸", "0.0001", "0.36"]
+    assert cells(p, FORMATS)[::2] == shown
+    assert cells(p, FORMATS)[1::2] == ["58"] * 4
+    assert probability(1.0) == "1"
+    assert cells(pd.DataFrame({"x": [-0.5, 0.75]}), "{:.0%}") == ["−50\xa0%", "75\xa0%"]
+    assert cells(pd.DataFrame({"x": [-1.25, np.nan]}), precision=1, na_rep="none") == [
+        "−1.2",
+        "none",
+    ]
+    words = ["tsp run --lr 1e-3", "qwen-2.5", "-3 to 4", "≥ 75% ✗"]
+    assert cells(pd.DataFrame({"x": words})) == [*words[:2], "−3 to 4", "≥ 75\xa0% ✗"]
 
 
-def test_effects_are_drawn_to_scale():
-    """From 0.6 to 1.1 over 184 of 200 units; a ratio of 1 is no effect."""
-    text = verdict_list(decided()).data
-    assert '<circle cx="118.4"' in text  # 8 + 184 * 0.3 / 0.5
-    assert '<path class="interval" d="M63.2 12.0H192.0"/>' in text
-    assert '<path class="null" d="M155.2 ' in text
-    assert '<path class="printed" d="M8.0 ' in text
-    assert "0.9 (0.75 to 1.1); printed 0.6" in text
-    nothing = dict.fromkeys(("effect", "low", "high", "printed"), np.nan)
-    assert "<svg" not in verdict_list(decided(**nothing)).data
+def test_markup_in_a_table_is_text_unless_it_is_asked_for():
+    frame = pd.DataFrame({"<b>x</b>": ["<i>1</i>"]})
+    assert cells(frame) == ["<i>1</i>"]
+    assert cells(frame, markup=True) == ["1"]
 
 
-def test_markup_in_a_claim_is_text():
-    text = verdict_list(decided(why="<script>1</script>", statement="a < b & c")).data
-    assert "<script>" not in text
-    assert "a &lt; b &amp; c" in text
+def test_numbers_of_running_text_are_set_and_those_of_code_are_not(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    from typography import set_numbers
+
+    page, words = new_document("page"), "-56% at 2.3e-03, `-p 1` and x-1"
+    page += nodes.paragraph("", "", nodes.strong(words, words), nodes.literal(words, words))
+    page += nodes.literal_block(words, words)
+    set_numbers(None, page, "page")
+    shown = "−56\xa0% at 2.3 × 10⁻³, `-p 1` and x-1"
+    assert [text.astext() for text in page.findall(nodes.Text)] == [shown, words, words]
 
 
 def test_pages_open_as_the_files_that_are_committed(monkeypatch):
@@ -93,9 +96,11 @@ def test_pages_open_as_the_files_that_are_committed(monkeypatch):
     assert (
         places["Colab"] == f"https://colab.research.google.com/github/someone/book/blob/HEAD/{file}"
     )
-    assert places["Jupyter"].endswith(file)
+    assert places["Jupyter on this computer"].endswith(file)
     assert places["Source"].endswith("blob/HEAD/notebooks/01_persistent_homology.py")
-    assert list(opened("book/_executed/01_persistent_homology", repository="")) == ["Jupyter"]
+    assert list(opened("book/_executed/01_persistent_homology", repository="")) == [
+        "Jupyter on this computer"
+    ]
     page = "https://github.com/someone/book/blob/HEAD/book/setup.md"
     assert opened("book/setup", repository="someone/book") == {"Source": page}
     assert opened("book/setup", repository="") == {}

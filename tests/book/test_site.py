@@ -61,6 +61,23 @@ def test_foreign_addresses_are_found(tmp_path):
     assert foreign_addresses(page) == foreign
 
 
+def bare_tex(page):
+    """Formulas that are shown as they were typed: a dollar sign and a command."""
+    soup = BeautifulSoup(page.read_text("utf8"), "html.parser")
+    for element in soup.select("head, script, pre, code, .math"):
+        element.decompose()
+    return re.findall(r"\$[^$\n]*\\\w+", soup.get_text())
+
+
+def test_bare_tex_is_found(tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text(
+        r'<p>has length $\frac{1}<ul><li>2$</li></ul><span class="math">\(\frac12\)</span>'
+        r"<code>$HOME \x</code> and $5</p>"
+    )
+    assert bare_tex(page) == [r"$\frac"]
+
+
 TRAIN = """
 from tsp.store.runs import Store
 from tsp.experiments.catalogue import experiment_specs; from tsp.experiments.sweep import ensure
@@ -99,6 +116,7 @@ def test_the_book_builds_with_warnings_as_errors_and_loads_nothing_from_outside(
     pages = sorted((site / "_build" / "html").rglob("*.html"))
     assert len(pages) >= 5 + len(list(notebooks.NOTEBOOKS.glob(notebooks.SOURCES)))
     assert {page.name: seen for page in pages if (seen := foreign_addresses(page))} == {}
+    assert {page.name: seen for page in pages if (seen := bare_tex(page))} == {}
     for sheet in (site / "_build" / "html").rglob("*.css"):
         assert not re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", sheet.read_text("utf8"))
     static = site / "_build" / "html" / "_static" / "mathjax"

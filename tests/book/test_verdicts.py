@@ -1,17 +1,17 @@
 """Words on the front page follow the runs."""
 
-import ast
-from html import unescape
+import re
 
+import myst_nb
 import numpy as np
 import pandas as pd
 import pytest
 
 from tests.handmade import stored
 from tsp.analysis import tables
-from tsp.analysis.claims import CLAIMS
-from tsp.book.notebooks import NOTEBOOKS
-from tsp.book.verdicts import ELSEWHERE, FAMILIES, FINDINGS, findings, shortening, verdict_list
+from tsp.book.notebooks import NOTEBOOKS, read_notebook
+from tsp.book.verdicts import FINDINGS, findings, listed, shortening
+from tsp.figures import front
 from tsp.store.runs import Store
 
 
@@ -30,7 +30,7 @@ COUNTS = counted(ce=(9, 1), tsloss=(9, 8), wrong=(9, 2), random=(9, 0))
     ("with_tsloss", "sentence"),
     [
         (2, "TSLoss shortens training"),
-        (14, "TSLoss shortens training less than reported, if at all"),
+        (14, "TSLoss shortens training by less than reported, if at all"),
         (None, "Whether TSLoss shortens training is open"),
     ],
 )
@@ -47,20 +47,94 @@ def test_the_control_and_the_loops_with_tsloss_follow_the_counts(tmp_path):
     claims = tables.claims(Store(tmp_path))
     published = findings(claims, COUNTS)
     assert published["success"] == "Success is not needed"
-    assert (
-        published["reason"]
-        == "Vectors that move, some farther than others, are enough to remove loops"
-    )
+    assert published["reason"] == "It is enough that the vectors move, some farther than others"
     assert published["back"] == "TSLoss brings loops back"
+    assert published["figure"] == (
+        "Most loops vanish with right answers, with wrong answers and when vectors move at random, "
+        "but not with TSLoss"
+    )
     assert {published[name] for name in FINDINGS} == {other for *_, other in FINDINGS.values()}
 
     other = findings(claims, counted(ce=(9, 1), tsloss=(9, 0), wrong=(9, 8), random=(9, 7)))
     assert other["success"] == "Success may be needed"
-    assert other["reason"] == "Movement alone does not remove them"
+    assert other["reason"] == "Movement alone is not enough"
     assert other["back"] == "TSLoss does not bring loops back"
+    assert other["figure"] == (
+        "Most loops vanish with right answers and with TSLoss, "
+        "but not with wrong answers or when vectors move at random"
+    )
+    stay = findings(claims, counted(ce=(9, 9), tsloss=(9, 9), wrong=(9, 9), random=(9, 9)))
+    assert stay["figure"] == "Most loops stay in all four kinds of prompts"
     without = findings(claims, COUNTS[COUNTS.arm != "random"])
     for name in ("success", "reason", "back"):
         assert without[name].endswith("is open")
+
+
+def front_page(store, monkeypatch):
+    """Run the front page's code on a store; return its abstract and its caption as read."""
+    notebook = read_notebook(NOTEBOOKS / "00_finding.py")
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    glued = {}
+    monkeypatch.setattr(myst_nb, "glue", lambda name, value, display: glued.update({name: value}))
+    names = {}
+    for cell in code[:2]:  # parameters, and all that is computed
+        exec(cell.source, names)
+        names["runs"] = str(store.root)
+    abstract = next(
+        c.source for c in notebook.cells if "finding-loops" in c.source and c not in code
+    )
+    caption = next(c.metadata.mystnb.figure.caption for c in code if "mystnb" in c.metadata)
+    reads = {"abstract": abstract, "caption": caption}
+    return {
+        name: " ".join(re.sub(r"{glue:text}`([\w-]+)`", lambda m: str(glued[m[1]]), text).split())
+        for name, text in reads.items()
+    }
+
+
+@pytest.fixture
+def planted(tmp_path, monkeypatch):
+    """Return a function that writes a store of one problem, in the three arms."""
+    moved = {"epoch": [0, 4], "h1_count": [9, 0]}
+    monkeypatch.setattr(
+        front, "_displaced", lambda _, run_id: pd.DataFrame({"id": run_id, **moved})
+    )
+
+    def write(name, *, wrong, solved):
+        store = Store(tmp_path / name)
+        about = {"contents": ("p0",), "epochs": 4}
+        for loops, fields in (
+            (1, {"method": "ce", "solved": 4}),
+            (8, {"method": "tsloss", "lambda_ts": 1.0, "solved": solved}),
+            (wrong, {"method": "ce", "wrong_answers": True, "solved": 4}),
+        ):
+            stored(store, topology={"h1_count": [9, 8, loops]}, **about, **fields)
+        return store
+
+    return write
+
+
+def test_a_changed_run_changes_the_abstract(planted, monkeypatch):
+    """Once the loops at the end of one run change, once the epoch at which one is right."""
+    usual = front_page(planted("usual", wrong=2, solved=4), monkeypatch)
+    assert "Success is not needed:" in usual["abstract"]
+    assert "to 2 when it learns wrong ones" in usual["abstract"]
+    assert "it takes 1.00 times the usual iterations" in usual["abstract"]
+    assert usual["caption"].startswith("Most loops vanish with right answers, with wrong answers")
+
+    loops = front_page(planted("loops", wrong=7, solved=4), monkeypatch)
+    assert "Success may be needed:" in loops["abstract"]
+    assert "to 7 when it learns wrong ones" in loops["abstract"]
+    assert "but not with wrong answers or with TSLoss." in loops["caption"]
+
+    speed = front_page(planted("speed", wrong=2, solved=2), monkeypatch)
+    assert "it takes 0.50 times the usual iterations" in speed["abstract"]
+    assert speed["abstract"].replace("0.50 times", "1.00 times") == usual["abstract"]
+
+
+def test_a_list_of_names():
+    assert listed([]) == ""
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"]) == "a, b and c"
 
 
 @pytest.mark.parametrize("name", FINDINGS)
@@ -84,38 +158,3 @@ def test_what_shortens_training_is_what_the_test_finds():
     assert "1 still shortens training after correction" in sentence
     assert "“fast” has the smallest ratio, 0.70 (0.60 to 0.80" in sentence
     assert shortening(changes[changes.change != "fast"]) == ""
-
-
-def test_the_numbers_of_a_claim_have_a_whole_name_and_only_a_minus_changes():
-    row = {
-        "family": "weight",
-        "verdict": "inconclusive",
-        "protocol": "tuned",
-        "rule": "",
-        "why": "",
-    }
-    row |= {"id": "lambda-monotone", "statement": "It helps.", "source": "Table 4"}
-    row |= {"effect": -0.5, "low": -1.0, "high": 0.0, "printed": -1.0}
-    other = {**row, "id": "tsloss-lower-loss", "family": "TSLoss"}
-    text = verdict_list(pd.DataFrame([row, other])).data
-    assert "Kendall's tau between the median iterations and lambda_ts: −0.5 (−1 to 0)" in unescape(
-        text
-    )
-    assert "median ratio of the mean cross-entropies over the common epochs: −0.5" in text
-
-
-def claims_of(chapter):
-    """Ids of the claims that a chapter ends with: the argument of `chapter_claims`, evaluated."""
-    nodes = [*ast.walk(ast.parse((NOTEBOOKS / f"{chapter}.py").read_text("utf-8")))]
-    calls = (node for node in nodes if isinstance(node, ast.Call) and len(node.args) == 2)
-    [ids] = [call.args[1] for call in calls if ast.unparse(call.func) == "tables.chapter_claims"]
-    for node in nodes:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == ast.unparse(ids):
-            ids = node.value
-    return eval(ast.unparse(ids), {"CLAIMS": CLAIMS})
-
-
-def test_a_claim_leads_to_the_chapter_that_decides_it():
-    assert {*ELSEWHERE} < {claim.id for claim in CLAIMS}
-    for claim in CLAIMS:
-        assert claim.id in claims_of(ELSEWHERE.get(claim.id, FAMILIES[claim.family][1]))

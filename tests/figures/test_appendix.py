@@ -86,10 +86,24 @@ def test_each_data_set_has_a_row_of_barcodes_and_one_of_lifespans(store):
         assert [ax.get_ylabel() for ax in panels[:, 0]] == ["GSM8K", "MATH"]
         assert panels[0, 1].get_title() == f"one problem, {column}"
         assert panels[0, 3].get_title() == f"ten problems, {column}"
-        drawn = [[bool(ax.collections) for ax in row] for row in panels]
+        drawn = [[ax.has_data() for ax in row] for row in panels]
         assert drawn == [[True, True, False, False], [False, False, True, True]]
         with pytest.raises(InputError, match="tsp sweep phenomenon"):
             draw(store, model="x")
+
+
+def test_small_multiples_count_the_bars_of_a_run(store):
+    """A curve starts at the number of finite bars per run and ends at 0."""
+    runs = [store.read(stored(store, seed=seed, epochs=4)) for seed in range(2)]
+    barcode = barcodes_by_task(store, **MODEL).axes[1]
+    loops = len(persistence(runs[0].prompt(4))[1])
+    assert [text.get_text() for text in barcode.texts] == [f"$H_0$: 40, $H_1$: {loops}"]
+    start, end, gaussian = lifespans_by_task(store, **MODEL).axes[0].lines
+    for line in (start, end, gaussian):
+        assert line.get_ydata()[[0, -1]].tolist() == [39, 0]
+    x, y = end.get_data()
+    both = np.concatenate([lengths(run, 4) for run in runs])
+    assert y[100] == pytest.approx((both > x[100]).sum() / 2)
 
 
 def test_figure19_averages_data_sets(store):

@@ -51,7 +51,8 @@ def nulls(run: Run, *, draws: int = 5) -> pd.DataFrame:
     lengths = run.epochs.sort_values("epoch").moved.to_numpy()
     ends, labels = [], [("training", 0)]
     for kind, draw in product(KINDS if len(stored) > 1 else KINDS[:2], range(draws)):
-        seed = int(_stream(run, kind, draw).integers(2**63))
+        # "moved" came into the name later; the draws stay what they were.
+        seed = int(_stream(run, kind.replace(" moved", ""), draw).integers(2**63))
         if kind == KINDS[2]:
             ends.append(displaced(first, run.prompt(stored[-1]), seed=seed))
         else:

@@ -1,5 +1,6 @@
 """Claims and their verdicts, and the decisions that several rules share."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -80,6 +81,11 @@ class Claim:
     model: str = ""  # the model it is about, where it is not the profile's
     across: bool = False  # whether it is about other models than the one with the most runs
     without_runs: bool = False  # whether something can be said where there are no runs
+
+    @property
+    def effect_name(self) -> str:
+        """The estimand in a few words."""
+        return re.split(r", | \(|[:;] ", self.estimand)[0].removeprefix("the ")
 
     @property
     def rule(self) -> str:

@@ -1,6 +1,8 @@
 """What chapters share: checked parameters, tables, and a line where runs are missing."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -10,7 +12,7 @@ from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
 from tsp.analysis.studies import reading
-from tsp.analysis.tables import METHOD_NAMES
+from tsp.analysis.tables import METHOD_NAMES, typeset
 from tsp.errors import InputError
 
 CELLS = [
@@ -19,6 +21,7 @@ CELLS = [
     {"selector": "tbody th", "props": "text-align: left; font-weight: 400; min-width: 8em"},
 ]
 MISSING = "–"
+Format = str | Callable[[Any], str] | None
 
 
 def check_parameters(namespace: Mapping[str, Any]) -> None:
@@ -45,10 +48,11 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
 
 def table(
     frame: pd.DataFrame,
-    formats: Mapping[Any, str] | None = None,
+    formats: Format | Mapping[Any, Format] = None,
     *,
     markup: bool = False,
-    **more: Any,
+    precision: int = 6,
+    na_rep: str = MISSING,
 ) -> Styler:
     """Style a table of results: numbers to the right, missing ones as a dash, the index shown.
 
@@ -57,16 +61,37 @@ def table(
     frame
         The table; the name of its index is left out.
     formats
-        By column, as `pandas.io.formats.style.Styler.format` takes them.
+        One for all columns, or by column: a format string or a function. Numbers are set by
+        `tsp.analysis.tables.typeset`, as are cells of text without words.
     markup
         Interpret markup in cells and names instead of showing it.
-    more
-        Further arguments of ``Styler.format``.
+    precision
+        Decimal places of floats without a format.
+    na_rep
+        What is shown where a value is missing.
     """
     plain = frame if markup else as_text(frame)
-    styler = plain.rename_axis(index=None, columns=None).style
-    styler = styler.format(formats, **{"na_rep": MISSING} | more)
+    given = formats if isinstance(formats, Mapping) else dict.fromkeys(frame, formats)
+    rules = [given.get(name) or partial(_default, precision=precision) for name in frame]
+    cells = {name: partial(_cell, rule=rule) for name, rule in zip(plain, rules, strict=True)}
+    styler = plain.rename_axis(index=None, columns=None).style.format(cells, na_rep=na_rep)
     return styler.set_table_attributes('class="dataframe"').set_table_styles(CELLS)
+
+
+def _cell(value: Any, rule: str | Callable[[Any], str]) -> str:
+    text = rule.format(value) if isinstance(rule, str) else rule(value)
+    if isinstance(value, str):  # escaped, if it has to be
+        return text if re.search("[A-Za-z]{3}", text) else typeset(text)
+    return escape(typeset(text), quote=False)
+
+
+def _default(value: Any, precision: int) -> str:
+    return f"{value:.{precision}f}" if pd.api.types.is_float(value) else str(value)
+
+
+def probability(p: float) -> str:
+    """Format a p-value: two digits, one below 0.001, a bound where it is too small for a float."""
+    return "< 1e-300" if p == 0 else f"{p:.1g}" if p < 0.001 else f"{p:.2g}"
 
 
 def as_text(frame: pd.DataFrame) -> pd.DataFrame:
@@ -96,7 +121,7 @@ def interval(middle: Any, low: Any, high: Any, digits: int = 2) -> str:
     known = not (pd.isna(low) or pd.isna(high))
     to = "–" if not known or low >= 0 else " to "
     shown = f"{middle:.{digits}f}" + (f" ({low:.{digits}f}{to}{high:.{digits}f})" if known else "")
-    return shown.replace("-", "−")
+    return typeset(shown)
 
 
 def comparison(study: pd.DataFrame) -> pd.DataFrame:
@@ -104,9 +129,9 @@ def comparison(study: pd.DataFrame) -> pd.DataFrame:
 
     Columns: problems; median epochs until right, ``>E`` where that is a lower bound; against the
     base arm how many problems were right sooner, as soon, later; the median ratio of epochs with
-    its 95 % interval; p of the sign test and of the signed-rank test, each also after Holm; what
-    that shows (`tsp.analysis.studies.reading`); H1 bars and H0 lifespan over mean distance at the
-    last check. Columns without any value are left out: p where no arm has enough problems.
+    its 95 % interval; p of the sign test, also after Holm; what that shows
+    (`tsp.analysis.studies.reading`); H1 bars and H0 lifespan over mean distance at the last check.
+    Columns without any value are left out: p where no arm has enough problems.
     """
     arms = study.arm
     for method, name in METHOD_NAMES.items():
@@ -121,8 +146,6 @@ def comparison(study: pd.DataFrame) -> pd.DataFrame:
         "ratio": list(map(interval, study.ratio, study.low, study.high)),
         "p": study.p,
         "p (Holm)": study.p_holm,
-        "p (ranks)": study.p_rank,
-        "p (ranks, Holm)": study.p_rank_holm,
         "reading": reading(study),
         "H1 bars": study.h1_count,
         "H0 / D": study.h0_mean_lifespan_scaled,
@@ -131,7 +154,7 @@ def comparison(study: pd.DataFrame) -> pd.DataFrame:
     return table.dropna(axis=1, how="all") if len(table) else table
 
 
-FORMATS = {name: "{:.0f}" for name in ("problems", "sooner", "same", "later")}
-FORMATS |= {name: "{:.2g}" for name in ("p", "p (Holm)", "p (ranks)", "p (ranks, Holm)")}
+FORMATS: dict[str, Format] = dict.fromkeys(("problems", "sooner", "same", "later"), "{:.0f}")
+FORMATS |= dict.fromkeys(("p", "p (Holm)", "p (ranks)", "p (ranks, Holm)"), probability)
 FORMATS |= {"H1 bars": "{:.1f}", "H0 / D": "{:.3f}"}
-"""Formats of the columns of `comparison`."""
+"""Formats of the columns of `comparison`, and of p-values of another test."""

@@ -21,10 +21,14 @@ from tsp.errors import InputError
 from tsp.paths import ROOT
 from tsp.provenance import commit
 
-CUT = """selector => [...document.querySelectorAll(selector)]
-    .filter(box => box.scrollHeight > box.clientHeight + 1 || box.scrollWidth > box.clientWidth + 1)
-    .map(box => box.querySelector("h1, h2, h3")?.textContent ?? "?")"""
-"""Headings of the boxes whose content is larger than they are."""
+WIDE = """() => [...document.querySelectorAll(".chapter table")]
+    .map(table => [table, table.closest(".chapter")])
+    .filter(([table, chapter]) =>
+        table.getBoundingClientRect().right > chapter.getBoundingClientRect().right + 1)
+    .map(([table, chapter]) => [chapter.querySelector("h1"), table.caption ?? table.rows[0]]
+        .map(part => part?.textContent.trim().replace(/\\s+/g, " ") ?? "?").join(": "))"""
+"""Page and caption, or first row, of the tables that are wider than the page."""
+TEXT_WIDTH = 665  # of a page in pixels: 176 mm
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ONLY_ON_SCREEN = "script, .prev-next-footer, .headerlink, .copybtn, .download, .above-input"
 NUMBER = '<p style="font-size:8px;width:100%;text-align:center" class="pageNumber"></p>'
@@ -33,16 +37,22 @@ STYLE = """
 html { font-size: 75%; }
 body { background: white; line-height: 1.4; }
 .cover { padding-top: 90mm; text-align: center; }
-.chapter, .contents { break-before: page; }
+.contents, .part, #book-handout, #book-handout + .chapter { break-before: page; }
+.chapter > section > h1 { border-top: 1px solid; margin-top: 1.5em; padding-top: 0.5em; }
 .contents li { display: flex; gap: 0.5em; list-style: none; }
 .contents .dots { flex: 1; border-bottom: 1px dotted; margin-bottom: 0.3em; }
-h1, h2, h3, figcaption, caption { break-after: avoid; }
-figure, img, svg, tr, pre, .admonition, .sd-card, div.math { break-inside: avoid; }
+h1, h2, h3, figcaption, caption, thead, thead tr { break-after: avoid; }
+figure, img, svg, tr, thead, pre, .admonition, .sd-card, div.math { break-inside: avoid; }
 .claims details { break-inside: avoid; }
-img, svg { max-height: 180mm; max-width: 100%; object-fit: contain; }
+.bd-article.chapter :is(img, svg) { max-height: 140mm; max-width: 100%; object-fit: contain; }
 pre { font-size: 0.8em; white-space: pre-wrap; }
 pre, p, li { overflow-wrap: anywhere; }
-td, th { overflow-wrap: break-word; font-size: 0.85em; }
+.chapter :is(td, th) { overflow-wrap: break-word; font-size: 0.85em; }
+.chapter table.dataframe:has(tr) :is(td, th) { padding: 0.2em 0.3em !important; }
+.chapter table.dataframe:has(tr > :nth-child(8)) :is(td, th) { font-size: 0.95em; }
+.chapter table.dataframe:has(tr > :nth-child(13)) :is(td, th) { font-size: 0.85em; }
+tbody tr:nth-child(-n + 2) { break-after: avoid; }
+tbody tr:nth-last-child(-n + 2) { break-before: avoid; }
 figcaption *, caption * { color: black; font-weight: 400; }
 """
 
@@ -50,6 +60,7 @@ figcaption *, caption * { color: black; font-weight: 400; }
 def make_pdf(index: Path, out: Path) -> Path:
     """Print a built site as one PDF with a table of contents, page numbers and links.
 
+    A part of the book begins on a new page, a chapter does not.
     Code that the site hides is left out; tests and the rules of claims stay folded.
 
     Parameters
@@ -62,15 +73,18 @@ def make_pdf(index: Path, out: Path) -> Path:
     Raises
     ------
     BookError
-        If playwright, pypdf or Chromium is missing.
+        If playwright, pypdf or Chromium is missing, or a table is wider than its page.
     InputError
         If a page of the table of contents has not been built.
     """
     site = index.parent
     pages = book_pages()
     chapters = {page: _chapter(site, page, pages) for page in pages}
+    for first, *_ in _parts():
+        chapters[first]["class"] = "chapter part bd-article"
     body = "".join(map(str, chapters.values()))
-    with printer(site, head(site, pages[0], STYLE)) as printed, replacing(out) as work:
+    top = head(site, pages[0], STYLE)
+    with printer(site, top, misfits=WIDE, width=TEXT_WIDTH) as printed, replacing(out) as work:
         from pypdf import PdfReader
 
         numbered = partial(printed, display_header_footer=True, footer_template=NUMBER)
@@ -85,14 +99,16 @@ def make_pdf(index: Path, out: Path) -> Path:
 
 
 @contextmanager
-def printer(site: Path, top: str) -> Iterator[Callable[..., bytes]]:
+def printer(site: Path, top: str, *, misfits: str, width: int) -> Iterator[Callable[..., bytes]]:
     """Start a browser that prints HTML bodies below a document's `head`, as pages of the site.
+
+    ``misfits`` is a function in JavaScript that names what does not fit on a page, ``width`` of
+    which, in pixels, is for text.
 
     Raises
     ------
     BookError
-        If playwright, pypdf or Chromium is missing, or the content of one of the ``boxes``, a
-        selector, does not fit.
+        If playwright, pypdf or Chromium is missing, or something does not fit.
     """
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if not (find_spec("playwright") and find_spec("pypdf")):
@@ -103,16 +119,16 @@ def printer(site: Path, top: str) -> Iterator[Callable[..., bytes]]:
 
     with sync_playwright() as playwright, tempfile.TemporaryDirectory(dir=site) as folder:
         chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        tab = chromium.new_page()
+        tab = chromium.new_page(viewport={"width": width, "height": width})
 
-        def printed(body: str, *, boxes: str = "", **options: Any) -> bytes:
+        def printed(body: str, **options: Any) -> bytes:
             source = Path(folder) / "book.html"
             source.write_text(f"{top}<body>{body}</body></html>", "utf-8")
             tab.emulate_media(media="print")
             tab.goto(source.resolve().as_uri())
             tab.evaluate("window.MathJax && MathJax.startup.promise")
-            if boxes and (cut := tab.evaluate(CUT, boxes)):
-                raise BookError(f"does not fit on its page, shorten it: {'; '.join(cut)}")
+            if names := tab.evaluate(misfits):
+                raise BookError(f"does not fit on its page, shorten it: {'; '.join(names)}")
             return tab.pdf(
                 prefer_css_page_size=True,
                 print_background=True,
@@ -128,8 +144,13 @@ def printer(site: Path, top: str) -> Iterator[Callable[..., bytes]]:
 
 def book_pages() -> list[str]:
     """Return the site's pages in the order of its table of contents, without endings."""
+    return [page for part in _parts() for page in part]
+
+
+def _parts() -> list[list[str]]:
+    """Return the pages of each part of the book; the first page is a part of its own."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
-    return [toc["root"], *(page["file"] for part in toc["parts"] for page in part["chapters"])]
+    return [[toc["root"]], *([page["file"] for page in part["chapters"]] for part in toc["parts"])]
 
 
 def _chapter(site: Path, page: str, pages: Sequence[str]) -> Tag:

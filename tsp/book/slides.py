@@ -1,6 +1,9 @@
 """The slides of the course: words from ``book/slides.md``, figures from the built site."""
 
+import json
 import re
+from ast import literal_eval
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -14,6 +17,12 @@ from tsp.errors import InputError
 
 SLIDE = re.compile(r"^(?=#+ )", re.MULTILINE)  # a slide begins with a heading
 SHOWN = re.compile(r"^!\[\]\((.+)\)$", re.MULTILINE)  # a label of the book
+GLUED = re.compile(r"\{glue:text\}`(\w+)::([\w-]+)(?::([^`]+))?`")  # chapter, name, format
+RECORD = "application/papermill.record/text/plain"
+CUT = """() => [...document.querySelectorAll(".slide")]
+    .filter(box => box.scrollHeight > box.clientHeight + 1 || box.scrollWidth > box.clientWidth + 1)
+    .map(box => box.querySelector("h1, h2")?.textContent ?? "?")"""
+"""Headings of the slides whose content is larger than they are."""
 STYLE = """
 @page { size: 1280px 720px; margin: 0; }
 body { background: white; font-size: 28px; line-height: 1.35; }
@@ -41,14 +50,14 @@ body { background: white; font-size: 28px; line-height: 1.35; }
 .shown figure div { flex: 1; }
 .shown img { flex: 1; min-height: 0; width: 100% !important; height: 100% !important; }
 .shown img { max-height: none; object-fit: contain; }
-.shown figcaption { font-size: 17px; line-height: 1.3; }
-.shown figcaption * { color: black; font-weight: 400; }
-.shown figcaption p { margin: 0; font-size: inherit; line-height: inherit; }
 """
 
 
 def make_slides(index: Path, out: Path) -> Path:
     """Print the slides of the course, one on a page; as `tsp.book.pdf.make_pdf` prints the book.
+
+    ``![](label)`` shows what has the label in the site, a figure without its caption;
+    ``{glue:text}`CHAPTER::NAME:FORMAT` `` is a number or sentence that a chapter glues.
 
     Raises `InputError` if a slide shows what has no place in the site, `BookError` if its content
     is larger than it.
@@ -57,15 +66,15 @@ def make_slides(index: Path, out: Path) -> Path:
     slides = SLIDE.split((pdf.ROOT / "book" / "slides.md").read_text("utf-8"))[1:]
     body = "".join(_slide(site, source, number) for number, source in enumerate(slides, 1))
     head = pdf.head(site, pdf.book_pages()[0], STYLE)
-    with pdf.printer(site, head) as printed, replacing(out) as work:
-        work.write_bytes(printed(f"<main>{body}</main>", boxes=".slide"))
+    with pdf.printer(site, head, misfits=CUT, width=1280) as printed, replacing(out) as work:
+        work.write_bytes(printed(f"<main>{body}</main>"))
     return out
 
 
 def _slide(site: Path, source: str, number: int) -> str:
     """Return a slide's HTML: its heading, and below it its words beside its figures."""
     markdown = MarkdownIt().enable("table").use(dollarmath_plugin, renderer=_formula)
-    heading, _, rest = source.partition("\n")
+    heading, _, rest = GLUED.sub(partial(_glued, site), source).partition("\n")
     parts = {
         "words": markdown.render(SHOWN.sub("", rest)).strip(),
         "shown": "".join(_labelled(site, label) for label in SHOWN.findall(rest)),
@@ -82,13 +91,25 @@ def _formula(content: str, options: dict[str, bool]) -> str:
     return escape(rf"\[{content}\]" if options["display_mode"] else rf"\({content}\)")
 
 
+def _glued(site: Path, match: re.Match[str]) -> str:
+    """Return what a chapter has glued under a name, in a format."""
+    chapter, name, form = match.groups(default="")
+    source = site / "_sources" / "book" / "_executed" / f"{chapter}.ipynb"
+    cells = json.loads(source.read_text("utf-8"))["cells"] if source.is_file() else []
+    for output in (output for cell in cells for output in cell.get("outputs", [])):
+        if output.get("metadata", {}).get("scrapbook", {}).get("name") == name:
+            record = "".join(output["data"][RECORD])
+            return format(float(record), form) if form else str(literal_eval(record))
+    raise InputError("glue", f"{chapter}::{name}", "no chapter of the site has it")
+
+
 def _labelled(site: Path, label: str) -> str:
     """Return the HTML of the figure, table, exercise or proposition with a label."""
     for page in pdf.book_pages():
         text = (site / f"{page}.html").read_text("utf-8")
         name = f'id="{label}"'
         if name in text and (part := BeautifulSoup(text, "html.parser").select_one(f"[{name}]")):
-            for element in part.select(f"{pdf.ONLY_ON_SCREEN}, .live script"):
+            for element in part.select(f"{pdf.ONLY_ON_SCREEN}, figcaption, .live script"):
                 element.decompose()
             pdf.relink(part, site, page)
             for link in part.select("a"):

@@ -1,44 +1,15 @@
-"""The list of claims on the front page: a row each, with a badge, an interval and a fold-out."""
+"""The sentences of the front page, which follow the runs and the verdicts."""
 
-import re
-from collections.abc import Mapping
-from html import escape
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
-from IPython.display import HTML
 
-from tsp.analysis import tables
-from tsp.analysis.claims import CLAIMS
 from tsp.analysis.studies import reading
 from tsp.figures.front import LOOKS, RANDOM
 
-BADGES: Mapping[str, tuple[str, str]] = {
-    "reproduced": ("✓", "yes"),
-    "partly": ("◐", "half"),
-    "numbers return, reading fails": ("↯", "no"),
-    "not reproduced": ("✗", "no"),
-    "inconclusive": ("?", "open"),
-    "true by definition": ("≡", "yes"),
-    "not tested here": ("–", "open"),
-}
-"""Symbol and kind of each verdict; the kind is a colour of the style sheet."""
-FAMILIES: Mapping[str, tuple[str, str]] = {
-    "phenomenon": ("The topology of a prompt while it is trained", "04_phenomenon"),
-    "table 2": ("Topology and accuracy (Table 2)", "05_topology_and_accuracy"),
-    "TSLoss": ("TSLoss against Standard", "09_convergence"),
-    "weight": ("The weight of TSLoss", "11_weight"),
-    "published version": ("The published version", "15_what_it_stands_for"),
-}
-"""Heading and chapter of each family of claims."""
-ELSEWHERE: Mapping[str, str] = {
-    "qwen-fourfold": "09_convergence",
-    "tsloss-simpler-topology": "10_when_tsloss_acts",
-    "variances-equal": "15_what_it_stands_for",
-}
-"""Chapter of each claim that is not decided in the chapter of its family."""
-LIFESPAN_FAILS = "Longer-lived components go with better answers less than reported, if at all"
+LIFESPAN_FAILS = (
+    "Longer-lived components do not predict better answers as strongly as reported, if at all"
+)
 FINDINGS: Mapping[str, tuple[str, Mapping[str, str], str]] = {
     "loops": (
         "h1-count-falls",
@@ -61,8 +32,8 @@ FINDINGS: Mapping[str, tuple[str, Mapping[str, str], str]] = {
     "lifespan": (
         "h0-lifespan-accuracy",
         {
-            "reproduced": "Longer-lived components go with better answers",
-            "partly": "Longer-lived components go with better answers, but less than printed",
+            "reproduced": "Longer-lived components do go with better answers",
+            "partly": "Longer-lived components go with better answers, but less than reported",
             "numbers return, reading fails": LIFESPAN_FAILS,
             "not reproduced": LIFESPAN_FAILS,
         },
@@ -72,14 +43,20 @@ FINDINGS: Mapping[str, tuple[str, Mapping[str, str], str]] = {
         "tsloss-fewer-iterations",
         {
             "reproduced": "TSLoss shortens training",
-            "partly": "TSLoss shortens training, but less than the paper reports",
-            "not reproduced": "TSLoss shortens training less than reported, if at all",
+            "partly": "TSLoss shortens training, but by less than reported",
+            "not reproduced": "TSLoss shortens training by less than reported, if at all",
         },
         "Whether TSLoss shortens training is open",
     ),
 }
 """Sentences of the front page: their claim, one for each verdict, one for others."""
-WIDTH, HEIGHT, MARGIN = 200, 24, 8  # of the picture of an interval, in its own units
+PROMPTS: Mapping[str, str] = {
+    "ce": "with right answers",
+    "wrong": "with wrong answers",
+    RANDOM: "when vectors move at random",
+    "tsloss": "with TSLoss",
+}
+"""The kinds of prompts of the front page's figure, in a sentence."""
 
 
 def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
@@ -95,9 +72,10 @@ def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
     Returns
     -------
     dict
-        `FINDINGS` and three that follow the counts: ``success``, whether prompts that learn
+        `FINDINGS` and four that follow the counts: ``success``, whether prompts that learn
         wrong answers, or none, lose half of their loops too; ``reason``, whether movement in random
-        directions is enough; and ``back``, whether more loops are left with TSLoss.
+        directions is enough; ``back``, whether more loops are left with TSLoss; and ``figure``, in
+        which kinds of prompts half of the loops go.
     """
     verdicts = claims.set_index("id").verdict
     sentences = {
@@ -111,17 +89,32 @@ def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
             "success": "Whether success is needed is open",
             "reason": "What removes loops is open",
             "back": "Whether TSLoss brings loops back is open",
+            "figure": "Runs of some of the four kinds of prompts are missing",
         }
-    lost = ends["last"] <= ends["first"] / 2
+    lost = ends["last"] < ends["first"] / 2
     without_success = bool(lost[["wrong", RANDOM]].all())
     more = ends["last"]["tsloss"] > ends["last"]["ce"]
     return sentences | {
         "success": f"Success {'is not' if without_success else 'may be'} needed",
-        "reason": "Vectors that move, some farther than others, are enough to remove loops"
+        "reason": "It is enough that the vectors move, some farther than others"
         if lost[RANDOM]
-        else "Movement alone does not remove them",
+        else "Movement alone is not enough",
         "back": f"TSLoss {'brings' if more else 'does not bring'} loops back",
+        "figure": _figure(lost),
     }
+
+
+def _figure(lost: pd.Series) -> str:
+    """Say in which kinds of prompts (`PROMPTS`) half of the loops are lost."""
+    gone, left = ([PROMPTS[arm] for arm in PROMPTS if lost[arm] == x] for x in (True, False))
+    if not gone:
+        return "Most loops stay in all four kinds of prompts"
+    return f"Most loops vanish {listed(gone)}" + (f", but not {' or '.join(left)}" if left else "")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Write names as a list with "and"."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def shortening(changes: pd.DataFrame) -> str:
@@ -138,57 +131,3 @@ def shortening(changes: pd.DataFrame) -> str:
         f"{verb} training after correction for their number; “{best.change}” has the smallest "
         f"ratio, {best.ratio:.2f} ({best.low:.2f} to {best.high:.2f}, uncorrected)."
     )
-
-
-def verdict_list(claims: pd.DataFrame) -> HTML:
-    """Return claims (`tsp.analysis.tables.claims`) as HTML, a heading for each family.
-
-    A row shows the verdict, the statement and the effect; it folds out to numbers, rule and source.
-    """
-    parts = ['<div class="claims">']
-    for family, (title, chapter) in FAMILIES.items():
-        rows = claims[claims.family == family].to_dict("records")
-        if rows:
-            parts += [f"<h3>{title}</h3>", *(_row(row, chapter) for row in rows)]
-    return HTML("\n".join([*parts, "</div>"]))
-
-
-def _row(claim: Mapping[Any, Any], chapter: str) -> str:
-    symbol, kind = BADGES[claim["verdict"]]
-    statement, source, why, rule = (
-        escape(claim[name]) for name in ("statement", "source", "why", "rule")
-    )
-    return (
-        f'<details><summary><span class="verdict verdict-{kind}">{symbol} {claim["verdict"]}</span>'
-        f"<span>{statement}</span>{_effect(claim)}</summary>"
-        f"<p><b>Measured</b> under protocol {claim['protocol']}: {why}.</p>"
-        f"<p><b>Rule</b> {rule}</p><p><b>In the paper</b> {source}. "
-        f'<a href="{ELSEWHERE.get(claim["id"], chapter)}.html">Read the chapter</a></p></details>'
-    )
-
-
-def _effect(claim: Mapping[Any, Any]) -> str:
-    """Draw an effect with its interval, the null (a line) and the printed effect (a diamond)."""
-    about = next(each for each in CLAIMS if each.id == claim["id"])
-    effect, low, high, printed = (float(claim[x]) for x in ("effect", "low", "high", "printed"))
-    if np.isnan(effect):
-        return "<span></span>"
-    values = np.array([effect, low, high, printed, about.null])
-    start, stop = np.nanmin(values), np.nanmax(values)
-
-    def x(value: float) -> str:
-        place = (value - start) / ((stop - start) or 1)
-        return f"{MARGIN + (WIDTH - 2 * MARGIN) * place:.1f}"
-
-    middle = HEIGHT / 2
-    shapes = [f'<circle cx="{x(effect)}" cy="{middle}" r="4.5"/>']
-    if np.isfinite(about.null):
-        shapes.append(f'<path class="null" d="M{x(about.null)} 1V{HEIGHT - 1}"/>')
-    if np.isfinite([low, high]).all():
-        shapes.append(f'<path class="interval" d="M{x(low)} {middle}H{x(high)}"/>')
-    if np.isfinite(printed):
-        shapes.append(f'<path class="printed" d="M{x(printed)} {middle - 6}l6 6l-6 6l-6 -6z"/>')
-    picture = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">{"".join(shapes)}</svg>'
-    name = re.split(r", | \(|[:;] ", about.estimand)[0].removeprefix("the ")
-    text = f"{name}: {tables.effect(claim).replace('-', '−')}"
-    return f'<span>{picture}<span class="numbers">{escape(text)}</span></span>'

@@ -10,7 +10,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from tsp.analysis.geometry import CLOUDS, gaussian_bars
@@ -19,7 +18,6 @@ from tsp.analysis.units import comparable
 from tsp.errors import InputError
 from tsp.figures.paper_figures import PROBLEMS, counted, first_and_last
 from tsp.figures.style import (
-    BOXED,
     DIMENSION_COLORS,
     DIMENSION_NAMES,
     beyond,
@@ -74,7 +72,7 @@ def barcodes_by_task(store: Store, *, model: str, protocol: str = "tuned") -> Fi
     -------
     Figure
         For one problem and for ten, one run (first problem, first seed) at the start and at the
-        end of training, both on one scale. Cells without runs are empty.
+        end of training, both on one scale, with its number of bars. Cells without runs are empty.
 
     Raises
     ------
@@ -87,7 +85,13 @@ def barcodes_by_task(store: Store, *, model: str, protocol: str = "tuned") -> Fi
         for ax, bars in zip(axes, ends, strict=True):
             draw_barcode(bars, ax, limit=beyond(*ends))
             ax.set(xlabel="")
-            ax.legend(fontsize=7, handlelength=1, **BOXED)
+            for lines, width in zip(ax.collections, (0.5, 1.5), strict=True):
+                lines.set_linewidth(width)  # H0 bars with room between them
+            counts = ", ".join(f"{DIMENSION_NAMES[k]}: {len(some)}" for k, some in bars.items())
+            place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+            ax.annotate(counts, (0, 1), xytext=(0, 3), fontsize=8, **place)
+    for ax in fig.axes[:4]:
+        ax.set_title(ax.get_title(), pad=16)  # above the counts
     fig.supxlabel("scale ε", fontsize="medium")
     return fig
 
@@ -98,8 +102,9 @@ def lifespans_by_task(store: Store, *, model: str, protocol: str = "tuned") -> F
     Returns
     -------
     Figure
-        For one problem and for ten, histograms of the finite bars per run, over all runs, in H0
-        and in H1, at the start and at the end of training.
+        For one problem and for ten, in H0 and in H1, the number of finite bars per run that are
+        longer than a lifespan: at the start and at the end of training, and in Gaussian clouds
+        with the runs' n and d and their mean distances at the end.
     """
     fig, cells = _small_multiples(
         store, list(DIMENSION_NAMES.values()), model=model, protocol=protocol
@@ -107,13 +112,31 @@ def lifespans_by_task(store: Store, *, model: str, protocol: str = "tuned") -> F
     for axes, runs in cells:
         lives = lifespans_of(runs)
         for ax, (dimension, color) in zip(axes, DIMENSION_COLORS.items(), strict=True):
-            shown, colors = lives[lives.dimension == dimension], {"start": "0.6", "end": color}
-            _draw_histogram(ax, shown, runs, hue="when", colors=colors, noise=dimension)
-    for legend in filter(None, (ax.get_legend() for ax in fig.axes[4:])):
-        legend.remove()  # the first row has it
+            bars = lives[lives.dimension == dimension].groupby("when").lifespan
+            names = {"start": "start", "end": f"end, {DIMENSION_NAMES[dimension]}"}
+            for when, shade in zip(WHEN, ("0.6", color), strict=True):
+                lengths = bars.get_group(when) if when in bars.groups else []
+                _draw_longer(ax, lengths, len(runs), color=shade, label=names[when])
+            if shape := common_shape(runs):
+                sizes = [run.topology.sort_values("epoch").mean_distance.iloc[-1] for run in runs]
+                lengths = np.outer(sizes, gaussian_bars(*shape)[dimension]).ravel()
+                look = {"color": "0.2", "ls": ":", "label": "Gaussian clouds"}
+                _draw_longer(ax, lengths, len(runs) * CLOUDS, **look)
+            ax.set(xlim=(0, None), ylim=(0, None))
+            ax.locator_params(axis="x", nbins=2)
+    lines = {str(line.get_label()): line for ax in cells[0][0] for line in ax.lines}
+    fig.legend(list(lines.values()), list(lines), loc="outside upper center", ncols=len(lines))
     fig.supxlabel("lifespan", fontsize="medium")
-    fig.supylabel("bars per run", fontsize="medium")
+    fig.supylabel("bars per run that live longer", fontsize="medium")
     return fig
+
+
+def _draw_longer(ax: Axes, lengths: Any, runs: int, **look: Any) -> None:
+    """Draw how many of the bars of several runs or clouds are longer, on average, than a length."""
+    longest = max(lengths, default=0.0)
+    grid = np.linspace(0, longest, 201)
+    longer = len(lengths) - np.searchsorted(np.sort(lengths), grid, side="right")
+    ax.plot(grid, longer / runs, **look)
 
 
 Cells = list[tuple[Sequence[Axes], list[Run]]]  # two panels, and the runs that they show
@@ -123,7 +146,7 @@ def _small_multiples(store: Store, titles: Sequence[str], **only: str) -> tuple[
     """Return an empty figure with a row for each data set and two panels for each regime."""
     runs = [run for group in _groups(store, REGIMES, **only) for run in group]
     tasks = [task for task in TASKS if any(run.spec.task == task for run in runs)]
-    fig, cells = empty(1 + 1.2 * len(tasks)), []
+    fig, cells = empty(1 + 1.4 * len(tasks)), []
     panels = fig.subplots(len(tasks), 4, squeeze=False)
     for row, task in zip(panels, tasks, strict=True):
         row[0].set(ylabel=TASK_NAMES[task])
@@ -268,33 +291,21 @@ def _draw_histogram(
     *,
     hue: str,
     colors: Mapping[str, str],
-    noise: int | None = None,
 ) -> None:
-    """Draw bars per run by lifespan, coloured by a column, and of Gaussian clouds in a dimension.
-
-    The clouds have the runs' n and d and their mean distances at the end.
-    """
+    """Draw bars per run by lifespan, coloured by a column."""
     if bars.empty:
         ax.text(0.5, 0.5, "no bars", ha="center", transform=ax.transAxes)
         return
     bins = np.linspace(0, bars.lifespan.max() * 1.02 or 1.0, 41).tolist()
     look: dict[str, Any] = {"element": "step", "alpha": 0.3, "legend": False}
     look |= {"palette": colors, "hue_order": colors, "bins": bins}
-    label = ax.get_ylabel()
     shown = bars.assign(weight=1 / len(runs))
     sns.histplot(shown, x="lifespan", hue=hue, weights="weight", ax=ax, **look)
     handles: list[Any] = [
         Patch(facecolor=to_rgba(color, 0.3), edgecolor=color, label=name)
         for name, color in colors.items()
     ]
-    if noise is not None and (shape := common_shape(runs)):
-        sizes = [run.topology.sort_values("epoch").mean_distance.iloc[-1] for run in runs]
-        lengths = np.outer(sizes, gaussian_bars(*shape)[noise]).ravel()
-        weights = np.full(len(lengths), 1 / len(sizes) / CLOUDS)  # counts of one cloud
-        ax.hist(lengths, bins, weights=weights, histtype="step", color="0.2", ls=":", lw=1.2)
-        handles.append(Line2D([], [], color="0.2", ls=":", label="Gaussian"))
-    ax.legend(handles=handles, fontsize=9.5 if noise is None else 7, handlelength=1)
-    ax.set(xlabel="", ylabel=label)
+    ax.legend(handles=handles, handlelength=1)
 
 
 def _draw_average(ax: Axes, runs: Sequence[Run], feature: str, *, color: Any, label: str) -> None:

@@ -23,7 +23,7 @@ LOOKS: Mapping[str, tuple[str, str, str]] = {
     "tsloss": ("with TSLoss", METHOD_COLORS["tsloss"], "-"),
     "ce": ("right answers", METHOD_COLORS["ce"], "-"),
     "wrong": ("wrong answers", "#D55E00", "--"),
-    RANDOM: ("vectors moved as far,\nin random directions", "#0173B2", ":"),
+    RANDOM: ("moved at random", "#0173B2", ":"),
 }
 
 
@@ -61,8 +61,8 @@ def loop_counts(store: Store, *, protocol: str, model: str) -> pd.DataFrame:
 def loops(store: Store, *, protocol: str, model: str) -> Figure:
     """Draw the number of H1 bars over epochs: median over problems, with the middle half."""
     counts = loop_counts(store, protocol=protocol, model=model)
-    fig = empty(3.4)
-    fig.set_figwidth(5.6)  # letters that can be read on a phone
+    fig = empty(3.1)
+    fig.set_figwidth(4.3)  # letters that can be read on a phone
     ax = fig.subplots()
     ends = {}
     for arm, (label, color, line) in LOOKS.items():
@@ -75,6 +75,8 @@ def loops(store: Store, *, protocol: str, model: str) -> Figure:
         ends[label] = (float(middle.index[-1]), float(middle.iloc[-1]), color)
     _label_ends(ax, ends)
     ax.set(xlabel="epoch", ylabel="loops ($H_1$ bars)", xlim=(0, None), ylim=(0, None))
+    for text in (*ax.texts, ax.xaxis.label, ax.yaxis.label):
+        text.set_fontsize(11)
     ax.spines[["top", "right"]].set_visible(False)
     return fig
 
@@ -97,5 +99,5 @@ def _label_ends(ax: Any, ends: Mapping[str, tuple[float, float, str]]) -> None:
     gap = 0.11 * max((y for _, y, _ in ends.values()), default=1.0)
     place = -0.5 * gap  # the lowest label stands above the axis
     for label, (x, y, color) in sorted(ends.items(), key=lambda item: item[1][1]):
-        place = max(y, place + gap * (1 + label.count("\n")))
+        place = max(y, place + gap)
         ax.annotate(label, (x, place), (6, 0), textcoords="offset points", color=color, va="center")

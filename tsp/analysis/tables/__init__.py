@@ -7,6 +7,7 @@ from tsp.analysis.tables.decided import (
     claims_elsewhere,
     effect,
     last_prompts,
+    typeset,
 )
 from tsp.analysis.tables.overview import headline, same_start, trained
 from tsp.analysis.tables.table_2 import evidence_of, table2, table2_runs

@@ -1,5 +1,6 @@
 """The claims with their verdicts, as `tsp report` and the chapters show them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import islice
@@ -17,6 +18,7 @@ from tsp.store.runs import Store
 
 A_FEW = 100  # prompts that equation 13 is tried on
 MISSING = "–"
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def claims(store: Store) -> pd.DataFrame:
@@ -85,19 +87,23 @@ def last_prompts(
 
 
 def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:
-    """Some claims as a chapter ends with them: claimed, measured, verdict, units, effect.
+    """Some claims as a chapter ends with them: claimed, measured, verdict, units, named effect.
 
     A protocol other than the usual one is named.
 
     All texts are HTML: commands in ``measured`` are marked as code, nothing else is markup.
     """
     table = claims(store).set_index("id").loc[list(ids)]
+    table["why"] = table.why.map(typeset)
     table = table.map(lambda cell: escape(cell, quote=False) if isinstance(cell, str) else cell)
     table["why"] = table.why.str.replace(r"`([^`]*)`", r"<code>\1</code>", regex=True)
     names = {"statement": "claimed", "why": "measured", "verdict": "verdict", "n": "units"}
     elsewhere = (table.protocol != Claim.protocol) & (table.n > 0)
     table.loc[elsewhere, "why"] = "under protocol " + table.protocol + ": " + table.why
-    table["effect"] = [effect(row).replace("-", "−") for row in table.to_dict("records")]
+    known = {claim.id: claim.effect_name for claim in CLAIMS}
+    shown = table.effect.notna()
+    table["effect"] = [typeset(effect(row)) for row in table.to_dict("records")]
+    table.loc[shown, "effect"] = table.index.map(known)[shown] + ": " + table.effect[shown]
     return table[[*names, "effect"]].rename(columns=names)
 
 
@@ -105,9 +111,37 @@ def effect(row: Mapping[Any, Any]) -> str:
     """Write an effect with its interval and what the paper prints in a few characters."""
     if np.isnan(row["effect"]):
         return MISSING
-    text = f"{row['effect']:.3g}"
+    shown = {name: _digits(row[name]) for name in ("effect", "low", "high", "printed")}
+    text = shown["effect"]
     if np.isfinite([row["low"], row["high"]]).all():
-        text += f" ({row['low']:.3g} to {row['high']:.3g})"
+        text += f" ({shown['low']} to {shown['high']})"
     if row["verdict"] == UNTESTED.verdict:
         text += f" over {LENGTH} epochs"
-    return text if np.isnan(row["printed"]) else f"{text}; printed {row['printed']:.3g}"
+    return text if np.isnan(row["printed"]) else f"{text}; printed {shown['printed']}"
+
+
+def _digits(value: float) -> str:
+    """Write 0.998 and 1 alike as 1.00, other sizes to three digits."""
+    return f"{value:.2f}" if 0.1 <= abs(value) < 10 else f"{value:.3g}"
+
+
+def typeset(text: str) -> str:
+    """Set the numbers of a text as a book does, for display.
+
+    Powers of ten, true minus signs, a space before the per cent sign; a p-value of 0, which is too
+    small for a float, becomes a bound.
+
+    >>> typeset("p = 6.94e-18 for -75 to -0.5")
+    'p = 6.94 × 10⁻¹⁸ for −75 to −0.5'
+    >>> typeset("p = 0, < 1e-300, smollm2-135m")
+    'p < 10⁻³⁰⁰, < 10⁻³⁰⁰, smollm2-135m'
+    """
+    text = re.sub(r"\bp = 0(?![.\d])", "p < 1e-300", text)
+    text = re.sub(r"\b(\d+(?:\.\d+)?)e([-+]\d+)\b", _power, text)
+    text = re.sub(r"(?<![\w.)])-(?=\.?\d)", "−", text)
+    return re.sub(r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%", text)
+
+
+def _power(match: re.Match[str]) -> str:
+    power = "10" + str(int(match[2])).translate(SUPERSCRIPTS)
+    return power if match[1] == "1" else f"{match[1]} × {power}"
