@@ -101,11 +101,11 @@ glue("open", int(open_ones.sum()), display=False)
 #   {glue:text}`start` loops to {glue:text}`loops-ce` when it learns right answers, to {glue:text}`loops-wrong` when it learns wrong ones, and
 #   to {glue:text}`loops-random` when its vectors only move as far, in random directions. {glue:text}`finding-reason`.
 # - **{glue:text}`finding-components`.**
-# - **{glue:text}`finding-lifespan`:** across problems, the rank correlation is {glue:text}`rho-effect` ({glue:text}`rho-low` to
-#   {glue:text}`rho-high`). The paper's {glue:text}`rho-printed` compares snapshots of training.
+# - **{glue:text}`finding-lifespan`:** across problems, the rank correlation is {glue:text}`rho-effect` (95 % interval {glue:text}`rho-low`
+#   to {glue:text}`rho-high`). The paper's {glue:text}`rho-printed` compares snapshots of training.
 # - **{glue:text}`finding-speed`:** it takes {glue:text}`ratio-effect` times the usual iterations ({glue:text}`ratio-low` to
-#   {glue:text}`ratio-high`; the paper: {glue:text}`ratio-printed`). **{glue:text}`finding-back`:** it evens out the distances between
-#   points, and the median prompt ends with {glue:text}`loops-tsloss` loops.
+#   {glue:text}`ratio-high`; the paper: {glue:text}`ratio-printed`). **{glue:text}`finding-back`:** the
+#   median prompt ends with {glue:text}`loops-tsloss` loops, against {glue:text}`loops-ce` without it.
 
 # %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved at random, and trained with TSLoss."}, "figure": {"caption": "{glue:text}`finding-figure`. Lines are medians over {glue:text}`figure-units`, bands the middle half. Moved at random: each vector goes as far as training on right answers moved it, in a random direction.", "name": "fig-finding"}} tags=["remove-input"]
 loops(store, protocol=protocol, model=model) if len(counts) else missing(
@@ -120,7 +120,7 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 # as strongly ({doc}`03_printed_numbers`). The ratio of iterations is a median over {glue:text}`ratio-units`. Brackets hold 95 % intervals,
 # widened because several claims are tested together.
 #
-# With TSLoss, loops come back mostly after the answer is right ({doc}`07_tsloss`, {doc}`10_when_tsloss_acts`). {glue:text}`shortening` Our
+# TSLoss evens out distances ({doc}`07_tsloss`); loops come back mostly after the answer is right ({doc}`10_when_tsloss_acts`). {glue:text}`shortening` Our
 # runs leave {glue:text}`open` of the paper's {glue:text}`claims` claims undecided or untested.
 #
 # ::::{grid} 1 1 3 3

@@ -206,7 +206,8 @@ if repeats:
     ends = {
         other.id: other.topology.sort_values("epoch").h1_count.iloc[-1] for other in [run, *repeats]
     }
-    again = f"Trained again with the same settings, seed and problem, it ends with {ends[repeats[0].id]:.0f} loops"
+    left = int(ends[repeats[0].id])
+    again = f"Trained again with the same settings, seed and problem, it ends with {left} loop{'s' * (left != 1)}"
     again += f" instead of {ends[run.id]:.0f}; there the answer {outcome_in_words(repeats[0])}."
 values = {"h0-count": n, "d": d, "last": last, "problem": name, "again": again}
 for key, value in (values | {"outcome": outcome_in_words(run)}).items():

@@ -108,7 +108,8 @@ table(
 # %% [markdown]
 # One size needs no approximation. The $H_0$ count is constant, so its $U$ is $ab/2$. The table prints {glue:text}`printed-constant-u:.1f`,
 # hence $ab$ = {glue:text}`printed-product:d`. This is the square of the prime number {glue:text}`printed-half:d`, so the groups have
-# {glue:text}`printed-half:d` snapshots each. (The only other factors are 1 and {glue:text}`printed-product:d`.)
+# {glue:text}`printed-half:d` snapshots each. (The only other split, 1 and {glue:text}`printed-product:d`, would be thousands of snapshots, which fits no
+# p-value.)
 #
 # {glue:text}`printed-n-range` all rows. {glue:text}`printed-n` snapshots in two groups of
 # {glue:text}`printed-half` reproduce the p-value of every $U$ and, by {eq}`eq-rho-u`, every $\rho$, except for the $H_1$ count: its

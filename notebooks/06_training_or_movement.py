@@ -45,6 +45,7 @@ from tsp.analysis.studies import study
 from tsp.analysis.units import STANDARD, UNIT, comparable, units
 from tsp.analysis.verdicts import contrasts
 from tsp.book.pages import FORMATS, check_parameters, comparison, interval, missing, table
+from tsp.book.verdicts import listed
 from tsp.figures import paper_figures as figures
 from tsp.store.runs import Store
 from tsp.topology.diagrams import summarize
@@ -118,9 +119,9 @@ def beside(tests, sides, reference, greater):
     return pd.DataFrame(rows).T
 
 
-def listed(features):
-    """Write features in words: "H₁ bars, entropy"."""
-    return ", ".join(FEATURES[feature] for feature in features) or "none of the features"
+def in_words(features):
+    """Write features in words: "H₁ bars and entropy"."""
+    return listed([FEATURES[feature] for feature in features]) or "none of the features"
 
 
 right = units(everything, ANSWERS, protocol=protocol, length=length)
@@ -148,13 +149,11 @@ same_answers = {}  # by feature, whether its change is equivalent under wrong an
 if len(contrast):
     for name, test in contrast.iterrows():
         same_answers[test.feature] = equivalent(test, answers["right"][name].median())
-    power = (
-        "So few problems cannot show any difference."
-        if np.isnan(contrast.shows.min())
-        else f"The test can detect a difference that has the same sign in {contrast.shows.min():.0%} of the problems or more."
-    )
-    differ = listed(contrast.feature[contrast.p_holm < 0.05])
-    same = listed(feature for feature, equal in same_answers.items() if equal)
+    power = "Too few problems differ to show a difference in some features."
+    if (shows := contrast.shows.max(skipna=False)) == shows:
+        power = f"A difference of one sign is detectable if {shows:.0%} of the problems that differ have it."
+    differ = in_words(contrast.feature[contrast.p_holm < 0.05])
+    same = in_words(feature for feature, equal in same_answers.items() if equal)
     text = f"A difference between right and wrong answers is detected for {differ} ({contrast.n.max()} problems, level 0.05 after "
     text += f"Holm's correction). {power} Equivalence is shown for {same}."
 glue("answers-text", text, display=False)
@@ -266,19 +265,19 @@ if len(displaced):
         f"{walk} and a straight walk by {straight}."
     )
     texts["equal"] = (
-        f"A Gaussian cloud of this shape has about {gaussian:.0f} loops at the median. The walks start with {' or '.join(begin)} and "
-        f"end with {ended.iloc[0]:.0f} and {ended.iloc[1]:.0f} at the median; they leave fewer than at the start in {fewer[0]} "
+        f"A Gaussian cloud of this shape has about {gaussian:.0f} loops at the median. The walks start with {' or '.join(begin)} (one initial prompt for each seed) "
+        f"and end with {ended.iloc[0]:.0f} and {ended.iloc[1]:.0f} at the median; they leave fewer than at the start in {fewer[0]} "
         f"and {fewer[1]} of {n} units."
     )
     texts["unequal"] = (
         f"Training leaves more loops than rows moved as far in {test.above} of {n} units and fewer in {test.below}. The median "
         f"difference is {interval(test['median'], test.low, test.high, 1)}."
     )
-    differ = listed(row_tests.index[row_tests.p_holm < 0.05])
-    same = listed(feature for feature, equal in same_movement.items() if equal)
+    differ = in_words(row_tests.index[row_tests.p_holm < 0.05])
+    same = in_words(feature for feature, equal in same_movement.items() if equal)
     texts["others"] = (
         f"A difference between training and rows moved as far is detected for {differ} (p < 0.05 after Holm over the whole "
-        f"table), equivalence is shown for {same}."
+        f"table). Equivalence is shown for {same}."
     )
     if usual.published.all():  # what the text says of them
         assert all(lost[kind].median() >= 0 for kind in KINDS[:2])
@@ -290,8 +289,8 @@ for key, text in texts.items():
 # *Equal growth removes no loops.* Both walks are sums of Gaussian coordinates of equal width, so they are Gaussian noise of
 # another size, and neither counts nor shape depend on size ({doc}`04_phenomenon`). {glue:text}`growth-equal`
 #
-# *Unequal growth is enough.* {glue:text}`growth-unequal` Removing loops thus takes neither a task nor an inference path, only nearly
-# orthogonal vectors that grow to *unequal* lengths ({prf:ref}`cor-nearly-orthogonal`). Movement alone is not enough, since the walks
+# *Unequal growth is enough.* {glue:text}`growth-unequal` Removing loops thus takes neither a task nor an inference path: random
+# directions are enough if the vectors move *unequally* far ({prf:ref}`cor-nearly-orthogonal` is the extreme case). Movement alone is not enough, since the walks
 # take steps as long as training's and remove no loops at the median. {glue:text}`growth-others`
 #
 # ### Which vectors move farther?
@@ -325,7 +324,7 @@ table(of_vectors, {"p (Holm)": "{:.2g}"}) if moved else missing("tsp sweep pheno
 
 # %% tags=["remove-cell"]
 strides_text = "No run here keeps its prompts."
-if len(moved) > 1:
+if len(keeping.drop_duplicates(UNIT)) > 1:
     ranks = np.corrcoef([moved[i].distance.rank() for i in keeping.drop_duplicates(UNIT).id])
     agreement, paths = ranks[np.triu_indices(len(ranks), 1)], asked.iloc[2]["median"]
     because = "straighter paths count for more than longer strides"
@@ -358,7 +357,7 @@ glue("strides", strides_text, display=False)
 # ```
 # A hundred Gaussian steps add up to one Gaussian step ten times as long. With equal steps the cloud remains Gaussian noise, only larger,
 # and keeps its number of loops. With unequal steps its vectors are almost orthogonal and of very unequal length, so hardly any loop is left
-# ({prf:ref}`cor-nearly-orthogonal` says when none is). Nothing was learned in either case: a control must share the unequal growth.
+# ({prf:ref}`cor-nearly-orthogonal` gives a much stricter condition for none). Nothing was learned in either case: a control must share the unequal growth.
 
 # %%
 rng = np.random.default_rng(0)

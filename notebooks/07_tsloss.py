@@ -220,8 +220,9 @@ assert torch.isclose(terms.total, total_loss(h0_loss(s), h1, beta_h0=1.0, beta_h
 # ```
 #
 # Up to $d + 1$ points in $d$ dimensions can be equally far apart; they form a *regular simplex*. A prompt of a few
-# dozen vectors in hundreds of dimensions has room for one. Whether descent reaches it depends on the start: Gaussian clouds do
-# ({doc}`08_tsloss_at_work`), clumps that are far apart do not, because the thresholds are hard there and hardly any force is left. (Points
+# dozen vectors in hundreds of dimensions has room for one. Whether descent reaches it depends on the start. Gaussian clouds of a prompt's
+# initial size come close ({doc}`08_tsloss_at_work`). Much larger ones, and clumps that are far apart, do not, because the thresholds are hard
+# there and hardly any force is left in the second half. (Points
 # that all coincide are equally far apart as well.) In the barcode of a simplex all pieces merge at one scale, and no loop
 # has any length ({ref}`ex-simplex`). TSLoss therefore rewards evenness, not a few prominent features.
 #

@@ -17,8 +17,8 @@
 # # TSLoss at work
 #
 # What does TSLoss {cite}`anonymous-topology` do to a prompt? This chapter takes the loss of the previous chapter and asks what it
-# does when nothing opposes it, and how strong it is beside the cross-entropy. Alone, it turns a Gaussian cloud into a
-# regular simplex; beside the cross-entropy, at weight 1, it starts as a tiny part of the force.
+# does when nothing opposes it, and how strong it is beside the cross-entropy. Alone, it brings a Gaussian cloud of a
+# prompt's initial size close to a regular simplex; beside the cross-entropy, at weight 1, it starts as a tiny part of the force.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -119,7 +119,7 @@ repeats = [  # of each method, other trainings that differ only in how often the
 again = "The store has no other training of this pair."
 if all(repeats):
     without, treated_again = (outcome_in_words(runs[0]) for runs in repeats)
-    again = f"Trained again with the same settings and seed, it {treated_again}; without TSLoss it {without}."
+    again = f"In another training with the same settings and seed, the answer {treated_again}; without TSLoss it {without}."
 for key, value in (
     ("n", n),
     ("d", d),
@@ -184,18 +184,17 @@ glue("peak-trained", float(peaks[1]), display=False)
 #
 # ## TSLoss alone
 #
-# Alone, TSLoss makes Gaussian clouds even: the lifespans of their $H_0$ bars become equal and their loops short, though not
-# few. Eight random clouds of the prompt's size and initial scale follow its gradient (Adam) for a few seconds, then that of
-# $\mathcal{L}_{H0}$ alone.
+# Alone, TSLoss makes Gaussian clouds of a prompt's initial size even: the lifespans of their $H_0$ bars become equal, and their loops first
+# short and then few. Eight random clouds of this size follow its gradient (Adam), and then that of $\mathcal{L}_{H0}$ alone.
 
 
-# %% mystnb={"image": {"alt": "Three panels against gradient steps, eight clouds each. The variance of H0 deaths falls by orders of magnitude, so does the summed length of the H1 bars; the number of H1 bars falls far less."}, "figure": {"caption": "TSLoss alone evens out $H_0$ deaths and shortens loops by orders of magnitude; the number of loops falls far less. Mean and range of eight clouds. Grey band: 95 % of Gaussian clouds.", "name": "fig-alone"}} tags=["hide-input"]
-def follow(minimised, bank):
-    """Take 120 steps down a loss; return a bank of clouds after every twentieth."""
+# %% mystnb={"image": {"alt": "Three panels against gradient steps, eight clouds each. The variance of H0 deaths falls by orders of magnitude, so does the summed length of the H1 bars; the number of H1 bars falls later."}, "figure": {"caption": "In 120 steps TSLoss alone shortens loops by {glue:text}`h1-total-orders:.1f` orders of magnitude; after 240 steps {glue:text}`final-h1-count:.0f` of {glue:text}`first-h1-count:.0f` are left. Mean and range of eight clouds. Grey band: 95 % of Gaussian clouds.", "name": "fig-alone"}} tags=["hide-input"]
+def follow(minimised, bank, steps):
+    """Take steps down a loss; return a bank of clouds after every fortieth."""
     bank, path = bank.clone().requires_grad_(), {}
     optimiser = torch.optim.Adam([bank], lr=1e-3)
-    for step in range(121):
-        if step % 20 == 0:
+    for step in range(steps + 1):
+        if step % 40 == 0:
             path[step] = bank.detach().clone()
         optimiser.zero_grad()
         minimised(bank).sum().backward()
@@ -210,14 +209,14 @@ def h0_variance(diagrams):
 
 clouds = start.std() * torch.randn(8, n, d, dtype=torch.float64)
 records = []
-for step, bank in follow(loss, clouds).items():
+for step, bank in follow(loss, clouds, 240).items():
     diagrams = persistence(bank)
     summary = summarize(bank, diagrams=diagrams).assign(h0_variance=h0_variance(diagrams))
     summary["h1_total"] = [lifespans(bars[1]).sum() for bars in diagrams]
     summary["h0_evenness"] = [normalized_entropy(lifespans(bars[0])) for bars in diagrams]
     records.append(summary.assign(step=step, total=loss(bank).tolist(), cloud=range(8)))
 descent = pd.concat(records, ignore_index=True)
-first, final = (descent[descent.step == k].set_index("cloud") for k in (0, 120))
+first, half_way, final = (descent[descent.step == k].set_index("cloud") for k in (0, 120, 240))
 assert (final.total < first.total).all()
 
 fig, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), layout="constrained")
@@ -239,10 +238,11 @@ sns.despine(fig)
 
 # %% tags=["remove-cell"]
 half = TSLoss(tau=tau, alpha=alpha, beta_h1=0.0)
-evened = h0_variance(persistence(follow(half, clouds)[120]))
+apart = persistence(follow(half, clouds, 120)[120])
+evened = h0_variance(apart)
 tight = torch.as_tensor(two_pairs(0.1, 4.9))
 pairs_before, pairs_after = (
-    float(h0_variance([persistence(x)])[0]) for x in (tight, follow(half, tight)[120])
+    float(h0_variance([persistence(x)])[0]) for x in (tight, follow(half, tight, 120)[120])
 )
 evenness = partly_if(
     pairs_after > 0.99 * pairs_before,
@@ -251,10 +251,11 @@ evenness = partly_if(
 )
 glue("half-orders", float(np.log10(first.h0_variance / evened).median()), display=False)
 glue("pairs-after", pairs_after, display=False)
+glue("half-loops", np.mean([len(bars[1]) for bars in apart]), display=False)
 for name in ("h0_variance", "h1_total"):
-    orders = np.log10(first[name].clip(lower=1e-12) / final[name].clip(lower=1e-12)).median()
+    orders = np.log10(first[name].clip(lower=1e-12) / half_way[name].clip(lower=1e-12)).median()
     glue(f"{name.replace('_', '-')}-orders", float(orders), display=False)
-for time, summary in (("first", first), ("final", final)):
+for time, summary in (("first", first), ("half-way", half_way), ("final", final)):
     for name in ("h1_count", "persistence_entropy", "h0_evenness", "h0_mean_lifespan_scaled"):
         glue(f"{time}-{name.replace('_', '-')}", float(summary[name].mean()), display=False)
 glue("log-n-1", log(n - 1), display=False)
@@ -262,19 +263,20 @@ glue("verdict-even", evenness.verdict, display=False)
 glue("even-fell", int((evened < first.h0_variance).sum()), display=False)
 
 # %% [markdown]
-# The clouds approach the minimum of {prf:ref}`prop-minimum`, a regular simplex. The variance of their $H_0$ deaths falls by
-# {glue:text}`h0-variance-orders:.1f` orders of magnitude, and the deaths approach the mean distance (on average from
+# The clouds approach the minimum of {prf:ref}`prop-minimum`, a regular simplex. In 120 steps the variance of their $H_0$ deaths falls by
+# {glue:text}`h0-variance-orders:.1f` orders of magnitude. The deaths approach the mean distance (on average from
 # {glue:text}`first-h0-mean-lifespan-scaled:.3f` to {glue:text}`final-h0-mean-lifespan-scaled:.3f` of it). The total length of the loops
-# falls by {glue:text}`h1-total-orders:.1f` orders, while their number goes from {glue:text}`first-h1-count:.1f` to
-# {glue:text}`final-h1-count:.1f`. Near a simplex all distances are almost alike, and tiny differences among them make loops that mean
-# nothing. The entropy goes from {glue:text}`first-persistence-entropy:.3f` to {glue:text}`final-persistence-entropy:.3f`, close to
-# {glue:text}`log-n-1:.3f`, that of a simplex ({ref}`ex-simplex`): only the $n - 1$ bars of $H_0$ have a length worth counting, and they are
+# falls by {glue:text}`h1-total-orders:.1f` orders in 120 steps, while their number goes from {glue:text}`first-h1-count:.1f` to
+# {glue:text}`half-way-h1-count:.1f`: near a simplex all distances are almost alike, and tiny differences among them make loops that mean
+# nothing. After 240 steps {glue:text}`final-h1-count:.0f` are left. The entropy goes from {glue:text}`first-persistence-entropy:.3f` to
+# {glue:text}`final-persistence-entropy:.3f`, close to {glue:text}`log-n-1:.3f`, that of a simplex ({ref}`ex-simplex`): only the $n - 1$ bars of $H_0$ have a length worth counting, and they are
 # almost perfectly even
 # (from {glue:text}`first-h0-evenness:.5f` to {glue:text}`final-h0-evenness:.5f` of their maximum entropy).
 #
-# So TSLoss as a whole makes the lifespans of a Gaussian cloud even. Its first half alone need not. In the same clouds it lowers the
-# variance by {glue:text}`half-orders:.1f` orders of magnitude, and the two tight pairs of {doc}`02_homology_of_a_prompt` keep theirs. The
-# second half shortens loops rather than removing them, and a count of bars is slow to show that.
+# So TSLoss as a whole makes the lifespans of a Gaussian cloud of this size even. Its first half alone need not. In the same clouds it
+# lowers the variance by {glue:text}`half-orders:.1f` orders of magnitude and ends with {glue:text}`half-loops:.1f` loops, and the two tight
+# pairs of {doc}`02_homology_of_a_prompt` keep their variance. The whole loss shortens loops long before they vanish, which a count of bars
+# does not show.
 #
 # ## TSLoss beside the cross-entropy
 #
@@ -343,8 +345,8 @@ compared.rename(index=rows).map("{:.3g}".format)
 
 # %% [markdown]
 # The nearer the mean $H_0$ lifespan is to the mean distance, the nearer the cloud is to a simplex. {prf:ref}`cor-nearly-orthogonal` relates
-# the spread of lengths (standard deviation over mean) to loops: nearly orthogonal vectors have none once the others are longer than the
-# shortest by enough, and equal distances keep their lengths alike. One pair proves nothing ({ref}`noise-floor`).
+# the spread of lengths (standard deviation over mean) to loops: nearly orthogonal vectors have none if one is shorter than all others
+# by enough, and equal distances keep their lengths alike. One pair proves nothing ({ref}`noise-floor`).
 # {doc}`10_when_tsloss_acts` counts loops in all pairs.
 #
 # (prompt-by-epoch)=
@@ -391,8 +393,8 @@ Live(
 # ```
 # On the ring all $s_i$ are equal by symmetry, so the first half exerts no force. The second half, as a function of size, has a peak, as in
 # {numref}`fig-scale`. At $\alpha = 10$ the ring lies to the right of it, grows and keeps its shape. At $\alpha = 0.5$ it lies to the left
-# and collapses together with its loop. An exact ring stays a ring by symmetry, and one with a little noise does too, so it can only grow or
-# shrink. Its points cannot be equally far apart, so the loss stays above 0 unless it collapses.
+# and collapses together with its loop. An exact ring stays a ring by symmetry, so it can only grow or shrink; the noisy one below does nearly
+# the same. Its points cannot be equally far apart, so the loss stays above 0 unless it collapses.
 
 # %%
 angle = 2 * np.pi * np.arange(12) / 12

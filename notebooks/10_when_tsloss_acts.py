@@ -120,13 +120,13 @@ if len(chosen):
         low, high = median_interval(solve.tsloss - solve.ce)
         gap = interval((solve.tsloss - solve.ce).median(), low, high, digits=1)
         before = (
-            "TSLoss acts before, too"
+            "the arms differ before, too"
             if low > 0 or high < 0
-            else "it is open whether TSLoss acts before"
+            else "it is open whether they differ before"
         )
         result += f" At the first right check the difference is {gap}, so {before}. (The two arms reach that check at different epochs.)"
         if changes.tsloss > 0 > changes.ce:
-            result += " After the first right answer the median number of loops goes on falling without TSLoss and rises with it: TSLoss brings loops back."
+            result += " After the first right answer the median change in the number of loops is negative without TSLoss and positive with it: TSLoss brings loops back."
         elif changes.tsloss > changes.ce:
             result += " After the first right answer fewer loops are lost with TSLoss than without."
 glue("acts-result", result, display=False)

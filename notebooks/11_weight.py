@@ -46,6 +46,7 @@ from tsp.analysis.studies import at_last, reading, study
 from tsp.analysis.units import STANDARD, units
 from tsp.analysis.verdicts import contrasts
 from tsp.book.pages import FORMATS, check_parameters, comparison, missing, table
+from tsp.book.verdicts import listed
 from tsp.experiments.catalogue import MATCHED
 from tsp.figures import paper_figures as figures
 from tsp.store.runs import Store
@@ -80,13 +81,12 @@ problems = figures.counted(range(int(known.n.max()) if len(known) else 0), "prob
 glue("weights-problems", problems, display=False)
 counts = reading(ours).value_counts()
 shown = [
-    f"{counts[word]} {'is' if counts[word] == 1 else 'are'} {word}"
+    f"{counts.get(word) or 'none'} {'is' if counts.get(word, 1) == 1 else 'are'} {word}"
     for word in ("faster", "slower", "undecided")
-    if word in counts
 ]
 answer = "Here too few problems were trained to test this."
-if shown:
-    answer = f"Here, of the weights compared with 0 on {problems}, {', '.join(shown)}."
+if len(counts):
+    answer = f"Of our weights, compared with 0 on up to {problems}, {listed(shown)}."
 glue("weight-answer", answer, display=False)
 
 # %% [markdown]
@@ -173,10 +173,11 @@ for method, rows in force[(force.model == model) & (force.regime == "single")].g
     color = figures.METHOD_COLORS[method]
     ax.plot(over[0.5], color=color, label=tables.METHOD_NAMES[method])
     ax.fill_between(over.index, over[0.25], over[0.75], color=color, alpha=0.2, lw=0)
-    side = "ends above weight 1"
+    above = over.index[over[0.5] >= 1]
+    side = "at last above 1"
     if over[0.5].iloc[-1] < 1:
-        side = f"stays below weight 1 after epoch {max([0, *over.index[over[0.5] >= 1]])}"
-    sides.append(f"the median of {tables.METHOD_NAMES[method]} {side}")
+        side = f"below 1 after epoch {max(above)}" if len(above) else "below 1 throughout"
+    sides.append(f"the median balancing weight of {tables.METHOD_NAMES[method]} is {side}")
 for weight in (0.1, 0.5, 1, 10):
     ax.axhline(weight, color="0.5", ls=":", lw=1)
 ax.set(yscale="log", xlabel="epoch", ylabel=r"balancing $\lambda_{ts}$")
@@ -234,7 +235,7 @@ glue("even-result", even_result, display=False)
 
 # %% [markdown]
 # {glue:text}`beyond-result` TSLoss is least at a simplex ({prf:ref}`prop-minimum`), and {doc}`08_tsloss_at_work`
-# explains the loops on the way there. {glue:text}`even-result:s`.
+# shows the many short loops on the way there. {glue:text}`even-result:s`.
 
 # %% [markdown]
 # ## Weights matched by force

@@ -259,7 +259,7 @@ glue("whole-result", whole_result, display=False)
 # noise.
 #
 # Could the whole schedule remove loops? The lengths of noise vectors differ by only about $1/\sqrt{2d}$ of their mean, so
-# a part of the sum would be enough by {prf:ref}`cor-nearly-orthogonal`, if it lengthened some vectors and not others.
+# a part of the sum would be enough by {prf:ref}`cor-nearly-orthogonal`, if it lengthened all vectors but one.
 # {glue:text}`whole-result`
 #
 # ## An exercise

@@ -18,7 +18,7 @@
 #
 # The paper {cite}`anonymous-topology` does not say where the prompt goes, how many vectors it has, which $\tau$ and $\alpha$ were
 # used, or whether a point is its own neighbour in equations 1 to 7. How much depends on these choices, and on the first prompt?
-# {glue:text}`arms-tested` The section "What these tables can show" says what each table could have detected.
+# {glue:text}`arms-tested` The section "What these tables can show" says what a test would need.
 #
 # Each choice is a field of a run with a default ({ref}`open-questions`), for which the verdicts of this book hold. Each section varies
 # one. An arm differs from its base in the named fields alone, and problems and seeds are the same. The tables have these columns:

@@ -211,7 +211,7 @@ for row in parts[parts.name.str.startswith("epoch_multi")].dropna(subset="peer_r
     aim = row.aim.of(row._asdict())
     if row.peer_rule < aim * row.ours:
         limits.append(
-            f"Under equal rules {aim:g} times would need an epoch of {row.peer_rule / aim:.2f} s instead of "
+            f"Under equal rules a factor of {aim:g} would take an epoch of {row.peer_rule / aim:.2f} s instead of "
             f"{row.ours:.2f} ({row.what}, {row.processor}); the pass alone takes {row.ours_pass:.2f}."
         )
 glue("bench-limits", " ".join(limits), display=False)
@@ -345,13 +345,13 @@ for ax, row in zip(axes[0], profiled.itertuples(), strict=False):
     table_of = pd.DataFrame({"seconds": budget.seconds, "least": least})
     most, more = budget.seconds.idxmax(), (budget.seconds - least).sort_values(ascending=False)
     share = f"{budget.seconds.max() / budget.seconds.sum():.0%} of a step in {row.precision}"
-    said.append(f"{share}, {least[most] / budget.seconds[most]:.0%} of it needed at least")
+    said.append(
+        f"{most} take {share}, of which the machine needs {least[most] / budget.seconds[most]:.0%} at least"
+    )
     if not row.reached:
         aim = row.aim.of(row._asdict())
         spare = 1e3 * row.step_seconds * (1 - row.ratio / aim)
-        longest_parts = " and ".join(
-            f"{part} ({1e3 * ms:.0f})" for part, ms in more.head(3).items()
-        )
+        longest_parts = "; ".join(f"{part} ({1e3 * ms:.0f})" for part, ms in more.head(3).items())
         missed.append(
             f"To reach {aim:.0%} of the rate in {row.precision} ({row.processor}), a step would have to lose {spare:.0f} of its "
             f"{1e3 * row.step_seconds:.0f} ms. Milliseconds above the least are largest for {longest_parts}."
@@ -367,7 +367,7 @@ for ax, row in zip(axes[0], profiled.itertuples(), strict=False):
 axes[0][0].invert_yaxis()
 glue(
     "budget-says",
-    f"The layers' projections take {'; '.join(said) or 'an unknown part'}",
+    ("; ".join(said) or "not measured").capitalize(),
     display=False,
 )
 glue("budget-missed", " ".join(missed), display=False)
