@@ -3,13 +3,14 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from benchmarks import gpu_banks, peft_methods, roundings, store_load, topology
@@ -100,22 +101,23 @@ OTHERS: dict[str, Callable[[], list[Row]]] = {
 """Measurements other than `measure`, by the option of `tsp bench`, which also has ``gpu``."""
 
 
-def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -> list[Row]:
+def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -> Iterator[Row]:
     """Run the measurements that this machine allows, or those whose name starts as one of ``only``.
 
     ``full`` adds whole runs, sets late in training, compiled layers and runs that share nothing,
     which take an hour.
 
-    Returns
-    -------
-    list of dict
-        ``name, ours, peer, ratio, unit, peer_name, repeats``, all ``times`` of both sides, and the
-        environment; for training also ``model``, ``n_tokens`` and the ``precision`` of both sides;
-        for epochs the ``pass`` and the ``check`` of both, and ``peer_rule``, the time of PEFT's
-        loop with our rules for checks; for whole runs how many were trained and solved, their
-        epochs, and the seconds of a run until it ended. ``ratio`` is the peer's time over
-        ours; where an aim is a share it is ours over the peer's; for ``gemm_fraction`` it is the
-        part of the machine's rate of products. Peers that are not installed are left out.
+    Yields
+    ------
+    dict
+        As soon as it is measured: ``name, ours, peer, ratio, unit, peer_name, repeats``, all
+        ``times`` of both sides, and the environment. For training also ``model``, ``n_tokens`` and
+        the ``precision`` of both sides; for epochs the ``pass`` and the ``check`` of both, and
+        ``peer_rule``, the time of PEFT's loop with our rules for checks; for whole runs how many
+        were trained and solved, their epochs, and the seconds of a run until it ended. ``ratio``
+        is the peer's time over ours; where an aim is a share it is ours over the peer's; for
+        ``gemm_fraction`` it is the part of the machine's rate of products. Peers that are not
+        installed are left out.
     """
     works: dict[str, Callable[[], list[Row]]] = {}
     if find_spec("gph"):  # a bare GPU host has no giotto-tda
@@ -131,7 +133,9 @@ def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -
     if not chosen:
         remedy = f"install giotto-tda, or peft and `tsp model install {models.DEFAULT}`"
         raise InputError("bench", "nothing to measure", remedy)
-    return _ordered([row | environment() for work in chosen.values() for row in work()])
+    for work in chosen.values():
+        for row in work():
+            yield row | environment()
 
 
 def _training(side: Side, repeats: int, *, full: bool) -> dict[str, Callable[[], list[Row]]]:
@@ -195,19 +199,23 @@ def run(
         if name == "gpu":
             if not torch.cuda.is_available():
                 raise InputError("gpu", "cpu", "torch sees no GPU; `tsp bench` measures a CPU")
-            rows = _read(file) if file.is_file() else []
-            for row in gpu_banks.measure(Side(models.load()), list(rows), repeats):
-                rows = [*(other for other in rows if _key(other) != _key(row)), row]
-                _write(file, rows)
+            known = _read(file) if file.is_file() else []
+            for row in gpu_banks.measure(Side(models.load()), list(known), repeats):
+                known = [*(other for other in known if _key(other) != _key(row)), row]
+                _write(file, known)
             return
         _write(file, [row | environment() for row in OTHERS[name]()])
         return
-    before = _read(out) if out and out.is_file() else []
-    rows = measure(repeats=repeats, only=only, full=full)
-    print(render(rows), file=sys.stderr if out else sys.stdout)
-    if out:
-        measured = set(map(_key, rows))
-        _write(out, _ordered([*(row for row in before if _key(row) not in measured), *rows]))
+    kept = _read(out) if out and out.is_file() else []
+    rows: list[Row] = []
+    for row in measure(repeats=repeats, only=only, full=full):
+        rows.append(row)
+        kept = _ordered([*(other for other in kept if _key(other) != _key(row)), row])
+        if out and not _is_stream(out):  # nothing is lost if a later measurement fails
+            _write(out, kept)
+    print(render(_ordered(rows)), file=sys.stderr if out else sys.stdout)
+    if out and _is_stream(out):
+        _write(out, kept)
 
 
 def _ordered(rows: list[Row]) -> list[Row]:
@@ -229,12 +237,39 @@ def _read(out: Path) -> list[Row]:
         raise InputError("json", str(out), "holds no rows of `tsp bench`") from error
 
 
+def read_table(folder: Path) -> pd.DataFrame:
+    """Return the rows of ``bench.json`` and, if it is there, of ``bench-slow.json``.
+
+    Columns are those of `measure` and ``aim``, ``what`` (the aim's words), ``reached``, ``day``
+    (``""`` or ``", slow day"``), ``kind`` (of processor) and ``processor``, both in short. Rows of
+    one aim stand together.
+    """
+    files = {"": folder / "bench.json", ", slow day": folder / "bench-slow.json"}
+    days = {day: _read(file) for day, file in files.items() if not day or file.is_file()}
+    records = [row | {"day": day} for day, rows in days.items() for row in rows]
+    table = pd.DataFrame(_ordered(records))
+    optional = ["budget", "bandwidth", "peer_rule", "precision", "ours_times", "peer_times"]
+    optional += ["first", "ours_pass", "ours_check", "peer_pass", "peer_check"]
+    table = table.reindex(columns=table.columns.union(optional, sort=False))
+    table["aim"] = [AIMS[name] for name in table.name]
+    table["what"] = [aim.what for aim in table.aim]
+    table["reached"] = [row["aim"].reached(row) for row in table.to_dict("records")]
+    names = table.processor.str.replace(r"\(R\)| Processor|^Intel|^AMD", "", regex=True)
+    table["kind"] = names.str.strip()
+    return table.assign(processor=table.kind + table.day)
+
+
 def _write(out: Path, rows: list[Row]) -> None:
     """Write rows to a file, a device, a pipe or, as ``-``, standard output."""
     text = json.dumps(rows, indent=1) + "\n"
     if str(out) == "-":
         print(text, end="")
-    elif out.exists() and not out.is_file():  # a device or a pipe is not replaced
+    elif _is_stream(out):
         out.write_text(text)
     else:
         replace_file(out, text)
+
+
+def _is_stream(out: Path) -> bool:
+    """Return whether rows go to standard output, a device or a pipe, which are not replaced."""
+    return str(out) == "-" or (out.exists() and not out.is_file())

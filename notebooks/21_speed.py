@@ -66,7 +66,7 @@ from IPython.display import display
 from myst_nb import glue
 
 from benchmarks import states
-from benchmarks.bench import AIMS, SETS
+from benchmarks.bench import SETS, read_table
 from benchmarks.flops import arithmetic
 from benchmarks.store_load import CLAIM_SECONDS, MEMORY, SECONDS
 from benchmarks.training import RUNS
@@ -84,18 +84,9 @@ check_parameters(globals())
 
 style()
 folder = Path(measurements or data_dir("measurements"))
-rows = pd.DataFrame(json.loads((folder / "bench.json").read_text()))
-optional = ["budget", "bandwidth", "peer_rule", "precision", "ours_times", "peer_times"]
-optional += ["first", "ours_pass", "ours_check", "peer_pass", "peer_check"]
-rows = rows.reindex(columns=rows.columns.union(optional, sort=False))
-tried = rows[rows.name == "step_compiled_vs_plain"].tail(1)  # which the package does not do
-rows = rows.drop(index=rows.index[rows.name == "step_compiled_vs_plain"]).reset_index(drop=True)
-rows["aim"] = [AIMS[row["name"]] for row in rows.to_dict("records")]
-rows["what"] = [aim.what for aim in rows.aim]
-rows["reached"] = [row["aim"].reached(row) for row in rows.to_dict("records")]
-rows["machine_name"] = rows.processor
-rows["processor"] = rows.processor.str.replace(r"\(R\)| Processor|^Intel|^AMD", "", regex=True)
-rows["processor"] = rows.processor.str.strip()
+rows = read_table(folder)
+compiled = rows.name == "step_compiled_vs_plain"  # which the package does not do
+tried, rows = rows[compiled].tail(1), rows[~compiled]
 model = rows.model.dropna().iloc[0]
 glue("bench-model", model, display=False)
 glue("bench-precision", rows.precision.dropna().iloc[0], display=False)
@@ -152,9 +143,22 @@ versions = "; ".join(
     f"{name} {' and '.join(sorted(map(str, rows[name].unique())))}"
     for name in ("threads", "torch", "transformers", "peft")
 )
-once = rows.groupby("what", sort=False).processor.nunique() < rows.processor.nunique()
+once = rows.groupby("what", sort=False).kind.nunique() < rows.kind.nunique()
 once = "; ".join(dict.fromkeys(what.partition(",")[0] for what in once.index[once])) or "none"
 glue("bench-versions", f"{versions}. Measured on one kind of processor only: {once}", display=False)
+slow = rows[rows.day != ""].merge(
+    rows[rows.day == ""], on=["kind", "name"], suffixes=("", "_usual")
+)
+slow = slow.groupby("name").last()
+sentence = ""
+if {"gemm_fraction_bfloat16", "epoch_multi_early_vs_peft"} <= {*slow.index}:
+    rate, epoch = slow.loc["gemm_fraction_bfloat16"], slow.loc["epoch_multi_early_vs_peft"]
+    sentence = (
+        f"On a slow day large products in bfloat16 ran at {1 / rate.peer:.0f} instead of {1 / rate.peer_usual:.0f} gigaflop/s, and a pass over "
+        f"ten problems took the package {epoch.ours_pass / epoch.ours_pass_usual:.1f} and PEFT {epoch.peer_pass / epoch.peer_pass_usual:.1f} "
+        "times as long as usual."
+    )
+glue("bench-slow", sentence, display=False)
 
 # %% [markdown]
 # The model is {glue:text}`bench-model`, the peer PEFT where none is named; our training passes are in {glue:text}`bench-precision` where float32
@@ -182,7 +186,7 @@ table(
 # %% [markdown]
 # A ratio is the peer's time divided by that of this package, with the smallest and the largest of its repeats; ✓ and ✗ say whether it reaches
 # its aim. A percentage is a share: that of TSLoss in a step, that of topology in an experiment, and the rate of a training step relative
-# to that of one large matrix product, for which the seconds are those of $10^9$ operations.
+# to that of one large matrix product, for which the seconds are those of $10^9$ operations. {glue:text}`bench-slow`
 #
 # An epoch of a run is a pass over its problems and, every second epoch, a check of the answers. A pass always costs the same. A check
 # costs more, the more answers are wrong, since many wrong answers are decoded to their limit. So checks are timed with prompts stored at
@@ -207,7 +211,7 @@ def taken(regime):
 glue("bench-states", f"of one problem {taken('single')}; of ten {taken('multi')}", display=False)
 parts = rows[rows.name.str.startswith("epoch_")]
 limits = []
-for row in parts[parts.name.str.startswith("epoch_multi")].dropna(subset="peer_rule").itertuples():
+for row in parts[parts.name.str.startswith("epoch_multi") & (parts.day == "")].itertuples():
     aim = row.aim.of(row._asdict())
     if row.peer_rule < aim * row.ours:
         limits.append(
@@ -309,7 +313,6 @@ spec = RunSpec(model=model, task=task, problem=problem)
 count = arithmetic(frozen, chosen, spec)
 for name, value in count.items():
     glue(f"count-{name}", value, display=False)
-glue("bench-runs", RUNS, display=False)
 table(
     pd.DataFrame(
         {
@@ -330,7 +333,7 @@ table(
 # added for comparison, with the operations of an answer that is decoded to its limit.
 
 # %% mystnb={"image": {"alt": "Two panels of horizontal bars, float32 and bfloat16: milliseconds of each part of a step and of the checks; a tick on each bar marks the least time."}, "figure": {"caption": "{glue:text}`budget-says`. Bars: milliseconds of a step of a bank of 8, by part; ticks: the least that the machine would need.", "name": "fig-budget"}} tags=["hide-input"]
-profiled = rows[rows.name.str.startswith("gemm_fraction")].dropna(subset="budget")
+profiled = rows[rows.name.str.startswith("gemm") & (rows.day == "")].dropna(subset="budget")
 checked = rows[rows.name.str.startswith("epoch_single_early")].set_index("processor")
 fig, axes = plt.subplots(
     1, max(1, len(profiled)), figsize=(WIDTH, 3.6), sharey=True, sharex=True, squeeze=False

@@ -237,3 +237,15 @@ def test_measurements_replace_their_own_rows_in_a_file_alone(monkeypatch, tmp_pa
 def test_a_wheel_has_no_benchmarks(monkeypatch, tmp_path):
     monkeypatch.setattr("tsp.cli.project.ROOT", tmp_path)
     fails(2, "bench = .*: the benchmarks come with a checkout", "bench")
+
+
+def test_rows_are_written_as_soon_as_they_are_measured(monkeypatch, tmp_path):
+    def measure(**options):
+        yield {"name": "topology_vs_gudhi_n40"} | measuring.environment()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(tmp_path / "rows.json", 1, (), {})
+    [row] = json.loads((tmp_path / "rows.json").read_text())
+    assert row["name"] == "topology_vs_gudhi_n40"
