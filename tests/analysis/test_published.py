@@ -28,6 +28,7 @@ DIGESTS = {
     "placement": "2b2ed3f4",
     "recipes": "d86247a0",
     "rounding": "d1efe84c",
+    "seeds": "24a25f5d",
     "sham": "eb5558a0",
     "table3": "51f87780",
     "table4": "d883ca05",
