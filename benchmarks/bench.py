@@ -238,15 +238,17 @@ def _read(out: Path) -> list[Row]:
 
 
 def read_table(folder: Path) -> pd.DataFrame:
-    """Return the rows of ``bench.json`` and, if it is there, of ``bench-slow.json``.
+    """Return the rows of ``bench.json``, and of ``bench-slow.json`` if the folder has it.
 
-    Columns are those of `measure` and ``aim``, ``what`` (the aim's words), ``reached``, ``day``
-    (``""`` or ``", slow day"``), ``kind`` (of processor) and ``processor``, both in short. Rows of
-    one aim stand together.
+    The second holds what was measured while the machine was slow, under that name by hand.
+
+    Columns are those of `measure` and ``aim``, ``what`` (the aim's words), ``reached``, ``slow``,
+    ``kind`` (of processor, in short) and ``processor``, which also says if the day was slow. Rows
+    of one aim stand together.
     """
-    files = {"": folder / "bench.json", ", slow day": folder / "bench-slow.json"}
-    days = {day: _read(file) for day, file in files.items() if not day or file.is_file()}
-    records = [row | {"day": day} for day, rows in days.items() for row in rows]
+    slow = folder / "bench-slow.json"
+    records = [row | {"slow": False} for row in _read(folder / "bench.json")]
+    records += [row | {"slow": True} for row in _read(slow)] if slow.is_file() else []
     table = pd.DataFrame(_ordered(records))
     optional = ["budget", "bandwidth", "peer_rule", "precision", "ours_times", "peer_times"]
     optional += ["first", "ours_pass", "ours_check", "peer_pass", "peer_check"]
@@ -256,7 +258,7 @@ def read_table(folder: Path) -> pd.DataFrame:
     table["reached"] = [row["aim"].reached(row) for row in table.to_dict("records")]
     names = table.processor.str.replace(r"\(R\)| Processor|^Intel|^AMD", "", regex=True)
     table["kind"] = names.str.strip()
-    return table.assign(processor=table.kind + table.day)
+    return table.assign(processor=table.kind.where(~table.slow, table.kind + ", slow day"))
 
 
 def _write(out: Path, rows: list[Row]) -> None:

@@ -41,6 +41,7 @@ from tsp.analysis.claims import CLAIMS
 from tsp.analysis.stats import spearman
 from tsp.analysis.table_forensics import TRAJECTORY
 from tsp.book.pages import check_parameters, interval, table
+from tsp.book.verdicts import listed
 from tsp.experiments.paper import reported
 from tsp.figures import paper_figures as figures
 from tsp.store.runs import Store
@@ -170,7 +171,7 @@ for column in ("shuffled", "rho_blocks"):
     value = both[column].get("h0_mean_lifespan", np.nan)
     glue(f"exchanged-{column}", f"{value:.2f}", display=False)
 small = [name for name in both.index if both.p_blocks[name] < 0.05 or both.p_units[name] < 0.05]
-names = " and ".join(filter(None, [", ".join(in_words(small[:-1])), *in_words(small[-1:])]))
+names = listed(in_words(small))
 left = f"at least one of the tests still finds a correlation for {names}"
 glue("exchanged-left", left if small else "neither test finds a correlation", display=False)
 

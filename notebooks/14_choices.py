@@ -50,6 +50,7 @@ from myst_nb import glue
 from tsp.analysis.stats import detectable_share
 from tsp.analysis.studies import study
 from tsp.book.pages import FORMATS, check_parameters, comparison, missing, table
+from tsp.book.verdicts import listed
 from tsp.experiments.paper import ALPHA
 from tsp.store.runs import Store
 
@@ -150,7 +151,7 @@ loops = [
 ]
 sentence = "The store has no run with one part of the loss alone."
 if loops:
-    sentence = f"The mean number of loops at the end is {' and '.join(filter(None, [', '.join(loops[:-1]), loops[-1]]))}."
+    sentence = f"The mean number of loops at the end is {listed(loops)}."
 glue("loops-by-part", sentence, display=False)
 
 # %% [markdown]

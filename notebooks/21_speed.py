@@ -146,9 +146,7 @@ versions = "; ".join(
 once = rows.groupby("what", sort=False).kind.nunique() < rows.kind.nunique()
 once = "; ".join(dict.fromkeys(what.partition(",")[0] for what in once.index[once])) or "none"
 glue("bench-versions", f"{versions}. Measured on one kind of processor only: {once}", display=False)
-slow = rows[rows.day != ""].merge(
-    rows[rows.day == ""], on=["kind", "name"], suffixes=("", "_usual")
-)
+slow = rows[rows.slow].merge(rows[~rows.slow], on=["kind", "name"], suffixes=("", "_usual"))
 slow = slow.groupby("name").last()
 sentence = ""
 if {"gemm_fraction_bfloat16", "epoch_multi_early_vs_peft"} <= {*slow.index}:
@@ -211,7 +209,7 @@ def taken(regime):
 glue("bench-states", f"of one problem {taken('single')}; of ten {taken('multi')}", display=False)
 parts = rows[rows.name.str.startswith("epoch_")]
 limits = []
-for row in parts[parts.name.str.startswith("epoch_multi") & (parts.day == "")].itertuples():
+for row in parts[parts.name.str.startswith("epoch_multi") & ~parts.slow].itertuples():
     aim = row.aim.of(row._asdict())
     if row.peer_rule < aim * row.ours:
         limits.append(
@@ -281,7 +279,7 @@ table(
 # * An answer ends once no continuation changes its score: for GSM8K when the line with `####` and a number has ended.
 # * A set of problems is solved when all answers are right, so one wrong answer decides a check. The problem that was wrong before is
 #   asked first. Every problem is asked at the start, at the end and as often as prompts are stored.
-# * On AMD processors with AVX-512, float32 products with the frozen weights are left to oneDNN, which is twice as fast there as the
+# * On AMD processors with AVX-512, float32 products with the frozen weights are left to oneDNN, which is faster there than the
 #   library that torch uses.
 # * Rows of similar length are read together, so that little of a pass is padding.
 # * The rest is mostly memory traffic. The norms, for example, take a dozen passes over their input and its gradient in
@@ -333,7 +331,7 @@ table(
 # added for comparison, with the operations of an answer that is decoded to its limit.
 
 # %% mystnb={"image": {"alt": "Two panels of horizontal bars, float32 and bfloat16: milliseconds of each part of a step and of the checks; a tick on each bar marks the least time."}, "figure": {"caption": "{glue:text}`budget-says`. Bars: milliseconds of a step of a bank of 8, by part; ticks: the least that the machine would need.", "name": "fig-budget"}} tags=["hide-input"]
-profiled = rows[rows.name.str.startswith("gemm") & (rows.day == "")].dropna(subset="budget")
+profiled = rows[rows.name.str.startswith("gemm") & ~rows.slow].dropna(subset="budget")
 checked = rows[rows.name.str.startswith("epoch_single_early")].set_index("processor")
 fig, axes = plt.subplots(
     1, max(1, len(profiled)), figsize=(WIDTH, 3.6), sharey=True, sharex=True, squeeze=False
