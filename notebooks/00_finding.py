@@ -93,19 +93,20 @@ glue("claims", len(claims), display=False)
 glue("open", int(open_ones.sum()), display=False)
 
 # %% [markdown]
-# The paper treats a soft prompt, a short list of vectors trained in front of a frozen language model, as a cloud of points. As training
-# succeeds, it reports, loops in the cloud ($H_1$) vanish and its components ($H_0$) live longer; TSLoss, a loss built on this, is said to
-# save up to half of the iterations. With a {glue:text}`model` we find:
+# A soft prompt is a short list of vectors, trained in front of a frozen language model. The paper treats it as a cloud of points and reports
+# that, as training succeeds, loops in the cloud ($H_1$) vanish and its components ($H_0$) live longer. TSLoss, a loss built on this, is said
+# to save up to half of the iterations. With a {glue:text}`model` we find:
 #
 # - **{glue:text}`finding-loops`. {glue:text}`finding-success`:** on {glue:text}`figure-units`, the median prompt goes from
 #   {glue:text}`start` loops to {glue:text}`loops-ce` when it learns right answers, to {glue:text}`loops-wrong` when it learns wrong ones, and
 #   to {glue:text}`loops-random` when its vectors only move as far, in random directions. {glue:text}`finding-reason`.
 # - **{glue:text}`finding-components`.**
 # - **{glue:text}`finding-lifespan`:** across problems, the rank correlation is {glue:text}`rho-effect` (95 % interval {glue:text}`rho-low`
-#   to {glue:text}`rho-high`). The paper's {glue:text}`rho-printed` compares snapshots of training.
+#   to {glue:text}`rho-high`). The paper's {glue:text}`rho-printed` is over snapshots of training, where an epoch counter reaches as much
+#   ({doc}`03_printed_numbers`).
 # - **{glue:text}`finding-speed`:** it takes {glue:text}`ratio-effect` times the usual iterations ({glue:text}`ratio-low` to
-#   {glue:text}`ratio-high`; the paper: {glue:text}`ratio-printed`). **{glue:text}`finding-back`:** the
-#   median prompt ends with {glue:text}`loops-tsloss` loops, against {glue:text}`loops-ce` without it.
+#   {glue:text}`ratio-high`; the paper: {glue:text}`ratio-printed`). **{glue:text}`finding-back`:** in
+#   the figure the median prompt ends with {glue:text}`loops-tsloss` loops, against {glue:text}`loops-ce` without it.
 
 # %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved at random, and trained with TSLoss."}, "figure": {"caption": "{glue:text}`finding-figure`. Lines are medians over {glue:text}`figure-units`, bands the middle half. Moved at random: each vector goes as far as training on right answers moved it, in a random direction.", "name": "fig-finding"}} tags=["remove-input"]
 loops(store, protocol=protocol, model=model) if len(counts) else missing(
@@ -113,15 +114,14 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 )
 
 # %% [markdown]
-# Each prompt was trained on one problem, or on a set of ten, of {glue:text}`tasks`, for {glue:text}`epochs` epochs at {glue:text}`rate`
-# times the paper's learning rate, because at the paper's own rate this model's prompts hardly move ({doc}`13_what_speeds_up`). The number
-# of loops changes by {glue:text}`falls-effect` in the median ({glue:text}`falls-low` to {glue:text}`falls-high`; {glue:text}`falls-units`
-# problems and sets). The correlation is over {glue:text}`rho-units` problems and sets; among snapshots, the epoch number alone correlates
-# as strongly ({doc}`03_printed_numbers`). The ratio of iterations is a median over {glue:text}`ratio-units`. Brackets hold 95 % intervals,
-# widened because several claims are tested together.
+# Each prompt was trained on one problem or a set of ten, taken from {glue:text}`tasks`, for {glue:text}`epochs` epochs at
+# {glue:text}`rate` times the paper's learning rate, because at the paper's own rate this model's prompts hardly move
+# ({doc}`13_what_speeds_up`). Over {glue:text}`falls-units` problems and sets, the number of loops changes by a median of
+# {glue:text}`falls-effect` ({glue:text}`falls-low` to {glue:text}`falls-high`). The correlation is over {glue:text}`rho-units`, the median
+# ratio of iterations over {glue:text}`ratio-units`. Brackets give 95 % intervals, widened because several claims are tested together.
 #
-# TSLoss evens out distances ({doc}`07_tsloss`); loops come back mostly after the answer is right ({doc}`10_when_tsloss_acts`). {glue:text}`shortening` Our
-# runs leave {glue:text}`open` of the paper's {glue:text}`claims` claims undecided or untested.
+# TSLoss evens out distances ({doc}`07_tsloss`), and loops come back mostly after the answer is right ({doc}`10_when_tsloss_acts`).
+# {glue:text}`shortening` Our runs leave {glue:text}`open` of the paper's {glue:text}`claims` claims undecided or untested.
 #
 # ::::{grid} 1 1 3 3
 # :gutter: 2
@@ -129,7 +129,7 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 # :::{grid-item-card} Read
 # :link: 01_persistent_homology
 # :link-type: doc
-# From points and loops to the verdicts, one step a chapter.
+# From points and loops to the verdicts, one step per chapter.
 # :::
 #
 # :::{grid-item-card} Rerun
@@ -147,9 +147,9 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 #
 # ## All claims
 #
-# The dot is the effect in our runs, with its interval (all intervals under one heading hold at the same time with a confidence of 95 %);
-# the dotted line marks no effect, and the diamond is the value that the paper prints. Rows below an axis share it. Open a row for the
-# rule that decides it; {doc}`20_rules` lists the rules that were changed after data had been seen. A unit is one problem or one set of ten.
+# The dot is the effect in our runs, with its interval (all intervals under one heading hold simultaneously with 95 % confidence). The dotted
+# line marks no effect, and the diamond is the value that the paper prints. Rows below an axis share it. Open a row to read the rule that
+# decides its claim; {doc}`20_rules` lists the rules that were changed after data had been seen. A unit is one problem or one set of ten.
 
 # %% tags=["remove-input"]
 verdict_list(claims)
@@ -165,14 +165,14 @@ verdict_list(claims)
 #     -p task mmlu_cf -p method tsloss
 # ```
 #
-# {doc}`../setup` explains how to use other models, your own problems or a GPU, {doc}`21_speed` how fast that is compared with the
-# alternatives, and {doc}`../paper` what we chose where the paper is silent. Every chapter is an executed notebook: no measured number in it
-# was typed by hand.
+# {doc}`../setup` explains how to use other models, your own problems or a GPU. {doc}`21_speed` compares the speed of training here with the
+# alternatives, and {doc}`../paper` says what we chose where the paper is silent. Every chapter is an executed notebook: no measured number
+# in it was typed by hand.
 #
 # ## The method in one picture
 #
-# The method of {cite:t}`anonymous-topology` is a circle. A prompt is trained, and its vectors are treated as a cloud of points. The
-# cloud's components and loops are followed over all scales and summarised by a few numbers. What those numbers do during ordinary
+# The method of {cite:t}`anonymous-topology` runs in a circle. A prompt is trained, and its vectors are treated as a cloud of points. The
+# cloud's components and loops are followed over all scales and summarised by a few numbers. How those numbers change during ordinary
 # training suggests a loss, which is then added to the training objective.
 #
 # ```{figure} ../_static/pipeline.svg

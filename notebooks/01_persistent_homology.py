@@ -20,8 +20,8 @@
 # model does with them, $n$ points in space remain: they may lie in one clump, in several, or around a hole. Persistent homology counts
 # clumps and holes at every scale. This chapter starts from three points on paper and checks each step against the library.
 #
-# It covers equations 9 to 12 and 14 of the paper {cite}`anonymous-topology`, with the
-# paper's numbers. {cite:t}`chazal2021introduction` give a longer introduction.
+# It covers equations 9 to 12 and 14 of the paper {cite}`anonymous-topology`, numbered as
+# there. {cite:t}`chazal2021introduction` give a longer introduction.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -84,22 +84,23 @@ persistence(three)[0]
 #
 # ## Pieces and holes by linear algebra
 #
-# Pieces and holes can be counted by linear algebra alone. Let the vertices, edges and triangles of a complex be the bases of three vector
-# spaces over the field with two elements. The *boundary* $\partial_k$ sends a simplex of dimension $k$ to the sum of its faces: a triangle
-# to its three edges, an edge to its two ends, a vertex to zero. A sum of edges without boundary is a *cycle*: one closed path or several. A
-# cycle that is the boundary of triangles is filled in, and a hole is a cycle that is not:
+# Let the vertices, edges and triangles of a complex be the bases of three vector spaces over the field with two elements. The *boundary*
+# $\partial_k$ sends a simplex of dimension $k$ to the sum of its faces: a triangle to its three edges, an edge to its two ends, a vertex to
+# zero. A sum of edges without boundary is a *cycle*: one closed path or several. A cycle that is the boundary of triangles is filled in, and
+# a hole is a cycle that is not:
 #
 # $$H_0 = \frac{\ker \partial_0}{\operatorname{im} \partial_1} \tag{10}$$
 #
 # $$H_1 = \frac{\ker \partial_1}{\operatorname{im} \partial_2} \tag{11}$$
 #
-# These are vector spaces. The numbers that the paper calls $H_0$ and $H_1$ are their dimensions, the *Betti numbers*
+# These are vector spaces. (Later chapters call pieces *components* and these holes *loops*.) The numbers that the paper calls $H_0$ and
+# $H_1$ are their dimensions, the *Betti numbers*
 #
 # $$\begin{aligned}\beta_0 &= n - \operatorname{rank} \partial_1\\
 # \beta_1 &= (\text{edges} - \operatorname{rank} \partial_1) - \operatorname{rank} \partial_2\end{aligned}$$
 #
-# All this takes is the rank of matrices of zeros and ones, which elimination gives. In the code below, a
-# column is a set of rows, and the sum of two columns is their symmetric difference:
+# All this takes is the rank of matrices of zeros and ones, which elimination gives. In the code below, a column
+# is the set of rows in which it has a one, and the sum of two columns is their symmetric difference:
 
 
 # %%
@@ -144,8 +145,8 @@ pd.DataFrame(numbers, index=["pieces", "holes"])
 #
 # Betti numbers do not say whether a hole at one scale is the same hole at the next. Persistent homology does, and a single elimination
 # suffices {cite}`edelsbrunner2002topological,zomorodian2004computing`. Sort all simplices by the scale at which they arrive and, at equal
-# scales, by dimension. Each either opens a new piece or hole, or closes an existing one. If the elimination leaves column $j$ with lowest
-# row $i$, simplex $j$ closes the feature that simplex $i$ opened. Their scales are its death and its birth.
+# scales, by dimension. Each simplex either opens a new piece or hole, or closes an existing one. If the elimination leaves column $j$ with
+# lowest row $i$, simplex $j$ closes what simplex $i$ opened. The scale of $i$ is the birth of a bar, the scale of $j$ its death.
 
 
 # %%
@@ -186,8 +187,8 @@ assert holes == betti_curve(theirs[1], scales).tolist()
 # The library, which is much faster, finds the same bars, both for fourteen points and for a cloud as large as a prompt. (It also lists the
 # piece that never dies, with death $\infty$.) At each scale, the number of bars alive is the Betti number.
 #
-# Bars are drawn in two ways. A *barcode* draws each bar from birth to death. A *persistence diagram* shows each as a point, birth to the
-# right and death upwards: the higher above the diagonal, the longer the bar. Wherever bars are drawn, blue is $H_0$ and vermilion is $H_1$.
+# A *barcode* draws each bar from birth to death. A *persistence diagram* shows each as a point, birth to the right and death upwards: the
+# higher above the diagonal, the longer the bar. Throughout the book, $H_0$ is blue and $H_1$ vermilion where bars are drawn.
 
 
 # %% mystnb={"image": {"alt": "Top left, fifteen points near a circle joined at scale 0.8 into a ring with a hole. Top right, the persistence diagram: H0 points stacked at birth zero, one H1 point high above the diagonal. Below, the barcode: H0 bars from zero, all but one short, and one long H1 bar."}, "figure": {"caption": "A noisy circle as a complex at scale 0.8, as a persistence diagram, and as a barcode. One long $H_1$ bar is its hole. The piece that never dies is the bar with an arrowhead and the point on the dotted line.", "name": "fig-circle"}} tags=["hide-input"]
@@ -288,7 +289,7 @@ assert np.allclose(np.sort(tree.data), merge_scales(cloud))
 # %% [markdown]
 # Two consequences matter later. First, the number of $H_0$ bars is the number of points, so it cannot change
 # while a prompt of fixed length is trained, unless two of its vectors coincide exactly. Second, the mean finite
-# $H_0$ lifespan is the mean edge of a spanning tree: a length, which grows when the cloud grows.
+# $H_0$ lifespan is the mean edge length of a spanning tree, so it grows when the cloud grows.
 #
 # ## Lifespans and their entropy
 #
@@ -309,8 +310,8 @@ glue("pe-three", by_hand, display=False)
 # maximum is $\log m$, reached when all are equally long. Entropy thus mixes two things: *how many* bars there
 # are, and *how equal* they are. Dividing by $\log m$ leaves the second.
 #
-# Equation 14 repeats equation 12, with $E$ for $PE$ and $p_i$ for $l_i / L$, but the paper interprets it differently. At equation 12, low
-# entropy is a sign of a focused, stable structure. At equation 14, low entropy usually means less stability, and soft prompts are an
+# Equation 14 repeats equation 12, with $E$ for $PE$ and $p_i$ for $l_i / L$, but the paper interprets the two differently. Low entropy in
+# equation 12 is a sign of a focused, stable structure. Low entropy in equation 14 usually means less stability, with soft prompts as an
 # exception. The formula supports neither reading: entropy falls when lengths become less equal, and usually when bars disappear.
 
 # %% mystnb={"image": {"alt": "Entropy against number of bars, one to about a hundred. A curve shows the greatest possible value, the logarithm; dots for random clouds of different sizes lie below it and grow with it."}, "figure": {"caption": "Entropy follows the number of bars. The line is its maximum, $\\log m$; each dot is a Gaussian cloud of 2 to 60 points in 64 dimensions.", "name": "fig-entropy-count"}} tags=["hide-input"]
@@ -361,7 +362,7 @@ assert np.isclose(summarize(line).persistence_entropy[0], entropy)
 # ```{solution-start} ex-hexagon
 # :class: dropdown
 # ```
-# The ring closes at 1. Every second corner forms a triangle of side $\sqrt 3$, which fills the hole. The centre is at distance 1 from every
+# The ring closes at 1. Alternate corners form a triangle of side $\sqrt 3$, which fills the hole. The centre is at distance 1 from every
 # corner, so six triangles fill the hexagon the moment it closes, and no bar is left.
 
 # %%
@@ -385,8 +386,8 @@ assert len(persistence(np.vstack([corners, [0, 0]]))[1]) == 0
 # ```
 # Each ring has one bar. The larger is born at $2 \sin(\pi/12)$ and dies at $2 \sin(\pi/3) = \sqrt 3$; the smaller
 # at half of each. The two corners that face each other are $10 - 1 - \tfrac12 = 8.5$ apart, which is the last
-# finite death in $H_0$. In the figure eight the rings nearly touch, so the bar between them is the shortest of $H_0$; it changes first. The
-# long bars of the two rings stay as they are, but at some distances short loops appear between the rings.
+# finite death in $H_0$. In the figure eight the rings nearly touch, so the bar of the gap between them is the shortest of $H_0$, and it
+# changes first. The long bars of the two rings stay as they are, but at some distances short loops appear between the rings.
 
 # %%
 both = persistence(np.vstack([circle(12), circle(12) / 2 + [10, 0]]))
@@ -420,4 +421,4 @@ assert log(3) < summarize(square).persistence_entropy[0] < log(4)
 # ```{solution-end}
 # ```
 #
-# {doc}`02_homology_of_a_prompt` asks what noise, size and dimension do to these bars, and reads those of a trained prompt.
+# {doc}`02_homology_of_a_prompt` asks what noise, size and dimension do to these bars, and then looks at the bars of a trained prompt.

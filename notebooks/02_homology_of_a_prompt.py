@@ -18,8 +18,8 @@
 #
 # How much do the bars of the previous chapter say about a prompt? Less than it seems: nearest neighbours do not
 # determine them, small shifts create and remove loops, and noise has loops of its own. This chapter tests equation 13
-# of the paper {cite}`anonymous-topology`, shows which bars survive a small shift and how they depend on the number and
-# dimension of the points, and then compares the barcode of a trained prompt with that of noise.
+# of the paper {cite}`anonymous-topology`, shows how bars depend on small shifts and on the number and dimension of the
+# points, and compares the barcode of a trained prompt with that of noise.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -71,7 +71,8 @@ rng = np.random.default_rng(0)
 #
 # {prf:ref}`prop-mst` shows what this overlooks. The distance from a point to its nearest neighbour is always the length of an edge of the
 # spanning tree, but the tree has further edges, which join one clump to the next. Put two tight pairs some distance apart. Every point has
-# a neighbour at distance 0.1, so the left side is 0. The deaths are 0.1, 0.1 and the gap between the pairs:
+# a neighbour at distance 0.1, so the left side is 0. The deaths are 0.1, 0.1 and the gap between the pairs, so the right side grows with
+# the gap:
 
 # %%
 gaps = (0.9, 1.9, 4.9)
@@ -85,10 +86,10 @@ names = [f"variance of {quantity}" for quantity in ("s", "H₀ deaths", "nearest
 pairs.set_axis(names, axis=1).rename_axis("gap").round(3)
 
 # %% [markdown]
-# Equation 13 does not hold in general, and a loss built on its left side cannot see the gap between clumps. For clouds without clumps the
-# two sides are closer, as the next figure shows. {doc}`15_what_it_stands_for` compares them for trained prompts.
+# Equation 13 does not hold in general. For clouds without clumps the two sides are closer, as the next figure shows.
+# {doc}`15_what_it_stands_for` compares them for trained prompts.
 
-# %% mystnb={"image": {"alt": "Scatter of the variance of H0 deaths against the variance of nearest-neighbour distances, logarithmic axes. Gaussian clouds gather near the diagonal; clouds of two or four clumps lie far above it."}, "figure": {"caption": "Equation 13 nearly holds for a single Gaussian and fails for clumps: both its sides, with true nearest neighbours, for clouds of 40 points in 64 dimensions. On the line they are equal.", "name": "fig-equation-13"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Scatter of the variance of H0 deaths against the variance of nearest-neighbour distances, logarithmic axes. Gaussian clouds gather near the diagonal; clouds of two or four clumps lie far above it."}, "figure": {"caption": "Equation 13 nearly holds for a single Gaussian and fails for clumps. Each symbol is a cloud of 40 points in 64 dimensions, placed by the two sides of the equation, with true nearest neighbours for soft ones. On the line the sides are equal.", "name": "fig-equation-13"}} tags=["hide-input"]
 clumps, clouds = np.repeat([1, 2, 4], 40), []
 for count in clumps:
     centres = rng.normal(scale=2, size=(count, 64)) * (count > 1)
@@ -135,10 +136,10 @@ glue("loops-least", min(counts), display=False)
 glue("loops-most", max(counts), display=False)
 
 # %% [markdown]
-# We moved two clouds, a noisy circle like that of {numref}`fig-circle` and random points, 200 times, each point by at most 5 % of the mean
-# distance. The longest bar never changed by more than the theorem allows, so the hole of the circle is safe. The number of loops is not.
-# The random points, forty in 64 dimensions, have {glue:text}`loops-before:d` loops, all of them short; after such a shift they have between
-# {glue:text}`loops-least:d` and {glue:text}`loops-most:d`. Whoever counts $H_1$ features should therefore ask how long they live.
+# We moved two clouds 200 times each: a noisy circle like that of {numref}`fig-circle`, and forty random points in 64 dimensions. No point
+# moved by more than 5 % of the mean distance. The longest bar never changed by more than the theorem allows, so the hole of the circle is
+# safe. The number of loops is not. The random points have {glue:text}`loops-before:d` loops, all of them short; after such a shift they have
+# between {glue:text}`loops-least:d` and {glue:text}`loops-most:d`. Anyone who counts $H_1$ features should therefore ask how long they live.
 #
 # ## The influence of $n$ and $d$
 #
@@ -146,7 +147,7 @@ glue("loops-most", max(counts), display=False)
 # apart. If coordinates are drawn from $N(0, \sigma^2)$, distances concentrate around $\sigma\sqrt{2d}$ with a relative spread of about
 # $1/\sqrt{2d}$, so that all bars end, and those of $H_1$ also begin, in a narrow band.
 
-# %% mystnb={"image": {"alt": "Two panels against dimension from 2 to 1024, logarithmic. Left: mean H0 lifespan over mean distance rises from below 0.2 towards 1. Right: number of H1 bars for 20, 40 and 80 points."}, "figure": {"caption": "Bars depend on $n$ and $d$ before any training. Left: in {glue:text}`widest` dimensions the mean $H_0$ lifespan of {glue:text}`most-points` points is {glue:text}`widest-h0:.2f` of their mean distance. Right: their $H_1$ bars number {glue:text}`widest-h1:.0f`, those of {glue:text}`fewest-points` points {glue:text}`fewest-h1:.0f`. Each point is the mean of 20 Gaussian clouds.", "name": "fig-dimension"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels against dimension from 2 to 1024, logarithmic. Left: mean H0 lifespan over mean distance rises from below 0.2 towards 1. Right: number of H1 bars for 20, 40 and 80 points."}, "figure": {"caption": "Bars depend on $n$ and $d$ before any training. Left: in {glue:text}`widest` dimensions the mean $H_0$ lifespan of {glue:text}`most-points` points is {glue:text}`widest-h0:.2f` of their mean distance. Right: they have {glue:text}`widest-h1:.0f` $H_1$ bars, and {glue:text}`fewest-points` points have {glue:text}`fewest-h1:.0f`. Each symbol is the mean of 20 Gaussian clouds.", "name": "fig-dimension"}} tags=["hide-input"]
 rows = []
 for n in (20, 40, 80):
     for d in 2 ** np.arange(1, 11):
@@ -177,10 +178,10 @@ glue("fewest-h1", float(fewest.h1), display=False)
 # ## A trained prompt
 #
 # The prompt below was trained on one problem and serves as the example in most chapters that look at a single prompt.
-# {doc}`04_phenomenon` asks what many prompts have in common. A rule chooses the problem. Candidates are the published single problems that
-# were trained both with and without TSLoss, with stored prompts from start to end, and that both runs get wrong at the start and right at
-# the last check. Among these, problems whose answer stays right once it is right come first, then those with the lowest number, then data
-# sets in the order of {doc}`12_all_data_sets`.
+# {doc}`04_phenomenon` asks what many prompts have in common. The problem was chosen by a rule. Candidates are the published single problems
+# that were trained both with and without TSLoss, with stored prompts from start to end, and that both runs get wrong at the start and right
+# at the last check. The rule prefers problems whose answer stays right once it is right, then the lowest problem number, then the order of
+# data sets in {doc}`12_all_data_sets`.
 
 # %% tags=["hide-input"]
 store = Store(runs)
@@ -218,7 +219,7 @@ for key, value in (values | {"outcome": outcome_in_words(run)}).items():
 # {glue:text}`problem` for {glue:text}`last:d` epochs. The model's answer {glue:text}`outcome`. {glue:text}`again` One run proves nothing:
 # {ref}`noise-floor` shows how far rounding alone moves a run.
 
-# %% mystnb={"image": {"alt": "Two scatter plots of the prompt's vectors on two principal axes, joined by the minimum spanning tree: on the left at the start, on the right after training, to the same scale."}, "figure": {"caption": "Training makes the mean distance between the prompt's vectors {glue:text}`spread-factor:.1f` times as long. Before and after, projected onto the two principal axes of the trained cloud, with the spanning tree, whose edges are the $H_0$ deaths.", "name": "fig-prompt-cloud"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two scatter plots of the prompt's vectors on two principal axes, joined by the minimum spanning tree: on the left at the start, on the right after training, to the same scale."}, "figure": {"caption": "Training makes the mean distance between the prompt's vectors {glue:text}`spread-factor:.1f` times as long. The prompt before and after, projected onto the first two principal axes of the trained cloud, with its spanning tree, whose edge lengths are the $H_0$ deaths.", "name": "fig-prompt-cloud"}} tags=["hide-input"]
 axes_of = np.linalg.svd(trained - trained.mean(0), full_matrices=False)
 explained = axes_of[1][:2] ** 2 / (axes_of[1] ** 2).sum()
 fig, panels = plt.subplots(1, 2, figsize=(WIDTH, 0.53 * WIDTH), sharex=True, sharey=True)
@@ -248,7 +249,7 @@ for ax, picture, when in zip(panels, pictures, (first, last), strict=True):
 fig.tight_layout()
 
 # %% [markdown]
-# The table compares the numbers with those of noise, 200 Gaussian clouds with the trained prompt's $n$, $d$ and
+# The table compares the prompt with noise: 200 Gaussian clouds with the trained prompt's $n$, $d$ and
 # coordinate variance. The last column is the share of these clouds whose value lies below the trained prompt's.
 
 # %% tags=["hide-input"]
@@ -284,10 +285,9 @@ glue("log-bars-change", float(fewer), display=False)
 # - The $H_0$ count is $n$ and stays $n$. This is {prf:ref}`prop-mst`, not an observation.
 # - The mean $H_0$ lifespan goes from {glue:text}`start-h0-mean-lifespan:.3f` to
 #   {glue:text}`trained-h0-mean-lifespan:.3f`; divided by the mean distance, it goes from
-#   {glue:text}`start-h0-mean-lifespan-scaled:.3f` to {glue:text}`trained-h0-mean-lifespan-scaled:.3f`. The second
-#   change is one of shape, since the size of the cloud has been divided out.
-# - The $H_1$ count goes from {glue:text}`start-h1-count:.0f` to {glue:text}`trained-h1-count:.0f`; noise of
-#   this size has {glue:text}`noise-h1-count:.1f` on average.
+#   {glue:text}`start-h0-mean-lifespan-scaled:.3f` to {glue:text}`trained-h0-mean-lifespan-scaled:.3f`. Only the second change is one of shape.
+# - The $H_1$ count goes from {glue:text}`start-h1-count:.0f` to {glue:text}`trained-h1-count:.0f`; noise has
+#   {glue:text}`noise-h1-count:.1f` on average.
 # - The entropy starts at {glue:text}`start-persistence-entropy:.3f` and changes by {glue:text}`entropy-change:+.3f`. Its maximum $\log m$,
 #   which depends only on the number of bars, changes by {glue:text}`log-bars-change:+.3f`.
 #
@@ -324,8 +324,5 @@ assert np.allclose(grown.drop(times_three), plain.drop(times_three))
 # | claimed | measured | verdict |
 # |---|---|---|
 # | The number of $H_0$ features stays the same during training (section 2.3) | it is the number of distinct vectors, {glue:text}`h0-count:d` ({prf:ref}`prop-mst`) | true by definition |
-# | The variance of soft nearest-neighbour distances approximates that of $H_0$ lifespans (equation 13) | two tight pairs:
-# {glue:text}`pairs-variance-near:.2f` against {glue:text}`pairs-variance-deaths:.2f` | not reproduced, since it fails for some clouds;
-# for trained prompts see {doc}`15_what_it_stands_for` |
-# | Low persistence entropy marks a stable structure (equation 12), or the reverse (equation 14) | one formula, at most the logarithm of
-# the number of bars; it falls when lengths become less equal, and usually when bars disappear | – |
+# | The variance of soft nearest-neighbour distances approximates that of $H_0$ lifespans (equation 13) | two tight pairs: {glue:text}`pairs-variance-near:.2f` against {glue:text}`pairs-variance-deaths:.2f` | not reproduced, since it fails for some clouds; for trained prompts see {doc}`15_what_it_stands_for` |
+# | Low persistence entropy marks a stable structure (equation 12), or the reverse (equation 14) | one formula, at most the logarithm of the number of bars; it falls when lengths become less equal, and usually when bars disappear | – |

@@ -18,8 +18,8 @@
 #
 # What do the paper's printed numbers say about each other, before anything is trained? Table 2 turns out to be one test
 # printed twice, with a correlation that an epoch counter reaches too, and the counts of Table 3 are unlikely to be plain means of three runs.
-# Every computation on this page starts from the printed tables (`data/paper`) and the text of the paper, and
-# none from our own runs. The functions are in `tsp.analysis.table_forensics`, with tests.
+# Every computation in this chapter starts from the printed tables (`data/paper`) and the text of the paper, none from our own runs.
+# The functions are in `tsp.analysis.table_forensics`.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -41,15 +41,14 @@ from tsp.experiments.paper import PROTOCOLS, SEEDS, reported
 # ## Table 2 is one test, printed twice
 #
 # For each feature, Table 2 gives Spearman's $\rho$ with accuracy and its p-value, and a "convergence test" with a
-# statistic $U$ and a p-value. It does not say how many snapshots there are, nor which two groups $U$ compares.
-# The numbers reveal how many snapshots there are and how large the two groups are:
+# statistic $U$ and a p-value. It does not say how many snapshots there are, nor which two groups $U$ compares, but the numbers do:
 #
 # * The p-value of a rank correlation over $N$ pairs follows from $t = \rho \sqrt{(N - 2) / (1 - \rho^2)}$ with $N - 2$
 #   degrees of freedom. Each printed pair of $\rho$ and p is therefore compatible with only a few $N$.
 # * If two groups of sizes $a$ and $b$ do not differ, Mann–Whitney's $U$ is approximately normal with mean $ab/2$ and variance
 #   $ab(a + b + 1)/12$. $U$ and its p are therefore compatible with only a few $a$ and $b$.
-# * If accuracy takes only two values, which define the same two groups, the two tests are
-#   one. If the feature has no ties,
+# * If accuracy takes only two values and these define the two groups, the two tests are
+#   one. Unless the feature has ties,
 #
 # $$\rho = \sqrt{\frac{3ab}{N^2 - 1}} \left(1 - \frac{2U}{ab}\right)$$ (eq-rho-u)
 #
@@ -106,27 +105,27 @@ table(
 )
 
 # %% [markdown]
-# One size needs no approximation. The $H_0$ count is constant, so its $U$ is $ab/2$. The table prints {glue:text}`printed-constant-u:.1f`,
-# hence $ab$ = {glue:text}`printed-product:d`. This is the square of the prime number {glue:text}`printed-half:d`, so the groups have
-# {glue:text}`printed-half:d` snapshots each. (The only other split, 1 and {glue:text}`printed-product:d`, would be thousands of snapshots, which fits no
-# p-value.)
+# The sizes of the groups follow without approximation. The $H_0$ count is constant, so its $U$ is $ab/2$. The table prints
+# {glue:text}`printed-constant-u:.1f`, hence $ab$ = {glue:text}`printed-product:d`. This is the square of the prime number
+# {glue:text}`printed-half:d`, so the groups have {glue:text}`printed-half:d` snapshots each. (The only other split, 1 and
+# {glue:text}`printed-product:d`, would take thousands of snapshots, which fits no p-value.)
 #
 # {glue:text}`printed-n-range` all rows. {glue:text}`printed-n` snapshots in two groups of
 # {glue:text}`printed-half` reproduce the p-value of every $U$ and, by {eq}`eq-rho-u`, every $\rho$, except for the $H_1$ count: its
-# $U$ would have p = {glue:text}`printed-tied-u-p-73`, where {glue:text}`printed-tied-u-p` is printed, and
-# $\rho$ = {glue:text}`printed-tied-rho-of-u`, where {glue:text}`printed-tied-rho` is printed. Counts have ties, which shrink the spread
+# $U$ would have p = {glue:text}`printed-tied-u-p-73` instead of the printed {glue:text}`printed-tied-u-p`, and its $\rho$ would be
+# {glue:text}`printed-tied-rho-of-u` instead of {glue:text}`printed-tied-rho`. Counts have ties, which shrink the spread
 # of $U$ and enlarge $\rho$ by the same factor. The printed $\rho$ requires a factor of {glue:text}`printed-tied-ties`, with which
 # the test of $U$ gives p = {glue:text}`printed-tied-u-p-ties`. One number explains both deviations.
 #
 # So accuracy took two values, and its two groups are those of the $U$ test: the two tests present the
-# same evidence. The largest correlation that such groups allow is {glue:text}`printed-ceiling`. It is the value printed for the mean
-# $H_0$ lifespan, where the paper calls it an extremely strong correlation.
+# same evidence. The largest correlation that such groups allow is {glue:text}`printed-ceiling`. The mean $H_0$ lifespan has this
+# value, which the paper calls an extremely strong correlation.
 #
 # ## The score of an epoch counter
 #
-# $U = 0$ means that the groups do not overlap: every snapshot of one group has a shorter mean $H_0$ lifespan than every snapshot
-# of the other. If the groups are the first and the second half of the snapshots, as their equal sizes suggest, any quantity that only
-# grows does the same, for example the number of the snapshot:
+# For the mean $H_0$ lifespan the table prints $U = 0$. So the groups do not overlap: every snapshot of one group has a shorter mean
+# lifespan than every snapshot of the other. If the groups are the first and the second half of the snapshots, as their equal sizes
+# suggest, any quantity that only grows separates them in the same way, for example the number of the snapshot:
 
 # %%
 counter = np.arange(printed.TRAJECTORY)
@@ -200,7 +199,7 @@ ratios.columns = [f"{TASK_NAMES[task]}, {regime}" for regime, task in ratios]
 table(ratios.assign(median=medians), precision=2)
 
 # %% [markdown]
-# The table shows the ratio of iterations with TSLoss to those without. The largest saving is {glue:text}`printed-best`, in cells with small
+# The second table shows the ratio of iterations with TSLoss to those without. The largest saving is {glue:text}`printed-best`, in cells with small
 # counts ({glue:text}`printed-best-counts`), where a single check makes a large difference. The summary of the published version reports
 # savings of up to one half on Gemma-2B-IT; the largest saving that Table 3 prints for this model is {glue:text}`printed-gemma`. In
 # {glue:text}`printed-unchanged` of {glue:text}`printed-cells` cells nothing is saved.
@@ -221,12 +220,12 @@ table(
 )
 
 # %% [markdown]
-# This book multiplies by the weight once. For weights 0 and 1 it makes no difference; for 10 the difference is a factor of ten.
+# This book applies the weight once. For weights 0 and 1 this makes no difference; for 10 it makes a factor of ten.
 #
 # ## The embedding scale of Gemma models
 #
 # The paper initialises prompts with a standard deviation of {glue:text}`printed-paper-std` and trains them with a learning rate of
-# {glue:text}`printed-paper-lr`. Until version 5.4, transformers multiplied the input embeddings of a Gemma model by $\sqrt d$,
+# {glue:text}`printed-paper-lr`. Until version 5.4, the transformers library multiplied the input embeddings of a Gemma model by $\sqrt d$,
 # including embeddings that a user passes in.
 
 # %% tags=["hide-input"]
@@ -238,7 +237,7 @@ glue("printed-paper-lr", f"{PROTOCOLS['paper'].lr:.0e}", display=False)
 glue("printed-paper-std", f"{PROTOCOLS['paper'].init_std:g}", display=False)
 
 # %% [markdown]
-# For Gemma-2B this factor is {glue:text}`printed-factor`. After warm-up AdamW moves each coordinate by about the learning rate in each step
+# For Gemma-2B this factor is {glue:text}`printed-factor`. After warm-up AdamW moves each coordinate by about the learning rate per step
 # if its gradient is steady, and by less otherwise. The prompt that the model saw therefore started with a standard deviation of
 # {glue:text}`printed-std`, and each of its coordinates moved by up to about {glue:text}`printed-lr` a step, not
 # {glue:text}`printed-paper-lr`. The Llama models of the paper have no such factor. The factor may be the reason why Gemma-2B-IT could be
@@ -272,7 +271,7 @@ print(f"10 of 146: {ceiling[10]:.3f}; 73 of 146: {ceiling[73]:.3f}")
 # ```{exercise} The size of a sample
 # :label: ex-recover
 # A paper prints a rank correlation $\rho = 0.5$ with a two-sided p of 0.0010, from the t distribution. How many
-# observations did it use? What does p say if these were twenty snapshots of each of two runs?
+# observations did it use? What would p tell you if these were twenty snapshots from each of two runs?
 # ```
 #
 # ```{solution-start} ex-recover

@@ -20,12 +20,12 @@
 # the cross-entropy alone and reports four observations: the number of $H_0$ features stays the same, these features live longer and longer,
 # $H_1$ features disappear, and persistence entropy falls a little. Everything else in the paper builds on these observations.
 #
-# This chapter repeats them, draws the paper's Figures 2 and 3 from our runs, and asks for each number whether something else could have
-# produced it: a cloud that merely grows, or vectors of unequal length. {doc}`05_topology_and_accuracy` continues with accuracy.
+# This chapter repeats them, draws the paper's Figures 2 and 3 from our runs, and asks what else could have produced each number. The first
+# observation is true by definition, a cloud that merely grows gives the second, and vectors of unequal length can give the third.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
-# tell a change of shape from a change of size, and an observation from a repetition.
+# tell a change of shape from a change of size, and new evidence from a repetition.
 # ```
 
 # %% tags=["parameters"]
@@ -82,7 +82,7 @@ TITLES = {"single": "one problem", "multi": "ten problems"}
 # ## The runs
 #
 # The figures show two prompts: one trained on a single problem, {ref}`the example <the-example>` of all chapters, and one
-# trained on ten problems at once. Runs that the store lacks are trained now.
+# trained on ten problems at once. Runs missing from the store are trained now.
 
 # %% tags=["hide-input"]
 store = Store(runs)
@@ -143,7 +143,7 @@ for key, value in {"n": n, "d": d, "model": model}.items():
 # warm-up shows only how training begins. The answer to the single problem {glue:text}`single-outcome`. A set counts as right when all
 # ten answers are right; the set {glue:text}`multi-outcome`.
 #
-# {ref}`The example's own table <the-example>` has the single problem. This one compares the start and the end for the ten problems
+# {ref}`An earlier table <the-example>` compares the start and the end for the single problem. This one does so for the ten problems
 # ({glue:text}`multi-task`, {glue:text}`multi-epochs:d` epochs):
 #
 # | | start | end |
@@ -154,14 +154,14 @@ for key, value in {"n": n, "d": d, "model": model}.items():
 # | mean $H_1$ lifespan | {glue:text}`multi-h1-mean-lifespan-first:.4f` | {glue:text}`multi-h1-mean-lifespan-last:.4f` |
 # | entropy | {glue:text}`multi-persistence-entropy-first:.3f` | {glue:text}`multi-persistence-entropy-last:.3f` |
 #
-# Each of these numbers can change for reasons other than learning. The $H_0$ count cannot change at all: it is the number of distinct
-# vectors ({prf:ref}`prop-mst`). The mean lifespans are lengths, which grow when the cloud grows. The $H_1$ count includes loops of any
+# None of these numbers is about learning alone. The $H_0$ count cannot change at all: it is the number of distinct vectors
+# ({prf:ref}`prop-mst`). The mean lifespans are lengths, which grow when the cloud grows. The $H_1$ count includes loops of any
 # length, even those that noise creates and removes. The entropy combines the number of bars with the evenness of their lengths.
 #
 # ## Growth and shape
 #
-# Prompts start from tiny random vectors, so training can hardly do anything but enlarge the cloud, and all lengths with it. Write $\bar l$
-# for the mean $H_0$ lifespan and $\bar D$ for the mean distance between points. Between two epochs,
+# Prompts start from tiny random vectors, so training can hardly do anything but enlarge the cloud, and all lengths with it. Let $\bar l$
+# be the mean $H_0$ lifespan and $\bar D$ the mean distance between points. Between two epochs,
 #
 # $$\log\frac{\bar l_\text{end}}{\bar l_\text{start}} = \underbrace{\log\frac{\bar D_\text{end}}{\bar D_\text{start}}}_\text{size}
 # + \underbrace{\log\frac{\bar l_\text{end} / \bar D_\text{end}}{\bar l_\text{start} / \bar
@@ -169,7 +169,7 @@ for key, value in {"n": n, "d": d, "model": model}.items():
 #
 # and only the second term is a change of shape.
 
-# %% mystnb={"image": {"alt": "Two panels, single problem and ten problems. Against epochs, relative to the start and on a logarithmic axis: mean H0 lifespan, mean distance, and the one divided by the other."}, "figure": {"caption": "The mean distance changes by a factor of {glue:text}`single-factor-size:.2f` with one problem and of {glue:text}`multi-factor-size:.2f` with ten, the lifespan as a share of it by {glue:text}`single-factor-shape:.2f` and {glue:text}`multi-factor-shape:.2f`. Growth and shape relative to the start, equation {eq}`eq-growth`.", "name": "fig-growth"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels, single problem and ten problems. Against epochs, relative to the start and on a logarithmic axis: mean H0 lifespan, mean distance, and the one divided by the other."}, "figure": {"caption": "The mean distance changes by a factor of {glue:text}`single-factor-size:.2f` with one problem and {glue:text}`multi-factor-size:.2f` with ten, the lifespan as a share of it by factors of {glue:text}`single-factor-shape:.2f` and {glue:text}`multi-factor-shape:.2f`. Growth and shape relative to the start, equation {eq}`eq-growth`.", "name": "fig-growth"}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3), sharey=True, layout="constrained")
 lines = (
     ("h0_mean_lifespan", "mean $H_0$ lifespan", "-", DIMENSION_COLORS[0]),
@@ -195,10 +195,9 @@ for regime, both in ends.items():
         glue(f"{regime}-factor-{key}", float(value), display=False)
 
 # %% [markdown]
-# In the single run the lifespan changes by a factor of {glue:text}`single-factor-lifespan:.2f`, the product of
-# {glue:text}`single-factor-size:.2f` for size and {glue:text}`single-factor-shape:.2f` for shape. With ten problems the factors are
-# {glue:text}`multi-factor-lifespan:.2f` = {glue:text}`multi-factor-size:.2f` × {glue:text}`multi-factor-shape:.2f`. A shape factor above 1
-# means that the points became more evenly spaced, one below 1 that they became less so.
+# Size and shape together change the lifespan by a factor of {glue:text}`single-factor-lifespan:.2f` with one problem and
+# {glue:text}`multi-factor-lifespan:.2f` with ten. A shape factor above 1 means that the points became more evenly spaced, one below 1 that
+# they became less so.
 #
 # Counts and entropy do not depend on size, so they need another baseline.
 #
@@ -273,8 +272,8 @@ for regime in pair:
     glue(f"{regime}-longest", float(longest), display=False)
 
 # %% [markdown]
-# Plain noise has about {glue:text}`noise-h1:.0f` loops at the median (95 %: {glue:text}`noise-low:.0f` to {glue:text}`noise-high:.0f`), and
-# the prompt starts with {glue:text}`single-h1-count-first:.0f`. The table compares the prompt at the end with means over random clouds:
+# Plain noise has a median of {glue:text}`noise-h1:.0f` loops (95 %: {glue:text}`noise-low:.0f` to {glue:text}`noise-high:.0f`), and the
+# prompt starts with {glue:text}`single-h1-count-first:.0f`. The table compares the prompt at the end with means over random clouds:
 #
 # | at the end of training | prompt | same covariance | same lengths |
 # |---|---|---|---|
@@ -286,7 +285,7 @@ for regime in pair:
 # The relative spread of the lengths, their standard deviation divided by their mean, goes from {glue:text}`single-spread-first:.2f` to
 # {glue:text}`single-spread-last:.2f` in the single run and to {glue:text}`multi-spread-last:.2f` with ten problems.
 #
-# Lengths matter to loops because random directions in hundreds of dimensions are almost orthogonal:
+# Lengths matter for loops because random directions in hundreds of dimensions are almost orthogonal:
 #
 # ```{prf:proposition} Orthogonal vectors have no loops
 # :label: prop-orthogonal
@@ -340,15 +339,15 @@ glue("corollary-met", f"{sum(map(is_met, trained))} of {len(trained)}", display=
 
 # %% [markdown]
 # In Gaussian noise all lengths are nearly equal, and chance inner products decide which pairs are slightly closer: this is the origin of
-# its loops. If one vector is shorter than all others by enough ({prf:ref}`cor-nearly-orthogonal`), all others join it before each other, and no
-# loop forms. The condition is sufficient, not necessary: {glue:text}`corollary-met` Standard prompts meet it at the end, and some have no
-# loops all the same. It shows in which direction unequal lengths act; how far, random directions of the same lengths measure. Bars
-# become longer because the cloud grows. If the prompt has more loops in {numref}`fig-yardstick` than random directions with
-# the same lengths, that excess is structure that the lengths do not explain.
+# its loops. If one vector is shorter than all others by enough ({prf:ref}`cor-nearly-orthogonal`), all others join it before they join each
+# other, and no loop forms. The condition is sufficient, not necessary: {glue:text}`corollary-met` prompts trained with the cross-entropy
+# alone meet it at the end, yet some of the others have no loops either. It shows in which direction unequal lengths act; random directions
+# of the same lengths show how strongly. If the prompt has more loops in {numref}`fig-yardstick` than they have, that excess is structure
+# that the lengths do not explain.
 #
 # Consider also how long the loops live. The longest $H_1$ bar at any check is {glue:text}`single-longest:.1%` of the
-# mean distance (ten: {glue:text}`multi-longest:.1%`). No shift of every point by less than a quarter of this length can remove it; the
-# theorem protects it no further ({doc}`02_homology_of_a_prompt`). The paper calls such loops "redundant inference paths".
+# mean distance (ten: {glue:text}`multi-longest:.1%`). Shifting every point by less than a quarter of this length cannot remove it; beyond
+# that, stability ({doc}`02_homology_of_a_prompt`) promises nothing. The paper calls such loops "redundant inference paths".
 #
 # ## Figure 3: density and entropy
 #
@@ -375,13 +374,12 @@ for regime, both in ends.items():
 
 # %% [markdown]
 # In the paper the density of points shows "only a minimal reduction". Here it changes by {glue:text}`single-density:+.0%` (single) and
-# {glue:text}`multi-density:+.0%` (ten), because the prompt moves far compared with its initial size. The entropy changes by
-# {glue:text}`single-entropy-change:+.1%` and {glue:text}`multi-entropy-change:+.1%`, while the number of finite bars goes from
-# {glue:text}`single-bars-first:d` to {glue:text}`single-bars-last:d` and from {glue:text}`multi-bars-first:d` to
-# {glue:text}`multi-bars-last:d`. In the single run the entropy changes by {glue:text}`single-entropy-nats:+.3f` nats in total, of which
+# {glue:text}`multi-density:+.0%` (ten), because the prompt moves far compared with its initial size. The number of finite bars goes from
+# {glue:text}`single-bars-first:d` to {glue:text}`single-bars-last:d` (ten: from {glue:text}`multi-bars-first:d` to
+# {glue:text}`multi-bars-last:d`). In the single run the entropy changes by {glue:text}`single-entropy-nats:+.3f` nats in total, of which
 # {glue:text}`single-loops-nats:+.3f` is due to the loops and {glue:text}`single-h0-nats:+.3f` to the evenness of the $H_0$ bars (ten:
-# {glue:text}`multi-entropy-nats:+.3f`, {glue:text}`multi-loops-nats:+.3f` and {glue:text}`multi-h0-nats:+.3f`).
-# The paper attributes the small change to "the large number of $H_0$ features". That is arithmetic ({ref}`ex-simplex`), trained or not.
+# {glue:text}`multi-entropy-nats:+.3f`, {glue:text}`multi-loops-nats:+.3f` and {glue:text}`multi-h0-nats:+.3f`). The paper attributes the
+# small change to "the large number of $H_0$ features". That is arithmetic, whether or not the prompt is trained ({ref}`ex-simplex`).
 #
 # ## Exercises
 #
@@ -431,7 +429,7 @@ print("loops per point:", ", ".join(f"{x:.2f}" for x in per_point))
 # ## Claimed, measured, verdict
 #
 # Each claim has a rule ({doc}`20_rules`) and is decided from units, each of which is one problem or one set of ten. {glue:text}`same-start`
-# A claim about a direction takes at least {glue:text}`fewest:d` units that agree, and more after Holm's correction within the family.
+# A claim about a direction needs at least {glue:text}`fewest:d` units that agree, and more after Holm's correction within the family.
 
 # %% tags=["hide-input"]
 glue("same-start", tables.same_start(store, protocol=protocol), display=False)
@@ -442,8 +440,8 @@ verdicts = tables.chapter_claims(store, of_chapter)
 verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')
 
 # %% [markdown]
-# Nearly all of these runs show how one small model behaves ({glue:text}`model`: {glue:text}`model-note`). They cannot show whether
-# prompts of Gemma-2B-IT move in the same way at the paper's own learning rate; that takes the model and a GPU
+# Nearly all of these runs are of one small model ({glue:text}`model`: {glue:text}`model-note`). They cannot show whether prompts of
+# Gemma-2B-IT move in the same way at the paper's own learning rate; that takes the model and a GPU
 # (`-p model gemma-2b-it -p protocol paper -p data hub -p epochs 300`). Three facts hold for any model: the $H_0$ count cannot
 # change, lifespans grow with the cloud, and nearly orthogonal vectors have no loops if one is shorter than all others by enough, a condition
 # that prompts need not meet.

@@ -17,8 +17,10 @@
 # # Topology and accuracy
 #
 # Does the topology of a prompt predict how often the model answers correctly? Table 2 of the paper {cite}`anonymous-topology` reports
-# strong correlations over snapshots, but {doc}`03_printed_numbers` has shown that a clock would score as well. This chapter
-# computes the table from our runs and asks what remains of it if the unit is a problem instead of a snapshot.
+# strong correlations over snapshots, but {doc}`03_printed_numbers` has shown that a clock would score as well. This chapter computes the
+# table from our runs and asks what remains of it if the unit is a problem instead of a snapshot. For the mean $H_0$ lifespan, the
+# correlation with a problem's own answers is {glue:text}`exchanged-rho_blocks`; with the answers to other problems it averages
+# {glue:text}`exchanged-shuffled`.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -57,11 +59,11 @@ C = sns.color_palette("colorblind")
 # %% [markdown]
 # ## Table 2 from our runs
 #
-# The tables give Spearman's $\rho$ {cite}`spearman1904proof` and Mann and Whitney's $U$ {cite}`mann1947test` between two groups of
-# snapshots, over the checks of one model's runs without TSLoss. In the first table $\rho$ is with accuracy, and the groups are checks with
-# at least one wrong answer and checks with none. For a set of ten, only checks at which all ten problems are asked are used. In the second
-# table the groups are the first and the second half of each run, and $\rho$ is with the half. (A p-value of 0 is one too small for the
-# computer's arithmetic.)
+# Both tables are over the checks of one model's runs without TSLoss. They give Spearman's $\rho$ {cite}`spearman1904proof`, and Mann and
+# Whitney's $U$ {cite}`mann1947test` between two groups of checks. In the first table $\rho$ correlates a feature with accuracy, and the
+# groups are the checks with at least one wrong answer and those with none. For a set of ten, only checks that ask all ten problems are
+# used. In the second table the groups are the first and the second half of each run, and $\rho$ correlates a feature with the half. (A
+# p-value of 0 is too small for the computer's arithmetic.)
 
 
 # %% tags=["hide-input"]
@@ -79,9 +81,7 @@ def beside(results):
     formats = {"ρ": "{:.3f}", "U": "{:.1f}", "p of ρ": "{:.1g}", "p of U": "{:.1g}"}
     digits = {column: formats[column[1]] for column in columns}
     nice = pd.DataFrame(columns).set_axis(in_words(results.feature))
-    nice = nice.style.set_table_attributes('class="dataframe"').format(digits, na_rep="–")
-    narrow = {"selector": "th, td", "props": "padding: 0.3em 0.4em; white-space: nowrap"}
-    return nice.set_table_styles([narrow])
+    return table(nice, digits)
 
 
 answers = tables.table2(store, groups="answers", protocol=protocol)
@@ -139,29 +139,29 @@ glue("checks-pooled", int(answers.n.max()) if len(answers) else 0, display=False
 # - *Exchanged* computes the same $\rho$ over all snapshots, but gives the runs of each problem the answers to
 #   another problem of the same data set and regime, several thousand times. The exchange keeps whatever all runs have in common:
 #   they start wrong, end right, and grow. It breaks only the link between a problem's *own* topology and its
-#   *own* answers. (A problem that has no partner with as many snapshots is left out.)
-# - *Problems* reads one pair of numbers for each problem or set of ten: its feature, and the share of its runs that are right, at the
-#   check where about half of all problems are solved. These pairs are rank correlated within data set and regime.
+#   *own* answers.
+# - *Problems* takes one pair of numbers from each problem or set of ten: its feature, and the share of its runs that are right, at the
+#   check where about half of all problems are solved. It correlates the ranks of these pairs within each data set and regime.
 #
 # The last three rows are not in the paper's table: they divide lifespans by the mean distance and the entropy by its maximum.
 
 # %% tags=["hide-input"]
 again = tables.table2_runs(store, protocol=protocol)
 cells = {
-    "ρ, own answers": again.rho_blocks,
-    "ρ, exchanged (95 %)": [
+    ("own", "ρ"): again.rho_blocks,
+    ("exchanged", "ρ (95 %)"): [
         f"{mean:.2f} ({low:.2f} to {high:.2f})".replace("-", "−") if low == low else "–"
         for mean, low, high in zip(again.shuffled, again.rho_low, again.rho_high, strict=True)
     ],
-    "p, exchanged": again.p_blocks,
-    "ρ, problems": [
+    ("exchanged", "p"): again.p_blocks,
+    ("problems", "ρ (95 %)"): [
         interval(*row) for row in zip(again.rho_units, again.low, again.high, strict=True)
     ],
-    "p, problems": again.p_units,
+    ("problems", "p"): again.p_units,
 }
 by_feature = pd.DataFrame(cells).set_axis(in_words(again.feature))
-digits = dict.fromkeys(("p, exchanged", "p, problems"), "{:.2g}")
-table(by_feature, {"ρ, own answers": "{:.2f}"} | digits)
+digits = {column: "{:.2g}" if column[1] == "p" else "{:.2f}" for column in cells}
+table(by_feature, digits | dict.fromkeys([column for column in cells if "95" in column[1]]))
 
 # %% tags=["remove-cell"]
 both = again.set_index("feature")
@@ -171,18 +171,31 @@ for column in ("shuffled", "rho_blocks"):
     value = both[column].get("h0_mean_lifespan", np.nan)
     glue(f"exchanged-{column}", f"{value:.2f}", display=False)
 small = [name for name in both.index if both.p_blocks[name] < 0.05 or both.p_units[name] < 0.05]
-names = listed(in_words(small))
-left = f"at least one of the tests still finds a correlation for {names}"
-glue("exchanged-left", left if small else "neither test finds a correlation", display=False)
+
+
+def found(name):
+    """Say on which side of "no link" each test that finds something puts a feature."""
+    row, sides = both.loc[name], []
+    if row.p_blocks < 0.05:
+        side = "below" if row.rho_blocks < row.shuffled else "above"
+        sides.append(f"the correlation with a unit's own answers lies {side} that with others'")
+    if row.p_units < 0.05:
+        sides.append(
+            f"the correlation over units is {'negative' if row.rho_units < 0 else 'positive'}"
+        )
+    return f"for {in_words([name])[0]}, {listed(sides)}"
+
+
+none = "neither test finds a link for any feature"
+glue("exchanged-left", "; ".join(map(found, small)) or none, display=False)
 
 # %% [markdown]
-# For the mean $H_0$ lifespan, the snapshots of {glue:text}`exchanged-blocks:d` problems and sets give a correlation of
-# {glue:text}`exchanged-rho_blocks` with their own answers and, on average, {glue:text}`exchanged-shuffled` with
-# the answers to other problems. The second number comes from the clock alone, which feature and accuracy both follow. At the
-# level 0.05, uncorrected for the number of features and tests, {glue:text}`exchanged-left`. The verdicts below use the last two
-# columns, with {glue:text}`exchanged-units:d` units. Their intervals are wider, because all intervals of a family hold simultaneously with
-# 95 % confidence. The correlations over snapshots differ slightly from table to table: the first table of this chapter pools all runs, the
-# verdicts an odd number of seeds for each unit, and *exchanged* only units that have a partner.
+# The correlation with exchanged answers, here over the snapshots of {glue:text}`exchanged-blocks:d` problems and sets, comes from the clock
+# alone, which feature and accuracy both follow. At the level 0.05, uncorrected for the number of features and tests,
+# {glue:text}`exchanged-left`. The verdicts below use the last two columns, with {glue:text}`exchanged-units:d` units. Their intervals are
+# wider, because all intervals of a family hold simultaneously with 95 % confidence. The correlations over snapshots differ slightly from
+# table to table: the first table of this chapter pools all runs, the verdicts use an odd number of seeds for each unit, and *exchanged*
+# uses only units that have a partner with as many snapshots.
 #
 # ## Exercise
 #
@@ -226,7 +239,8 @@ assert abs(np.median(by_run[:, 0])) < 0.1
 #
 # ## Claimed, measured, verdict
 #
-# Each claim has a rule ({doc}`20_rules`) and is decided from units, as in {doc}`04_phenomenon`.
+# Each claim has a rule ({doc}`20_rules`) and is decided from units, as in {doc}`04_phenomenon`. A correlation over snapshots is no evidence
+# that topology predicts answers: that takes problems as units, and more of them where a verdict is inconclusive.
 
 # %% tags=["hide-input"]
 of_chapter = [claim.id for claim in CLAIMS if claim.family == "table 2"]

@@ -17,7 +17,7 @@
 # # Training, or movement?
 #
 # Do loops vanish because a prompt learns the right answers, or because it moves? Section 2 of the paper {cite}`anonymous-topology` has no
-# control: it watches prompts that are trained on right answers and calls the change in their topology a refinement of inference paths. This
+# control: it follows prompts that are trained on right answers and calls the change in their topology a refinement of inference paths. This
 # chapter adds two controls. Prompts that are trained on *wrong* answers learn something, but not the task. Clouds that move as far as
 # training moved them, in random directions, learn nothing at all. Loops vanish in both, provided that the vectors move unequally far.
 #
@@ -66,9 +66,9 @@ FEATURES |= {"h0_mean_lifespan_scaled": "H₀ lifespan / distance", "persistence
 # %% [markdown]
 # ## Training on wrong answers
 #
-# In the experiment `null` each problem is trained twice more, with the reference answer of another problem, an answer that the scorer of
-# the problem at hand counts as wrong. In the table, epochs are counted up to the first check at which the model gives the answer that it
-# was trained on, be it right or wrong. The last two columns are means over problems at the last check.
+# In the experiment `null` each problem is trained twice more, without and with TSLoss, on the reference answer of another problem, which
+# its own scorer counts as wrong. In the table, epochs are counted up to the first check at which the model gives the answer that it was
+# trained on, be it right or wrong. The last two columns are means over problems at the last check.
 
 # %% tags=["hide-input"]
 wrong = study(
@@ -80,13 +80,13 @@ table(compared, FORMATS) if len(wrong) > 2 else missing("tsp sweep null")
 
 # %% [markdown]
 # The next table compares how four summaries of the topology change from the first check to the last, with right and with wrong answers
-# (runs without TSLoss; medians over problems, and a 95 % interval of the difference from order statistics). The last columns give the
-# number of problems in which the change, with its sign, is greater under wrong answers, the p-value of the sign test after Holm's
-# correction over the features, and the *detectable share*, the smallest share of equal signs that the test detects with a power of 80 %.
+# (runs without TSLoss; medians over problems, and a 95 % interval of the difference from order statistics). Changes are compared with their
+# signs, p is that of the sign test after Holm's correction over the features, and the *detectable share* is the smallest share of equal
+# signs that the test detects with a power of 80 %.
 #
-# That a test finds no difference does not show that there is none. Two changes are called *equivalent* if the interval of their difference
-# lies within a margin of one tenth of the change under right answers. A detected difference can be equivalent. (Other rules of this book
-# use the same tenth; for this one it was chosen after these runs had been seen.)
+# A test that finds no difference does not show that there is none. Two changes are called *equivalent* if the interval of their difference
+# lies within a margin of one tenth of the change under right answers. Changes that are found to differ can still be equivalent. (Other
+# rules of this book use the same tenth; for this one it was chosen after these runs had been seen.)
 
 
 # %% tags=["hide-input"]
@@ -149,7 +149,7 @@ same_answers = {}  # by feature, whether its change is equivalent under wrong an
 if len(contrast):
     for name, test in contrast.iterrows():
         same_answers[test.feature] = equivalent(test, answers["right"][name].median())
-    power = "Too few problems differ to show a difference in some features."
+    power = "For some features, too few problems differ for the test to detect anything."
     if (shows := contrast.shows.max(skipna=False)) == shows:
         power = f"A difference of one sign is detectable if {shows:.0%} of the problems that differ have it."
     differ = in_words(contrast.feature[contrast.p_holm < 0.05])
@@ -164,7 +164,7 @@ glue("answers-text", text, display=False)
 #
 # ## Random movement
 #
-# Each run records how far its prompt moved in each epoch. Three clouds start from the same prompt:
+# Is learning needed at all? Each run records how far its prompt moved in each epoch. Three random movements start from the same prompt:
 #
 # - a *random walk* takes a step of that length each epoch, in a new random direction;
 # - a *straight walk* takes all steps in one random direction, so that they add up;
@@ -172,7 +172,7 @@ glue("answers-text", text, display=False)
 #   This keeps the unequal growth of the vectors, and nothing else.
 #
 # {glue:text}`keeping` Each movement is drawn {glue:text}`draws:d` times per run. The table compares the median over draws with the same
-# run's training, by units: problems and sets of ten.
+# run's training, unit by unit (problems and sets of ten).
 
 # %% tags=["hide-input"]
 usual = comparable(everything[everything.method == "ce"], protocol=protocol, length=length)
@@ -211,7 +211,7 @@ if len(walks):
 shown = beside(against, movement, "training", "greater in training")
 table(shown, DIGITS) if len(shown) else missing("tsp sweep phenomenon")
 
-# %% mystnb={"image": {"alt": "Two panels of points, one a run: number of H1 bars at the end, and mean H0 lifespan over the mean distance at the end, for training and three kinds of random movement; a grey band for Gaussian clouds."}, "figure": {"caption": "{glue:text}`growth-says` Each run at its end, and three random movements. Left: loops, with a band for Gaussian clouds. Right: the evenness of $H_0$.", "name": "fig-nulls"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels of points, one per run: number of H1 bars at the end, and mean H0 lifespan over the mean distance at the end, for training and three kinds of random movement; a grey band for Gaussian clouds."}, "figure": {"caption": "{glue:text}`growth-says` Each symbol is a run at its end, after training or random movement. Left: loops, with a band for Gaussian clouds. Right: the evenness of $H_0$.", "name": "fig-nulls"}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), layout="constrained")
 if len(walks):
     figures.noise_band(axes[0], [store.read(run_id) for run_id in usual.id[:1]], along="x")
@@ -261,13 +261,13 @@ if len(displaced):
     ended = walks[walks.end.eq(True)].groupby("kind").h1_count.median()[list(KINDS[:2])]
     training = signed(lost["training"].median())
     texts["says"] = (
-        f"Rows moved as far change their number of loops by {rows} at the median, training by {training}, a random walk by "
-        f"{walk} and a straight walk by {straight}."
+        f"The median change in the number of loops is {rows} for rows moved as far, {training} for training, {walk} for a "
+        f"random walk and {straight} for a straight walk."
     )
     texts["equal"] = (
-        f"A Gaussian cloud of this shape has about {gaussian:.0f} loops at the median. The walks start with {' or '.join(begin)} (one initial prompt for each seed) "
-        f"and end with {ended.iloc[0]:.0f} and {ended.iloc[1]:.0f} at the median; they leave fewer than at the start in {fewer[0]} "
-        f"and {fewer[1]} of {n} units."
+        f"Gaussian clouds with as many points and dimensions have a median of about {gaussian:.0f} loops. The walks start with {' or '.join(begin)} "
+        f"(one initial prompt for each seed) and end with medians of {ended.iloc[0]:.0f} and {ended.iloc[1]:.0f}. They remove loops "
+        f"in {fewer[0]} and {fewer[1]} of {n} units."
     )
     texts["unequal"] = (
         f"Training leaves more loops than rows moved as far in {test.above} of {n} units and fewer in {test.below}. The median "
@@ -286,19 +286,19 @@ for key, text in texts.items():
     glue(f"growth-{key}", text, display=False)
 
 # %% [markdown]
-# *Equal growth removes no loops.* Both walks are sums of Gaussian coordinates of equal width, so they are Gaussian noise of
-# another size, and neither counts nor shape depend on size ({doc}`04_phenomenon`). {glue:text}`growth-equal`
+# *Equal growth removes no loops.* Both walks add Gaussian coordinates of equal width to Gaussian noise, so the cloud remains Gaussian noise
+# of another size, and neither counts nor shape depend on size ({doc}`04_phenomenon`). {glue:text}`growth-equal`
 #
-# *Unequal growth is enough.* {glue:text}`growth-unequal` Removing loops thus takes neither a task nor an inference path: random
-# directions are enough if the vectors move *unequally* far ({prf:ref}`cor-nearly-orthogonal` is the extreme case). Movement alone is not enough, since the walks
-# take steps as long as training's and remove no loops at the median. {glue:text}`growth-others`
+# *Unequal growth is enough.* {glue:text}`growth-unequal` Removing loops thus takes neither a task nor an inference path: random directions
+# are enough if the vectors move *unequally* far ({prf:ref}`cor-nearly-orthogonal` is the extreme case). Movement alone is not enough, since
+# the walks take steps as long as those of training and remove no loops in the median unit. {glue:text}`growth-others`
 #
 # ### Which vectors move farther?
 #
-# A vector ends far from its start if its strides, from one stored prompt to the next, are long, or if they keep one direction. The table
-# asks, unit by unit, whether distance goes with place in the prompt and with initial length (rank correlations). Its last row is the *share
-# of path*: the covariance of log path and log distance over the variance of log distance. Above ½ longer strides count for more than
-# straighter paths; it exceeds 1 if the vectors that end farther away moved less straight. The test asks whether it differs from ½.
+# A vector ends far from its start if its strides, from one stored prompt to the next, are long or keep one direction. The table gives the
+# rank correlations of this distance with place in the prompt and with initial length, unit by unit. Its last row is the *share of path*: the
+# covariance of log path (the sum of strides) and log distance, over the variance of log distance. Above ½, longer strides count for more
+# than straighter paths; above 1, the vectors that end farther away moved less straight. The test asks whether the share differs from ½.
 
 # %% tags=["hide-input"]
 keeping = usual[usual.id.isin(displaced)]
@@ -333,23 +333,23 @@ if len(keeping.drop_duplicates(UNIT)) > 1:
     if paths >= 1:
         because = "vectors that end far away took longer strides, not straighter paths"
     strides_text = (
-        f"In the median unit the share of path is {paths:.2f}: {because}. The order of the vectors by distance agrees "
-        f"between two units with a median rank correlation of {np.median(agreement):.2f}."
+        f"In the median unit the share of path is {paths:.2f}: {because}. Between two units, the vectors' distances have "
+        f"a median rank correlation of {np.median(agreement):.2f}."
     )
 glue("strides", strides_text, display=False)
 
 # %% [markdown]
 # {glue:text}`strides:s` All runs of a seed begin with the same vectors, so place and initial value cannot be told apart here. A stride
-# hides the turns within: AdamW moves far along a steady gradient, but not along one that keeps turning. Whether the model uses
-# the vectors that move far more than others is not tested.
+# hides the turns within it: AdamW moves far along a steady gradient, but not along one that keeps turning. Whether the model relies more on
+# the vectors that move far is not tested.
 #
 # ## Exercises
 #
 # ```{exercise} What would a random walk do?
 # :label: ex-random-walk
-# Forty points in 256 dimensions start as Gaussian noise. Each takes a hundred random steps, which are Gaussian too. Predict the number
-# of loops at the end if all points take equally long steps, and if the step length of each point is drawn between 0 and 1. Then
-# compute both for twenty clouds.
+# Forty points in 256 dimensions start as Gaussian noise. Each takes a hundred random steps, also Gaussian. Predict the number of loops at
+# the end if all points take equally long steps, and if each point has a step length of its own, drawn between 0 and 1. Then compute both
+# for twenty clouds.
 # ```
 #
 # ```{solution-start} ex-random-walk
@@ -406,8 +406,8 @@ assert abs(inside.mean() - (1 - 22 / 1024)) < 0.005
 # ## Claimed, measured, verdict
 #
 # Section 2 of the paper attributes these changes to the refinement of inference paths, so each control should lack them. If a control
-# changes equivalently, or more, the change is no evidence for what the control lacks: right answers in one, the directions of training in
-# the other. "Open" means that neither a difference nor equivalence is shown.
+# changes equivalently, or more, the change is no evidence for what that control lacks: right answers in the first, the directions of
+# training in the second. "Open" means that neither a difference nor equivalence is shown.
 
 # %% tags=["hide-input"]
 CLAIMED = {

@@ -21,12 +21,11 @@
 # distances. The second is satisfied only when all points are equally far apart, and then so is the first.
 #
 # This chapter works out each equation on three points, once by hand and once with `tsp.loss`, and draws the
-# forces. {doc}`08_tsloss_at_work` then applies the loss to a prompt. The equations follow the paper's order, so
-# the number after the dot is the paper's: (7.1) is its equation 1.
+# forces. The equations follow the paper's order, so the number after the dot is the paper's: (7.1) is its equation 1.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
-# say what each term of TSLoss rewards, and name a cloud that it does not see.
+# say what each term of TSLoss rewards, and name a change of the cloud that it does not notice.
 # ```
 
 # %% tags=["parameters"]
@@ -194,7 +193,7 @@ sns.despine(fig)
 #
 # $$\mathcal{L}_\text{ts} = \lambda_\text{ts} \left(\beta_{H0} \mathcal{L}_{H0} + \beta_{H1} \mathcal{L}_{H1}\right)$$ (eq-total)
 #
-# Here $\lambda_\text{ts}$ counts once, outside `TSLoss` ({doc}`03_printed_numbers` says why).
+# Our code applies $\lambda_\text{ts}$ once, outside `TSLoss` ({doc}`03_printed_numbers` says why).
 
 # %%
 terms = TSLoss(tau=1.0, alpha=1.0).terms(P)
@@ -219,19 +218,18 @@ assert torch.isclose(terms.total, total_loss(h0_loss(s), h1, beta_h0=1.0, beta_h
 # smallest distance, so the closest pair repels and the loss is positive.
 # ```
 #
-# Up to $d + 1$ points in $d$ dimensions can be equally far apart; they form a *regular simplex*. A prompt of a few
-# dozen vectors in hundreds of dimensions has room for one. Whether descent reaches it depends on the start. Gaussian clouds of a prompt's
-# initial size come close ({doc}`08_tsloss_at_work`). Much larger ones, and clumps that are far apart, do not, because the thresholds are hard
-# there and hardly any force is left in the second half. (Points
-# that all coincide are equally far apart as well.) In the barcode of a simplex all pieces merge at one scale, and no loop
-# has any length ({ref}`ex-simplex`). TSLoss therefore rewards evenness, not a few prominent features.
+# Up to $d + 1$ points in $d$ dimensions can be equally far apart; they form a *regular simplex*. (Points that all coincide are equally far
+# apart as well.) A prompt of a few dozen vectors in hundreds of dimensions has room for one. Whether descent reaches it depends on the
+# start. Gaussian clouds of a prompt's initial size come close ({doc}`08_tsloss_at_work`). Much larger ones, and clumps that are far apart,
+# do not: there the thresholds are hard, and the second half hardly exerts any force. In the barcode of a simplex all pieces merge at one
+# scale, and no loop has any length ({ref}`ex-simplex`). TSLoss therefore rewards evenness, not a few prominent features.
 #
 # ## Forces
 #
 # The negative gradient points downhill: it shows where each term would move each point. $\delta$ and
 # $\zeta$ depend on the points too, and the gradient passes through them.
 
-# %% mystnb={"image": {"alt": "Four drawings of nine points in the plane with arrows: two clumps and an outlier. First, arrows even out neighbour distances. Second, points of one clump push each other apart. Third, the outlier and the clumps are pulled together. Fourth, with moving thresholds, the arrows are shorter and some have turned."}, "figure": {"caption": "Moving thresholds weaken the force of the second half and turn some of it round. Arrows are the negative gradients on nine points, two clumps and an outlier ($\\tau = 0.3$, $\\alpha = 1$). Each panel has its own scale; its title gives the length of the longest arrow. The thresholds are fixed in the two middle panels and move in the last.", "name": "fig-forces"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Four drawings of nine points in the plane with arrows: two clumps and an outlier. First, arrows even out neighbour distances. Second, points of one clump push each other apart. Third, the outlier and the clumps are pulled together. Fourth, with moving thresholds, the arrows are shorter and some have turned."}, "figure": {"caption": "Moving thresholds weaken the force of the second half and reverse some of its arrows. Arrows are the negative gradients on nine points, two clumps and an outlier ($\\tau = 0.3$, $\\alpha = 1$). Each panel has its own scale; its title gives the length of the longest arrow. The thresholds are fixed in the two middle panels and move in the last.", "name": "fig-forces"}} tags=["hide-input"]
 clumps = np.array([[0.0, 0.0]] * 4 + [[2.5, 0.3]] * 4 + [[1.0, 2.2]])
 cloud = torch.tensor(clumps + rng.normal(scale=0.3, size=clumps.shape), requires_grad=True)
 moving = TSLoss(tau=0.3, alpha=1.0).terms(cloud)
@@ -263,8 +261,8 @@ assert longest < fixed_grad.norm(dim=1).max()  # moving thresholds weaken the fo
 # (tsloss-by-hand)=
 # ### Points you can move
 #
-# Vermilion lines are pairs shorter than $\delta$; blue lines are pairs longer than $\zeta$. Arrows show where gradient descent takes each
-# point. The longest arrow always has the same length, so directions can be read even where the force is tiny.
+# Vermilion lines join pairs closer than $\delta$, blue lines pairs farther apart than $\zeta$. Arrows show where gradient descent takes
+# each point. The longest arrow always has the same length, so directions can be read even where the force is tiny.
 
 # %% mystnb={"figure": {"caption": "Move a point and watch each term of TSLoss and the direction of descent, of the whole loss or of one term. In print: the starting position, with the arrows of the whole loss.", "name": "live-tsloss"}} tags=["hide-input"]
 movable = torch.tensor(
@@ -293,7 +291,7 @@ Live(
 #
 # ## Blind spots
 #
-# Because TSLoss depends on distances alone, reordering, shifting or rotating the points changes nothing. Stretching the cloud does. If
+# Because TSLoss depends on distances alone, reordering, shifting or rotating the points does not change it. Stretching the cloud does. If
 # $\tau$ is multiplied and $\alpha$ divided by the same factor as the cloud, the loss grows with the square of that factor:
 
 # %%
@@ -306,15 +304,14 @@ assert not torch.isclose(loss(3 * X), loss(X))
 assert torch.isclose(TSLoss(tau=3 * tau, alpha=alpha / 3)(3 * X), 9 * loss(X))
 
 # %% [markdown]
-# So both parameters depend on the unit of the embedding space, and one pair of values means different things for different models.
+# So both parameters depend on the unit of the embedding space, and the same values mean different things for different models.
 #
 # Size also decides which way $\mathcal{L}_{H1}$ pulls. Stretch a cloud by a factor $c$. While the thresholds are soft, $\mathcal{L}_{H1}$
 # is nearly the variance of the distances and grows like $c^2$. Once $\alpha$ times their spread is large, the thresholds harden and
 # $\mathcal{L}_{H1}$ falls to 0. In between it has at least one peak; {numref}`fig-scale` shows that of a prompt. Where
 # $\mathcal{L}_{H1}$ rises with size, the cloud is made to shrink; where it falls, to grow.
 #
-# The first half is blind to the gap between clumps: {doc}`02_homology_of_a_prompt` moves two tight pairs apart
-# without changing any distance to a nearest neighbour.
+# The first half is blind to the gap between clumps: the two tight pairs of {doc}`02_homology_of_a_prompt` move apart without changing its value.
 #
 # ## Exercises
 #
@@ -389,3 +386,5 @@ assert torch.allclose(printed.terms(apart).soft_nearest, torch.zeros(5, dtype=to
 # %% [markdown]
 # ```{solution-end}
 # ```
+#
+# TSLoss thus asks for evenness. {doc}`08_tsloss_at_work` shows how close a cloud comes to it, alone and against the cross-entropy.

@@ -16,9 +16,9 @@
 # %% [markdown]
 # # TSLoss at work
 #
-# What does TSLoss {cite}`anonymous-topology` do to a prompt? This chapter takes the loss of the previous chapter and asks what it
-# does when nothing opposes it, and how strong it is beside the cross-entropy. Alone, it brings a Gaussian cloud of a
-# prompt's initial size close to a regular simplex; beside the cross-entropy, at weight 1, it starts as a tiny part of the force.
+# What does TSLoss {cite}`anonymous-topology` do to a prompt? This chapter asks what the loss of the previous chapter does when nothing
+# opposes it, and how strong it is beside the cross-entropy. Alone, it brings a Gaussian cloud of a prompt's initial size close to a
+# regular simplex; beside the cross-entropy, at weight 1, it starts as a tiny part of the force.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -179,13 +179,12 @@ glue("peak-start", float(peaks[0]), display=False)
 glue("peak-trained", float(peaks[1]), display=False)
 
 # %% [markdown]
-# Left of its peak $\mathcal{L}_{H1}$ falls when the prompt shrinks, right of it when the prompt grows: it makes a prompt whose peak lies
-# above factor 1 smaller, and one whose peak lies below larger.
+# So $\mathcal{L}_{H1}$ shrinks a prompt whose peak lies above factor 1 and enlarges one whose peak lies below ({doc}`07_tsloss`).
 #
 # ## TSLoss alone
 #
-# Alone, TSLoss makes Gaussian clouds of a prompt's initial size even: the lifespans of their $H_0$ bars become equal, and their loops first
-# short and then few. Eight random clouds of this size follow its gradient (Adam), and then that of $\mathcal{L}_{H0}$ alone.
+# Alone, TSLoss makes Gaussian clouds of a prompt's initial size even: the lifespans of their $H_0$ bars become equal, and their loops become
+# first short and then few. Eight such clouds descend its gradient (with Adam). The same clouds then descend that of $\mathcal{L}_{H0}$ alone.
 
 
 # %% mystnb={"image": {"alt": "Three panels against gradient steps, eight clouds each. The variance of H0 deaths falls by orders of magnitude, so does the summed length of the H1 bars; the number of H1 bars falls later."}, "figure": {"caption": "In 120 steps TSLoss alone shortens loops by {glue:text}`h1-total-orders:.1f` orders of magnitude; after 240 steps {glue:text}`final-h1-count:.0f` of {glue:text}`first-h1-count:.0f` are left. Mean and range of eight clouds. Grey band: 95 % of Gaussian clouds.", "name": "fig-alone"}} tags=["hide-input"]
@@ -265,22 +264,19 @@ glue("even-fell", int((evened < first.h0_variance).sum()), display=False)
 # %% [markdown]
 # The clouds approach the minimum of {prf:ref}`prop-minimum`, a regular simplex. In 120 steps the variance of their $H_0$ deaths falls by
 # {glue:text}`h0-variance-orders:.1f` orders of magnitude. The deaths approach the mean distance (on average from
-# {glue:text}`first-h0-mean-lifespan-scaled:.3f` to {glue:text}`final-h0-mean-lifespan-scaled:.3f` of it). The total length of the loops
-# falls by {glue:text}`h1-total-orders:.1f` orders in 120 steps, while their number goes from {glue:text}`first-h1-count:.1f` to
-# {glue:text}`half-way-h1-count:.1f`: near a simplex all distances are almost alike, and tiny differences among them make loops that mean
-# nothing. After 240 steps {glue:text}`final-h1-count:.0f` are left. The entropy goes from {glue:text}`first-persistence-entropy:.3f` to
-# {glue:text}`final-persistence-entropy:.3f`, close to {glue:text}`log-n-1:.3f`, that of a simplex ({ref}`ex-simplex`): only the $n - 1$ bars of $H_0$ have a length worth counting, and they are
-# almost perfectly even
-# (from {glue:text}`first-h0-evenness:.5f` to {glue:text}`final-h0-evenness:.5f` of their maximum entropy).
+# {glue:text}`first-h0-mean-lifespan-scaled:.3f` to {glue:text}`final-h0-mean-lifespan-scaled:.3f` of it). Loops shorten long before they
+# vanish, which a count of bars does not show: in the same 120 steps their number goes from {glue:text}`first-h1-count:.1f` to
+# {glue:text}`half-way-h1-count:.1f`. Near a simplex all distances are almost alike, and tiny differences among them make loops that mean
+# nothing. The entropy goes from {glue:text}`first-persistence-entropy:.3f` to {glue:text}`final-persistence-entropy:.3f`, close to
+# {glue:text}`log-n-1:.3f`, that of a simplex ({ref}`ex-simplex`): only the $n - 1$ bars of $H_0$ have a length worth counting, and they are
+# almost perfectly even (from {glue:text}`first-h0-evenness:.5f` to {glue:text}`final-h0-evenness:.5f` of their maximum entropy).
 #
-# So TSLoss as a whole makes the lifespans of a Gaussian cloud of this size even. Its first half alone need not. In the same clouds it
-# lowers the variance by {glue:text}`half-orders:.1f` orders of magnitude and ends with {glue:text}`half-loops:.1f` loops, and the two tight
-# pairs of {doc}`02_homology_of_a_prompt` keep their variance. The whole loss shortens loops long before they vanish, which a count of bars
-# does not show.
+# The first half alone need not make lifespans even. In the same clouds it lowers the variance by {glue:text}`half-orders:.1f` orders of
+# magnitude and leaves {glue:text}`half-loops:.1f` loops, and the two tight pairs of {doc}`02_homology_of_a_prompt` keep their variance.
 #
 # ## TSLoss beside the cross-entropy
 #
-# At weight 1 TSLoss starts as a tiny part of the force and gains as the cross-entropy is solved. Every run records the
+# At weight 1 TSLoss starts as a tiny part of the force and gains as the cross-entropy falls. Every run records the
 # gradient norms of all terms, even of those that it does not minimise.
 
 # %% mystnb={"image": {"alt": "Two panels over epochs, logarithmic. Left: gradient norms of the cross-entropy and of TSLoss in the run with TSLoss, the second far below the first at the start and close to it at the end. Right: their ratio for the run with and the run without TSLoss; that of the run without passes 1."}, "figure": {"caption": "In the run with TSLoss its gradient is {glue:text}`force-first:.2g` times as long as the cross-entropy's in the first epoch and {glue:text}`force-last:.2g` times in the last. Gradient norms at each epoch. Left: in the run with TSLoss. Right: the norm of TSLoss's gradient divided by the cross-entropy's, in both runs; at 1 (dotted) they would be equal.", "name": "fig-gradients"}} tags=["hide-input"]
@@ -312,13 +308,13 @@ for key, value in (
 
 # %% [markdown]
 # In the first epoch the gradient of the cross-entropy has norm {glue:text}`grad-ce-first:.2g` and that of TSLoss
-# {glue:text}`grad-ts-first:.2g`, a ratio of {glue:text}`force-first:.2g`. Over the run the ratio has median {glue:text}`force-median:.2g`
-# and maximum {glue:text}`force-largest:.2g`; it ends at {glue:text}`force-last:.2g`. Only such ratios matter, since AdamW divides each
-# coordinate of the summed gradient by its running root mean square. {doc}`10_when_tsloss_acts` measures them in all runs, and
-# {doc}`11_weight` turns them into the weight at which both gradients would be equally long.
+# {glue:text}`grad-ts-first:.2g`. Over the run their ratio has a median of {glue:text}`force-median:.2g` and a maximum of
+# {glue:text}`force-largest:.2g`. Only such ratios matter, since AdamW divides each coordinate of the summed gradient by its running root
+# mean square. {doc}`10_when_tsloss_acts` measures them in all runs, and {doc}`11_weight` turns them into the weight at which both gradients
+# would be equally long.
 #
 # A difference between the two runs can have two causes: the push of TSLoss, or the sensitivity of training ({ref}`noise-floor`). Telling
-# them apart takes many pairs of runs, and a push without a meaning. {doc}`09_convergence` has both.
+# them apart takes many pairs of runs, and a push without meaning. {doc}`09_convergence` has both.
 #
 # ### One pair of prompts
 #
@@ -346,15 +342,15 @@ compared.rename(index=rows).map("{:.3g}".format)
 # %% [markdown]
 # The nearer the mean $H_0$ lifespan is to the mean distance, the nearer the cloud is to a simplex. {prf:ref}`cor-nearly-orthogonal` relates
 # the spread of lengths (standard deviation over mean) to loops: nearly orthogonal vectors have none if one is shorter than all others
-# by enough, and equal distances keep their lengths alike. One pair proves nothing ({ref}`noise-floor`).
+# by enough, whereas a loss that evens out distances keeps the lengths alike. One pair proves nothing;
 # {doc}`10_when_tsloss_acts` counts loops in all pairs.
 #
 # (prompt-by-epoch)=
 # ### Epoch by epoch
 #
 # The figure follows both prompts from their common start. Points are projected onto two axes, so points that look close together mostly are
-# not; edges, triangles and bars use the distances in all dimensions. Of runs that repeat this training the figure shows the one that keeps
-# the most prompts.
+# not; edges, triangles and bars use the distances in all dimensions. If several runs repeat this training, the figure shows the one that
+# keeps the most prompts.
 
 # %% mystnb={"figure": {"caption": "At the last epoch the prompt has {glue:text}`live-ce` $H_1$ bars without and {glue:text}`live-tsloss` with TSLoss. It is shown at each stored epoch, at the scale \u03b5. Points are projected; edges and bars are not. In print: both barcodes at the last epoch.", "name": "live-prompt"}} tags=["hide-input"]
 closest = {METHOD_NAMES[name]: closest_watched(store, run) for name, run in pair.items()}
@@ -377,13 +373,13 @@ Live(
 
 # %% [markdown]
 # All numbers in this chapter depend on the model: on the scale of its embedding space, to which $\tau$ and $\alpha$ relate, and on its
-# initial loss. They belong to one small model, {glue:text}`model` ({glue:text}`model-note`).
+# initial loss. They come from one small model, {glue:text}`model` ({glue:text}`model-note`).
 #
 # ## An exercise
 #
 # ```{exercise} A ring against TSLoss
 # :label: ex-ring
-# Twelve points spaced evenly on a circle of radius 1 have one long $H_1$ bar. Section 3 says that the thresholds
+# Twelve points spaced evenly on a circle of radius 1 have one long $H_1$ bar. Section 3 of the paper says that the thresholds
 # prevent "ring structure breakage". Follow the negative gradient of TSLoss at $\tau = 0.1$, once with $\alpha = 10$
 # and once with $\alpha = 0.5$. What happens to the ring?
 # ```
@@ -393,8 +389,8 @@ Live(
 # ```
 # On the ring all $s_i$ are equal by symmetry, so the first half exerts no force. The second half, as a function of size, has a peak, as in
 # {numref}`fig-scale`. At $\alpha = 10$ the ring lies to the right of it, grows and keeps its shape. At $\alpha = 0.5$ it lies to the left
-# and collapses together with its loop. An exact ring stays a ring by symmetry, so it can only grow or shrink; the noisy one below does nearly
-# the same. Its points cannot be equally far apart, so the loss stays above 0 unless it collapses.
+# and collapses together with its loop. An exact ring stays a ring by symmetry, so it can only grow or shrink; the noisy ring below does
+# nearly the same. Points of a ring cannot all be equally far apart, so the loss stays above 0 unless the ring collapses.
 
 # %%
 angle = 2 * np.pi * np.arange(12) / 12

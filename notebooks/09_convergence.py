@@ -16,15 +16,16 @@
 # %% [markdown]
 # # Convergence
 #
-# Does TSLoss shorten training? The paper's main result, Table 3, says so: with TSLoss at weight 1 a soft prompt needs fewer iterations
+# Does TSLoss shorten training? Table 3, the paper's main result, says so: with TSLoss at weight 1 a soft prompt needs fewer iterations
 # until the frozen model answers its training problems correctly, in the best cells about half as many {cite}`anonymous-topology`.
 #
-# This chapter compares pairs of runs that differ in TSLoss alone. The answer is a ratio of iterations with its interval, next to two
-# yardsticks: how far rounding alone moves a run, and what a push without a meaning, equally strong at the start, does.
+# This chapter compares pairs of runs that differ in TSLoss alone. Their median ratio of iterations is {glue:text}`first-ratio:.2f` (95 %
+# interval {glue:text}`first-low:.2f` to {glue:text}`first-high:.2f`); the paper's is {glue:text}`paper-ratio:.2f`. Two yardsticks
+# show what such a ratio means: how far rounding alone moves a run, and what a push without meaning does.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
-# compare times of which some are only known to be long.
+# compare times when some are known only to be long.
 # ```
 
 # %% tags=["parameters"]
@@ -37,17 +38,27 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython.display import display
 from myst_nb import glue
 
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
 from tsp.analysis.records import deciding, load_losses, load_runs, load_topology
-from tsp.analysis.stats import FEWEST, paired_ratio
+from tsp.analysis.stats import paired_ratio
 from tsp.analysis.studies import at_last, noise_floor, study
 from tsp.analysis.tables import TASK_NAMES
 from tsp.analysis.units import PAIR, units
 from tsp.analysis.verdicts import contrasts
-from tsp.book.pages import FORMATS, as_text, check_parameters, comparison, interval, missing, table
+from tsp.book.pages import (
+    FORMATS,
+    MISSING,
+    check_parameters,
+    comparison,
+    interval,
+    missing,
+    probability,
+    table,
+)
 from tsp.experiments.paper import reported
 from tsp.figures import paper_figures as figures
 from tsp.figures.paper_figures import METHOD_COLORS, counted
@@ -57,7 +68,6 @@ check_parameters(globals())
 
 figures.style()
 store = Store(runs)
-NARROW = {"selector": "th, td", "props": "padding: 0.3em 0.5em"}
 
 # %% [markdown]
 # ## What is counted
@@ -65,23 +75,20 @@ NARROW = {"selector": "th, td", "props": "padding: 0.3em 0.5em"}
 # Every second epoch training pauses, and the model answers with the current prompt by greedy decoding. A scorer for each benchmark decides
 # whether the answer is right. The count is the first such check at which *all* training problems are answered correctly. Training continues
 # after that check, so that loss and topology can be followed ({doc}`10_when_tsloss_acts`). The paper counts "iterations", which may be
-# epochs or optimiser steps: with one problem they are the same, but ten problems at batch size 8 take two steps an epoch. This book counts
+# epochs or optimiser steps: with one problem they are the same, but ten problems at batch size 8 take two steps per epoch. This book counts
 # epochs, and each run stores both.
 #
 # The store has these runs:
 
 # %% tags=["hide-input"]
 inventory = tables.trained(store).drop(columns="methods").replace({"task": TASK_NAMES})
-inventory = inventory.set_index(["model", "protocol"])
-as_text(inventory).style.set_table_attributes('class="dataframe"').set_table_styles(
-    [NARROW]
-).format({"minutes": "{:.1f}"})
+table(inventory.set_index(["model", "protocol"]), {"minutes": "{:.1f}"})
 
 # %% [markdown]
 # ## Loss curves: Figure 5
 #
 # The paper plots $L_\text{total} = L_\text{ce} + \lambda_\text{ts} L_\text{ts}$ with TSLoss against
-# $L_\text{ce}$ without. These are different quantities, so a dotted line shows, in addition, the cross-entropy of the runs with TSLoss.
+# $L_\text{ce}$ without. These are different quantities, so a dotted line adds the cross-entropy of the runs with TSLoss.
 
 # %% mystnb={"image": {"alt": "Training loss over epochs on a logarithmic axis, one panel for each model, task and regime; a grey line without TSLoss, a green line with it, a dotted line for its cross-entropy."}, "figure": {"caption": "The mean cross-entropy with TSLoss (dotted) is {glue:text}`loss-ratio` times that without (grey) in the median unit. The paper's Figure 5 from our runs: the loss that is minimised, without and with TSLoss. Thick: median over runs; thin: single runs.", "name": "fig-losses"}} tags=["hide-input"]
 figures.figure5(store, protocol=protocol)
@@ -89,16 +96,17 @@ figures.figure5(store, protocol=protocol)
 # %% [markdown]
 # ## Table 3
 #
-# Our cells stand below the paper's. Each is the median over problems; `>E` means that the median problem was not solved within E epochs.
-# Rows marked *yours* are runs on your own problems and decide nothing where there are published runs.
-# Problems that the untrained prompt already solves cannot be sped up and are counted separately.
+# Our cells stand below the paper's; *Standard* is training with the cross-entropy alone. Each cell is the median over problems; `>E` means
+# that the median problem was not solved within E epochs. Rows marked *yours* are runs on your own problems and decide nothing where there
+# are published runs. Problems that the untrained prompt already solves cannot be sped up and are counted separately.
 
 # %% tags=["hide-input"]
 both_tables = tables.table3(store, protocol=protocol).reset_index("where")
 where, model_names = both_tables.pop("where"), both_tables.index.get_level_values("model")
 both_tables.index = [where + ": " + model_names, both_tables.index.get_level_values("method")]
-both_tables.index.names = both_tables.columns.names = [None, None]
-as_text(both_tables).style.set_table_attributes('class="dataframe"').set_table_styles([NARROW])
+for regime in both_tables.columns.unique("regime"):
+    half = both_tables[[regime]]
+    display(table(half[half.ne(MISSING).any(axis=1)]))
 
 # %% tags=["remove-cell"]
 cells = reported("table3").set_index(["model", "regime", "task", "method"]).iterations.unstack()
@@ -120,19 +128,28 @@ glue("paper-ratio", printed.median_ratio, display=False)
 # savings are in cells with small counts ({doc}`03_printed_numbers`). Moreover, the cells are not independent: they share one set of problems,
 # three models and one initialisation scheme. (Ours share one initial prompt for each seed.)
 #
-# Could the differences in our cells be chance? The next table tests each cell.
+# Could the differences in our cells be due to chance? The next table tests each cell.
 #
 # - A unit is one problem or one set of ten. Its value is the median over an odd number of seeds; an unsolved run ranks
 #   last.
 # - *Never* counts units that neither run solves; they are ties. *Start* counts units that an untrained prompt answers;
 #   they are excluded.
-# - The *ratio* of epochs has a bootstrap interval over units. The first p is of the exact sign test, the second of Wilcoxon's
-#   signed-rank test {cite}`wilcoxon1945individual` on log ratios; each is also corrected by Holm's method over the
-#   cells {cite}`holm1979simple`.
+# - The *ratio* of epochs has an interval from order statistics over units. The first p comes from the exact sign test, the second from
+#   Wilcoxon's signed-rank test {cite}`wilcoxon1945individual` on log ratios; each is also corrected by Holm's method over
+#   the cells {cite}`holm1979simple`.
 # - The *detectable share* is the smallest share of wins that the sign test detects with a power of 80 % at the level 0.05, uncorrected. A
 #   cell with a dash has too few units that differ to detect anything.
 
+
 # %% tags=["hide-input"]
+def with_holm(p, corrected):
+    """Write p-values, and those after Holm's correction in brackets."""
+    return [
+        MISSING if pd.isna(one) else probability(one) + f" ({probability(two)})" * pd.notna(two)
+        for one, two in zip(p, corrected, strict=True)
+    ]
+
+
 tested = tables.table3_tests(store, protocol=protocol)
 columns = {
     "units": tested.n,
@@ -142,24 +159,23 @@ columns = {
     "never": tested.never,
     "start": tested.at_start,
     "ratio": list(map(interval, tested.ratio, tested.low, tested.high)),
-    "p": tested.p,
-    "p (Holm)": tested.p_holm,
-    "p (ranks)": tested.p_rank,
-    "p (ranks, Holm)": tested.p_rank_holm,
+    "p (Holm)": with_holm(tested.p, tested.p_holm),
+    "p, ranks (Holm)": with_holm(tested.p_rank, tested.p_rank_holm),
     "detectable share": tested.shows,
 }
-names = tested.model + ", " + tested.task.replace(TASK_NAMES) + " " + tested.regime
-cell_tests = pd.DataFrame(columns).set_axis(names.str.strip(", "))
-formats = FORMATS | {"detectable share": "{:.0%}"}
-formats = {name: formats[name] for name in columns if name in formats}
-table(cell_tests, formats) if len(tested) else missing("tsp sweep table3")
+names = tested.task.replace(TASK_NAMES) + " " + tested.regime
+cell_tests = pd.DataFrame(columns).set_axis([tested.model, names.str.strip()])
+formats = FORMATS | {"detectable share": "{:.0%}", "p (Holm)": None}
+narrow = {"selector": "tbody th.level0", "props": "min-width: 0 !important"}
+shown = table(cell_tests, formats).set_table_styles([narrow], overwrite=False)
+shown if len(tested) else missing("tsp sweep table3")
 
 # %% [markdown]
 # ## Unit by unit
 #
 # The two runs of a unit start from the same initial prompt, see the problems in the same order, and differ in TSLoss alone.
 
-# %% mystnb={"image": {"alt": "A scatter plot: iterations without TSLoss across, with TSLoss upwards, one symbol a unit, coloured by data set. The points lie on both sides of the diagonal. Triangles at the edges are runs that were not solved."}, "figure": {"caption": "TSLoss is sooner in {glue:text}`first-wins:d` units (below the diagonal) and later in {glue:text}`first-losses:d`; the median ratio is {glue:text}`first-ratio:.2f`, that of the paper's Table 3 {glue:text}`paper-ratio:.2f` (dashed). First epoch at which all answers are right, one symbol a unit. Grey band: the median distance that rounding alone moves a run. Triangles: not solved within the epochs read.", "name": "fig-pairs"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "A scatter plot: iterations without TSLoss across, with TSLoss upwards, one symbol per unit, coloured by data set. The points lie on both sides of the diagonal. Triangles at the edges are runs that were not solved."}, "figure": {"caption": "TSLoss is sooner in {glue:text}`first-wins:d` units (below the diagonal) and later in {glue:text}`first-losses:d`; the median ratio is {glue:text}`first-ratio:.2f`, that of the paper's Table 3 {glue:text}`paper-ratio:.2f` (dashed). First epoch at which all answers are right, one symbol per unit. Grey band: the median distance by which rounding alone moves a run. Triangles: not solved within the epochs read.", "name": "fig-pairs"}} tags=["hide-input"]
 both = tables.pairs(store, protocol=protocol)
 if len(both):  # published runs, of the model with the most
     both = both[both.origin == both.origin.iloc[0]]
@@ -201,36 +217,33 @@ for name, tests in (
 sides = trained[["standard", "tsloss"]].astype(float)
 glue("at-start", int(tested.iloc[-1].at_start) if len(tested) else 0, display=False)
 glue("censored", int(np.isinf(sides).sum().sum()), display=False)
-glue("fewest", FEWEST, display=False)
 
 # %% [markdown]
-# Among the {glue:text}`first-n:d` units of the model with the most runs, TSLoss is sooner in {glue:text}`first-wins:d`, the same in
-# {glue:text}`first-ties:d` and later in {glue:text}`first-losses:d`. (Units that are solved before training are excluded:
-# {glue:text}`at-start:d`.) The median ratio is {glue:text}`first-ratio:.2f` (95 % bootstrap interval {glue:text}`first-low:.2f` to
-# {glue:text}`first-high:.2f`), and the sign test gives $p$ = {glue:text}`first-p:.2g`.
+# These are the {glue:text}`first-n:d` units of the model with the most runs, without the {glue:text}`at-start:d` that are solved before
+# training; {glue:text}`first-ties:d` are ties. The sign test gives $p$ = {glue:text}`first-p:.2g`.
 #
-# A first right answer is often lost again at the next check. If the count runs to the first check from which the answer stays right, TSLoss
+# A first right answer is often lost again at the next check. If we count to the first check from which the answer stays right, TSLoss
 # is sooner in {glue:text}`stays-wins:d`, the same in {glue:text}`stays-ties:d` and later in {glue:text}`stays-losses:d`, with a median
 # ratio of {glue:text}`stays-ratio:.2f` ({glue:text}`stays-low:.2f` to {glue:text}`stays-high:.2f`).
 #
-# Three notes on reading these numbers:
+# Two notes on reading these numbers:
 #
-# - **A null result can be firm.** An interval that lies within ±10 % of 1, or above the ratio that the paper prints, does not
-#   leave the question open: it excludes the printed effect.
+# - **A null result can be firm.** An interval that lies within ±10 % of 1, or above the ratio that the paper prints, excludes the printed
+#   effect, even where a smaller one remains open.
 # - **Censoring.** {glue:text}`censored:d` of the values behind these numbers are censored: the run was not solved, so it needs
 #   *more* epochs than its length, and nobody knows how many more. Leaving such runs out would drop exactly the slow ones; counting
 #   them at their length understates them. The sign of a pair is known as soon as one of its runs is solved, so the
 #   test uses signs. The ratio counts an unsolved run at its length, which draws it towards 1.
-# - **Power.** A sign test needs at least {glue:text}`fewest:d` units, all pointing one way, to reach $p < 0.05$.
 #
 # (noise-floor)=
 # ## The noise floor
 #
 # Training is sensitive: any difference between two runs grows, and one of them is solved first. How far does a
 # difference without any meaning move the count? The experiment `rounding` computes the same Standard run in three other
-# ways: in the other precision, with another number of threads, and alone instead of in a bank. Nothing but rounding differs.
+# ways: in the other precision, with another number of threads, and alone instead of beside other runs in a bank. Nothing
+# but rounding differs.
 
-# %% mystnb={"image": {"alt": "For each unit the absolute difference in iterations from the planned run: grey symbols for other ways of computing the same run, a green diamond for TSLoss."}, "figure": {"caption": "{glue:text}`floor-says` How far the iterations of each unit move, one row a unit. Grey: the same Standard run computed in another way; green: with TSLoss.", "name": "fig-noise"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "For each unit the absolute difference in iterations from the planned run: grey symbols for other ways of computing the same run, a green diamond for TSLoss."}, "figure": {"caption": "{glue:text}`floor-says` How far the iterations of each unit move, one row per unit. Grey: the same Standard run computed in another way; green: with TSLoss.", "name": "fig-noise"}} tags=["hide-input"]
 if len(floor):
     fig, ax = plt.subplots(figsize=(7.2, 1 + 0.28 * len(floor)), layout="constrained")
     ranked = floor.sort_values(["floor", "tsloss"]).reset_index()
@@ -269,12 +282,12 @@ glue("floor-says", floor_says, display=False)
 # %% [markdown]
 # {glue:text}`floor-result`
 #
-# ## A push without a meaning
+# ## A push without meaning
 #
-# In the experiment `sham` a sham gradient takes the place of TSLoss's. At every step the sham is TSLoss's gradient at the current
-# prompt with its $d$ coordinates permuted and their signs flipped, always in the same way. Its length, the angles between
-# its rows and its steadiness remain; its meaning is gone. In the table both other arms are compared with the sham; its last two columns
-# are means over problems at the last check.
+# Would any other push do as well as TSLoss? In the experiment `sham`, a sham gradient takes the place of TSLoss's. At every step the sham
+# is TSLoss's gradient at the current prompt with its $d$ coordinates permuted and their signs flipped, always in the same way. Its length,
+# the angles between its rows and its steadiness remain; its meaning is gone. The table compares Standard and TSLoss with the sham; its
+# last two columns are means over problems at the last check.
 
 # %% tags=["hide-input"]
 arms = study(
@@ -304,7 +317,7 @@ if has_sham:
     )
     stronger = (norms.sham / norms.tsloss).median()
     ratio = arms[arms.arm.str.startswith("tsloss")].iloc[0]
-    speed = "This leaves it open whether its direction matters for speed: the interval contains 1 and extends beyond ±10 %."
+    speed = "Whether its direction matters for speed remains open: the interval contains 1 and extends beyond ±10 %."
     if ratio.low > 1 or ratio.high < 1:
         speed = "So its direction matters for speed."
     elif ratio.low >= 0.9 and ratio.high <= 1.1:
@@ -320,20 +333,20 @@ if has_sham:
         f"epochs the norms of the sham add up to {stronger:.1f} times those of TSLoss (median over problems)."
     )
     if matters and stronger > 1 and direction.above > direction.below:
-        sham_result += " So strength does not explain the difference, if a stronger push of one direction never leaves fewer loops."
+        sham_result += " So strength does not explain the difference, unless a stronger push in one direction can leave fewer loops."
 glue("sham-result", sham_result, display=False)
 
 # %% [markdown]
 # {glue:text}`sham-result`
 #
-# A run that is solved first is no evidence for its loss as long as a push without a meaning, which starts at the same size, does
-# the same. There is evidence that the direction of TSLoss matters for speed only if the interval of its ratio to the sham excludes 1.
+# A faster run is no evidence for its loss as long as a push without meaning, which starts at the same size, does the same. Only an interval
+# of the ratio to the sham that excludes 1 is evidence that the direction of TSLoss matters for speed.
 #
 # ## Exercises
 #
 # ```{exercise} How many pairs?
 # :label: ex-how-many
-# Suppose that all pairs favour TSLoss. How many pairs does a two-sided sign test need to fall below 0.05, and how many to fall below 0.001?
+# Suppose that all pairs favour TSLoss. How many pairs does a two-sided sign test need for $p < 0.05$, and how many for $p < 0.001$?
 # ```
 #
 # ```{solution-start} ex-how-many
@@ -374,8 +387,8 @@ print(f"{close.sum()} of {len(cells)} cells")
 #
 # ```{exercise} Leaving out the slow ones
 # :label: ex-censoring
-# Let times be exponential, let the treated runs be twice as slow, and let training end at a cap. Compare the share of pairs in which the
-# treated run is first (a) among all pairs, (b) among pairs in which both runs are solved before the cap.
+# Let times be exponential, let the treated runs be twice as slow, and let training end at a cap. In what share of pairs is the treated run
+# first (a) among all pairs, (b) among pairs in which both runs are solved before the cap?
 # ```
 #
 # ```{solution-start} ex-censoring
@@ -399,7 +412,8 @@ print(f"all pairs: {first.mean():.2f}; both solved: {first[both_solved].mean():.
 #
 # ## Claimed, measured, verdict
 #
-# The rules, and how they changed, are in {doc}`20_rules`. The claim about loops is in {doc}`10_when_tsloss_acts`.
+# The rules, and how they changed, are in {doc}`20_rules`. Intervals are wider here, because all intervals of a family hold simultaneously
+# with 95 % confidence. The claim about loops is in {doc}`10_when_tsloss_acts`.
 
 # %% tags=["hide-input"]
 speed_claims = [
@@ -414,4 +428,5 @@ glue("loss-ratio", interval(losses.effect, losses.low, losses.high), display=Fal
 verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')
 
 # %% [markdown]
-# These runs are of one small model, {glue:text}`model`. The paper's own cells take its models, a small effect more problems.
+# Nearly all of these runs are of one small model, {glue:text}`model`. Testing the paper's own cells takes its models; detecting a small
+# effect takes more problems.

@@ -86,7 +86,7 @@ shown = [
 ]
 answer = "Here too few problems were trained to test this."
 if len(counts):
-    answer = f"Of our weights, compared with 0 on up to {problems}, {listed(shown)}."
+    answer = f"Our weights were compared with weight 0 on up to {problems}: {listed(shown)}."
 glue("weight-answer", answer, display=False)
 
 # %% [markdown]
@@ -115,8 +115,8 @@ losses_by_weight
 # %% [markdown]
 # ## The balancing weight
 #
-# The gradient moves a prompt. Every run records at every epoch the norms of the gradients of the cross-entropy and of TSLoss without its
-# weight. Their ratio is the *balancing weight*, at which both gradients would be equally long: $\lambda_\text{ts} = \lVert \nabla
+# What moves a prompt is the gradient. At every epoch, a run records the norm of the cross-entropy's gradient and that of TSLoss's gradient
+# before weighting. Their ratio is the *balancing weight*, at which the two would be equally long: $\lambda_\text{ts} = \lVert \nabla
 # L_\text{ce} \rVert / \lVert \nabla L_\text{ts} \rVert$. At smaller weights the cross-entropy leads, at larger ones TSLoss.
 
 # %% tags=["hide-input"]
@@ -161,11 +161,11 @@ glue("balance-early", short(early), display=False)
 glue("balance-late", short(late), display=False)
 
 # %% [markdown]
-# The table gives the balancing weight: its median over epochs and runs, with the quartiles. For Standard runs of
+# The table gives the median balancing weight over epochs and runs, with quartiles. For Standard runs of
 # {glue:text}`model` on single problems, the median is {glue:text}`balance-early` in the first ten epochs and
 # {glue:text}`balance-late` from epoch 51 on. Where it falls, TSLoss gains on the cross-entropy.
 
-# %% mystnb={"image": {"alt": "The weight at which both gradients would be equally long, over epochs, on a logarithmic axis: a line for the median over runs and a band for the middle half, for runs without and with TSLoss; dotted lines at the weights of Table 4."}, "figure": {"caption": "{glue:text}`balance-says`. The balancing weight by epoch: median and middle half of the runs on single problems. Where a line lies above a dotted one, a weight of Table 4, the cross-entropy leads at that weight.", "name": "fig-balance"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "The weight at which both gradients would be equally long, over epochs, on a logarithmic axis: a line for the median over runs and a band for the middle half, for runs without and with TSLoss; dotted lines at the weights of Table 4."}, "figure": {"caption": "{glue:text}`balance-says`. The balancing weight by epoch: median and middle half of the runs on single problems. Dotted: the weights of Table 4. At each of them, the cross-entropy leads where the curve lies above the line.", "name": "fig-balance"}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
 sides = []
 for method, rows in force[(force.model == model) & (force.regime == "single")].groupby("method"):
@@ -174,7 +174,7 @@ for method, rows in force[(force.model == model) & (force.regime == "single")].g
     ax.plot(over[0.5], color=color, label=tables.METHOD_NAMES[method])
     ax.fill_between(over.index, over[0.25], over[0.75], color=color, alpha=0.2, lw=0)
     above = over.index[over[0.5] >= 1]
-    side = "at last above 1"
+    side = "above 1 at the end"
     if over[0.5].iloc[-1] < 1:
         side = f"below 1 after epoch {max(above)}" if len(above) else "below 1 throughout"
     sides.append(f"the median balancing weight of {tables.METHOD_NAMES[method]} is {side}")
@@ -234,13 +234,13 @@ glue("beyond-result", beyond_result, display=False)
 glue("even-result", even_result, display=False)
 
 # %% [markdown]
-# {glue:text}`beyond-result` TSLoss is least at a simplex ({prf:ref}`prop-minimum`), and {doc}`08_tsloss_at_work`
+# {glue:text}`beyond-result` TSLoss is smallest at a simplex ({prf:ref}`prop-minimum`), and {doc}`08_tsloss_at_work`
 # shows the many short loops on the way there. {glue:text}`even-result:s`.
 
 # %% [markdown]
 # ## Weights matched by force
 #
-# A weight of 1 means something else for every regulariser. Here TSLoss also gets weights at which its gradient is about as long as the
+# A weight of 1 means something different for every regulariser. Here TSLoss also gets weights at which its gradient is about as long as the
 # cross-entropy's; the other regularisers get weights at which their gradients are as long as TSLoss's at weight 1. Each arm is compared
 # with Standard, first by epochs, then by loops at the last check. Both tests are corrected over the five arms.
 
@@ -275,7 +275,7 @@ table(ends, FORMATS | {"median difference": "{:.1f}"}) if matched else None
 # ## The weight and the size of the model
 #
 # The paper leaves open how to adapt TSLoss to models of other sizes (appendix A.4). For each model that was trained here at several
-# weights, the table gives the weight that needs the fewest epochs, and all weights that need at most one check, two epochs, more.
+# weights, the table gives the weight that needs the fewest epochs, and all weights within one check (two epochs) of it.
 
 # %% tags=["hide-input"]
 rows = []
@@ -321,8 +321,7 @@ formats = {"best weight": "{:g}", "epochs": "{:g}"}
 table(best, formats) if len(best) else missing("tsp sweep table4")
 
 # %% [markdown]
-# A statement about a trend with size takes at least three models, and the paper's own models begin at two billion parameters.
-# Two small models support no such statement.
+# Two small models cannot show a trend with size: that takes at least three, and the paper's own begin at two billion parameters.
 
 # %% [markdown]
 # ## An exercise
@@ -339,7 +338,7 @@ table(best, formats) if len(best) else missing("tsp sweep table4")
 # ```
 # The gradient $x + \lambda (x - c)$ is 0 at $x = \frac{\lambda}{1 + \lambda} c$. There the loss's gradient has length
 # $\frac{\lambda}{1 + \lambda} \lVert c \rVert$ and the regulariser's $\frac{1}{1 + \lambda} \lVert c \rVert$. Weighted by
-# $\lambda$, the second is as long as the first and opposite. A tenth of the way takes $\lambda = 1/9$. A run that has converged
+# $\lambda$, the second is as long as the first and points the other way. A tenth of the way takes $\lambda = 1/9$. A run that has converged
 # at weight $\lambda$ has the balancing weight $\lambda$, whatever the two losses are. So the balancing weight is informative only before
 # convergence (without the regulariser it falls to 0).
 

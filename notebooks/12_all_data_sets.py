@@ -16,10 +16,10 @@
 # %% [markdown]
 # # All data sets
 #
-# Does the topology of a prompt evolve alike in all data sets? The appendix of the paper {cite}`anonymous-topology` says so: in six
+# Does the topology of a prompt evolve in the same way in all data sets? The appendix of the paper {cite}`anonymous-topology` says so: in six
 # data sets, for one problem and for ten, $H_0$ bars lengthen and $H_1$ bars disappear (Figures 7 to 18; averages in Figures 6
-# and 19). This chapter draws the same figures from our runs without TSLoss. A table gives the changes for each data set, with
-# the number of problems and an interval. The claim is judged in {doc}`04_phenomenon`.
+# and 19). This chapter draws the same figures from our runs without TSLoss. {glue:text}`overlay-says`; a table gives the
+# changes for each data set. The claim is judged in {doc}`04_phenomenon`.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -88,7 +88,7 @@ def span(values):
 # %% [markdown]
 # The store has runs for {glue:text}`cells-available:d` of the {glue:text}`cells:d` figures, all on
 # {glue:text}`model`. Grey bands show random clouds for comparison: the number of $H_1$ bars of Gaussian clouds with as many
-# points in as many dimensions. It does not depend on scale.
+# points in as many dimensions, which does not depend on scale.
 #
 # ## Averages: Figures 6 and 19
 
@@ -121,8 +121,8 @@ overlay
 # %% [markdown]
 # ## Changes by data set
 #
-# The figures above average all stored runs, some problems with two seeds. The table takes an odd number of seeds of each problem or set,
-# here mostly one, and gives changes from the first check to the last: medians over problems or sets of ten, of medians over seeds,
+# The figures above average all stored runs, so some problems count with two seeds. The table takes an odd number of seeds for each
+# problem or set, mostly one. It gives the change from the first check to the last: the median over seeds, then over problems or sets,
 # with an interval from order statistics where there are at least six. `H0 / D` is the mean $H_0$ lifespan divided by
 # the mean distance between points. It stays constant if a cloud merely grows.
 
@@ -141,17 +141,25 @@ for feature, name in features.items() if available else ():
     if feature == "h1_count":
         loops = {cell: rows["last"] for cell, rows in cells}  # one number a unit
     digits = 1 if feature == "h1_count" else 3
-    columns["problems or sets"] = cells.size()
-    columns[f"{name}: start"] = cells["first"].median().map(f"{{:.{digits}f}}".format)
-    columns[f"{name}: change"] = pd.Series(
+    columns["", "units"] = cells.size()
+    columns[name, "start"] = cells["first"].median().map(f"{{:.{digits}f}}".format)
+    columns[name, "change"] = pd.Series(
         {
             cell: interval(rows.change.median(), *median_interval(rows.change), digits)
             for cell, rows in cells
         }
     )
 changes = pd.DataFrame(columns).reindex([cell for cell in FIGURES if cell in available])
-changes.index = [f"{TASK_NAMES[task]}, {regime}" for task, regime in changes.index]
-table(changes) if available else missing("tsp sweep phenomenon")
+changes = changes.rename(index=TASK_NAMES, level=0)
+narrow = [{"selector": "tbody th.level0", "props": "min-width: 0"}]
+halves = [
+    table(changes[half]).set_table_styles(narrow, overwrite=False)
+    for half in ([*columns][:5], [*columns][5:])
+]
+halves[0] if available else missing("tsp sweep phenomenon")
+
+# %% tags=["hide-input"]
+halves[1] if available else None
 
 # %% tags=["remove-cell"]
 shapes = {
@@ -173,14 +181,14 @@ glue("below-share", share, display=False)
 # %% [markdown]
 # Gaussian clouds of this shape have a median of {glue:text}`noise-middle` $H_1$ bars, and 95 % of them have between
 # {glue:text}`noise-low` and {glue:text}`noise-high`. At the last check, in every data set and regime,
-# {glue:text}`below-share` of the problems or sets have fewer loops than the lower of these two numbers.
+# {glue:text}`below-share` of the problems or sets have fewer loops than the lower of the two.
 # {doc}`06_training_or_movement` asks what removes these loops.
 #
 # ## Figures 7 to 18
 #
-# Each of these figures is one page of the appendix. Here they are the cells of two tables of pictures, a row for each data set.
+# Each of these figures fills a page of the appendix. Here they are two grids of small panels, with a row for each data set.
 
-# %% mystnb={"image": {"alt": "Small barcodes, a row for each data set: one problem at the start and at the end of training, ten problems at the start and at the end. H0 bars are blue, H1 bars vermilion."}, "figure": {"caption": "{glue:text}`barcodes-say`. Barcodes of Figures 7 to 18 from our runs, before and after training on one scale. Drawn for each data set: {glue:text}`run-drawn`, and the set of ten that begins with it. Above each barcode: its number of bars.", "name": "fig-barcodes-by-task"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Small barcodes, a row for each data set: one problem at the start and at the end of training, ten problems at the start and at the end. H0 bars are blue, H1 bars vermilion."}, "figure": {"caption": "{glue:text}`barcodes-say`. Barcodes of Figures 7 to 18 from our runs, before and after training, on one scale. Drawn for each data set: {glue:text}`run-drawn`, and the set of ten that begins with it. Above each barcode: its number of bars.", "name": "fig-barcodes-by-task"}} tags=["hide-input"]
 barcodes, barcodes_say = missing("tsp sweep phenomenon"), NONE
 if available:
     barcodes = barcodes_by_task(store, **figures_of)
@@ -195,7 +203,7 @@ glue("run-drawn", drawn or "no run", display=False)
 glue("barcodes-say", barcodes_say, display=False)
 barcodes
 
-# %% mystnb={"image": {"alt": "Small falling curves, a row for each data set: the number of bars that live longer than a lifespan, H0 and H1 for one problem, H0 and H1 for ten. Grey at the start of training, coloured at the end, dotted for Gaussian clouds."}, "figure": {"caption": "{glue:text}`lifespans-say`. Lifespans of Figures 7 to 18 from our runs: the number of finite bars that live longer, mean over all runs of a data set. A curve begins at the number of bars. Grey: before training; colour: after it; dotted: Gaussian clouds of the size of the trained prompts.", "name": "fig-lifespans-by-task"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Small falling curves, a row for each data set: the number of bars that live longer than a lifespan, H0 and H1 for one problem, H0 and H1 for ten. Grey at the start of training, coloured at the end, dotted for Gaussian clouds."}, "figure": {"caption": "{glue:text}`lifespans-say`. Lifespans of Figures 7 to 18 from our runs: the number of finite bars longer than a given lifespan, averaged over all runs of a data set. A curve begins at the number of bars. Grey: before training; colour: after it; dotted: Gaussian clouds of the size of the trained prompts.", "name": "fig-lifespans-by-task"}} tags=["hide-input"]
 lives, lifespans_say = missing("tsp sweep phenomenon"), NONE
 if available:
     lives = lifespans_by_task(store, **figures_of)

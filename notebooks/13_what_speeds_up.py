@@ -67,13 +67,13 @@ figures.style()
 # (one-change)=
 # ## One change at a time
 #
-# Each row is one change from Standard on the same problems, and TSLoss is one of these changes. The others are another learning
+# Each row changes one thing about Standard, and TSLoss is one of these changes. The others are another learning
 # rate; an initial prompt from the vocabulary, from the question's own tokens, or from the prompt trained on another problem;
-# another prompt length; no warm-up; a constant rate; and a gradient clipped to norm 1. Each change is compared with Standard over
-# the problems that both have. Epochs are not time: twice as many tokens make a step longer, and a prompt that starts trained has been
-# trained before. {doc}`14_choices` explains the columns of the tables. {doc}`20_rules` has the rules of the experiments `recipes` and
-# `learning-rate`, which were written before their first run. That a start from embeddings of the vocabulary
-# helps, most of all in small models, was found before {cite}`lester2021power`.
+# another prompt length; no warm-up; a constant rate; and a gradient clipped to norm 1. Each change is compared with Standard on
+# the problems that both have. Epochs are not time: twice as many tokens make a step longer, and a prompt that starts from a trained one
+# has already cost epochs. {doc}`14_choices` explains the columns, and {doc}`20_rules` has the rules of the experiments `recipes` and
+# `learning-rate`, written before their first run. Starting from embeddings of the vocabulary was already known to help, most of all
+# in small models {cite}`lester2021power`.
 
 # %% tags=["hide-input"]
 arms = recipes(store, model=model, protocol=protocol)
@@ -118,14 +118,14 @@ if tried:
     faster = ", ".join(changes.change[changes.high < 1]) or "none"
     slower = ", ".join(changes.change[changes.low > 1]) or "none"
     recipes_result = (
-        f"Each on its own, the interval of the ratio to TSLoss is below 1 for: {faster}. It is above 1 for: {slower}. "
+        f"Without correction, the interval of the ratio to TSLoss lies below 1 for: {faster}. It lies above 1 for: {slower}. "
         f"After Holm's correction over all changes, {(changes.p_holm < ALPHA).sum() or 'none'} differ significantly from TSLoss."
     )
     answer = shortening(arms)
     for ours, verdict in zip(compared.itertuples(), found, strict=True):
         if ours.arm.startswith("tsloss"):
             ratio = interval(ours.ratio, ours.low, ours.high)
-            answer += f" TSLoss has a median ratio of {ratio} and is sooner in {ours.wins:.0f} of {ours.pairs:.0f} problems: {verdict or 'untested'}."
+            answer += f" TSLoss has a median ratio of {ratio} and solves {ours.wins:.0f} of {ours.pairs:.0f} problems sooner: {verdict or 'untested'}."
 glue("recipes-answer", answer, display=False)
 glue("recipes-result", recipes_result, display=False)
 
@@ -258,8 +258,8 @@ glue("whole-result", whole_result, display=False)
 # {glue:text}`paper-epochs:d` epochs it is {glue:text}`lr-in-all:.3f`. So the prompt of this run is still close to its initial
 # noise.
 #
-# Could the whole schedule remove loops? The lengths of noise vectors differ by only about $1/\sqrt{2d}$ of their mean, so
-# a part of the sum would be enough by {prf:ref}`cor-nearly-orthogonal`, if it lengthened all vectors but one.
+# Could the whole schedule remove loops? The lengths of noise vectors differ by only about $1/\sqrt{2d}$ of their mean.
+# By {prf:ref}`cor-nearly-orthogonal`, a part of that sum would therefore be enough if it lengthened all vectors but one.
 # {glue:text}`whole-result`
 #
 # ## An exercise

@@ -20,15 +20,15 @@
 # used, or whether a point is its own neighbour in equations 1 to 7. How much depends on these choices, and on the first prompt?
 # {glue:text}`arms-tested` The section "What these tables can show" says what a test would need.
 #
-# Each choice is a field of a run with a default ({ref}`open-questions`), for which the verdicts of this book hold. Each section varies
-# one. An arm differs from its base in the named fields alone, and problems and seeds are the same. The tables have these columns:
+# Each choice is an option of a run, and the verdicts of this book hold for its default ({ref}`open-questions`). Each section varies
+# one. An arm differs from its base only in the named options; problems and seeds are the same. The tables have these columns:
 #
 # - *Epochs*: the first check at which all answers are right; the median over an odd number of seeds, then over problems.
 #   `>` marks a lower bound.
 # - *Sooner*, *same*, *later*: the number of problems that are solved in fewer, as many or more epochs than with the base.
-# - *Ratio*: the median ratio of epochs to the base's, with a bootstrap interval. The interval and the tests are given from six
+# - *Ratio*: the median ratio of epochs to the base's, with its interval. The interval and the tests are given from six
 #   problems on, the fewest with which a two-sided sign test can reach 0.05.
-# - *p*, where there is a test: of the sign test, also after Holm's correction over the table.
+# - *p*: from the sign test, if there is one, alone and after Holm's correction over the table.
 # - *Reading*: faster or slower if the sign test is significant after Holm and the interval excludes 1.
 # - *H1 bars* and *H0 / D*, the mean $H_0$ lifespan over the mean distance D: means over problems at the last check.
 #
@@ -161,7 +161,7 @@ glue("loops-by-part", sentence, display=False)
 # ## The scale of the embeddings
 #
 # The prompts of the paper's Gemma models were probably multiplied by $\sqrt d$ on their way into the model ({doc}`03_printed_numbers`).
-# Here the prompt of another model is. Base: 1.
+# Here we do the same with another model. Base: 1.
 
 # %% tags=["hide-input"]
 show("embed-scale", ["embed_scale"], {"embed_scale": 1.0})
@@ -206,9 +206,9 @@ if tested:
 glue("arms-tested", sentence, display=False)
 
 # %% [markdown]
-# The detectable share is that of equal signs among the problems that differ, at the level that Holm's correction asks of the
-# smallest p of the table, with power 80 %. "None" means that no test was possible, or that even the same sign in all problems would
-# not suffice. Such a table describes a few problems and decides nothing.
+# The detectable share is the share of differing problems that must go the same way for the test to find it with power 80 %, at the
+# level that Holm's correction sets for the smallest p of the table. "None" means that no test was possible, or that even all problems
+# going the same way would not suffice. Such a table describes a few problems and decides nothing.
 
 # %% [markdown]
 # ## An exercise

@@ -21,7 +21,7 @@
 # equal, because a bar ends at the length of an edge, and a length has a gradient {cite}`bruel2020topology`. So the barcode itself can
 # be minimised: *exact persistence* is the variance of the $n - 1$ finite $H_0$ deaths plus the sum of the $H_1$ lifespans.
 #
-# How closely does the surrogate follow, which regulariser trains in fewer epochs, and which helps with unseen problems? For
+# How closely does the surrogate follow the barcode, which regulariser trains in fewer epochs, and which helps with unseen problems? For
 # trained prompts $\operatorname{Var}(s_i)$ is, in the median, {glue:text}`soft-ratio` times the variance of the deaths. Compared with
 # training without a regulariser, the median ratio of epochs is {glue:text}`ts-ratio` with TSLoss and {glue:text}`exact-ratio` with
 # exact persistence (below 1 is faster). On unseen problems the model is so weak, with {glue:text}`floor` of answers correct without
@@ -206,9 +206,9 @@ table(equal.rename(index=METHOD_NAMES), "{:.3g}")
 # %% [markdown]
 # ## Unseen problems
 #
-# The published version {cite}`huang2026structural` reports that prompts trained with TSLoss give more correct answers. The test
-# here uses problems that no prompt was trained on: every prompt that was trained at weight 1 (or without a regulariser) on a problem
-# that all methods share answers the same set of unseen problems of {glue:text}`task`. The floor is the model without a prompt.
+# The published version {cite}`huang2026structural` reports that prompts trained with TSLoss give more correct answers. Here,
+# all prompts answer the same problems of {glue:text}`task`, which none of them was trained on. The prompts are those trained at weight 1,
+# or without a regulariser, on the problems that all methods share. The floor is the model without a prompt.
 
 # %% tags=["hide-input"]
 runs_table = load_runs(store)
@@ -251,11 +251,11 @@ glue("floor-interval", f"{100 * low:.1f} % to {100 * high:.0f} %", display=False
 # {glue:text}`floor-interval`); all answers are decoded greedily in {glue:text}`floor-precision`. With that many problems, one prompt
 # compared with the floor at level 0.05 and power 80 % would have to gain {glue:text}`floor-shows-z` percentage points to be
 # detected by a z test, or {glue:text}`floor-shows-fisher` by Fisher's exact test, which keeps its level. A prompt that was trained on
-# one problem has learnt that problem's answer; its effect on others is a side effect.
+# one problem has learnt that problem's answer; any effect on others is a side effect.
 #
 # Where the floor hides a difference, the cross-entropy of the reference answer may still show one, and a prompt trained on
 # ten problems may transfer better than a prompt trained on one. The next table compares, for each set of ten, the mean cross-entropy
-# (nats per token) over unseen problems of the same data set, without a prompt and with the set's own. The interval is a bootstrap over
+# (nats per token) over unseen problems of the same data set, without a prompt and with the set's prompt. The interval is a bootstrap over
 # problems for this one prompt; *lower* is the share of problems whose cross-entropy the prompt lowers.
 
 # %% tags=["hide-input"]

@@ -19,8 +19,8 @@
 # The paper {cite}`anonymous-topology` reads barcodes of prompts without asking what a topologist would ask first. How far
 # can a bar move between two snapshots? Which bars would survive noise? Which force of TSLoss moves which bar, and in which
 # direction? For the example of this book, {glue:text}`loops-followed:d` of {glue:text}`pairs-between:d` pairs of neighbouring snapshots
-# have a loop long enough to be followed from one to the next, {glue:text}`band-survive` of {glue:text}`loops-all:d` loops exceed the
-# confidence band of a sample, and {glue:text}`forces-mixed` of TSLoss lengthen some loops and shorten others.
+# have a loop long enough to be followed from one to the next, {glue:text}`band-survive` of {glue:text}`loops-all:d` loops are longer
+# than the confidence band is wide, and {glue:text}`forces-mixed` of TSLoss lengthen some loops and shorten others.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -65,7 +65,6 @@ epochs_kept = run.prompt_epochs
 clouds = {epoch: run.prompt(epoch).double().numpy() for epoch in epochs_kept}
 n, d = clouds[0].shape
 glue("n", n, display=False)
-glue("d", d, display=False)
 glue("problem", f"problem {run.spec.problem} of {TASK_NAMES[run.spec.task]}", display=False)
 glue("outcome", outcome_in_words(run), display=False)
 glue("last", epochs_kept[-1], display=False)
@@ -82,7 +81,7 @@ glue("last", epochs_kept[-1], display=False)
 #
 # $$d_B(\mathrm{dgm}\,X, \mathrm{dgm}\,Y) \le \max_{i<j} \bigl|\, \lVert x_i - x_j \rVert - \lVert y_i - y_j \rVert \,\bigr|.$$ (eq-stability)
 #
-# The table applies it to consecutive snapshots of the run, of which it shows every fifth pair. It also compares the last snapshot with
+# The table applies this bound to consecutive snapshots of the run (every fifth pair is shown). It also compares the last snapshot with
 # two copies of itself: one with random errors of the size of half-precision rounding, because prompts are published in half precision,
 # and one displaced in a random direction by the length of one optimiser step. D is the mean distance.
 
@@ -192,7 +191,7 @@ for when, row in (("first", 0), ("last", -1)):
 
 # %% [markdown]
 # The band is at least {glue:text}`band-width` mean distances wide, and {glue:text}`band-survive` of the {glue:text}`loops-all:d` loops of
-# all snapshots are longer than that. This is no fault of the method. The distance from a point to its nearest neighbour is almost the mean distance,
+# all snapshots are longer than that. The method is not at fault: the distance from a point to its nearest neighbour is almost the mean distance,
 # so these {glue:text}`n:d` points cover no set densely. The barcode of a prompt describes its distances; it does not estimate a shape behind them.
 #
 # Gaussian noise is the yardstick that remains. Its number of loops depends on n and d but not on scale ({numref}`fig-dimension`).
@@ -202,7 +201,7 @@ for when, row in (("first", 0), ("last", -1)):
 # ## Which force moves which bar?
 #
 # Every death, and every birth of a loop, is the length of an edge. When the points move with velocities $v_i$, the length of
-# $(i, j)$ changes at the rate $\langle x_i - x_j, v_i - v_j \rangle / D_{ij}$. Each force of TSLoss, followed downhill, therefore lengthens,
+# $(i, j)$ changes at the rate $\langle x_i - x_j, v_i - v_j \rangle / D_{ij}$. So each force of TSLoss, followed downhill, lengthens,
 # shortens or keeps each bar. The table counts bars for the first prompt and the last.
 
 # %% tags=["hide-input"]

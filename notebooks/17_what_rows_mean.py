@@ -19,7 +19,7 @@
 # The paper {cite}`anonymous-topology` calls bars inference paths, an interpretation that cannot be tested. A more direct question is
 # what the vectors of a prompt mean to the model: which tokens of its vocabulary are they near, and how far do they travel during
 # training? In the example of this book, {glue:text}`above-ce` vectors end nearer to some token than
-# 97.5 % of random vectors are, and {glue:text}`tokens-kept` keep the nearest token that their random start had. Such readings have limits: the nearest tokens
+# 97.5 % of random vectors are, and {glue:text}`tokens-kept` keep the nearest token of their random start. Such readings have limits: the nearest tokens
 # need not say what a prompt does {cite}`khashabi2021waywardness`.
 #
 # ```{admonition} After this chapter you can
@@ -150,7 +150,7 @@ glue("tokens-kept", str((same == start).sum() or "none"), display=False)
 
 # %% [markdown]
 # Of 2,000 random vectors, 95 % have a cosine between {glue:text}`chance-low` and {glue:text}`chance-high` with their nearest token,
-# and the first column shows such vectors. At the end, {glue:text}`above-ce` vectors are nearer to a token than
+# and the vectors of the first column are of this kind. At the end, {glue:text}`above-ce` vectors lie above
 # this range, and {glue:text}`tokens-kept` still have their first nearest token. Their median length has changed from
 # {glue:text}`row-first` to {glue:text}`row-last`; that of the vocabulary's vectors is {glue:text}`word-length`.
 #

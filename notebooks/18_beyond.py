@@ -142,7 +142,7 @@ table(pd.DataFrame(rows).T) if rows else missing("tsp bench --paradigms FILE")
 
 # %% [markdown]
 # Each run is trained on one of this project's own multiple-choice problems with PEFT and transformers alone (float32, the prompt before
-# everything else) until the answer is right, so the arrows (first → last) span as many epochs as that took. Learning rates were chosen by
+# everything else) until the answer is right, so the arrows (first → last) span as many epochs as it took. Learning rates were chosen by
 # hand for each kind (`benchmarks.peft_methods.RATES`). The kinds are not comparable in force: distances concentrate in higher dimensions,
 # and with them $\delta$ and $\zeta$, and at weight 1 TSLoss opposes a gradient of a different size in each.
 #

@@ -18,9 +18,9 @@
 #
 # How much of what the paper {cite}`anonymous-topology` and its published version {cite}`huang2026structural` report has been rerun? Of
 # the {glue:text}`systems-theirs:d` combinations of model, data set, regime and method with the paper's models,
-# {glue:text}`systems-theirs-known` here; such models need a GPU. The other {glue:text}`systems-small:d` combinations are the same
-# experiments on two small models,
-# of which {glue:text}`systems-small-known`. This page gives the command that trains each, and the memory that it takes. For
+# {glue:text}`systems-theirs-known` here; such models need a GPU. The other {glue:text}`systems-small:d` are the same
+# experiments on two small models; of these, {glue:text}`systems-small-known`. This page gives the command that trains each, and the
+# memory that it takes. For
 # models that are not run here, the tests train a tiny random model of the same architecture.
 #
 # ```{admonition} After this chapter you can
@@ -65,7 +65,7 @@ for name, chosen in (("theirs", reported[theirs]), ("small", reported[~theirs]))
 # %% [markdown]
 # ## What has been run
 #
-# Each cell gives the number of problems or sets of ten with runs / the number of runs, at the defaults of a protocol. A dot marks a
+# Each cell gives the problems (or sets of ten) that have runs / the number of runs, at the defaults of a protocol. A dot marks a
 # combination without runs here, which only the tiny model of the tests covers; an empty cell is not part of the paper's design.
 
 # %% tags=["hide-input"]
@@ -73,10 +73,10 @@ cells = reported.problems.astype(str) + " / " + reported.runs.astype(str)
 cells = reported.assign(
     cell=cells.where(reported.runs > 0, "·"),
     system=reported.model.replace(titles) + ", " + reported.method.map(METHOD_NAMES),
-    column=reported.task.map(TASK_NAMES) + " " + reported.regime,
+    task=reported.task.map(TASK_NAMES),
 )
-wide = cells.pivot(index="system", columns="column", values="cell").fillna("")
-order = [f"{name} {regime}" for name in TASK_NAMES.values() for regime in ("single", "multi")]
+wide = cells.pivot(index="system", columns=["task", "regime"], values="cell").fillna("")
+order = [(name, regime) for name in TASK_NAMES.values() for regime in ("single", "multi")]
 table(wide.loc[cells.system.unique(), [name for name in order if name in wide]])
 
 # %% [markdown]
@@ -84,7 +84,7 @@ table(wide.loc[cells.system.unique(), [name for name in order if name in wide]])
 #
 # Each command trains one run of a model and method; `--task` and `--regime multi` choose the cell. `tsp sweep table3 --profile paper`
 # trains the whole of Table 3 ({doc}`09_convergence`). Memory is the predicted peak of one run on a problem of 300 tokens, with passes in
-# bfloat16. It is more than weights and activations, which {doc}`23_out_of_one_machine` lists beside the number of runs that fit on a GPU.
+# bfloat16. It includes more than the weights and activations that {doc}`23_out_of_one_machine` lists.
 
 # %% tags=["hide-input"]
 first = reported[(reported.task == "gsm8k") & (reported.regime == "single")]
@@ -98,8 +98,15 @@ rows = {
     for row in first.itertuples()
 }
 commands = pd.DataFrame(rows).T
-left = {"selector": "tbody td.col0", "props": "text-align: left; white-space: normal"}
-table(commands, {"memory (GiB)": "{:.1f}"}).set_table_styles([left], overwrite=False)
+commands.command = commands.command.str.replace(
+    r"(--\S+ \S+)", r'<span style="white-space: nowrap">\1</span>', regex=True
+)
+styles = [
+    {"selector": ".col0", "props": "text-align: left; white-space: normal; min-width: 17em"},
+    {"selector": "tbody td.col3", "props": "white-space: normal; min-width: 6.5em"},
+]
+shown = table(commands, {"memory (GiB)": "{:.1f}"}, markup=True)
+shown.set_table_styles(styles, overwrite=False)
 
 # %% [markdown]
 # This project does not distribute the paper's models in any form. The licences are those stated on their pages on the hub.

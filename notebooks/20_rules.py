@@ -17,8 +17,8 @@
 # # Claims and rules
 #
 # How does a claim of the paper {cite}`anonymous-topology` get its verdict? Each has a rule that states, before the numbers are
-# looked at, which result leads to which verdict. This page lists the verdicts, then the rules, then every change that a rule
-# underwent after data had been seen.
+# looked at, which result leads to which verdict. This page lists the verdicts, then the rules, then every change made
+# to a rule after data had been seen.
 #
 # **Units.** A *unit* is one problem, or one set of ten, on one model under one protocol. Snapshots of a run are not independent of
 # each other, nor are two runs of one problem, so neither is a unit. Units do share one thing: for each model and seed, all runs
@@ -33,11 +33,10 @@
 #
 # **Refutation.** A claim is *not reproduced* when the interval of the effect falls short of the printed value, when it lies within a
 # margin of no effect (±10 % of the iterations), or when a test finds the reverse. If a test confirms the direction and the interval falls
-# short of the printed value, the claim is *partly* reproduced. *Inconclusive* means none of these, and no
-# test that confirms the claim.
-# *Numbers return, reading fails* is for Table 2. Its numbers return when each run's early snapshots are compared with its late
+# short of the printed value, the claim is *partly* reproduced. *Inconclusive* means that none of these holds and no test confirms the
+# claim. *Numbers return, reading fails* is for Table 2. Its numbers return when each run's early snapshots are compared with its late
 # ones, which is what the printed $U$ fits ({doc}`03_printed_numbers`). They show that something drifts during training; they do not
-# show that a prompt answers better for it, and across problems no such relation is seen.
+# show that a prompt answers better for it, and across problems a relation as strong as the printed one is excluded.
 #
 # **One model.** Two models trained on one problem are not two problems, so models are not pooled. The model with the most runs
 # decides, except for claims that compare models or name one; other models have rows of their own in the tables.
@@ -117,7 +116,7 @@ HTML("".join(parts))
 #
 # This table applies the same rules under three other conditions, each by itself: the paper's own learning rate, 300 epochs instead of
 # 100, and another model. It gives verdicts and numbers of units, which stand beside the verdicts above and do not change them. Three claims
-# are about such runs and decided by them above: `density-minimal` and `entropy-early` (`paper-length`) and `loops-vanish`
+# are about such runs, which decide them above: `density-minimal` and `entropy-early` (`paper-length`) and `loops-vanish`
 # (`tuned-length`).
 
 # %% tags=["hide-input"]
@@ -129,10 +128,11 @@ stacked(elsewhere) if len(elsewhere) else missing("tsp sweep paper-length --prof
 # ## Rules of the experiments
 #
 # These rules were committed (0705362) before the first run of their experiment was trained; published runs record the commit of
-# the code that trained them. The table of units applies `seeds` and `sets`. `recipes` and `learning-rate` are judged in
+# the code that trained them. The rules of `seeds` and `sets` are part of the table of units. `recipes` and `learning-rate` are judged in
 # {doc}`13_what_speeds_up`, `force` in {doc}`11_weight`, `sham` and `rounding` in {doc}`09_convergence`. Of the others, `paper-length` decides
 # `density-minimal` and `entropy-early`, `tuned-length` decides `loops-vanish`, and `gemma` accompanies the verdicts. An experiment
-# decides nothing before its runs are published.
+# decides nothing before its runs are published. Where a rule says "bootstrap", the interval is now from order statistics, for the reason
+# in the next table.
 
 # %% tags=["hide-input"]
 stacked(pd.DataFrame({"experiment": list(RULES), "rule": list(RULES.values())}))
@@ -142,7 +142,7 @@ stacked(pd.DataFrame({"experiment": list(RULES), "rule": list(RULES.values())}))
 #
 # The first rules were committed before any verdict was computed from a published run, and some were changed after the data had been
 # seen. Such changes deserve distrust; the effects themselves depend on no rule. The changes were made in the commits "One table
-# of units, and rules that can refute" (e97a88e) and, after a review, "Claims are judged on one model":
+# of units, and rules that can refute" (e97a88e) and "Claims are judged on one model":
 #
 # | claims | before | now | why |
 # |---|---|---|---|
@@ -162,6 +162,9 @@ stacked(pd.DataFrame({"experiment": list(RULES), "rule": list(RULES.values())}))
 # | all | units of all models pooled | those of the model with the most runs | a problem on two models counted twice |
 # | all | intervals corrected for the claims with a p-value | for all tested claims of the family | some claims have only an interval |
 # | lambda-monotone | the printed tau of four medians against the median of our problems' taus | against the tau of our medians | noise keeps single taus away from −1 |
-# | h1-falls-faster-multi | an interval that resampled single sets | no interval with fewer than two sets of a data set | it covered 75 to 83 % instead of 99 % in simulations |
+# | h1-falls-faster-multi | an interval that resampled single sets | no interval with fewer than two sets of a data set | one set, resampled, is always itself, so the interval was too narrow |
 # | studies, recipes | a pair that neither run solves has the ratio 1 | it has no ratio, as the rules of the experiments say | code and rule disagreed |
-# | variances-equal | two tight pairs decide | trained prompts decide, and that cloud answers "for every cloud" | "about" was read as "equal, always" |
+# | all claims and experiments with a median ratio | its interval is a percentile bootstrap | it comes from order statistics | with few units the bootstrap holds a median less often than it says |
+# | same-everywhere | an interval from bootstrapped medians | from order statistics; none if a data set has too few units | the same |
+# | entropy-early | the effect is the median over all units | over the units whose entropy falls | where it does not fall, a share of the fall means nothing |
+# | variances-equal | two tight pairs decide | trained prompts decide, and the pairs answer "for every cloud" | "about" was read as "equal, always" |

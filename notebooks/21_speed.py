@@ -16,13 +16,13 @@
 # %% [markdown]
 # # Speed
 #
-# How fast is the package, and compared with what? On two cores an epoch of a run takes PEFT {glue:text}`bench-single` times as long as a bank
-# of this package on one problem, and {glue:text}`bench-multi` times on ten ({glue:text}`bench-fair` if its loop gets our rules for checks); a
-# step behind 5,000 tokens takes it {glue:text}`bench-context` times as long. The language model is frozen, and most of what makes prompt
+# How fast is the package, and compared with what? On two cores, an epoch of a run takes {glue:text}`bench-single` times as long with PEFT as
+# in a bank of this package on one problem, and {glue:text}`bench-multi` times on ten ({glue:text}`bench-fair` if PEFT's loop gets our rules
+# for checks); a step behind 5,000 tokens takes {glue:text}`bench-context` times as long. The language model is frozen, and most of what makes prompt
 # tuning slow is work that a frozen model does not need. This chapter compares the trainer with the usual tools, shows where the time of a
-# step goes, and tests whether the store stays fast. {doc}`25_precision` asks whether the shortcuts change any outcome;
-# {doc}`23_out_of_one_machine` is about GPUs. {glue:text}`bench-reached` of {glue:text}`bench-rows` measurements reach their aim, where an aim
-# counts for each processor that it was measured on.
+# step goes, and tests whether the store stays fast. {doc}`25_precision` asks whether rounding changes any outcome;
+# {doc}`23_out_of_one_machine` is about GPUs. {glue:text}`bench-reached` of the {glue:text}`bench-rows`
+# measurements below reach their aim.
 #
 # The times on this page are read from `data/measurements/`, written by `tsp bench`. Both sides run in one process, in turn,
 # three times (topology and the rate of products fifteen times, whole runs on ten problems once), and the median counts. The peers run their
@@ -35,11 +35,11 @@
 #
 # * This package trains a bank of runs, half of them with TSLoss, each from its own first prompt; PEFT trains one run without
 #   TSLoss. A test trains both from the same prompt in the same position, and PEFT ends with the same prompt.
-# * PEFT can put its prompt only before everything else; here it stands after the question, as in the paper.
+# * PEFT can put its prompt only before everything else; here it stands after the question, as in the authors' public code.
 # * PEFT computes in the model's float32, this package in the precision that the table names.
 # * In whole runs this package also checks the answers before the first epoch.
-# * PEFT's loop generates every answer at each check, to its end. Ours takes the shortcuts listed below, in rows of commits that have them.
-#   The last column of the second table gives PEFT's loop the rules that ours has in that row.
+# * PEFT's loop generates every answer at each check, to its end. Ours takes the shortcuts listed below, as far as the row's commit has them.
+#   In the last column of the second table, PEFT's loop gets the same rules.
 #
 # The problems were written for this project in the schema of GSM8K {cite}`cobbe2021training`; a long context repeats
 # one of their questions.
@@ -159,8 +159,8 @@ if {"gemm_fraction_bfloat16", "epoch_multi_early_vs_peft"} <= {*slow.index}:
 glue("bench-slow", sentence, display=False)
 
 # %% [markdown]
-# The model is {glue:text}`bench-model`, the peer PEFT where none is named; our training passes are in {glue:text}`bench-precision` where float32
-# is not named. Each row names its processor and the version of the code (+: with changes); AMX is Intel's matrix unit. Everywhere:
+# The model is {glue:text}`bench-model`. The peer is PEFT unless another is named; our training passes are in {glue:text}`bench-precision` unless
+# float32 is named. Each row names its processor and its commit (+: with uncommitted changes); AMX is Intel's matrix unit. In all rows:
 # {glue:text}`bench-versions`.
 
 # %% tags=["hide-input"]
@@ -187,10 +187,10 @@ table(
 # to that of one large matrix product, for which the seconds are those of $10^9$ operations. {glue:text}`bench-slow`
 #
 # An epoch of a run is a pass over its problems and, every second epoch, a check of the answers. A pass always costs the same. A check
-# costs more, the more answers are wrong, since many wrong answers are decoded to their limit. So checks are timed with prompts stored at
-# several points of a training: at the start and later ({glue:text}`bench-states`). None of these prompts solves its problems
-# yet. The next table shows both parts, and the last column gives PEFT's loop our rules for checks. The banks have {glue:text}`bench-bank` runs on one problem and
-# {glue:text}`bench-sets` on ten. The answers of ten checks are decoded together; in training up to sixteen wait, or six if runs stop early.
+# costs more when more answers are wrong, since many wrong answers are decoded to their limit. So checks are timed with prompts stored at
+# several points of training: at the start and later ({glue:text}`bench-states`). None of these prompts solves its problems
+# yet. The next table shows both parts. The banks have {glue:text}`bench-bank` runs on one problem and {glue:text}`bench-sets` on ten. The
+# answers of ten checks are decoded together; training collects up to sixteen checks, or six if runs stop early.
 # {glue:text}`bench-limits`
 
 
@@ -241,7 +241,7 @@ table(
 
 # %% [markdown]
 # Runs that were trained until their problems were solved take much longer to measure, and are measured less often. The epoch at which a run
-# ends depends on the position of its prompt and on rounding, so their ratio is again that of an epoch: {glue:text}`bench-whole-single` on
+# ends depends on the position of its prompt and on rounding, so the ratio is again that of an epoch: {glue:text}`bench-whole-single` on
 # one problem and {glue:text}`bench-whole-multi` on ten.
 
 # %% tags=["hide-input"]
@@ -276,7 +276,7 @@ table(
 # * The training pass itself mostly shows whether the answer is right: greedy decoding
 #   reproduces the reference up to the first token at which another token is more likely. From there,
 #   tokens are generated for many runs and checks at once. Runs that share their first prompt share its answers.
-# * An answer ends once no continuation changes its score: for GSM8K when the line with `####` and a number has ended.
+# * An answer ends once no continuation can change its score: for GSM8K, when the line with `####` and a number has ended.
 # * A set of problems is solved when all answers are right, so one wrong answer decides a check. The problem that was wrong before is
 #   asked first. Every problem is asked at the start, at the end and as often as prompts are stored.
 # * On AMD processors with AVX-512, float32 products with the frozen weights are left to oneDNN, which is faster there than the
@@ -294,7 +294,7 @@ table(
 prefix = rows[rows.name == "step_prefix_vs_one_by_one"]
 found = "this has not been measured."
 if len(prefix):
-    found = f"a step of {RUNS} takes {1 / prefix.ratio.iloc[-1]:.0%} of the time of the runs one by one."
+    found = f"a step of {RUNS} runs takes {1 / prefix.ratio.iloc[-1]:.0%} of the time that they take one by one."
 glue("prefix-sentence", found, display=False)
 reasons = []
 for row in tried.itertuples():
@@ -326,7 +326,7 @@ table(
 # For this problem the shortcuts reduce the work per step and run from {glue:text}`count-plain:.0f` to {glue:text}`count-ours:.0f` billion
 # operations, by a factor of {glue:text}`count-saved:.1f`; with a longer context the factor is larger.
 #
-# The figure splits a step by torch's profiler, and beside each part shows the time that it needs at least: its operations at the rate of one
+# The figure splits a step with torch's profiler and shows the least time that each part could take: its operations at the rate of one
 # large matrix product, or the bytes that it has to move at the rate of a plain copy, whichever takes longer. The checks are
 # added for comparison, with the operations of an answer that is decoded to its limit.
 

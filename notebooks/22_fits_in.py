@@ -200,7 +200,7 @@ glue("plain-difference", float(difference), display=False)
 # %% [markdown]
 # Here the relative difference is {glue:text}`plain-difference:.1e`. The lines above leave out one thing: the
 # checks of this package stop at any of the model's end tokens. A stored prompt, unlike an exported adapter, must first go through
-# `tsp.training.prompts.as_input(prompt, spec)`, which matters for another `embed_scale` and for protocol `released`.
+# `tsp.training.prompts.as_input(prompt, spec)`, which matters only for another `embed_scale` and for protocol `released`.
 #
 # ## Importing a prompt from PEFT
 #
@@ -334,7 +334,7 @@ table(pd.DataFrame({"contents": first}))
 #   trained through, but they return for every pass and stay until its gradient is computed, so offloading saves no memory in training.
 #
 # Other projects
-# : `python -m build` makes a wheel that trains, analyses and exports without the repository (`tsp bench` needs it). `import tsp` imports
+# : `python -m build` makes a wheel that trains, analyses and exports without the repository, which `tsp bench` needs. `import tsp` imports
 #   nothing else; `from tsp import TSLoss` needs PyTorch, but neither giotto-tda nor Jupyter.
 
 # %% tags=["remove-cell"]

@@ -19,7 +19,7 @@
 # How do you train a sweep on several GPUs or machines, and how far does it scale? A sweep is a list of independent banks, which is the
 # easiest work to distribute. This chapter does it with Ray {cite}`moritz2018ray` on one machine with several GPUs, under Slurm and on
 # Kubernetes, describes a benchmark for one GPU, and predicts which models fit on which card. By its calculation, 64 GPUs would train the
-# paper's own runs {glue:text}`scaling-last:.0f` times as fast as one GPU in banks of {glue:text}`scaling-many:d` runs, and {glue:text}`scaling-small:.0f`
+# runs of the paper {glue:text}`scaling-last:.0f` times as fast as one GPU in banks of {glue:text}`scaling-many:d` runs, and {glue:text}`scaling-small:.0f`
 # times as fast in banks of {glue:text}`scaling-few:d`.
 #
 # ```{admonition} After this chapter you can
@@ -136,7 +136,7 @@ measurements: str = ""  # folder of gpu.json; empty: the published ones
 # The profile `paper` contains every experiment on the paper's models. The time of a run is calculated, not measured, for a GPU that is
 # assumed to reach {glue:text}`assumed-rate:.0f` teraflop/s and to load a model at {glue:text}`assumed-disk:.0f` GB per second. A
 # weight takes four operations per token, two forward and two backward, because no gradient of the weights is needed. The tokens are those
-# of the prompt, of the text after it and of the answer (the text before it is computed once, {doc}`21_speed`), counted in the stored runs
+# of the prompt, of the text after it and of the answer (the text before the prompt is computed once, {doc}`21_speed`), counted in the stored runs
 # of the same data set and regime with their tokenizer. Attention and checks are left out, and every weight counts for every token. Banks are handed
 # out in the plan's order, each to the first free GPU; a GPU that changes its model loads it.
 

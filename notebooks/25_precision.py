@@ -84,7 +84,7 @@ glue("roundings-verdict", verdict, display=False)
 lesson = "No run here was solved at another epoch; as others may be, runs that are compared should share a precision."
 if (close.same < close.runs).any():
     lesson = (
-        "It changes the epoch at which a single run is solved, because training amplifies any difference until then. "
+        "It changes the epoch at which a single run is solved, because training amplifies small differences. "
         "Runs that are compared should therefore share a precision, and a verdict needs many pairs."
     )
 glue("roundings-lesson", lesson, display=False)

@@ -350,6 +350,8 @@ CASES = {
     "entropy-early": [
         (course(by=20), REPRODUCED, 1),
         (course(by=100), NOT, 0.2),
+        (moving("persistence_entropy", [0.1] * 6), NOT, "falls in 0 units"),
+        (moving("persistence_entropy", [-0.1, *[0.1] * 6]), NOT, 0.2, "falls in 1 units"),
         (moving("persistence_entropy", [-0.1] * 5), OPEN),
         (Runs().add(0, epochs=5), UNTESTED),  # one check has no course
     ],
@@ -386,10 +388,11 @@ CASES = {
         (solved_or_not("h1_mean_lifespan", np.arange(20) // 2, [True, False] * 10), OPEN),
     ],
     "same-everywhere": [
-        (removing(*[[0.85, 0.9, 0.95]] * 6), REPRODUCED),
-        (removing(*[[0.9] * 3] * 5, [0.4] * 3), PARTLY),  # loops fall, but not alike
-        (removing(*[[0.9] * 3] * 5, [0.4, 0.8, 0.9]), OPEN),
-        (removing(*[[0.9] * 3] * 5, tasks=ALL_SIX[:5]), OPEN),
+        (removing(*[[0.85, 0.9, 0.95] * 3] * 6), REPRODUCED, 0),
+        (removing(*[[0.9] * 9] * 5, [0.4] * 9), PARTLY),  # loops fall, but not alike
+        (removing(*[[0.9] * 9] * 5, [0.4, 0.8, 0.9] * 3), OPEN),
+        (removing(*[[0.9] * 9] * 5, tasks=ALL_SIX[:5]), OPEN),
+        (removing(*[[0.9] * 9] * 5, [0.9] * 7), OPEN, "the fewest: 7"),
         (removing(*[[0.9] * 3] * 5, [-0.2]), NOT, 1.1),
     ],
     "tsloss-fewer-iterations": [
@@ -606,7 +609,7 @@ def test_regimes_are_compared_where_both_are_over_the_same_checks():
 def test_data_sets_that_are_alike_are_seldom_called_unlike():
     """Six samples of one distribution differ more than the distributions, which do not."""
     rng = np.random.default_rng(0)
-    samples = [removing(*rng.uniform(0, 1, (6, 8))) for _ in range(20)]
+    samples = [removing(*rng.uniform(0, 1, (6, 12))) for _ in range(20)]
     assert np.mean([runs.decide("same-everywhere").low > 0 for runs in samples]) <= 0.1
 
 

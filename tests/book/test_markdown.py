@@ -47,3 +47,12 @@ def test_a_formula_that_markdown_breaks_is_found():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_formula_is_broken_by_a_list(page):
     assert [found for text in texts(page) for found in stray_dollars(text)] == []
+
+
+BROKEN_ROW = re.compile(r"^\|(?=[ -]).*[^|\s]\s*$", re.M)  # Markdown makes a row of each line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_row_of_a_table_is_one_line(page):
+    assert BROKEN_ROW.findall("| a | b |\n|---|---|\n| one | two\nthree |") == ["| one | two"]
+    assert [row for text in texts(page) for row in BROKEN_ROW.findall(text)] == []

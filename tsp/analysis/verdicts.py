@@ -177,18 +177,22 @@ def judge_changes(changes: Any, levels: Levels = ALONE, *, claimed: int) -> Verd
 
 
 def judge_events(event: pd.Series, shown: pd.Series, levels: Levels) -> Verdict:
-    """Decide whether something happens in most units; the effect is the median of ``shown``."""
+    """Decide whether something happens in most units; the effect is the median of ``shown``.
+
+    Units that have no such value may be missing from ``shown``.
+    """
     happened = int(event.sum())
     return _by_signs((happened, 0, len(event) - happened), shown, levels)
 
 
 def _by_signs(counts: tuple[int, int, int], values: Any, levels: Levels) -> Verdict:
     """Apply `judge_signs` and add the median of the units' values."""
-    if not len(values):
+    n = sum(counts)
+    if not n:
         return UNTESTED
     verdict, why, p = judge_signs(*counts, alpha=levels.alpha)
     interval = median_interval(values, levels.interval)
-    return Verdict(verdict, len(values), float(pd.Series(values).median()), *interval, why, p)
+    return Verdict(verdict, n, float(pd.Series(values).median()), *interval, why, p)
 
 
 def partly_if(fails: bool, verdict: Verdict, more: str) -> Verdict:

@@ -39,7 +39,7 @@ def median_interval(values: Sequence[float] | np.ndarray, alpha: float = 0.05) -
 
 def bootstrap_interval(
     values: np.ndarray,
-    statistic: Callable[..., Any] = np.median,
+    statistic: Callable[..., Any],
     *,
     alpha: float = 0.05,
     vectorized: bool | None = None,

@@ -10,17 +10,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from tsp.analysis.stats.families import bootstrap_interval, sign_test
+from tsp.analysis.stats.families import median_interval, sign_test
 from tsp.analysis.stats.ranks import RankTest
 from tsp.errors import InputError
 
 
 class Difference(NamedTuple):
-    """An estimate, its interval and its standard error."""
+    """An estimate, and its interval: ``centre`` plus or minus a multiple of ``error``."""
 
     estimate: float
     low: float
     high: float
+    centre: float
     error: float
 
 
@@ -32,7 +33,7 @@ class PairedResult(NamedTuple):
     ties: int
     losses: int
     median_ratio: float  # treated / standard: below 1 the treated runs were sooner
-    low: float  # bootstrap interval of the median, over pairs
+    low: float  # interval of the median, from order statistics
     high: float
     p: float  # exact two-sided sign test of wins against losses; 1 when there are neither
 
@@ -63,8 +64,7 @@ def paired_ratio(standard: Any, treated: Any, *, cap: Any, alpha: float = 0.05) 
     -----
     A run never solved needs more than the cap. If one run of a pair is censored so, the pair's
     sign is known although its ratio is not; if both are, the pair is a tie. The ratio counts a
-    censored run at the cap, which draws the median towards 1. The interval is the percentile
-    bootstrap over pairs with a fixed seed; nan for fewer than six.
+    censored run at the cap, which draws the median towards 1. The interval is `median_interval`'s.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def paired_ratio(standard: Any, treated: Any, *, cap: Any, alpha: float = 0.05) 
     ratio, sign = _compare(standard, treated, cap)
     wins, losses = int((sign < 0).sum()), int((sign > 0).sum())
     median = float(np.median(ratio)) if len(ratio) else math.nan
-    interval = bootstrap_interval(ratio, alpha=alpha)
+    interval = median_interval(ratio, alpha)
     counts = (len(ratio), wins, len(ratio) - wins - losses, losses)
     return PairedResult(*counts, median, *interval, sign_test(wins, losses))
 
@@ -132,7 +132,7 @@ def paired_difference(
     Examples
     --------
     >>> [round(value, 3) for value in paired_difference(50, 0, 2, 52)]
-    [-0.038, -0.109, 0.035, 0.037]
+    [-0.038, -0.109, 0.035, -0.037, 0.037]
     """
     if min(both, gained, lost) < 0 or both + gained + lost > n or n < 1:
         raise InputError("n", n, "give at least as many units as there are in all")
@@ -140,7 +140,7 @@ def paired_difference(
     error = math.sqrt((more + less - (more - less) ** 2) / (n + 2))
     half = float(stats.norm.ppf(1 - alpha / 2)) * error
     low, high = max(-1.0, more - less - half), min(1.0, more - less + half)
-    return Difference((gained - lost) / n, low, high, error)
+    return Difference((gained - lost) / n, low, high, more - less, error)
 
 
 def _compare(standard: Any, treated: Any, cap: Any) -> tuple[np.ndarray, np.ndarray]:

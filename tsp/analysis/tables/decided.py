@@ -78,6 +78,7 @@ def last_prompts(
     runs = load_runs(store) if runs is None else runs
     runs = runs[(runs.model == model) & (runs.method == "ce")]
     runs = comparable(deciding(runs)[0], protocol=protocol, length=None)
+    runs = runs.sort_values("seed", kind="stable")
     stored = {run.id: run for run in store.valid_runs()[0]}
     units = (map(stored.get, ids) for _, ids in runs.groupby(UNIT, sort=False).id)
     keeping = (next((run for run in unit if run and run.prompt_epochs), None) for unit in units)
