@@ -16,9 +16,10 @@ from tsp.analysis.tables import METHOD_NAMES, typeset
 from tsp.errors import InputError
 
 CELLS = [
-    {"selector": "th, td", "props": "padding: 0.3em 0.5em; text-align: right"},
+    {"selector": "th, td", "props": "padding: 0.3em 0.4em; text-align: right"},
     {"selector": "tbody td", "props": "white-space: nowrap"},
-    {"selector": "tbody th", "props": "text-align: left; font-weight: 400; min-width: 8em"},
+    {"selector": "tbody th", "props": "text-align: left; font-weight: 400"},
+    {"selector": "tbody th.level0", "props": "min-width: 8em"},
 ]
 MISSING = "–"
 Format = str | Callable[[Any], str] | None
@@ -59,7 +60,7 @@ def table(
     Parameters
     ----------
     frame
-        The table; the name of its index is left out.
+        The table; names of its axes are left out.
     formats
         One for all columns, or by column: a format string or a function. Numbers are set by
         `tsp.analysis.tables.typeset`, as are cells of text without words.
@@ -71,11 +72,17 @@ def table(
         What is shown where a value is missing.
     """
     plain = frame if markup else as_text(frame)
+    for axis in ("index", "columns"):
+        plain = plain.set_axis(_unnamed(getattr(plain, axis)), axis=axis)
     given = formats if isinstance(formats, Mapping) else dict.fromkeys(frame, formats)
     rules = [given.get(name) or partial(_default, precision=precision) for name in frame]
     cells = {name: partial(_cell, rule=rule) for name, rule in zip(plain, rules, strict=True)}
-    styler = plain.rename_axis(index=None, columns=None).style.format(cells, na_rep=na_rep)
+    styler = plain.style.format(cells, na_rep=na_rep)
     return styler.set_table_attributes('class="dataframe"').set_table_styles(CELLS)
+
+
+def _unnamed(axis: pd.Index) -> pd.Index:
+    return axis.set_names([None] * axis.nlevels)
 
 
 def _cell(value: Any, rule: str | Callable[[Any], str]) -> str:
@@ -105,7 +112,8 @@ def as_text(frame: pd.DataFrame) -> pd.DataFrame:
     text = frame.map(escaped)
     for name in ("index", "columns"):
         axis = getattr(frame, name)
-        setattr(text, name, axis.map(escaped).set_names(list(map(escaped, axis.names))))
+        shown = axis.map(escaped) if len(axis) else axis  # an empty one would lose its levels
+        setattr(text, name, shown.set_names(list(map(escaped, axis.names))))
     return text
 
 
@@ -146,7 +154,7 @@ def comparison(study: pd.DataFrame) -> pd.DataFrame:
         "ratio": list(map(interval, study.ratio, study.low, study.high)),
         "p": study.p,
         "p (Holm)": study.p_holm,
-        "reading": reading(study),
+        "reading": reading(study).replace("", None),
         "H1 bars": study.h1_count,
         "H0 / D": study.h0_mean_lifespan_scaled,
     }

@@ -41,19 +41,25 @@ body { background: white; line-height: 1.4; }
 .chapter > section > h1 { border-top: 1px solid; margin-top: 1.5em; padding-top: 0.5em; }
 .contents li { display: flex; gap: 0.5em; list-style: none; }
 .contents .dots { flex: 1; border-bottom: 1px dotted; margin-bottom: 0.3em; }
-h1, h2, h3, figcaption, caption, thead, thead tr { break-after: avoid; }
+h1, h2, h3, dt, .rubric, caption, thead, thead tr { break-after: avoid; }
+:is(h1, h2, h3) + p { break-inside: avoid; break-after: avoid; }
 figure, img, svg, tr, thead, pre, .admonition, .sd-card, div.math { break-inside: avoid; }
 .claims details { break-inside: avoid; }
-.bd-article.chapter :is(img, svg) { max-height: 140mm; max-width: 100%; object-fit: contain; }
+.bd-article.chapter :is(img, svg) { max-height: 115mm; max-width: 100%; object-fit: contain; }
+.bd-article.chapter img.tall { max-height: 195mm; }
 pre { font-size: 0.8em; white-space: pre-wrap; }
 pre, p, li { overflow-wrap: anywhere; }
-.chapter :is(td, th) { overflow-wrap: break-word; font-size: 0.85em; }
+.chapter :is(td, th), .chapter :is(td, th) p { overflow-wrap: break-word; }
+.chapter :is(td, th) { font-size: 0.85em; }
+.chapter table.dataframe { border: 0; }
+.chapter table.dataframe td { white-space: normal !important; }
 .chapter table.dataframe:has(tr) :is(td, th) { padding: 0.2em 0.3em !important; }
 .chapter table.dataframe:has(tr > :nth-child(8)) :is(td, th) { font-size: 0.95em; }
 .chapter table.dataframe:has(tr > :nth-child(13)) :is(td, th) { font-size: 0.85em; }
-tbody tr:nth-child(-n + 2) { break-after: avoid; }
-tbody tr:nth-last-child(-n + 2) { break-before: avoid; }
+tbody tr:nth-child(-n + 2):not(:last-child) { break-after: avoid; }
+tbody tr:nth-last-child(-n + 2):not(:first-child) { break-before: avoid; }
 figcaption *, caption * { color: black; font-weight: 400; }
+.sd-summary-state-marker { display: none !important; }
 """
 
 
@@ -161,7 +167,11 @@ def _chapter(site: Path, page: str, pages: Sequence[str]) -> Tag:
         raise InputError("page", path, "has no article; build the book again")
     for element in article.select(ONLY_ON_SCREEN):
         element.decompose()
-    for element in article.select("[id]"):
+    for image in article.select("img[style]"):
+        width, height = map(int, re.findall(r"(\d+)px", f"{image['style']} 0px 0px")[:2])
+        if height > 1.2 * width:
+            image["class"] = "tall"
+    for element in article.select("[id]:not([id^=T_])"):  # those of styled tables are in no link
         element["id"] = f"{_anchor(page)}--{element['id']}"
     relink(article, site, page, pages)
     article.name, article["class"], article["id"] = "section", "chapter bd-article", _anchor(page)

@@ -36,7 +36,7 @@ body { background: white; font-size: 28px; line-height: 1.35; }
 .words { flex: 3; }
 .words:has(.math.block) { flex: 7; }
 .words li { margin-bottom: 0.5em; }
-.words table { margin-bottom: 1em; }
+.words table { margin: 0 0 1em; }
 .words :is(td, th) { border-bottom: 1px solid; padding: 0.2em 0.8em; }
 .shown { flex: 6; display: flex; gap: 24px; min-width: 0; }
 .shown > [id] { flex: 1; margin: 0; min-width: 0; }
@@ -45,6 +45,7 @@ body { background: white; font-size: 28px; line-height: 1.35; }
 .shown > section > h2 { display: none; }
 .shown .admonition-title { padding-left: 1.8em !important; }
 .shown summary { font-size: 24px !important; }
+.shown .sd-summary-state-marker { display: none !important; }
 .shown > figure[id] { padding: 0; }
 .shown figure[id], .shown figure div { display: flex; flex-direction: column; min-height: 0; }
 .shown figure div { flex: 1; }
