@@ -105,7 +105,7 @@ glue("open", int(open_ones.sum()), display=False)
 #   to {glue:text}`rho-high`). The paper's {glue:text}`rho-printed` is over snapshots of training, where an epoch counter reaches as much
 #   ({doc}`03_printed_numbers`).
 # - **{glue:text}`finding-speed`:** it takes {glue:text}`ratio-effect` times the usual iterations ({glue:text}`ratio-low` to
-#   {glue:text}`ratio-high`; the paper: {glue:text}`ratio-printed`). **{glue:text}`finding-back`:** in
+#   {glue:text}`ratio-high`; the paper's median: {glue:text}`ratio-printed`). **{glue:text}`finding-back`:** in
 #   the figure the median prompt ends with {glue:text}`loops-tsloss` loops, against {glue:text}`loops-ce` without it.
 
 # %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved at random, and trained with TSLoss."}, "figure": {"caption": "{glue:text}`finding-figure`. Lines are medians over {glue:text}`figure-units`, bands the middle half. Moved at random: each vector goes as far as training on right answers moved it, in a random direction.", "name": "fig-finding"}} tags=["remove-input"]

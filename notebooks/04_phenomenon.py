@@ -57,7 +57,7 @@ from tsp.analysis.records import load_runs
 from tsp.analysis.stats import FEWEST, spearman
 from tsp.analysis.tables import TASK_NAMES
 from tsp.analysis.units import comparable
-from tsp.book.pages import as_text, check_parameters
+from tsp.book.pages import as_text, check_parameters, stacked
 from tsp.experiments.find_or_train import find_example, find_together, outcome_in_words, right_from
 from tsp.figures import paper_figures as figures
 from tsp.figures.paper_figures import DIMENSION_COLORS
@@ -437,7 +437,7 @@ glue("fewest", FEWEST, display=False)
 glue("model-note", pair["single"].record["model_note"], display=False)
 of_chapter = [claim.id for claim in CLAIMS if claim.family == "phenomenon"]
 verdicts = tables.chapter_claims(store, of_chapter)
-verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')
+stacked(verdicts)
 
 # %% [markdown]
 # Nearly all of these runs are of one small model ({glue:text}`model`: {glue:text}`model-note`). They cannot show whether prompts of

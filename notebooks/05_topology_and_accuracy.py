@@ -42,7 +42,7 @@ from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
 from tsp.analysis.stats import spearman
 from tsp.analysis.table_forensics import TRAJECTORY
-from tsp.book.pages import check_parameters, interval, table
+from tsp.book.pages import check_parameters, interval, stacked, table
 from tsp.book.verdicts import listed
 from tsp.experiments.paper import reported
 from tsp.figures import paper_figures as figures
@@ -245,4 +245,4 @@ assert abs(np.median(by_run[:, 0])) < 0.1
 # %% tags=["hide-input"]
 of_chapter = [claim.id for claim in CLAIMS if claim.family == "table 2"]
 verdicts = tables.chapter_claims(store, of_chapter)
-verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')
+stacked(verdicts)

@@ -44,7 +44,7 @@ from tsp.analysis.records import deciding, load_runs, load_topology
 from tsp.analysis.studies import study
 from tsp.analysis.units import STANDARD, UNIT, comparable, units
 from tsp.analysis.verdicts import contrasts
-from tsp.book.pages import FORMATS, check_parameters, comparison, interval, missing, table
+from tsp.book.pages import FORMATS, check_parameters, comparison, interval, missing, stacked, table
 from tsp.book.verdicts import listed
 from tsp.figures import paper_figures as figures
 from tsp.store.runs import Store
@@ -445,4 +445,4 @@ for feature, claim in CLAIMED.items():
         same = same_movement[feature]
         row["rows moved as far, at random"] = verdict(row_tests.loc[feature], same, *medians)
     rows.append(row)
-pd.DataFrame(rows).style.hide(axis="index").set_table_attributes('class="table stacked"')
+stacked(pd.DataFrame(rows))

@@ -57,6 +57,7 @@ from tsp.book.pages import (
     interval,
     missing,
     probability,
+    stacked,
     table,
 )
 from tsp.experiments.paper import reported
@@ -425,7 +426,7 @@ verdicts = tables.chapter_claims(store, speed_claims)
 glue("model", model, display=False)
 losses = tables.claims(store).set_index("id").loc["tsloss-lower-loss"]
 glue("loss-ratio", interval(losses.effect, losses.low, losses.high), display=False)
-verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')
+stacked(verdicts)
 
 # %% [markdown]
 # Nearly all of these runs are of one small model, {glue:text}`model`. Testing the paper's own cells takes its models; detecting a small

@@ -48,7 +48,7 @@ from tsp.analysis.records import TASK_NAMES, deciding, load_losses, load_runs, l
 from tsp.analysis.studies import at_last, at_solve
 from tsp.analysis.units import units
 from tsp.analysis.verdicts import median_interval
-from tsp.book.pages import check_parameters, interval, missing, table
+from tsp.book.pages import check_parameters, interval, missing, stacked, table
 from tsp.experiments.find_or_train import find_together
 from tsp.figures import paper_figures as figures
 from tsp.figures.paper_figures import METHOD_COLORS, METHOD_NAMES
@@ -236,4 +236,4 @@ if len(steps):
 
 # %% tags=["hide-input"]
 verdicts = tables.chapter_claims(store, ["tsloss-simpler-topology"])
-verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')
+stacked(verdicts)

@@ -45,7 +45,7 @@ from tsp.analysis.records import deciding, load_losses, load_runs, load_topology
 from tsp.analysis.studies import at_last, reading, study
 from tsp.analysis.units import STANDARD, units
 from tsp.analysis.verdicts import contrasts
-from tsp.book.pages import FORMATS, check_parameters, comparison, missing, table
+from tsp.book.pages import FORMATS, check_parameters, comparison, missing, stacked, table
 from tsp.book.verdicts import listed
 from tsp.experiments.catalogue import MATCHED
 from tsp.figures import paper_figures as figures
@@ -360,4 +360,4 @@ assert np.allclose((1 / 9) / (1 + 1 / 9) * c, c / 10)
 # %% tags=["hide-input"]
 weight_claims = [claim.id for claim in CLAIMS if claim.family == "weight"]
 verdicts = tables.chapter_claims(store, weight_claims)
-verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')
+stacked(verdicts)

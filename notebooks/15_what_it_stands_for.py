@@ -59,7 +59,7 @@ from tsp.analysis.stats import detectable_difference, spearman
 from tsp.analysis.studies import reading, study
 from tsp.analysis.tables import METHOD_NAMES
 from tsp.analysis.verdicts import share_interval
-from tsp.book.pages import FORMATS, check_parameters, comparison, interval, missing, table
+from tsp.book.pages import FORMATS, check_parameters, comparison, interval, missing, stacked, table
 from tsp.experiments.find_or_train import find_together
 from tsp.experiments.paper import ALPHA
 from tsp.figures import paper_figures as figures
@@ -328,7 +328,8 @@ glue("letters", " ".join(sentences), display=False)
 over = across_sets({"sets": plain.change}).iloc[0]
 glue("sets-lower", int(over.below), display=False)
 glue("sets-many", int(over.n), display=False)
-glue("sets-p", "–" if np.isnan(over.p) else f"{over.p:.2g}", display=False)
+sets_p = "–" if np.isnan(over.p) else f"{over.p:.2g}"
+glue("sets-p", sets_p if over.p < 0.05 else f"{sets_p}: undecided", display=False)
 
 # %% [markdown]
 # A set's own prompt lowers the mean cross-entropy of unseen problems of its data set in {glue:text}`sets-lower:d` of
@@ -370,4 +371,4 @@ assert torch.allclose(corners.grad[2], torch.tensor([0.0, 0.5], dtype=torch.floa
 # %% tags=["hide-input"]
 of_chapter = [claim.id for claim in CLAIMS if claim.id in ("variances-equal", "better-downstream")]
 verdicts = tables.chapter_claims(store, of_chapter)
-verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')
+stacked(verdicts)

@@ -42,7 +42,7 @@ from tsp.analysis import tables
 from tsp.analysis.records import TASK_NAMES
 from tsp.analysis.systems import systems
 from tsp.analysis.tables import METHOD_NAMES
-from tsp.book.pages import check_parameters, table
+from tsp.book.pages import check_parameters, stacked, table
 from tsp.experiments.paper import SYSTEMS
 from tsp.store.runs import Store
 from tsp.training.model_cards import MODELS
@@ -144,4 +144,4 @@ assert 16 * weights == 112e9
 
 # %% tags=["hide-input"]
 verdicts = tables.chapter_claims(store, ["small-models-gain-more", "qwen-fourfold"])
-verdicts.style.hide(axis="index").set_table_attributes('class="table stacked"')
+stacked(verdicts)

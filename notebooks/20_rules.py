@@ -49,14 +49,12 @@
 runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
 
 # %% tags=["hide-input"]
-from html import escape
-
 import pandas as pd
 from IPython.display import HTML
 
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
-from tsp.book.pages import as_text, check_parameters, missing
+from tsp.book.pages import check_parameters, in_html, missing, stacked
 from tsp.experiments.rules import RULES
 from tsp.store.runs import Store
 
@@ -64,13 +62,6 @@ check_parameters(globals())
 
 store = Store(runs)
 judged = tables.claims(store)
-
-
-def stacked(frame):
-    """Return a table of texts whose cells are stacked on a narrow screen."""
-    style = as_text(frame).style.hide(axis="index")
-    return style.set_table_attributes('class="table stacked"')
-
 
 # %% [markdown]
 # ## Verdicts
@@ -108,7 +99,7 @@ for unit in dict.fromkeys(claim.unit for claim in CLAIMS):
         ],
         "verdict": [claim.decision for claim in group],
     }
-    parts += [f"<p><b>Unit:</b> {escape(unit)}.</p>", stacked(pd.DataFrame(rules)).to_html()]
+    parts += [f"<p><b>Unit:</b> {in_html(unit)}.</p>", stacked(pd.DataFrame(rules)).to_html()]
 HTML("".join(parts))
 
 # %% [markdown]

@@ -238,7 +238,7 @@ def trained(smoke, tmp_path):
 
 def test_the_command_asks_what_no_prompt_has_seen(trained):
     """Each method's last prompts and no prompt, on ten problems; asked again nothing doubles."""
-    words = ["heldout", "--model", "tiny-llama", "--first", 5, "--many", 10]
+    words = ["heldout", "--data", "shipped", "--model", "tiny-llama", "--first", 5, "--many", 10]
     words += ["--runs", trained.root]
     for _ in range(2):
         done = tsp(*words)
@@ -296,7 +296,7 @@ def test_only_comparable_runs_are_asked(tmp_path):
 
 
 def test_nothing_to_ask_is_refused(smoke, tmp_path):
-    fails(2, "tsp sweep baselines", "heldout", "--runs", tmp_path)
+    fails(2, "tsp sweep baselines", "heldout", "--data", "shipped", "--runs", tmp_path)
     about = {"task": "mmlu_cf", "model": "tiny-llama", "data": "shipped", "regime": "multi"}
     with pytest.raises(InputError, match="all are trained on"):
         ask(smoke, **about, rows=range(10))

@@ -102,7 +102,7 @@ def test_symbols_are_set_and_markup_in_a_claim_is_text():
     assert "<script>" not in text
     assert "a &lt; b &amp; c" in text
     text = verdict_list(decided(statement="Var(s_i), H0, lambda_ts", why="run `tsp sweep`")).data
-    assert "<span>Var(s<sub>i</sub>), H<sub>0</sub>, λ<sub>ts</sub></span>" in text
+    assert "<span>Var(s<sub>i</sub>), H₀, λ<sub>ts</sub></span>" in text
     assert "run <code>tsp sweep</code>." in text
 
 

@@ -11,7 +11,7 @@ from docutils.utils import new_document
 
 from tests.handmade import stored
 from tsp.analysis.studies import study
-from tsp.book.pages import FORMATS, comparison, interval, missing, probability, table
+from tsp.book.pages import FORMATS, comparison, interval, missing, probability, stacked, table
 from tsp.paths import ROOT
 from tsp.store.runs import Store
 
@@ -104,3 +104,20 @@ def test_pages_open_as_the_files_that_are_committed(monkeypatch):
     page = "https://github.com/someone/book/blob/HEAD/book/setup.md"
     assert opened("book/setup", repository="someone/book") == {"Source": page}
     assert opened("book/setup", repository="") == {}
+
+
+def test_headings_of_several_levels_are_set():
+    index = pd.MultiIndex.from_tuples([("H0 <b>", "-1")], names=["kind", "of what"])
+    columns = pd.MultiIndex.from_tuples([("H1 bars", "p"), ("H1 bars", "n")])
+    html = table(pd.DataFrame([[0.5, 3]], index=index, columns=columns), precision=1).to_html()
+    assert html.count("H₁ bars") == 1
+    assert all(text in html for text in ("H₀ &lt;b&gt;", "−1", ">0.5<", ">3<"))
+    assert "of what" not in html
+
+
+def test_a_stacked_table_names_its_cells():
+    html = stacked(pd.DataFrame({"claim": ["H0 < `tsp run`"], "units": [-3]})).to_html()
+    assert "H₀ &lt; <code>tsp run</code>" in html
+    assert "−3" in html
+    assert 'td.col1 {\n  --heading: "units: ";' in html
+    assert "td.col0" not in html.partition("</style>")[0]  # the first cell is the row's title

@@ -172,6 +172,6 @@ def test_what_shortens_training_is_what_the_test_finds():
     changes = pd.DataFrame(rows)
     sentence = shortening(changes)
     assert sentence.startswith("Of 3 changes of the usual settings, tried on up to 12 problems, 1 ")
-    assert "1 shortens training, also after correction" in sentence
+    assert "1 shortens training, even after correction" in sentence
     assert "of “fast”, is 0.70 (0.60 to 0.80" in sentence
     assert shortening(changes[changes.change != "fast"]) == ""

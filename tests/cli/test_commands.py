@@ -80,6 +80,8 @@ def test_verify_names_a_damaged_run_and_exits_1(store, tmp_path):
     assert f"run {run_id}: checks.parquet" in done.stderr
     for words in (["report"], ["runs", "show", run_id]):
         fails(1, f"run {run_id}: checks.parquet", *words, "--runs", runs)
+    (runs / run_id / "run.json").write_text("{}")
+    fails(1, "run.json cannot be read .it lacks 'checksum'", "runs", "show", run_id, "--runs", runs)
     (runs / run_id / "run.json").write_bytes(b"")
     for words in (["runs", "list"], ["report"]):
         done = tsp(*words, "--runs", runs)
@@ -112,6 +114,7 @@ def test_export_warns_where_peft_differs_and_refuses_what_it_cannot_write(store,
         (r"data = .*is a file; give the folder", ["--data", __file__]),
         (r"device = 'abacus'", ["--device", "abacus"]),
         (r"device = 'abacus'", ["--device", "abacus", "--plan"]),
+        (r"init_run = '0{16}': is not stored", ["--init", "trained", "--init-run", "0" * 16]),
         (r"hub gave no 'google/gemma-2b-it'.*tiny-llama", ["--model", "gemma-2b-it"]),
         (r"--n-tokens.*abc", ["--n-tokens", "abc"]),
         (r"--no-such-option", ["--no-such-option"]),
@@ -147,6 +150,9 @@ def test_a_bad_line_is_named_with_its_number(line, pattern, tmp_path):
         ("address = 'x'", ["sweep", "table3", "--address", "x"]),
         ("(?i)experiment", ["sweep"]),
         ("run = 'abc'", ["runs", "show", "abc"]),
+        ("Missing argument 'run'; --help", ["runs", "show"]),
+        ("prompts = 3: .*give --publish too", ["runs", "pack", "x.parquet", "--prompts", "3"]),
+        ("model = 'gemma-2b-it': these can be installed", ["model", "install", "gemma-2b-it"]),
         ("runs = .*no such folder", ["runs", "list", "--runs", "missing"]),
         ("name a shorter path", ["runs", "list", "--runs", "x" * 400]),
     ],

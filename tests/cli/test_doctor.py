@@ -2,6 +2,7 @@
 
 import torch
 
+import tsp
 from tsp.cli.doctor import examine
 
 
@@ -9,6 +10,7 @@ def test_the_doctor_reports_what_is_here(monkeypatch, tmp_path):
     monkeypatch.setenv("TSP_CACHE", str(tmp_path))
     monkeypatch.setenv("TSP_RUNS", str(tmp_path / "runs"))
     state = examine()
+    assert state["packages"]["tsp"] == tsp.__version__
     assert state["packages"]["torch"] == torch.__version__
     assert "tsp model install gemma-3-270m" in state["models"]["gemma-3-270m"]
     assert state["models"]["tiny-llama"].startswith("ready")

@@ -128,14 +128,14 @@ def test_heldout_reports_right_answers_and_cross_entropy(tmp_path, monkeypatch):
     answers = {"method": ["none", "none", "ce", "ce"], "correct": [False, False, True, False]}
     table = pd.DataFrame(answers | {"ce": [3.0, 5.0, 1.0, 2.0]}).astype({"correct": "boolean"})
     monkeypatch.setattr(heldout, "ask", lambda store, **options: table)
-    assert loads("heldout", "--runs", tmp_path, "--json") == [
+    assert loads("heldout", "--data", "hub", "--runs", tmp_path, "--json") == [
         {"method": "none", "right": 0.0, "answers": 2, "ce": 4.0},
         {"method": "ce", "right": 0.5, "answers": 2, "ce": 1.5},
     ]
     table["correct"] = pd.NA
     bare = {"method": "ce", "right": None, "answers": 0, "ce": 1.5}
-    assert loads("heldout", "--runs", tmp_path, "--json")[1] == bare
-    line = tsp("heldout", "--runs", tmp_path).stdout.splitlines()[1]
+    assert loads("heldout", "--data", "hub", "--runs", tmp_path, "--json")[1] == bare
+    line = tsp("heldout", "--data", "hub", "--runs", tmp_path).stdout.splitlines()[1]
     assert line == "ce           cross-entropy 1.500 nats per token"
 
 
@@ -245,7 +245,7 @@ def test_answers_are_really_asked(tmp_path):
     words = ["--model", "tiny-llama", "--task", "mmlu_cf", "--runs", runs, "--device", "cpu"]
     for method in (["ce"], ["l2", "--lambda-ts", 1]):
         loads("run", *words, "--epochs", 30, "--method", *method, "--json")
-    shares = alone("heldout", *words, "--first", 5, "--many", 10, "--json")
+    shares = alone("heldout", *words, "--data", "shipped", "--first", 5, "--many", 10, "--json")
     answers = pd.read_parquet(runs / ANSWERS)
     methods = {row["id"]: row["method"] for row in loads("runs", "list", "--runs", runs, "--json")}
     names = answers.id.map(methods | {NO_PROMPT: NO_PROMPT})

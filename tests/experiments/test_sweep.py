@@ -108,20 +108,14 @@ def test_each_model_has_its_own_plan_and_the_last_one_is_let_go(tmp_path, monkey
 
 
 def test_a_stored_run_of_another_precision_is_found_unless_one_is_asked_for(tmp_path):
-    store = Store(tmp_path)
-    first = find_or_train(store, small(), device="cpu", precision="bfloat16")
-    assert first.precision == "bfloat16"
-    assert find_or_train(store, small()).id == first.id
-    with pytest.raises(InputError, match="precision = 'half'"):
-        find_or_train(store, small(), precision="half")
-    with pytest.raises(InputError, match=f"'float32': run {first.id} was trained in bf"):
-        find_or_train(store, small(), precision="float32")
-    with pytest.raises(InputError, match="say auto"):
+    (first,), store = train(tmp_path, precision="bfloat16"), Store(tmp_path)
+    assert store.read(first).precision == "bfloat16"
+    assert find_or_train(store, small()).id == first
+    with pytest.raises(InputError, match=f"'float32': run {first} was trained in bf.*say auto"):
         train(tmp_path, small(seed=2), small(), precision="float32")
-    assert store.ids() == [first.id]  # nothing was trained
+    assert store.ids() == [first]  # nothing was trained
     beside = train(tmp_path, small(), small(seed=2))
     assert {store.read(run_id).precision for run_id in beside} == {"bfloat16"}
-    assert find_or_train(store, small(seed=1), precision="float32").precision == "float32"
 
 
 @pytest.mark.parametrize(
@@ -236,7 +230,8 @@ def test_a_run_that_begins_with_a_trained_prompt_comes_after_its_donor_or_is_lef
     specs = [*(plain(init="trained", init_run=name) for name in ("#1", missing)), donor]
     events = Events(left_out=lambda job, why: left.append((job.spec.init_run, why)))
     ids, store = train(tmp_path, *specs, events=events), Store(tmp_path)
-    assert left == [(missing, f"init_run = '{missing}': is not stored in {tmp_path}")]
+    why = f"init_run = '{missing}': is not stored in {tmp_path}; train it first"
+    assert left == [(missing, why)]
     later, first = sorted(map(store.read, ids), key=lambda run: run.spec.problem)
     assert (first.spec, later.spec.init_run) == (donor, first.id)
     assert torch.equal(later.prompt(0), first.prompt(2))
@@ -244,6 +239,8 @@ def test_a_run_that_begins_with_a_trained_prompt_comes_after_its_donor_or_is_lef
     assert train(tmp_path, *specs) == ids
     with pytest.raises(InputError, match=r"init_run = .*gave shape \(4, 32\), not \(5, 32\)"):
         train(tmp_path, plain(n_tokens=5, init="trained", init_run=first.id))
+    with pytest.raises(InputError, match=why):
+        train(tmp_path, specs[1])  # alone it is not left out
 
 
 def test_a_run_is_found_whatever_its_epochs_and_place_or_trained(tmp_path):

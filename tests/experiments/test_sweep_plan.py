@@ -3,6 +3,7 @@
 import pytest
 
 from tests.conftest import call, spec
+from tsp.errors import InputError
 from tsp.experiments.catalogue import experiment_specs
 from tsp.experiments.paper import SEEDS
 from tsp.experiments.sweep_plan import KEY, render, sweep_plan
@@ -21,6 +22,11 @@ def test_runs_epochs_and_steps(tmp_path):
     text = render([single, multi])
     assert "4 runs, 0 of them stored, 1 left out; 24 steps" in text
     assert "?" in text
+
+
+def test_a_model_that_is_not_there_is_an_error_and_no_problem_that_is_too_long(tmp_path):
+    with pytest.raises(InputError, match="model = 'gpt-9': choose one of"):
+        sweep_plan([spec(model="gpt-9")], Store(tmp_path))
 
 
 def test_stored_runs_are_not_planned_and_say_how_long_others_take(smoke):

@@ -75,6 +75,15 @@ def test_a_folder_is_a_trajectory_in_the_natural_order_of_names(tmp_path):
     assert "persistence entropy" in (tmp_path / "curves.SVG").read_text()
 
 
+def test_the_prompts_of_a_stored_run_are_a_trajectory(tmp_path):
+    file = tmp_path / "prompts.safetensors"
+    save_file({f"epoch_{epoch:04d}": (1 + epoch) * P for epoch in (20, 0)}, file)
+    for place in (file, tmp_path):
+        rows = loads("analyze", place, "--json")
+        assert [(row["epoch"], row["file"]) for row in rows] == [(0, str(file)), (20, str(file))]
+        assert rows[1]["mean_distance"] == pytest.approx(21 * rows[0]["mean_distance"])
+
+
 def test_a_plot_of_one_cloud(tmp_path):
     file = save(tmp_path / "x.npy", P)
     assert tsp("analyze", file, "--plot", tmp_path / "x.png").returncode == 0

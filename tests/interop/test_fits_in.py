@@ -20,6 +20,7 @@ from tests.conftest import problem, spec
 from tests.terminal import BBH, fails, loads, write
 from tsp import TSLoss, TSLossTrainer
 from tsp.book.notebooks import NOTEBOOKS
+from tsp.errors import InputError
 from tsp.interop.peers import prompt_vectors
 from tsp.interop.peft import export_peft, import_peft
 from tsp.paths import ROOT
@@ -224,6 +225,13 @@ def test_evaluation_has_the_whole_tsloss(tune):
             alone = trainer.evaluate()["eval_loss"]
         added = weight * TSLoss()(prompt_vectors(trainer.model)).item()
         assert both - alone == pytest.approx(added, rel=1e-4)
+
+
+def test_a_model_without_prompt_vectors_and_a_wrong_weight_are_named(tune):
+    with pytest.raises(InputError, match="model = 'LlamaForCausalLM': give a PEFT model for prom"):
+        prompt_vectors(tiny_model("tiny-llama"))
+    with pytest.raises(InputError, match="lambda_ts = nan: give a finite number of at least 0"):
+        tune(TSLossTrainer, lambda_ts=float("nan"))
 
 
 def test_a_hub_id_is_looked_up_by_huggingface_hub(base, tmp_path, monkeypatch):

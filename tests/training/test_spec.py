@@ -1,6 +1,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,6 +69,14 @@ def test_wrong_values_name_field_value_and_remedy(field, value, remedy):
     assert str(value) in message
     assert remedy in message
     assert "\n" not in message
+
+
+def test_numbers_of_numpy_and_paths_are_taken(tmp_path):
+    spec = RunSpec(seed=np.arange(3)[2], lambda_ts=np.float32(0.5), data=tmp_path)
+    assert spec == RunSpec(seed=2, lambda_ts=0.5, data=str(tmp_path))
+    assert json.loads(json.dumps(spec.to_dict())) == spec.to_dict()
+    with pytest.raises(InputError, match=r"seed = 2\.0: give a whole number"):
+        RunSpec(seed=np.float64(2))
 
 
 def test_weight_zero_and_no_regulariser_are_one_run():

@@ -197,7 +197,7 @@ def ask(
     if not runs:
         sweep = "baselines" if regime == "single" else "table3"
         remedy = f"{store.root} has no prompts of it; `tsp sweep {sweep}` trains some"
-        raise InputError("task", task, remedy)
+        raise InputError("prompts", f"{task}, {model}, {protocol}, {regime}", remedy)
     trained = {(run.id, problem["sha256"]) for run in runs for problem in run.record["problems"]}
     tens = (load_problems(task, data=data, regime="multi", problem=row) for row in rows[::10])
     problems = [problem for ten in tens for problem in ten][: len(rows)]

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS, Claim
+from tsp.book.pages import in_html
 
 BADGES: Mapping[str, tuple[str, str]] = {
     "reproduced": ("✓", "yes"),
@@ -83,14 +83,14 @@ def _family(rows: Sequence[Mapping[Any, Any]], chapter: str) -> Iterator[str]:
             groups.setdefault(_scale(row["id"]), []).append(row)
     for scale, members in groups.items():
         axis = Axis(scale, members)
-        yield f'<div class="scale"><span>{_symbols(scale.name)}</span>{axis.picture()}</div>'
+        yield f'<div class="scale"><span>{in_html(scale.name)}</span>{axis.picture()}</div>'
         yield from (_row(row, chapter, axis.effect(row)) for row in members)
 
 
 def _row(claim: Mapping[Any, Any], chapter: str, effect: str) -> str:
     symbol, kind = BADGES[claim["verdict"]]
     statement, source, why, rule = (
-        _symbols(claim[name]) for name in ("statement", "source", "why", "rule")
+        in_html(claim[name]) for name in ("statement", "source", "why", "rule")
     )
     return (
         f'<details><summary><span class="verdict verdict-{kind}">{symbol} {claim["verdict"]}</span>'
@@ -99,13 +99,6 @@ def _row(claim: Mapping[Any, Any], chapter: str, effect: str) -> str:
         f"<p><b>Rule</b> {rule}</p><p><b>In the paper</b> {source}. "
         f'<a href="{ELSEWHERE.get(claim["id"], chapter)}.html">Read the chapter</a></p></details>'
     )
-
-
-def _symbols(text: str) -> str:
-    """Return plain text as HTML, with the paper's symbols and code set as such."""
-    text = re.sub(r"\bH([01])\b", r"H<sub>\1</sub>", escape(tables.typeset(text), quote=False))
-    text = re.sub(r"\bs_i\b", "s<sub>i</sub>", text).replace("lambda_ts", "λ<sub>ts</sub>")
-    return re.sub("`([^`]*)`", r"<code>\1</code>", text)
 
 
 def _about(claim_id: str) -> Claim:
@@ -173,7 +166,7 @@ class Axis:
         text = name + tables.effect({**claim, **numbers})
         if np.isfinite(null) and np.isnan(self.null):
             text += f"; {self.scale.null}: {self.scale.factor * null:g}"
-        words = f'<span class="numbers">{_symbols(text)}</span>'
+        words = f'<span class="numbers">{in_html(text)}</span>'
         return f"<span>{_svg(HEIGHT, shapes)}{words}</span>"
 
 

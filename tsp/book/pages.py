@@ -73,7 +73,7 @@ def table(
     """
     plain = frame if markup else as_text(frame)
     for axis in ("index", "columns"):
-        plain = plain.set_axis(_unnamed(getattr(plain, axis)), axis=axis)
+        plain = plain.set_axis(_headings(getattr(plain, axis)), axis=axis)
     given = formats if isinstance(formats, Mapping) else dict.fromkeys(frame, formats)
     rules = [given.get(name) or partial(_default, precision=precision) for name in frame]
     cells = {name: partial(_cell, rule=rule) for name, rule in zip(plain, rules, strict=True)}
@@ -81,8 +81,15 @@ def table(
     return styler.set_table_attributes('class="dataframe"').set_table_styles(CELLS)
 
 
-def _unnamed(axis: pd.Index) -> pd.Index:
-    return axis.set_names([None] * axis.nlevels)
+def _headings(axis: pd.Index) -> pd.Index:
+    """Set the headings of an axis and leave out its name."""
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(shown, value))
+        return typeset(value) if isinstance(value, str) else value
+
+    return (axis.map(shown) if len(axis) else axis).set_names([None] * axis.nlevels)
 
 
 def _cell(value: Any, rule: str | Callable[[Any], str]) -> str:
@@ -115,6 +122,24 @@ def as_text(frame: pd.DataFrame) -> pd.DataFrame:
         shown = axis.map(escaped) if len(axis) else axis  # an empty one would lose its levels
         setattr(text, name, shown.set_names(list(map(escaped, axis.names))))
     return text
+
+
+def in_html(text: str) -> str:
+    """Return plain text as HTML, with its numbers, the paper's symbols and code set as such."""
+    text = escape(typeset(text), quote=False).replace("lambda_ts", "λ<sub>ts</sub>")
+    text = re.sub(r"\bs_i\b", "s<sub>i</sub>", text)
+    return re.sub("`([^`]*)`", r"<code>\1</code>", text)
+
+
+def stacked(frame: pd.DataFrame) -> Styler:
+    """Style a table of plain texts, which becomes a list of named cells on a narrow screen."""
+    style = frame.map(lambda cell: in_html(str(cell))).style.hide(axis="index")
+    names = [
+        {"selector": f"td.col{k}", "props": [("--heading", f'"{name}: "')]}
+        for k, name in enumerate(frame)
+        if k
+    ]
+    return style.set_table_attributes('class="table stacked"').set_table_styles(names)
 
 
 def missing(command: str) -> Markdown:

@@ -24,7 +24,7 @@ FINDINGS: Mapping[str, tuple[str, Mapping[str, str], str]] = {
         "h0-lifespan-grows",
         {
             "reproduced": "Components live longer, also relative to the size of the cloud",
-            "partly": "Components live longer, but by less than the cloud grows",
+            "partly": "Components live longer, but by less than the cloud spreads out",
             "not reproduced": "Components do not live longer",
         },
         "Whether components live longer is open",
@@ -137,6 +137,6 @@ def shortening(changes: pd.DataFrame) -> str:
     verb = "shortens" if len(faster) == 1 else "shorten"
     return (
         f"Of {len(tried)} changes of the usual settings, tried on up to {problems}, {len(faster)} "
-        f"{verb} training, also after correction for their number. The smallest ratio, of "
+        f"{verb} training, even after correction for their number. The smallest ratio, of "
         f"“{best.change}”, is {best.ratio:.2f} ({best.low:.2f} to {best.high:.2f}, uncorrected)."
     )

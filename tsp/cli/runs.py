@@ -22,7 +22,7 @@ def list_runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """
     store = open_store(runs, warn=True)
     frame = store.frame()
-    text = frame[LISTED].to_string(index=False)
+    text = frame[LISTED].to_string(index=False, na_rep="–", float_format="{:g}".format)
     if frame.empty:
         text = f"no runs in {store.root}; `tsp run` or `tsp sweep` makes some"
     emit(records(frame), as_json, text)
@@ -55,10 +55,12 @@ def describe(run: Any) -> str:
     asked = run.checks.groupby("epoch").size()
     if (asked < len(record["problems"])).any():
         lines.append("A check with fewer lines than problems ended at a wrong answer.")
-    solved = outcome["solved_epoch"]
-    state = "never all correct" if solved is None else f"all correct from epoch {solved}"
     place = f"{record['seconds']:.0f} s on {record['device']}, {run.precision}; {run.folder}"
-    return "\n".join([*lines, f"{state}; {place}"])
+    return "\n".join([*lines, f"{_solved(outcome['solved_epoch'])}; {place}"])
+
+
+def _solved(epoch: int | None) -> str:
+    return "never all correct" if epoch is None else f"first all correct at epoch {epoch}"
 
 
 @app.command("verify")
@@ -94,6 +96,8 @@ def pack_runs(
     store = open_store(runs)
     if remove and (publish or file.parent.resolve() != store.root.resolve()):
         raise InputError("remove", str(file), "name a file in the store, without --publish")
+    if prompts and not publish:
+        raise InputError("prompts", prompts, "counts runs to publish; give --publish too")
     ids = run or store.ids()
     if experiment:
         from tsp.experiments.catalogue import belongs
@@ -152,10 +156,10 @@ def repeat_runs(
         raise InputError("runs", str(store.root), "holds no run that was made on a CPU in a bank")
     rows, lines = repeat(store, ids, data=data, say=lambda text: say(text, err=True)), []
     for row in rows:
-        first, again = (row[name] or "never" for name in ("solved_epoch", "again"))
+        then, now = (_solved(row[name]) for name in ("solved_epoch", "again"))
         verdict = "the same" if row["same"] else "DIFFERENT"
-        epochs = f"right at {first}, again at {again}"
-        lines.append(f"{row['id']}  {epochs}: {verdict}; ce {row['ce']:.1g}")
+        text = f"then {then}, now {now}; ce differs by {row['ce']:.1g}"
+        lines.append(f"{row['id']}  {verdict}: {text}")
     emit(rows, as_json, "\n".join(lines))
     if not all(row["same"] for row in rows):
         raise typer.Exit(1)

@@ -92,7 +92,7 @@ def outcome(error: BaseException) -> tuple[int, str]:
     if hasattr(error, "format_message"):  # Typer's errors of usage
         invalid = getattr(error.__cause__, "errors", None)  # pydantic's, about one option
         given = f" (given: {invalid()[0]['input']})" if invalid else ""
-        return 2, f"{error.format_message()}{given}; --help lists the choices"
+        return 2, f"{error.format_message().rstrip('.')}{given}; --help lists the choices"
     if isinstance(error, OSError) and error.errno in REMEDIES:
         place = f"{error.filename}: " if error.filename else ""
         line = f"{place}{os.strerror(error.errno)}; {REMEDIES[error.errno]}"

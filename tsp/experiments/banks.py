@@ -125,7 +125,8 @@ def first_prompt(spec: RunSpec, store: Store) -> "Tensor | None":
     if not spec.init_run:
         return None
     if spec.init_run not in store:
-        raise InputError("init_run", spec.init_run, f"is not stored in {store.root}")
+        remedy = f"is not stored in {store.root}; train it first"
+        raise InputError("init_run", spec.init_run, remedy)
     run = store.read(spec.init_run)
     if not run.prompt_epochs:
         raise InputError("init_run", spec.init_run, "is stored without prompts; train it again")

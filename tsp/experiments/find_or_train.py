@@ -2,26 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tsp.problems.loading import TASKS
 from tsp.store.runs import Run, Store
 from tsp.training.spec import RunSpec
 
-if TYPE_CHECKING:
-    from tsp.experiments.banks import Events
-
 Runs = dict[RunSpec, Run]
 
 
-def find_or_train(
-    store: Store,
-    spec: RunSpec,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    events: "Events | None" = None,
-) -> Run:
+def find_or_train(store: Store, spec: RunSpec) -> Run:
     """Return the longest stored run of a spec, or train it.
 
     Parameters
@@ -30,37 +20,22 @@ def find_or_train(
         Store of the runs, also of a new one.
     spec
         Run wanted; a stored run fits if all but ``epochs`` and the problem's place agree.
-    device
-        Device of a new run, as `tsp.training.models.load` takes it.
-    precision
-        Precision, as `tsp.training.precision.choose` takes it; ``auto`` fits any stored run.
-    events
-        Callbacks of the training.
-
-    Raises
-    ------
-    InputError
-        If this run is stored in another precision than the one asked for.
     """
     # Not above: most chapters find their runs, and transformers is half the time of their imports.
     from tsp.experiments.jobs import jobs_of
     from tsp.experiments.sweep import ensure
     from tsp.training import models
-    from tsp.training.precision import check_known
 
     (job,) = jobs_of([spec])
-    check_known(precision)
     model = models.fingerprint(spec.model)
     fitting = [
         run
         for run in store.valid_runs()[0]
-        if precision in ("auto", run.precision)
-        and _alike(run, job.spec)
-        and run.spec.id(job.problems, model=model) == run.id
+        if _alike(run, job.spec) and run.spec.id(job.problems, model=model) == run.id
     ]
     if fitting:
         return max(fitting, key=lambda run: run.spec.epochs)
-    (run_id,) = ensure([spec], store, device=device, precision=precision, events=events)
+    (run_id,) = ensure([spec], store)
     return store.read(run_id)
 
 

@@ -49,12 +49,12 @@ def repeat(
     return [rows[run_id] for run_id in dict.fromkeys(ids)]
 
 
-def sample(store: Store, size: int, *, device: str = "cpu", seed: int = 0) -> list[str]:
-    """Return ids of stored runs that were made on a kind of device, drawn at random."""
+def sample(store: Store, size: int, *, seed: int = 0) -> list[str]:
+    """Return ids of stored runs that were made on a CPU, drawn at random."""
     made = [
         run.id
         for run in store.valid_runs()[0]
-        if run.record["device"].split(":")[0] == device and run.record.get("together")
+        if run.record["device"].split(":")[0] == "cpu" and run.record.get("together")
     ]
     order = np.random.default_rng(seed).permutation(len(made))[:size]
     return [made[k] for k in order]

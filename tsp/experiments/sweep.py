@@ -13,7 +13,7 @@ import torch
 
 from tsp.atomic import own_folder, replace_file
 from tsp.errors import Damaged, InputError
-from tsp.experiments.banks import CheckpointPolicy, Events, train_into, unstored
+from tsp.experiments.banks import CheckpointPolicy, Events, first_prompt, train_into, unstored
 from tsp.experiments.jobs import Job, banks_of, jobs_of
 from tsp.store.locks import claimed, tidy
 from tsp.store.runs import Run, Store
@@ -96,8 +96,9 @@ def ensure(
     check_known(precision)
     events, policy = events or Events(), policy or CheckpointPolicy()
     engine, jobs = engine or LocalEngine(), jobs_of(specs)
-    if len(jobs) == 1 and jobs[0].id not in store:  # too long a problem: fails before all else
+    if len(jobs) == 1 and jobs[0].id not in store:  # what leaves a run out of a sweep fails here
         encode_all(jobs[0].spec, models.load(jobs[0].spec.model, device="meta"), jobs[0].problems)
+        first_prompt(jobs[0].spec, store)
     failures: list[str] = []
     for later in (False, True):
         group = [job for job in jobs if bool(job.spec.init_run) == later]

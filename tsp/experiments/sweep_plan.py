@@ -39,7 +39,9 @@ def sweep_plan(
         try:
             if not stored:  # called only because it raises if a problem does not fit
                 encode_all(job.spec, shapes(job.spec.model), job.problems)
-        except InputError:
+        except InputError as error:
+            if error.field != "problem":  # no such model
+                raise
             left_out = True
         epochs = 0 if stored or left_out else job.spec.epochs
         steps = epochs * -(-len(job.problems) // job.spec.settings.batch_size)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import transforms
 from matplotlib.figure import Figure
 
 from tsp.analysis.records import deciding, load_runs, load_topology
@@ -20,7 +21,7 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     "wrong": {**STANDARD, "wrong_answers": True},
 }
 LOOKS: Mapping[str, tuple[str, str, str]] = {
-    "tsloss": ("with TSLoss", METHOD_COLORS["tsloss"], "-"),
+    "tsloss": ("right answers,\nwith TSLoss", METHOD_COLORS["tsloss"], "-"),
     "ce": ("right answers", METHOD_COLORS["ce"], "-"),
     "wrong": ("wrong answers", "#D55E00", "--"),
     RANDOM: ("moved at random", "#0173B2", ":"),
@@ -74,7 +75,7 @@ def loops(store: Store, *, protocol: str, model: str) -> Figure:
         ax.plot(middle.index, middle, line, color=color, lw=2)
         ends[label] = (float(middle.index[-1]), float(middle.iloc[-1]), color)
     _label_ends(ax, ends)
-    ax.set(xlabel="epoch", ylabel="loops ($H_1$ bars)", xlim=(0, None), ylim=(0, None))
+    ax.set(xlabel="epoch", ylabel="number of loops", xlim=(0, None), ylim=(0, None))
     for text in (*ax.texts, ax.xaxis.label, ax.yaxis.label):
         text.set_fontsize(11)
     ax.spines[["top", "right"]].set_visible(False)
@@ -100,4 +101,9 @@ def _label_ends(ax: Any, ends: Mapping[str, tuple[float, float, str]]) -> None:
     place = -0.5 * gap  # the lowest label stands above the axis
     for label, (x, y, color) in sorted(ends.items(), key=lambda item: item[1][1]):
         place = max(y, place + gap)
-        ax.annotate(label, (x, place), (6, 0), textcoords="offset points", color=color, va="center")
+        ax.annotate(
+            label, (x, place), (16, 0), textcoords="offset points", color=color, va="center"
+        )
+        line = {"arrowstyle": "-", "color": color, "lw": 0.8, "shrinkA": 0, "shrinkB": 0}
+        place_in_points = transforms.offset_copy(ax.transData, ax.figure, 14, 0, units="points")
+        ax.annotate("", (x, y), (x, place), textcoords=place_in_points, arrowprops=line)

@@ -31,13 +31,14 @@ READERS: dict[str, Callable[[Path], Any]] = {
     ".pt": lambda path: torch.load(path, map_location="cpu", weights_only=True),
 }
 FORMATS = ".npy, .safetensors or .pt"
+EPOCH = re.compile(r"epoch_(\d+)")  # names of a stored run's prompts
 
 
 @dataclass(frozen=True)
 class Cloud:
     """A point cloud and where it comes from."""
 
-    source: Mapping[str, Any]  # adapter, peft_type, base_model; or file; in a batch also cloud
+    source: Mapping[str, Any]  # adapter, peft_type, base_model; or file; epoch or cloud of several
     points: np.ndarray  # (n, d), finite
 
 
@@ -48,8 +49,9 @@ def load_clouds(place: str) -> list[Cloud]:
     ----------
     place
         Folder or hub id of a PEFT prompt adapter; a ``.npy``, ``.safetensors`` or ``.pt`` file that
-        holds one tensor ``(n, d)`` or ``(B, n, d)``; or a folder of such files or adapters,
-        which are read in the natural order of their names (``epoch_2`` before ``epoch_10``).
+        holds one tensor ``(n, d)`` or ``(B, n, d)``, or a stored run's prompts; or a folder of such
+        files or adapters, which are read in the natural order of their names (``epoch_2`` before
+        ``epoch_10``).
 
     Returns
     -------
@@ -118,7 +120,7 @@ def _adapter(folder: Path, place: str) -> list[Cloud]:
 
 
 def _file(path: Path) -> list[Cloud]:
-    """Read the one tensor of a file, or PEFT's among several."""
+    """Read the one tensor of a file, PEFT's among several, or all prompts of a stored run."""
     if path.suffix not in READERS:
         remedy = f"give a folder of a PEFT adapter, or a {FORMATS} file"
         raise InputError("file", str(path), remedy)
@@ -131,6 +133,10 @@ def _file(path: Path) -> list[Cloud]:
         raise InputError("file", str(path), f"cannot be read ({why})") from error
     if isinstance(content, Mapping):
         names = [str(name) for name in content]
+        if names and all(map(EPOCH.fullmatch, names)):
+            epochs = sorted((int(name.removeprefix("epoch_")), name) for name in names)
+            parts = (_clouds(content[k], {"file": str(path), "epoch": at}) for at, k in epochs)
+            return [cloud for part in parts for cloud in part]
         if KEY not in names and (len(names) != 1 or other_adapter(names)):
             raise InputError("file", str(path), why_not_a_prompt(names))
         content = content.get(KEY, next(iter(content.values())))

@@ -1,10 +1,12 @@
 """TSLoss in transformers' Trainer, for the prompt methods of PEFT."""
 
+import math
 from typing import Any
 
 import torch
 from transformers import Trainer
 
+from tsp.errors import InputError
 from tsp.loss import TSLoss
 
 
@@ -29,6 +31,8 @@ class TSLossTrainer(Trainer):
     def __init__(
         self, *args: Any, ts_loss: TSLoss | None = None, lambda_ts: float = 1.0, **more: Any
     ) -> None:
+        if not 0 <= lambda_ts < math.inf:
+            raise InputError("lambda_ts", lambda_ts, "give a finite number of at least 0")
         super().__init__(*args, **more)
         self.ts_loss = ts_loss or TSLoss()
         self.lambda_ts = lambda_ts
@@ -64,7 +68,15 @@ def prompt_vectors(model: Any) -> torch.Tensor:
     """Return the vectors that a PEFT prompt method trains, (n, D), with their gradient.
 
     D = d except in prefix tuning, where a vector holds keys and values of all layers.
+
+    Raises
+    ------
+    InputError
+        If the model has no such prompt, as one for LoRA.
     """
+    if not hasattr(model, "prompt_encoder"):
+        remedy = "give a PEFT model for prompt tuning, p-tuning or prefix tuning"
+        raise InputError("model", type(model).__name__, remedy)
     name = model.active_adapter
     encoder = model.prompt_encoder[name]
     device = next(encoder.parameters()).device

@@ -41,7 +41,7 @@ class PersistenceSummary(TransformerMixin, BaseEstimator):
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the summaries (B, columns) of clouds (B, n, d) or of a list of clouds (n_i, d)."""
-        clouds = X if isinstance(X, (list, tuple)) or hasattr(X, "detach") else np.asarray(X)
+        clouds = X if isinstance(X, (list, tuple)) or hasattr(X, "detach") else np.atleast_1d(X)
         if len(clouds) == 0 or np.ndim(clouds[0]) != 2:
             raise InputError("X", type(X).__name__, "give clouds (B, n, d) or a list of (n, d)")
         names = list(self.get_feature_names_out())

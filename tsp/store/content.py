@@ -35,7 +35,8 @@ def reading(name: str) -> Iterator[None]:
     try:
         yield
     except UNREADABLE as error:
-        raise Damaged(f"{name} cannot be read ({error})") from error
+        why = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise Damaged(f"{name} cannot be read ({why})") from error
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def load(
         If there is no such model, it is not on this machine, or its architecture is not supported;
         the message lists what is.
     """
-    place = device if isinstance(device, dict) else resolve_device(device)
+    place = device if isinstance(device, dict) or device == "meta" else resolve_device(device)
     divided = isinstance(place, dict) or place in DIVIDED
     with quiet():
         if name in TINY:
@@ -211,7 +211,9 @@ def _end_ids(tokenizer: Any, model: PreTrainedModel) -> tuple[int, ...]:
         end_ids.insert(0, next((i for i in tail if i in tokenizer.all_special_ids), end_ids[0]))
     configured = model.generation_config.eos_token_id
     end_ids += configured if isinstance(configured, list) else [configured]
-    return tuple(dict.fromkeys(i for i in end_ids if i is not None))
+    if not (known := dict.fromkeys(i for i in end_ids if i is not None)):
+        raise ValueError("it has no token that ends an answer; set eos_token")
+    return tuple(known)
 
 
 def resolve_device(device: str) -> str:
@@ -223,7 +225,8 @@ def resolve_device(device: str) -> str:
             raise InputError("device", device, "there is no GPU to divide a model among; try cpu")
         return device
     try:
-        torch.empty(0, device=device)
+        if torch.empty(0, device=device).is_meta:
+            raise InputError("device", device, "its tensors have no numbers; try auto or cpu")
     except (RuntimeError, AssertionError) as error:
         raise InputError("device", device, "not on this machine; try auto or cpu") from error
     return device

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from functools import cache
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from tsp.errors import InputError
@@ -44,6 +45,13 @@ def _option(help: str, default: Any = None, *, later: bool = False, **bounds: An
     """
     metadata = {"help": help, "later": later, "of_protocol": default is None} | bounds
     return field(default=default, metadata=metadata)
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of NumPy or pandas as Python's, and a path as text."""
+    if isinstance(value, PurePath):
+        return str(value)
+    return value.item() if hasattr(value, "dtype") and value.ndim == 0 else value
 
 
 def _check(item: "Field[Any]", value: Any) -> None:
@@ -202,8 +210,8 @@ class RunSpec:
     def __post_init__(self) -> None:
         _check(self.__dataclass_fields__["protocol"], self.protocol)  # others take its values
         for item in fields(self):
-            if getattr(self, item.name) is None:
-                self._set(item.name, self._usual(item))
+            value = getattr(self, item.name)
+            self._set(item.name, self._usual(item) if value is None else _plain(value))
             _check(item, getattr(self, item.name))
             if item.type is float:  # 1 and 1.0 are one run
                 self._set(item.name, float(getattr(self, item.name)))

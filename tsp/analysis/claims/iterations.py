@@ -187,7 +187,9 @@ def tsloss_as_effective(evidence: Evidence, levels: Levels) -> Verdict:
         return UNTESTED
     n, ce, ts = len(units), np.isfinite(units.ce), np.isfinite(units.ts)
     both, gained, lost = int((ce & ts).sum()), int((ts & ~ce).sum()), int((ce & ~ts).sum())
-    share, low, high, centre, error = paired_difference(both, gained, lost, n, alpha=levels.interval)
+    share, low, high, centre, error = paired_difference(
+        both, gained, lost, n, alpha=levels.interval
+    )
     p = float(norm.sf((centre + INFERIOR) / error))
     why = f"of {n} units both solve {both}, TSLoss alone {gained}, Standard alone {lost}; "
     why += f"p = {p:.3g} against a loss of {INFERIOR:.0%}"

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from itertools import islice
 from typing import Any
 
@@ -91,19 +90,14 @@ def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:
     """Some claims as a chapter ends with them: claimed, measured, verdict, units, named effect.
 
     A protocol other than the usual one is named.
-
-    All texts are HTML: commands in ``measured`` are marked as code, nothing else is markup.
     """
     table = claims(store).set_index("id").loc[list(ids)]
-    table["why"] = table.why.map(typeset)
-    table = table.map(lambda cell: escape(cell, quote=False) if isinstance(cell, str) else cell)
-    table["why"] = table.why.str.replace(r"`([^`]*)`", r"<code>\1</code>", regex=True)
     names = {"statement": "claimed", "why": "measured", "verdict": "verdict", "n": "units"}
     elsewhere = (table.protocol != Claim.protocol) & (table.n > 0)
     table.loc[elsewhere, "why"] = "under protocol " + table.protocol + ": " + table.why
     known = {claim.id: claim.effect_name for claim in CLAIMS}
     shown = table.effect.notna()
-    table["effect"] = [typeset(effect(row)) for row in table.to_dict("records")]
+    table["effect"] = [effect(row) for row in table.to_dict("records")]
     table.loc[shown, "effect"] = table.index.map(known)[shown] + ": " + table.effect[shown]
     return table[[*names, "effect"]].rename(columns=names)
 
@@ -129,8 +123,8 @@ def _digits(value: float) -> str:
 def typeset(text: str) -> str:
     """Set the numbers of a text as a book does, for display.
 
-    Powers of ten, true minus signs, a space before the per cent sign; a p-value of 0, which is too
-    small for a float, becomes a bound.
+    Powers of ten, true minus signs, a space before the per cent sign, H₀ and H₁; a p-value of 0,
+    which is too small for a float, becomes a bound.
 
     >>> typeset("p = 6.94e-18 for -75 to -0.5")
     'p = 6.94 × 10⁻¹⁸ for −75 to −0.5'
@@ -140,6 +134,7 @@ def typeset(text: str) -> str:
     text = re.sub(r"\bp = 0(?![.\d])", "p < 1e-300", text)
     text = re.sub(r"\b(\d+(?:\.\d+)?)e([-+]\d+)\b", _power, text)
     text = re.sub(r"(?<![\w.)])-(?=\.?\d)", "−", text)
+    text = re.sub(r"\bH([01])\b", lambda match: "H" + "₀₁"[int(match[1])], text)
     return re.sub(r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%", text)
 
 
