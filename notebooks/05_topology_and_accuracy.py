@@ -42,7 +42,7 @@ from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
 from tsp.analysis.stats import spearman
 from tsp.analysis.table_forensics import TRAJECTORY
-from tsp.book.pages import check_parameters, interval, stacked, table
+from tsp.book.pages import check_parameters, interval, probability, stacked, table
 from tsp.book.verdicts import listed
 from tsp.experiments.paper import reported
 from tsp.figures import paper_figures as figures
@@ -78,7 +78,7 @@ def beside(results):
     names = {"rho": "ρ", "rho_p": "p of ρ", "u": "U", "u_p": "p of U"}
     columns = {("paper", label): results[f"{name}_paper"] for name, label in names.items()}
     columns |= {("here", label): results[name] for name, label in names.items()}
-    formats = {"ρ": "{:.3f}", "U": "{:.1f}", "p of ρ": "{:.1g}", "p of U": "{:.1g}"}
+    formats = {"ρ": "{:.3f}", "U": "{:.1f}", "p of ρ": probability, "p of U": probability}
     digits = {column: formats[column[1]] for column in columns}
     nice = pd.DataFrame(columns).set_axis(in_words(results.feature))
     return table(nice, digits)

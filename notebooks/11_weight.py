@@ -257,11 +257,14 @@ forced = study(
     seeds=(1,),
 )
 matched = len(forced) == 1 + len(FORCE)
-table(comparison(forced), FORMATS) if matched else missing("tsp sweep force --profile full")
+by_force = comparison(forced)
+table(by_force, FORMATS) if matched else missing("tsp sweep force --profile full")
 
 # %% tags=["hide-input"]
 ends = pd.DataFrame()
+force_says = "No arm was compared, since runs are missing"
 if matched:
+    names = dict(zip(forced.arm, by_force.index, strict=True))
     trained = records[records.model.eq(model) & records.seed.eq(1)]
     arms = {f"{name} λ={weight:g}": {"method": name, "lambda_ts": weight} for name, weight in FORCE}
     chosen = units(trained, {"ce": STANDARD, **arms}, protocol=protocol, length=length)
@@ -269,7 +272,21 @@ if matched:
     ends = contrasts({name: loops[name] - loops.ce for name in arms}).set_index("name")
     ends = ends[["n", "above", "below", "median", "p", "p_holm"]]
     ends.columns = ["problems", "more loops", "fewer loops", "median difference", "p", "p (Holm)"]
+    ends = ends.rename(index=names)
+    found = forced.arm.map(names).groupby(reading(forced)).agg(list)
+    shown = [f"{listed(found[word])} {word}" for word in ("faster", "slower") if word in found]
+    force_says = f"The tests show {listed(shown) or 'no arm to be faster or slower'} than Standard"
+    certain = ends[ends["p (Holm)"] < 0.05]
+    for side in ("more loops", "fewer loops"):
+        arms = certain.index[certain[side] > certain.problems / 2]
+        force_says += f", and {side} with {listed(arms)}" if len(arms) else ""
+    if open_ones := found.get("undecided"):
+        force_says += f". The speed of {listed(open_ones)} is undecided"
+glue("force-says", force_says, display=False)
 table(ends, FORMATS | {"median difference": "{:.1f}"}) if matched else None
+
+# %% [markdown]
+# {glue:text}`force-says`.
 
 # %% [markdown]
 # ## The weight and the size of the model

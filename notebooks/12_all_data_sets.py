@@ -123,7 +123,7 @@ overlay
 #
 # The figures above average all stored runs, so some problems count with two seeds. The table takes an odd number of seeds for each
 # problem or set, mostly one. It gives the change from the first check to the last: the median over seeds, then over problems or sets,
-# with an interval from order statistics where there are at least six. `H0 / D` is the mean $H_0$ lifespan divided by
+# with an interval from order statistics where there are at least six. *H₀ / D* is the mean $H_0$ lifespan divided by
 # the mean distance between points. It stays constant if a cloud merely grows.
 
 # %% tags=["hide-input"]

@@ -30,7 +30,7 @@
 #   problems on, the fewest with which a two-sided sign test can reach 0.05.
 # - *p*: from the sign test, if there is one, alone and after Holm's correction over the table.
 # - *Reading*: faster or slower if the sign test is significant after Holm and the interval excludes 1.
-# - *H1 bars* and *H0 / D*, the mean $H_0$ lifespan over the mean distance D: means over problems at the last check.
+# - *H₁ bars* and *H₀ / D*, the mean $H_0$ lifespan over the mean distance D: means over problems at the last check.
 #
 # ```{admonition} After this chapter you can
 # :class: tip

@@ -19,6 +19,7 @@ DIGESTS = {
     "close-up": "9817c00c",
     "embed-scale": "c2c6f620",
     "example": "b378fbd7",
+    "force": "ae0ce7c5",
     "init": "d390acf0",
     "learning-rate": "85c46733",
     "loss-variants": "b4ab3fbf",
