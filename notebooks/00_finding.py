@@ -117,8 +117,8 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 # Each prompt was trained on one problem or a set of ten, taken from {glue:text}`tasks`, for {glue:text}`epochs` epochs at
 # {glue:text}`rate` times the paper's learning rate, because at the paper's own rate this model's prompts hardly move
 # ({doc}`13_what_speeds_up`). Over {glue:text}`falls-units` problems and sets, the number of loops changes by a median of
-# {glue:text}`falls-effect` ({glue:text}`falls-low` to {glue:text}`falls-high`). The correlation is over {glue:text}`rho-units`, the median
-# ratio of iterations over {glue:text}`ratio-units`. Brackets give 95 % intervals, widened because several claims are tested together.
+# {glue:text}`falls-effect` ({glue:text}`falls-low` to {glue:text}`falls-high`). The correlation is over {glue:text}`rho-units` of them, the
+# median ratio of iterations over {glue:text}`ratio-units`. Brackets give 95 % intervals, widened because several claims are tested together.
 #
 # TSLoss evens out distances ({doc}`07_tsloss`), and loops come back mostly after the answer is right ({doc}`10_when_tsloss_acts`).
 # {glue:text}`shortening` Our runs leave {glue:text}`open` of the paper's {glue:text}`claims` claims undecided or untested.

@@ -41,7 +41,8 @@ from tsp.experiments.paper import PROTOCOLS, SEEDS, reported
 # ## Table 2 is one test, printed twice
 #
 # For each feature, Table 2 gives Spearman's $\rho$ with accuracy and its p-value, and a "convergence test" with a
-# statistic $U$ and a p-value. It does not say how many snapshots there are, nor which two groups $U$ compares, but the numbers do:
+# statistic $U$ and a p-value. It does not say how many snapshots there are, nor which two groups $U$ compares. The numbers reveal
+# how many there are, and how large the groups are:
 #
 # * The p-value of a rank correlation over $N$ pairs follows from $t = \rho \sqrt{(N - 2) / (1 - \rho^2)}$ with $N - 2$
 #   degrees of freedom. Each printed pair of $\rho$ and p is therefore compatible with only a few $N$.

@@ -341,7 +341,7 @@ glue("corollary-met", f"{sum(map(is_met, trained))} of {len(trained)}", display=
 # In Gaussian noise all lengths are nearly equal, and chance inner products decide which pairs are slightly closer: this is the origin of
 # its loops. If one vector is shorter than all others by enough ({prf:ref}`cor-nearly-orthogonal`), all others join it before they join each
 # other, and no loop forms. The condition is sufficient, not necessary: {glue:text}`corollary-met` prompts trained with the cross-entropy
-# alone meet it at the end, yet some of the others have no loops either. It shows in which direction unequal lengths act; random directions
+# alone meet it at the end, yet some that do not meet it have no loops. It shows in which direction unequal lengths act; random directions
 # of the same lengths show how strongly. If the prompt has more loops in {numref}`fig-yardstick` than they have, that excess is structure
 # that the lengths do not explain.
 #

@@ -62,8 +62,7 @@ C = sns.color_palette("colorblind")
 # Both tables are over the checks of one model's runs without TSLoss. They give Spearman's $\rho$ {cite}`spearman1904proof`, and Mann and
 # Whitney's $U$ {cite}`mann1947test` between two groups of checks. In the first table $\rho$ correlates a feature with accuracy, and the
 # groups are the checks with at least one wrong answer and those with none. For a set of ten, only checks that ask all ten problems are
-# used. In the second table the groups are the first and the second half of each run, and $\rho$ correlates a feature with the half. (A
-# p-value of 0 is too small for the computer's arithmetic.)
+# used. In the second table the groups are the first and the second half of each run, and $\rho$ correlates a feature with the half.
 
 
 # %% tags=["hide-input"]
@@ -173,7 +172,7 @@ for column in ("shuffled", "rho_blocks"):
 small = [name for name in both.index if both.p_blocks[name] < 0.05 or both.p_units[name] < 0.05]
 
 
-def found(name):
+def link_in_words(name):
     """Say on which side of "no link" each test that finds something puts a feature."""
     row, sides = both.loc[name], []
     if row.p_blocks < 0.05:
@@ -187,7 +186,7 @@ def found(name):
 
 
 none = "neither test finds a link for any feature"
-glue("exchanged-left", "; ".join(map(found, small)) or none, display=False)
+glue("exchanged-left", "; ".join(map(link_in_words, small)) or none, display=False)
 
 # %% [markdown]
 # The correlation with exchanged answers, here over the snapshots of {glue:text}`exchanged-blocks:d` problems and sets, comes from the clock

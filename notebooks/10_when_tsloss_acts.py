@@ -16,8 +16,8 @@
 # %% [markdown]
 # # When TSLoss acts
 #
-# When does TSLoss act? It shortens training by less than reported, if at all ({doc}`09_convergence`), yet it changes the cloud of points
-# ({doc}`08_tsloss_at_work`). This chapter compares loops and gradients before and after the first right answer, in all pairs of runs: most of
+# When does TSLoss act? {doc}`09_convergence` says how far it shortens training, {doc}`08_tsloss_at_work` how it changes the cloud of
+# points. This chapter compares loops and gradients before and after the first right answer, in all pairs of runs: most of
 # the effect on loops comes after it. One pair is then followed check by check.
 #
 # ```{admonition} After this chapter you can
@@ -36,7 +36,6 @@ data: str = ""  # shipped, hub or a folder with TASK.jsonl; empty: what the stor
 epochs: int = 30  # of runs that the store lacks: they are trained now
 
 # %% tags=["hide-input"]
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

@@ -273,15 +273,18 @@ if matched:
     ends = ends[["n", "above", "below", "median", "p", "p_holm"]]
     ends.columns = ["problems", "more loops", "fewer loops", "median difference", "p", "p (Holm)"]
     ends = ends.rename(index=names)
-    found = forced.arm.map(names).groupby(reading(forced)).agg(list)
-    shown = [f"{listed(found[word])} {word}" for word in ("faster", "slower") if word in found]
+    by_reading = forced.arm.map(names).groupby(reading(forced)).agg(list)
+    words = [word for word in ("faster", "slower") if word in by_reading]
+    shown = [f"{listed(by_reading[word])} {word}" for word in words]
     force_says = f"The tests show {listed(shown) or 'no arm to be faster or slower'} than Standard"
     certain = ends[ends["p (Holm)"] < 0.05]
-    for side in ("more loops", "fewer loops"):
-        arms = certain.index[certain[side] > certain.problems / 2]
+    for side, other in (("more loops", "fewer loops"), ("fewer loops", "more loops")):
+        arms = certain.index[certain[side] > certain[other]]
         force_says += f", and {side} with {listed(arms)}" if len(arms) else ""
-    if open_ones := found.get("undecided"):
-        force_says += f". The speed of {listed(open_ones)} is undecided"
+    if open_speed := by_reading.get("undecided"):
+        force_says += f". The speed of {listed(open_speed)} is undecided"
+    if len(open_loops := ends.index.difference(certain.index, sort=False)):
+        force_says += f". Whether loops differ is undecided for {listed(open_loops)}"
 glue("force-says", force_says, display=False)
 table(ends, FORMATS | {"median difference": "{:.1f}"}) if matched else None
 

@@ -206,8 +206,8 @@ if tested:
 glue("arms-tested", sentence, display=False)
 
 # %% [markdown]
-# The detectable share is the share of differing problems that must go the same way for the test to find it with power 80 %, at the
-# level that Holm's correction sets for the smallest p of the table. "None" means that no test was possible, or that even all problems
+# The detectable share is the smallest true share of differing problems going the same way that the test finds with power 80 %, at
+# the level that Holm's correction sets for the smallest p of the table. "None" means that no test was possible, or that even all problems
 # going the same way would not suffice. Such a table describes a few problems and decides nothing.
 
 # %% [markdown]

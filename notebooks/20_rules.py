@@ -122,8 +122,8 @@ stacked(elsewhere) if len(elsewhere) else missing("tsp sweep paper-length --prof
 # the code that trained them. The rules of `seeds` and `sets` are part of the table of units. `recipes` and `learning-rate` are judged in
 # {doc}`13_what_speeds_up`, `force` in {doc}`11_weight`, `sham` and `rounding` in {doc}`09_convergence`. Of the others, `paper-length` decides
 # `density-minimal` and `entropy-early`, `tuned-length` decides `loops-vanish`, and `gemma` accompanies the verdicts. An experiment
-# decides nothing before its runs are published. Where a rule says "bootstrap", the interval is now from order statistics, for the reason
-# in the next table.
+# decides nothing before its runs are published. Where one of the rules below says "bootstrap", the interval is now from order
+# statistics, for the reason in the next table.
 
 # %% tags=["hide-input"]
 stacked(pd.DataFrame({"experiment": list(RULES), "rule": list(RULES.values())}))
@@ -155,7 +155,8 @@ stacked(pd.DataFrame({"experiment": list(RULES), "rule": list(RULES.values())}))
 # | lambda-monotone | the printed tau of four medians against the median of our problems' taus | against the tau of our medians | noise keeps single taus away from −1 |
 # | h1-falls-faster-multi | an interval that resampled single sets | no interval with fewer than two sets of a data set | one set, resampled, is always itself, so the interval was too narrow |
 # | studies, recipes | a pair that neither run solves has the ratio 1 | it has no ratio, as the rules of the experiments say | code and rule disagreed |
-# | all claims and experiments with a median ratio | its interval is a percentile bootstrap | it comes from order statistics | with few units the bootstrap holds a median less often than it says |
+# | all claims and experiments with a median ratio of iterations | its interval is a percentile bootstrap | it comes from order statistics | with few units the bootstrap holds a median less often than it says |
 # | same-everywhere | an interval from bootstrapped medians | from order statistics; none if a data set has too few units | the same |
 # | entropy-early | the effect is the median over all units | over the units whose entropy falls | where it does not fall, a share of the fall means nothing |
+# | tsloss-as-effective | p from the plain difference | p from the centre of the interval, as the interval itself | they disagreed |
 # | variances-equal | two tight pairs decide | trained prompts decide, and the pairs answer "for every cloud" | "about" was read as "equal, always" |

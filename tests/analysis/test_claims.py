@@ -606,6 +606,15 @@ def test_regimes_are_compared_where_both_are_over_the_same_checks():
     assert np.isnan(runs.decide("h1-falls-faster-multi").low)
 
 
+def test_a_cell_too_small_for_an_interval_refutes_nothing():
+    runs = paired([(80.0, 60.0)] * 12)
+    for problem in range(6):
+        for weight, epoch in ((0.0, 80.0), (1.0, 30.0)):
+            runs.add(problem, task="math", solved=epoch, lambda_ts=weight)
+    verdict = runs.decide("tsloss-halves-iterations")
+    assert (verdict.verdict, verdict.effect) == (OPEN, 0.375)
+
+
 def test_data_sets_that_are_alike_are_seldom_called_unlike():
     """Six samples of one distribution differ more than the distributions, which do not."""
     rng = np.random.default_rng(0)

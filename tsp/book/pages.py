@@ -188,6 +188,6 @@ def comparison(study: pd.DataFrame) -> pd.DataFrame:
 
 
 FORMATS: dict[str, Format] = dict.fromkeys(("problems", "sooner", "same", "later"), "{:.0f}")
-FORMATS |= dict.fromkeys(("p", "p (Holm)", "p (ranks)", "p (ranks, Holm)"), probability)
+FORMATS |= dict.fromkeys(("p", "p (Holm)"), probability)
 FORMATS |= {"H1 bars": "{:.1f}", "H0 / D": "{:.3f}"}
-"""Formats of the columns of `comparison`, and of p-values of another test."""
+"""Formats of the columns of `comparison`."""

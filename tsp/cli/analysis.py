@@ -30,7 +30,7 @@ def report(runs: RunsOption = None, as_json: JsonOption = False) -> None:
 
 
 def heldout(
-    data: Annotated[str, Option(help="hub or a folder; few problems are shipped.")],
+    data: Annotated[str, Option(help="hub, a folder, or shipped (few problems).")],
     task: Annotated[str, Option(help="Task of the prompts and of the problems.")] = "gsm8k",
     model: Annotated[str | None, Option(help="Model (default: the embedded one).")] = None,
     first: Annotated[int, Option(help="Row of the first problem.", min=0)] = 100,

@@ -144,7 +144,7 @@ def tsloss_fewer_iterations(evidence: Evidence, levels: Levels) -> Verdict:
     decision="Reproduced if in that cell more units need at most half of the iterations than need "
     "more than half, by a two-sided sign test whose p is multiplied by the number of cells "
     f"({HOLM}); not reproduced if the interval lies above one half in every cell; inconclusive "
-    "otherwise.",
+    "otherwise, also if a cell has too few units for an interval.",
     margin="interval excludes one half",
 )
 def tsloss_halves_iterations(evidence: Evidence, levels: Levels) -> Verdict:
@@ -159,7 +159,7 @@ def tsloss_halves_iterations(evidence: Evidence, levels: Levels) -> Verdict:
     cells = {name: ratio_of_iterations(rows, level) for name, rows in groups.items()}
     best = min(cells, key=lambda name: cells[name].median_ratio)
     ratio, p = cells[best], min(1.0, at_most(groups[best], 0.5) * len(groups))
-    lowest = min(cell.low for cell in cells.values())
+    lowest = float(np.min([cell.low for cell in cells.values()]))  # nan if one has no interval
     named = ", ".join(TASK_NAMES.get(name, name) for name in best)
     why = f"best of {len(cells)} cells: {named}; medians of all: "
     why += ", ".join(f"{cell.median_ratio:.2f}" for cell in cells.values())

@@ -175,7 +175,7 @@ def density_minimal(evidence: Evidence, levels: Levels) -> Verdict:
     "with an interval from those of the medians of all data sets, which hold together",
     decision="Not reproduced if the median number of loops does not fall in some data set. "
     f"Otherwise reproduced if the interval lies below {ALIKE} and partly if it lies above; "
-    f"inconclusive if it contains {ALIKE} or a data set has no runs.",
+    f"inconclusive if it contains {ALIKE}, or a data set has no runs or too few units for one.",
     margin=f"{ALIKE} of the loops",
 )
 def same_everywhere(evidence: Evidence, levels: Levels) -> Verdict:

@@ -68,7 +68,7 @@ def tsloss_lower_loss(evidence: Evidence, levels: Levels) -> Verdict:
     effect, low, high = (float(np.exp(value)) for value in (logs.effect, logs.low, logs.high))
     verdict, why = logs.verdict, logs.why
     if within((low, high), 1 - SAME, 1 + SAME):
-        why += f"; the median ratio is within {SAME:.0%} of 1"
+        why += f"; the interval of the median ratio lies within {SAME:.0%} of 1"
         verdict = "not reproduced" if verdict == "inconclusive" else verdict
     return replace(logs, verdict=verdict, effect=effect, low=low, high=high, why=why)
 

@@ -146,7 +146,7 @@ def table3_tests(store: Store, *, protocol: str = "tuned", sustained: bool = Fal
         are not two problems). Over ``n`` units: in how many TSLoss ``wins``, ``ties``, ``losses``;
         of the ties, ``never`` that neither run solved; ``at_start`` are excluded, since an
         untrained prompt solved them. The median ``ratio`` of iterations, of what either run solves,
-        with its bootstrap interval and the tests of `tsp.analysis.units.compared`, each p also
+        with its interval and the tests of `tsp.analysis.units.compared`, each p also
         corrected by Holm over the cells. ``shows``: the smallest true share of wins that a sign
         test on this many non-tied pairs detects with 80 % power.
     """
