@@ -58,7 +58,7 @@ def test_all_arms_are_about_the_same_problems(store, monkeypatch):
 def test_each_arm_has_a_line_and_its_name(store, tmp_path):
     (ax,) = loops(store, protocol="tuned", model=MODEL).axes
     assert len(ax.lines) == 4
-    names = {text.get_text() for text in ax.texts if text.get_text()}  # others are lines to names
+    names = {text.get_text() for text in ax.texts}
     assert names == {name for name, *_ in LOOKS.values()}
     assert len(names) == 4
     assert loop_counts(Store(tmp_path / "none"), protocol="tuned", model=MODEL).empty

@@ -195,11 +195,15 @@ def _by_signs(counts: tuple[int, int, int], values: Any, levels: Levels) -> Verd
     return Verdict(verdict, n, float(pd.Series(values).median()), *interval, why, p)
 
 
+def because(verdict: Verdict, more: str) -> Verdict:
+    """Add to a verdict's reasons."""
+    return replace(verdict, why=f"{verdict.why}; {more}")
+
+
 def partly_if(fails: bool, verdict: Verdict, more: str) -> Verdict:
     """Turn "reproduced" into "partly" where a further condition fails; add to the reasons."""
     partly = fails and verdict.verdict == "reproduced"
-    name = "partly" if partly else verdict.verdict
-    return replace(verdict, verdict=name, why=f"{verdict.why}; {more}")
+    return because(replace(verdict, verdict="partly") if partly else verdict, more)
 
 
 def within(interval: Interval, low: float, high: float) -> bool:

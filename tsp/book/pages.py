@@ -73,7 +73,8 @@ def table(
     """
     plain = frame if markup else as_text(frame)
     for axis in ("index", "columns"):
-        plain = plain.set_axis(_headings(getattr(plain, axis)), axis=axis)
+        headings = _headings(getattr(plain, axis), typeset)
+        plain = plain.set_axis(headings.set_names([None] * headings.nlevels), axis=axis)
     given = formats if isinstance(formats, Mapping) else dict.fromkeys(frame, formats)
     rules = [given.get(name) or partial(_default, precision=precision) for name in frame]
     cells = {name: partial(_cell, rule=rule) for name, rule in zip(plain, rules, strict=True)}
@@ -81,15 +82,16 @@ def table(
     return styler.set_table_attributes('class="dataframe"').set_table_styles(CELLS)
 
 
-def _headings(axis: pd.Index) -> pd.Index:
-    """Set the headings of an axis and leave out its name."""
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
+    """Change a text, or the texts of a heading of several levels, and no other value."""
+    if isinstance(value, tuple):
+        return tuple(_changed(part, change) for part in value)
+    return change(value) if isinstance(value, str) else value
 
-    def shown(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(map(shown, value))
-        return typeset(value) if isinstance(value, str) else value
 
-    return (axis.map(shown) if len(axis) else axis).set_names([None] * axis.nlevels)
+def _headings(axis: pd.Index, change: Callable[[str], str]) -> pd.Index:
+    """Change the texts of an axis; an empty one would lose its levels."""
+    return axis.map(partial(_changed, change=change)) if len(axis) else axis
 
 
 def _cell(value: Any, rule: str | Callable[[Any], str]) -> str:
@@ -111,16 +113,12 @@ def probability(p: float) -> str:
 def as_text(frame: pd.DataFrame) -> pd.DataFrame:
     """Escape markup in every string of a table."""
 
-    def escaped(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(map(escaped, value))
-        return escape(value, quote=False) if isinstance(value, str) else value
-
-    text = frame.map(escaped)
+    plain = partial(escape, quote=False)
+    text = frame.map(partial(_changed, change=plain))
     for name in ("index", "columns"):
         axis = getattr(frame, name)
-        shown = axis.map(escaped) if len(axis) else axis  # an empty one would lose its levels
-        setattr(text, name, shown.set_names(list(map(escaped, axis.names))))
+        names = [_changed(level, plain) for level in axis.names]
+        setattr(text, name, _headings(axis, plain).set_names(names))
     return text
 
 

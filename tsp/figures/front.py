@@ -101,9 +101,9 @@ def _label_ends(ax: Any, ends: Mapping[str, tuple[float, float, str]]) -> None:
     place = -0.5 * gap  # the lowest label stands above the axis
     for label, (x, y, color) in sorted(ends.items(), key=lambda item: item[1][1]):
         place = max(y, place + gap)
-        ax.annotate(
-            label, (x, place), (16, 0), textcoords="offset points", color=color, va="center"
-        )
+        beside = transforms.offset_copy(ax.transData, ax.figure, 16, 0, units="points")
         line = {"arrowstyle": "-", "color": color, "lw": 0.8, "shrinkA": 0, "shrinkB": 0}
-        place_in_points = transforms.offset_copy(ax.transData, ax.figure, 14, 0, units="points")
-        ax.annotate("", (x, y), (x, place), textcoords=place_in_points, arrowprops=line)
+        line |= {"relpos": (0, 0.5)}  # from the middle of the label's left side
+        ax.annotate(
+            label, (x, y), (x, place), textcoords=beside, color=color, va="center", arrowprops=line
+        )

@@ -21,6 +21,7 @@ from tsp.analysis.verdicts import (
     UNTESTED,
     Levels,
     Verdict,
+    because,
     claim,
     judge_changes,
     judge_events,
@@ -147,7 +148,7 @@ def entropy_early(evidence: Evidence, levels: Levels) -> Verdict:
     falling = whole > 0
     part = falls(rows[rows.early]) / whole.where(falling)
     verdict = judge_events(part >= 0.5, part.dropna(), levels)
-    return partly_if(False, verdict, f"the entropy falls in {falling.sum()} units")
+    return because(verdict, f"the entropy falls in {falling.sum()} units")
 
 
 @phenomenon(
@@ -165,7 +166,7 @@ def density_minimal(evidence: Evidence, levels: Levels) -> Verdict:
     loops, spread = (first_and_last(evidence, name) for name in ("h1_count", "mean_distance"))
     fewer, fall = loops.change < 0, 1 - spread["first"] / spread["last"]
     verdict = judge_events(fewer & (fall >= 0) & (fall <= LITTLE), fall, levels)
-    return partly_if(False, verdict, f"the H1 count falls in {fewer.sum()} units")
+    return because(verdict, f"the H1 count falls in {fewer.sum()} units")
 
 
 @phenomenon(
