@@ -143,6 +143,15 @@ SEARCHED |= {"bottleneck": "16_for_the_topologist", "Binder": "setup"}
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("size", "named"), [(PHONE, True), ({"width": 1280, "height": 800}, False)])
+def test_a_stacked_cell_shows_its_heading_on_a_phone_alone(visit, size, named):
+    opened = visit("book/paper.html", viewport=size)
+    row = opened.page.locator("table.stacked").first.locator("tbody tr").first
+    assert row.locator("td").all_inner_texts()[1] == ("our choice: " if named else "") + "40"
+    assert opened.page.locator("table.stacked thead").first.is_visible() != named
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("words", SEARCHED)
 def test_the_search_finds(visit, words):
     opened = visit(f"search.html?q={words.replace(' ', '+')}", viewport=PHONE)
