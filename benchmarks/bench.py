@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -114,10 +115,10 @@ def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -
         ``times`` of both sides, and the environment. For training also ``model``, ``n_tokens`` and
         the ``precision`` of both sides; for epochs the ``pass`` and the ``check`` of both, and
         ``peer_rule``, the time of PEFT's loop with our rules for checks; for whole runs how many
-        were trained and solved, their epochs, and the seconds of a run until it ended. ``ratio``
-        is the peer's time over ours; where an aim is a share it is ours over the peer's; for
-        ``gemm_fraction`` it is the part of the machine's rate of products. Peers that are not
-        installed are left out.
+        were trained and solved, their epochs, and the seconds of a run until it ended. ``minutes``
+        are those since the row before. ``ratio`` is the peer's time over ours; where an aim is a
+        share it is ours over the peer's; for ``gemm_fraction`` it is the part of the machine's
+        rate of products. Peers that are not installed are left out.
     """
     works: dict[str, Callable[[], list[Row]]] = {}
     if find_spec("gph"):  # a bare GPU host has no giotto-tda
@@ -134,8 +135,10 @@ def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -
         remedy = f"install giotto-tda, or peft and `tsp model install {models.DEFAULT}`"
         raise InputError("bench", "nothing to measure", remedy)
     for work in chosen.values():
+        begin = time.perf_counter()
         for row in work():
-            yield row | environment()
+            yield row | environment() | {"minutes": (time.perf_counter() - begin) / 60}
+            begin = time.perf_counter()
 
 
 def _training(side: Side, repeats: int, *, full: bool) -> dict[str, Callable[[], list[Row]]]:
@@ -238,18 +241,12 @@ def _read(out: Path) -> list[Row]:
 
 
 def read_table(folder: Path) -> pd.DataFrame:
-    """Return the rows of ``bench.json``, and of ``bench-slow.json`` if the folder has it.
+    """Return the rows of ``bench.json``.
 
-    The second holds what was measured while the machine was slow, under that name by hand.
-
-    Columns are those of `measure` and ``aim``, ``what`` (the aim's words), ``reached``, ``slow``,
-    ``kind`` (of processor, in short) and ``processor``, which also says if the day was slow. Rows
-    of one aim stand together.
+    Columns are those of `measure` and ``aim``, ``what`` (the aim's words) and ``reached``; names of
+    processors are short. Rows of one aim stand together.
     """
-    slow = folder / "bench-slow.json"
-    records = [row | {"slow": False} for row in _read(folder / "bench.json")]
-    records += [row | {"slow": True} for row in _read(slow)] if slow.is_file() else []
-    table = pd.DataFrame(_ordered(records))
+    table = pd.DataFrame(_ordered(_read(folder / "bench.json")))
     optional = ["budget", "bandwidth", "peer_rule", "precision", "ours_times", "peer_times"]
     optional += ["first", "ours_pass", "ours_check", "peer_pass", "peer_check"]
     table = table.reindex(columns=table.columns.union(optional, sort=False))
@@ -257,8 +254,7 @@ def read_table(folder: Path) -> pd.DataFrame:
     table["what"] = [aim.what for aim in table.aim]
     table["reached"] = [row["aim"].reached(row) for row in table.to_dict("records")]
     names = table.processor.str.replace(r"\(R\)| Processor|^Intel|^AMD", "", regex=True)
-    table["kind"] = names.str.strip()
-    return table.assign(processor=table.kind.where(~table.slow, table.kind + ", slow day"))
+    return table.assign(processor=names.str.strip())
 
 
 def _write(out: Path, rows: list[Row]) -> None:

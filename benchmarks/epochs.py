@@ -24,11 +24,13 @@ NOISE = 1e-3  # of a prompt's size: the runs of a bank and their checks have pro
 def from_states(
     side: Side, repeats: int, *, regime: str, chosen: Sequence[str], runs: int = RUNS
 ) -> list[Row]:
-    """Time the parts of an epoch: training, which costs the same in each state, and the checks.
+    """Time the parts of an epoch: passes, which cost the same in each state, and the checks.
 
     ``chosen`` names the states (`benchmarks.states.STATES`).
 
-    An epoch and run costs a pass over the problems and a ``check_every``-th of a check. The checks
+    An epoch and run costs a pass over the problems and a ``check_every``-th of a check; each
+    time is the sum of a pass and a check that were timed apart. One of ``check_every`` of our
+    passes also reads off what a check can take from it. The checks
     are those of ``snapshot_every`` epochs: of several problems all but the last end at the first
     wrong answer. PEFT's loop asks for all answers at every check and decodes each to its end;
     ``peer_rule_times`` are with our rules in it. With bfloat16 passes, those in float32 are timed
@@ -40,7 +42,7 @@ def from_states(
     bank = side.bank(specs, problems)
     train = peer(alone.but(epochs=PEER_EPOCHS[regime]), side, problems, check=False)
     name, units = f"pass_{regime}", (runs, 1)
-    passes = compared(name, partial(bank.advance, 1), train, repeats, PEER, units=units)
+    passes = compared(name, partial(_passes, bank), train, repeats, PEER, units=units)
     rows = []
     for state in chosen:
         ours = _checks(bank, states.load(regime, "after_question", state))
@@ -64,11 +66,22 @@ def from_states(
             plain = Side(side.frozen, "float32")
             slow = plain.bank(specs, problems)
             other = compared(
-                "pass_float32", partial(slow.advance, 1), train, repeats, PEER, units=units
+                "pass_float32", partial(_passes, slow), train, repeats, PEER, units=units
             )
             row = _epoch("epoch_single_early_vs_peft_float32", alone, other, checks)
             rows.append(row | plain.columns(alone))
     return [row | {"unit": "s per epoch and run", "runs": runs} | THEIRS for row in rows]
+
+
+def _passes(bank: Bank) -> Done:
+    """Train from one check to the next, whose answers are not decoded but dropped."""
+    every = bank.runs[0].spec.check_every
+    for epoch in range(1, every + 1):
+        bank.advance(epoch)
+    bank.waiting.clear()
+    for run in bank.runs:
+        run.result.checks.clear()
+    return Done(len(bank.runs) * every)
 
 
 def _ask(answers: "Answers", right: list[bool]) -> None:

@@ -1,13 +1,15 @@
 """Banks of 1 to 256 runs on a GPU, beside PEFT, which trains one run after another."""
 
-from collections.abc import Iterator, Sequence
+import gc
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
 
 from benchmarks.epochs import PEER
 from benchmarks.flops import arithmetic
-from benchmarks.measuring import Done, Work, compared, environment, report
+from benchmarks.measuring import compared, environment, report, timed
 from benchmarks.training import (
     THEIRS,
     Row,
@@ -31,8 +33,10 @@ def measure(side: Side, known: Sequence[Row], repeats: int = 3) -> Iterator[Row]
     Yields a row for each size that ``known`` rows of this commit and device lack: seconds per epoch
     and run of both sides; of ours the runs of `RUN_EPOCHS` ``per_hour``, the ``tokens_per_second``
     that are trained on and the ``fraction`` of a large product's rate, both over all the time with
-    checks, and the ``memory`` at the peak in bytes (0 on a CPU); and, with ``compiled_``, three
-    columns of `step_compiled`. A bank that does not fit ends the measurement.
+    checks, and the ``memory`` at the peak in bytes (0 on a CPU). Where our passes are in bfloat16,
+    ``peer_bfloat16`` is the peer's time if its passes are too. Last, with ``compiled_``, come three
+    columns of `step_compiled`, which the row is yielded without at first. A bank that does not fit
+    ends the measurement.
     """
     here, cuda = environment(), side.frozen.device.type == "cuda"
     done = {row["runs"] for row in known if _where(row) == _where(here)}
@@ -43,24 +47,31 @@ def measure(side: Side, known: Sequence[Row], repeats: int = 3) -> Iterator[Row]
         count = arithmetic(side.frozen, problem, specs[0])
         plan = side.plan(specs, problems)
         work = partial(train_bank, specs, side.frozen, [problems] * runs, plan=plan)
-        ours = partial(_with_memory, work, runs * EPOCHS, cuda)
-        peft = peer(alone.but(epochs=PEER_EPOCHS), side, problems)
+        theirs = partial(peer, alone.but(epochs=PEER_EPOCHS), side, problems)
+        gc.collect()  # a Trainer and its model end in a circle
         try:
-            row = compared(f"bank{runs}_vs_peft", ours, peft, repeats, PEER)
+            memory = _peak_memory(work) if cuda else 0  # while PEFT has no model there
+            units = (runs * EPOCHS, PEER_EPOCHS)
+            row = compared(f"bank{runs}_vs_peft", work, theirs(), repeats, PEER, units=units)
+            if side.precision == "bfloat16":
+                half = theirs(bf16=True)
+                times = [timed(half)[0] / PEER_EPOCHS for _ in range(repeats)]
+                row["peer_bfloat16"] = statistics.median(times)
         except torch.OutOfMemoryError as error:
             report(f"a bank of {runs} does not fit beside PEFT's model: {error}")
             return
-        try:
-            (step,) = step_compiled(side, repeats, specs, problems) or [{}]
-        except torch.OutOfMemoryError:  # it takes more than the bank
-            step = {}
         row |= {"unit": "s per epoch and run", "runs": runs, "token_budget": plan.token_budget}
         row["per_hour"] = 3600 / (RUN_EPOCHS * row["ours"])
         row["tokens_per_second"] = count["own"] / row["ours"]
         row["fraction"] = count["ours"] / row["ours"] / rate
-        row["memory"] = row.pop("ours_memory")
-        row |= {f"compiled_{key}": step[key] for key in ("ours", "peer", "first") if step}
-        yield row | side.columns(alone) | THEIRS | here
+        row |= {"memory": memory} | side.columns(alone) | THEIRS | here
+        yield row  # compiling may take minutes, and fail
+        try:
+            (step,) = step_compiled(side, repeats, specs, problems) or [{}]
+        except torch.OutOfMemoryError:  # it takes more than the bank
+            step = {}
+        if step:
+            yield row | {f"compiled_{key}": step[key] for key in ("ours", "peer", "first")}
 
 
 def _where(row: Row) -> tuple[str, ...]:
@@ -68,9 +79,8 @@ def _where(row: Row) -> tuple[str, ...]:
     return row["commit"].rstrip("+"), row["device"], row["processor"]
 
 
-def _with_memory(work: Work, units: int, cuda: bool) -> Done:
-    """Do a piece of work, and note its peak memory; PEFT's model, which rests, is part of it."""
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
+def _peak_memory(work: Callable[[], object]) -> int:
+    """Do a piece of work, and return the most bytes that a GPU held meanwhile."""
+    torch.cuda.reset_peak_memory_stats()
     work()
-    return Done(units, {"memory": torch.cuda.max_memory_allocated() if cuda else 0})
+    return torch.cuda.max_memory_allocated()

@@ -8,12 +8,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from tsp.provenance import commit, installed_version
+from tsp.training.products import cpu_info
 
 PACKAGES = [
     *("tsp", "torch", "transformers", "accelerate", "peft"),
@@ -93,9 +93,11 @@ def environment() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Return the processor as Linux names it, and its matrix unit if it has one."""
-    file = Path("/proc/cpuinfo")
-    text = file.read_text() if file.exists() else ""
-    name = re.search(r"^model name\s*: (.*)", text, re.MULTILINE)
-    unit = ", AMX" if "amx_bf16" in text else ""
-    return (name[1] if name else platform.processor() or "unknown") + unit
+    """Return the processor as Linux names it, and its matrix unit if it has one.
+
+    A name without a number, such as "AMD EPYC", is that of several generations.
+    """
+    name = cpu_info("model name") or platform.processor() or "unknown"
+    if not re.search(r"\d", name) and (family := cpu_info("cpu family")):
+        name += f" (family {family}, model {cpu_info('model')})"
+    return name + (", AMX" if "amx_bf16" in cpu_info("flags") else "")

@@ -46,6 +46,7 @@ def with_peft(
     *,
     check: bool = True,
     kind: str = "prompt tuning",
+    bf16: bool = False,
 ) -> Callable[[], PeerRun]:
     """Return a function that trains one prompt with the code of PEFT and transformers.
 
@@ -61,6 +62,8 @@ def with_peft(
     kind
         One of `KINDS`. Prompt tuning starts from the first prompt of ``spec``, the others from
         PEFT's initial values.
+    bf16
+        Compute the passes of training in bfloat16, as the Trainer's option of this name does.
     """
     run = PromptRun(spec, frozen, problems)  # tokens, limits and steps are the same
     model = peft_model(spec, frozen, kind)
@@ -80,7 +83,7 @@ def with_peft(
         with quiet(), redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
             trainer(
                 model=model,
-                args=_arguments(spec, folder, run, cpu=frozen.device.type == "cpu"),
+                args=_arguments(spec, folder, run, cpu=frozen.device.type == "cpu", bf16=bf16),
                 train_dataset=[_example(coded) for coded in run.encoded],
                 data_collator=partial(_padded, fill=frozen.end_ids[0]),
                 callbacks=[callback],
@@ -188,7 +191,9 @@ class _Decided(StoppingCriteria):
         return torch.tensor(ended, device=input_ids.device)
 
 
-def _arguments(spec: RunSpec, folder: str, run: PromptRun, *, cpu: bool) -> TrainingArguments:
+def _arguments(
+    spec: RunSpec, folder: str, run: PromptRun, *, cpu: bool, bf16: bool
+) -> TrainingArguments:
     settings = spec.settings
     steps = settings.epochs * run.steps_per_epoch
     arguments = TrainingArguments(
@@ -208,6 +213,7 @@ def _arguments(spec: RunSpec, folder: str, run: PromptRun, *, cpu: bool) -> Trai
         report_to=[],
         disable_tqdm=True,
         use_cpu=cpu,
+        bf16=bf16,
         dataloader_pin_memory=False,
         remove_unused_columns=False,
         seed=spec.seed,

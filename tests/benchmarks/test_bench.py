@@ -150,8 +150,10 @@ def test_banks_of_growing_size_are_resumed(monkeypatch, tiny, tmp_path):
     monkeypatch.setattr(gpu_banks, "SIZES", (1, 4))
     full = torch.OutOfMemoryError("no room for a second bank")
     steps = [[{"ours": 1.0, "peer": 2.0, "first": 30.0}], full]
+    file = tmp_path / "gpu.json"
 
     def step_compiled(*given):
+        assert json.loads(file.read_text())[-1]["peer_bfloat16"] > 0  # its row is kept already
         step = steps.pop(0)
         if step is full:
             raise step
@@ -159,7 +161,7 @@ def test_banks_of_growing_size_are_resumed(monkeypatch, tiny, tmp_path):
 
     monkeypatch.setattr(gpu_banks, "step_compiled", step_compiled)
     monkeypatch.setitem(training.SQUARE, "cpu", 64)
-    file = tmp_path / "gpu.json"
+    monkeypatch.setattr(training, "choose", lambda *given: "bfloat16")
     fails(2, "gpu = 'cpu': torch sees no GPU", "bench", "--gpu", file)
     monkeypatch.setattr(bench.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)

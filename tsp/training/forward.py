@@ -88,8 +88,10 @@ def forward_rows(
     each, ids, margins = _AnswerLoss.apply(hidden[line, column], frozen.head, targets, wanted)
     losses = each.new_zeros(len(rows)).index_add(0, line, each)
     sizes = [len(row.encoded.target) for row in rows]
-    tokens, gaps = ids.cpu().split(sizes), margins.cpu().split(sizes)
-    choices = {r: Choice(tuple(tokens[r].tolist()), tuple(gaps[r].tolist())) for r in choose}
+    choices = {}
+    if choose:  # else a GPU is not waited for
+        tokens, gaps = ids.cpu().split(sizes), margins.cpu().split(sizes)
+        choices = {r: Choice(tuple(tokens[r].tolist()), tuple(gaps[r].tolist())) for r in choose}
     return ForwardOutput(rows, losses, choices, recorded)
 
 

@@ -83,10 +83,9 @@ def _together(specs: Sequence[RunSpec], prompts: Tensor) -> list[tuple[Row, Tens
     columns |= {"delta": terms.delta, "zeta": terms.zeta, "ts": terms.total, "reg": value}
     for name, part in (parts | {"ts": ts, "reg": gradient}).items():
         columns[f"grad_{name}"] = part.flatten(1).norm(dim=1)
-    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [
-        (dict(zip(columns, row, strict=True)), one) for row, one in zip(rows, gradient, strict=True)
-    ]
+    table = torch.stack(list(columns.values()), dim=1).tolist()  # a GPU is waited for once
+    rows = (dict(zip(columns, row, strict=True)) for row in table)
+    return list(zip(rows, gradient, strict=True))
 
 
 def _unit(gradients: Tensor) -> Tensor:

@@ -188,8 +188,8 @@ class Bank:
         """
         due = [run for run in self.runs if run.is_due(epoch)]
         steps = {run: run.batches() for run in self.runs if run.trains_in(epoch + 1)}
-        for run in due:
-            run.result.prompts[epoch] = run.prompt.detach().cpu().clone()
+        for run, prompt in zip(due, on_cpu([run.prompt.detach() for run in due]), strict=True):
+            run.result.prompts[epoch] = prompt
         losses = self.losses({run: batches[0] for run, batches in steps.items()}, due, epoch)
         if enough(self.waiting):
             self.answer()
@@ -330,6 +330,15 @@ def step_together(
     for run, row, value in zip(runs, rows, largest, strict=True):
         run.watch(row, finite=math.isfinite(value))
     return rows
+
+
+def on_cpu(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return copies of tensors in the CPU's memory; a GPU is asked, and waited for, once."""
+    if not tensors:
+        return []
+    together = torch.cat([tensor.flatten() for tensor in tensors]).cpu()
+    parts = together.split([tensor.numel() for tensor in tensors])
+    return [part.view_as(one).clone() for part, one in zip(parts, tensors, strict=True)]
 
 
 def norms(tensors: Sequence[Tensor], order: float = 2) -> list[float]:
