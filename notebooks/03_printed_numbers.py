@@ -69,7 +69,7 @@ sizes = [(a, product // a) for a in range(1, int(product**0.5) + 1) if product %
 assert sizes == [(1, product), half]
 glue("printed-constant-u", float(constant.u), display=False)
 glue("printed-product", product, display=False)
-glue("printed-ceiling", f"{printed.ceiling(half):.3f}", display=False)
+glue("printed-ceiling", f"{rho_from_u(0, *half):.3f}", display=False)
 tied = again.loc["h1_count"]
 untied = again.drop("h1_count")
 assert (untied.ties == 1).all()
@@ -214,9 +214,9 @@ table(ratios.assign(median=medians), precision=2)
 # %% tags=["hide-input"]
 weights = reported("table4").lambda_ts
 table(
-    pd.DataFrame(
-        {"weight in Table 4": weights, "squared": weights.map(printed.effective_weight)}
-    ).T.set_axis([f"row {k}" for k in range(1, len(weights) + 1)], axis=1),
+    pd.DataFrame({"weight in Table 4": weights, "squared": weights**2}).T.set_axis(
+        [f"row {k}" for k in range(1, len(weights) + 1)], axis=1
+    ),
     precision=2,
 )
 

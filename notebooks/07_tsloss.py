@@ -285,9 +285,9 @@ Live(
 )
 
 # %% [markdown]
-# Move one point far away and watch how $\zeta$ and $\mathcal{L}_\text{attract}$ follow. Put two points on top of each other and see which
-# arrows of $\mathcal{L}_\text{repel}$ change. Then press *A step of descent* until nothing moves. Four or more distinct points of the plane
-# cannot all be equally far apart, so the loss stays above 0 unless the points coincide.
+# Move one point far away: the thresholds move along with the distances, so $\mathcal{L}_\text{attract}$ may even fall while the whole loss
+# grows. Put two points on top of each other and see which arrows of $\mathcal{L}_\text{repel}$ change. Then press *A step of descent* twenty
+# times. Four or more distinct points of the plane cannot all be equally far apart, so the loss stays above 0 unless the points coincide.
 #
 # ## Blind spots
 #

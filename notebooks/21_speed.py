@@ -16,13 +16,10 @@
 # %% [markdown]
 # # Speed
 #
-# How fast is the package, and compared with what? On two cores, an epoch of a run takes {glue:text}`bench-single` times as long with PEFT as
-# in a bank of this package on one problem, and {glue:text}`bench-multi` times on ten ({glue:text}`bench-fair` if PEFT's loop gets our rules
-# for checks); a step behind 5,000 tokens takes {glue:text}`bench-context` times as long. The language model is frozen, and most of what makes prompt
+# How fast is the package, and compared with what? {glue:text}`bench-headline` The language model is frozen, and most of what makes prompt
 # tuning slow is work that a frozen model does not need. This chapter compares the trainer with the usual tools, shows where the time of a
 # step goes, and tests whether the store stays fast. {doc}`25_precision` asks whether rounding changes any outcome;
-# {doc}`23_out_of_one_machine` is about GPUs. {glue:text}`bench-reached` of the {glue:text}`bench-rows`
-# measurements below reach their aim.
+# {doc}`23_out_of_one_machine` is about GPUs.
 #
 # The times on this page are read from `data/measurements/`, written by `tsp bench`. Both sides run in one process, in turn,
 # three times (topology and the rate of products fifteen times, whole runs on ten problems once), and the median counts. The peers run their
@@ -34,12 +31,12 @@
 # in five points:
 #
 # * This package trains a bank of runs, half of them with TSLoss, each from its own first prompt; PEFT trains one run without
-#   TSLoss. A test trains both from the same prompt in the same position, and PEFT ends with the same prompt.
+#   TSLoss. In a test, both train from the same prompt in the same position, and end with the same one.
 # * PEFT can put its prompt only before everything else; here it stands after the question, as in the authors' public code.
 # * PEFT computes in the model's float32, this package in the precision that the table names.
 # * In whole runs this package also checks the answers before the first epoch.
-# * PEFT's loop generates every answer at each check, to its end. Ours takes the shortcuts listed below, as far as the row's commit has them.
-#   In the last column of the second table, PEFT's loop gets the same rules.
+# * PEFT's loop generates every answer at each check, to its end. Ours takes shortcuts, listed below. The last column of the third
+#   table is with our rules for checks in PEFT's loop.
 #
 # The problems were written for this project in the schema of GSM8K {cite}`cobbe2021training`; a long context repeats
 # one of their questions.
@@ -73,6 +70,7 @@ from benchmarks.training import RUNS
 from tsp.analysis.tables import typeset
 from tsp.book import pages
 from tsp.book.pages import check_parameters
+from tsp.experiments.catalogue import USUAL
 from tsp.figures.style import METHOD_COLORS, WIDTH, style
 from tsp.paths import data_dir
 from tsp.problems.loading import load_problems
@@ -87,6 +85,10 @@ folder = Path(measurements or data_dir("measurements"))
 rows = read_table(folder)
 compiled = rows.name == "step_compiled_vs_plain"  # which the package does not do
 tried, rows = rows[compiled].tail(1), rows[~compiled]
+old = rows.get("minutes", pd.Series(index=rows.index)).isna()  # of earlier versions
+marked = rows.commit.str.replace(r"^(.{7})[^+]*", r"\1", regex=True) + old.map(
+    {True: " †", False: ""}
+)
 model = rows.model.dropna().iloc[0]
 glue("bench-model", model, display=False)
 glue("bench-precision", rows.precision.dropna().iloc[0], display=False)
@@ -123,77 +125,82 @@ def table(frame, **formats):
     return style.set_table_styles([cells, whole, first])
 
 
-def span(beginning, same_rules=False):
+def span(chosen, same_rules=False):
     """Show the ratios of some measurements: one number, or the smallest and the largest."""
-    ratios = rows.peer_rule / rows.ours if same_rules else rows.ratio
-    ratios = ratios[rows.name.str.startswith(beginning) & ~rows.name.str.endswith("_float32")]
+    ratios = (chosen.peer_rule / chosen.ours if same_rules else chosen.ratio).dropna()
     ends = [f"{end:.2g}" if end < 10 else f"{end:.0f}" for end in (ratios.min(), ratios.max())]
     return " to ".join(dict.fromkeys(ends)) if len(ratios) else "an unknown number of"
 
 
-glue("bench-single", span("epoch_single"), display=False)
-glue("bench-multi", span("epoch_multi"), display=False)
-glue("bench-fair", span("epoch_multi", same_rules=True), display=False)
-glue("bench-context", span("step_context_5k_vs_peft"), display=False)
-glue("bench-whole-single", span("run_single"), display=False)
-glue("bench-whole-multi", span("run_multi"), display=False)
-glue("bench-reached", int(rows.reached.sum()), display=False)
-glue("bench-rows", len(rows), display=False)
-versions = "; ".join(
-    f"{name} {' and '.join(sorted(map(str, rows[name].unique())))}"
-    for name in ("threads", "torch", "transformers", "peft")
-)
-once = rows.groupby("what", sort=False).kind.nunique() < rows.kind.nunique()
-once = "; ".join(dict.fromkeys(what.partition(",")[0] for what in once.index[once])) or "none"
-glue("bench-versions", f"{versions}. Measured on one kind of processor only: {once}", display=False)
-slow = rows[rows.slow].merge(rows[~rows.slow], on=["kind", "name"], suffixes=("", "_usual"))
-slow = slow.groupby("name").last()
-sentence = ""
-if {"gemm_fraction_bfloat16", "epoch_multi_early_vs_peft"} <= {*slow.index}:
-    rate, epoch = slow.loc["gemm_fraction_bfloat16"], slow.loc["epoch_multi_early_vs_peft"]
-    sentence = (
-        f"On a slow day large products in bfloat16 ran at {1 / rate.peer:.0f} instead of {1 / rate.peer_usual:.0f} gigaflop/s, and a pass over "
-        f"ten problems took the package {epoch.ours_pass / epoch.ours_pass_usual:.1f} and PEFT {epoch.peer_pass / epoch.peer_pass_usual:.1f} "
-        "times as long as usual."
-    )
-glue("bench-slow", sentence, display=False)
+def of(beginning):
+    """Return the rows of some measurements in the usual precision."""
+    return rows[rows.name.str.startswith(beginning) & ~rows.name.str.endswith("_float32")]
+
+
+headline = [
+    f"On two cores of {processor}, an epoch of a run takes PEFT {span(single)} times as long as a bank of this package on one problem "
+    f"({span(single, True)} with our rules for checks in its loop), and {span(several)} times on ten ({span(several, True)})."
+    for processor, single in of("epoch_single").groupby("processor", sort=False)
+    if len(several := of("epoch_multi").query("processor == @processor"))
+]
+glue("bench-headline", " ".join(headline), display=False)
+glue("bench-whole-single", span(of("run_single")), display=False)
+glue("bench-whole-multi", span(of("run_multi")), display=False)
+packages = ("threads", "torch", "transformers", "peft")
+versions = [f"{name} {' and '.join(sorted(map(str, rows[name].unique())))}" for name in packages]
+glue("bench-versions", "; ".join(versions), display=False)
+products = rows[rows.name.str.startswith("gemm")].assign(rate=lambda frame: 1 / frame.peer)
+rates = products.pivot(index="processor", columns="precision", values="rate")
+texts = [
+    f"{row.Index} {row.float32:.0f} in float32, {row.bfloat16:.0f} in bfloat16"
+    for row in rates.itertuples()
+]
+glue("bench-rates", "; ".join(texts), display=False)
+named = rows.name.str.match("epoch|run|step_context_5k_vs_peft|gemm|tsloss")
+
+
+def results(chosen):
+    """Show measurements with their aims."""
+    rows_of = list(chosen.itertuples())
+    shown = {
+        "what": chosen.what,
+        "processor": chosen.processor,
+        "ratio": [as_ratio(row, row.ratio) for row in rows_of],
+        "range": [spread(row) for row in rows_of],
+        "aim": [aim_text(row) for row in rows_of],
+        "tsp, s": chosen.ours.map("{:.3g}".format),
+        "peer, s": chosen.peer.map("{:.3g}".format),
+        "commit": marked[chosen.index],
+    }
+    return table(pd.DataFrame(shown).set_index(["what", "processor"]).rename_axis([None, None]))
+
 
 # %% [markdown]
-# The model is {glue:text}`bench-model`. The peer is PEFT unless another is named; our training passes are in {glue:text}`bench-precision` unless
-# float32 is named. Each row names its processor and its commit (+: with uncommitted changes); AMX is Intel's matrix unit. In all rows:
-# {glue:text}`bench-versions`.
+# The model is {glue:text}`bench-model`; our training passes are in {glue:text}`bench-precision` unless float32 is named. Versions in all
+# rows: {glue:text}`bench-versions`. The processors differ, most in their large matrix products, of which they do this many $10^9$ operations a
+# second: {glue:text}`bench-rates`. AMX is Intel's matrix unit. Rows with † were measured with an earlier version of this package, which
+# lacked some of the shortcuts (+: uncommitted).
 
 # %% tags=["hide-input"]
-table(
-    pd.DataFrame(
-        {
-            "what": rows.what,
-            "processor": rows.processor,
-            "ratio": [as_ratio(row, row.ratio) for row in rows.itertuples()],
-            "range": [spread(row) for row in rows.itertuples()],
-            "aim": [aim_text(row) for row in rows.itertuples()],
-            "tsp, s": rows.ours.map("{:.3g}".format),
-            "peer, s": rows.peer.map("{:.3g}".format),
-            "commit": rows.commit.str.replace(r"^(.{7})[^+]*", r"\1", regex=True),
-        }
-    )
-    .set_index(["what", "processor"])
-    .rename_axis([None, None])
-)
+results(rows[named])
 
 # %% [markdown]
 # A ratio is the peer's time divided by that of this package, with the smallest and the largest of its repeats; ✓ and ✗ say whether it reaches
-# its aim. A percentage is a share: that of TSLoss in a step, that of topology in an experiment, and the rate of a training step relative
-# to that of one large matrix product, for which the seconds are those of $10^9$ operations. {glue:text}`bench-slow`
-#
-# An epoch of a run is a pass over its problems and, every second epoch, a check of the answers. A pass always costs the same. A check
+# its aim. A percentage is a share: that of TSLoss in a step, and the rate of a training step relative to that of one large matrix product, for
+# which the seconds are those of $10^9$ operations. More comparisons, with topology among them, are folded here:
+
+# %% tags=["hide-input", "hide-output"]
+results(rows[~named])
+
+# %% [markdown]
+# An epoch of a run is a pass over its problems and, every {glue:text}`bench-every` epochs, a check of the answers. A pass always costs the same. A check
 # costs more when more answers are wrong, since many wrong answers are decoded to their limit. So checks are timed with prompts stored at
 # several points of training: at the start and later ({glue:text}`bench-states`). None of these prompts solves its problems
-# yet. The next table shows both parts. The banks have {glue:text}`bench-bank` runs on one problem and {glue:text}`bench-sets` on ten. The
-# answers of ten checks are decoded together; training collects up to sixteen checks, or six if runs stop early.
-# {glue:text}`bench-limits`
+# yet. The next table shows both parts, timed one after the other. The banks have {glue:text}`bench-bank` runs on one problem and
+# {glue:text}`bench-sets` on ten. {glue:text}`bench-limits`
 
 
+# %% tags=["hide-input"]
 # %% tags=["hide-input"]
 def taken(regime):
     """Say after how many epochs the stored prompts of both sides were taken."""
@@ -209,14 +216,15 @@ def taken(regime):
 glue("bench-states", f"of one problem {taken('single')}; of ten {taken('multi')}", display=False)
 parts = rows[rows.name.str.startswith("epoch_")]
 limits = []
-for row in parts[parts.name.str.startswith("epoch_multi") & ~parts.slow].itertuples():
+for row in parts[parts.name.str.startswith("epoch_multi")].itertuples():
     aim = row.aim.of(row._asdict())
     if row.peer_rule < aim * row.ours:
         limits.append(
-            f"Under equal rules a factor of {aim:g} would take an epoch of {row.peer_rule / aim:.2f} s instead of "
-            f"{row.ours:.2f} ({row.what}, {row.processor}); the pass alone takes {row.ours_pass:.2f}."
+            f"On {row.processor}, {row.what.removeprefix('an epoch on ')}, the ratio with equal rules is {row.peer_rule / row.ours:.1f}. To "
+            f"reach {aim:g}, an epoch would have to take {row.peer_rule / aim:.2f} s; the pass alone takes {row.ours_pass:.2f}."
         )
 glue("bench-limits", " ".join(limits), display=False)
+glue("bench-every", RunSpec().check_every, display=False)
 glue("bench-bank", RUNS, display=False)
 glue("bench-sets", SETS, display=False)
 table(
@@ -240,9 +248,9 @@ table(
 )
 
 # %% [markdown]
-# Runs that were trained until their problems were solved take much longer to measure, and are measured less often. The epoch at which a run
-# ends depends on the position of its prompt and on rounding, so the ratio is again that of an epoch: {glue:text}`bench-whole-single` on
-# one problem and {glue:text}`bench-whole-multi` on ten.
+# Whole runs take much longer to measure, and are measured less often: on one problem until it is solved, on ten up to the most epochs. The
+# epoch at which a run ends depends on the position of its prompt and on rounding, so the ratio is again that of an epoch:
+# {glue:text}`bench-whole-single` on one problem and {glue:text}`bench-whole-multi` on ten. The table also has the seconds of a run.
 
 # %% tags=["hide-input"]
 whole = rows[rows.name.str.startswith("run_")]
@@ -273,20 +281,20 @@ table(
 # * The text before the prompt never changes, so its keys and values are computed once per problem
 #   and shared by all runs. Only the prompt and the text after it are computed again.
 # * The projection to the vocabulary is computed only at the answer, where the loss needs it.
-# * The training pass itself mostly shows whether the answer is right: greedy decoding
+# * The training pass itself shows how an answer begins: greedy decoding
 #   reproduces the reference up to the first token at which another token is more likely. From there,
 #   tokens are generated for many runs and checks at once. Runs that share their first prompt share its answers.
 # * An answer ends once no continuation can change its score: for GSM8K, when the line with `####` and a number has ended.
 # * A set of problems is solved when all answers are right, so one wrong answer decides a check. The problem that was wrong before is
-#   asked first. Every problem is asked at the start, at the end and as often as prompts are stored.
-# * On AMD processors with AVX-512, float32 products with the frozen weights are left to oneDNN, which is faster there than the
-#   library that torch uses.
+#   asked first. Every problem is asked at the start, at the end and as often as prompts are stored. An answer of another kind is decoded to its
+#   end, since a later word can still withdraw a letter.
+# * On AMD processors with AVX-512, float32 products with the frozen weights are left to oneDNN, which was faster on the two that were tried
+#   than the library that torch uses.
 # * Rows of similar length are read together, so that little of a pass is padding.
-# * The rest is mostly memory traffic. The norms, for example, take a dozen passes over their input and its gradient in
-#   transformers, and a few here.
+# * The rest is mostly memory traffic. So norms read their input and its gradient as few times as they can.
 #
-# With a prompt before everything else the context cannot be shared, since all keys and values behind the prompt depend on it; the rest
-# of the list applies. Such runs still gain from a bank: {glue:text}`prefix-sentence`
+# With a prompt before everything else the context cannot be shared, since in every layer but the first all keys and values behind the prompt
+# depend on it; the rest of the list applies. Such runs still gain from a bank: {glue:text}`prefix-sentence`
 #
 # `torch.compile` is not used{glue:text}`compile-sentence`
 
@@ -302,7 +310,8 @@ for row in tried.itertuples():
     pays = f"pays after {row.first / saved:.0f} steps" if saved > 0 else "never pays"
     reasons.append(
         f": on two cores ({row.processor.strip()}) a compiled step takes {1 / row.ratio:.0%} of the time, but the first "
-        f"takes {row.first:.0f} s longer and needs a C++ compiler, so that compiling {pays}; a bank on one problem takes a hundred."
+        f"takes {row.first:.0f} s longer and needs a C++ compiler. Compiling {pays}; the "
+        f"runs of this book have {USUAL['epochs']}."
     )
 glue("compile-sentence", reasons[0] if reasons else "; this has not been measured.", display=False)
 frozen = models.load(model)
@@ -331,7 +340,8 @@ table(
 # added for comparison, with the operations of an answer that is decoded to its limit.
 
 # %% mystnb={"image": {"alt": "Two panels of horizontal bars, float32 and bfloat16: milliseconds of each part of a step and of the checks; a tick on each bar marks the least time."}, "figure": {"caption": "{glue:text}`budget-says`. Bars: milliseconds of a step of a bank of 8, by part; ticks: the least that the machine would need.", "name": "fig-budget"}} tags=["hide-input"]
-profiled = rows[rows.name.str.startswith("gemm") & ~rows.slow].dropna(subset="budget")
+profiled = products.dropna(subset="budget")
+profiled = profiled[profiled.commit == profiled.commit.iloc[-1]]
 checked = rows[rows.name.str.startswith("epoch_single_early")].set_index("processor")
 fig, axes = plt.subplots(
     1, max(1, len(profiled)), figsize=(WIDTH, 3.6), sharey=True, sharex=True, squeeze=False
@@ -347,7 +357,7 @@ for ax, row in zip(axes[0], profiled.itertuples(), strict=False):
     most, more = budget.seconds.idxmax(), (budget.seconds - least).sort_values(ascending=False)
     share = f"{budget.seconds.max() / budget.seconds.sum():.0%} of a step in {row.precision}"
     said.append(
-        f"{most} take {share}, of which the machine needs {least[most] / budget.seconds[most]:.0%} at least"
+        f"{most} take {share} and run at {least[most] / budget.seconds[most]:.0%} of the best possible rate"
     )
     if not row.reached:
         aim = row.aim.of(row._asdict())
@@ -359,26 +369,20 @@ for ax, row in zip(axes[0], profiled.itertuples(), strict=False):
         )
     if row.processor in checked.index:
         check = checked.loc[[row.processor]].iloc[0].ours_check * RUNS / spec.check_every
-        of = profiled[profiled.processor == row.processor].set_index("precision")
-        slow = 1 / of.peer.get("float32", row.peer)
-        table_of.loc["checks, an epoch"] = check, RUNS * decoding / slow / spec.check_every
+        fast = rates.float32[row.processor]
+        table_of.loc["checks, an epoch"] = check, RUNS * decoding / fast / spec.check_every
     ax.barh(table_of.index, 1e3 * table_of.seconds, color=METHOD_COLORS["tsloss"])
     ax.plot(1e3 * table_of.least, table_of.index, "|", color="black", ms=11, mew=2)
     ax.set(title=f"{row.precision}, {row.processor}", xlabel="ms")
 axes[0][0].invert_yaxis()
-glue(
-    "budget-says",
-    ("; ".join(said) or "not measured").capitalize(),
-    display=False,
-)
+glue("budget-says", ("; ".join(said) or "not measured").capitalize(), display=False)
 glue("budget-missed", " ".join(missed), display=False)
 plt.show()
 
 # %% [markdown]
 # The layers' projections are large products. Attention works on smaller pieces, with a softmax between its products. The rest does little
-# arithmetic for each byte that it moves. When lower precision makes the products faster, the rest takes about as long as before and has a
-# larger share. Checks are far from their tick because each step of decoding reads all weights and the keys of every answer for one token of
-# each answer. {glue:text}`budget-missed`
+# arithmetic for each byte that it moves, and gains less from lower precision. The tick of the checks counts operations alone; each step of
+# decoding reads all weights and the keys of every answer for one token of each answer. {glue:text}`budget-missed`
 #
 # ## An exercise
 #
@@ -414,9 +418,7 @@ assert faster(1 - 0.5, 2) < faster(0.5, 1e12)
 #
 # Commands that list, report or tabulate runs should stay fast as the store grows. For this measurement, every command and table
 # reads an archive of copies of the published runs, with other seeds and problems, in its own process; nothing is kept from one process
-# to the next. Records are checked against their hashes when runs are listed, tables when they are read, and `tsp runs verify`
-# reads every byte. Newly trained runs are folders. Reading tens of thousands of small files takes longer, so
-# `tsp runs pack runs/all.parquet --remove` packs a store into one.
+# to the next. Records are checked against their hashes when runs are listed, and tables when they are read. Newly trained runs are folders; `tsp runs pack runs/all.parquet --remove` packs a store into one file.
 
 # %% tags=["hide-input"]
 file = folder / "load.json"
@@ -441,7 +443,7 @@ glue("load", sentence, display=False)
 #
 # ```bash
 # mkdir mine
-# tsp bench --json mine/bench.json            # a quarter of an hour; with --full also whole runs, an hour more
+# tsp bench --json mine/bench.json            # 15 to 25 minutes; with --full also whole runs, an hour more
 # tsp bench --load mine/load.json             # ten thousand runs, a quarter of an hour
 # papermill notebooks/21_speed.ipynb mine/21_speed.ipynb \
 #     -p measurements mine

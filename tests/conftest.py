@@ -12,7 +12,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # only tests marked `network` use 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
-from typer.testing import CliRunner
 
 from tsp.problems.loading import Problem
 from tsp.store.runs import Store
@@ -58,11 +57,10 @@ def problem(question="2+2=?", target="4", **fields):
     return Problem(question=question, target=target, sha256=f"{question}{target}", **usual | fields)
 
 
-def call(*arguments):
-    """Run the command line in this process."""
-    from tsp.cli.main import app
-
-    return CliRunner().invoke(app, [*map(str, arguments)])
+@pytest.fixture
+def store(tmp_path):
+    """A store without runs."""
+    return Store(tmp_path / "runs")
 
 
 def spec(**fields):

@@ -76,6 +76,19 @@ def called(*words, cwd, **variables):
     return done.stdout
 
 
+LIGHT = {
+    "problems.loading": {"torch", "numpy", "datasets", "pandas", "math_verify", "sympy"},
+    "experiments.paper": {"pandas", "numpy", "torch"},
+    "experiments.find_or_train": {"transformers"},  # which most chapters need not wait for
+}
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_is_imported_first_imports_nothing_heavy(module):
+    code = f"import sys, tsp.{module}; print({LIGHT[module]} & sys.modules.keys())"
+    assert called(sys.executable, "-c", code, cwd=ROOT) == "set()\n"
+
+
 @pytest.mark.slow
 def test_a_wheel_installed_alone_does_what_the_checkout_does(tmp_path):
     """Built by ``python -m build``, through its source package; installed by pip."""

@@ -50,10 +50,10 @@ def test_rates_are_finite_differences(seed):
 @pytest.mark.parametrize("term", ["h0", "repel", "attract"])
 def test_forces_are_descents_of_one_term(term):
     """A step along the force lowers the term, and the bars move as they are told to."""
-    X, step, loss = cloud(3), 1e-6, TSLoss(alpha=1.0)
+    X, step, loss = cloud(3), 1e-6, TSLoss()
     P = X.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(getattr(loss.terms(P), term), P)
-    mine = forces(X, loss).query("term == @term and dimension == 0").sort_values("death")
+    mine = forces(X).query("term == @term and dimension == 0").sort_values("death")
     moved = X - step * gradient
     before, after = (persistence(points)[0][:-1, 1] for points in (X, moved))
     np.testing.assert_allclose(mine.lifespan_rate, (after - before) / step, atol=1e-4)
@@ -97,11 +97,11 @@ def test_the_band_is_the_quantile_of_subsamples():
     for n in (50, 200):
         angles = np.linspace(0, 2 * np.pi, n, endpoint=False)
         circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-        bands.append(confidence_band(circle, draws=300))
+        bands.append(confidence_band(circle))
         samples = [rng.permutation(circle)[: round(n / np.log(n))] for _ in range(300)]
         away = [directed_hausdorff(circle, sample)[0] for sample in samples]
         assert bands[-1] == pytest.approx(4 * np.quantile(away, 0.95), rel=0.15)
-        assert bands[-1] == confidence_band(circle, draws=300)
+        assert bands[-1] == confidence_band(circle)
     assert bands[1] < 0.8 * bands[0]
     assert confidence_band([[0.0], [1.0]]) == 0
 
@@ -109,7 +109,7 @@ def test_the_band_is_the_quantile_of_subsamples():
 def test_the_band_of_a_prompt_is_as_wide_as_its_distances():
     prompt = np.random.default_rng(0).normal(size=(40, 576)) * 0.02
     deaths = persistence(prompt)[0][:-1, 1]
-    assert 2 * confidence_band(prompt, draws=100) > deaths.max()
+    assert 2 * confidence_band(prompt) > deaths.max()
 
 
 @given(seed=seeds, noise=st.floats(0, 0.3))

@@ -98,8 +98,7 @@ def test_answers_under_other_conditions_are_not_pooled():
     assert same_conditions(rows()).empty
 
 
-def test_answers_are_kept_and_replaced_by_newer_ones(tmp_path):
-    store = Store(tmp_path)
+def test_answers_are_kept_and_replaced_by_newer_ones(store):
     assert load_answers(store).empty
     assert list(load_answers(store).columns) == COLUMNS
     for answers in (rows(1, 0), rows(0, name="b"), rows(1, 1), rows(0, model="another")):
@@ -110,12 +109,11 @@ def test_answers_are_kept_and_replaced_by_newer_ones(tmp_path):
     assert store.valid_runs() == ([], {})
 
 
-def test_losses_may_be_without_answers_and_answers_without_losses(tmp_path):
+def test_losses_may_be_without_answers_and_answers_without_losses(store):
     """Answers may have been written before losses were measured."""
-    store = Store(tmp_path)
     remember(store, rows(1, 0))
-    old = pd.read_parquet(tmp_path / ANSWERS).drop(columns=["ce", "target_tokens"])
-    old.assign(correct=old.correct.astype(bool)).to_parquet(tmp_path / ANSWERS, index=False)
+    old = pd.read_parquet(store.root / ANSWERS).drop(columns=["ce", "target_tokens"])
+    old.assign(correct=old.correct.astype(bool)).to_parquet(store.root / ANSWERS, index=False)
     assert load_heldout(store)[["ce", "target_tokens"]].isna().all(axis=None)
     remember(store, rows(1, name="b", longest=0, score=np.nan, correct=None))
     assert load_heldout(store).ce.isna().tolist() == [True, True, False]
@@ -278,9 +276,8 @@ def test_an_interrupted_evening_is_not_asked_again(trained, monkeypatch):
     pd.testing.assert_frame_equal(*both)
 
 
-def test_only_comparable_runs_are_asked(tmp_path):
+def test_only_comparable_runs_are_asked(store):
     """Problems and seeds with the most methods, weight 1, defaults, one task and protocol."""
-    store = Store(tmp_path)
     treated = {"method": "tsloss", "lambda_ts": 1.0}
     arms = [{"method": "ce"}, treated, {"method": "l2", "lambda_ts": 1.0}]
     wanted = {stored(store, **arm, contents=("a",), problem=0) for arm in arms}

@@ -17,7 +17,7 @@ from tsp.analysis.movement import (
     which_vectors_move,
 )
 from tsp.errors import InputError
-from tsp.store.runs import Run, Store
+from tsp.store.runs import Run
 from tsp.topology.null_models import walk
 
 
@@ -80,8 +80,7 @@ def test_a_start_that_is_not_stored_is_drawn_apart_from_the_directions(run, walk
         assert abs(cosine) < 5 / np.sqrt(first.size)
 
 
-def test_a_run_without_steps_is_refused(tmp_path):
-    store = Store(tmp_path)
+def test_a_run_without_steps_is_refused(store):
     with pytest.raises(InputError, match="train it again"):
         nulls(store.read(stored(store)))
 

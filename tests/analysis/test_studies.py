@@ -18,12 +18,6 @@ from tsp.analysis.studies import (
 )
 from tsp.analysis.units import PAIR, units
 from tsp.errors import InputError
-from tsp.store.runs import Store
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "runs")
 
 
 def arm(store, field, value, counts, method="ce", **more):

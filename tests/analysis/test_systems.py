@@ -47,8 +47,7 @@ def test_commands_are_specs_of_their_row(empty):
         assert all(row[name] == getattr(spec, name) for name in COLUMNS[:4])
 
 
-def test_runs_are_counted(tmp_path, monkeypatch):
-    store = Store(tmp_path)
+def test_runs_are_counted(store, monkeypatch):
     for content in ("a", "b"):
         for seed in (0, 1):
             stored(store, contents=(content,), seed=seed)

@@ -32,15 +32,9 @@ from tsp.analysis.tables import (
 from tsp.analysis.tables.table_2 import TABLE2_COLUMNS, evidence_of
 from tsp.errors import Damaged, InputError
 from tsp.experiments.paper import reported
-from tsp.store.runs import Store
 
 TEN = {"contents": tuple("abcdefghij"), "regime": "multi"}
 TWO = {"contents": ("one", "two"), "regime": "multi"}
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "runs")
 
 
 def lifespans(*values):
@@ -135,7 +129,7 @@ def test_table2_reads_sets_only_where_the_plan_asks_every_problem(store):
     """Between two snapshots a check of all right answers is known whole, a wrong one is not."""
     asked = [[False, True], [False], [True, True], [True, True], [True, True]]  # at 0, 2, 4, 6, 8
     rising = lifespans(1, 20, 3, 30, 5)
-    one = stored(store, right=asked, topology=rising, snapshot_every=4, **TWO)
+    stored(store, right=asked, topology=rising, snapshot_every=4, **TWO)
     accuracy = load_accuracy(store).set_index("epoch")
     np.testing.assert_array_equal(accuracy.accuracy, [0.5, math.nan, 1, 1, 1])
     assert accuracy.asks_all.tolist() == [True, False, True, False, True]
@@ -146,7 +140,7 @@ def test_table2_reads_sets_only_where_the_plan_asks_every_problem(store):
     assert (over_runs.n, over_runs.rho) == (3, pytest.approx(row.rho))
     evidence = evidence_of(store, "tuned")
     assert pooled_rhos(evidence, "h0_mean_lifespan")[1] == pytest.approx(row.rho)
-    assert table2(store, groups="halves", ids=[one]).n.unique().tolist() == [4]
+    assert table2(store, groups="halves").n.unique().tolist() == [4]
 
 
 def test_table2_halves_leave_out_the_middle_check(store):
@@ -156,19 +150,15 @@ def test_table2_halves_leave_out_the_middle_check(store):
     assert row.rho == pytest.approx(math.sqrt(12 / 15))
 
 
-def test_table2_pools_plain_runs_at_the_defaults_once_or_those_asked_for(store):
-    plain = stored(store, epochs=8, solved=4)
+def test_table2_pools_plain_runs_at_the_defaults_once(store):
+    stored(store, epochs=8, solved=4)
     stored(store, epochs=4, solved=4)  # the same run, stopped earlier
-    treated = stored(store, method="tsloss", solved=2)
+    stored(store, method="tsloss", solved=2)
     stored(store, protocol="paper")
     stored(store, n_tokens=8)
     table = table2(store)
     assert (table.n_runs.unique().tolist(), table.n.unique().tolist()) == ([1], [5])
     assert table2(store, protocol="paper").n_runs.unique().tolist() == [1]
-    assert table2(store, ids=[plain, treated]).n_runs.unique().tolist() == [2]
-    assert table2(store, ids=[treated]).n_right.unique().tolist() == [4]
-    with pytest.raises(InputError, match=r"ids = 'none'.*tsp runs list"):
-        table2(store, ids=["none"])
     with pytest.raises(InputError, match=r"groups = 'thirds'.*answers, halves"):
         table2(store, groups="thirds")
 

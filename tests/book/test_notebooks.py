@@ -39,7 +39,9 @@ FAILING = NOTEBOOK.replace('print("the same line")', "1 / (x - x)", 1)
 
 
 @pytest.fixture
-def source(tmp_path):
+def source(tmp_path, monkeypatch):
+    """A notebook, beside the folder for its executed copy."""
+    monkeypatch.setattr(notebooks, "EXECUTED", tmp_path / "out")
     path = tmp_path / "07_tiny.py"
     path.write_text(NOTEBOOK)
     return path
@@ -75,13 +77,15 @@ def test_a_pair_is_valid_and_has_no_outputs(source):
 
 def test_on_colab_a_notebook_fetches_the_book_first(source, tmp_path, monkeypatch):
     """The first cell does nothing elsewhere; no address, no cell."""
-    assert "google.colab" not in notebooks.pair_text(source, repository="")
+    assert "google.colab" not in notebooks.pair_text(source)
     origin = tmp_path / "origin"
     name = ("-c", "user.name=a", "-c", "user.email=a@b")
     subprocess.run(["git", "init", "--quiet", origin], check=True)
     commit = ["git", "-C", origin, *name, "commit", "--quiet", "--allow-empty", "-m", "Begin"]
     subprocess.run(commit, check=True)
-    pair = nbformat.reads(notebooks.pair_text(source, repository=str(origin)), as_version=4)
+    (tmp_path / "_config.yml").write_text(f"repository: {{url: {origin}}}")
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    pair = nbformat.reads(notebooks.pair_text(source), as_version=4)
     nbformat.validate(pair)
     commands, run = [], subprocess.run
 
@@ -120,26 +124,22 @@ def test_cell_ids_differ_and_survive_a_new_cell(source):
     assert after[1:] == before
 
 
-def test_sync_writes_stale_pairs_and_check_names_those_without_a_source(source):
+def test_sync_writes_stale_pairs_and_check_names_those_without_a_source(source, monkeypatch):
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", source.parent)
     orphan = source.with_name("08_gone.ipynb")
     orphan.write_text("{}")
     pair = source.with_suffix(".ipynb")
-    assert notebooks.check_pairs(source.parent) == [pair, orphan]
-    assert notebooks.sync_pairs(source.parent) == [pair]
-    assert notebooks.check_pairs(source.parent) == [orphan]
+    assert notebooks.check_pairs() == [pair, orphan]
+    assert notebooks.sync_pairs() == [pair]
+    assert notebooks.check_pairs() == [orphan]
     source.write_text(NOTEBOOK + "\n# %%\n2 + 2\n")
-    assert notebooks.check_pairs(source.parent) == [pair, orphan]
+    assert notebooks.check_pairs() == [pair, orphan]
 
 
-def test_an_executed_copy_has_its_outputs_and_hides_its_parameters(source, tmp_path):
-    with pytest.raises(InputError, match=r"parameter = 'speed': 07_tiny\.py has runs, x$"):
-        notebooks.execute_notebook(source, parameters={"x": 2, "speed": 3}, out=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-    copy, again = (
-        notebooks.execute_notebook(source, parameters={"x": 2}, out=tmp_path / name)
-        for name in ("out", "again")
-    )
-    assert copy.read_bytes() == again.read_bytes()
+def test_an_executed_copy_has_its_outputs_and_hides_its_parameters(source):
+    copy = notebooks.execute_notebook(source, parameters={"x": 2})
+    before = copy.read_bytes()
+    assert notebooks.execute_notebook(source, parameters={"x": 2}).read_bytes() == before
     assert "x is 2, from none" in outputs(copy)
     notebook = nbformat.read(copy, as_version=4)
     declared, injected = [
@@ -171,7 +171,7 @@ ax.plot(range(rows), label="line")
 
 def test_the_data_of_a_figure_is_taken_out_and_linked(source, tmp_path):
     source.write_text(FIGURE)
-    copy = notebooks.execute_notebook(source, parameters={}, out=tmp_path / "out")
+    copy = notebooks.execute_notebook(source, parameters={})
     data = tmp_path / "out" / "data" / source.stem / "fig-one.csv"
     assert data.read_text().splitlines()[1].endswith("line,line,1,0.0,0.0,")
     cell = nbformat.read(copy, as_version=4).cells[-1]
@@ -179,37 +179,35 @@ def test_the_data_of_a_figure_is_taken_out_and_linked(source, tmp_path):
     assert caption == f"One. {{download}}`Data <data/{source.stem}/fig-one.csv>`"
     assert "text/csv" not in copy.read_text()
     source.write_text(FIGURE.replace("fig-one", "fig-two"))
-    notebooks.execute_notebook(source, parameters={}, out=tmp_path / "out")
+    notebooks.execute_notebook(source, parameters={})
     assert [file.name for file in data.parent.iterdir()] == ["fig-two.csv"]
 
 
-def test_failing_notebooks_are_named_with_their_cells_and_the_others_kept(source, tmp_path):
-    out = tmp_path / "out"
-    copy = notebooks.execute_notebook(source, out=out)
+def test_failing_notebooks_are_named_with_their_cells_and_the_others_kept(source):
+    copy = notebooks.execute_notebook(source, parameters={})
     before = copy.read_bytes()
     *bad, good = source, source.with_name("08_bad.py"), source.with_name("09_good.py")
     for path in bad:
         path.write_text(FAILING)
     good.write_text(NOTEBOOK)
     with pytest.raises(notebooks.BookError) as caught:
-        notebooks.execute_notebooks([good, *bad], parameters={"x": 2}, out=out)
+        notebooks.execute_notebooks([good, *bad], parameters={"x": 2})
     what = "cell 4 ('1 / (x - x)'): ZeroDivisionError: division by zero"
     assert str(caught.value).splitlines() == [f"{path.name}, {what}" for path in bad]
     assert copy.read_bytes() == before
-    assert {file.name for file in out.iterdir()} == {"07_tiny.ipynb", "09_good.ipynb"}
+    assert {file.name for file in copy.parent.iterdir()} == {"07_tiny.ipynb", "09_good.ipynb"}
 
 
 def test_only_what_is_out_of_date_is_executed_again(source, tmp_path):
     run = tmp_path / "runs" / "0123456789abcdef" / "run.json"
     run.parent.mkdir(parents=True)
     run.write_text('{"checksum": "1"}')
-    out = tmp_path / "out"
 
     def executed(*, force=False, **parameters):
         given = {"runs": str(run.parents[1]), "of another notebook": 0, **parameters}
-        return notebooks.execute_notebooks([source], parameters=given, out=out, force=force)
+        return notebooks.execute_notebooks([source], parameters=given, force=force)
 
-    copy = out / "07_tiny.ipynb"
+    copy = notebooks.EXECUTED / "07_tiny.ipynb"
     assert executed() == [copy]
     assert executed() == []
     assert executed(force=True) == [copy]
@@ -235,11 +233,12 @@ def test_a_changed_line_makes_a_chapter_stale(name, source, tmp_path, monkeypatc
     file.write_text("x = 1")
     (file.parent / "__pycache__").mkdir()
     made_from = {"fingerprint": notebooks.fingerprint(source, parameters=parameters)}
-    copy = notebooks.executed_path(source, out=tmp_path)
+    copy = notebooks.executed_path(source)
+    copy.parent.mkdir()
     copy.write_text(json.dumps({"metadata": {"tsp": made_from}}))
-    assert notebooks.is_current(source, parameters=parameters, out=tmp_path)
+    assert notebooks.is_current(source, parameters=parameters)
     file.write_text("x = 2")
-    assert not notebooks.is_current(source, parameters=parameters, out=tmp_path)
+    assert not notebooks.is_current(source, parameters=parameters)
 
 
 def test_parameters_keep_their_types():

@@ -13,7 +13,7 @@ pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is no
 from playwright.sync_api import sync_playwright
 
 from tests import browser
-from tsp.book.notebooks import execute_notebook
+from tsp.book import notebooks
 from tsp.paths import ROOT
 
 pytestmark = pytest.mark.browser
@@ -70,7 +70,9 @@ def pages(tmp_path_factory):
     (root / "01_planted.py").write_text(PAGE)
     executed = root / "book" / "_executed"
     planted = {"runs": "", "planted": PLANTED}
-    execute_notebook(root / "01_planted.py", parameters=planted, out=executed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(notebooks, "EXECUTED", executed)
+        notebooks.execute_notebook(root / "01_planted.py", parameters=planted)
     for name in ("_static", "_ext", "references.bib"):
         copy = shutil.copytree if (ROOT / "book" / name).is_dir() else shutil.copyfile
         copy(ROOT / "book" / name, root / "book" / name)

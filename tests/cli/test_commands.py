@@ -11,6 +11,7 @@ import pytest
 
 from tests.handmade import stored
 from tests.terminal import BBH, TINY, fails, loads, tsp, write
+from tsp import __version__
 from tsp.paths import data_dir
 from tsp.store.runs import Store
 
@@ -22,6 +23,7 @@ def test_help_explains_every_option():
         assert f"--{option}" in shown
     for command in ("sweep", "report", "book", "bench", "export", "doctor", "runs", "model"):
         assert tsp(command, "--help").returncode == 0
+    assert tsp("--version").stdout == f"tsp {__version__}\n"
     bare = tsp("runs")
     assert "Usage" in bare.stdout + bare.stderr
 
@@ -70,6 +72,8 @@ def _sizes(table):
 
 def test_verify_names_a_damaged_run_and_exits_1(store, tmp_path):
     assert "no runs in" in tsp("runs", "list", "--runs", tmp_path).stdout
+    empty = f"No runs in {tmp_path}: `tsp sweep table3 --profile quick` trains some.\n"
+    assert tsp("report", "--runs", tmp_path).stdout == empty
     runs = tmp_path / "runs"
     shutil.copytree(store[0], runs)
     (run_id,) = Store(runs).ids()

@@ -1,7 +1,5 @@
 """Stored runs of several specs on the same problems, and the example that the chapters show."""
 
-import subprocess
-import sys
 from functools import partial
 
 import pytest
@@ -33,11 +31,6 @@ def result(find, store, *specs, **options):
 
 
 together, example = partial(result, find_together), partial(result, find_example)
-
-
-def test_a_chapter_that_finds_its_runs_does_not_wait_for_transformers():
-    code = f"import sys, {module.__name__}; assert 'transformers' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_longest_stored_run_on_the_same_problems(store):
@@ -160,4 +153,3 @@ def test_units_that_share_a_first_prompt_are_said_to(store):
     assert f"3 units of {small} start from 3 initial prompts" in words()
     assert words().endswith("given these initial prompts.")
     assert f"; the one unit of {other} starts from one initial prompt" in words()
-    assert small not in words(model=other)

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.conftest import call
+from tests.terminal import tsp
 from tsp.errors import InputError
 from tsp.experiments import repeat as module
 from tsp.experiments.repeat import repeat, sample
@@ -45,6 +45,6 @@ def test_other_problems_are_refused(smoke, monkeypatch):
 
 
 def test_the_command_repeats_runs_drawn_at_random(smoke):
-    out = call("runs", "repeat", "--runs", smoke.root, "--many", "1")
-    assert out.exit_code == 0, out.output
-    assert "the same" in out.stdout
+    done = tsp("runs", "repeat", "--runs", smoke.root, "--many", "1")
+    assert done.returncode == 0, done.stderr
+    assert "the same" in done.stdout

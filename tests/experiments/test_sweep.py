@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import sys
 import weakref
 from functools import partial
@@ -237,10 +238,14 @@ def test_a_run_that_begins_with_a_trained_prompt_comes_after_its_donor_or_is_lef
     assert torch.equal(later.prompt(0), first.prompt(2))
     assert not torch.equal(later.prompt(0), first.prompt(0))
     assert train(tmp_path, *specs) == ids
-    with pytest.raises(InputError, match=r"init_run = .*gave shape \(4, 32\), not \(5, 32\)"):
-        train(tmp_path, plain(n_tokens=5, init="trained", init_run=first.id))
     with pytest.raises(InputError, match=why):
         train(tmp_path, specs[1])  # alone it is not left out
+    same, longer = (plain(problem=2, n_tokens=n, init="trained", init_run=first.id) for n in (4, 5))
+    why = "its prompt has shape (4, 32), this run needs (5, 32); name a run of this n_tokens"
+    assert len(train(tmp_path, same, longer, events=events)) == 1
+    assert left[-1] == (first.id, f"init_run = '{first.id}': {why} and model")
+    with pytest.raises(InputError, match=re.escape(why)):
+        train(tmp_path, longer)
 
 
 def test_a_run_is_found_whatever_its_epochs_and_place_or_trained(tmp_path):

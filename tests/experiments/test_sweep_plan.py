@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.conftest import call, spec
+from tests.conftest import spec
+from tests.terminal import fails, tsp
 from tsp.errors import InputError
 from tsp.experiments.catalogue import experiment_specs
 from tsp.experiments.paper import SEEDS
@@ -45,8 +46,8 @@ def test_stored_runs_are_not_planned_and_say_how_long_others_take(smoke):
 def test_rows_that_the_data_lack_are_left_out_by_name(tmp_path):
     """The shipped problems have one set of ten of each data set; commands of claims still work."""
     words = ["--profile", "full", "--plan", "--runs", tmp_path / "runs"]
-    out = call("sweep", "table3", *words, "--model", "tiny-llama")
-    assert out.exit_code == 0, out.output
+    out = tsp("sweep", "table3", *words, "--model", "tiny-llama")
+    assert out.returncode == 0, out.stderr
     assert not (tmp_path / "runs").exists()  # the plan is printed, and that is all
     assert "left out, gsm8k, multi: problem = 10: there are 16 gsm8k problems" in out.stderr
     rows = [line.split() for line in out.stdout.splitlines()]
@@ -54,5 +55,4 @@ def test_rows_that_the_data_lack_are_left_out_by_name(tmp_path):
     assert counts["tiny-llama", "tuned", "gsm8k", "single"] == 2 * 14 * SEEDS
     assert counts["tiny-llama", "tuned", "gsm8k", "multi"] == 2 * SEEDS
     (tmp_path / "gsm8k.jsonl").write_text("")
-    out = call("sweep", "table4", *words, "--data", tmp_path)
-    assert "has none of the experiment's problems" in str(out.exception)
+    fails(2, "has none of the experiment's problems", "sweep", "table4", *words, "--data", tmp_path)

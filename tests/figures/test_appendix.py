@@ -18,15 +18,9 @@ from tsp.figures.appendix import (
     plain_runs,
 )
 from tsp.figures.style import DIMENSION_COLORS
-from tsp.store.runs import Store
 from tsp.topology.diagrams import lifespans, persistence
 
 MODEL = {"model": "smollm2-135m-instruct"}
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "runs")
 
 
 def test_every_figure_of_the_appendix_has_its_data_set():

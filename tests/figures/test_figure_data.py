@@ -14,7 +14,6 @@ from tsp.figures.figure_data import plotted
 from tsp.figures.interactive import Live, bars_of, closest_watched, evolution
 from tsp.figures.style import DIMENSION_COLORS, METHOD_COLORS, POINT_COLOR
 from tsp.paths import ROOT
-from tsp.store.runs import Store
 from tsp.topology.diagrams import persistence
 
 
@@ -94,8 +93,7 @@ def test_colours_of_the_page_are_those_of_the_figures():
         assert f"--live-{name}: {color.lower()};" in light
 
 
-def test_the_evolution_of_two_prompts(tmp_path):
-    store = Store(tmp_path)
+def test_the_evolution_of_two_prompts(store):
     runs = {name: store.read(stored(store, solved=4, method=name)) for name in ("ce", "tsloss")}
     seen = evolution(runs)
     assert seen["methods"].keys() == runs.keys()
@@ -118,8 +116,7 @@ def test_the_evolution_of_two_prompts(tmp_path):
         assert rows[rows.dimension == 1][["birth", "death"]].to_numpy().tolist() == last["h1"]
 
 
-def test_the_run_with_most_prompts_is_watched(tmp_path):
-    store = Store(tmp_path)
+def test_the_run_with_most_prompts_is_watched(store):
     seldom = store.read(stored(store, solved=4))
     often = store.read(stored(store, solved=4, snapshot_every=4))
     other = stored(store, solved=4, method="tsloss", snapshot_every=1)

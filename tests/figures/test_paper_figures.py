@@ -17,17 +17,11 @@ from tsp.figures.style import (
     draw_complex,
     draw_diagram,
 )
-from tsp.store.runs import Store
 from tsp.topology.diagrams import persistence
 from tsp.training.spec import METHODS
 
 SQUARE = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
 TEN = {"regime": "multi", "contents": tuple("abcdefghij"), "task": "mmlu_cf"}
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "runs")
 
 
 @pytest.fixture

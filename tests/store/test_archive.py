@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.conftest import call
 from tests.handmade import stored
-from tsp.errors import Damaged, InputError
+from tests.terminal import fails, tsp
+from tsp.errors import Damaged
 from tsp.paths import data_dir
 from tsp.store.archive import open_archive, write_archive
 from tsp.store.content import RunData
@@ -73,9 +73,9 @@ def test_every_published_run_verifies():
     assert not any(Store(data_dir("runs")).verify_all().values())
 
 
-def test_runs_of_several_row_groups_and_methods_come_back(tmp_path, monkeypatch):
+def test_runs_of_several_row_groups_and_methods_come_back(store, tmp_path, monkeypatch):
     monkeypatch.setattr("tsp.store.archive.GROUP", 2)
-    store, other = Store(tmp_path / "runs"), Store(tmp_path / "packed")
+    other = Store(tmp_path / "packed")
     for seed in range(7):
         extra = {"extra": [1.5, 2.5, 3.5]} if seed == 4 else {}
         stored(store, seed=seed, epochs=4, topology=extra)
@@ -172,9 +172,8 @@ def test_another_file_is_not_an_archive(content, smoke, packed, tmp_path):
     store = Store(path.parent)
     assert store.ids() == []
     assert list(store.valid_runs()[1]) == ["some.parquet"]
-    assert call("runs", "verify", "--runs", store.root).exit_code == 1
-    out = call("runs", "unpack", path, "--runs", tmp_path / "unpacked")
-    assert isinstance(out.exception, InputError)
+    assert tsp("runs", "verify", "--runs", store.root).returncode == 1
+    fails(2, r"some\.parquet", "runs", "unpack", path, "--runs", tmp_path / "unpacked")
     assert not (tmp_path / "unpacked").exists()
 
 
@@ -256,16 +255,19 @@ def test_a_run_without_topology_is_analysed_when_it_is_published(smoke, data):
 # The commands.
 
 
-def pack(path, store, *words):
-    return call("runs", "pack", path, "--runs", store.root, *words)
+def pack(path, store, *words, fault=""):
+    """Pack runs of a store, or fail with wrong input."""
+    words = ("runs", "pack", path, "--runs", store.root, *words)
+    if fault:
+        fails(2, fault, *words)
+    else:
+        assert tsp(*words).returncode == 0
 
 
-def test_a_store_is_packed_and_its_folders_are_removed(smoke, tmp_path):
-    store = Store(tmp_path / "runs")
+def test_a_store_is_packed_and_its_folders_are_removed(smoke, store, tmp_path):
     shutil.copytree(smoke.root, store.root)
-    assert isinstance(pack(tmp_path / "all.parquet", store, "--remove").exception, InputError)
-    out = pack(store.root / "all.parquet", store, "--remove")
-    assert out.exit_code == 0, out.output
+    pack(tmp_path / "all.parquet", store, "--remove", fault="remove = ")
+    pack(store.root / "all.parquet", store, "--remove")
     assert sorted(path.name for path in store.root.iterdir()) == ["all.parquet", "plans"]
     assert_same_runs(Store(store.root), smoke)
 
@@ -274,20 +276,18 @@ def test_a_file_that_would_lose_content_is_not_replaced(smoke, packed, tmp_path)
     (tmp_path / "notes.parquet").write_text("mine")
     for path, words in ((packed[0], ["--run", smoke.ids()[0]]), (tmp_path / "notes.parquet", [])):
         before = path.read_bytes()
-        assert isinstance(pack(path, smoke, *words).exception, InputError)
+        pack(path, smoke, *words, fault="file = ")
         assert path.read_bytes() == before
 
 
-def test_an_experiment_is_packed_by_its_name(tmp_path):
-    store = Store(tmp_path / "runs")
+def test_an_experiment_is_packed_by_its_name(store, tmp_path):
     arms = [{}, {"method": "tsloss", "lambda_ts": 0.1}, {"method": "tsloss", "lambda_ts": 0.3}]
     ids = [stored(store, seed=5, **arm) for arm in arms]
-    out = pack(tmp_path / "t4.parquet", store, "--experiment", "table4")
-    assert out.exit_code == 0, out.output
+    pack(tmp_path / "t4.parquet", store, "--experiment", "table4")
     assert sorted(open_archive(tmp_path / "t4.parquet").ids) == sorted(ids[:2])
     for name, pattern in (("mine", "experiment = "), ("embed-scale", "nothing to pack")):
-        out = pack(tmp_path / "x.parquet", store, "--experiment", name, "--run", ids[2])
-        assert pattern in str(out.exception)
+        words = ("--experiment", name, "--run", ids[2])
+        pack(tmp_path / "x.parquet", store, *words, fault=pattern)
         assert not (tmp_path / "x.parquet").exists()
 
 
@@ -295,7 +295,6 @@ def test_what_another_published_archive_holds_is_left_out(smoke, tmp_path):
     first, *rest = smoke.ids()
     pack(tmp_path / "a.parquet", smoke, "--run", first, "--publish")
     for _ in range(2):
-        out = pack(tmp_path / "b.parquet", smoke, "--publish")
-        assert out.exit_code == 0, out.output
+        pack(tmp_path / "b.parquet", smoke, "--publish")
         assert sorted(open_archive(tmp_path / "b.parquet").ids) == rest
     assert Store(tmp_path).ids() == smoke.ids()

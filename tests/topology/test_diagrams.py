@@ -317,7 +317,8 @@ def test_betti_curve_against_linear_algebra(seed):
     assert betti_curve(diagrams[1], [scale]) == len(edges) - rank_1 - rank_2
 
 
-def rank_mod_2(rows: list[list[bool]]) -> int:
+def rank_mod_2(rows):
+    """Rank of a matrix over Z/2, by elimination."""
     numbers = [sum(bit << k for k, bit in enumerate(row)) for row in rows]
     rank = 0
     while numbers:

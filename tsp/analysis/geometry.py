@@ -16,6 +16,7 @@ from tsp.topology.rips import rips_edges
 from tsp.training.penalties import TERMS
 
 CLOUDS = 40  # Gaussian clouds whose bars a figure shows
+LEVEL, DRAWS = 0.95, 500  # of a confidence band, and the subsamples it is made from
 
 
 def bar_rates(points: Tensor, velocity: Tensor) -> pd.DataFrame:
@@ -58,7 +59,7 @@ def _lengths(X: Tensor, V: Tensor, edges: np.ndarray) -> tuple[np.ndarray, np.nd
     return lengths.numpy(), ((across * (V[i] - V[j])).sum(1) / lengths).numpy()
 
 
-def forces(points: Tensor, loss: TSLoss | None = None) -> pd.DataFrame:
+def forces(points: Tensor) -> pd.DataFrame:
     """Return how gradient descent on each term of TSLoss alone moves each bar of points (n, d).
 
     Returns
@@ -67,9 +68,8 @@ def forces(points: Tensor, loss: TSLoss | None = None) -> pd.DataFrame:
         The columns of `bar_rates` and ``term``: ``h0``, ``repel`` or ``attract``; a positive
         ``lifespan_rate`` makes the bar longer.
     """
-    loss = loss or TSLoss()
     P = as_cloud(points).detach().double().requires_grad_()
-    terms = loss.terms(P)
+    terms = TSLoss().terms(P)
     frames = []
     for name in TERMS:
         (gradient,) = torch.autograd.grad(getattr(terms, name), P, retain_graph=True)
@@ -99,17 +99,11 @@ def gaussian_bars(n: int, d: int) -> dict[int, np.ndarray]:
     return {k: np.concatenate([lives[k] for lives in scaled]) for k in (0, 1)}
 
 
-def confidence_band(X: Any, *, level: float = 0.95, draws: int = 500, seed: int = 0) -> float:
-    """Half-width c of a band about a diagram: bars no longer than 2 c may be noise.
+def confidence_band(X: Any) -> float:
+    """Half-width c of a band about the diagram of a cloud (n, d): bars up to 2 c may be noise.
 
-    Parameters
-    ----------
-    X
-        The cloud, (n, d), as a sample of some set.
-    level
-        Asymptotic probability that the diagram of the set is within the band.
-    draws, seed
-        Number of subsamples, and their seed.
+    The diagram of the set that the cloud is a sample of is within the band with probability
+    `LEVEL`, asymptotically.
 
     Returns
     -------
@@ -120,17 +114,17 @@ def confidence_band(X: Any, *, level: float = 0.95, draws: int = 500, seed: int 
     Notes
     -----
     The subsampling method of Fasy et al. (2014), "Confidence sets for persistence diagrams",
-    Annals of Statistics 42, section 4.1: the quantile at ``level`` of the Hausdorff distances from
+    Annals of Statistics 42, section 4.1: the quantile at `LEVEL` of the Hausdorff distances from
     subsamples of b = n / log n points to all of them, doubled. It is made for samples of a manifold
     with many points; for a prompt, tens of points in hundreds of dimensions, it is as wide as the
     distances themselves.
     """
     points = np.asarray(X, dtype=float)
-    n, rng = len(points), np.random.default_rng(seed)
+    n, rng = len(points), np.random.default_rng(0)
     size = min(n, round(n / np.log(n))) if n > 1 else 1
     D = cdist(points, points)
-    away = [D[rng.choice(n, size, replace=False)].min(axis=0).max() for _ in range(draws)]
-    return 2 * 2 * float(np.quantile(away, level))
+    away = [D[rng.choice(n, size, replace=False)].min(axis=0).max() for _ in range(DRAWS)]
+    return 2 * 2 * float(np.quantile(away, LEVEL))
 
 
 def bottleneck(one: Diagrams, other: Diagrams, dimension: int) -> float:

@@ -63,10 +63,6 @@ def study(
     base
         Values of ``method``, ``lambda_ts`` and ``fields`` of the arm that the others are compared
         with. Fields that are not given take the value of the arm that is compared.
-    protocol
-        Protocol of the runs.
-    methods
-        Methods of the runs.
     weights
         Values of lambda_ts of the runs; that of Standard is 0.
     model

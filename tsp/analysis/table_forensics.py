@@ -19,7 +19,7 @@ def rho_p(rho: float, n: Any) -> Any:
     Examples
     --------
     >>> f"{rho_p(-0.324, 146):.2e}"
-    '6.65e-05'
+    '6.62e-05'
     """
     t = rho * np.sqrt((n - 2) / (1 - rho**2))
     return 2 * stats.t.sf(abs(t), n - 2)
@@ -40,17 +40,6 @@ def u_p(u: float, sizes: tuple[int, int], *, ties: float = 1.0) -> float:
     spread = np.sqrt(a * b * (a + b + 1) / 12) / ties
     z = (abs(u - a * b / 2) - 0.5) / spread
     return float(min(1.0, 2 * stats.norm.sf(z)))
-
-
-def ceiling(sizes: tuple[int, int]) -> float:
-    """Largest Spearman correlation with a quantity that takes two values, in groups of sizes.
-
-    Examples
-    --------
-    >>> round(ceiling((73, 73)), 3)
-    0.866
-    """
-    return rho_from_u(0.0, *sizes)
 
 
 def implied_n(rho: float, p: float) -> np.ndarray:
@@ -127,20 +116,7 @@ def tables_3_and_4() -> pd.DataFrame:
     return pd.DataFrame({"lambda_ts": fourth.index, "table 3": third, "table 4": fourth.to_numpy()})
 
 
-def effective_weight(lambda_ts: float) -> float:
-    """Return the weight that equation 8 and the objective of section 4.2 give: its square.
-
-    Equation 8 has lambda_ts inside L_ts; section 4.2 multiplies L_ts by it again.
-
-    Examples
-    --------
-    >>> [effective_weight(weight) for weight in (0.1, 0.5, 1.0, 10.0)]
-    [0.010000000000000002, 0.25, 1.0, 100.0]
-    """
-    return lambda_ts**2
-
-
-def scaled_embeddings(width: int = GEMMA_WIDTH) -> dict[str, float]:
+def scaled_embeddings() -> dict[str, float]:
     """Return the paper's initial spread and learning rate as a model that scales prompts sees them.
 
     Until version 5.4 transformers multiplied a Gemma's input embeddings, including prompts that
@@ -152,10 +128,10 @@ def scaled_embeddings(width: int = GEMMA_WIDTH) -> dict[str, float]:
     dict
         ``factor``, ``init_std`` and ``lr`` as the model saw them.
     """
-    paper, factor = PROTOCOLS["paper"], float(np.sqrt(width))
+    paper, factor = PROTOCOLS["paper"], float(np.sqrt(GEMMA_WIDTH))
     return {"factor": factor, "init_std": paper.init_std * factor, "lr": paper.lr * factor}
 
 
-def smallest_p(seeds: int = SEEDS) -> float:
-    """Smallest two-sided p that a comparison of two methods over so many paired seeds can reach."""
-    return float(min(1.0, 2.0 ** (1 - seeds)))
+def smallest_p() -> float:
+    """Smallest two-sided p that a comparison of two methods over the paper's seeds can reach."""
+    return float(2.0 ** (1 - SEEDS))

@@ -49,8 +49,6 @@ def units(
         One row per run (`tsp.analysis.records.load_runs`).
     arms
         By name, the fields in which an arm differs from the protocol's defaults for the model.
-    protocol
-        Protocol of the runs.
     length
         Number of epochs to read: shorter runs are left out, longer ones are cut. None: each unit
         is read up to its shortest run.

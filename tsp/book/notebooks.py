@@ -23,7 +23,6 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 
 from tsp.atomic import replace_file
-from tsp.errors import InputError
 from tsp.paths import PACKAGE, ROOT
 from tsp.store.runs import Store
 from tsp.training.models import DEFAULT
@@ -63,7 +62,7 @@ class BookError(RuntimeError):
 
 
 def execute_notebooks(
-    sources: Iterable[Path], *, parameters: Parameters, out: Path = EXECUTED, force: bool = False
+    sources: Iterable[Path], *, parameters: Parameters, force: bool = False
 ) -> list[Path]:
     """Execute the text notebooks that are out of date, or all; return the new executed copies.
 
@@ -74,12 +73,12 @@ def execute_notebooks(
     for source in sources:
         names = parameter_names(read_notebook(source))
         given = {name: value for name, value in parameters.items() if name in names}
-        if force or not is_current(source, parameters=given, out=out):
+        if force or not is_current(source, parameters=given):
             jobs.append((source, given))
     with ThreadPoolExecutor(WORKERS) as pool:
         # Backwards: the longest is among the last, and must not be alone at the end.
         futures = [
-            pool.submit(execute_notebook, source, parameters=given, out=out)
+            pool.submit(execute_notebook, source, parameters=given)
             for source, given in reversed(jobs)
         ][::-1]
         list(tqdm(as_completed(futures), "notebooks", total=len(jobs), disable=not jobs or None))
@@ -89,19 +88,15 @@ def execute_notebooks(
     return [future.result() for future in futures]
 
 
-def execute_notebook(
-    path: Path, *, parameters: Parameters | None = None, out: Path = EXECUTED
-) -> Path:
+def execute_notebook(path: Path, *, parameters: Parameters) -> Path:
     """Execute one text notebook with papermill, in the repository's root; return its copy.
 
-    The copy is written to the folder ``out`` if the whole notebook succeeds, otherwise a
+    The copy is written to `EXECUTED` if the whole notebook succeeds, otherwise a
     `BookError` names notebook and cell. Its metadata hold the `fingerprint` of its inputs.
     """
-    given = dict(parameters or {})
     notebook = read_notebook(path)
-    check_known(path.name, given, known=parameter_names(notebook))
-    inputs = fingerprint(path, parameters=given)  # before: a later change must be noticed
-    executed = _run_papermill(path, notebook, given)
+    inputs = fingerprint(path, parameters=parameters)  # before: a later change must be noticed
+    executed = _run_papermill(path, notebook, parameters)
     for cell in executed.cells:
         for key in ("papermill", "execution"):  # when and how long, different every time
             cell.metadata.pop(key, None)
@@ -112,15 +107,15 @@ def execute_notebook(
             cell.id = "injected-parameters"  # papermill draws one
     executed.metadata.pop("papermill", None)
     executed.metadata["tsp"] = {"fingerprint": inputs}
-    _offer_data(executed, path.stem, out)
-    copy = executed_path(path, out=out)
+    _offer_data(executed, path.stem)
+    copy = executed_path(path)
     replace_file(copy, nbformat.writes(executed) + "\n")
     return copy
 
 
-def executed_path(source: Path, *, out: Path = EXECUTED) -> Path:
+def executed_path(source: Path) -> Path:
     """Return the place of the executed copy of a text notebook."""
-    return out / f"{source.stem}.ipynb"
+    return EXECUTED / f"{source.stem}.ipynb"
 
 
 def fingerprint(source: Path, *, parameters: Parameters) -> str:
@@ -141,44 +136,38 @@ def fingerprint(source: Path, *, parameters: Parameters) -> str:
     return hashlib.sha256(shown.encode() + hash_files(files)).hexdigest()
 
 
-def is_current(source: Path, *, parameters: Parameters, out: Path = EXECUTED) -> bool:
+def is_current(source: Path, *, parameters: Parameters) -> bool:
     """Return whether the executed copy of a notebook was made from the present inputs."""
-    copy = executed_path(source, out=out)
     try:
-        made_from = json.loads(copy.read_text("utf8"))["metadata"]["tsp"]["fingerprint"]
+        metadata = json.loads(executed_path(source).read_text("utf8"))["metadata"]
+        made_from = metadata["tsp"]["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return made_from == fingerprint(source, parameters=parameters)
 
 
-def sync_pairs(folder: Path = NOTEBOOKS) -> list[Path]:
+def sync_pairs() -> list[Path]:
     """Write the output-free ``.ipynb`` of each text notebook whose pair differs; return them."""
-    stale = [pair for pair in check_pairs(folder) if pair.with_suffix(".py").exists()]
+    stale = [pair for pair in check_pairs() if pair.with_suffix(".py").exists()]
     for pair in stale:
         pair.write_text(pair_text(pair.with_suffix(".py")), "utf8")
     return stale
 
 
-def check_pairs(folder: Path = NOTEBOOKS) -> list[Path]:
+def check_pairs() -> list[Path]:
     """List the ``.ipynb`` that are missing, differ from their text notebook, or have none."""
-    wanted = {s.with_suffix(".ipynb"): s for s in sorted(folder.glob(SOURCES))}
+    wanted = {s.with_suffix(".ipynb"): s for s in sorted(NOTEBOOKS.glob(SOURCES))}
     stale = [p for p, s in wanted.items() if not p.exists() or p.read_text("utf8") != pair_text(s)]
-    return stale + [p for p in sorted(folder.glob("*.ipynb")) if p not in wanted]
+    return stale + [p for p in sorted(NOTEBOOKS.glob("*.ipynb")) if p not in wanted]
 
 
-def pair_text(source: Path, *, repository: str | None = None) -> str:
+def pair_text(source: Path) -> str:
     """Derive the ``.ipynb`` of a text notebook: no outputs, the same bytes every time.
 
-    Parameters
-    ----------
-    source
-        The text notebook.
-    repository
-        Address that a first cell fetches the book from on Colab, which opens a notebook alone; by
-        default that of ``_config.yml``. Empty: there is no such cell.
+    If ``_config.yml`` has an address of the repository, a first cell fetches the book from it on
+    Colab, which opens a notebook alone.
     """
-    if repository is None:
-        repository = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))["repository"]["url"]
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))["repository"]["url"]
     notebook = read_notebook(source)
     if repository:
         fetch = ON_COLAB.format(repository=repository, model=DEFAULT)
@@ -214,14 +203,6 @@ def parameter_names(notebook: NotebookNode) -> list[str]:
     return [n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
 
 
-def check_known(who: str, parameters: Parameters, *, known: list[str]) -> None:
-    """Raise for a parameter that a notebook does not have; papermill only warns."""
-    for name in parameters:
-        if name not in known:
-            have = ", ".join(known) or "no parameters"
-            raise InputError("parameter", name, f"{who} has {have}")
-
-
 def _run_papermill(path: Path, notebook: NotebookNode, parameters: Parameters) -> NotebookNode:
     """Execute a notebook in memory; raise an error of one line that names the cell that failed."""
     import papermill
@@ -248,9 +229,9 @@ def _run_papermill(path: Path, notebook: NotebookNode, parameters: Parameters) -
         raise BookError(f"{path.name}: {type(error).__name__}: {error}") from error
 
 
-def _offer_data(notebook: NotebookNode, name: str, out: Path) -> None:
+def _offer_data(notebook: NotebookNode, name: str) -> None:
     """Move the data of figures from a notebook into files, and link these in the captions."""
-    shutil.rmtree(out / "data" / name, ignore_errors=True)
+    shutil.rmtree(EXECUTED / "data" / name, ignore_errors=True)
     for cell in notebook.cells:
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
         outputs = [output.get("data", {}) for output in cell.get("outputs", [])]
@@ -258,5 +239,5 @@ def _offer_data(notebook: NotebookNode, name: str, out: Path) -> None:
         for number, text in enumerate(tables if "name" in figure else [], 1):
             suffix = f"-{number}" if len(tables) > 1 else ""
             file = f"data/{name}/{figure['name']}{suffix}.csv"
-            replace_file(out / file, text)
+            replace_file(EXECUTED / file, text)
             figure["caption"] += f" {{download}}`Data <{file}>`"

@@ -68,8 +68,6 @@ def table(
         Interpret markup in cells and names instead of showing it.
     precision
         Decimal places of floats without a format.
-    na_rep
-        What is shown where a value is missing.
     """
     plain = frame if markup else as_text(frame)
     for axis in ("index", "columns"):

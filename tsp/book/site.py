@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from tsp.book.notebooks import (
@@ -11,102 +11,55 @@ from tsp.book.notebooks import (
     NOTEBOOKS,
     SOURCES,
     BookError,
-    Parameters,
-    check_known,
-    check_pairs,
-    execute_notebook,
     execute_notebooks,
     executed_path,
     hash_files,
-    parameter_names,
-    read_notebook,
     sync_pairs,
 )
 from tsp.errors import InputError
 from tsp.paths import ROOT
 from tsp.store.runs import Store
 
-__all__ = ["BookError", "build", "check_pairs", "execute_notebook", "sync_pairs"]
+__all__ = ["BookError", "build", "sync_pairs"]
+BUILD = ROOT / "_build"
 
 
-def build(
-    *,
-    runs: Path,
-    out: Path = ROOT / "_build",
-    notebooks: Iterable[str] | None = None,
-    parameters: Parameters | None = None,
-    force: bool = False,
-) -> Path:
-    """Execute the notebooks that are out of date against a run store, and make the site.
-
-    Parameters
-    ----------
-    runs
-        The run store that the notebooks read.
-    out
-        Folder called ``_build``; the site goes to its folder ``html``.
-    notebooks
-        Names or numbers of the notebooks to bring up to date; by default all. Others are only
-        executed if they never have been.
-    parameters
-        Values by name, besides ``runs``; each notebook gets those that it has.
-    force
-        Execute all of them.
-
-    Returns
-    -------
-    Path
-        The site's first page.
+def build(*, runs: Path, force: bool = False) -> Path:
+    """Execute the notebooks that are out of date, or all, and make the site; return its first page.
 
     Raises
     ------
     InputError
-        If this is not a checkout, a notebook or parameter does not exist, the store is empty, or
-        ``out`` has another name.
+        If this is not a checkout or the store is empty.
     BookError
         If a notebook failed, or Sphinx warned, for example of a link that leads nowhere.
     """
     if not NOTEBOOKS.is_dir():
         raise InputError("book", NOTEBOOKS, "run this in a clone of the repository")
-    if out.name != "_build":
-        raise InputError("out", out, "give a folder called _build")
     if not Store(runs).ids():
         raise InputError("runs", runs, "give a folder with runs in it; `tsp sweep` makes one")
     sources = sorted(NOTEBOOKS.glob(SOURCES))
-    chosen = sources if notebooks is None else [_named(name, sources) for name in notebooks]
-    todo = [s for s in sources if s in chosen or not executed_path(s).exists()]
     folder = runs.resolve()
     where = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
-    given = {"runs": str(where), **(parameters or {})}
-    names = {name for s in sources for name in parameter_names(read_notebook(s))}
-    check_known("a notebook", parameters or {}, known=sorted(names))
+    given = {"runs": str(where)}
     for copy in set(EXECUTED.glob("*.ipynb")) - {executed_path(s) for s in sources}:
         copy.unlink()  # of a notebook that no longer exists
         shutil.rmtree(EXECUTED / "data" / copy.stem, ignore_errors=True)
-    execute_notebooks(todo, parameters=given, force=force)
-    execute_notebooks(todo, parameters=given)  # if one trained a run, the others have to see it
-    return _build_site(out)
+    execute_notebooks(sources, parameters=given, force=force)
+    execute_notebooks(sources, parameters=given)  # if one trained a run, the others have to see it
+    return _build_site()
 
 
-def _named(name: str, sources: list[Path]) -> Path:
-    """Return a text notebook by its name or number."""
-    for source in sources:
-        if name in (source.stem, source.stem[:2]):
-            return source
-    known = ", ".join(source.stem for source in sources)
-    raise InputError("notebook", name, f"give one of {known}")
-
-
-def _build_site(out: Path) -> Path:
+def _build_site() -> Path:
     """Run Jupyter Book with warnings as errors, and return the site's first page."""
-    stamp = out / ".site"
+    stamp = BUILD / ".site"
     assets = hash_files(_assets()).hex()
     if not stamp.exists() or stamp.read_text() != assets:
         for folder in ("html", ".doctrees"):
-            shutil.rmtree(out / folder, ignore_errors=True)
+            shutil.rmtree(BUILD / folder, ignore_errors=True)
     stamp.unlink(missing_ok=True)  # a failed build starts afresh, or its warnings would be gone
     call = "from jupyter_book.cli.main import main; main()"
-    options = ["-W", "--keep-going", "-n", "-q", "--path-output", str(out.resolve().parent)]
+    options = ["-W", "--keep-going", "-n", "-q"]
     command = [sys.executable, "-c", call, "build", str(ROOT), *options]
     finished = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if finished.returncode:
@@ -114,7 +67,7 @@ def _build_site(out: Path) -> Path:
         warnings = [line for line in lines if "WARNING" in line or "ERROR" in line]
         raise BookError("\n".join(["the site has warnings:", *(warnings or lines[-20:])]))
     stamp.write_text(assets)
-    return out / "html" / "index.html"
+    return BUILD / "html" / "index.html"
 
 
 def _assets() -> Iterator[Path]:

@@ -11,9 +11,13 @@ from tsp.cli.terminal import DeviceOption, JsonOption, RunsOption, emit, open_st
 
 def report(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Print every claim of the paper with its verdict, effect, interval and printed value."""
-    from tsp.analysis.tables import claims, effect
+    from tsp.analysis.tables import claims, effect, headline
 
-    table = claims(open_store(runs, warn=True))
+    store = open_store(runs, warn=True)
+    if not (as_json or store.valid_runs()[0]):
+        say(headline(store))
+        return
+    table = claims(store)
     if as_json:
         ends = zip(table.low, table.high, table.low.notna() & table.high.notna(), strict=True)
         table["interval"] = [[low, high] if known else None for low, high, known in ends]

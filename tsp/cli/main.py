@@ -3,21 +3,40 @@
 import gc
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from tsp import __version__
 from tsp.cli import analysis, project, runs, training
 from tsp.cli.options import with_spec_options
 from tsp.cli.terminal import INTERRUPTED, outcome
 from tsp.errors import one_line
 
 app = typer.Typer(
-    help="Train soft prompts, look at them through persistent homology, build the book.",
     epilog="With --debug, or TSP_DEBUG=1, a failure of any command shows its traceback.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"tsp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Train soft prompts, look at them through persistent homology, build the book."""
+
+
 for command in (
     with_spec_options(training.run),
     *(training.sweep, analysis.heldout, analysis.report, analysis.analyze, analysis.export),

@@ -12,6 +12,7 @@ from typer import Argument, Option
 from tsp.cli.runs import describe
 from tsp.cli.terminal import DeviceOption, JsonOption, RunsOption, emit, records, say
 from tsp.errors import InputError
+from tsp.training.stopping import CHECKPOINT_SECONDS, on_signals
 
 TensorBoardOption = Annotated[
     Path | None, Option(help="Write live curves of each run to DIR.", metavar="DIR")
@@ -22,7 +23,6 @@ ExperimentArgument = Annotated[str, Argument(help="all, phenomenon, table3, tabl
 BankOption = Annotated[
     int | None, Option(help="Runs trained together (default: 8; on a GPU 64).", min=1)
 ]
-CHECKPOINT_SECONDS = 30.0  # as in tsp.training.checkpoints, whose import would delay `--help`
 
 
 class Engine(StrEnum):
@@ -164,7 +164,6 @@ def _training(seconds: float, tensorboard: Path | None) -> Iterator[dict[str, An
     """Yield options for `ensure`: progress, checkpoints, and the stop at Ctrl-C or SIGTERM."""
     from tsp.experiments.banks import CheckpointPolicy
     from tsp.experiments.progress import bars
-    from tsp.training.stopping import on_signals
 
     events = bars()
     if tensorboard is not None:

@@ -11,12 +11,13 @@ from tsp.experiments.jobs import Job
 from tsp.store.locks import checkpoint_folder
 from tsp.store.record import kept_prompts
 from tsp.store.runs import Store
-from tsp.training.checkpoints import SECONDS, Checkpoint, key_of
+from tsp.training.checkpoints import Checkpoint, key_of
 from tsp.training.members import RunResult, encode_all
 from tsp.training.memory import estimate
 from tsp.training.models import BaseLM
+from tsp.training.prompts import checked_start
 from tsp.training.spec import RunSpec
-from tsp.training.stopping import StopSignal, never
+from tsp.training.stopping import CHECKPOINT_SECONDS, StopSignal, never
 from tsp.training.trainer import Plan, Progress, train_bank
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Events:
 class CheckpointPolicy:
     """Seconds between checkpoints of a bank, and a function that returns a signal to stop, or 0."""
 
-    every: float = SECONDS
+    every: float = CHECKPOINT_SECONDS
     stop: StopSignal = never
 
 
@@ -75,7 +76,7 @@ def train_into(
     for job in jobs:
         try:
             encoded = encode_all(job.spec, frozen, job.problems)
-            inputs[job.id] = encoded, first_prompt(job.spec, store)
+            inputs[job.id] = encoded, first_prompt(job.spec, store, frozen.dim)
         except InputError as error:
             events.left_out(job, str(error))
     jobs = [job for job in jobs if job.id in inputs]
@@ -114,13 +115,13 @@ def rounded(plan: Plan, rounding: str) -> Plan:
     return plan
 
 
-def first_prompt(spec: RunSpec, store: Store) -> "Tensor | None":
-    """Return the last prompt of the run that a run begins with, or None.
+def first_prompt(spec: RunSpec, store: Store, dim: int) -> "Tensor | None":
+    """Return the last prompt of the run that a run begins with, or None; ``dim`` is the model's.
 
     Raises
     ------
     InputError
-        If that run is not stored, or stored without prompts.
+        If that run is not stored, stored without prompts, or its prompt has another shape.
     """
     if not spec.init_run:
         return None
@@ -130,7 +131,7 @@ def first_prompt(spec: RunSpec, store: Store) -> "Tensor | None":
     run = store.read(spec.init_run)
     if not run.prompt_epochs:
         raise InputError("init_run", spec.init_run, "is stored without prompts; train it again")
-    return run.prompt(run.prompt_epochs[-1])
+    return checked_start(spec, run.prompt(run.prompt_epochs[-1]), dim)
 
 
 def unstored(jobs: Sequence[Job], store: Store) -> list[Job]:

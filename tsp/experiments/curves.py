@@ -15,21 +15,14 @@ from tsp.training.trainer import Progress
 Scalars = set[tuple[str, int]]  # (name, epoch) of each value in an event file
 
 
-def with_curves(folder: Path, events: Events | None = None) -> Events:
-    """Return events that also write TensorBoard's files while runs train.
+def with_curves(folder: Path, events: Events) -> Events:
+    """Return events for `ensure` that also write TensorBoard's files while runs train.
 
     Parameters
     ----------
     folder
         Log directory, as ``tensorboard --logdir`` takes it; runs get folders in it. Scalars, by
         epoch: those of `tsp.store.runs.Run.epochs`, and ``correct``, the share of right answers.
-    events
-        Further callbacks.
-
-    Returns
-    -------
-    Events
-        For `tsp.experiments.sweep.ensure`.
 
     Raises
     ------
@@ -50,16 +43,16 @@ def with_curves(folder: Path, events: Events | None = None) -> Events:
         raise InputError("tensorboard", str(folder), remedy) from error
     if folder.exists() and not folder.is_dir():
         raise InputError("tensorboard", str(folder), "is a file; name a folder")
-    others, curves = events or Events(), _Curves(folder, SummaryWriter)
+    curves = _Curves(folder, SummaryWriter)
 
     def both(name: str) -> Callable[..., None]:
         def call(*values: Any) -> None:
             getattr(curves, name)(*values)
-            getattr(others, name)(*values)
+            getattr(events, name)(*values)
 
         return call
 
-    return replace(others, **{name: both(name) for name in ("begin", "progress", "stored")})
+    return replace(events, **{name: both(name) for name in ("begin", "progress", "stored")})
 
 
 class _Curves:

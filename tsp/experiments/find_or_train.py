@@ -16,8 +16,6 @@ def find_or_train(store: Store, spec: RunSpec) -> Run:
 
     Parameters
     ----------
-    store
-        Store of the runs, also of a new one.
     spec
         Run wanted; a stored run fits if all but ``epochs`` and the problem's place agree.
     """
@@ -46,8 +44,6 @@ def find_together(
 
     Parameters
     ----------
-    store
-        Store of the runs, also of new ones.
     specs
         Runs wanted, except the problems' source; a stored run fits as in `find_or_train`.
     data
@@ -77,8 +73,6 @@ def find_example(
 
     Parameters
     ----------
-    store
-        Store of the runs, also of new ones.
     specs
         Runs wanted, except the problem, which is a single one.
     task, problem, data

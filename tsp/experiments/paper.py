@@ -29,16 +29,15 @@ class System:
 
     name: str  # in this project, as `--model` takes it and `data/paper/*.csv` writes it
     title: str  # in the paper
-    hub_id: str  # on the Hugging Face hub
     table3: bool = True  # whether Table 3 has it (the 14B model is in the published version alone)
     topology: bool = False  # whether the paper analysed its prompts' topology
 
 
 SYSTEMS = (
-    System("open-llama-7b", "Open-LLaMA-7B", "openlm-research/open_llama_7b"),
-    System("deepseek-7b-chat", "DeepSeek-7B-Chat", "deepseek-ai/deepseek-llm-7b-chat"),
-    System("gemma-2b-it", "Gemma-2B-IT", "google/gemma-2b-it", topology=True),
-    System("qwen1.5-14b-chat", "Qwen1.5-14B", "Qwen/Qwen1.5-14B-Chat", table3=False),
+    System("open-llama-7b", "Open-LLaMA-7B"),
+    System("deepseek-7b-chat", "DeepSeek-7B-Chat"),
+    System("gemma-2b-it", "Gemma-2B-IT", topology=True),
+    System("qwen1.5-14b-chat", "Qwen1.5-14B", table3=False),
 )
 
 
@@ -57,11 +56,6 @@ def reported(table: str) -> pd.DataFrame:
         `tsp.topology.diagrams.summarize`), rho, rho_p, u, u_p. ``table3``: model, method, regime,
         task, iterations. ``table4``: lambda_ts, iterations. What the paper prints as missing is
         nan: in Table 2 not applicable, in Table 4 never converged.
-
-    Raises
-    ------
-    InputError
-        For another table.
 
     Examples
     --------

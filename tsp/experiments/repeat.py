@@ -85,7 +85,7 @@ def _bank_again(
         [job.spec for job in jobs],
         frozen,
         [job.problems for job in jobs],
-        starts=[first_prompt(job.spec, store) for job in jobs],
+        starts=[first_prompt(job.spec, store, frozen.dim) for job in jobs],
         plan=plan,
     )
     return {old.id: _compare(old, new) for old, new in zip(bank, results, strict=True)}

@@ -54,10 +54,6 @@ def ensure(
 
     Parameters
     ----------
-    specs
-        Runs that are wanted.
-    store
-        Store of the runs.
     name
         Name of the plan, ``plans/NAME-DEVICE-HASH.json`` in the store, with a hash of the ids.
     device
@@ -69,10 +65,6 @@ def ensure(
         Positions of one forward pass; None: the plan's own.
     bank
         Runs that train together in a new plan; None: `BANK`'s of the device.
-    events
-        Callbacks.
-    policy
-        Checkpoints, and the signal to stop.
     engine
         Engine that trains the banks; None: in this process, one after the other.
 
@@ -97,8 +89,9 @@ def ensure(
     events, policy = events or Events(), policy or CheckpointPolicy()
     engine, jobs = engine or LocalEngine(), jobs_of(specs)
     if len(jobs) == 1 and jobs[0].id not in store:  # what leaves a run out of a sweep fails here
-        encode_all(jobs[0].spec, models.load(jobs[0].spec.model, device="meta"), jobs[0].problems)
-        first_prompt(jobs[0].spec, store)
+        only, frozen = jobs[0], models.load(jobs[0].spec.model, device="meta")
+        encode_all(only.spec, frozen, only.problems)
+        first_prompt(only.spec, store, frozen.dim)
     failures: list[str] = []
     for later in (False, True):
         group = [job for job in jobs if bool(job.spec.init_run) == later]

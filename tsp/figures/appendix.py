@@ -1,6 +1,6 @@
 """Figures 6 to 19, the paper's appendix: bars and counts of every data set, from stored runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -39,14 +39,7 @@ FIGURES = {kind: number for number, kind in enumerate(product(TASKS, REGIMES), 7
 def plain_runs(store: Store, *, protocol: str = "tuned", **only: str) -> list[Run]:
     """Return runs without TSLoss under a protocol, otherwise at defaults, by task and problem.
 
-    Parameters
-    ----------
-    store
-        The run store.
-    protocol
-        Protocol of the runs.
-    only
-        Values of columns of `tsp.analysis.records.load_runs`, such as ``task`` or ``model``.
+    ``only`` are values of columns of `tsp.analysis.records.load_runs`, such as ``task``.
     """
     chosen, length = deciding(load_runs(store))
     runs = comparable(chosen, protocol=protocol, length=length)
@@ -61,12 +54,7 @@ def plain_runs(store: Store, *, protocol: str = "tuned", **only: str) -> list[Ru
 def barcodes_by_task(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
     """Draw the barcodes of Figures 7 to 18 as small multiples, a row per data set.
 
-    Parameters
-    ----------
-    store
-        The run store.
-    model, protocol
-        Select the runs without TSLoss.
+    The runs are those without TSLoss of a model, under a protocol.
 
     Returns
     -------
@@ -97,7 +85,7 @@ def barcodes_by_task(store: Store, *, model: str, protocol: str = "tuned") -> Fi
 
 
 def lifespans_by_task(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
-    """Draw the lifespans of Figures 7 to 18 as small multiples; parameters as `barcodes_by_task`.
+    """Draw the lifespans of Figures 7 to 18 as small multiples, of runs as in `barcodes_by_task`.
 
     Returns
     -------
@@ -144,7 +132,7 @@ Cells = list[tuple[Sequence[Axes], list[Run]]]  # two panels, and the runs that 
 
 def _small_multiples(store: Store, titles: Sequence[str], **only: str) -> tuple[Figure, Cells]:
     """Return an empty figure with a row for each data set and two panels for each regime."""
-    runs = [run for group in _groups(store, REGIMES, **only) for run in group]
+    runs = [run for group in _groups(store, **only) for run in group]
     tasks = [task for task in TASKS if any(run.spec.task == task for run in runs)]
     fig, cells = empty(1 + 1.4 * len(tasks)), []
     panels = fig.subplots(len(tasks), 4, squeeze=False)
@@ -164,12 +152,7 @@ def _small_multiples(store: Store, titles: Sequence[str], **only: str) -> tuple[
 def figure6(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
     """Draw Figure 6: barcodes and lifespans averaged over all data sets, a row per regime.
 
-    Parameters
-    ----------
-    store
-        The run store.
-    model, protocol
-        Select the runs without TSLoss.
+    The runs are those of `barcodes_by_task`, without which it fails too.
 
     Returns
     -------
@@ -177,17 +160,12 @@ def figure6(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
         Left, the average barcode: the mean over runs of the longest, second longest … lifespan,
         0 where a run has fewer bars; every data set weighs the same. Right, lifespans.
 
-    Raises
-    ------
-    InputError
-        If there is no such run.
-
     Notes
     -----
     The paper does not say how it averages barcodes. Ordering bars by length is the usual choice,
     and makes each barcode a falling curve.
     """
-    groups = _groups(store, REGIMES, protocol=protocol, model=model)
+    groups = _groups(store, protocol=protocol, model=model)
     fig = empty(1 + 2.6 * len(groups))
     panels = fig.subplots(len(groups), 2, squeeze=False)
     for (barcode, histogram), runs in zip(panels, groups, strict=True):
@@ -199,9 +177,7 @@ def figure6(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
         barcode.set(title=_size(runs), xlabel="mean lifespan", ylabel="bar, by length")
         barcode.set(xlim=(0, None))
         bars = lifespans_of(runs)
-        bars = bars[bars.when == "end"].replace({"dimension": DIMENSION_NAMES})
-        colors = {DIMENSION_NAMES[k]: color for k, color in DIMENSION_COLORS.items()}
-        _draw_histogram(histogram, bars, runs, hue="dimension", colors=colors)
+        _draw_histogram(histogram, bars[bars.when == "end"], len(runs))
         histogram.set(title="distribution of lifespans", xlabel="lifespan", ylabel="bars per run")
     fig.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return fig
@@ -210,12 +186,7 @@ def figure6(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
 def figure19(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
     """Draw Figure 19: counts and entropy during training, averaged over all data sets.
 
-    Parameters
-    ----------
-    store
-        The run store.
-    model, protocol
-        Select the runs without TSLoss.
+    The runs are those of `barcodes_by_task`, without which it fails too.
 
     Returns
     -------
@@ -223,13 +194,8 @@ def figure19(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
         A column per regime. Above, the number of H0 and H1 bars on the band of random clouds;
         below, persistence entropy (equation 12). Thin: the mean over the runs of each data set;
         thick: the mean over data sets, up to the last check that all of them have.
-
-    Raises
-    ------
-    InputError
-        If there is no such run.
     """
-    groups = _groups(store, REGIMES, protocol=protocol, model=model)
+    groups = _groups(store, protocol=protocol, model=model)
     fig = empty(5.4)
     panels = fig.subplots(2, len(groups), sharey="row", sharex="col", squeeze=False)
     for (counts, entropy), runs in zip(panels.T, groups, strict=True):
@@ -269,9 +235,9 @@ def lifespans_of(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _groups(store: Store, regimes: Sequence[str], **only: str) -> list[list[Run]]:
+def _groups(store: Store, **only: str) -> list[list[Run]]:
     """Return the plain runs of each regime that has some."""
-    groups = [plain_runs(store, regime=regime, **only) for regime in regimes]
+    groups = [plain_runs(store, regime=regime, **only) for regime in REGIMES]
     if not any(groups):
         wanted = ", ".join(only.values())
         remedy = f"{store.root} has no runs for {wanted}; `tsp sweep phenomenon` trains some"
@@ -284,26 +250,19 @@ def _size(runs: Sequence[Run]) -> str:
     return f"{PROBLEMS[runs[0].spec.regime]}: {counted(runs, 'run')}, {counted(tasks, 'data set')}"
 
 
-def _draw_histogram(
-    ax: Axes,
-    bars: pd.DataFrame,
-    runs: Sequence[Run],
-    *,
-    hue: str,
-    colors: Mapping[str, str],
-) -> None:
-    """Draw bars per run by lifespan, coloured by a column."""
+def _draw_histogram(ax: Axes, bars: pd.DataFrame, runs: int) -> None:
+    """Draw bars per run by lifespan, coloured by dimension."""
     if bars.empty:
         ax.text(0.5, 0.5, "no bars", ha="center", transform=ax.transAxes)
         return
     bins = np.linspace(0, bars.lifespan.max() * 1.02 or 1.0, 41).tolist()
-    look: dict[str, Any] = {"element": "step", "alpha": 0.3, "legend": False}
-    look |= {"palette": colors, "hue_order": colors, "bins": bins}
-    shown = bars.assign(weight=1 / len(runs))
-    sns.histplot(shown, x="lifespan", hue=hue, weights="weight", ax=ax, **look)
+    look: dict[str, Any] = {"element": "step", "alpha": 0.3, "legend": False, "bins": bins}
+    look |= {"palette": DIMENSION_COLORS, "hue_order": DIMENSION_COLORS}
+    shown = bars.assign(weight=1 / runs)
+    sns.histplot(shown, x="lifespan", hue="dimension", weights="weight", ax=ax, **look)
     handles: list[Any] = [
-        Patch(facecolor=to_rgba(color, 0.3), edgecolor=color, label=name)
-        for name, color in colors.items()
+        Patch(facecolor=to_rgba(color, 0.3), edgecolor=color, label=DIMENSION_NAMES[dimension])
+        for dimension, color in DIMENSION_COLORS.items()
     ]
     ax.legend(handles=handles, handlelength=1)
 

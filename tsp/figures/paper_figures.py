@@ -39,8 +39,6 @@ def figure2(store: Store, *, single: str, multi: str) -> Figure:
 
     Parameters
     ----------
-    store
-        The run store.
     single, multi
         Ids of a run trained on one problem and of one trained on ten.
 
@@ -104,8 +102,6 @@ def figure3(store: Store, *, ids: Sequence[str]) -> Figure:
 
     Parameters
     ----------
-    store
-        The run store.
     ids
         Runs to draw, grouped by method and regime: thin lines, and as a thick line their median
         at each check that all of them have.
@@ -158,8 +154,6 @@ def figure4(store: Store, *, protocol: str = "tuned", model: str = "") -> Figure
 
     Parameters
     ----------
-    store
-        The run store.
     protocol, model
         Protocol and model (by default the embedded one) of the runs. Drawn are the problems and
         seeds that have every weight.
@@ -200,12 +194,7 @@ def figure4(store: Store, *, protocol: str = "tuned", model: str = "") -> Figure
 def figure5(store: Store, *, protocol: str = "tuned") -> Figure:
     """Draw Figure 5: the loss without and with TSLoss, a panel per model, task and regime.
 
-    Parameters
-    ----------
-    store
-        The run store.
-    protocol
-        Protocol of the runs: the pairs of `tsp.analysis.tables.pairs` that decide.
+    The runs are the pairs of `tsp.analysis.tables.pairs` that decide.
 
     Returns
     -------

@@ -74,8 +74,6 @@ def draw_complex(points: np.ndarray, scale: float, *, ax: Axes) -> None:
         ``(n, 2)``.
     scale
         Longest edge, in the points' distance: the diameter of the discs, which meet if joined.
-    ax
-        Where to draw.
 
     Raises
     ------

@@ -43,7 +43,7 @@ class Cloud:
 
 
 def load_clouds(place: str) -> list[Cloud]:
-    """Read one cloud, a batch or a trajectory.
+    """Read one cloud, a batch or a trajectory: at least one.
 
     Parameters
     ----------
@@ -52,11 +52,6 @@ def load_clouds(place: str) -> list[Cloud]:
         holds one tensor ``(n, d)`` or ``(B, n, d)``, or a stored run's prompts; or a folder of such
         files or adapters, which are read in the natural order of their names (``epoch_2`` before
         ``epoch_10``).
-
-    Returns
-    -------
-    list of Cloud
-        One or more.
 
     Raises
     ------

@@ -17,8 +17,6 @@ class TSLossTrainer(Trainer):
     ----------
     ts_loss
         The loss; by default TSLoss with its default constants.
-    lambda_ts
-        Weight of the loss.
     more
         Arguments of `transformers.Trainer`; ``model`` is a PEFT model for prompt tuning, p-tuning
         or prefix tuning.

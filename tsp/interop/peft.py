@@ -22,21 +22,11 @@ MARKS = {"LoRA": "lora_", "IA3": "ia3_", "OFT": "oft_", "LOHA": "hada_", "VERA":
 
 
 def export_peft(prompt: torch.Tensor, *, spec: RunSpec, hub_id: str, folder: Path) -> None:
-    """Write a prompt as a PEFT prompt-tuning adapter that ``PeftModel.from_pretrained`` loads.
+    """Write a prompt (n, d) as a PEFT adapter that ``PeftModel.from_pretrained`` loads.
 
     PEFT puts a prompt before everything, which is the placement ``prefix``; scale and position
-    code are folded into the vectors.
-
-    Parameters
-    ----------
-    prompt
-        Shape (n, d).
-    spec
-        The run it comes from.
-    hub_id
-        Base model named in the adapter.
-    folder
-        Where ``adapter_config.json`` and ``adapter_model.safetensors`` go; must not exist yet.
+    code of the run, ``spec``, are folded into the vectors. ``hub_id`` names the base model; the
+    folder must not exist yet.
     """
     from peft import PromptTuningConfig, TaskType
 

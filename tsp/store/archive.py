@@ -42,13 +42,7 @@ NAMES = ("id", "record", *TABLES, "prompts")
 
 
 def write_archive(runs: Iterable[RunData], path: Path) -> int:
-    """Write runs into a Parquet file that appears whole or not at all; return how many.
-
-    Raises
-    ------
-    InputError
-        If there are no runs.
-    """
+    """Write runs into a Parquet file that appears whole or not at all; return how many."""
     runs, count = iter(runs), 0
     parts: list[Path] = []
     with (

@@ -176,8 +176,6 @@ class Store:
 
         Parameters
         ----------
-        result
-            The trainer's result.
         run_id
             `RunSpec.id` of its content.
         plan, device, note, revision

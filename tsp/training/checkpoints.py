@@ -21,13 +21,12 @@ from tsp.errors import one_line
 from tsp.provenance import commit, versions
 from tsp.training.checks import PendingAnswer
 from tsp.training.members import PromptRun
-from tsp.training.stopping import Interrupted, StopSignal, never
+from tsp.training.stopping import CHECKPOINT_SECONDS, Interrupted, StopSignal, never
 
 if TYPE_CHECKING:
     from tsp.training.trainer import Bank, Plan
 
 log = logging.getLogger(__name__)
-SECONDS = 30.0  # between two checkpoints
 STATE = "state.json"
 Tensors = Mapping[str, torch.Tensor]
 
@@ -50,7 +49,7 @@ class Checkpoint:
 
     folder: Path
     key: Mapping[str, Any]
-    every: float = SECONDS
+    every: float = CHECKPOINT_SECONDS
     stop: StopSignal = never
     _last: float = field(default_factory=time.monotonic, repr=False)
     _prompts: dict[str, str] = field(default_factory=dict, repr=False)  # files and their hashes
@@ -78,13 +77,7 @@ class Checkpoint:
         return state["epoch"], state["seconds"]
 
     def reached(self, bank: "Bank", epoch: int, seconds: float) -> None:
-        """Write a checkpoint after an epoch if it is due, or if training is to stop.
-
-        Raises
-        ------
-        Interrupted
-            If training is to stop.
-        """
+        """Write a checkpoint after an epoch if it is due; raise `Interrupted` if it is to stop."""
         signal = self.stop()
         if signal or time.monotonic() - self._last >= self.every:
             self._write(bank, epoch, seconds)

@@ -97,14 +97,10 @@ def greedy_answers(
 
     Parameters
     ----------
-    frozen
-        The model.
     rows
         Rows with their whole target.
     requests
         When each answer ends.
-    token_budget
-        Positions of one forward pass.
     """
     decoded: dict[int, Ids] = {}
     for group in batches(rows, PASSES * token_budget, padding=PASSES * token_budget):
@@ -175,8 +171,6 @@ def settled(
 
     Parameters
     ----------
-    frozen
-        The model of the pass.
     output, requests
         The pass, and when the answers to some of its rows end, by row number.
     exact

@@ -63,8 +63,6 @@ def estimate(
         The model, with weights or on ``meta``.
     specs, encoded
         Runs of the bank, at least one; the problems of each (`tsp.training.members.encode_all`).
-    plan
-        How the bank will be computed.
     device
         Where it will be; default where the model is.
     """

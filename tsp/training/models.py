@@ -103,8 +103,6 @@ def load(
         shapes alone, and its weights are not read. What transformers calls a ``device_map``
         divides a model among several GPUs: ``"balanced"``, ``"balanced_low_0"``,
         ``"sequential"``, or a dict of modules and devices.
-    dtype
-        Precision of the weights.
 
     Raises
     ------

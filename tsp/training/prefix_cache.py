@@ -19,8 +19,6 @@ class PrefixCache:
 
     Parameters
     ----------
-    frozen
-        The model that reads them.
     budget
         Bytes that all contexts may take.
     dtypes

@@ -52,15 +52,30 @@ def initial_prompt(
         ids = frozen.tokenizer(" ".join(questions), add_special_tokens=False)["input_ids"]
         start = frozen.embed(tuple(islice(cycle(ids), n)))
     elif spec.init == "trained":
-        if start is None or start.shape != (n, frozen.dim):
-            given = "no prompt" if start is None else f"shape {tuple(start.shape)}"
-            raise InputError("init_run", spec.init_run, f"gave {given}, not {(n, frozen.dim)}")
+        start = checked_start(spec, start, frozen.dim)
     else:
         rows = torch.randperm(len(frozen.vocabulary), generator=generator)[:n]
         if len(rows) < n:
             raise InputError("n_tokens", n, f"the vocabulary has {len(rows)} tokens to draw from")
         start = frozen.embed(tuple(rows.tolist()))
     return start.detach().to(frozen.device, prompt_dtype(frozen), copy=True).contiguous()
+
+
+def checked_start(spec: RunSpec, start: torch.Tensor | None, dim: int) -> torch.Tensor:
+    """Return the trained prompt that a run begins with, if it has the run's shape (n, d).
+
+    Raises
+    ------
+    InputError
+        If it is missing or has another shape.
+    """
+    if start is None:
+        raise InputError("init_run", spec.init_run, "gave no prompt")
+    if start.shape != (spec.n_tokens, dim):
+        given, needed = tuple(start.shape), (spec.n_tokens, dim)
+        why = f"its prompt has shape {given}, this run needs {needed}"
+        raise InputError("init_run", spec.init_run, f"{why}; name a run of this n_tokens and model")
+    return start
 
 
 def position_code(n: int, dim: int) -> torch.Tensor:

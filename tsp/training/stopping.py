@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+CHECKPOINT_SECONDS = 30.0  # between two checkpoints
 StopSignal = Callable[[], int]
 """Returns the signal that asked training to stop, or 0."""
 

@@ -61,7 +61,8 @@ function panel(name, snapshots, longest, digits) {
     points.splice(0, points.length, ...snapshot.points);
     square.show();
     code.show(bars[k], radius, longest, digits);
-    told.say(counted(alive(bars[k], radius)));
+    const here = counted(alive(bars[k], radius));
+    told.say(`${bars[k].h1.length} H₁ bars. At ε = ${radius.toFixed(digits)}: ${here}.`);
   };
   const title = html("p", { class: "live-title" }, name);
   return { element: html("div", {}, title, square.element, told.element, code.element), show };

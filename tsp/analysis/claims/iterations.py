@@ -163,8 +163,10 @@ def tsloss_halves_iterations(evidence: Evidence, levels: Levels) -> Verdict:
     named = ", ".join(TASK_NAMES.get(name, name) for name in best)
     why = f"best of {len(cells)} cells: {named}; medians of all: "
     why += ", ".join(f"{cell.median_ratio:.2f}" for cell in cells.values())
-    why += f"; sign test there against one half, p times the number of cells = {p:.3g}; lowest "
-    why += f"end of the intervals of all cells: {lowest:.2f}"
+    end = f"lowest end of the intervals of all cells: {lowest:.2f}"
+    if np.isnan(lowest):
+        end = "a cell has too few units for an interval"
+    why += f"; sign test there against one half, p times the number of cells = {p:.3g}; {end}"
     verdict = "not reproduced" if lowest > 0.5 else "inconclusive"
     if ratio.median_ratio <= 0.5 and p < levels.alpha:
         verdict = "reproduced"

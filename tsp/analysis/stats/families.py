@@ -38,11 +38,7 @@ def median_interval(values: Sequence[float] | np.ndarray, alpha: float = 0.05) -
 
 
 def bootstrap_interval(
-    values: np.ndarray,
-    statistic: Callable[..., Any],
-    *,
-    alpha: float = 0.05,
-    vectorized: bool | None = None,
+    values: np.ndarray, statistic: Callable[..., Any], *, alpha: float = 0.05
 ) -> Interval:
     """Percentile bootstrap interval of a statistic at 1 - alpha; nan for fewer than six values.
 
@@ -58,7 +54,6 @@ def bootstrap_interval(
         statistic,
         confidence_level=1 - alpha,
         method="percentile",
-        vectorized=vectorized,
         n_resamples=RESAMPLES,
         rng=0,
     ).confidence_interval

@@ -15,6 +15,7 @@ from tsp.analysis.stats.families import Interval
 from tsp.errors import InputError
 
 SHUFFLES = 9_999
+EXCHANGES = 1_999  # of whole blocks
 
 
 class RankTest(NamedTuple):
@@ -39,11 +40,6 @@ class BlockTest(NamedTuple):
 def spearman(x: Any, y: Any) -> RankTest:
     """Spearman's rank correlation of paired observations (Table 2, second and third column).
 
-    Parameters
-    ----------
-    x, y
-        Equally many numbers.
-
     Returns
     -------
     RankTest
@@ -64,12 +60,7 @@ def spearman(x: Any, y: Any) -> RankTest:
 
 
 def mann_whitney(x: Any, y: Any) -> RankTest:
-    """Mann–Whitney U of two groups (Table 2, last column).
-
-    Parameters
-    ----------
-    x, y
-        Values of the two groups, such as the wrong snapshots and the right ones.
+    """Mann–Whitney U of two groups, such as wrong snapshots and right ones (Table 2, last column).
 
     Returns
     -------
@@ -182,14 +173,12 @@ def _ranked(
     return ranks[0], ranks[1], float(np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
 
 
-def block_rho(
-    x: Any, y: Any, *, blocks: Any, strata: Any, shuffles: int = 1999, seed: int = 0
-) -> BlockTest:
+def block_rho(x: Any, y: Any, *, blocks: Any, strata: Any) -> BlockTest:
     """Spearman's rho of two series over pooled snapshots, tested by exchanging whole blocks.
 
-    Snapshots of one run follow each other, so they cannot be shuffled; blocks can be. Shuffled
-    blocks still follow the epochs, so the test is about whether problems that are solved sooner
-    are those whose prompts changed sooner.
+    Snapshots of one run follow each other, so they cannot be shuffled; blocks can be, `EXCHANGES`
+    times at random. Shuffled blocks still follow the epochs, so the test is about whether problems
+    that are solved sooner are those whose prompts changed sooner.
 
     Parameters
     ----------
@@ -201,8 +190,6 @@ def block_rho(
     strata
         Label of each snapshot's stratum; blocks of a stratum with equally many snapshots may be
         exchanged for each other.
-    shuffles, seed
-        Number of random exchanges, and their seed.
 
     Returns
     -------
@@ -226,18 +213,18 @@ def block_rho(
         return BlockTest(math.nan, math.nan, math.nan, math.nan, math.nan, n_blocks)
     ranks = kept[["x", "y"]].rank() - (len(kept) + 1) / 2
     scale = math.sqrt((ranks.x**2).sum() * (ranks.y**2).sum())
-    rng = np.random.default_rng(seed)
-    total, shuffled = 0.0, np.zeros(shuffles)
+    rng = np.random.default_rng(0)
+    total, shuffled = 0.0, np.zeros(EXCHANGES)
     for (_, size), rows in ranks.groupby([kept.stratum, kept["size"]]):
         # Blocks as rows: exchanging them exchanges rows of one matrix of products.
         first, second = (rows[name].to_numpy().reshape(-1, size) for name in ("x", "y"))
         products = first @ second.T
-        order = rng.permuted(np.tile(np.arange(len(products)), (shuffles, 1)), axis=1)
+        order = rng.permuted(np.tile(np.arange(len(products)), (EXCHANGES, 1)), axis=1)
         shuffled += products[np.arange(len(products)), order].sum(axis=1)
         total += np.trace(products)
     shuffled /= scale
     rho = float(total) / scale
     rarer = min((shuffled <= rho + 1e-12).sum(), (shuffled >= rho - 1e-12).sum())
     low, high = np.quantile(shuffled, [0.025, 0.975])
-    p = min(1.0, 2 * (1 + float(rarer)) / (1 + shuffles))
+    p = min(1.0, 2 * (1 + float(rarer)) / (1 + EXCHANGES))
     return BlockTest(rho, float(shuffled.mean()), float(low), float(high), p, n_blocks)

@@ -44,16 +44,15 @@ def trained(store: Store) -> pd.DataFrame:
     return in_order(pd.DataFrame(rows, columns=TRAINED_COLUMNS), ROW)
 
 
-def same_start(store: Store, *, protocol: str, model: str = "") -> str:
+def same_start(store: Store, *, protocol: str) -> str:
     """Write from how many initial prompts the Standard runs of each model's units start.
 
     Only runs at the protocol's defaults count, the first odd number of seeds of a unit. Initial
-    prompts are the same if all summaries of their topology are. ``model``: only this one.
+    prompts are the same if all summaries of their topology are.
     """
     runs, length = deciding(load_runs(store))
     runs = comparable(runs, protocol=protocol, length=length)
-    if len(runs):
-        runs = runs[(runs.method == "ce") & (runs.model == (model or runs.model))]
+    runs = runs[runs.method == "ce"]
     if runs.empty:
         return "The store has no units."
     runs = odd_seeds(runs.assign(arm=runs.method))

@@ -1,7 +1,5 @@
 """Table 2: topological features against accuracy, over snapshots and over problems."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
@@ -32,19 +30,11 @@ TABLE2_RUNS_COLUMNS = [
 SCALE_FREE = ("h0_mean_lifespan_scaled", "h1_mean_lifespan_scaled", "normalized_entropy")
 
 
-def table2(
-    store: Store,
-    *,
-    groups: str = "answers",
-    protocol: str = "tuned",
-    ids: Sequence[str] | None = None,
-) -> pd.DataFrame:
+def table2(store: Store, *, groups: str = "answers", protocol: str = "tuned") -> pd.DataFrame:
     """Table 2: topological features against accuracy, over the pooled checks of several runs.
 
     Parameters
     ----------
-    store
-        Where the runs are.
     groups
         The two groups of the U test. ``"answers"``: of the checks that ask every problem, those
         with a wrong answer against those with none; accuracy is the share of right answers.
@@ -53,8 +43,6 @@ def table2(
     protocol
         Pool the runs without TSLoss under this protocol: those otherwise at its defaults, of the
         model that decides claims, or all of them if none is.
-    ids
-        Pool exactly these runs instead.
 
     Returns
     -------
@@ -63,11 +51,6 @@ def table2(
         those of `tsp.analysis.stats.feature_tests`. ``n_runs`` is the number of runs behind the
         ``n`` checks: these, not the checks, are independent. No rows if there are no such checks.
 
-    Raises
-    ------
-    InputError
-        For other groups or an id that the store lacks.
-
     Notes
     -----
     The paper does not say which snapshots its table pools. Its columns fit two equal groups of
@@ -75,11 +58,8 @@ def table2(
     """
     if groups not in GROUPS:
         raise InputError("groups", groups, f"choose one of {', '.join(GROUPS)}")
-    runs = load_runs(store)
-    for lacking in set(ids or ()) - set(runs.id):
-        raise InputError("ids", lacking, "give ids of sound runs; `tsp runs list` shows them")
-    runs, length = deciding(runs) if ids is None else (runs, None)
-    chosen = _plain_runs(runs, protocol, length) if ids is None else ids
+    runs, length = deciding(load_runs(store))
+    chosen = _plain_runs(runs, protocol, length)
     checks = load_topology(store)
     if groups == "answers":
         checks = scored(checks, load_accuracy(store))
