@@ -116,7 +116,7 @@ def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -
         the ``precision`` of both sides; for epochs the ``pass`` and the ``check`` of both, and
         ``peer_rule``, the time of PEFT's loop with our rules for checks; for whole runs how many
         were trained and solved, their epochs, and the seconds of a run until it ended. ``minutes``
-        are those since the row before. ``ratio`` is the peer's time over ours; where an aim is a
+        are a row's part of those that its work took. ``ratio`` is the peer's time over ours; where an aim is a
         share it is ours over the peer's; for ``gemm_fraction`` it is the part of the machine's
         rate of products. Peers that are not installed are left out.
     """
@@ -135,10 +135,9 @@ def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -
         remedy = f"install giotto-tda, or peft and `tsp model install {models.DEFAULT}`"
         raise InputError("bench", "nothing to measure", remedy)
     for work in chosen.values():
-        begin = time.perf_counter()
-        for row in work():
-            yield row | environment() | {"minutes": (time.perf_counter() - begin) / 60}
-            begin = time.perf_counter()
+        begin, measured = time.perf_counter(), work()
+        minutes = (time.perf_counter() - begin) / 60 / len(measured)
+        yield from (row | environment() | {"minutes": minutes} for row in measured)
 
 
 def _training(side: Side, repeats: int, *, full: bool) -> dict[str, Callable[[], list[Row]]]:
