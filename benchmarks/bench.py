@@ -116,9 +116,9 @@ def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -
         the ``precision`` of both sides; for epochs the ``pass`` and the ``check`` of both, and
         ``peer_rule``, the time of PEFT's loop with our rules for checks; for whole runs how many
         were trained and solved, their epochs, and the seconds of a run until it ended. ``minutes``
-        are a row's part of those that its work took. ``ratio`` is the peer's time over ours; where an aim is a
-        share it is ours over the peer's; for ``gemm_fraction`` it is the part of the machine's
-        rate of products. Peers that are not installed are left out.
+        are a row's part of those that its work took. ``ratio`` is the peer's time over ours; where
+        an aim is a share it is ours over the peer's; for ``gemm_fraction`` it is the part of the
+        machine's rate of products. Peers that are not installed are left out.
     """
     works: dict[str, Callable[[], list[Row]]] = {}
     if find_spec("gph"):  # a bare GPU host has no giotto-tda

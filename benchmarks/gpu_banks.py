@@ -19,6 +19,8 @@ from benchmarks.training import (
     same_work,
     step_compiled,
 )
+from tsp.problems.loading import Problem
+from tsp.training.spec import RunSpec
 from tsp.training.trainer import train_bank
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -47,18 +49,12 @@ def measure(side: Side, known: Sequence[Row], repeats: int = 3) -> Iterator[Row]
         count = arithmetic(side.frozen, problem, specs[0])
         plan = side.plan(specs, problems)
         work = partial(train_bank, specs, side.frozen, [problems] * runs, plan=plan)
-        theirs = partial(peer, alone.but(epochs=PEER_EPOCHS), side, problems)
-        gc.collect()  # a Trainer and its model end in a circle
+        _forget()
         try:
             memory = _peak_memory(work) if cuda else 0  # while PEFT has no model there
-            units = (runs * EPOCHS, PEER_EPOCHS)
-            row = compared(f"bank{runs}_vs_peft", work, theirs(), repeats, PEER, units=units)
-            if side.precision == "bfloat16":
-                half = theirs(bf16=True)
-                times = [timed(half)[0] / PEER_EPOCHS for _ in range(repeats)]
-                row["peer_bfloat16"] = statistics.median(times)
+            row = _beside_peft(side, alone, problems, work, runs, repeats)
         except torch.OutOfMemoryError as error:
-            report(f"a bank of {runs} does not fit beside PEFT's model: {error}")
+            report(f"a bank of {runs} does not fit, alone or beside PEFT's model: {error}")
             return
         row |= {"unit": "s per epoch and run", "runs": runs, "token_budget": plan.token_budget}
         row["per_hour"] = 3600 / (RUN_EPOCHS * row["ours"])
@@ -77,6 +73,32 @@ def measure(side: Side, known: Sequence[Row], repeats: int = 3) -> Iterator[Row]
 def _where(row: Row) -> tuple[str, ...]:
     """Return the code and the machine of a row; the rows themselves may be changed meanwhile."""
     return row["commit"].rstrip("+"), row["device"], row["processor"]
+
+
+def _forget() -> None:
+    """Free what the size before has left: compiled layers, and Trainers, which end in a circle."""
+    torch._dynamo.reset()
+    gc.collect()
+
+
+def _beside_peft(
+    side: Side,
+    alone: RunSpec,
+    problems: list[Problem],
+    work: Callable[[], object],
+    runs: int,
+    repeats: int,
+) -> Row:
+    """Time a bank and PEFT in turn; then PEFT with passes in bfloat16, if ours are."""
+    theirs = partial(peer, alone.but(epochs=PEER_EPOCHS), side, problems)
+    units = (runs * EPOCHS, PEER_EPOCHS)
+    row = compared(f"bank{runs}_vs_peft", work, theirs(), repeats, PEER, units=units)
+    if side.precision == "bfloat16":
+        half = theirs(bf16=True)
+        half()  # warm
+        times = [timed(half)[0] / PEER_EPOCHS for _ in range(repeats)]
+        row["peer_bfloat16"] = statistics.median(times)
+    return row
 
 
 def _peak_memory(work: Callable[[], object]) -> int:

@@ -95,7 +95,7 @@ def environment() -> dict[str, Any]:
 def _processor() -> str:
     """Return the processor as Linux names it, and its matrix unit if it has one.
 
-    A name without a number, such as "AMD EPYC", is that of several generations.
+    A name without a number, such as "AMD EPYC", is shared by several generations.
     """
     name = cpu_info("model name") or platform.processor() or "unknown"
     if not re.search(r"\d", name) and (family := cpu_info("cpu family")):

@@ -16,7 +16,7 @@
 # %% [markdown]
 # # Speed
 #
-# How fast is the package, and compared with what? {glue:text}`bench-headline` The language model is frozen, and most of what makes prompt
+# How fast is the package, and compared with what? {glue:text}`bench-headline` (In brackets: if PEFT's loop checks answers by our rules.) The language model is frozen, and most of what makes prompt
 # tuning slow is work that a frozen model does not need. This chapter compares the trainer with the usual tools, shows where the time of a
 # step goes, and tests whether the store stays fast. {doc}`25_precision` asks whether rounding changes any outcome;
 # {doc}`23_out_of_one_machine` is about GPUs.
@@ -36,7 +36,7 @@
 # * PEFT computes in the model's float32, this package in the precision that the table names.
 # * In whole runs this package also checks the answers before the first epoch.
 # * PEFT's loop generates every answer at each check, to its end. Ours takes shortcuts, listed below. The last column of the third
-#   table is with our rules for checks in PEFT's loop.
+#   table gives PEFT's loop our rules for checks.
 #
 # The problems were written for this project in the schema of GSM8K {cite}`cobbe2021training`; a long context repeats
 # one of their questions.
@@ -119,7 +119,6 @@ def table(frame, **formats):
     frame = frame.map(lambda cell: typeset(cell) if isinstance(cell, str) else cell)
     style = frame.style.format(precision=1, **formats).set_table_attributes('class="dataframe"')
     cells = {"selector": "th, td", "props": "padding: 0.3em 0.4em; text-align: left"}
-    # Row headings alone may be broken into lines.
     whole = {"selector": "td", "props": "white-space: nowrap"}
     first = {"selector": "th.row_heading.level0", "props": "min-width: 9.5em"}
     return style.set_table_styles([cells, whole, first])
@@ -137,9 +136,14 @@ def of(beginning):
     return rows[rows.name.str.startswith(beginning) & ~rows.name.str.endswith("_float32")]
 
 
+def beside(chosen):
+    """Show ratios, and in brackets those with our rules for checks on both sides."""
+    return span(chosen) + (f" ({span(chosen, True)})" if chosen.peer_rule.notna().any() else "")
+
+
 headline = [
-    f"On two cores of {processor}, an epoch of a run takes PEFT {span(single)} times as long as a bank of this package on one problem "
-    f"({span(single, True)} with our rules for checks in its loop), and {span(several)} times on ten ({span(several, True)})."
+    f"On two cores of {processor}, an epoch of a run takes {beside(single)} times as long with PEFT as in a bank of this package on one "
+    f"problem, and {beside(several)} times on ten."
     for processor, single in of("epoch_single").groupby("processor", sort=False)
     if len(several := of("epoch_multi").query("processor == @processor"))
 ]
@@ -150,11 +154,8 @@ packages = ("threads", "torch", "transformers", "peft")
 versions = [f"{name} {' and '.join(sorted(map(str, rows[name].unique())))}" for name in packages]
 glue("bench-versions", "; ".join(versions), display=False)
 products = rows[rows.name.str.startswith("gemm")].assign(rate=lambda frame: 1 / frame.peer)
-rates = products.pivot(index="processor", columns="precision", values="rate")
-texts = [
-    f"{row.Index} {row.float32:.0f} in float32, {row.bfloat16:.0f} in bfloat16"
-    for row in rates.itertuples()
-]
+rates = products.groupby(["processor", "precision"]).rate.last()
+texts = [f"{processor} {rate:.0f} in {precision}" for (processor, precision), rate in rates.items()]
 glue("bench-rates", "; ".join(texts), display=False)
 named = rows.name.str.match("epoch|run|step_context_5k_vs_peft|gemm|tsloss")
 
@@ -177,9 +178,9 @@ def results(chosen):
 
 # %% [markdown]
 # The model is {glue:text}`bench-model`; our training passes are in {glue:text}`bench-precision` unless float32 is named. Versions in all
-# rows: {glue:text}`bench-versions`. The processors differ, most in their large matrix products, of which they do this many $10^9$ operations a
-# second: {glue:text}`bench-rates`. AMX is Intel's matrix unit. Rows with † were measured with an earlier version of this package, which
-# lacked some of the shortcuts (+: uncommitted).
+# rows: {glue:text}`bench-versions`. The peer is PEFT unless another is named. Rates of a large matrix product, in $10^9$ operations a second:
+# {glue:text}`bench-rates`. AMX is Intel's matrix unit; AMD's Zen 4 is family 25, model 17. Rows with † are of earlier versions of this package and of its
+# benchmark (+: uncommitted); those of the Xeon lack some of the shortcuts.
 
 # %% tags=["hide-input"]
 results(rows[named])
@@ -187,7 +188,7 @@ results(rows[named])
 # %% [markdown]
 # A ratio is the peer's time divided by that of this package, with the smallest and the largest of its repeats; ✓ and ✗ say whether it reaches
 # its aim. A percentage is a share: that of TSLoss in a step, and the rate of a training step relative to that of one large matrix product, for
-# which the seconds are those of $10^9$ operations. More comparisons, with topology among them, are folded here:
+# which the seconds are those of $10^9$ operations. Further comparisons, topology's share among them, are folded here:
 
 # %% tags=["hide-input", "hide-output"]
 results(rows[~named])
@@ -200,7 +201,6 @@ results(rows[~named])
 # {glue:text}`bench-sets` on ten. {glue:text}`bench-limits`
 
 
-# %% tags=["hide-input"]
 # %% tags=["hide-input"]
 def taken(regime):
     """Say after how many epochs the stored prompts of both sides were taken."""
@@ -220,7 +220,7 @@ for row in parts[parts.name.str.startswith("epoch_multi")].itertuples():
     aim = row.aim.of(row._asdict())
     if row.peer_rule < aim * row.ours:
         limits.append(
-            f"On {row.processor}, {row.what.removeprefix('an epoch on ')}, the ratio with equal rules is {row.peer_rule / row.ours:.1f}. To "
+            f"On {row.what.removeprefix('an epoch on ')} ({row.processor}), the ratio with equal rules is {row.peer_rule / row.ours:.1f}. To "
             f"reach {aim:g}, an epoch would have to take {row.peer_rule / aim:.2f} s; the pass alone takes {row.ours_pass:.2f}."
         )
 glue("bench-limits", " ".join(limits), display=False)
@@ -284,10 +284,10 @@ table(
 # * The training pass itself shows how an answer begins: greedy decoding
 #   reproduces the reference up to the first token at which another token is more likely. From there,
 #   tokens are generated for many runs and checks at once. Runs that share their first prompt share its answers.
-# * An answer ends once no continuation can change its score: for GSM8K, when the line with `####` and a number has ended.
+# * An answer ends once no continuation can change its score: for GSM8K, when the line with `####` and a number has ended; for few-shot tasks of
+#   LongBench, when the first line has. Other answers are decoded to their end, since a later word can still withdraw a letter.
 # * A set of problems is solved when all answers are right, so one wrong answer decides a check. The problem that was wrong before is
-#   asked first. Every problem is asked at the start, at the end and as often as prompts are stored. An answer of another kind is decoded to its
-#   end, since a later word can still withdraw a letter.
+#   asked first. Every problem is asked at the start, at the end and as often as prompts are stored.
 # * On AMD processors with AVX-512, float32 products with the frozen weights are left to oneDNN, which was faster on the two that were tried
 #   than the library that torch uses.
 # * Rows of similar length are read together, so that little of a pass is padding.
@@ -310,8 +310,8 @@ for row in tried.itertuples():
     pays = f"pays after {row.first / saved:.0f} steps" if saved > 0 else "never pays"
     reasons.append(
         f": on two cores ({row.processor.strip()}) a compiled step takes {1 / row.ratio:.0%} of the time, but the first "
-        f"takes {row.first:.0f} s longer and needs a C++ compiler. Compiling {pays}; the "
-        f"runs of this book have {USUAL['epochs']}."
+        f"takes {row.first:.0f} s longer and needs a C++ compiler. Compiling {pays}; "
+        f"most runs on one problem take {USUAL['epochs']}."
     )
 glue("compile-sentence", reasons[0] if reasons else "; this has not been measured.", display=False)
 frozen = models.load(model)
@@ -341,7 +341,7 @@ table(
 
 # %% mystnb={"image": {"alt": "Two panels of horizontal bars, float32 and bfloat16: milliseconds of each part of a step and of the checks; a tick on each bar marks the least time."}, "figure": {"caption": "{glue:text}`budget-says`. Bars: milliseconds of a step of a bank of 8, by part; ticks: the least that the machine would need.", "name": "fig-budget"}} tags=["hide-input"]
 profiled = products.dropna(subset="budget")
-profiled = profiled[profiled.commit == profiled.commit.iloc[-1]]
+profiled = profiled[profiled.commit.isin(profiled.commit.tail(1))]
 checked = rows[rows.name.str.startswith("epoch_single_early")].set_index("processor")
 fig, axes = plt.subplots(
     1, max(1, len(profiled)), figsize=(WIDTH, 3.6), sharey=True, sharex=True, squeeze=False
@@ -369,7 +369,7 @@ for ax, row in zip(axes[0], profiled.itertuples(), strict=False):
         )
     if row.processor in checked.index:
         check = checked.loc[[row.processor]].iloc[0].ours_check * RUNS / spec.check_every
-        fast = rates.float32[row.processor]
+        fast = rates.get((row.processor, "float32"), 1 / row.peer)
         table_of.loc["checks, an epoch"] = check, RUNS * decoding / fast / spec.check_every
     ax.barh(table_of.index, 1e3 * table_of.seconds, color=METHOD_COLORS["tsloss"])
     ax.plot(1e3 * table_of.least, table_of.index, "|", color="black", ms=11, mew=2)

@@ -260,14 +260,16 @@ plt.show()
 #
 # ## Banks on a GPU
 #
-# `make bench-gpu` trains banks of 1 to 256 runs on a GPU, and PEFT's loop beside them; it also times a step with layers compiled by torch. It
-# needs no network once the model is installed. Called again, it continues with the next size.
+# `make bench-gpu` trains banks of 1 to 256 runs on a GPU, and PEFT's loop beside them, in float32 and with passes in bfloat16; it also times a
+# step with layers compiled by torch. It needs no network once the model is installed. Called again, it continues with the next size.
 
 # %% tags=["hide-input"]
 file = Path(measurements or data_dir("measurements")) / "gpu.json"
 banks = pd.DataFrame(json.loads(file.read_text()) if file.is_file() else [])
 banks = banks.reindex(
-    columns=banks.columns.union([f"compiled_{x}" for x in ("ours", "peer", "first")])
+    columns=banks.columns.union(
+        ["peer_bfloat16", *(f"compiled_{x}" for x in ("ours", "peer", "first"))]
+    )
 )
 if banks.empty:
     print("Not measured yet: there is no gpu.json.")
@@ -277,6 +279,7 @@ else:
             "runs": banks.runs,
             "device": banks.device,
             "against PEFT": banks.ratio.map("{:.1f} ×".format),
+            "against PEFT in bfloat16": (banks.peer_bfloat16 / banks.ours).map("{:.1f} ×".format),
             "runs an hour": banks.per_hour.map("{:.0f}".format),
             "tokens a second, with checks": banks.tokens_per_second.map("{:.0f}".format),
             "of a large product's rate": banks.fraction.map("{:.0%}".format),

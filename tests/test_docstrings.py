@@ -11,6 +11,10 @@ SHOWN = [path for path in PACKAGE.rglob("*.py") if "    >>> " in path.read_text(
 NAMES = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in SHOWN)
 
 
+def test_the_examples_are_found():
+    assert {"tsp.loss", "tsp.regularizers", "tsp.topology.diagrams"} <= {*NAMES}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_examples_in_the_docstrings(name):
     result = doctest.testmod(import_module(name))

@@ -28,6 +28,11 @@ def regularizer(method: str, *, loss: TSLoss) -> Callable[[Tensor], Tensor]:
     callable
         From a bank ``(R, n, d)`` to ``(R,)``, differentiable, float32 for half types.
 
+    Raises
+    ------
+    InputError
+        For an unknown method.
+
     Examples
     --------
     >>> square = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]])

@@ -13,8 +13,10 @@ def name_cells(app: Sphinx, document: nodes.document, page: str) -> None:
         names = [entry.astext() for entry in head.findall(nodes.entry)]
         for row in next(table.findall(nodes.tbody)).findall(nodes.row):
             for name, entry in list(zip(names, row.findall(nodes.entry), strict=True))[1:]:
-                text = f"{name} " if name.endswith("…") else f"{name}: "
-                entry[0].insert(0, nodes.inline("", text, classes=["heading"]))
+                paragraph = next(entry.findall(nodes.paragraph), None)
+                if paragraph is not None:
+                    text = f"{name.removesuffix('…').strip()}: "
+                    paragraph.insert(0, nodes.inline("", text, classes=["heading"]))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -69,7 +69,7 @@ def nulls(run: Run, *, draws: int = 5) -> pd.DataFrame:
 def vector_movement(run: Run) -> pd.DataFrame:
     """Return how each vector of a prompt moved: one row per vector, in the order of the prompt.
 
-    The run has at least two stored prompts.
+    The run needs at least two stored prompts.
 
     Returns
     -------

@@ -47,6 +47,11 @@ def experiment_specs(experiment: str, profile: str, **changes: Any) -> list[RunS
         Its size: ``smoke`` (a tiny random model), ``quick``, ``full`` or ``paper``.
     changes
         Fields of `RunSpec` to set in every spec, such as ``model`` or ``data``, unless None.
+
+    Raises
+    ------
+    InputError
+        If there is no such experiment or profile.
     """
     if profile not in PROFILES:
         raise InputError("profile", profile, f"choose one of {', '.join(PROFILES)}")

@@ -57,6 +57,11 @@ def reported(table: str) -> pd.DataFrame:
         task, iterations. ``table4``: lambda_ts, iterations. What the paper prints as missing is
         nan: in Table 2 not applicable, in Table 4 never converged.
 
+    Raises
+    ------
+    InputError
+        For another table.
+
     Examples
     --------
     >>> reported("table4").iterations.tolist()

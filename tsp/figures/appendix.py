@@ -152,13 +152,18 @@ def _small_multiples(store: Store, titles: Sequence[str], **only: str) -> tuple[
 def figure6(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
     """Draw Figure 6: barcodes and lifespans averaged over all data sets, a row per regime.
 
-    The runs are those of `barcodes_by_task`, without which it fails too.
+    The runs are those of `barcodes_by_task`.
 
     Returns
     -------
     Figure
         Left, the average barcode: the mean over runs of the longest, second longest … lifespan,
         0 where a run has fewer bars; every data set weighs the same. Right, lifespans.
+
+    Raises
+    ------
+    InputError
+        If there is no such run.
 
     Notes
     -----
@@ -186,7 +191,7 @@ def figure6(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
 def figure19(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
     """Draw Figure 19: counts and entropy during training, averaged over all data sets.
 
-    The runs are those of `barcodes_by_task`, without which it fails too.
+    The runs are those of `barcodes_by_task`.
 
     Returns
     -------
@@ -194,6 +199,11 @@ def figure19(store: Store, *, model: str, protocol: str = "tuned") -> Figure:
         A column per regime. Above, the number of H0 and H1 bars on the band of random clouds;
         below, persistence entropy (equation 12). Thin: the mean over the runs of each data set;
         thick: the mean over data sets, up to the last check that all of them have.
+
+    Raises
+    ------
+    InputError
+        If there is no such run.
     """
     groups = _groups(store, protocol=protocol, model=model)
     fig = empty(5.4)

@@ -43,7 +43,7 @@ class Cloud:
 
 
 def load_clouds(place: str) -> list[Cloud]:
-    """Read one cloud, a batch or a trajectory: at least one.
+    """Read one cloud, a batch or a trajectory; return at least one cloud.
 
     Parameters
     ----------

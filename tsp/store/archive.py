@@ -42,7 +42,13 @@ NAMES = ("id", "record", *TABLES, "prompts")
 
 
 def write_archive(runs: Iterable[RunData], path: Path) -> int:
-    """Write runs into a Parquet file that appears whole or not at all; return how many."""
+    """Write runs into a Parquet file that appears whole or not at all; return how many.
+
+    Raises
+    ------
+    InputError
+        If there are no runs.
+    """
     runs, count = iter(runs), 0
     parts: list[Path] = []
     with (

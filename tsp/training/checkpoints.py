@@ -77,7 +77,13 @@ class Checkpoint:
         return state["epoch"], state["seconds"]
 
     def reached(self, bank: "Bank", epoch: int, seconds: float) -> None:
-        """Write a checkpoint after an epoch if it is due; raise `Interrupted` if it is to stop."""
+        """Write a checkpoint after an epoch if it is due, or if training is to stop.
+
+        Raises
+        ------
+        Interrupted
+            If training is to stop.
+        """
         signal = self.stop()
         if signal or time.monotonic() - self._last >= self.every:
             self._write(bank, epoch, seconds)

@@ -28,6 +28,11 @@ def choose(wanted: str, frozen: BaseLM, *, device: str | None = None) -> str:
         The model, with weights or on ``meta``.
     device
         Where it will train; default where the model is.
+
+    Raises
+    ------
+    InputError
+        If there is no such precision.
     """
     check_known(wanted)
     if wanted != "auto":

@@ -74,7 +74,9 @@ def checked_start(spec: RunSpec, start: torch.Tensor | None, dim: int) -> torch.
     if start.shape != (spec.n_tokens, dim):
         given, needed = tuple(start.shape), (spec.n_tokens, dim)
         why = f"its prompt has shape {given}, this run needs {needed}"
-        raise InputError("init_run", spec.init_run, f"{why}; name a run of this n_tokens and model")
+        raise InputError(
+            "init_run", spec.init_run, f"{why}; name a run with the same n_tokens and model"
+        )
     return start
 
 

@@ -1,7 +1,7 @@
 // A trained prompt under epsilon: projected points, true distances, and its barcode by epoch.
 
 import {
-  alive, announcer, barcode, counted, framed, html, paintComplex, plane, redrawn, slider,
+  alive, announcer, barcode, counted, framed, html, paintComplex, plane, redrawn, slider, some,
 } from "./stage.js";
 
 /**
@@ -62,7 +62,7 @@ function panel(name, snapshots, longest, digits) {
     square.show();
     code.show(bars[k], radius, longest, digits);
     const here = counted(alive(bars[k], radius));
-    told.say(`${bars[k].h1.length} H₁ bars. At ε = ${radius.toFixed(digits)}: ${here}.`);
+    told.say(`${some(bars[k].h1.length, "H₁ bar")}. At ε = ${radius.toFixed(digits)}: ${here}.`);
   };
   const title = html("p", { class: "live-title" }, name);
   return { element: html("div", {}, title, square.element, told.element, code.element), show };

@@ -249,9 +249,13 @@ export function alive({ h0, h1 }, epsilon) {
   };
 }
 
+/** "1 loop", "2 loops". */
+export function some(k, name) {
+  return `${k} ${name}${k === 1 ? "" : "s"}`;
+}
+
 /** "3 components, 1 loop". */
 export function counted({ components, loops }) {
-  const some = (k, name) => `${k} ${name}${k === 1 ? "" : "s"}`;
   return `${some(components, "component")}, ${some(loops, "loop")}`;
 }
 

@@ -81,7 +81,7 @@ def paired_ratio(standard: Any, treated: Any, *, cap: Any, alpha: float = 0.05) 
 
 
 def signed_rank(standard: Any, treated: Any, *, cap: Any) -> RankTest:
-    """Wilcoxon's signed-rank test of log(treated / standard), of pairs as in `paired_ratio`.
+    """Wilcoxon's signed-rank test of log(treated / standard) for the pairs of `paired_ratio`.
 
     Returns
     -------

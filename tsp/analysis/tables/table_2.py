@@ -51,6 +51,11 @@ def table2(store: Store, *, groups: str = "answers", protocol: str = "tuned") ->
         those of `tsp.analysis.stats.feature_tests`. ``n_runs`` is the number of runs behind the
         ``n`` checks: these, not the checks, are independent. No rows if there are no such checks.
 
+    Raises
+    ------
+    InputError
+        For other groups.
+
     Notes
     -----
     The paper does not say which snapshots its table pools. Its columns fit two equal groups of
