@@ -179,7 +179,7 @@ def results(chosen):
 # %% [markdown]
 # The model is {glue:text}`bench-model`; our training passes are in {glue:text}`bench-precision` unless float32 is named. Versions in all
 # rows: {glue:text}`bench-versions`. The peer is PEFT unless another is named. Rates of a large matrix product, in $10^9$ operations a second:
-# {glue:text}`bench-rates`. AMX is Intel's matrix unit; AMD's Zen 4 is family 25, model 17. Rows with † are of earlier versions of this package and of its
+# {glue:text}`bench-rates`. AMX is Intel's matrix unit. Rows with † are of earlier versions of this package and of its
 # benchmark (+: uncommitted); those of the Xeon lack some of the shortcuts.
 
 # %% tags=["hide-input"]
@@ -341,7 +341,7 @@ table(
 
 # %% mystnb={"image": {"alt": "Two panels of horizontal bars, float32 and bfloat16: milliseconds of each part of a step and of the checks; a tick on each bar marks the least time."}, "figure": {"caption": "{glue:text}`budget-says`. Bars: milliseconds of a step of a bank of 8, by part; ticks: the least that the machine would need.", "name": "fig-budget"}} tags=["hide-input"]
 profiled = products.dropna(subset="budget")
-profiled = profiled[profiled.commit.isin(profiled.commit.tail(1))]
+profiled = profiled[profiled.processor.isin(profiled.processor.tail(1))]
 checked = rows[rows.name.str.startswith("epoch_single_early")].set_index("processor")
 fig, axes = plt.subplots(
     1, max(1, len(profiled)), figsize=(WIDTH, 3.6), sharey=True, sharex=True, squeeze=False
