@@ -241,7 +241,7 @@ def test_a_run_that_begins_with_a_trained_prompt_comes_after_its_donor_or_is_lef
     with pytest.raises(InputError, match=why):
         train(tmp_path, specs[1])  # alone it is not left out
     same, longer = (plain(problem=2, n_tokens=n, init="trained", init_run=first.id) for n in (4, 5))
-    why = "its prompt has shape (4, 32), this run needs (5, 32); name a run with the same"
+    why = "its prompt has shape (4, 32), this run needs (5, 32); name a run with the same n_tokens"
     assert len(train(tmp_path, same, longer, events=events)) == 1
     assert left[-1] == (first.id, f"init_run = '{first.id}': {why} and model")
     with pytest.raises(InputError, match=re.escape(why)):
