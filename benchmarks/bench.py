@@ -34,7 +34,7 @@ from tsp.training import models
 Row = dict[str, Any]
 WHEN = {"early": "at the start", "middle": "halfway", "late": "late"}
 SETS = 4  # runs of a bank on ten problems each
-GENERATIONS = {r"\(family 25, model 17\)": "Zen 4", r"\(Zen 5\)": "Zen 5"}  # of AMD's EPYC
+ZEN_4 = r"\(family 25, model 17\)"  # how `environment` names these EPYC processors
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ def read_table(folder: Path) -> pd.DataFrame:
     table["aim"] = [AIMS[name] for name in table.name]
     table["what"] = [aim.what for aim in table.aim]
     table["reached"] = [row["aim"].reached(row) for row in table.to_dict("records")]
-    names = table.processor.replace(GENERATIONS, regex=True)
+    names = table.processor.str.replace(ZEN_4, "Zen 4", regex=True)
     names = names.str.replace(r"\(R\)| Processor|^Intel|^AMD", "", regex=True)
     return table.assign(processor=names.str.strip())
 

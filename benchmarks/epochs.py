@@ -28,13 +28,12 @@ def from_states(
 
     ``chosen`` names the states (`benchmarks.states.STATES`).
 
-    An epoch and run costs a pass over the problems and a ``check_every``-th of a check; each
-    time is the sum of a pass and a check that were timed apart. One in ``check_every`` of our
-    passes also settles the beginnings of the answers. The checks
-    are those of ``snapshot_every`` epochs: of several problems all but the last end at the first
-    wrong answer. PEFT's loop asks for all answers at every check and decodes each to its end;
-    ``peer_rule_times`` are with our rules in it. With bfloat16 passes, those in float32 are timed
-    too, in the first state.
+    An epoch and run costs a pass over the problems and a ``check_every``-th of a check, which are
+    timed apart. One in ``check_every`` of our passes also settles the beginnings of the answers.
+    The checks are those of ``snapshot_every`` epochs: of several problems all but the last end at
+    the first wrong answer. PEFT's loop asks for all answers at every check and decodes each to its
+    end; ``peer_rule_times`` are with our rules in it. With bfloat16 passes, those in float32 are
+    timed too, in the first state.
     """
     from benchmarks.peft_training import Answers
 

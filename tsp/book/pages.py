@@ -129,13 +129,10 @@ def in_html(text: str) -> str:
 
 def stacked(frame: pd.DataFrame) -> Styler:
     """Style a table of plain texts, which becomes a list of named cells on a narrow screen."""
-    style = frame.map(lambda cell: in_html(str(cell))).style.hide(axis="index")
-    names = [
-        {"selector": f"td.col{k}", "props": [("--heading", f'"{name}: "')]}
-        for k, name in enumerate(frame)
-        if k
-    ]
-    return style.set_table_attributes('class="table stacked"').set_table_styles(names)
+    cells = frame.map(lambda cell: in_html(str(cell)))
+    for name in frame.columns[1:]:  # shown on a narrow screen alone
+        cells[name] = f'<span class="heading">{in_html(str(name))}: </span>' + cells[name]
+    return cells.style.hide(axis="index").set_table_attributes('class="table stacked"')
 
 
 def missing(command: str) -> Markdown:

@@ -2,7 +2,7 @@
 
 torch leaves float32 products to Intel's MKL, which does not use all of an AMD processor. oneDNN,
 which torch has too and uses for bfloat16, does: its products are twice as fast on two Zen 5 cores,
-and up to 1.7 times on two Zen 4 cores (family 25, model 17).
+and 1.2 to 1.8 times as fast on two Zen 4 cores (family 25, model 17).
 """
 
 from functools import cache
