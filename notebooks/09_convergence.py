@@ -298,7 +298,7 @@ arms = study(
     methods=("ce", "tsloss", "sham"),
     protocol=protocol,
     model=model,
-    seeds=(1,),
+    experiment="sham",
 )
 has_sham = len(arms) > 0 and arms.arm.str.startswith("sham").any()
 table(comparison(arms), FORMATS) if has_sham else missing("tsp sweep sham --profile full")

@@ -254,7 +254,7 @@ forced = study(
     weights=(0.0, *(weight for _, weight in FORCE)),
     protocol=protocol,
     model=model,
-    seeds=(1,),
+    experiment="force",
 )
 matched = len(forced) == 1 + len(FORCE)
 by_force = comparison(forced)

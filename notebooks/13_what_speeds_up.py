@@ -80,7 +80,7 @@ arms = recipes(store, model=model, protocol=protocol)
 compared = arms.dropna(subset="ratio")
 tried = compared.arm.str.startswith("ce, ").any()
 
-# %% mystnb={"image": {"alt": "One row for each change, sorted: a dot at the median ratio of epochs to those of Standard, with its interval, on a logarithmic axis; a vertical line marks 1. TSLoss is green."}, "figure": {"caption": "{glue:text}`recipes-say`. Epochs until the answer is right, relative to Standard: the median ratio with its 95 % interval, each change on its own (the table below corrects for their number), and the number of problems or sets in brackets. Learning rate and $n$ are 0.01 and 40 unless named.", "name": "fig-recipes"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "One row for each change, sorted: a dot at the median ratio of epochs to those of Standard, with its interval, on a logarithmic axis; a vertical line marks 1. TSLoss is green."}, "figure": {"caption": "{glue:text}`recipes-say`. Epochs until the answer is right, relative to Standard: the median ratio with its 95 % interval, each change on its own (the table below corrects for their number), and the number of problems in brackets. Learning rate and $n$ are 0.01 and 40 unless named.", "name": "fig-recipes"}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(5.6, 0.3 * max(len(compared), 3) + 0.8))  # to be read on a phone
 for row, change in enumerate(compared.itertuples()):
     color = METHOD_COLORS["tsloss" if change.arm.startswith("tsloss") else "ce"]
@@ -125,7 +125,7 @@ if tried:
     for ours, verdict in zip(compared.itertuples(), found, strict=True):
         if ours.arm.startswith("tsloss"):
             ratio = interval(ours.ratio, ours.low, ours.high)
-            answer += f" TSLoss has a median ratio of {ratio} and solves {ours.wins:.0f} of {ours.pairs:.0f} problems or sets sooner: {verdict or 'untested'}."
+            answer += f" TSLoss has a median ratio of {ratio} and solves {ours.wins:.0f} of {ours.pairs:.0f} problems sooner: {verdict or 'untested'}."
 glue("recipes-answer", answer, display=False)
 glue("recipes-result", recipes_result, display=False)
 
@@ -147,7 +147,7 @@ for rate, rate_length in RATES.items():
         base={"method": "ce", "lambda_ts": 0.0},
         protocol=protocol,
         model=model,
-        seeds=(1,),
+        experiment="learning-rate",
         length=rate_length,
         every=False,
     )
@@ -163,7 +163,8 @@ table(comparison(rates), FORMATS) if known else missing("tsp sweep learning-rate
 # %% tags=["remove-cell"]
 rates_result = "The comparison is not complete yet."
 if known:
-    taus = trend(store, "lr", RATES, protocol=protocol, model=model, seeds=(1,))
+    options = {"protocol": protocol, "model": model, "experiment": "learning-rate"}
+    taus = trend(store, "lr", RATES, **options)
     sign = contrasts({"lr": taus}).iloc[0]
     depends = "TSLoss's effect depends on the rate"
     if not sign.p < ALPHA:

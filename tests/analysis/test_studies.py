@@ -166,12 +166,16 @@ def test_recipes_compare_one_change_at_a_time_with_standard_or_with_tsloss(store
     arm(store, "lr", 0.03, [2] * 6, seed=1, init="vocabulary")
     arm(store, "lr", 0.01, [4] * 6, method="tsloss", lambda_ts=1.0, seed=1)
     arm(store, "init", "question", [2] * 6)  # another seed
+    for method in ("ce", "tsloss"):  # of other experiments
+        stored(store, method=method, problem=12, contents=("p12",), solved=8, seed=1)
+        stored(store, method=method, task="math", contents=("m",), solved=8, seed=1)
     table = recipes(store, model="smollm2-135m-instruct")
     assert table.change.tolist()[:1] == ["constant rate"]
     assert set(table.change[1:3]) == {"first prompt from the vocabulary", "TSLoss, λ = 1"}
     assert table.change.tolist()[3:] == ["Standard"]
     assert table.ratio.tolist()[:3] == [0.75, 0.5, 0.5]
     assert table.p_holm[:3].tolist() == pytest.approx([3 * 2 / 2**6] * 3)
+    assert table.pairs[:3].tolist() == [6, 6, 6]
 
     table = recipes(store, model="smollm2-135m-instruct", against="tsloss").set_index("change")
     assert table.ratio["first prompt from the vocabulary"] == 1

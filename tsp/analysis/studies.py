@@ -11,6 +11,7 @@ from tsp.analysis.records import deciding, load_accuracy, load_runs, load_topolo
 from tsp.analysis.stats import holm
 from tsp.analysis.units import ARM, PAIR, STANDARD, UNIT, at_defaults, compared, units, wide
 from tsp.errors import InputError
+from tsp.experiments.catalogue import experiment_specs
 from tsp.experiments.paper import ALPHA
 from tsp.store.runs import Store
 from tsp.training.spec import ROUNDINGS, RunSpec
@@ -48,7 +49,7 @@ def study(
     methods: Sequence[str] = ("ce", "tsloss"),
     weights: Sequence[float] = (0.0, 1.0),
     model: str = "",
-    seeds: Sequence[int] = (),
+    experiment: str = "",
     length: int | None = None,
     every: bool = True,
 ) -> pd.DataFrame:
@@ -67,8 +68,9 @@ def study(
         Values of lambda_ts of the runs; that of Standard is 0.
     model
         Model of the runs; empty: any (problems of different models side by side).
-    seeds
-        Seeds of the runs; empty: all.
+    experiment
+        A key of `tsp.experiments.catalogue.EXPERIMENTS`: runs on its problems, with its seeds,
+        alone; empty: all.
     length
         Number of epochs to read of published runs, by default `tsp.training.protocols.LENGTH`;
         without published runs each problem is read up to its shortest run.
@@ -94,7 +96,7 @@ def study(
     for name in fields:
         if name not in ARM:
             raise InputError("fields", name, f"choose from {', '.join(ARM)}")
-    runs, usual = _runs(store, model, seeds)
+    runs, usual = _runs(store, model, experiment)
     length = length if length and usual else usual  # usual is None if no run is published
     runs = runs[runs.protocol.eq(protocol) & runs.method.isin(methods)]
     runs = runs[runs.lambda_ts.isin(weights)]
@@ -127,7 +129,7 @@ def recipes(
 ) -> pd.DataFrame:
     """Compare changes of one setting each, and TSLoss at weight 1, with Standard or with TSLoss.
 
-    Only runs of seed 1 count. ``against`` is the method of the base, ``ce`` or ``tsloss``.
+    ``against`` is the method of the base, ``ce`` or ``tsloss``.
 
     Returns
     -------
@@ -138,8 +140,8 @@ def recipes(
     usual = RunSpec(model=model, protocol=protocol)
     base = {"method": against, "lambda_ts": float(against == "tsloss")}
     base |= {name: getattr(usual, name) for name in RECIPE}
-    options: Any = {"protocol": protocol, "model": model, "seeds": (1,), "every": False}
-    arms = study(store, RECIPE, base=base, **options)
+    options: Any = {"protocol": protocol, "model": model, "experiment": "recipes"}
+    arms = study(store, RECIPE, base=base, every=False, **options)
     changed = arms.arm.str.count(",")
     arms = arms[(changed == 0) | ((changed == 1) & arms.arm.str.startswith("ce, "))]
     arms = arms.sort_values("ratio", ascending=False, ignore_index=True)
@@ -188,13 +190,13 @@ def trend(
     *,
     protocol: str = "tuned",
     model: str = "",
-    seeds: Sequence[int] = (),
+    experiment: str = "",
 ) -> pd.Series:
     """Return Kendall's tau of TSLoss's ratio of iterations with a field, problem by problem.
 
     Parameters
     ----------
-    store, protocol, model, seeds
+    store, protocol, model, experiment
         As in `study`.
     field
         A numeric field of `RunSpec`.
@@ -207,7 +209,7 @@ def trend(
         tau of each unit that has a ratio at two values or more. The ratio is that of TSLoss's
         iterations to Standard's at the same value; a unit that neither solves has none.
     """
-    runs, _ = _runs(store, model, seeds)
+    runs, _ = _runs(store, model, experiment)
     ratios = {}
     for value, length in lengths.items():
         arms = {name: {**arm, field: value} for name, arm in PAIR.items()}
@@ -221,11 +223,16 @@ def trend(
     return pd.Series(taus, index=rows.index, dtype=float)
 
 
-def _runs(store: Store, model: str, seeds: Sequence[int]) -> tuple[pd.DataFrame, int | None]:
-    """Return the runs that decide, of a model and of some seeds if given, and their length."""
+def _runs(store: Store, model: str, experiment: str) -> tuple[pd.DataFrame, int | None]:
+    """Return the runs that decide, of a model and an experiment if given, and their length."""
     runs, length = deciding(load_runs(store))
     runs = runs[runs.model.eq(model) if model else runs.model.notna()]
-    return runs[runs.seed.isin(seeds) if seeds else runs.seed.notna()], length
+    if experiment:
+        where = ["task", "regime", "problem", "seed"]
+        specs = experiment_specs(experiment, "full")
+        places = {tuple(getattr(spec, name) for name in where) for spec in specs}
+        runs = runs[[place in places for place in zip(*(runs[name] for name in where))]]
+    return runs, length
 
 
 def at_last(

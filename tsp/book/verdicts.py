@@ -129,7 +129,7 @@ def listed(names: Sequence[str]) -> str:
 def shortening(changes: pd.DataFrame) -> str:
     """Say which of the changes of `tsp.analysis.studies.recipes` shorten training, or ""."""
     tried = changes.dropna(subset="ratio")
-    problems = f"{tried.pairs.max():.0f} problems or sets"
+    problems = f"{tried.pairs.max():.0f} problems"
     faster = tried[reading(tried) == "faster"]
     if faster.empty:
         return ""
