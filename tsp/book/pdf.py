@@ -47,7 +47,8 @@ figure, img, svg, tr, thead, pre, .admonition, .sd-card, div.math { break-inside
 .claims details { break-inside: avoid; }
 .bd-article.chapter :is(img, svg) { max-height: 115mm; max-width: 100%; object-fit: contain; }
 .bd-article.chapter img.tall { max-height: 195mm; }
-dl.field-list { display: block; }
+dl dl.field-list, dl.field-list > dt { display: block !important; }
+dl.field-list :is(li, p) { break-inside: avoid; }
 pre { font-size: 0.8em; white-space: pre-wrap; }
 pre, p, li { overflow-wrap: anywhere; }
 .chapter :is(td, th), .chapter :is(td, th) p { overflow-wrap: break-word; }
