@@ -231,7 +231,7 @@ def _runs(store: Store, model: str, experiment: str) -> tuple[pd.DataFrame, int 
         where = ["task", "regime", "problem", "seed"]
         specs = experiment_specs(experiment, "full")
         places = {tuple(getattr(spec, name) for name in where) for spec in specs}
-        runs = runs[[place in places for place in zip(*(runs[name] for name in where))]]
+        runs = runs[[place in places for place in runs[where].itertuples(index=False, name=None)]]
     return runs, length
 
 
