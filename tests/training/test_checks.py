@@ -1,6 +1,8 @@
 """Which problems of the checks that wait are asked, and together with which others."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.conftest import spec
 from tests.training.test_attention import lively
@@ -21,6 +23,10 @@ TEN = load_problems("mmlu_cf", regime="multi")
 @pytest.fixture
 def run():
     """A run that was checked at the start, where problem 7 alone was wrong."""
+    return checked_run()
+
+
+def checked_run():
     run = PromptRun(spec(snapshot_every=4, epochs=9, max_new_tokens=5), lively("tiny-llama"), TEN)
     record(run, 0, range(10), wrong=7)
     return run
@@ -56,6 +62,28 @@ def test_a_check_is_asked_until_an_answer_is_wrong(run, wrong, asked):
 def test_a_check_at_a_snapshot_asks_every_problem_at_once(run, epoch):
     seen = [[one.problem for one in checks] for checks in decoding_rounds(pending(run, epoch))]
     assert seen == [list(range(10))]
+
+
+@given(
+    wrong=st.dictionaries(st.integers(1, 9), st.sets(st.integers(0, 9), max_size=3), min_size=1),
+    order=st.randoms(use_true_random=False),
+)
+def test_a_check_is_passed_exactly_if_every_answer_is_right(wrong, order):
+    """As if every problem were asked at every check, whichever answers wait and in any order."""
+    run, answered = checked_run(), []
+    waiting = [one for epoch in wrong for one in pending(run, epoch)]
+    order.shuffle(waiting)
+    for checks in decoding_rounds(waiting):
+        for one in checks:
+            answered.append((one.epoch, one.problem))
+            bad = one.problem in wrong[one.epoch]
+            record(run, one.epoch, [one.problem], wrong=one.problem if bad else None)
+    assert len(answered) == len(set(answered))
+    whole = run.result.correct()
+    for epoch, problems in wrong.items():
+        assert (whole.get(epoch) == 1) == (not problems)
+        assert run.is_wrong(epoch) == bool(problems)
+        assert epoch in whole or not run.asks_all(epoch)
 
 
 def test_a_check_that_a_training_pass_has_failed_asks_nothing(run):
