@@ -94,7 +94,7 @@ glue("open", int(open_ones.sum()), display=False)
 
 # %% [markdown]
 # A soft prompt is a short list of vectors, trained in front of a frozen language model. The paper treats it as a cloud of points and reports
-# that, as training succeeds, loops in the cloud ($H_1$) vanish and its components ($H_0$) live longer. TSLoss, a loss built on this, is said
+# that, as training succeeds, loops in the cloud $(H_1)$ vanish and its components $(H_0)$ live longer. TSLoss, a loss built on this, is said
 # to save up to half of the iterations. With a {glue:text}`model` we find:
 #
 # - **{glue:text}`finding-loops`. {glue:text}`finding-success`:** on {glue:text}`figure-units`, the median prompt goes from

@@ -19,6 +19,14 @@ def test_what_is_asked_for_is_taken(tiny):
         choose("half", tiny())
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_slow_bfloat16_is_warned_of(tiny, monkeypatch, caplog, fast):
+    """A sweep goes on in the precision of its stored runs, which may be another machine's."""
+    monkeypatch.setattr(precision, "fast_bfloat16", lambda device: fast)
+    choose("bfloat16", tiny())
+    assert ("bfloat16 is slow on this cpu" in caplog.text) is not fast
+
+
 @pytest.fixture
 def small_counts(monkeypatch):
     """Tiny models are not too small to choose for."""

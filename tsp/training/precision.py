@@ -1,5 +1,7 @@
 """Precision of the training passes: as asked for, or bfloat16 where the device is fast at it."""
 
+import logging
+
 import torch
 
 from tsp.errors import InputError
@@ -7,6 +9,7 @@ from tsp.training.base_lm import BaseLM
 from tsp.training.memory import SHARE, free_memory, weight_bytes
 from tsp.training.products import cpu_info
 
+log = logging.getLogger(__name__)
 PRECISIONS = ("auto", "float32", "bfloat16")
 SMALL = 10_000_000  # weights below which a pass is over before precision matters
 FAST_FLAGS = {"amx_bf16", "avx512_bf16"}  # of processors that multiply bfloat16 natively
@@ -35,9 +38,15 @@ def choose(wanted: str, frozen: BaseLM, *, device: str | None = None) -> str:
         If there is no such precision.
     """
     check_known(wanted)
+    place = device or str(frozen.device)
+    if wanted == "bfloat16" and not fast_bfloat16(place):
+        log.warning(
+            "bfloat16 is slow on this %s (two Zen 3 cores: 15 times as long as float32); runs that "
+            "are stored in bfloat16 keep a sweep in it, so choose float32 in another store",
+            torch.device(place).type,
+        )
     if wanted != "auto":
         return wanted
-    place = device or str(frozen.device)
     size = sum(weight.numel() for weight in frozen.model.parameters())
     eligible = frozen.dtype == torch.float32 and size >= SMALL and not frozen.waiting
     if not eligible or not fast_bfloat16(place):
