@@ -120,7 +120,7 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 # {glue:text}`falls-effect` ({glue:text}`falls-low` to {glue:text}`falls-high`). The correlation is over {glue:text}`rho-units` of them, the
 # median ratio of iterations over {glue:text}`ratio-units`. Brackets give 95 % intervals, widened because several claims are tested together.
 #
-# TSLoss evens out distances ({doc}`07_tsloss`), and loops come back mostly after the answer is right ({doc}`10_when_tsloss_acts`).
+# With TSLoss, loops come back mostly after the answer is right ({doc}`10_when_tsloss_acts`); {doc}`07_tsloss` explains what it rewards.
 # {glue:text}`shortening` Our runs leave {glue:text}`open` of the paper's {glue:text}`claims` claims undecided or untested.
 #
 # ::::{grid} 1 1 3 3

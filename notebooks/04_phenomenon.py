@@ -81,8 +81,9 @@ TITLES = {"single": "one problem", "multi": "ten problems"}
 # %% [markdown]
 # ## The runs
 #
-# The figures show two prompts: one trained on a single problem, {ref}`the example <the-example>` of all chapters, and one
-# trained on ten problems at once. Runs missing from the store are trained now.
+# The figures show two prompts: one trained on a single problem, {ref}`the book's example <the-example>`, and one
+# trained on ten problems at once. Runs missing from the store are trained now. Protocol `tuned` is the paper's training with a larger
+# learning rate; `paper` has the paper's own ({doc}`13_what_speeds_up`).
 
 # %% tags=["hide-input"]
 store = Store(runs)
@@ -169,7 +170,7 @@ for key, value in {"n": n, "d": d, "model": model}.items():
 #
 # and only the second term is a change of shape.
 
-# %% mystnb={"image": {"alt": "Two panels, single problem and ten problems. Against epochs, relative to the start and on a logarithmic axis: mean H0 lifespan, mean distance, and the one divided by the other."}, "figure": {"caption": "The mean distance changes by a factor of {glue:text}`single-factor-size:.2f` with one problem and {glue:text}`multi-factor-size:.2f` with ten, the lifespan as a share of it by factors of {glue:text}`single-factor-shape:.2f` and {glue:text}`multi-factor-shape:.2f`. Growth and shape relative to the start, equation {eq}`eq-growth`.", "name": "fig-growth"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels, single problem and ten problems. Against epochs, relative to the start and on a logarithmic axis: mean H0 lifespan, mean distance, and the one divided by the other."}, "figure": {"caption": "The mean distance changes by a factor of {glue:text}`single-factor-size:.2f` with one problem and {glue:text}`multi-factor-size:.2f` with ten, the lifespan as a share of it by {glue:text}`single-factor-shape:.2f` with one and {glue:text}`multi-factor-shape:.2f` with ten. Growth and shape relative to the start, equation {eq}`eq-growth`.", "name": "fig-growth"}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3), sharey=True, layout="constrained")
 lines = (
     ("h0_mean_lifespan", "mean $H_0$ lifespan", "-", DIMENSION_COLORS[0]),
@@ -211,7 +212,7 @@ for regime, both in ends.items():
 # - *the same covariance*: Gaussian, stretched along the same directions as the prompt;
 # - *the same lengths*: random directions with the prompt's own lengths $r_i = \lVert x_i \rVert$.
 
-# %% mystnb={"image": {"alt": "Two panels: number of H1 bars over epochs for the single problem and for ten. A line is the prompt; a grey band plain noise; dots with error bars, at the stored epochs, noise with the prompt's covariance and random directions with the prompt's lengths."}, "figure": {"caption": "At the end the prompt has {glue:text}`single-h1-count-last:.0f` $H_1$ bars with one problem and {glue:text}`multi-h1-count-last:.0f` with ten; random directions of the same lengths have {glue:text}`single-lengths-last:.1f` and {glue:text}`multi-lengths-last:.1f` on average. Line: the prompt. Bands and error bars hold 95 % of each kind of random cloud.", "name": "fig-yardstick"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels: number of H1 bars over epochs for the single problem and for ten. A line is the prompt; a grey band plain noise; dots with error bars, at the stored epochs, noise with the prompt's covariance and random directions with the prompt's lengths."}, "figure": {"caption": "At the end the prompt has {glue:text}`single-h1-count-last:.0f` $H_1$ bars with one problem and {glue:text}`multi-h1-count-last:.0f` with ten; random directions of the same lengths have on average {glue:text}`single-lengths-last:.1f` and {glue:text}`multi-lengths-last:.1f`, respectively. Line: the prompt. Bands and error bars hold 95 % of each kind of random cloud.", "name": "fig-yardstick"}} tags=["hide-input"]
 DRAWS = 40
 
 

@@ -136,7 +136,7 @@ glue("checks-pooled", int(answers.n.max()) if len(answers) else 0, display=False
 # Two tests do not treat snapshots as independent.
 #
 # - *Exchanged* computes the same $\rho$ over all snapshots, but gives the runs of each problem the answers to
-#   another problem of the same data set and regime, several thousand times. The exchange keeps whatever all runs have in common:
+#   another problem of the same data set and regime, about two thousand times. The exchange keeps whatever all runs have in common:
 #   they start wrong, end right, and grow. It breaks only the link between a problem's *own* topology and its
 #   *own* answers.
 # - *Problems* takes one pair of numbers from each problem or set of ten: its feature, and the share of its runs that are right, at the
@@ -182,7 +182,7 @@ def link_in_words(name):
         sides.append(
             f"the correlation over units is {'negative' if row.rho_units < 0 else 'positive'}"
         )
-    return f"for {in_words([name])[0]}, {listed(sides)}"
+    return f"{listed(sides)} for {in_words([name])[0]}"
 
 
 none = "neither test finds a link for any feature"

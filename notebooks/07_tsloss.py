@@ -193,7 +193,7 @@ sns.despine(fig)
 #
 # $$\mathcal{L}_\text{ts} = \lambda_\text{ts} \left(\beta_{H0} \mathcal{L}_{H0} + \beta_{H1} \mathcal{L}_{H1}\right)$$ (eq-total)
 #
-# Our code applies $\lambda_\text{ts}$ once, outside `TSLoss` ({doc}`03_printed_numbers` says why).
+# Our code applies $\lambda_\text{ts}$ once, outside `TSLoss` ({doc}`03_printed_numbers` shows what applying it twice would mean).
 
 # %%
 terms = TSLoss(tau=1.0, alpha=1.0).terms(P)
@@ -292,7 +292,7 @@ Live(
 # ## Blind spots
 #
 # Because TSLoss depends on distances alone, reordering, shifting or rotating the points does not change it. Stretching the cloud does. If
-# $\tau$ is multiplied and $\alpha$ divided by the same factor as the cloud, the loss grows with the square of that factor:
+# the cloud is stretched by a factor, and $\tau$ is multiplied and $\alpha$ divided by it, the loss grows with the square of that factor:
 
 # %%
 X = torch.randn(12, 5, dtype=torch.float64)

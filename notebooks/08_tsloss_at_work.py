@@ -267,12 +267,13 @@ glue("even-fell", int((evened < first.h0_variance).sum()), display=False)
 # {glue:text}`first-h0-mean-lifespan-scaled:.3f` to {glue:text}`final-h0-mean-lifespan-scaled:.3f` of it). Loops shorten long before they
 # vanish, which a count of bars does not show: in the same 120 steps their number goes from {glue:text}`first-h1-count:.1f` to
 # {glue:text}`half-way-h1-count:.1f`. Near a simplex all distances are almost alike, and tiny differences among them make loops that mean
-# nothing. The entropy goes from {glue:text}`first-persistence-entropy:.3f` to {glue:text}`final-persistence-entropy:.3f`, close to
-# {glue:text}`log-n-1:.3f`, that of a simplex ({ref}`ex-simplex`): only the $n - 1$ bars of $H_0$ have a length worth counting, and they are
-# almost perfectly even (from {glue:text}`first-h0-evenness:.5f` to {glue:text}`final-h0-evenness:.5f` of their maximum entropy).
+# nothing. The entropy goes from {glue:text}`first-persistence-entropy:.3f` to {glue:text}`final-persistence-entropy:.3f`; that of a
+# simplex is {glue:text}`log-n-1:.3f` ({ref}`ex-simplex`). Only the $n - 1$ bars of $H_0$ then have a length worth counting, and they are almost
+# perfectly even ({glue:text}`first-h0-evenness:.5f` of their maximum entropy at the start, {glue:text}`final-h0-evenness:.5f` at the end).
 #
 # The first half alone need not make lifespans even. In the same clouds it lowers the variance by {glue:text}`half-orders:.1f` orders of
-# magnitude and leaves {glue:text}`half-loops:.1f` loops, and the two tight pairs of {doc}`02_homology_of_a_prompt` keep their variance.
+# magnitude, and the mean number of loops goes from {glue:text}`first-h1-count:.1f` to {glue:text}`half-loops:.1f`; the two tight pairs of
+# {doc}`02_homology_of_a_prompt` keep their variance.
 #
 # ## TSLoss beside the cross-entropy
 #
@@ -427,6 +428,6 @@ glue("verdict-ring", ring_verdict, display=False)
 #
 # | claimed | rule | measured | verdict |
 # |---|---|---|---|
-# | Minimising $\mathcal{L}_{H0}$ makes $H_0$ lifetimes even (section 3) | sign test over eight random clouds that minimise $\mathcal{L}_{H0}$ alone; partly if two tight pairs keep theirs uneven | the variance of lifetimes falls in {glue:text}`even-fell:d` of 8 clouds, by a median of {glue:text}`half-orders:.1f` orders of magnitude; two tight pairs keep {glue:text}`pairs-after:.2f` | {glue:text}`verdict-even` |
+# | Minimising $\mathcal{L}_{H0}$ makes $H_0$ lifespans even (section 3) | sign test over eight random clouds that minimise $\mathcal{L}_{H0}$ alone; partly if two tight pairs keep theirs uneven | the variance of lifespans falls in {glue:text}`even-fell:d` of 8 clouds, by a median of {glue:text}`half-orders:.1f` orders of magnitude; two tight pairs keep {glue:text}`pairs-after:.2f` | {glue:text}`verdict-even` |
 # | The thresholds become hard quantiles as $\alpha \to \infty$ (section 3) | follows from {eq}`eq-weights` | they do, and $\mathcal{L}_{H1}$ vanishes for every cloud | true by definition |
 # | $\mathcal{L}_{H1}$ prevents the breakage of rings (section 3) | partly if a ring keeps its loop at one sharpness and loses it at another | no cloud at the minimum has a ring ({prf:ref}`prop-minimum`); in the plane a ring grows or collapses, depending on size and sharpness ({ref}`ex-ring`) | {glue:text}`verdict-ring` |

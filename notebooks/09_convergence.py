@@ -44,7 +44,7 @@ from myst_nb import glue
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
 from tsp.analysis.records import deciding, load_losses, load_runs, load_topology
-from tsp.analysis.stats import paired_ratio
+from tsp.analysis.stats import median_interval, paired_ratio
 from tsp.analysis.studies import at_last, noise_floor, study
 from tsp.analysis.tables import TASK_NAMES
 from tsp.analysis.units import PAIR, units
@@ -241,7 +241,7 @@ glue("censored", int(np.isinf(sides).sum().sum()), display=False)
 #
 # Training is sensitive: any difference between two runs grows, and one of them is solved first. How far does a
 # difference without any meaning move the count? The experiment `rounding` computes the same Standard run in three other
-# ways: in the other precision, with another number of threads, and alone instead of beside other runs in a bank. Nothing
+# ways: in the other precision, with another number of threads, and alone instead of in a {term}`bank` with other runs. Nothing
 # but rounding differs.
 
 # %% mystnb={"image": {"alt": "For each unit the absolute difference in iterations from the planned run: grey symbols for other ways of computing the same run, a green diamond for TSLoss."}, "figure": {"caption": "{glue:text}`floor-says` How far the iterations of each unit move, one row per unit. Grey: the same Standard run computed in another way; green: with TSLoss.", "name": "fig-noise"}} tags=["hide-input"]
@@ -270,13 +270,15 @@ floor_result = "No unit has been trained in all of these ways yet, so the noise 
 floor_says = floor_result
 if len(floor):
     beyond = contrasts({"tsloss": floor.tsloss - floor.floor}).iloc[0]
+    decided = "" if beyond.p < 0.05 else ": undecided"
     floor_result = (
         f"Over {counted(floor, 'unit')}, rounding alone moves the iterations by a median of "
-        f"{floor.floor.median():.1f} epochs and TSLoss by {floor.tsloss.median():.1f}. Compared with the floor of the same "
+        f"{interval(floor.floor.median(), *median_interval(floor.floor), 1)} epochs and TSLoss by "
+        f"{interval(floor.tsloss.median(), *median_interval(floor.tsloss), 1)}. Compared with the floor of the same "
         f"unit, TSLoss moves the iterations by more in {beyond.above} and by less in {beyond.below} (sign test, "
-        f"p = {beyond.p:.2g})."
+        f"p = {beyond.p:.2g}{decided})."
     )
-    floor_says = f"TSLoss exceeds the rounding floor in {beyond.above} of {counted(floor, 'unit')} and falls short in {beyond.below}."
+    floor_says = f"TSLoss exceeds the rounding floor in {beyond.above} of {counted(floor, 'unit')} and falls short in {beyond.below}{decided}."
 glue("floor-result", floor_result, display=False)
 glue("floor-says", floor_says, display=False)
 
@@ -287,8 +289,8 @@ glue("floor-says", floor_says, display=False)
 #
 # Would any other push do as well as TSLoss? In the experiment `sham`, a sham gradient takes the place of TSLoss's. At every step the sham
 # is TSLoss's gradient at the current prompt with its $d$ coordinates permuted and their signs flipped, always in the same way. Its length,
-# the angles between its rows and its steadiness remain; its meaning is gone. The table compares Standard and TSLoss with the sham; its
-# last two columns are means over problems at the last check.
+# the angles between its rows and its steadiness remain; its meaning is gone. The table compares Standard and TSLoss with the sham;
+# {doc}`14_choices` explains its columns.
 
 # %% tags=["hide-input"]
 arms = study(

@@ -77,8 +77,8 @@ pair = dict(zip(specs, pair_runs, strict=True))
 # ## Before and after the first right answer
 #
 # While a problem is unsolved, the cross-entropy pulls hard, and TSLoss at weight 1 is a small part of the force. Once the answer is right,
-# little is left of the cross-entropy's gradient. If TSLoss acts only then, runs with and without it should have similar numbers of loops at
-# the first right check and different numbers at the last. The table gives the number of $H_1$ bars: medians over the units that both arms
+# the cross-entropy's gradient is much shorter, and TSLoss's share of the force grows. If TSLoss acts mainly then, runs with and without it should have similar numbers of loops at
+# the first right check and different numbers at the last. The table gives the number of $H_1$ bars: medians over the units that both runs
 # solve, and the median of the paired differences with its interval from order statistics.
 
 # %% tags=["remove-cell"]

@@ -241,7 +241,7 @@ glue("even-result", even_result, display=False)
 # ## Weights matched by force
 #
 # A weight of 1 means something different for every regulariser. Here TSLoss also gets weights at which its gradient is about as long as the
-# cross-entropy's; the other regularisers get weights at which their gradients are as long as TSLoss's at weight 1. Each arm is compared
+# cross-entropy's after the first ten epochs; the other regularisers get weights at which their gradients are as long as TSLoss's at weight 1. Each arm is compared
 # with Standard, first by epochs, then by loops at the last check. Both tests are corrected over the five arms.
 
 # %% tags=["hide-input"]

@@ -63,8 +63,6 @@ by_cell = {
     for task, regime in FIGURES
 }
 available = [cell for cell, cell_runs in by_cell.items() if cell_runs]
-glue("cells-available", len(available), display=False)
-glue("cells", len(FIGURES), display=False)
 glue("model", model, display=False)
 figures_of = {"model": model, "protocol": protocol}
 NONE = "The store has no such runs"
@@ -86,8 +84,7 @@ def span(values):
 
 
 # %% [markdown]
-# The store has runs for {glue:text}`cells-available:d` of the {glue:text}`cells:d` figures, all on
-# {glue:text}`model`. Grey bands show random clouds for comparison: the number of $H_1$ bars of Gaussian clouds with as many
+# All runs are of {glue:text}`model`. Grey bands show random clouds for comparison: the number of $H_1$ bars of Gaussian clouds with as many
 # points in as many dimensions, which does not depend on scale.
 #
 # ## Averages: Figures 6 and 19
@@ -181,7 +178,7 @@ glue("below-share", share, display=False)
 # %% [markdown]
 # Gaussian clouds of this shape have a median of {glue:text}`noise-middle` $H_1$ bars, and 95 % of them have between
 # {glue:text}`noise-low` and {glue:text}`noise-high`. At the last check, in every data set and regime,
-# {glue:text}`below-share` of the problems or sets have fewer loops than the lower of the two.
+# {glue:text}`below-share` of the problems or sets have fewer than {glue:text}`noise-low` loops.
 # {doc}`06_training_or_movement` asks what removes these loops.
 #
 # ## Figures 7 to 18
@@ -229,7 +226,7 @@ if lacking:
 glue("availability", availability, display=False)
 
 # %% [markdown]
-# {glue:text}`availability` The experiment `phenomenon` trains them all.
+# {glue:text}`availability` The experiment `phenomenon` trains them.
 #
 # ## An exercise
 #

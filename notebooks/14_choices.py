@@ -17,8 +17,8 @@
 # # What hinges on the choices
 #
 # The paper {cite}`anonymous-topology` does not say where the prompt goes, how many vectors it has, which $\tau$ and $\alpha$ were
-# used, or whether a point is its own neighbour in equations 1 to 7. How much depends on these choices, and on the first prompt?
-# {glue:text}`arms-tested` The section "What these tables can show" says what a test would need.
+# used, or whether a point is its own neighbour in equations 1 to 7. How much depends on these choices, and on the initial prompt?
+# {glue:text}`arms-tested` The last table says what each comparison could have shown.
 #
 # Each choice is an option of a run, and the verdicts of this book hold for its default ({ref}`open-questions`). Each section varies
 # one. An arm differs from its base only in the named options; problems and seeds are the same. The tables have these columns:
@@ -26,7 +26,8 @@
 # - *Epochs*: the first check at which all answers are right; the median over an odd number of seeds, then over problems.
 #   `>` marks a lower bound.
 # - *Sooner*, *same*, *later*: the number of problems that are solved in fewer, as many or more epochs than with the base.
-# - *Ratio*: the median ratio of epochs to the base's, with its interval. The interval and the tests are given from six
+# - *Ratio*: the median ratio of epochs to the base's, with its interval. The median counts an unsolved run at its length; the
+#   interval's ends count the ratio as 0 or as infinite where only one of the two runs is solved. The interval and the tests are given from six
 #   problems on, the fewest with which a two-sided sign test can reach 0.05.
 # - *p*: from the sign test, if there is one, alone and after Holm's correction over the table.
 # - *Reading*: faster or slower if the sign test is significant after Holm and the interval excludes 1.
@@ -70,9 +71,9 @@ def show(experiment, fields, base):
 
 
 # %% [markdown]
-# ## The first prompt
+# ## The initial prompt
 #
-# The first prompt is Gaussian noise of standard deviation 0.02 (the paper's choice and our default), the embedding of one
+# The initial prompt is Gaussian noise of standard deviation 0.02 (the paper's choice and our default), the embedding of one
 # token repeated with a little noise (as in the authors' public code), or the embeddings of tokens drawn from the
 # vocabulary (the default of PEFT {cite}`mangrulkar2022peft`). Base: Gaussian noise.
 

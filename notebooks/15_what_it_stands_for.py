@@ -17,11 +17,11 @@
 # # TSLoss and what it stands for
 #
 # TSLoss does not use the barcode. Its first half is the variance of soft nearest-neighbour distances because, the paper says (section
-# 3), the true ones are not smooth. Its second half consists of two hinges. But a barcode has a gradient wherever no two distances are
+# 3), the true nearest-neighbour distances are not smooth. Its second half consists of two hinges. But a barcode has a gradient wherever no two distances are
 # equal, because a bar ends at the length of an edge, and a length has a gradient {cite}`bruel2020topology`. So the barcode itself can
 # be minimised: *exact persistence* is the variance of the $n - 1$ finite $H_0$ deaths plus the sum of the $H_1$ lifespans.
 #
-# How closely does the surrogate follow the barcode, which regulariser trains in fewer epochs, and which helps with unseen problems? For
+# How closely does TSLoss follow the barcode, which regulariser trains in fewer epochs, and which helps with unseen problems? For
 # trained prompts $\operatorname{Var}(s_i)$ is, in the median, {glue:text}`soft-ratio` times the variance of the deaths. Compared with
 # training without a regulariser, the median ratio of epochs is {glue:text}`ts-ratio` with TSLoss and {glue:text}`exact-ratio` with
 # exact persistence (below 1 is faster). On unseen problems the model is so weak, with {glue:text}`floor` of answers correct without
@@ -250,7 +250,8 @@ glue("floor-interval", f"{100 * low:.1f} % to {100 * high:.0f} %", display=False
 # Without a prompt the model gives the correct answer to {glue:text}`floor` of {glue:text}`floor-size:d` problems (95 % interval
 # {glue:text}`floor-interval`); all answers are decoded greedily in {glue:text}`floor-precision`. With that many problems, one prompt
 # compared with the floor at level 0.05 and power 80 % would have to gain {glue:text}`floor-shows-z` percentage points to be
-# detected by a z test, or {glue:text}`floor-shows-fisher` by Fisher's exact test, which keeps its level. A prompt that was trained on
+# detected by a z test, or {glue:text}`floor-shows-fisher` by Fisher's exact test, which keeps its level. (Both treat the answers as those to
+# different problems; for the same ones an exact paired test needs about as much.) A prompt that was trained on
 # one problem has learnt that problem's answer; any effect on others is a side effect.
 #
 # Where the floor hides a difference, the cross-entropy of the reference answer may still show one, and a prompt trained on

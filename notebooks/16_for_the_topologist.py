@@ -70,7 +70,7 @@ glue("outcome", outcome_in_words(run), display=False)
 glue("last", epochs_kept[-1], display=False)
 
 # %% [markdown]
-# The prompt on this page is {ref}`the example <the-example>` of all chapters: {glue:text}`problem`, trained for
+# The prompt on this page is {ref}`the book's example <the-example>`: {glue:text}`problem`, trained for
 # {glue:text}`last:d` epochs without TSLoss. Its answer {glue:text}`outcome`.
 #
 # ## Stability, and the noise of a snapshot
@@ -170,7 +170,7 @@ for epoch, cloud in clouds.items():
 bands = pd.DataFrame(rows).set_index("epoch")
 table(bands.iloc[::EVERY], {"2c / D": "{:.2f}", "longest H1 / D": "{:.3f}"})
 
-# %% mystnb={"image": {"alt": "Two persistence diagrams, of the first and of the last prompt, with H0 as blue dots on the left edge and H1 as vermilion triangles near the diagonal; a grey band above the diagonal covers both pictures as far as it is wide."}, "figure": {"caption": "Of the finite bars, {glue:text}`outside-first` at the start and {glue:text}`outside-last` at the end leave the grey band. Diagrams of the first and the last prompt of the run. Bars in the band may be noise at confidence level 95 %.", "name": "fig-bands"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two persistence diagrams, of the first and of the last prompt, with H0 as blue dots on the left edge and H1 as vermilion triangles near the diagonal; a grey band lies above the diagonal."}, "figure": {"caption": "Of the finite bars, {glue:text}`outside-first` at the start and {glue:text}`outside-last` at the end leave the grey band. Diagrams of the first and the last prompt of the run. Bars in the band may be noise at confidence level 95 %.", "name": "fig-bands"}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.6), layout="constrained")
 for ax, epoch in zip(axes, (epochs_kept[0], epochs_kept[-1]), strict=True):
     figures.draw_diagram(persistence(clouds[epoch]), ax, band=2 * confidence_band(clouds[epoch]))

@@ -92,7 +92,7 @@ def as_code(token):
 # %% [markdown]
 # ## Nearest tokens
 #
-# The prompt is {ref}`the example <the-example>` of all chapters, one problem and one seed: {glue:text}`problem`, trained for
+# The prompt is {ref}`the book's example <the-example>`, one problem and one seed: {glue:text}`problem`, trained for
 # {glue:text}`last:d` epochs. Without TSLoss its answer {glue:text}`outcome-ce`; with TSLoss it {glue:text}`outcome-tsloss`. The table shows
 # the nearest token and its cosine for the first eight vectors of the run without TSLoss, at three of its snapshots.
 

@@ -98,7 +98,10 @@ if adapted:
         f"of the mean distance, compared with {fixed.h0_mean_lifespan_scaled:.3f}."
     )
     if said := reading(arms)[adaptive.name]:
-        summary += f" The comparison of epochs reads: {said}."
+        undecided = " Whether adaptive weights change the epochs is undecided."
+        summary += (
+            undecided if said == "undecided" else f" With adaptive weights training is {said}."
+        )
     if adaptive.pairs < FEWEST:
         summary += " With so few problems these numbers are examples, not tests."
 glue("adaptive", summary, display=False)
@@ -144,7 +147,8 @@ table(pd.DataFrame(rows).T) if rows else missing("tsp bench --paradigms FILE")
 # Each run is trained on one of this project's own multiple-choice problems with PEFT and transformers alone (float32, the prompt before
 # everything else) until the answer is right, so the arrows (first → last) span as many epochs as it took. Learning rates were chosen by
 # hand for each kind (`benchmarks.peft_methods.RATES`). The kinds are not comparable in force: distances concentrate in higher dimensions,
-# and with them $\delta$ and $\zeta$, and at weight 1 TSLoss opposes a gradient of a different size in each.
+# and with them $\delta$ and $\zeta$, and at weight 1 TSLoss opposes a gradient of a different size in each. With so few
+# problems no test can decide whether TSLoss helps; the table describes these runs.
 #
 # ## How the cost grows
 #

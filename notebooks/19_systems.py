@@ -18,8 +18,8 @@
 #
 # How much of what the paper {cite}`anonymous-topology` and its published version {cite}`huang2026structural` report has been rerun? Of
 # the {glue:text}`systems-theirs:d` combinations of model, data set, regime and method with the paper's models,
-# {glue:text}`systems-theirs-known` here; such models need a GPU. The other {glue:text}`systems-small:d` are the same
-# experiments on two small models; of these, {glue:text}`systems-small-known`. This page gives the command that trains each, and the
+# {glue:text}`systems-theirs-known` here; such models need a GPU. A further {glue:text}`systems-small:d` combinations
+# are the same experiments on two small models; of these, {glue:text}`systems-small-known`. This page gives the command that trains each, and the
 # memory that it takes. For
 # models that are not run here, the tests train a tiny random model of the same architecture.
 #

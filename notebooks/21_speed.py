@@ -30,7 +30,7 @@
 # In training, both sides have the same model, problems, optimiser, schedule, epochs of checks and longest answer. They differ
 # in five points:
 #
-# * This package trains a bank of runs, half of them with TSLoss, each from its own first prompt; PEFT trains one run without
+# * This package trains a bank of runs, half of them with TSLoss, each from its own initial prompt; PEFT trains one run without
 #   TSLoss. In a test, both train from the same prompt in the same position, and end with the same one.
 # * PEFT can put its prompt only before everything else; here it stands after the question, as in the authors' public code.
 # * PEFT computes in the model's float32, this package in the precision that the table names.
@@ -142,8 +142,8 @@ def beside(chosen):
 
 
 headline = [
-    f"On two cores of {processor}, an epoch of a run takes {beside(single)} times as long with PEFT as in a bank of this package on one "
-    f"problem, and {beside(several)} times on ten."
+    f"On two cores of {processor}, an epoch on one problem takes {beside(single)} times as long with PEFT as in a bank of this package, and "
+    f"an epoch on ten problems {beside(several)} times."
     for processor, single in of("epoch_single").groupby("processor", sort=False)
     if len(several := of("epoch_multi").query("processor == @processor"))
 ]
@@ -155,7 +155,7 @@ versions = [f"{name} {' and '.join(sorted(map(str, rows[name].unique())))}" for 
 glue("bench-versions", "; ".join(versions), display=False)
 products = rows[rows.name.str.startswith("gemm")].assign(rate=lambda frame: 1 / frame.peer)
 rates = products.groupby(["processor", "precision"]).rate.last()
-texts = [f"{processor} {rate:.0f} in {precision}" for (processor, precision), rate in rates.items()]
+texts = [f"{place} in {dtype}: {rate:.0f}" for (place, dtype), rate in rates.items()]
 glue("bench-rates", "; ".join(texts), display=False)
 named = rows.name.str.match("epoch|run|step_context_5k_vs_peft|gemm|tsloss")
 
@@ -177,7 +177,7 @@ def results(chosen):
 
 
 # %% [markdown]
-# The model is {glue:text}`bench-model`; our training passes are in {glue:text}`bench-precision` unless float32 is named. Versions in all
+# The model is {glue:text}`bench-model`; our training passes are in {glue:text}`bench-precision` unless float32 is named. Settings of all
 # rows: {glue:text}`bench-versions`. The peer is PEFT unless another is named. Rates of a large matrix product, in $10^9$ operations a second:
 # {glue:text}`bench-rates`. AMX is Intel's matrix unit. Rows with † are of earlier versions of this package and of its
 # benchmark (+: uncommitted); those of the Xeon lack some of the shortcuts.
@@ -196,7 +196,7 @@ results(rows[~named])
 # %% [markdown]
 # An epoch of a run is a pass over its problems and, every {glue:text}`bench-every` epochs, a check of the answers. A pass always costs the same. A check
 # costs more when more answers are wrong, since many wrong answers are decoded to their limit. So checks are timed with prompts stored at
-# several points of training: at the start and later ({glue:text}`bench-states`). None of these prompts solves its problems
+# several points of training: at the start and later (in epochs, {glue:text}`bench-states`). None of these prompts solves its problems
 # yet. The next table shows both parts, timed one after the other. The banks have {glue:text}`bench-bank` runs on one problem and
 # {glue:text}`bench-sets` on ten. {glue:text}`bench-limits`
 
@@ -208,12 +208,12 @@ def taken(regime):
     sides = {"ours": "after_question", "PEFT's": "prefix"}
     later = states.STATES[regime][1:]
     return ", ".join(
-        f"{name} after {' and '.join(str(epochs[f'{regime} {place} {one}']) for one in later)} epochs"
+        f"{name} after {' and '.join(str(epochs[f'{regime} {place} {one}']) for one in later)}"
         for name, place in sides.items()
     )
 
 
-glue("bench-states", f"of one problem {taken('single')}; of ten {taken('multi')}", display=False)
+glue("bench-states", f"one problem: {taken('single')}; ten: {taken('multi')}", display=False)
 parts = rows[rows.name.str.startswith("epoch_")]
 limits = []
 for row in parts[parts.name.str.startswith("epoch_multi")].itertuples():
@@ -283,7 +283,7 @@ table(
 # * The projection to the vocabulary is computed only at the answer, where the loss needs it.
 # * The training pass itself shows how an answer begins: greedy decoding
 #   reproduces the reference up to the first token at which another token is more likely. From there,
-#   tokens are generated for many runs and checks at once. Runs that share their first prompt share its answers.
+#   tokens are generated for many runs and checks at once. Runs that share their initial prompt share its answers.
 # * An answer ends once no continuation can change its score: for GSM8K, when the line with `####` and a number has ended; for few-shot tasks of
 #   LongBench, when the first line has. Other answers are decoded to their end, since a later word can still withdraw a letter.
 # * A set of problems is solved when all answers are right, so one wrong answer decides a check. The problem that was wrong before is

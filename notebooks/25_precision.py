@@ -65,7 +65,7 @@ def changed(name):
     row = close.loc[name]
     text = f"{row.runs - row.same} of {row.runs} runs"
     if row.same < row.runs:
-        text += f" ({row.earlier} earlier, {row.later} later; the median change is {row.median_change:g} epochs"
+        text += f" ({row.earlier} earlier, {row.later} later; among these the median change is {row.median_change:g} epochs"
         text += f" and the largest {row.largest_change:g})"
     return text
 
@@ -131,9 +131,15 @@ replays = pd.DataFrame(json.loads(file.read_text()) if file.is_file() else [])
 again = "No published run has been trained again here."
 if len(replays):
     steps = (replays.again - replays.solved_epoch).dropna()
+    moved = steps[steps != 0].abs()
     again = (
         f"Of {len(replays)} published runs, {int((steps == 0).sum())} were solved at the same epoch again, {int((steps < 0).sum())} "
-        f"earlier and {int((steps > 0).sum())} later; the median change is {steps.abs().median():g} epochs and the largest {steps.abs().max():g}."
+        f"earlier and {int((steps > 0).sum())} later"
+    )
+    again += (
+        f"; among these the median change is {moved.median():g} epochs and the largest {moved.max():g}."
+        if len(moved)
+        else "."
     )
 glue("replays", again, display=False)
 

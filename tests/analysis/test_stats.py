@@ -159,7 +159,7 @@ def test_paired_ratio_by_hand():
     result = paired_ratio([20, 40, 7, 10, NAN, 50, NAN], [10, 10, 7, 30, 80, NAN, NAN], cap=100)
     assert result[:5] == (7, 3, 2, 2, 1)
     assert result.p == pytest.approx(1)  # 3 against 2 is as even as five can be
-    assert result.low <= 1 <= result.high
+    assert (result.low, result.high) == (0, np.inf)  # those that only one side solves are bounds
     at_cap = paired_ratio([NAN, 5], [100, NAN], cap=[100, 9])  # solved at the cap is sooner
     assert at_cap[:5] == (2, 1, 0, 1, pytest.approx((1 + 9 / 5) / 2))
     none, one = paired_ratio([], [], cap=10), paired_ratio([4], [2], cap=10)
@@ -184,6 +184,22 @@ def test_the_interval_of_a_ratio_is_that_of_its_median():
     result = paired_ratio([20] * 20, np.arange(1, 21), cap=20)
     assert (result.low, result.high) == (6 / 20, 15 / 20)  # the sixth from either end
     assert paired_ratio([20] * 20, np.arange(1, 21), cap=20, alpha=0.01).low == 4 / 20
+
+
+def test_the_interval_of_a_ratio_holds_whatever_a_censored_run_would_have_needed():
+    """Three of ten are bounds. At 5 % the ends are the second values from either end."""
+    ce, ts = np.full(10, 10.0), np.arange(11.0, 21.0)
+    one, two = ts.copy(), ts.copy()
+    one[0], two[:2] = NAN, NAN
+    assert paired_ratio(ce, one, cap=20)[5:7] == (1.3, 2.0)
+    assert paired_ratio(ce, two, cap=20)[5:7] == (1.4, np.inf)
+    assert paired_ratio(two, ce, cap=20)[5:7] == (0, 1 / 1.4)
+
+
+def test_a_ratio_and_its_reciprocal_are_of_one_size():
+    """Signed ranks of -a, -a, -a, -b, c: the two smallest of 2^5 sums."""
+    standard, treated = [60, 60, 60, 50, 40], [40, 40, 40, 48, 60]
+    assert signed_rank(standard, treated, cap=100).statistic == 3.5  # four of one size share 2 to 5
 
 
 def test_a_difference_of_paired_shares_by_hand():

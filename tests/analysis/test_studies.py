@@ -171,12 +171,12 @@ def test_recipes_compare_one_change_at_a_time_with_standard_or_with_tsloss(store
         stored(store, method=method, task="math", contents=("m",), solved=8, seed=1)
     table = recipes(store, model="smollm2-135m-instruct")
     assert table.change.tolist()[:1] == ["constant rate"]
-    assert set(table.change[1:3]) == {"first prompt from the vocabulary", "TSLoss, λ = 1"}
+    assert set(table.change[1:3]) == {"initial prompt from the vocabulary", "TSLoss, λ = 1"}
     assert table.change.tolist()[3:] == ["Standard"]
     assert table.ratio.tolist()[:3] == [0.75, 0.5, 0.5]
     assert table.p_holm[:3].tolist() == pytest.approx([3 * 2 / 2**6] * 3)
     assert table.pairs[:3].tolist() == [6, 6, 6]
 
     table = recipes(store, model="smollm2-135m-instruct", against="tsloss").set_index("change")
-    assert table.ratio["first prompt from the vocabulary"] == 1
+    assert table.ratio["initial prompt from the vocabulary"] == 1
     assert table.ratio["Standard"] == 2

@@ -121,6 +121,7 @@ class Axis:
         self.null = nulls[0] if len({*nulls}) == 1 else np.nan  # of all claims, if they have one
         values = np.array([*scale.within, *nulls, *(claim[x] for claim in claims for x in NUMBERS)])
         places = self._place(values[values > 0] if scale.log else values)
+        places = places[np.isfinite(places)]
         locator = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10], integer=scale.log)
         self.ticks = locator.tick_values(np.nanmin(places), np.nanmax(places))
 

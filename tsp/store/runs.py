@@ -69,7 +69,7 @@ class Store:
         return [self.root, data_dir("runs")] if default else [self.root]
 
     def files(self) -> list[Path]:
-        """Return the files one of which changes when the store does."""
+        """Return the files to watch: at least one changes whenever the store does."""
         answers = [path for folder in self.folders() if (path := folder / ANSWERS).is_file()]
         return [*sorted(self.root.glob("[0-9a-f]*/run.json")), *self._archives(), *answers]
 
@@ -230,8 +230,8 @@ class Store:
         ids
             The runs; a damaged one is an error.
         publish, prompts
-            Make the runs small (`RunData.published`), leave out those that another archive in the
-            file's folder holds, and keep the prompts of so many.
+            To publish makes the runs small (`RunData.published`) and leaves out those that another
+            archive in the file's folder holds; ``prompts`` many runs keep their prompts.
         """
         try:
             before = open_archive(file).ids if file.exists() else []

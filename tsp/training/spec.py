@@ -82,7 +82,7 @@ def _check(item: "Field[Any]", value: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """One soft prompt trained once, as the user asks for it; checked, complete and frozen.
+    """Specification of one run: validated, complete and immutable.
 
     Fields left at ``None`` take the value of `protocol` (see `tsp.training.protocols.PROTOCOLS`),
     so a finished spec has none. ``lambda_ts = 0`` and ``method = "ce"`` are one run: both become
@@ -95,8 +95,8 @@ class RunSpec:
     model
         A name of `tsp.training.models.MODELS`, a tiny model, a Hugging Face id or a local folder.
     method, lambda_ts
-        What is added to the cross-entropy, and its weight (equation 8, section 4.2). ``sham`` adds
-        TSLoss's gradient with its coordinates permuted and signs flipped
+        Regulariser added to the cross-entropy, and its weight (equation 8, section 4.2). ``sham``
+        adds TSLoss's gradient with its coordinates permuted and signs flipped
         (`tsp.training.penalties`).
     placement
         ``"after_question"``: at the end of the user turn; ``"prefix"``: before everything.
@@ -126,7 +126,7 @@ class RunSpec:
     Raises
     ------
     InputError
-        Naming the field, its value and what would do.
+        If a field has an invalid value; the message names both and what would do.
 
     Examples
     --------

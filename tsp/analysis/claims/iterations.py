@@ -31,7 +31,6 @@ from tsp.training.model_cards import MODELS
 
 SAME = 0.1  # of the iterations, or of the loss: differences that are none
 INFERIOR = 0.05  # of the units: the largest loss of effectiveness that is none
-LEAST = 1e-9  # epochs: less than any run takes
 FEWEST_SIZES = 3
 LARGEST = "qwen1.5-14b-chat"
 
@@ -66,14 +65,9 @@ def reached(evidence: Evidence) -> pd.DataFrame:
 
 
 def ratio_of_iterations(units: pd.DataFrame, alpha: float) -> PairedResult:
-    """Return the ratio of iterations; at its low end a unit that only TSLoss solves counts as 0.
-
-    Its ratio may be anything up to ``ts / length``, so it is not evidence against a small one.
-    """
+    """Return the ratio of iterations, TSLoss over Standard; ``units`` as `reached` has them."""
     never = units.replace(np.inf, np.nan)
-    ratio = paired_ratio(never.ce, never.ts, cap=units.length, alpha=alpha)
-    least = never.ts.mask(never.ce.isna() & never.ts.notna(), LEAST)
-    return ratio._replace(low=paired_ratio(never.ce, least, cap=units.length, alpha=alpha).low)
+    return paired_ratio(never.ce, never.ts, cap=units.length, alpha=alpha)
 
 
 @cached
@@ -97,8 +91,9 @@ def at_most(units: pd.DataFrame, share: float) -> float:
     source="abstract; section 4.3, Table 3",
     null=1.0,
     estimand="the median ratio of iterations, TSLoss over Standard, with an interval from order "
-    "statistics whose low end counts a unit that only TSLoss solves as 0; the printed value is the "
-    "median ratio of the cells of Table 3",
+    "statistics whose low end counts a unit that only TSLoss solves as 0 and whose high end counts "
+    "one that only Standard solves as infinite; the printed value is the median ratio of the cells "
+    "of Table 3",
     decision="Reproduced if TSLoss needs fewer iterations in more units than it needs more, by a "
     f"sign test ({HOLM}), in at least half of all units, and the interval reaches the printed "
     "ratio; partly if the test finds that, but in fewer than half of all units or without the "
@@ -113,8 +108,9 @@ def tsloss_fewer_iterations(evidence: Evidence, levels: Levels) -> Verdict:
     if not counted:
         return UNTESTED
     at_start = int(evidence.units((0.0, 1.0)).solved_at_start.sum()) // 2
-    excluded = f"{counted - len(units)} units that neither solves and {at_start} that the "
-    excluded += "untrained prompt solves are excluded"
+    neither = counted - len(units)
+    excluded = f"{neither} unit{'s' * (neither != 1)} that neither run solves and {at_start} that "
+    excluded += "the untrained prompt solves are excluded"
     if units.empty:
         return Verdict("inconclusive", why=excluded)
     ratio, printed = ratio_of_iterations(units, levels.interval), float(savings().ratio.median())
@@ -192,7 +188,7 @@ def tsloss_as_effective(evidence: Evidence, levels: Levels) -> Verdict:
     share, low, high, centre, error = paired_difference(
         both, gained, lost, n, alpha=levels.interval
     )
-    p = float(norm.sf((centre + INFERIOR) / error))
+    p = 2 * float(norm.sf(abs(centre + INFERIOR) / error))
     why = f"of {n} units both solve {both}, TSLoss alone {gained}, Standard alone {lost}; "
     why += f"p = {p:.3g} against a loss of {INFERIOR:.0%}"
     return Verdict(compared((low, high), -INFERIOR), n, share, low, high, why, p, 0.0)

@@ -174,9 +174,10 @@ def density_minimal(evidence: Evidence, levels: Levels) -> Verdict:
     null=np.nan,
     estimand="the largest difference between two data sets in the median share of loops removed, "
     "with an interval from those of the medians of all data sets, which hold together",
-    decision="Not reproduced if the median number of loops does not fall in some data set. "
-    f"Otherwise reproduced if the interval lies below {ALIKE} and partly if it lies above; "
-    f"inconclusive if it contains {ALIKE}, or a data set has no runs or too few units for one.",
+    decision="Not reproduced if the interval of the median of some data set lies at or below 0, "
+    f"where no loops are removed. Otherwise reproduced if the interval lies below {ALIKE} and "
+    f"partly if it lies above; inconclusive if it contains {ALIKE}, or a data set has no runs or "
+    "too few units for one.",
     margin=f"{ALIKE} of the loops",
 )
 def same_everywhere(evidence: Evidence, levels: Levels) -> Verdict:
@@ -186,13 +187,14 @@ def same_everywhere(evidence: Evidence, levels: Levels) -> Verdict:
         return UNTESTED
     medians = removed.median()
     apart = float(medians.max() - medians.min())
-    low, high = largest_difference([x for _, x in removed], levels.interval)
+    ends = [median_interval(x, levels.interval / len(removed)) for _, x in removed]
+    low, high = largest_difference(ends)
     why = "median share of the loops removed: "
     why += ", ".join(f"{TASK_NAMES.get(task, task)} {value:.0%}" for task, value in medians.items())
     why += f"; largest difference {apart:.2f}, alike up to {ALIKE}"
     if np.isnan(low):
         why += f"; too few units of a data set for an interval (the fewest: {removed.size().min()})"
-    if (medians <= 0).any():
+    if any(end <= 0 for _, end in ends):
         verdict = "not reproduced"
     elif len(medians) < TASKS:
         verdict = "inconclusive"
@@ -210,16 +212,15 @@ def loops_removed(evidence: Evidence) -> Any:
     return (-ends.change / ends["first"]).groupby("task")
 
 
-def largest_difference(groups: Sequence[Any], alpha: float) -> Interval:
-    """Return the interval of the largest difference between the medians of two of the groups.
+def largest_difference(ends: Sequence[Interval]) -> Interval:
+    """Return the interval of the largest difference between two of several medians.
 
-    All intervals of medians hold together with confidence 1 - ``alpha``, so every difference lies
-    between the distances of their ends. nan if a group is too small or there are fewer than two.
+    Their intervals ``ends`` hold together, so every difference lies between the distances of their
+    ends. nan if one has no interval or there are fewer than two.
     """
-    ends = np.array([median_interval(x, alpha / len(groups)) for x in groups])
     if len(ends) < 2 or np.isnan(ends).any():
         return np.nan, np.nan
-    low, high = ends.T
+    low, high = np.transpose(ends)
     return max(0.0, float(low.max() - high.min())), float(high.max() - low.min())
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from tsp.analysis.claims.iterations import PAIR_UNIT, SAME
 from tsp.analysis.equation13 import surrogate, two_pairs
 from tsp.analysis.evidence import Evidence, side_by_side, unseen_shares
-from tsp.analysis.records import NO_PROMPT
+from tsp.analysis.records import METHOD_NAMES, NO_PROMPT, TASK_NAMES
 from tsp.analysis.stats import FEWEST, median_interval
 from tsp.analysis.units import UNIT
 from tsp.analysis.verdicts import (
@@ -117,9 +117,9 @@ def variances_equal(evidence: Evidence, levels: Levels) -> Verdict:
     family="published version",
     needs="baselines",
     unit="one problem on one model that was trained with all four methods, the median over seeds",
-    estimand="the median difference in the share of at least fifty held-out problems answered "
+    estimand="the median difference in the share of at least fifty unseen problems answered "
     "correctly",
-    decision=signs("the prompt trained with TSLoss answers more held-out problems correctly")
+    decision=signs("the prompt trained with TSLoss answers more unseen problems correctly")
     + " Three such tests, against no regulariser, L2 and the pairwise loss, must all agree, and "
     "the weakest is reported. If there are methods over which TSLoss is not ahead in more units "
     "than behind, the strongest test among them is reported, its p multiplied by three. "
@@ -145,7 +145,7 @@ def better_downstream(evidence: Evidence, levels: Levels) -> Verdict:
         verdict = min((test.verdict for test in tests.values()), key=order.index)
         chosen = max(tests.values(), key=lambda test: test.p)
         p = chosen.p
-    why = "; ".join(f"against {name}: {test.why}" for name, test in tests.items())
+    why = "; ".join(f"against {METHOD_NAMES[name]}: {test.why}" for name, test in tests.items())
     why += f"; {mean_shares(evidence, shares)}"
     return replace(chosen, verdict=verdict, p=p, why=why)
 
@@ -155,7 +155,8 @@ def mean_shares(evidence: Evidence, shares: pd.DataFrame) -> str:
     floors = evidence.answers[evidence.answers.id == NO_PROMPT].groupby(["model", "task"]).correct
     texts = []
     for key, rows in shares.groupby(["model", "task"]):
-        means = ", ".join(f"{name} {rows[name].mean():.1%}" for name in ("tsloss", *OTHERS))
+        names = ("tsloss", *OTHERS)
+        means = ", ".join(f"{METHOD_NAMES[name]} {rows[name].mean():.1%}" for name in names)
         floor = floors.mean().get(key, np.nan)
-        texts.append(f"{', '.join(key)}: {means}, no prompt {floor:.1%}")
+        texts.append(f"{key[0]}, {TASK_NAMES[key[1]]}: {means}, no prompt {floor:.1%}")
     return "; ".join(texts)

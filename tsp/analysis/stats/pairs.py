@@ -63,8 +63,10 @@ def paired_ratio(standard: Any, treated: Any, *, cap: Any, alpha: float = 0.05) 
     Notes
     -----
     A run never solved needs more than the cap. If one run of a pair is censored so, the pair's
-    sign is known although its ratio is not; if both are, the pair is a tie. The ratio counts a
-    censored run at the cap, which draws the median towards 1. The interval is `median_interval`'s.
+    sign is known although its ratio is not; if both are, the pair is a tie. The median counts a
+    censored run at the cap, which draws it towards 1. The interval is `median_interval`'s; its low
+    end counts the ratio as 0 if the standard run is censored, its high end as infinite if the
+    treated one is.
 
     Examples
     --------
@@ -75,9 +77,11 @@ def paired_ratio(standard: Any, treated: Any, *, cap: Any, alpha: float = 0.05) 
     ratio, sign = _compare(standard, treated, cap)
     wins, losses = int((sign < 0).sum()), int((sign > 0).sum())
     median = float(np.median(ratio)) if len(ratio) else math.nan
-    interval = median_interval(ratio, alpha)
+    never = np.isnan(np.array([standard, treated], dtype=float))
+    low = median_interval(np.where(never[0], 0.0, ratio), alpha)[0]
+    high = median_interval(np.where(never[1], math.inf, ratio), alpha)[1]
     counts = (len(ratio), wins, len(ratio) - wins - losses, losses)
-    return PairedResult(*counts, median, *interval, sign_test(wins, losses))
+    return PairedResult(*counts, median, low, high, sign_test(wins, losses))
 
 
 def signed_rank(standard: Any, treated: Any, *, cap: Any) -> RankTest:
@@ -100,7 +104,7 @@ def signed_rank(standard: Any, treated: Any, *, cap: Any) -> RankTest:
     RankTest(statistic=0.0, p=0.03125, n=6)
     """
     ratio, sign = _compare(standard, treated, cap)
-    change = np.log(ratio)
+    change = np.round(np.log(ratio), 9)  # 2/3 and 3/2 are of one size
     # Solved at the cap against never solved has a sign and no size: the smallest rank.
     change = np.where(change == 0, 1e-12 * sign, change)
     change = change[change != 0]

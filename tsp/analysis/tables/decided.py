@@ -45,9 +45,10 @@ def claims_elsewhere(store: Store) -> pd.DataFrame:
     -------
     DataFrame
         One row per claim that is tested somewhere, index its statement; a column for protocol
-        ``paper`` and for ``tuned`` after 300 epochs, and one for each other model under its usual
-        conditions: verdict and number of units, empty where no runs test the claim. Columns without
-        any are left out.
+        ``paper`` and for ``tuned`` after 300 epochs, one for the usual conditions, of the claims
+        that are decided under others, and one for each other model under its usual conditions:
+        verdict and number of units, empty where no runs test the claim. Columns without any are
+        left out.
     """
     runs, *others = load_evidence(store)
     runs, length = deciding(runs)
@@ -61,11 +62,15 @@ def claims_elsewhere(store: Store) -> pd.DataFrame:
         name: (runs[runs.model == name], {"whole": length is not None})
         for name in sorted({*runs.model} - {usual})
     }
+    first = f"{Claim.protocol}, {Claim.length} epochs"
+    conditions[first] = (alone, {"protocol": Claim.protocol, "length": Claim.length})
     columns = {}
     for name, (chosen, about) in conditions.items():
         table = evaluate(chosen, *others, **about).set_index("statement")
         tested = table[(table.n > 0) & (table.verdict != "not tested here")]
         columns[name] = tested.verdict + " (" + tested.n.astype(str) + ")"
+    above = [c.statement for c in CLAIMS if f"{c.protocol}, {c.length} epochs" == first]
+    columns[first] = columns[first].drop(above, errors="ignore")
     table = pd.DataFrame(columns, index=[claim.statement for claim in CLAIMS])
     return table.dropna(how="all").dropna(how="all", axis=1).fillna("")
 
@@ -108,7 +113,7 @@ def effect(row: Mapping[Any, Any]) -> str:
         return MISSING
     shown = {name: _digits(row[name]) for name in ("effect", "low", "high", "printed")}
     text = shown["effect"]
-    if np.isfinite([row["low"], row["high"]]).all():
+    if not np.isnan([row["low"], row["high"]]).any():
         text += f" ({shown['low']} to {shown['high']})"
     if row["verdict"] == UNTESTED.verdict:
         text += f" over {LENGTH} epochs"
@@ -123,8 +128,8 @@ def _digits(value: float) -> str:
 def typeset(text: str) -> str:
     """Set the numbers of a text as a book does, for display.
 
-    Powers of ten, true minus signs, a space before the per cent sign, H₀ and H₁; a p-value of 0,
-    which is too small for a float, becomes a bound.
+    Powers of ten, true minus signs, ∞, a space before the per cent sign, H₀ and H₁; a p-value of
+    0, which is too small for a float, becomes a bound.
 
     >>> typeset("p = 6.94e-18 for -75 to -0.5")
     'p = 6.94 × 10⁻¹⁸ for −75 to −0.5'
@@ -132,6 +137,7 @@ def typeset(text: str) -> str:
     'p < 10⁻³⁰⁰, < 10⁻³⁰⁰, smollm2-135m'
     """
     text = re.sub(r"\bp = 0(?![.\d])", "p < 1e-300", text)
+    text = re.sub(r"\binf\b", "∞", text)
     text = re.sub(r"\b(\d+(?:\.\d+)?)e([-+]\d+)\b", _power, text)
     text = re.sub(r"(?<![\w.)])-(?=\.?\d)", "−", text)
     text = re.sub(r"\bH([01])\b", lambda match: "H" + "₀₁"[int(match[1])], text)

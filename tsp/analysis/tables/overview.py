@@ -60,7 +60,8 @@ def same_start(store: Store, *, protocol: str) -> str:
     parts, prompts = [], 0
     for name, rows in runs.groupby("model", sort=False):
         starts = first[first.id.isin(rows.id)].drop(columns="id").round(6).drop_duplicates()
-        loops = ", ".join(f"{bars:.0f}" for bars in sorted(starts.h1_count))
+        *most, last = (f"{bars:.0f}" for bars in sorted(starts.h1_count))
+        loops = " and ".join(filter(None, [", ".join(most), last]))
         count = f"{len(starts)} initial prompts" if len(starts) > 1 else "one initial prompt"
         prompts += len(starts)
         n = len(rows.drop_duplicates(UNIT))
