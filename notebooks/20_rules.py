@@ -107,7 +107,8 @@ HTML("".join(parts))
 # ## The same rules under other conditions
 #
 # Each column of this table applies the same rules under other conditions: protocol `paper` or `tuned` over 300 epochs, or another model under
-# its usual conditions. Columns without runs are left out. The table gives verdicts and numbers of units, which stand beside the verdicts above and do not change them. Three claims
+# its usual conditions. The first column, 100 epochs of `tuned`, has the claims that are decided under other conditions. Columns without
+# runs are left out. The table gives verdicts and numbers of units, which stand beside the verdicts above and do not change them. Three claims
 # are about such runs, which decide them above: `density-minimal` and `entropy-early` (`paper-length`) and `loops-vanish`
 # (`tuned-length`).
 

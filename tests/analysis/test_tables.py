@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.handmade import pair, stored
+from tsp.analysis.claims import CLAIMS
 from tsp.analysis.claims.accuracy import pooled_rhos
 from tsp.analysis.records import load_accuracy, load_runs
 from tsp.analysis.stats import rho_from_u
@@ -342,6 +343,16 @@ def test_claims_elsewhere_are_those_of_other_protocols_lengths_and_models(store)
     assert list(table) == ["paper, 300 epochs", "gemma-3-270m"]
     effective = table.loc["With TSLoss, prompts still learn to solve their problems."]
     assert set(effective) == {"inconclusive (3)"}
+
+
+def test_a_claim_decided_under_other_conditions_keeps_its_verdict_under_the_usual_ones(store):
+    problems(store, [(8, 8)] * 7, epochs=100)
+    usual = claims_elsewhere(store)["tuned, 100 epochs"]
+    others = {
+        claim.statement for claim in CLAIMS if (claim.protocol, claim.length) != ("tuned", 100)
+    }
+    assert set(usual.index[usual != ""]) <= others
+    assert usual["Persistence entropy falls rapidly at first and then stabilises."].endswith("(7)")
 
 
 def test_trained_counts_runs_and_problems(store):

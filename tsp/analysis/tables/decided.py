@@ -44,26 +44,24 @@ def claims_elsewhere(store: Store) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per claim that is tested somewhere, index its statement; a column for protocol
-        ``paper`` and for ``tuned`` after 300 epochs, one for the usual conditions, of the claims
-        that are decided under others, and one for each other model under its usual conditions:
-        verdict and number of units, empty where no runs test the claim. Columns without any are
-        left out.
+        One row per claim that is tested somewhere, index its statement; a column for the usual
+        conditions, of the claims that are decided under others, one for protocol ``paper`` and for
+        ``tuned`` after 300 epochs, and one for each other model under its usual conditions: verdict
+        and number of units, empty where no runs test the claim. Columns without any are left out.
     """
     runs, *others = load_evidence(store)
     runs, length = deciding(runs)
     usual = most_run(runs)
     alone = runs[runs.model == usual]
+    first = f"{Claim.protocol}, {Claim.length} epochs"
     conditions: dict[str, tuple[pd.DataFrame, dict[str, Any]]] = {
-        f"{protocol}, 300 epochs": (alone, {"protocol": protocol, "length": 300})
-        for protocol in ("paper", "tuned")
+        f"{protocol}, {epochs} epochs": (alone, {"protocol": protocol, "length": epochs})
+        for protocol, epochs in ((Claim.protocol, Claim.length), ("paper", 300), ("tuned", 300))
     }
     conditions |= {
         name: (runs[runs.model == name], {"whole": length is not None})
         for name in sorted({*runs.model} - {usual})
     }
-    first = f"{Claim.protocol}, {Claim.length} epochs"
-    conditions[first] = (alone, {"protocol": Claim.protocol, "length": Claim.length})
     columns = {}
     for name, (chosen, about) in conditions.items():
         table = evaluate(chosen, *others, **about).set_index("statement")
