@@ -500,9 +500,7 @@ def test_thirty_points_move_at_thirty_frames_on_a_slow_processor(visit):
     before = page.evaluate(moves, 30)  # and the scripts are compiled
     begun = worked()
     assert page.evaluate(moves, 60) != before
-    assert (
-        worked() - begun
-    ) / 60 < 1 / 30 / 2  # of a processor half as fast; laptops differ as much
+    assert (worked() - begun) / 60 < 1 / 30 / 2  # for a processor half as fast
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
