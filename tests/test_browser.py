@@ -498,9 +498,13 @@ def test_thirty_points_move_at_thirty_frames_on_a_slow_processor(visit):
         return [...points].map((it) => it.getAttribute('aria-label'));
     }"""
     before = page.evaluate(moves, 30)  # and the scripts are compiled
-    begun = worked()
-    assert page.evaluate(moves, 60) != before
-    assert (worked() - begun) / 60 < 1 / 30 / 2  # for a processor half as fast
+    rounds = []
+    for _ in range(6):  # the least counts: what shares the processor only adds
+        begun = worked()
+        page.evaluate(moves, 30)
+        rounds.append((worked() - begun) / 30)
+    assert page.evaluate(moves, 1) != before
+    assert min(rounds) < 1 / 30 / 4  # of a processor four times as slow
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

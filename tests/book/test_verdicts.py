@@ -171,7 +171,7 @@ def test_what_shortens_training_is_what_the_test_finds():
     rows |= {"high": [1.3, 0.8, 0.9, np.nan], "p_holm": [0.01, 0.01, 0.2, np.nan]}
     changes = pd.DataFrame(rows)
     sentence = shortening(changes)
-    assert sentence.startswith("Of 3 changes of the usual settings, tried on up to 12 problems, ")
+    assert sentence.startswith("Of 3 changes of the usual settings, tried on up to 12 problems, 1 ")
     assert "1 shortens training, even after correction" in sentence
     assert "of “fast”, is 0.70 (0.60 to 0.80" in sentence
     assert shortening(changes[changes.change != "fast"]) == ""
