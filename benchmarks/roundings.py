@@ -4,31 +4,34 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.measuring import report
 from tsp.analysis.stats import paired_ratio
 from tsp.analysis.verdicts import judge_signs
 from tsp.problems.loading import load_problems
-from tsp.training import models
+from tsp.training.model_cards import DEFAULT
 from tsp.training.spec import RunSpec
-from tsp.training.trainer import Plan, train_bank
 
 PROBLEMS = {"gsm8k": range(2), "mmlu_cf": range(4), "bbh": range(4)}
 EPOCHS = 80
-PLANS = {
-    "float32": Plan(precision="float32"),
+PLANS: dict[str, dict[str, Any]] = {
+    "float32": {"precision": "float32"},
     # The same mathematics: only the order in which attention's sums are rounded is another.
-    "float32, nothing shared": Plan(precision="float32", context_budget=0),
-    "bfloat16": Plan(precision="bfloat16"),
+    "float32, nothing shared": {"precision": "float32", "context_budget": 0},
+    "bfloat16": {"precision": "bfloat16"},
 }
 
 
-def compare(*, model: str = models.DEFAULT) -> list[dict[str, Any]]:
+def compare(*, model: str = DEFAULT) -> list[dict[str, Any]]:
     """Train pairs of runs, with and without TSLoss, under each plan until they are solved.
 
     Returns a row a run: ``arithmetic task problem method solved_epoch`` (None: not within the
     epochs), whether it was right at check 0 already (``known``), ``ce`` after 20 epochs, the
     number of ``epochs`` and the model.
     """
+    # Not above: a chapter reads `agreement` alone, and these take seconds to import.
+    from benchmarks.measuring import report
+    from tsp.training import models
+    from tsp.training.trainer import Plan, train_bank
+
     specs = [
         RunSpec(model=model, task=task, problem=k, method=method, epochs=EPOCHS, early_stop=True)
         for task, rows in PROBLEMS.items()
@@ -39,7 +42,7 @@ def compare(*, model: str = models.DEFAULT) -> list[dict[str, Any]]:
     frozen, rows = models.load(model), []
     for name, plan in PLANS.items():
         report(f"{len(specs)} runs: {name}")
-        for run in train_bank(specs, frozen, problems, plan=plan):
+        for run in train_bank(specs, frozen, problems, plan=Plan(**plan)):
             correct = [check["epoch"] for check in run.checks if check["correct"]]
             solved = min((epoch for epoch in correct if epoch > 0), default=None)
             row = {"arithmetic": name, "task": run.spec.task, "problem": run.spec.problem}

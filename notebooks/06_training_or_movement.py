@@ -177,8 +177,10 @@ glue("answers-text", text, display=False)
 
 # %% tags=["hide-input"]
 usual = comparable(everything[everything.method == "ce"], protocol=protocol, length=length)
+with_prompts = [run_id for run_id in usual.id if len(store.read(run_id).prompt_epochs) > 1]
+displaced = odd_seeds(usual[usual.id.isin(with_prompts)].assign(arm="ce")).id
 walks = []
-for row in usual.itertuples():
+for row in usual[usual.id.isin(displaced)].itertuples() if len(displaced) else usual.itertuples():
     run = store.read(row.id)
     if "moved" in run.epochs:
         unit = {name: getattr(row, name) for name in ("id", *UNIT)}
@@ -188,9 +190,6 @@ walks = (
     if walks
     else pd.DataFrame(columns=["kind", "end", "id", *UNIT])
 )
-displaced = usual[usual.id.isin(walks.id[walks.kind == KINDS[2]])].assign(arm="ce")
-displaced = odd_seeds(displaced).id
-walks = walks[walks.id.isin(displaced)] if len(displaced) else walks
 kept = f"Only runs with stored prompts enter: {len(displaced)} of {len(usual)}."
 glue("keeping", kept if len(displaced) else "No run here keeps its prompts.", display=False)
 order = [kind for kind in ("training", *KINDS) if kind in set(walks.kind)]

@@ -44,7 +44,8 @@ import numpy as np
 import pandas as pd
 from myst_nb import glue
 
-from tsp.analysis.geometry import bottleneck, confidence_band, forces, stability_bound
+from tsp.analysis.forces import forces
+from tsp.analysis.geometry import bottleneck, confidence_band, stability_bound
 from tsp.analysis.tables import TASK_NAMES
 from tsp.book.pages import check_parameters, table
 from tsp.experiments.find_or_train import find_example, outcome_in_words, right_from

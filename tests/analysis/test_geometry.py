@@ -10,16 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import directed_hausdorff, pdist
 
-from tsp.analysis import geometry
 from tsp.analysis.equation13 import surrogate, two_pairs
-from tsp.analysis.geometry import (
-    bar_rates,
-    bottleneck,
-    confidence_band,
-    forces,
-    gaussian_counts,
-    stability_bound,
-)
+from tsp.analysis.forces import bar_rates, forces
+from tsp.analysis.geometry import bottleneck, confidence_band, gaussian_counts, stability_bound
 from tsp.errors import InputError
 from tsp.loss import TSLoss
 from tsp.topology.diagrams import persistence
@@ -53,7 +46,7 @@ def test_rates_are_finite_differences(seed):
 @pytest.mark.parametrize("term", ["h0", "repel", "attract"])
 def test_forces_are_descents_of_one_term(term, monkeypatch):
     """A step along the force lowers the term, and the bars move as they are told to."""
-    monkeypatch.setattr(geometry, "TSLoss", partial(TSLoss, alpha=1.0))  # soft thresholds
+    monkeypatch.setattr("tsp.analysis.forces.TSLoss", partial(TSLoss, alpha=1.0))  # soft thresholds
     X, step, loss = cloud(3), 1e-6, TSLoss(alpha=1.0)
     P = X.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(getattr(loss.terms(P), term), P)

@@ -12,16 +12,10 @@ from tests.handmade import stored
 from tests.terminal import fails, tsp, write
 from tests.training.test_attention import lively, recomputed
 from tests.training.test_decoding import plain_greedy
-from tsp.analysis import heldout
+from tsp.analysis import evaluation
+from tsp.analysis.evaluation import ask, evaluate, remember, runs_to_evaluate
 from tsp.analysis.evidence import same_conditions
-from tsp.analysis.heldout import (
-    across_sets,
-    ask,
-    evaluate,
-    paired_losses,
-    remember,
-    runs_to_evaluate,
-)
+from tsp.analysis.heldout import across_sets, paired_losses
 from tsp.analysis.records import ANSWER_COLUMNS as COLUMNS
 from tsp.analysis.records import NO_PROMPT as NONE
 from tsp.analysis.records import load_answers, load_heldout
@@ -58,7 +52,7 @@ def test_answers_are_those_of_generate(name, monkeypatch):
     said = [plain_greedy(frozen, row, max(sizes) + EXTRA_TOKENS) for row in rows]
     said = [frozen.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in said]
     monkeypatch.setattr(
-        "tsp.analysis.heldout.is_correct", lambda one, text: texts.append(text) or "s" in text
+        "tsp.analysis.evaluation.is_correct", lambda one, text: texts.append(text) or "s" in text
     )
     table = evaluate(frozen, prompts, ASKED)
     assert list(table.columns) == COLUMNS
@@ -267,7 +261,7 @@ def test_an_interrupted_evening_is_not_asked_again(trained, monkeypatch):
             raise KeyboardInterrupt
         return evaluate(frozen, prompts, problems, **more)
 
-    monkeypatch.setattr(heldout, "evaluate", failing)
+    monkeypatch.setattr(evaluation, "evaluate", failing)
     with pytest.raises(KeyboardInterrupt):
         ask(trained, **about)
     again = ask(trained, **about)

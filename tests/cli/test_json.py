@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from tests.terminal import loads, parsed, tsp
-from tsp.analysis import heldout
+from tsp.analysis import evaluation
 from tsp.analysis.records import NO_PROMPT
 from tsp.cli import main as cli
 from tsp.cli.terminal import emit, records
@@ -127,7 +127,7 @@ def test_commands_that_take_long_with_stand_ins(store, tmp_path, monkeypatch):
 def test_heldout_reports_right_answers_and_cross_entropy(tmp_path, monkeypatch):
     answers = {"method": ["none", "none", "ce", "ce"], "correct": [False, False, True, False]}
     table = pd.DataFrame(answers | {"ce": [3.0, 5.0, 1.0, 2.0]}).astype({"correct": "boolean"})
-    monkeypatch.setattr(heldout, "ask", lambda store, **options: table)
+    monkeypatch.setattr(evaluation, "ask", lambda store, **options: table)
     assert loads("heldout", "--data", "hub", "--runs", tmp_path, "--json") == [
         {"method": "none", "right": 0.0, "answers": 2, "ce": 4.0},
         {"method": "ce", "right": 0.5, "answers": 2, "ce": 1.5},

@@ -35,7 +35,7 @@ class Evidence:
     for method and weight. ``topology``, ``losses`` and ``accuracy`` have one row per check or
     epoch: ``id``, ``epoch`` and the columns of `summarize`, ``ce`` and ``total``, or ``accuracy``
     and ``asks_all``.
-    ``answers`` come from `tsp.analysis.heldout.evaluate`, ``variances`` from `surrogate`.
+    ``answers`` come from `tsp.analysis.evaluation.evaluate`, ``variances`` from `surrogate`.
     """
 
     def __init__(

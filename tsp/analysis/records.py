@@ -184,7 +184,7 @@ def load_answers(store: Store) -> pd.DataFrame:
 
 
 def load_heldout(store: Store) -> pd.DataFrame:
-    """Return what `tsp.analysis.heldout.evaluate` measured, one row per prompt and problem.
+    """Return what `tsp.analysis.evaluation.evaluate` measured, one row per prompt and problem.
 
     Returns
     -------

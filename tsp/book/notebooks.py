@@ -25,7 +25,7 @@ from tqdm import tqdm
 from tsp.atomic import replace_file
 from tsp.paths import PACKAGE, ROOT
 from tsp.store.runs import Store
-from tsp.training.models import DEFAULT
+from tsp.training.model_cards import DEFAULT
 
 NOTEBOOKS = ROOT / "notebooks"
 EXECUTED = ROOT / "book" / "_executed"

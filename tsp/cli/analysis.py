@@ -48,9 +48,9 @@ def heldout(
     as_json: JsonOption = False,
 ) -> None:
     """Test each method's prompts, and the bare model, on problems they were not trained on."""
-    from tsp.analysis.heldout import ask
+    from tsp.analysis.evaluation import ask
     from tsp.store.runs import Store
-    from tsp.training.models import DEFAULT
+    from tsp.training.model_cards import DEFAULT
 
     answers = ask(
         Store(runs),
@@ -114,7 +114,7 @@ def export(
     """Write a run's prompt as a PEFT prompt-tuning adapter."""
     from tsp.interop.peft import export_peft
     from tsp.store.runs import Store
-    from tsp.training.models import MODELS
+    from tsp.training.model_cards import MODELS
 
     stored = Store(runs).read(run)
     spec = stored.spec

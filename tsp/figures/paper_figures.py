@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
-from tsp.analysis.records import TASK_NAMES
+from tsp.analysis.records import TASK_NAMES, load_losses
 from tsp.analysis.tables import METHOD_NAMES, pairs, weighted
 from tsp.errors import InputError
 from tsp.figures.style import (
@@ -173,14 +173,14 @@ def figure4(store: Store, *, protocol: str = "tuned", model: str = "") -> Figure
     if runs.empty:
         remedy = f"{store.root} has no runs at two weights; `tsp sweep table4` trains them"
         raise InputError("protocol", protocol, remedy)
-    fig = empty(3.6)
+    losses, fig = load_losses(store), empty(3.6)
     panels = fig.subplots(1, 2, sharey=True)
     weights = sorted(runs.lambda_ts.unique())
     colors = sns.color_palette("viridis_r", len(weights) + 1)[1:]  # yellow is too pale on white
     titles = {"total": "$L_{total}$", "ce": "its cross-entropy"}
     for ax, (name, panel_title) in zip(panels, titles.items(), strict=True):
         for weight, color in zip(weights, colors, strict=True):
-            curves = _losses(store, runs.id[runs.lambda_ts == weight], name)
+            curves = _losses(losses, runs.id[runs.lambda_ts == weight], name)
             ax.plot(curves.dropna().median(axis=1), color=color, label=f"{weight:g}")
         ax.set(title=panel_title)
         _logarithmic(ax)
@@ -220,15 +220,15 @@ def figure5(store: Store, *, protocol: str = "tuned") -> Figure:
     cells = list(both.groupby(["model", "regime", "task"], sort=False))
     columns = min(2, len(cells))
     rows = -(-len(cells) // columns)
-    fig = empty(0.7 + 2.5 * rows)
+    losses, fig = load_losses(store), empty(0.7 + 2.5 * rows)
     panels = fig.subplots(rows, columns, squeeze=False, sharey="row")
     for ax, ((model, regime, task), cell) in zip(panels.flat, cells, strict=False):
         color = METHOD_COLORS["tsloss"]
         treated = list(chain.from_iterable(cell.ids_tsloss))
-        plain = _losses(store, chain.from_iterable(cell.ids_standard), "total")
+        plain = _losses(losses, chain.from_iterable(cell.ids_standard), "total")
         _draw_median(ax, plain, METHOD_NAMES["ce"], color=METHOD_COLORS["ce"])
-        _draw_median(ax, _losses(store, treated, "total"), METHOD_NAMES["tsloss"], color=color)
-        ce = _losses(store, treated, "ce").dropna().median(axis=1)
+        _draw_median(ax, _losses(losses, treated, "total"), METHOD_NAMES["tsloss"], color=color)
+        ce = _losses(losses, treated, "ce").dropna().median(axis=1)
         ax.plot(ce, color=color, ls=":", label="its cross-entropy")
         about = f"{TASK_NAMES[task]}, {PROBLEMS[regime]} (n = {counted(cell, 'pair')})"
         ax.set_title(f"{model}\n{about}", size=9)
@@ -256,9 +256,10 @@ def counted(things: Sized, name: str) -> str:
     return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 
-def _losses(store: Store, ids: Iterable[str], name: str) -> pd.DataFrame:
-    """Return a loss of several runs, epoch by run."""
-    return pd.concat([store.read(i).epochs.set_index("epoch")[name] for i in ids], axis=1)
+def _losses(losses: pd.DataFrame, ids: Iterable[str], name: str) -> pd.DataFrame:
+    """Return a loss of several runs, of `tsp.analysis.records.load_losses`, epoch by run."""
+    chosen = losses[losses.id.isin(list(ids))]
+    return chosen.astype({"id": str}).pivot(index="epoch", columns="id", values=name)
 
 
 def _draw_median(ax: Axes, curves: pd.DataFrame, label: str, **look: Any) -> None:

@@ -3,24 +3,27 @@
 import math
 from collections.abc import Sequence
 from itertools import cycle, islice
+from typing import TYPE_CHECKING
 
 import torch
 
 from tsp.errors import InputError
-from tsp.training.base_lm import BaseLM
 from tsp.training.spec import RunSpec
+
+if TYPE_CHECKING:  # transformers takes seconds to import, and reading a prompt needs no model
+    from tsp.training.base_lm import BaseLM
 
 REPEATED_TOKEN = "x "  # what the authors' public code repeats
 
 
-def prompt_dtype(frozen: BaseLM) -> torch.dtype:
+def prompt_dtype(frozen: "BaseLM") -> torch.dtype:
     """Prompts, their gradients and the optimiser's state are float32, or float64 with the model."""
     return torch.float64 if frozen.dtype == torch.float64 else torch.float32
 
 
 def initial_prompt(
     spec: RunSpec,
-    frozen: BaseLM,
+    frozen: "BaseLM",
     generator: torch.Generator,
     *,
     questions: Sequence[str] = (),

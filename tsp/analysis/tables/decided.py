@@ -1,7 +1,7 @@
 """The claims with their verdicts, as `tsp report` and the chapters show them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -26,16 +26,19 @@ def claims(store: Store) -> pd.DataFrame:
     Published runs decide; a user's own runs stand beside them, in the columns ``own`` (verdict) and
     ``own_n``. Where no run is published, the user's own decide.
     """
+    table, *users = _evaluated(store)
+    verdicts, n = (users[0].verdict, users[0].n) if users else ("", 0)
+    return table.assign(own=verdicts, own_n=n)
+
+
+def _evaluated(store: Store) -> Iterator[pd.DataFrame]:
+    """Yield the verdicts of the runs that decide, then those of a user's own runs beside them."""
     runs, *others = load_evidence(store)
     model = most_run(deciding(runs)[0])
     prompts = last_prompts(store, protocol="tuned", model=model, runs=runs)
     more = {"answers": load_answers(store), "variances": surrogate(prompts)}
-    table, *users = (
-        evaluate(chosen, *others, whole=length is not None, **more)
-        for chosen, length in by_origin(runs).values()
-    )
-    verdicts, n = (users[0].verdict, users[0].n) if users else ("", 0)
-    return table.assign(own=verdicts, own_n=n)
+    for chosen, length in by_origin(runs).values():
+        yield evaluate(chosen, *others, whole=length is not None, **more)
 
 
 def claims_elsewhere(store: Store) -> pd.DataFrame:
@@ -94,7 +97,7 @@ def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:
 
     A protocol other than the usual one is named.
     """
-    table = claims(store).set_index("id").loc[list(ids)]
+    table = next(_evaluated(store)).set_index("id").loc[list(ids)]
     names = {"statement": "claimed", "why": "measured", "verdict": "verdict", "n": "units"}
     elsewhere = (table.protocol != Claim.protocol) & (table.n > 0)
     table.loc[elsewhere, "why"] = "under protocol " + table.protocol + ": " + table.why
