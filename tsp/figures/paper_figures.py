@@ -243,11 +243,12 @@ def figure5(store: Store, *, protocol: str = "tuned") -> Figure:
 
 def first_and_last(run: Run) -> list[tuple[int, Diagrams]]:
     """Return the first and the last epoch with diagrams, and the diagrams."""
-    ends = []
-    for epoch in (run.diagrams.epoch.min(), run.diagrams.epoch.max()):
-        bars = run.diagrams[run.diagrams.epoch == epoch]
-        births_deaths = bars[["birth", "death"]].to_numpy()
-        ends.append((int(epoch), {k: births_deaths[bars.dimension == k] for k in DIMENSION_NAMES}))
+    every, ends = run.diagrams, []
+    births_deaths, dimensions = every[["birth", "death"]].to_numpy(), every.dimension.to_numpy()
+    for epoch in (every.epoch.min(), every.epoch.max()):
+        here = (every.epoch == epoch).to_numpy()
+        bars = {k: births_deaths[here & (dimensions == k)] for k in DIMENSION_NAMES}
+        ends.append((int(epoch), bars))
     return ends
 
 
