@@ -10,6 +10,7 @@ import torch
 from benchmarks import states
 from benchmarks.measuring import Done, Work, compared, timed
 from benchmarks.training import RUNS, THEIRS, Row, Side, peer, same_work
+from tsp.training.checks import PendingAnswer
 from tsp.training.spec import RunSpec
 from tsp.training.trainer import Bank
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 PEER = "PEFT, Trainer and generate"
 PEER_EPOCHS = {"single": 4, "multi": 1}  # of one training, so that its start does not count
-NOISE = 1e-3  # of a prompt's size: the runs of a bank and their checks have prompts of their own
+NOISE = 1e-3  # of a prompt's size: the runs of a bank have prompts of their own
 
 
 def from_states(
@@ -91,22 +92,27 @@ def _ask(answers: "Answers", right: list[bool]) -> None:
 def _checks(bank: Bank, prompt: torch.Tensor) -> Work:
     """Return the work of the answers that the checks of ``snapshot_every`` epochs wait for.
 
-    Each check sees the stored prompt with a little noise. What the first pass of an epoch settles
-    is settled beforehand, as is a check of all problems before.
+    Each run sees the stored prompt with a little noise of its own, at all checks. What the first
+    pass of an epoch settles is settled beforehand, as is a check of all problems before.
     """
     spec, noise = bank.runs[0].spec, torch.Generator().manual_seed(0)
     due = range(0, spec.snapshot_every + 1, spec.check_every)
     for run in bank.runs:
+        moved = prompt + NOISE * prompt.std() * torch.randn(prompt.shape, generator=noise)
+        run.prompt.data.copy_(moved)
+        run.result.prompts |= dict.fromkeys(due, moved)
         run.result.checks.clear()
-    for epoch in due:
+    bank.losses({run: run.batches()[0] for run in bank.runs}, bank.runs, 0)
+    settled = {run: list(run.result.checks) for run in bank.runs}
+    unsettled = list(bank.waiting)
+    bank.answer()
+    waiting: list[PendingAnswer] = []
+    for epoch in due[1:]:
         for run in bank.runs:
-            moved = prompt + NOISE * prompt.std() * torch.randn(prompt.shape, generator=noise)
-            run.result.prompts[epoch] = moved
-            run.prompt.data.copy_(moved)
-        bank.losses({run: run.batches()[0] for run in bank.runs}, bank.runs, epoch)
-        if epoch == 0:
-            bank.answer()
-    waiting, known = list(bank.waiting), [list(run.result.checks) for run in bank.runs]
+            run.result.checks += [check | {"epoch": epoch} for check in settled[run]]
+        asked = (one._replace(epoch=epoch) for one in unsettled)
+        waiting += (one for one in asked if one.run.asks_all(epoch) or not one.run.is_wrong(epoch))
+    known = [list(run.result.checks) for run in bank.runs]
 
     def work() -> Done:
         bank.waiting = list(waiting)
