@@ -1,7 +1,6 @@
 """Estimate which of the paper's models fit on which GPU, without their weights."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -35,27 +34,22 @@ SHAPES: dict[str, dict[str, Any]] = {
 EXAMPLE = Encoded(tuple(range(140)), tuple(range(10)), tuple(range(150)))
 """A problem of 300 tokens: question, end of the turn, answer."""
 LONG_CONTEXT = 5_000  # tokens of a LongBench article
-CARDS = (24, 80, 141)  # what makers call GB is 2**30 bytes
+CARDS = (24, 80, 141)  # memory in GB, by which makers mean 2**30 bytes
 
 
-def fits(cards: Sequence[int] = CARDS) -> pd.DataFrame:
+def fits() -> pd.DataFrame:
     """Return what the paper's models need on a GPU, and how many runs train at once on which card.
 
     One run is a prompt of the protocol's length on one problem, `EXAMPLE`. Runs train at once as
     rows of one pass; a part of the card, 1 - `SHARE`, is left free.
-
-    Parameters
-    ----------
-    cards
-        Memory of each, GB.
 
     Returns
     -------
     DataFrame
         One row a model and precision of the passes (checks are decided in float32 in both):
         ``model hub_id precision``; in bytes ``weights``, ``run`` (activations of one run),
-        ``context`` (one of `LONG_CONTEXT` tokens); and for each card, ``"24 GB"`` …, the number
-        of runs, 0 where not one fits.
+        ``context`` (one of `LONG_CONTEXT` tokens); and for each of `CARDS`, ``"24 GB"`` …, the
+        number of runs, 0 where not one fits.
     """
     rows = []
     for name, precision in product(SHAPES, ("bfloat16", "float32")):
@@ -65,7 +59,7 @@ def fits(cards: Sequence[int] = CARDS) -> pd.DataFrame:
         row: dict[str, Any] = {"model": name, "hub_id": MODELS[name].hub_id, "precision": precision}
         row |= {"weights": one.weights, "run": one.activations}
         row["context"] = context_bytes(frozen, LONG_CONTEXT, dtypes=dtypes)
-        sizes = {f"{card} GB": SHARE * card * 2**30 for card in cards}
+        sizes = {f"{card} GB": SHARE * card * 2**30 for card in CARDS}
         rows.append(
             row | {card: most_runs(frozen, plan, room=room) for card, room in sizes.items()}
         )

@@ -30,6 +30,7 @@ from tsp.training.trainer import Bank, Plan, train_bank
 Row = dict[str, Any]
 SQUARE = {"cpu": 2048, "cuda": 8192}  # rows of the matrices of the machine's own product
 RUNS = 8  # of a bank on a CPU
+MANY = 64  # of the bank that shows what TSLoss costs
 MOST = {"single": 100, "multi": 40}  # epochs of whole runs; the shipped set is not solved in 120
 CONTEXT = 5000  # tokens before the prompt in the measurements of a shared context
 UNCOMPILED = "tsp_uncompiled"  # our attention, which torch.compile leaves alone: its pieces differ
@@ -70,16 +71,16 @@ class Side:
         return row | {"precision": self.precision}
 
 
-def tsloss_share(side: Side, repeats: int, *, runs: int = 64) -> list[Row]:
-    """Measure the share of TSLoss and its gradient in one step of 64 runs, n = 100."""
-    specs = specs_of(side.frozen.name, runs, n_tokens=100)
+def tsloss_share(side: Side, repeats: int) -> list[Row]:
+    """Measure the share of TSLoss and its gradient in one step of many runs, n = 100."""
+    specs = specs_of(side.frozen.name, MANY, n_tokens=100)
     bank = side.bank(specs, load_problems("gsm8k"))
     row = compared(
         "tsloss_share",
         lambda: penalties(specs, [run.prompt for run in bank.runs]),
         lambda: bank.advance(1),
         repeats,
-        f"a whole step, R = {runs}",
+        f"a whole step, R = {MANY}",
     )
     return [_share(row) | side.columns(specs[0])]
 

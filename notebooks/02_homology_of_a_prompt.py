@@ -50,7 +50,12 @@ from scipy.spatial.distance import pdist, squareform
 from tsp.analysis.equation13 import surrogate, two_pairs
 from tsp.analysis.tables import TASK_NAMES
 from tsp.book.pages import check_parameters
-from tsp.experiments.find_or_train import find_example, outcome_in_words, right_from
+from tsp.experiments.find_or_train import (
+    find_example,
+    outcome_in_words,
+    repeats_of,
+    right_from,
+)
 from tsp.figures.style import DIMENSION_COLORS, POINT_COLOR, WIDTH, draw_barcode, style
 from tsp.store.runs import Store
 from tsp.topology.diagrams import lifespans, persistence, summarize
@@ -194,14 +199,7 @@ first, last = run.prompt_epochs[0], run.prompt_epochs[-1] if epoch < 0 else epoc
 start, trained = (run.prompt(e).double().numpy() for e in (first, last))
 n, d = trained.shape
 name = f"problem {run.spec.problem} of {TASK_NAMES[run.spec.task]}"
-same = {"snapshot_every": run.spec.snapshot_every}
-repeats = [
-    other
-    for other in store.valid_runs()[0]
-    if other.id != run.id
-    and other.spec.but(**same) == run.spec
-    and other.record["problems"] == run.record["problems"]
-]
+repeats = repeats_of(store, run)
 again = "The store has no other training with the same settings."
 if repeats:
     ends = {

@@ -53,7 +53,12 @@ from tsp.analysis.geometry import gaussian_counts
 from tsp.analysis.tables import METHOD_NAMES, TASK_NAMES
 from tsp.analysis.verdicts import judge_changes, partly_if
 from tsp.book.pages import check_parameters
-from tsp.experiments.find_or_train import find_example, outcome_in_words, right_from
+from tsp.experiments.find_or_train import (
+    find_example,
+    outcome_in_words,
+    repeats_of,
+    right_from,
+)
 from tsp.figures.interactive import Live, bars_of, closest_watched, evolution
 from tsp.figures.style import DIMENSION_COLORS, METHOD_COLORS, draw_barcode, style
 from tsp.loss import distance_matrix, without_diagonal
@@ -106,16 +111,7 @@ values = pd.DataFrame(columns).astype(float)
 values.map("{:.3g}".format)
 
 # %% tags=["remove-cell"]
-repeats = [  # of each method, other trainings that differ only in how often they kept a prompt
-    [
-        other
-        for other in store.valid_runs()[0]
-        if other.spec.but(snapshot_every=run.spec.snapshot_every) == run.spec
-        and other.record["problems"] == run.record["problems"]
-        and other.id != run.id
-    ]
-    for run in pair.values()
-]
+repeats = [repeats_of(store, run) for run in pair.values()]
 again = "The store has no other training of this pair."
 if all(repeats):
     without, treated_again = (outcome_in_words(runs[0]) for runs in repeats)
@@ -172,7 +168,6 @@ for ax, epoch, prompt in zip(axes, (0, last), (start, trained), strict=True):
     ax.axvline(1, color="0.5", ls=":", lw=1)
     ax.set(xscale="log", yscale="log", ylim=(1e-9, None), xlabel="factor", title=f"epoch {epoch}")
 axes[0].legend()
-sns.despine(fig)
 
 # %% tags=["remove-cell"]
 glue("peak-start", float(peaks[0]), display=False)
@@ -233,7 +228,6 @@ for ax, (column, label, k) in zip(axes, panels, strict=True):
         ax.set_yscale("log")
 axes[2].axhspan(*np.quantile(gaussian_counts(n, d), [0.025, 0.975]), color="0.88", lw=0, zorder=0)
 axes[2].set_ylim(0, None)
-sns.despine(fig)
 
 # %% tags=["remove-cell"]
 half = TSLoss(tau=tau, alpha=alpha, beta_h1=0.0)
@@ -293,7 +287,6 @@ for name, run in pair.items():
 axes[1].axhline(1, color="0.5", ls=":")
 axes[1].set(yscale="log", xlabel="epoch", ylabel="TSLoss / cross-entropy")
 axes[1].legend()
-sns.despine(fig)
 
 # %% tags=["remove-cell"]
 force = history.grad_ts / history.grad_ce

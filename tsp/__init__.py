@@ -1,9 +1,14 @@
 """Soft prompts seen through persistent homology, and the loss derived from them."""
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# torch reads this at its first allocation. On Linux, large tensors then get pages of 2 MiB: a step
+# on ten problems needs hundreds of thousands of 4 KiB, and a sixth more time.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
     from tsp.interop.peers import TSLossTrainer

@@ -2,7 +2,6 @@
 
 from itertools import product
 
-import numpy as np
 import pandas as pd
 
 from tsp.analysis.records import load_runs
@@ -22,7 +21,7 @@ RELATIVES = {  # the tiny random model that tests run in the architecture of eac
 }
 METHODS = {False: ("ce", "tsloss"), True: ("ce", "tsloss", "l2", "pairwise")}  # published version
 KEYS = ["model", "task", "regime", "method"]
-COLUMNS = [*KEYS, "state", "problems", "runs", "relative", "command"]
+COLUMNS = [*KEYS, "problems", "runs", "relative", "command"]
 
 
 def systems(store: Store) -> pd.DataFrame:
@@ -31,21 +30,16 @@ def systems(store: Store) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `COLUMNS`. ``state``: ``"published"`` (with how many ``problems`` or sets of ten and
-        ``runs``, all at the defaults of their protocol and on right answers, TSLoss and the other
-        regularisers at weight 1), ``"run"`` where none of these runs is published, ``"not run"``.
+        `COLUMNS`: the number of ``problems`` or sets of ten and of ``runs``, all at the defaults of
+        their protocol and on right answers, TSLoss and the other regularisers at weight 1.
         ``relative``: the tiny random model by which tests train the architecture. ``command``
         trains one run.
     """
     runs = load_runs(store)
     runs = runs[(runs.setting == "") & (runs.lambda_ts == (runs.method != "ce"))]
-    counts = runs.groupby(KEYS).agg(
-        problems=("content", "nunique"), runs=("id", "size"), public=("published", "any")
-    )
+    counts = runs.groupby(KEYS).agg(problems=("content", "nunique"), runs=("id", "size"))
     cells = _cells()
     table = pd.DataFrame(cells, columns=KEYS).join(counts, on=KEYS)
-    known = [table.public.eq(True), table.runs > 0]
-    table["state"] = np.select(known, ["published", "run"], "not run")
     table = table.fillna({"problems": 0, "runs": 0}).astype({"problems": int, "runs": int})
     table["relative"] = table.model.map(RELATIVES)
     table["command"] = [_command(*cell) for cell in cells]

@@ -13,6 +13,7 @@ from pandas.io.formats.style import Styler
 
 from tsp.analysis.studies import reading
 from tsp.analysis.tables import METHOD_NAMES, typeset
+from tsp.analysis.tables.decided import MISSING
 from tsp.errors import InputError
 
 CELLS = [
@@ -21,7 +22,6 @@ CELLS = [
     {"selector": "tbody th", "props": "text-align: left; font-weight: 400"},
     {"selector": "tbody th.level0", "props": "min-width: 8em"},
 ]
-MISSING = "–"
 Format = str | Callable[[Any], str] | None
 
 

@@ -70,7 +70,3 @@ def main() -> None:
         typer.secho(f"tsp: {one_line(line)}", err=True, fg=typer.colors.RED)
     gc.freeze()  # the process ends: nothing it holds need be searched for cycles
     sys.exit(code)
-
-
-if __name__ == "__main__":
-    main()

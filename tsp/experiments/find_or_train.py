@@ -94,6 +94,19 @@ def find_example(
     return find_together(store, wanted, data=data)
 
 
+def repeats_of(store: Store, run: Run) -> list[Run]:
+    """Return the other stored trainings of a run's spec on its problems.
+
+    They may keep their prompts at other epochs.
+    """
+
+    def training(one: Run) -> tuple[RunSpec, tuple[str, ...]]:
+        return one.spec.but(snapshot_every=1), _problems(one)
+
+    every, wanted = store.valid_runs()[0], training(run)
+    return [one for one in every if one.id != run.id and training(one) == wanted]
+
+
 def right_from(run: Run) -> int | None:
     """Return the first check from which all answers of a run stay right to its end, or None."""
     right = run.checks.groupby("epoch").correct.all()
@@ -142,11 +155,15 @@ def _by_problems(
     """Return the preferred run of each spec, for all problems on which every spec has one."""
     sets: dict[tuple[str, ...], Runs] = defaultdict(dict)
     for run in store.valid_runs()[0]:
-        runs = sets[tuple(problem["sha256"] for problem in run.record["problems"])]
+        runs = sets[_problems(run)]
         for spec in specs:
             if fits(run, spec):
                 runs[spec] = max(runs.get(spec, run), run, key=lambda one: preference(one, spec))
     return [runs for runs in sets.values() if runs.keys() == set(specs)]
+
+
+def _problems(run: Run) -> tuple[str, ...]:
+    return tuple(problem["sha256"] for problem in run.record["problems"])
 
 
 def _alike(run: Run, spec: RunSpec) -> bool:

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.spatial.distance import pdist
 
+from tsp.experiments.find_or_train import repeats_of
 from tsp.figures.figure_data import plotted
 from tsp.store.runs import Run, Store
 from tsp.topology.diagrams import Diagrams, lifespans, persistence
@@ -60,14 +61,7 @@ class Live:
 
 def closest_watched(store: Store, run: Run) -> Run:
     """Return the stored run that repeats a run's training and keeps the most prompts."""
-
-    def training(one: Run) -> tuple[Any, ...]:
-        problems = tuple(problem["sha256"] for problem in one.record["problems"])
-        return one.spec.but(snapshot_every=1), problems
-
-    wanted = training(run)
-    same = [one for one in store.valid_runs()[0] if training(one) == wanted]
-    return max([run, *same], key=lambda one: len(one.prompt_epochs))
+    return max([run, *repeats_of(store, run)], key=lambda one: len(one.prompt_epochs))
 
 
 def evolution(runs: Mapping[str, Run]) -> dict[str, Any]:
