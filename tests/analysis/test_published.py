@@ -29,7 +29,7 @@ DIGESTS = {
     "placement": "2b2ed3f4",
     "recipes": "d86247a0",
     "rounding": "d1efe84c",
-    "seeds": "a0a83fb1",
+    "seeds": "8da0508b",
     "sets": "c0084d9c",
     "sham": "eb5558a0",
     "table3": "51f87780",
