@@ -186,6 +186,7 @@ for ax, (regime, run) in zip(axes, pair.items(), strict=True):
     ax.yaxis.set_minor_formatter(LogFormatter())
 axes[0].set_ylabel("relative to the start")
 axes[0].legend()
+sns.despine(fig)
 
 # %% tags=["remove-cell"]
 for regime, both in ends.items():
@@ -251,6 +252,7 @@ for ax, (regime, run) in zip(axes, pair.items(), strict=True):
     ax.set(xlabel="epoch", ylim=(0, None), title=TITLES[regime])
 axes[0].set_ylabel("$H_1$ bars")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+sns.despine(fig)
 
 # %% tags=["remove-cell"]
 glue("noise-h1", float(middle_count), display=False)

@@ -111,6 +111,7 @@ for value in printed.rho:
     ax.axvline(value, color="0.3", ls=":", lw=1)
 ax.set(xlabel=r"$\rho$ with accuracy", ylabel="features")
 ax.get_legend().set_title(None)
+sns.despine(fig)
 
 # %% tags=["remove-cell"]
 share = (rhos.p < 0.05).groupby(rhos.feature).mean()

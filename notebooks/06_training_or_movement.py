@@ -236,6 +236,7 @@ if len(walks):
         ax.set(xlabel=label, ylabel="")
     axes[1].set(yticklabels=[])
     axes[1].get_legend().set_title(None)
+sns.despine(fig)
 
 # %% tags=["remove-cell"]
 glue("draws", DRAWS, display=False)

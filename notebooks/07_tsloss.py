@@ -110,6 +110,7 @@ for ax, compared, title in zip(axes, (pairs, D), ("$i = j$ left out", "as printe
     ax.set(xscale="log", xlabel=r"temperature $\tau$", title=title, ylim=(-5, 5))
 axes[0].set_ylabel("$s_i$")
 axes[0].legend(loc="lower left")
+sns.despine(fig)
 
 # %% [markdown]
 # The first half of the loss is the variance of these soft distances. It is 0 when they are all equal.
@@ -185,6 +186,7 @@ axes[1].axhline(np.var(sides), color="0.5", ls=":", lw=1)
 axes[1].set(xscale="log", xlabel=r"sharpness $\alpha$", ylabel=r"$\mathcal{L}_{H1}$")
 assert np.isclose(TSLoss(alpha=1e-6).terms(P).h1, np.var(sides), rtol=1e-4)
 assert halves[-1] < 1e-12
+sns.despine(fig)
 
 # %% [markdown]
 # ## The whole loss

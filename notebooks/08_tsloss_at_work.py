@@ -168,6 +168,7 @@ for ax, epoch, prompt in zip(axes, (0, last), (start, trained), strict=True):
     ax.axvline(1, color="0.5", ls=":", lw=1)
     ax.set(xscale="log", yscale="log", ylim=(1e-9, None), xlabel="factor", title=f"epoch {epoch}")
 axes[0].legend()
+sns.despine(fig)
 
 # %% tags=["remove-cell"]
 glue("peak-start", float(peaks[0]), display=False)
@@ -228,6 +229,7 @@ for ax, (column, label, k) in zip(axes, panels, strict=True):
         ax.set_yscale("log")
 axes[2].axhspan(*np.quantile(gaussian_counts(n, d), [0.025, 0.975]), color="0.88", lw=0, zorder=0)
 axes[2].set_ylim(0, None)
+sns.despine(fig)
 
 # %% tags=["remove-cell"]
 half = TSLoss(tau=tau, alpha=alpha, beta_h1=0.0)
@@ -287,6 +289,7 @@ for name, run in pair.items():
 axes[1].axhline(1, color="0.5", ls=":")
 axes[1].set(yscale="log", xlabel="epoch", ylabel="TSLoss / cross-entropy")
 axes[1].legend()
+sns.despine(fig)
 
 # %% tags=["remove-cell"]
 force = history.grad_ts / history.grad_ce

@@ -37,6 +37,7 @@ protocol: str = "tuned"
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from IPython.display import display
 from myst_nb import glue
 
@@ -201,6 +202,7 @@ ax.set(xscale="log", yscale="log", xlabel="epochs, Standard", ylabel="epochs, +T
 ax.xaxis.set_major_formatter("{x:g}")
 ax.yaxis.set_major_formatter("{x:g}")
 ax.legend()
+sns.despine(fig)
 
 # %% tags=["remove-cell"]
 none = pd.Series(0, index=tested.columns)
@@ -256,6 +258,7 @@ if len(floor):
     ax.set_yticks(ranked.index, names)
     ax.set_xlabel("distance from the planned Standard run, epochs")
     ax.legend()
+    sns.despine(fig)
     floor_figure = fig
     plt.close(fig)
 else:

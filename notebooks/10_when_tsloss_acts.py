@@ -39,6 +39,7 @@ epochs: int = 30  # of runs that the store lacks: they are trained now
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from myst_nb import glue
 
 from tsp.analysis import tables
@@ -166,6 +167,7 @@ for method, run in pair.items():
         ax.axvline(solved_epoch, color=color, ls=":")
 ax.set(xlabel="epoch", ylabel="share reproduced", ylim=(-0.02, 1.05))
 ax.legend()
+sns.despine(fig)
 
 # %% tags=["remove-cell"]
 predicates = {

@@ -35,6 +35,7 @@ protocol: str = "tuned"
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.ticker import LogFormatter
 from myst_nb import glue
 
@@ -183,6 +184,7 @@ ax.set(yscale="log", xlabel="epoch", ylabel=r"balancing $\lambda_{ts}$")
 ax.yaxis.set_major_formatter("{x:g}")
 ax.yaxis.set_minor_formatter(LogFormatter())
 ax.legend()
+sns.despine(fig)
 balance_says = ", and ".join(sides) or "the store has no such runs"
 glue("balance-says", balance_says[0].upper() + balance_says[1:], display=False)
 

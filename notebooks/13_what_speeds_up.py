@@ -208,6 +208,7 @@ axes[0].yaxis.set_major_formatter("{x:g}")
 axes[0].yaxis.set_minor_formatter(LogFormatter())
 axes[1].set(xlabel="epoch", ylabel="mean distance / start")
 axes[0].legend(title="protocol")
+sns.despine(fig)
 grown = [f"{factor:.2f} times its start under {name}" for name, factor in growth.items()]
 glue("protocols-say", f"The mean distance ends at {' and at '.join(grown)}", display=False)
 

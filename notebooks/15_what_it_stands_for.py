@@ -122,6 +122,7 @@ for ax, (column, label) in zip(
     ax.plot(ends, ends, color="0.6", lw=1, ls=":")
     ax.set(xscale="log", yscale="log", xlabel=label, ylabel="variance of $H_0$ deaths")
 axes[0].get_legend().set_title(None)
+sns.despine(fig)
 plt.close(fig)
 
 # %% mystnb={"image": {"alt": "Two panels with logarithmic axes, one point per cloud: variance of the H0 deaths against the variance of soft nearest neighbours and against that of nearest distances, for Gaussian clouds and trained prompts; dotted line of equality."}, "figure": {"caption": "In the median over prompts, the variance of soft nearest-neighbour distances (left) is {glue:text}`soft-ratio` times the variance of the $H_0$ deaths, that of true ones (right) {glue:text}`nearest-ratio` times. On the dotted line they are equal, as equation 13 has it.", "name": "fig-surrogate"}} tags=["hide-input"]

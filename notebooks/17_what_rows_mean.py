@@ -42,6 +42,7 @@ from html import escape
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
 from myst_nb import glue
 
@@ -171,6 +172,7 @@ for ax, (column, label) in zip(axes, panels, strict=True):
     ax.set(xlabel="epoch", title=label)
 axes[0].axhspan(low, high, color="0.88", lw=0, zorder=0)
 axes[2].legend()
+sns.despine(fig)
 
 # %% tags=["remove-cell"]
 for method, rows in ends.groupby("method"):

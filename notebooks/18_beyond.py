@@ -168,6 +168,7 @@ if len(growth):
     ax.yaxis.set_major_formatter("{x:g}")
 else:
     ax.set_title("not measured: tsp bench --growth data/measurements/growth.json")
+sns.despine(fig)
 
 # %% tags=["remove-cell"]
 measures = dict.fromkeys(("slope", "largest", "seconds-40", "seconds-1000", "processor"), "–")

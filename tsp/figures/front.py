@@ -78,6 +78,7 @@ def loops(store: Store, *, protocol: str, model: str) -> Figure:
     ax.set(xlabel="epoch", ylabel="number of loops", xlim=(0, None), ylim=(0, None))
     for text in (*ax.texts, ax.xaxis.label, ax.yaxis.label):
         text.set_fontsize(11)
+    ax.spines[["top", "right"]].set_visible(False)
     return fig
 
 

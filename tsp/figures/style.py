@@ -47,7 +47,7 @@ def style() -> None:
     ten = ("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize")
     rc |= dict.fromkeys(ten, 10) | dict.fromkeys(("legend.fontsize", "legend.title_fontsize"), 9.5)
     rc |= {"figure.facecolor": "white", "savefig.facecolor": "white", "figure.dpi": 110}
-    rc |= {"legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False}
+    rc |= {"legend.frameon": False}
     set_matplotlib_formats("retina")  # twice the pixels, for screens that have them
     sns.set_theme(style="whitegrid", palette="colorblind", rc=rc)
     if (shell := get_ipython()) and shell.display_formatter:
