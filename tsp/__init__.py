@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# torch reads this at its first allocation. On Linux, large tensors then get pages of 2 MiB: a step
-# on ten problems needs hundreds of thousands of 4 KiB, and a sixth more time.
+# torch reads this at its first allocation. On Linux, large tensors then get pages of 2 MiB; with
+# pages of 4 KiB, a step on ten problems asks the kernel for hundreds of thousands.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
