@@ -426,8 +426,8 @@ speed_claims = [
 ]
 verdicts = tables.chapter_claims(store, speed_claims)
 glue("model", model, display=False)
-losses = tables.claims(store).set_index("id").loc["tsloss-lower-loss"]
-glue("loss-ratio", interval(losses.effect, losses.low, losses.high), display=False)
+loss_ratio = verdicts.effect["tsloss-lower-loss"].rpartition(": ")[2]
+glue("loss-ratio", tables.typeset(loss_ratio), display=False)
 stacked(verdicts)
 
 # %% [markdown]

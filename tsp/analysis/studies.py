@@ -107,6 +107,7 @@ def study(
     default = RunSpec(protocol=protocol)
     arms = _arms(runs, fields, default)
     accuracy = load_accuracy(store)
+    accuracy = accuracy[accuracy.id.isin(runs.id)]
     last = _last_checks(load_topology(store), length)
 
     def read(names: Sequence[str]) -> pd.DataFrame:
@@ -292,8 +293,8 @@ def _row(arm: str, table: pd.DataFrame, last: pd.DataFrame, base: str) -> dict[s
     capped = mine[["iterations", "sustained"]].clip(upper=mine.length, axis=0).median()
     row = {"n": len(mine), "pairs": 0, **capped}
     row["censored"] = bool(capped.iterations < mine.iterations.median())
-    for name in LAST:
-        row[name] = float(np.mean([last.loc[list(ids), name].median() for ids in mine.ids]))
+    each = mine.ids.reset_index(drop=True).explode()
+    row |= each.to_frame("id").join(last, on="id")[LAST].groupby(level=0).median().mean()
     if base in known:
         both = mine.join(trained.xs(base, level="arm"), rsuffix="_base", how="inner")
         row["pairs"] = len(both)

@@ -1,5 +1,6 @@
 """The paper's claims and their verdicts, decided from independent runs by written rules."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 
@@ -10,7 +11,15 @@ from tsp.analysis.claims import accuracy, iterations, topology, tsloss, weight
 from tsp.analysis.evidence import Evidence
 from tsp.analysis.stats import holm, holm_levels
 from tsp.analysis.units import LENGTH, most_run
-from tsp.analysis.verdicts import ALONE, UNTESTED, VERDICTS, Claim, Levels, Verdict
+from tsp.analysis.verdicts import (
+    ALONE,
+    FAMILIES,
+    UNTESTED,
+    VERDICTS,
+    Claim,
+    Levels,
+    Verdict,
+)
 from tsp.experiments.paper import ALPHA
 
 __all__ = ["CLAIMS", "VERDICTS", "Claim", "evaluate"]
@@ -56,9 +65,10 @@ def evaluate(
     protocol: str | None = None,
     length: int | None = None,
     whole: bool = True,
+    families: Collection[str] = FAMILIES,
     **more: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Decide every claim from stored runs.
+    """Decide the claims from stored runs.
 
     Parameters
     ----------
@@ -70,6 +80,8 @@ def evaluate(
         Judge all claims after this number of epochs instead of the number each names.
     whole
         Read only runs of a claim's stated length; otherwise each unit up to its shortest run.
+    families
+        Decide the claims of these families (`tsp.analysis.verdicts.FAMILIES`).
     more
         ``answers`` and ``variances`` of `Evidence`; claims about what is missing are not tested.
 
@@ -82,10 +94,10 @@ def evaluate(
     Notes
     -----
     Models are not pooled, since two of them trained on one problem are not two problems: the one
-    with the most runs decides, except for claims about several. The tests of a family
-    (`tsp.analysis.verdicts.FAMILIES`) are corrected by Holm's procedure, which decides what each p
-    must be below. Intervals, which refute claims, are at 1 - ALPHA / m for the m claims of the
-    family that are tested, so that all of a family hold together with 95 %.
+    with the most runs decides, except for claims about several. The tests of a family are corrected
+    by Holm's procedure, which decides what each p must be below. Intervals, which refute claims,
+    are at 1 - ALPHA / m for the m claims of the family that are tested, so that all of a family
+    hold together with 95 %.
     """
     losses = pd.DataFrame(columns=["id", "epoch", "ce", "total"]) if losses is None else losses
     if accuracy is None:
@@ -111,21 +123,24 @@ def evaluate(
         why = f"{verdict.why}; over {LENGTH} epochs: {shorter.why}"
         return replace(shorter, verdict=verdict.verdict, p=np.nan, why=why)
 
-    rows = [{key: getattr(claim, key) for key in ABOUT} for claim in CLAIMS]
-    levels, p_holm = _in_families([decided(claim) for claim in CLAIMS])
-    for row, claim, at in zip(rows, CLAIMS, levels, strict=True):
+    claims = [claim for claim in CLAIMS if claim.family in families]
+    rows = [{key: getattr(claim, key) for key in ABOUT} for claim in claims]
+    levels, p_holm = _in_families(claims, [decided(claim) for claim in claims])
+    for row, claim, at in zip(rows, claims, levels, strict=True):
         row |= {"protocol": protocol or claim.protocol} | asdict(decided(claim, at))
     table = pd.DataFrame(rows)
     return table.assign(estimate=table.effect, p_holm=p_holm)
 
 
-def _in_families(verdicts: list[Verdict]) -> tuple[list[Levels], pd.Series]:
+def _in_families(
+    claims: Sequence[Claim], verdicts: Sequence[Verdict]
+) -> tuple[list[Levels], pd.Series]:
     """Return the levels of each claim in its family, and its p adjusted by Holm."""
-    family = [claim.family for claim in CLAIMS]
+    family = [claim.family for claim in claims]
     p = pd.Series([verdict.p for verdict in verdicts]).groupby(family)
     tested = pd.Series(
         verdict.verdict != UNTESTED.verdict and claim.estimand != "none"
-        for claim, verdict in zip(CLAIMS, verdicts, strict=True)
+        for claim, verdict in zip(claims, verdicts, strict=True)
     )
     alphas = p.transform(lambda values: holm_levels(values, alpha=ALPHA)).fillna(ALPHA)
     intervals = ALPHA / tested.groupby(family).transform("sum").clip(lower=1)

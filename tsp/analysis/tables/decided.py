@@ -31,14 +31,14 @@ def claims(store: Store) -> pd.DataFrame:
     return table.assign(own=verdicts, own_n=n)
 
 
-def _evaluated(store: Store) -> Iterator[pd.DataFrame]:
+def _evaluated(store: Store, **options: Any) -> Iterator[pd.DataFrame]:
     """Yield the verdicts of the runs that decide, then those of a user's own runs beside them."""
     runs, *others = load_evidence(store)
     model = most_run(deciding(runs)[0])
     prompts = last_prompts(store, protocol="tuned", model=model, runs=runs)
     more = {"answers": load_answers(store), "variances": surrogate(prompts)}
     for chosen, length in by_origin(runs).values():
-        yield evaluate(chosen, *others, whole=length is not None, **more)
+        yield evaluate(chosen, *others, whole=length is not None, **options, **more)
 
 
 def claims_elsewhere(store: Store) -> pd.DataFrame:
@@ -97,7 +97,8 @@ def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:
 
     A protocol other than the usual one is named.
     """
-    table = next(_evaluated(store)).set_index("id").loc[list(ids)]
+    families = {claim.family for claim in CLAIMS if claim.id in ids}
+    table = next(_evaluated(store, families=families)).set_index("id").loc[list(ids)]
     names = {"statement": "claimed", "why": "measured", "verdict": "verdict", "n": "units"}
     elsewhere = (table.protocol != Claim.protocol) & (table.n > 0)
     table.loc[elsewhere, "why"] = "under protocol " + table.protocol + ": " + table.why
