@@ -244,7 +244,8 @@ def read_table(folder: Path) -> pd.DataFrame:
     """Return the rows of ``bench.json``.
 
     Columns are those of `measure` and ``aim``, ``what`` (the aim's words) and ``reached``; names of
-    processors are short. Rows of one aim stand together.
+    processors are short. ``where`` is the processor, and float32 if ours is and ``what`` does not
+    say so. Rows of one aim stand together.
     """
     table = pd.DataFrame(_ordered(_read(folder / "bench.json")))
     optional = ["budget", "bandwidth", "peer_rule", "precision", "ours_times", "peer_times"]
@@ -255,7 +256,9 @@ def read_table(folder: Path) -> pd.DataFrame:
     table["reached"] = [row["aim"].reached(row) for row in table.to_dict("records")]
     names = table.processor.str.replace(ZEN_4, "Zen 4", regex=True)
     names = names.str.replace(r"\(R\)| Processor|^Intel|^AMD", "", regex=True)
-    return table.assign(processor=names.str.strip())
+    table["processor"] = names.str.strip()
+    unnamed = table.precision.eq("float32") & ~table.what.str.contains("float32")
+    return table.assign(where=table.processor + unnamed.map({True: ", float32", False: ""}))
 
 
 def _write(out: Path, rows: list[Row]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.peft_training import Answers
 
 PEER = "PEFT, Trainer and generate"
-PEER_EPOCHS = {"single": 4, "multi": 1}  # of one training, so that its start does not count
+PEER_EPOCHS = {"single": 4, "multi": 1}  # of one training: its start counts less
 NOISE = 1e-3  # of a prompt's size: the runs of a bank have prompts of their own
 
 
@@ -41,13 +41,13 @@ def from_states(
     problems, specs, alone = same_work(side, runs, regime=regime)
     bank = side.bank(specs, problems)
     train = peer(alone.but(epochs=PEER_EPOCHS[regime]), side, problems, check=False)
-    name, units = f"pass_{regime}", (runs, 1)
-    passes = compared(name, partial(_passes, bank), train, repeats, PEER, units=units)
+    passes = compared(f"pass_{regime}", partial(_passes, bank), train, repeats, PEER)
     rows = []
     for state in chosen:
         ours = _checks(bank, states.load(regime, "after_question", state))
         prompt = states.load(regime, "prefix", state)
         answers = Answers.of(alone, side.frozen, problems, prompt)
+        answers.right([0], stop=True)  # warm, as ours are
         right: list[bool] = []
         ask = partial(_ask, answers, right)
         name = f"check_{regime}_{state}"
@@ -65,25 +65,21 @@ def from_states(
         if state == "early" and regime == "single" and side.precision != "float32":
             plain = Side(side.frozen, "float32")
             slow = plain.bank(specs, problems)
-            other = compared(
-                "pass_float32", partial(_passes, slow), train, repeats, PEER, units=units
-            )
+            other = compared("pass_float32", partial(_passes, slow), train, repeats, PEER)
             row = _epoch("epoch_single_early_vs_peft_float32", alone, other, checks)
             rows.append(row | plain.columns(alone))
     return [row | {"unit": "s per epoch and run", "runs": runs} | THEIRS for row in rows]
 
 
 def _passes(bank: Bank) -> Done:
-    """Train an epoch that no check follows and one that a check does; answers are dropped.
-
-    The first stands for all epochs from one check to the next but the last.
-    """
+    """Train from one check to the next, whose answers are not decoded but dropped."""
     every = bank.runs[0].spec.check_every
-    plain, last = (timed(partial(bank.advance, epoch))[0] for epoch in (1, every))
+    for epoch in range(1, every + 1):
+        bank.advance(epoch)
     bank.waiting.clear()
     for run in bank.runs:
         run.result.checks.clear()
-    return Done(len(bank.runs) * every * (plain + last) / ((every - 1) * plain + last))
+    return Done(len(bank.runs) * every)
 
 
 def _ask(answers: "Answers", right: list[bool]) -> None:
@@ -94,15 +90,17 @@ def _ask(answers: "Answers", right: list[bool]) -> None:
 def _checks(bank: Bank, prompt: torch.Tensor) -> Work:
     """Return the work of the answers that the checks of ``snapshot_every`` epochs wait for.
 
-    Each run sees the stored prompt with a little noise of its own, at all checks. What the first
-    pass of an epoch settles is settled beforehand, as is a check of all problems before.
+    Each run sees the stored prompt with a little noise of its own, another at each check, since
+    answers to equal prompts are decoded once. What a pass settles is settled beforehand with the
+    first of these prompts, as is a check of all problems before.
     """
     spec, noise = bank.runs[0].spec, torch.Generator().manual_seed(0)
     due = range(0, spec.snapshot_every + 1, spec.check_every)
     for run in bank.runs:
-        moved = prompt + NOISE * prompt.std() * torch.randn(prompt.shape, generator=noise)
-        run.prompt.data.copy_(moved)
-        run.result.prompts |= dict.fromkeys(due, moved)
+        for epoch in due:
+            moved = NOISE * prompt.std() * torch.randn(prompt.shape, generator=noise)
+            run.result.prompts[epoch] = prompt + moved
+        run.prompt.data.copy_(run.result.prompts[0])
         run.result.checks.clear()
     bank.losses({run: run.batches()[0] for run in bank.runs}, bank.runs, 0)
     settled = {run: list(run.result.checks) for run in bank.runs}

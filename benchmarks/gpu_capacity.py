@@ -48,8 +48,8 @@ def fits() -> pd.DataFrame:
     DataFrame
         One row a model and precision of the passes (checks are decided in float32 in both):
         ``model hub_id precision``; in bytes ``weights``, ``run`` (activations of one run),
-        ``context`` (one of `LONG_CONTEXT` tokens); and for each of `CARDS`, ``"24 GB"`` …, the
-        number of runs, 0 where not one fits.
+        ``peak`` (of one run, weights and all), ``context`` (one of `LONG_CONTEXT` tokens); and for
+        each of `CARDS`, ``"24 GB"`` …, the number of runs, 0 where not one fits.
     """
     rows = []
     for name, precision in product(SHAPES, ("bfloat16", "float32")):
@@ -57,19 +57,13 @@ def fits() -> pd.DataFrame:
         dtypes = list({frozen.dtype, pass_dtype(frozen, plan)})
         one = estimate(frozen, [RunSpec()], [[EXAMPLE]], plan, device="cuda")
         row: dict[str, Any] = {"model": name, "hub_id": MODELS[name].hub_id, "precision": precision}
-        row |= {"weights": one.weights, "run": one.activations}
+        row |= {"weights": one.weights, "run": one.activations, "peak": one.peak}
         row["context"] = context_bytes(frozen, LONG_CONTEXT, dtypes=dtypes)
         sizes = {f"{card} GB": SHARE * card * 2**30 for card in CARDS}
         rows.append(
             row | {card: most_runs(frozen, plan, room=room) for card, room in sizes.items()}
         )
     return pd.DataFrame(rows)
-
-
-def memory(name: str) -> int:
-    """Estimate the bytes on a GPU that a run of a model of the paper takes, passes in bfloat16."""
-    plan = Plan(precision="bfloat16")
-    return estimate(_outline(name), [RunSpec()], [[EXAMPLE]], plan, device="cuda").peak
 
 
 def most_runs(frozen: BaseLM, plan: Plan, *, room: float) -> int:

@@ -139,7 +139,6 @@ def step_context(side: Side, repeats: int, *, with_peft: bool) -> list[Row]:
     row: Row = {"unit": "s per step and run"} | side.columns(specs[0])
     row["context"] = len(shared.runs[0].encoded[0].before)
     ours, cuda = partial(shared.advance, 1), side.frozen.device.type == "cuda"
-    ours()  # reads the context
     if with_peft:
         steps = 50 if cuda else 1  # many short steps, so that a Trainer's start does not count
         short = RunSpec(model=side.frozen.name, method="ce", placement="prefix", epochs=steps)
@@ -151,7 +150,7 @@ def step_context(side: Side, repeats: int, *, with_peft: bool) -> list[Row]:
         theirs = partial(side.bank(specs[:runs], problems, context_budget=0).advance, 1)
         name, who = "step_context_5k_vs_unshared", "the same trainer, all tokens in every pass"
         row |= {"peer_precision": side.precision}
-    return [compared(name, ours, theirs, repeats, who, units=(RUNS, runs), warm=False) | row]
+    return [compared(name, ours, theirs, repeats, who, units=(RUNS, runs)) | row]
 
 
 def step_prefix(side: Side, repeats: int) -> list[Row]:

@@ -19,8 +19,7 @@
 # How much of what the paper {cite}`anonymous-topology` and its published version {cite}`huang2026structural` report has been rerun? Of
 # the {glue:text}`systems-theirs:d` combinations of model, data set, regime and method with the paper's models,
 # {glue:text}`systems-theirs-known` here; such models need a GPU. A further {glue:text}`systems-small:d` combinations
-# are the same experiments on two small models; of these, {glue:text}`systems-small-known`. This page gives the command that trains each, and the
-# memory that it takes. For
+# are the same experiments on two small models; of these, {glue:text}`systems-small-known`. This page gives the command that trains each. For
 # models that are not run here, the tests train a tiny random model of the same architecture.
 #
 # ```{admonition} After this chapter you can
@@ -32,12 +31,9 @@
 runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
 
 # %% tags=["hide-input"]
-import math
-
 import pandas as pd
 from myst_nb import glue
 
-from benchmarks.gpu_capacity import memory
 from tsp.analysis import tables
 from tsp.analysis.records import TASK_NAMES
 from tsp.analysis.systems import systems
@@ -83,15 +79,13 @@ table(wide.loc[cells.system.unique(), [name for name in order if name in wide]])
 # ## Commands
 #
 # Each command trains one run of a model and method; `--task` and `--regime multi` choose the cell. `tsp sweep table3 --profile paper`
-# trains the whole of Table 3 ({doc}`09_convergence`). Memory is the predicted peak of one run on a problem of 300 tokens, with passes in
-# bfloat16. It includes more than the weights and activations that {doc}`23_out_of_one_machine` lists.
+# trains the whole of Table 3 ({doc}`09_convergence`). {doc}`23_out_of_one_machine` says how much memory each model takes, and on which card.
 
 # %% tags=["hide-input"]
 first = reported[(reported.task == "gsm8k") & (reported.regime == "single")]
 rows = {
     f"{titles.get(row.model, row.model)}, {METHOD_NAMES[row.method]}": {
         "command": row.command.replace(" --task gsm8k", ""),
-        "memory (GiB)": memory(row.model) / 2**30 if row.model in titles else math.nan,
         "model in the tests": row.relative,
         "licence": MODELS[row.model].license,
     }
@@ -103,9 +97,9 @@ commands.command = commands.command.str.replace(
 )
 styles = [
     {"selector": ".col0", "props": "text-align: left; white-space: normal; min-width: 17em"},
-    {"selector": "tbody td.col3", "props": "white-space: normal; min-width: 6.5em"},
+    {"selector": "tbody td.col2", "props": "white-space: normal; min-width: 6.5em"},
 ]
-shown = table(commands, {"memory (GiB)": "{:.1f}"}, markup=True)
+shown = table(commands, markup=True)
 shown.set_table_styles(styles, overwrite=False)
 
 # %% [markdown]

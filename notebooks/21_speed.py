@@ -91,7 +91,6 @@ marked = rows.commit.str.replace(r"^(.{7})[^+]*", r"\1", regex=True) + old.map(
 )
 model = rows.model.dropna().iloc[0]
 glue("bench-model", model, display=False)
-glue("bench-precision", rows.precision.dropna().iloc[0], display=False)
 
 
 def as_ratio(row, ratio):
@@ -177,10 +176,10 @@ def results(chosen):
 
 
 # %% [markdown]
-# The model is {glue:text}`bench-model`; our training passes are in {glue:text}`bench-precision` unless float32 is named. Settings of all
+# The model is {glue:text}`bench-model`; our training passes are in bfloat16 unless float32 is named. Settings of all
 # rows: {glue:text}`bench-versions`. The peer is PEFT unless another is named. Rates of a large matrix product, in $10^9$ operations a second:
 # {glue:text}`bench-rates`. AMX is Intel's matrix unit. Rows with † are of earlier versions of this package and of its
-# benchmark (+: uncommitted); those of the Xeon lack some of the shortcuts.
+# benchmark (+: uncommitted); those of the Xeon with AMX lack some of the shortcuts.
 
 # %% tags=["hide-input"]
 results(rows[named])

@@ -302,13 +302,16 @@ else:
 cards = fits()
 glue("memory-share", SHARE, display=False)
 cards = cards.set_index(cards.pop("model") + ", " + cards.pop("precision")).drop(columns="hub_id")
-headings = {"weights": "weights, GiB", "run": "one run, GiB", "context": "5,000 tokens, GiB"}
+headings = {"weights": "weights", "run": "activations", "peak": "peak", "context": "5,000 tokens"}
+headings = {name: f"{what}, GiB" for name, what in headings.items()}
 cards[list(headings)] /= 2**30
 table(cards.rename(columns=headings), precision=1)
 
 # %% [markdown]
-# The column "5,000 tokens" is the memory of one stored context of that length, an article of LongBench. The column of each card gives the
-# number of runs, on a problem of 300 tokens, that train at once, if {glue:text}`memory-share:.0%` of the card may be used; 0 means that not
+# Activations and peak are those of one run on a problem of 300 tokens. The peak also includes weights, prompt and context; where answers that
+# are decoded together take more memory than the activations, it counts them instead. The column "5,000 tokens" is the memory of one stored
+# context of that length, an article of LongBench. The column of each card gives the
+# number of such runs that train at once, if {glue:text}`memory-share:.0%` of the card may be used; 0 means that not
 # even one fits. Weights are counted in each precision that is used. With bfloat16 passes the float32 model stays in memory, because it
 # decides the answers, so a weight takes six bytes. A test checks such predictions against the memory that a bank takes on a CPU; they agree
 # within a quarter.

@@ -1,6 +1,7 @@
 """Measurements against peers: what is timed, and the rows that are written."""
 
 import json
+from collections import Counter
 from functools import partial
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 from benchmarks import bench, epochs, gpu_banks, measuring, states, training
 from tests.conftest import PLAN, problem, spec
 from tests.terminal import fails, loads, tsp
-from tsp.training import models, products
+from tsp.training import models, products, trainer
+from tsp.training.decoding import greedy_answers
 from tsp.training.trainer import train_bank
 
 PEERS = ("gudhi", "giotto", "ripser")
@@ -93,21 +95,23 @@ def test_the_checks_that_are_timed_are_those_of_a_bank(monkeypatch, tiny):
     specs = training.specs_of("tiny-llama", 2, max_new_tokens=3, n_tokens=5)
     bank = training.Side(frozen, "float32").bank(specs, problems)
     work = epochs._checks(bank, torch.randn(5, 32, generator=torch.Generator().manual_seed(0)))
+    decoded = []
+
+    def counted(frozen, rows, **options):
+        decoded.extend(rows)
+        return greedy_answers(frozen, rows, **options)
+
+    monkeypatch.setattr(trainer, "greedy_answers", counted)
     assert work().units == 2 * 10
     first = [list(run.result.checks) for run in bank.runs]
     one, other = (run.result.prompts[2] for run in bank.runs)
     assert one.ne(other).all()
     for run in bank.runs:
-        asked = {epoch: 0 for epoch in range(0, 21, 2)}
-        for row in run.result.checks:
-            asked[row["epoch"]] += 1
-        assert (asked[0], asked[20]) == (4, 4)
-        assert run.result.prompts[2].equal(run.result.prompts[4])
-        for epoch in range(2, 20, 2):
-            wrong = [
-                row for row in run.result.checks if row["epoch"] == epoch and not row["correct"]
-            ]
-            assert wrong or asked[epoch] == 4
+        asked = Counter(row["epoch"] for row in run.result.checks)
+        assert asked == {0: 4, **dict.fromkeys(range(2, 20, 2), 1), 20: 4}
+        assert not any(row["correct"] for row in run.result.checks)
+        assert len({one.numpy().tobytes() for one in run.result.prompts.values()}) == 11
+    assert len(decoded) == 2 * (9 + 4)  # no two answers are taken for one
     work()  # again the same
     assert [run.result.checks for run in bank.runs] == first
 

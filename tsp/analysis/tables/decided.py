@@ -1,7 +1,7 @@
 """The claims with their verdicts, as `tsp report` and the chapters show them."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -12,7 +12,7 @@ from tsp.analysis.claims import CLAIMS, evaluate
 from tsp.analysis.equation13 import surrogate
 from tsp.analysis.records import by_origin, deciding, load_answers, load_evidence, load_runs
 from tsp.analysis.units import LENGTH, UNIT, comparable, most_run
-from tsp.analysis.verdicts import UNTESTED, Claim
+from tsp.analysis.verdicts import FAMILIES, UNTESTED, Claim
 from tsp.store.runs import Store
 
 A_FEW = 100  # prompts that equation 13 is tried on
@@ -31,14 +31,15 @@ def claims(store: Store) -> pd.DataFrame:
     return table.assign(own=verdicts, own_n=n)
 
 
-def _evaluated(store: Store, **options: Any) -> Iterator[pd.DataFrame]:
+def _evaluated(store: Store, families: Collection[str] = FAMILIES) -> Iterator[pd.DataFrame]:
     """Yield the verdicts of the runs that decide, then those of a user's own runs beside them."""
     runs, *others = load_evidence(store)
     model = most_run(deciding(runs)[0])
     prompts = last_prompts(store, protocol="tuned", model=model, runs=runs)
     more = {"answers": load_answers(store), "variances": surrogate(prompts)}
     for chosen, length in by_origin(runs).values():
-        yield evaluate(chosen, *others, whole=length is not None, **options, **more)
+        whole = length is not None
+        yield evaluate(chosen, *others, whole=whole, families=families, **more)
 
 
 def claims_elsewhere(store: Store) -> pd.DataFrame:
@@ -98,7 +99,7 @@ def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:
     A protocol other than the usual one is named.
     """
     families = {claim.family for claim in CLAIMS if claim.id in ids}
-    table = next(_evaluated(store, families=families)).set_index("id").loc[list(ids)]
+    table = next(_evaluated(store, families)).set_index("id").loc[list(ids)]
     names = {"statement": "claimed", "why": "measured", "verdict": "verdict", "n": "units"}
     elsewhere = (table.protocol != Claim.protocol) & (table.n > 0)
     table.loc[elsewhere, "why"] = "under protocol " + table.protocol + ": " + table.why
