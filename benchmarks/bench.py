@@ -107,7 +107,7 @@ def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -
     """Run the measurements that this machine allows, or those whose name starts as one of ``only``.
 
     ``full`` adds whole runs, sets late in training, compiled layers and runs that share nothing,
-    which take an hour.
+    which take one or two hours.
 
     Yields
     ------

@@ -98,8 +98,7 @@ def least(bank: Bank) -> dict[str, dict[str, float]]:
         add("embedding", 0, 2 * own * d)
         n = run.spec.n_tokens
         add("optimiser", 0, 7 * n * d, 4)
-        if run.spec.lambda_ts:
-            add("TSLoss", 12 * n * n * d, 4 * n * d + 8 * n * n, 4)
+        add("TSLoss", 12 * n * n * d, 4 * n * d + 8 * n * n, 4)  # every run records it
     add(PROJECTIONS, 0, 2 * count["weights"])  # once for all runs
     chunks = -(-sum(len(run.encoded[0].target) for run in bank.runs) // CHUNK)
     add("vocabulary and loss", 0, 2 * chunks * frozen.head.numel())

@@ -37,11 +37,12 @@ def measure(side: Side, known: Sequence[Row], repeats: int = 3) -> Iterator[Row]
     that are trained on and the ``fraction`` of a large product's rate, both over all the time with
     checks, and the ``memory`` at the peak in bytes (0 on a CPU). Where our passes are in bfloat16,
     ``peer_bfloat16`` is the peer's time if its passes are too. Last, with ``compiled_``, come three
-    columns of `step_compiled`, which the row is yielded without at first. A bank that does not fit
-    ends the measurement.
+    columns of `step_compiled`, None if compiling failed; the row is yielded without them at first,
+    and measured again if it stayed so. A bank that does not fit ends the measurement.
     """
     here, cuda = environment(), side.frozen.device.type == "cuda"
-    done = {row["runs"] for row in known if _where(row) == _where(here)}
+    whole = [row for row in known if "compiled_ours" in row]
+    done = {row["runs"] for row in whole if _where(row) == _where(here)}
     rate = rate_of_products(side)
     for runs in (size for size in SIZES if size not in done):
         problems, specs, alone = same_work(side, runs, regime="single", epochs=EPOCHS)
@@ -66,8 +67,7 @@ def measure(side: Side, known: Sequence[Row], repeats: int = 3) -> Iterator[Row]
             (step,) = step_compiled(side, repeats, specs, problems) or [{}]
         except torch.OutOfMemoryError:  # it takes more than the bank
             step = {}
-        if step:
-            yield row | {f"compiled_{key}": step[key] for key in ("ours", "peer", "first")}
+        yield row | {f"compiled_{key}": step.get(key) for key in ("ours", "peer", "first")}
 
 
 def _where(row: Row) -> tuple[str, ...]:

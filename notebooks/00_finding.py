@@ -102,7 +102,7 @@ glue("open", int(open_ones.sum()), display=False)
 #   to {glue:text}`loops-random` when its vectors only move as far, in random directions. {glue:text}`finding-reason`.
 # - **{glue:text}`finding-components`.**
 # - **{glue:text}`finding-lifespan`:** across problems, the rank correlation is {glue:text}`rho-effect` (95 % interval {glue:text}`rho-low`
-#   to {glue:text}`rho-high`). The paper's {glue:text}`rho-printed` is over snapshots of training, where an epoch counter reaches as much
+#   to {glue:text}`rho-high`). The paper's {glue:text}`rho-printed` is over snapshots of training, where a mere epoch counter scores as high
 #   ({doc}`03_printed_numbers`).
 # - **{glue:text}`finding-speed`:** it takes {glue:text}`ratio-effect` times the usual iterations ({glue:text}`ratio-low` to
 #   {glue:text}`ratio-high`; the paper's median: {glue:text}`ratio-printed`). **{glue:text}`finding-back`:** in

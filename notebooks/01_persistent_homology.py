@@ -145,7 +145,7 @@ pd.DataFrame(numbers, index=["pieces", "holes"])
 #
 # Betti numbers do not say whether a hole at one scale is the same hole at the next. Persistent homology does, and a single elimination
 # suffices {cite}`edelsbrunner2002topological,zomorodian2004computing`. Sort all simplices by the scale at which they arrive and, at equal
-# scales, by dimension. Each simplex either opens a new piece or hole, or closes an existing one. If the elimination leaves column $j$ with
+# scales, by dimension. Each simplex either opens a piece, a hole or a cavity, or closes one. If the elimination leaves column $j$ with
 # lowest row $i$, simplex $j$ closes what simplex $i$ opened. The scale of $i$ is the birth of a bar, the scale of $j$ its death.
 
 

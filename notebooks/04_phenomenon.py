@@ -82,7 +82,7 @@ TITLES = {"single": "one problem", "multi": "ten problems"}
 # ## The runs
 #
 # The figures show two prompts: one trained on a single problem, {ref}`the book's example <the-example>`, and one
-# trained on ten problems at once. Runs missing from the store are trained now. Protocol `tuned` is the paper's training with a larger
+# trained on ten problems at once. Runs missing from the store are trained when this chapter is executed. Protocol `tuned` is the paper's training with a larger
 # learning rate; `paper` has the paper's own ({doc}`13_what_speeds_up`).
 
 # %% tags=["hide-input"]

@@ -189,8 +189,8 @@ none = "neither test finds a link for any feature"
 glue("exchanged-left", "; ".join(map(link_in_words, small)) or none, display=False)
 
 # %% [markdown]
-# The correlation with exchanged answers, here over the snapshots of {glue:text}`exchanged-blocks:d` problems and sets, comes from the clock
-# alone, which feature and accuracy both follow. At the level 0.05, uncorrected for the number of features and tests,
+# The correlation with exchanged answers, here over the snapshots of {glue:text}`exchanged-blocks:d` problems and sets, comes from what
+# the exchange leaves as it is: the clock, which feature and accuracy both follow, and the differences between data sets. At the level 0.05, uncorrected for the number of features and tests,
 # {glue:text}`exchanged-left`. The verdicts below use the last two columns, with {glue:text}`exchanged-units:d` units. Their intervals are
 # wider, because all intervals of a family hold simultaneously with 95 % confidence. The correlations over snapshots differ slightly from
 # table to table: the first table of this chapter pools all runs, the verdicts use an odd number of seeds for each unit, and *exchanged*

@@ -183,7 +183,7 @@ glue("peak-trained", float(peaks[1]), display=False)
 # first short and then few. Eight such clouds descend its gradient (with Adam). The same clouds then descend that of $\mathcal{L}_{H0}$ alone.
 
 
-# %% mystnb={"image": {"alt": "Three panels against gradient steps, eight clouds each. The variance of H0 deaths falls by orders of magnitude, so does the summed length of the H1 bars; the number of H1 bars falls later."}, "figure": {"caption": "In 120 steps TSLoss alone shortens loops by {glue:text}`h1-total-orders:.1f` orders of magnitude; after 240 steps {glue:text}`final-h1-count:.0f` of {glue:text}`first-h1-count:.0f` are left. Mean and range of eight clouds. Grey band: 95 % of Gaussian clouds.", "name": "fig-alone"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Three panels against gradient steps, eight clouds each. The variance of H0 deaths falls by orders of magnitude, so does the summed length of the H1 bars; the number of H1 bars falls later."}, "figure": {"caption": "In 120 steps TSLoss alone reduces the total length of the $H_1$ bars by {glue:text}`h1-total-orders:.1f` orders of magnitude; after 240 steps {glue:text}`final-h1-count:.0f` of {glue:text}`first-h1-count:.0f` are left. Mean and range of eight clouds. Grey band: 95 % of Gaussian clouds.", "name": "fig-alone"}} tags=["hide-input"]
 def follow(minimised, bank, steps):
     """Take steps down a loss; return a bank of clouds after every fortieth."""
     bank, path = bank.clone().requires_grad_(), {}

@@ -176,7 +176,7 @@ shown if len(tested) else missing("tsp sweep table3")
 #
 # The two runs of a unit start from the same initial prompt, see the problems in the same order, and differ in TSLoss alone.
 
-# %% mystnb={"image": {"alt": "A scatter plot: iterations without TSLoss across, with TSLoss upwards, one symbol per unit, coloured by data set. The points lie on both sides of the diagonal. Triangles at the edges are runs that were not solved."}, "figure": {"caption": "TSLoss is sooner in {glue:text}`first-wins:d` units (below the diagonal) and later in {glue:text}`first-losses:d`; the median ratio is {glue:text}`first-ratio:.2f`, that of the paper's Table 3 {glue:text}`paper-ratio:.2f` (dashed). First epoch at which all answers are right, one symbol per unit. Grey band: the median distance by which rounding alone moves a run. Triangles: not solved within the epochs read.", "name": "fig-pairs"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "A scatter plot: iterations without TSLoss across, with TSLoss upwards, one symbol per unit, coloured by data set. The points lie on both sides of the diagonal. Triangles at the edges are runs that were not solved."}, "figure": {"caption": "TSLoss is faster in {glue:text}`first-wins:d` units (below the diagonal) and slower in {glue:text}`first-losses:d`; the median ratio is {glue:text}`first-ratio:.2f`, that of the paper's Table 3 {glue:text}`paper-ratio:.2f` (dashed). First epoch at which all answers are right, one symbol per unit. Grey band: the median distance by which rounding alone moves a run. Triangles: not solved within the epochs counted.", "name": "fig-pairs"}} tags=["hide-input"]
 both = tables.pairs(store, protocol=protocol)
 if len(both):  # published runs, of the model with the most
     both = both[both.origin == both.origin.iloc[0]]
@@ -224,7 +224,7 @@ glue("censored", int(np.isinf(sides).sum().sum()), display=False)
 # training; {glue:text}`first-ties:d` are ties. The sign test gives $p$ = {glue:text}`first-p:.2g`.
 #
 # A first right answer is often lost again at the next check. If we count to the first check from which the answer stays right, TSLoss
-# is sooner in {glue:text}`stays-wins:d`, the same in {glue:text}`stays-ties:d` and later in {glue:text}`stays-losses:d`, with a median
+# is faster in {glue:text}`stays-wins:d` and slower in {glue:text}`stays-losses:d`, with {glue:text}`stays-ties:d` ties and a median
 # ratio of {glue:text}`stays-ratio:.2f` ({glue:text}`stays-low:.2f` to {glue:text}`stays-high:.2f`).
 #
 # Two notes on reading these numbers:
@@ -234,7 +234,8 @@ glue("censored", int(np.isinf(sides).sum().sum()), display=False)
 # - **Censoring.** {glue:text}`censored:d` of the values behind these numbers are censored: the run was not solved, so it needs
 #   *more* epochs than its length, and nobody knows how many more. Leaving such runs out would drop exactly the slow ones; counting
 #   them at their length understates them. The sign of a pair is known as soon as one of its runs is solved, so the
-#   test uses signs. The ratio counts an unsolved run at its length, which draws it towards 1.
+#   test uses signs. The ratio counts an unsolved run at its length, which draws it towards 1;
+#   the ends of its interval count 0 or ∞ instead.
 #
 # (noise-floor)=
 # ## The noise floor
@@ -330,7 +331,7 @@ if has_sham:
         f"Over {counted(ends, 'problem')}, TSLoss needs {interval(ratio.ratio, ratio.low, ratio.high)} times the sham's "
         f"iterations. {speed} {'For loops its direction matters' if matters else 'Whether it matters for loops is left open'}: at the last "
         f"check TSLoss has more loops than the sham in {direction.above} problems and fewer in {direction.below} (sign test, "
-        f"p = {direction.p:.2g}). The median number of loops is {ends.ce.median():g} without a push, {ends.sham.median():g} with "
+        f"p = {direction.p:.2g}). The median number of loops (the table has means) is {ends.ce.median():g} without a push, {ends.sham.median():g} with "
         f"the sham and {ends.tsloss.median():g} with TSLoss. Compared with Standard, the sham has more loops in {push.above} "
         f"problems and fewer in {push.below}. TSLoss shortens its own gradient by following it, which a sham does not: over all "
         f"epochs the norms of the sham add up to {stronger:.1f} times those of TSLoss (median over problems)."

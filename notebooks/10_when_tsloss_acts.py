@@ -16,7 +16,7 @@
 # %% [markdown]
 # # When TSLoss acts
 #
-# When does TSLoss act? {doc}`09_convergence` says how far it shortens training, {doc}`08_tsloss_at_work` how it changes the cloud of
+# When does TSLoss act? {doc}`09_convergence` asks whether it shortens training, {doc}`08_tsloss_at_work` how it changes the cloud of
 # points. This chapter compares loops and gradients before and after the first right answer, in all pairs of runs: most of
 # the effect on loops comes after it. One pair is then followed check by check.
 #

@@ -120,8 +120,8 @@ if tried:
     faster = ", ".join(changes.change[changes.high < 1]) or "none"
     slower = ", ".join(changes.change[changes.low > 1]) or "none"
     recipes_result = (
-        f"Without correction, the interval of the ratio to TSLoss lies below 1 for: {faster}. It lies above 1 for: {slower}. "
-        f"After Holm's correction over all changes, {(changes.p_holm < ALPHA).sum() or 'none'} differ significantly from TSLoss."
+        f"By the rule, these changes do more than TSLoss, since the interval of their ratio lies below 1: {faster}. These do less: {slower}. "
+        f"After Holm's correction over all changes, which the rule does not ask for, {(changes.p_holm < ALPHA).sum() or 'no'} ratio differs significantly from 1."
     )
     answer = shortening(arms)
     for ours, verdict in zip(compared.itertuples(), found, strict=True):

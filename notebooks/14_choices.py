@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # What hinges on the choices
+# # What depends on the choices
 #
 # The paper {cite}`anonymous-topology` does not say where the prompt goes, how many vectors it has, which $\tau$ and $\alpha$ were
 # used, or whether a point is its own neighbour in equations 1 to 7. How much depends on these choices, and on the initial prompt?
@@ -156,7 +156,7 @@ if loops:
 glue("loops-by-part", sentence, display=False)
 
 # %% [markdown]
-# {glue:text}`loops-by-part` {doc}`08_tsloss_at_work` explains why loops appear when distances are evened out.
+# {glue:text}`loops-by-part` In {doc}`08_tsloss_at_work`, many short loops appear as TSLoss makes the distances of Gaussian clouds equal.
 
 # %% [markdown]
 # ## The scale of the embeddings
@@ -199,7 +199,7 @@ sentence = "The store has no alternatives to compare."
 if compared:
     sentence = f"None of the {compared} alternatives here has the six problems that a test needs."
 if tested:
-    verb = "differs" if differ == 1 else "differ"
+    verb = "differ" if differ > 1 else "differs"
     sentence = (
         f"Of {compared} alternatives, {tested} could be tested, and {differ or 'none'} of these {verb} from the base in "
         "the epochs that training takes, after Holm's correction."

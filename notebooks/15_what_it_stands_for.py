@@ -250,8 +250,8 @@ glue("floor-interval", f"{100 * low:.1f} % to {100 * high:.0f} %", display=False
 # Without a prompt the model gives the correct answer to {glue:text}`floor` of {glue:text}`floor-size:d` problems (95 % interval
 # {glue:text}`floor-interval`); all answers are decoded greedily in {glue:text}`floor-precision`. With that many problems, one prompt
 # compared with the floor at level 0.05 and power 80 % would have to gain {glue:text}`floor-shows-z` percentage points to be
-# detected by a z test, or {glue:text}`floor-shows-fisher` by Fisher's exact test, which keeps its level. (Both treat the answers as those to
-# different problems; for the same ones an exact paired test needs about as much.) A prompt that was trained on
+# detected by a z test, or {glue:text}`floor-shows-fisher` by Fisher's exact test, which keeps its level. (Both tests ignore that
+# the problems are the same; an exact paired test needs about as large a gain.) A prompt that was trained on
 # one problem has learnt that problem's answer; any effect on others is a side effect.
 #
 # Where the floor hides a difference, the cross-entropy of the reference answer may still show one, and a prompt trained on
@@ -318,11 +318,11 @@ if counts:
     shares = " and ".join(f"{right} of {size}" for right, size in counts)
     guessing = all(holds_chance(*count) for count in counts)
     subject = "The sets' own prompts answer" if len(counts) > 1 else "The set's own prompt answers"
-    explained = "explains" if guessing else "does not explain"
-    sentences.append(f"{subject} {shares} correctly, which guessing alone {explained}.")
+    compatible = "is compatible" if guessing else "is not compatible"
+    sentences.append(f"{subject} {shares} correctly, which {compatible} with guessing.")
     if guessing:
         sentences.append(
-            "What has been learned is at most the form of the answer: guessing one of the four letters would cost "
+            "So these answers do not show that more than their form was learned: guessing one of the four letters would cost "
             f"{np.log(4) / 2:.2f} nats per token, averaged over the letter and the end of the turn."
         )
 glue("letters", " ".join(sentences), display=False)
@@ -333,7 +333,7 @@ for name, changes in {"sets": plain.change, "pairs": pairs.change}.items():
     glue(f"{name}-lower", shown, display=False)
 
 # %% [markdown]
-# A set's own prompt lowers the mean cross-entropy of unseen problems of its data set in {glue:text}`sets-lower`. TSLoss lowers it further in
+# A set's own prompt lowers the mean cross-entropy of unseen problems of its data set in {glue:text}`sets-lower`. It is lower with TSLoss in
 # {glue:text}`pairs-lower`. {glue:text}`letters`
 
 # %% [markdown]

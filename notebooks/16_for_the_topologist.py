@@ -145,7 +145,8 @@ glue("loops-followed", int(between.followed.sum()), display=False)
 # A loop longer than twice the bottleneck distance has a partner in the next diagram, and only such a loop is certain to have one.
 # Among {glue:text}`pairs-between:d` pairs of consecutive snapshots whose first has a loop, {glue:text}`loops-followed:d` have one
 # that long. The bound alone says less: in {glue:text}`loops-covered:d` of these pairs it allows the movement to create or remove even
-# the longest loop. Even in the worst case, rounding to half precision moves no bar by more than {glue:text}`float16-bound` of the mean distance.
+# the longest loop. The table rounds one snapshot; rounding to half precision can never move
+# the end of a bar by more than {glue:text}`float16-bound` of the mean distance.
 #
 # ## Which bars would survive noise?
 #
@@ -246,7 +247,7 @@ for force, name in NAMES.items():
 # %% [markdown]
 # Over both prompts the repelling force lengthens {glue:text}`repel-1-longer:d` loops and shortens {glue:text}`repel-1-shorter:d`; the
 # attracting force lengthens {glue:text}`attract-1-longer:d` and shortens {glue:text}`attract-1-shorter:d`. The paper calls these two hinges
-# "$H_1$ features-based", but neither of them knows which edges begin or fill a loop, so any effect on loops is a net effect of all edges
+# "$H_1$ features-based", but neither depends on which edges begin or fill a loop, so any effect on loops is a net effect of all edges
 # ({doc}`15_what_it_stands_for` minimises the lifespans of loops directly). For $H_0$ bars the counts are {glue:text}`repel-0-longer:d`
 # longer and {glue:text}`repel-0-shorter:d` shorter under repulsion, {glue:text}`attract-0-longer:d` and {glue:text}`attract-0-shorter:d`
 # under attraction, and {glue:text}`h0-0-longer:d` and {glue:text}`h0-0-shorter:d` when neighbour distances are evened out.

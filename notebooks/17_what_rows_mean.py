@@ -200,7 +200,7 @@ for method, rows in ends.groupby("method"):
 # ```
 # The cosine of two random directions is approximately $N(0, 1/d)$, and the largest of $V$ such cosines is a little below
 # $\sqrt{2 \ln V / d}$, here 0.19. More exactly, a squared cosine follows a beta distribution with parameters $\tfrac12$ and
-# $(d-1)/2$, and the median of the largest is 0.17. A nearest token at 0.18 is what chance gives and carries no meaning.
+# $(d-1)/2$, and the median of the largest is 0.17. A nearest token at 0.18 is within what chance gives, so it shows no relation to that token.
 # (Vocabularies are not isotropic, so the range above comes from random vectors and the vocabulary itself.)
 
 # %%

@@ -107,7 +107,7 @@ if adapted:
 glue("adaptive", summary, display=False)
 
 # %% [markdown]
-# {glue:text}`adaptive` {doc}`08_tsloss_at_work` explains why TSLoss can leave more loops than training without it.
+# {glue:text}`adaptive` {doc}`08_tsloss_at_work` shows how loops appear in Gaussian clouds that follow TSLoss alone.
 #
 # ## Prompts of other kinds
 #

@@ -34,11 +34,10 @@ runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
 import pandas as pd
 from myst_nb import glue
 
-from tsp.analysis import tables
 from tsp.analysis.records import TASK_NAMES
 from tsp.analysis.systems import systems
 from tsp.analysis.tables import METHOD_NAMES
-from tsp.book.pages import check_parameters, stacked, table
+from tsp.book.pages import check_parameters, table
 from tsp.experiments.paper import SYSTEMS
 from tsp.store.runs import Store
 from tsp.training.model_cards import MODELS
@@ -132,10 +131,4 @@ assert 16 * weights == 112e9
 # ```{solution-end}
 # ```
 #
-# ## Claimed, measured, verdict
-#
-# Two claims are about the paper's models themselves. {doc}`20_rules` states the rules.
-
-# %% tags=["hide-input"]
-verdicts = tables.chapter_claims(store, ["small-models-gain-more", "qwen-fourfold"])
-stacked(verdicts)
+# {doc}`09_convergence` judges the two claims about the paper's own models.

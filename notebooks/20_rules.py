@@ -107,10 +107,10 @@ HTML("".join(parts))
 # ## The same rules under other conditions
 #
 # Each column of this table applies the same rules under other conditions: protocol `paper` or `tuned` over 300 epochs, or another model under
-# its usual conditions. The first column, 100 epochs of `tuned`, has the claims that are decided under other conditions. Columns without
+# its usual conditions. Columns without
 # runs are left out. The table gives verdicts and numbers of units, which stand beside the verdicts above and do not change them. Three claims
-# are about such runs, which decide them above: `density-minimal` and `entropy-early` (`paper-length`) and `loops-vanish`
-# (`tuned-length`).
+# are decided above under conditions other than 100 epochs of `tuned`: `density-minimal` and `entropy-early` (by the runs of `paper-length`)
+# and `loops-vanish` (by those of `tuned-length`). The first column adds their verdicts under `tuned`.
 
 # %% tags=["hide-input"]
 elsewhere = tables.claims_elsewhere(store)
@@ -120,7 +120,7 @@ stacked(elsewhere) if len(elsewhere) else missing("tsp sweep paper-length --prof
 # %% [markdown]
 # ## Rules of the experiments
 #
-# These rules were committed (0705362) before the first run of their experiment was trained (that of `rounding` was changed since, see below); published runs record the commit of
+# These rules were committed (0705362) before the first run of their experiment was trained; some were changed since, as the next table says. Published runs record the commit of
 # the code that trained them. The rules of `seeds` and `sets` are part of the table of units. `recipes` and `learning-rate` are judged in
 # {doc}`13_what_speeds_up`, `force` in {doc}`11_weight`, `sham` and `rounding` in {doc}`09_convergence`. Of the others, `paper-length` decides
 # `density-minimal` and `entropy-early`, `tuned-length` decides `loops-vanish`, and `gemma` accompanies the verdicts. An experiment

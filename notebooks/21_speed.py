@@ -16,18 +16,19 @@
 # %% [markdown]
 # # Speed
 #
-# How fast is the package, and compared with what? {glue:text}`bench-headline` (In brackets: if PEFT's loop checks answers by our rules.) The language model is frozen, and most of what makes prompt
+# How fast is the package, and compared with what? {glue:text}`bench-headline` (Numbers in brackets hold when PEFT's loop follows our rules for checks.) The language model is frozen, and most of what makes prompt
 # tuning slow is work that a frozen model does not need. This chapter compares the trainer with the usual tools, shows where the time of a
 # step goes, and tests whether the store stays fast. {doc}`25_precision` asks whether rounding changes any outcome;
 # {doc}`23_out_of_one_machine` is about GPUs.
 #
 # The times on this page are read from `data/measurements/`, written by `tsp bench`. Both sides run in one process, in turn,
-# three times (topology and the rate of products fifteen times, whole runs on ten problems once), and the median counts. The peers run their
+# three times (topology and the rate of products fifteen times, whole runs on ten problems once), and the median counts. Only PEFT's
+# checks by our rules are timed after the others. The peers run their
 # own published code: PEFT's prompt tuning {cite}`mangrulkar2022peft,lester2021power` in the `Trainer` of transformers, with answers from
 # `generate` {cite}`wolf2020transformers`, and for topology gudhi {cite}`maria2014gudhi`, giotto-tda {cite}`tauzin2021giotto` and
 # ripser.py {cite}`tralie2018ripser`. This package, like giotto-tda, computes topology with giotto-ph {cite}`perez2021giottoph`.
 #
-# In training, both sides have the same model, problems, optimiser, schedule, epochs of checks and longest answer. They differ
+# In training, both sides have the same model, problems, optimiser, schedule, interval of checks and limit on the length of answers. They differ
 # in five points:
 #
 # * This package trains a bank of runs, half of them with TSLoss, each from its own initial prompt; PEFT trains one run without
@@ -35,8 +36,8 @@
 # * PEFT can put its prompt only before everything else; here it stands after the question, as in the authors' public code.
 # * PEFT computes in the model's float32, this package in the precision that the table names.
 # * In whole runs this package also checks the answers before the first epoch.
-# * PEFT's loop generates every answer at each check, to its end. Ours takes shortcuts, listed below. The last column of the third
-#   table gives PEFT's loop our rules for checks.
+# * PEFT's loop generates every answer at each check, to its end. Ours takes shortcuts, listed below. The last column of the table
+#   of passes and checks shows the ratio if PEFT's loop takes them too.
 #
 # The problems were written for this project in the schema of GSM8K {cite}`cobbe2021training`; a long context repeats
 # one of their questions.
@@ -141,10 +142,10 @@ def beside(chosen):
 
 
 headline = [
-    f"On two cores of {processor}, an epoch on one problem takes {beside(single)} times as long with PEFT as in a bank of this package, and "
-    f"an epoch on ten problems {beside(several)} times."
-    for processor, single in of("epoch_single").groupby("processor", sort=False)
-    if len(several := of("epoch_multi").query("processor == @processor"))
+    f"On two cores of {place}, an epoch of a run on one problem takes {beside(single)} times as long with PEFT as in a bank of this package, and "
+    f"on ten problems {beside(several)} times."
+    for place, single in of("epoch_single").groupby("where", sort=False)
+    if len(several := of("epoch_multi").query("where == @place"))
 ]
 glue("bench-headline", " ".join(headline), display=False)
 glue("bench-whole-single", span(of("run_single")), display=False)
@@ -164,7 +165,7 @@ def results(chosen):
     rows_of = list(chosen.itertuples())
     shown = {
         "what": chosen.what,
-        "processor": chosen.processor,
+        "processor": chosen["where"],
         "ratio": [as_ratio(row, row.ratio) for row in rows_of],
         "range": [spread(row) for row in rows_of],
         "aim": [aim_text(row) for row in rows_of],
@@ -178,8 +179,8 @@ def results(chosen):
 # %% [markdown]
 # The model is {glue:text}`bench-model`; our training passes are in bfloat16 unless float32 is named. Settings of all
 # rows: {glue:text}`bench-versions`. The peer is PEFT unless another is named. Rates of a large matrix product, in $10^9$ operations a second:
-# {glue:text}`bench-rates`. AMX is Intel's matrix unit. Rows with † are of earlier versions of this package and of its
-# benchmark (+: uncommitted); those of the Xeon with AMX lack some of the shortcuts.
+# {glue:text}`bench-rates`. AMX is Intel's matrix unit. † marks rows measured with earlier
+# versions of the package or the benchmark, + uncommitted changes; the rows of the Xeon with AMX predate some of the shortcuts below.
 
 # %% tags=["hide-input"]
 results(rows[named])
@@ -187,7 +188,7 @@ results(rows[named])
 # %% [markdown]
 # A ratio is the peer's time divided by that of this package, with the smallest and the largest of its repeats; ✓ and ✗ say whether it reaches
 # its aim. A percentage is a share: that of TSLoss in a step, and the rate of a training step relative to that of one large matrix product, for
-# which the seconds are those of $10^9$ operations. Further comparisons, topology's share among them, are folded here:
+# which the seconds are those of $10^9$ operations. Further comparisons, including topology's share, are folded below.
 
 # %% tags=["hide-input", "hide-output"]
 results(rows[~named])
@@ -230,7 +231,7 @@ table(
     pd.DataFrame(
         {
             "what": parts.what,
-            "processor": parts.processor,
+            "processor": parts["where"],
             "tsp: pass, s": parts.ours_pass.map("{:.2f}".format),
             "tsp: check, s": parts.ours_check.map("{:.2f}".format),
             "PEFT: pass, s": parts.peer_pass.map("{:.2f}".format),
@@ -247,7 +248,7 @@ table(
 )
 
 # %% [markdown]
-# Whole runs take much longer to measure, and are measured less often: on one problem until it is solved, on ten up to the most epochs. The
+# Whole runs take much longer to measure, and are measured less often: on one problem until it is solved, on ten for a fixed number of epochs. The
 # epoch at which a run ends depends on the position of its prompt and on rounding, so the ratio is again that of an epoch:
 # {glue:text}`bench-whole-single` on one problem and {glue:text}`bench-whole-multi` on ten. The table also has the seconds of a run.
 
@@ -259,7 +260,7 @@ table(
         {
             (row.what, row.processor, label): {
                 "runs": f"{getattr(row, f'{side}_runs'):.0f}",
-                "most epochs": f"{row.epochs:.0f}",
+                "epoch limit": f"{row.epochs:.0f}",
                 "epochs in total": f"{getattr(row, f'{side}_epochs'):.0f}",
                 "solved": f"{getattr(row, f'{side}_solved'):.0f}",
                 "s per run": f"{getattr(row, f'{side}_seconds_per_run'):.1f}",
@@ -286,8 +287,8 @@ table(
 # * An answer ends once no continuation can change its score: for GSM8K, when the line with `####` and a number has ended; for few-shot tasks of
 #   LongBench, when the first line has. Other answers are decoded to their end, since a later word can still withdraw a letter.
 # * A set of problems is solved when all answers are right, so one wrong answer decides a check. The problem that was wrong before is
-#   asked first. Every problem is asked at the start, at the end and as often as prompts are stored.
-# * On AMD processors with AVX-512, float32 products with the frozen weights are left to oneDNN, which was faster on the two that were tried
+#   asked first. Every problem is asked at the start, at the end and whenever a prompt is stored.
+# * On AMD processors with AVX-512, oneDNN computes the float32 products with the frozen weights; on the two that were tried it was faster
 #   than the library that torch uses.
 # * Rows of similar length are read together, so that little of a pass is padding.
 # * The rest is mostly memory traffic. So norms read their input and its gradient as few times as they can.
@@ -301,16 +302,16 @@ table(
 prefix = rows[rows.name == "step_prefix_vs_one_by_one"]
 found = "this has not been measured."
 if len(prefix):
-    found = f"a step of {RUNS} runs takes {1 / prefix.ratio.iloc[-1]:.0%} of the time that they take one by one."
+    found = f"a step of {RUNS} runs takes {1 / prefix.ratio.iloc[-1]:.0%} of the time of {RUNS} steps of one run."
 glue("prefix-sentence", found, display=False)
 reasons = []
-for row in tried.itertuples():
+for row, place in zip(tried.itertuples(), tried["where"], strict=True):
     saved = RUNS * (row.peer - row.ours)  # seconds a step
-    pays = f"pays after {row.first / saved:.0f} steps" if saved > 0 else "never pays"
+    pays = f"pays after {row.first / saved:.0f} steps of a process" if saved > 0 else "never pays"
     reasons.append(
-        f": on two cores ({row.processor.strip()}) a compiled step takes {1 / row.ratio:.0%} of the time, but the first "
-        f"takes {row.first:.0f} s longer and needs a C++ compiler. Compiling {pays}; "
-        f"most runs on one problem take {USUAL['epochs']}."
+        f": on two cores of {place} a compiled step takes {1 / row.ratio:.0%} of the time, but the first "
+        f"takes {row.first:.0f} s longer and needs a C++ compiler. Compiling {pays}; a bank on one problem takes "
+        f"{USUAL['epochs']} steps, and layers may have to be compiled again for rows of other lengths."
     )
 glue("compile-sentence", reasons[0] if reasons else "; this has not been measured.", display=False)
 frozen = models.load(model)
@@ -338,7 +339,7 @@ table(
 # large matrix product, or the bytes that it has to move at the rate of a plain copy, whichever takes longer. The checks are
 # added for comparison, with the operations of an answer that is decoded to its limit.
 
-# %% mystnb={"image": {"alt": "Two panels of horizontal bars, float32 and bfloat16: milliseconds of each part of a step and of the checks; a tick on each bar marks the least time."}, "figure": {"caption": "{glue:text}`budget-says`. Bars: milliseconds of a step of a bank of 8, by part; ticks: the least that the machine would need.", "name": "fig-budget"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels of horizontal bars, float32 and bfloat16: milliseconds of each part of a step and of the checks; a tick on each bar marks the least time."}, "figure": {"caption": "{glue:text}`budget-says`. Bars: milliseconds of one profiled step of a bank of {glue:text}`bench-bank`, by part; ticks: the least that the machine would need.", "name": "fig-budget"}} tags=["hide-input"]
 profiled = products.dropna(subset="budget")
 profiled = profiled[profiled.processor.isin(profiled.processor.tail(1))]
 checked = rows[rows.name.str.startswith("epoch_single_early")].set_index("processor")
@@ -363,8 +364,8 @@ for ax, row in zip(axes[0], profiled.itertuples(), strict=False):
         spare = 1e3 * row.step_seconds * (1 - row.ratio / aim)
         longest_parts = "; ".join(f"{part} ({1e3 * ms:.0f})" for part, ms in more.head(3).items())
         missed.append(
-            f"To reach {aim:.0%} of the rate in {row.precision} ({row.processor}), a step would have to lose {spare:.0f} of its "
-            f"{1e3 * row.step_seconds:.0f} ms. Milliseconds above the least are largest for {longest_parts}."
+            f"To reach {aim:.0%} of the rate in {row.precision} ({row.processor}), a step would have to be {spare:.0f} ms shorter than its "
+            f"{1e3 * row.step_seconds:.0f} ms. The parts furthest above their least time (in ms) are {longest_parts}."
         )
     if row.processor in checked.index:
         check = checked.loc[[row.processor]].iloc[0].ours_check * RUNS / spec.check_every
@@ -442,7 +443,7 @@ glue("load", sentence, display=False)
 #
 # ```bash
 # mkdir mine
-# tsp bench --json mine/bench.json            # 15 to 25 minutes; with --full also whole runs, an hour more
+# tsp bench --json mine/bench.json            # 15 to 25 minutes; with --full also whole runs, one or two hours more
 # tsp bench --load mine/load.json             # ten thousand runs, a quarter of an hour
 # papermill notebooks/21_speed.ipynb mine/21_speed.ipynb \
 #     -p measurements mine

@@ -16,11 +16,11 @@
 # %% [markdown]
 # # GPUs and clusters
 #
-# How do you train a sweep on several GPUs or machines, and how far does it scale? A sweep is a list of independent banks, which is the
+# How do you run a sweep on several GPUs or machines, and how far does it scale? A sweep is a list of independent banks, which is the
 # easiest work to distribute. This chapter does it with Ray {cite}`moritz2018ray` on one machine with several GPUs, under Slurm and on
-# Kubernetes, describes a benchmark for one GPU, and predicts which models fit on which card. By its calculation, 64 GPUs would train the
-# runs of the paper {glue:text}`scaling-last:.0f` times as fast as one GPU in banks of {glue:text}`scaling-many:d` runs, and {glue:text}`scaling-small:.0f`
-# times as fast in banks of {glue:text}`scaling-few:d`.
+# Kubernetes, describes a benchmark for one GPU, and predicts which models fit on which card. With banks of {glue:text}`scaling-many:d` runs, by this
+# calculation, 64 GPUs would train the runs of the paper {glue:text}`scaling-last:.0f` times as fast as one; with banks of
+# {glue:text}`scaling-few:d`, {glue:text}`scaling-small:.0f` times.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -87,7 +87,7 @@ measurements: str = ""  # folder of gpu.json; empty: the published ones
 #
 # ### Kubernetes
 #
-# With the KubeRay operator a sweep is one `RayJob`. The image contains this package, and many pods may write to the volume
+# With the KubeRay operator a sweep is one `RayJob`. The image must contain this package, and the volume must let many pods write
 # (`ReadWriteMany`):
 #
 # ```yaml
@@ -138,7 +138,7 @@ measurements: str = ""  # folder of gpu.json; empty: the published ones
 # weight takes four operations per token, two forward and two backward, because no gradient of the weights is needed. The tokens are those
 # of the prompt, of the text after it and of the answer (the text before the prompt is computed once, {doc}`21_speed`), counted in the stored runs
 # of the same data set and regime with their tokenizer. Attention and checks are left out, and every weight counts for every token. Banks are handed
-# out in the plan's order, each to the first free GPU; a GPU that changes its model loads it.
+# out in the plan's order, each to the first free GPU; a GPU loads a model whenever its next bank uses another.
 
 # %% tags=["hide-input"]
 import json
@@ -245,7 +245,7 @@ plt.show()
 # %% [markdown]
 # One GPU of this speed would take {glue:text}`scaling-alone:.1f` hours for the {glue:text}`scaling-runs:d` runs, plus the time of their
 # checks. *The longest bank limits the speed-up* ({glue:text}`scaling-longest`). It takes {glue:text}`scaling-least:.0f` minutes however
-# many GPUs there are, and a GPU without a bank waits for it. With banks of {glue:text}`scaling-few:d` the longest takes
+# many GPUs there are, and GPUs that run out of banks wait for it. With banks of {glue:text}`scaling-few:d` the longest takes
 # {glue:text}`scaling-least-small:.0f` minutes, so choose a smaller bank (`--bank`) on many GPUs. A bank of few rows may, however, leave a
 # GPU half idle, which this calculation ignores and `make bench-gpu` measures. Order matters too: long banks that are handed out last finish
 # alone.
@@ -260,8 +260,10 @@ plt.show()
 #
 # ## Banks on a GPU
 #
-# `make bench-gpu` trains banks of 1 to 256 runs on a GPU, and PEFT's loop beside them, in float32 and with passes in bfloat16; it also times a
-# step with layers compiled by torch. It needs no network once the model is installed. Called again, it continues with the next size.
+# `make bench-gpu` trains banks of 1 to 256 runs in the faster precision of the GPU, and PEFT's loop beside them, in float32 and, where ours is
+# bfloat16, in bfloat16 too; it also times a step with layers compiled by torch. It needs no network once the model is installed. Called
+# again, it continues with the next size. The rows go to `data/measurements/gpu.json`, from which the table below is made; a pull request
+# with the rows of your card is welcome.
 
 # %% tags=["hide-input"]
 file = Path(measurements or data_dir("measurements")) / "gpu.json"
@@ -282,21 +284,21 @@ else:
             "against PEFT in bfloat16": (banks.peer_bfloat16 / banks.ours).map("{:.1f} ×".format),
             "runs an hour": banks.per_hour.map("{:.0f}".format),
             "tokens a second, with checks": banks.tokens_per_second.map("{:.0f}".format),
-            "of a large product's rate": banks.fraction.map("{:.0%}".format),
+            "fraction of a large product's rate": banks.fraction.map("{:.0%}".format),
             "memory, GiB": (banks.memory / 2**30).map("{:.1f}".format),
-            "a compiled step, of a plain one": banks.compiled_ours / banks.compiled_peer,
+            "compiled step / plain step": banks.compiled_ours / banks.compiled_peer,
             "compiling, s": banks.compiled_first,
             "commit": banks.commit.str[:7],
         }
     )
-    formats = {"a compiled step, of a plain one": "{:.0%}", "compiling, s": "{:.0f}"}
+    formats = {"compiled step / plain step": "{:.0%}", "compiling, s": "{:.0f}"}
     display(table(shown.set_index("runs"), formats))
 
 # %% [markdown]
 # ## What fits on which GPU
 #
 # `tsp run --plan …` predicts the memory of a run before it starts. The table gives the same prediction for the paper's four models. No
-# weights are needed: the layers run on tensors without content, and what a backward pass would keep is counted.
+# weights are needed: the prediction is a formula in the shapes of a model's layers.
 
 # %% tags=["hide-input"]
 cards = fits()
@@ -313,8 +315,8 @@ table(cards.rename(columns=headings), precision=1)
 # context of that length, an article of LongBench. The column of each card gives the
 # number of such runs that train at once, if {glue:text}`memory-share:.0%` of the card may be used; 0 means that not
 # even one fits. Weights are counted in each precision that is used. With bfloat16 passes the float32 model stays in memory, because it
-# decides the answers, so a weight takes six bytes. A test checks such predictions against the memory that a bank takes on a CPU; they agree
-# within a quarter.
+# decides the answers, so a weight takes six bytes. Tests check such predictions against the tensors that banks of tiny models hold on a
+# CPU; they agree within 30 %.
 #
 # ## An exercise
 #

@@ -61,7 +61,7 @@ records = pd.DataFrame(
 #    measurements or the paper's tables. The data of its figures are read back from the
 #    drawings and offered as CSV in the captions.
 # 4. Jupyter Book builds the site, with warnings as errors. Mathematics, fonts, the search index and the scripts of the
-#    moving figures are part of it, so no page loads anything from another machine.
+#    interactive figures are part of it, so no page loads anything from another machine.
 #
 # Verdicts are computed in step 3 by the rules beside the claims in `tsp/analysis/claims/`.
 #
@@ -96,7 +96,7 @@ table(pd.DataFrame({"version": programs}))
 # `constraints.txt` pins all versions. Fonts and MathJax come with their packages, matplotlib and
 # seaborn {cite}`waskom2021seaborn` draw the figures, and giotto-ph {cite}`perez2021giottoph` computes persistent homology.
 #
-# ## The moving figures
+# ## The interactive figures
 #
 # {numref}`live-rips`, {numref}`live-tsloss` and {numref}`live-prompt` are a few hundred lines of JavaScript without a library. The page
 # computes the bars by persistent cohomology {cite}`bauer2021ripser`. One test compares them with giotto-tda's on two hundred random clouds,

@@ -136,11 +136,11 @@ if len(replays):
         f"Of {len(replays)} published runs, {int((steps == 0).sum())} were solved at the same epoch again, {int((steps < 0).sum())} "
         f"earlier and {int((steps > 0).sum())} later"
     )
-    again += (
-        f"; among these the median change is {moved.median():g} epochs and the largest {moved.max():g}."
-        if len(moved)
-        else "."
-    )
+    if len(moved):
+        within = moved.max() <= close.largest_change["float32, nothing shared"]
+        again += f"; among these the median change is {moved.median():g} epochs and the largest {moved.max():g}, "
+        again += f"{'no more' if within else 'more'} than when only the order of sums changed"
+    again += "."
 glue("replays", again, display=False)
 
 # %% [markdown]

@@ -184,14 +184,17 @@ def test_banks_of_growing_size_are_resumed(monkeypatch, tiny, tmp_path):
         assert 0 < row["fraction"] < 1
     assert (first[0]["compiled_ours"], first[0]["compiled_peer"]) == (1.0, 2.0)
     assert first[0]["compiled_first"] == 30.0
-    assert "compiled_ours" not in first[1]
+    assert first[1]["compiled_ours"] is None
     steps += [[], []]
     monkeypatch.setattr(gpu_banks, "SIZES", (1, 2, 4))
-    file.write_text(json.dumps(first[:1]))
+    stopped = {key: first[1][key] for key in first[1] if not key.startswith("compiled")}
+    file.write_text(json.dumps([first[0], stopped]))
     bench.run(None, 1, (), {"gpu": file})
     again = json.loads(file.read_text())
     assert [row["runs"] for row in again] == [1, 2, 4]
     assert again[0] == first[0]  # it was not measured again
+    assert not steps  # the one that was interrupted was
+    assert "compiled_ours" in again[2]
 
 
 def test_both_sides_are_timed_in_turn_and_per_unit(monkeypatch):

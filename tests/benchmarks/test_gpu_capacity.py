@@ -25,7 +25,6 @@ def test_what_fits_on_which_card():
     assert llama["context"] == 5000 * 2 * 32 * 4096 * 4
     assert llama["24 GB"] == 0  # its weights alone take 25
     assert table.loc[("gemma-2b-it", "float32"), "24 GB"] > 0
-    assert (table.peak >= table.weights + table.run).all()
     assert (table["24 GB"] <= table["80 GB"]).all()
     assert (table["80 GB"] <= table["141 GB"]).all()
     assert (table.xs("bfloat16", level=1)["run"] < table.xs("float32", level=1)["run"]).all()

@@ -51,7 +51,7 @@ def test_the_control_and_the_loops_with_tsloss_follow_the_counts(tmp_path):
     assert (
         published["reason"] == "Random movement is enough, if some vectors move farther than others"
     )
-    assert published["back"].startswith("TSLoss brings loops back, because")
+    assert published["back"] == "TSLoss brings loops back"
     assert published["figure"] == (
         "Most loops vanish with right answers, with wrong answers and when vectors move at random, "
         "but not with TSLoss"

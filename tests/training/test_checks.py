@@ -103,6 +103,19 @@ def test_what_is_asked_does_not_depend_on_what_else_waits(run):
     assert seen == {1: [[7], [0, 1], [2, 3, 4, 5]], 5: [[2]]}
 
 
+def test_checks_of_several_epochs_share_rounds(run):
+    """A check of all is asked with the first problems of those before it, not of those after."""
+    rounds = []
+    for checks in decoding_rounds([one for at in (2, 4, 6) for one in pending(run, at)]):
+        rounds.append({(one.epoch, one.problem) for one in checks})
+        for epoch in (2, 4, 6):
+            asked = [one.problem for one in checks if one.epoch == epoch]
+            record(run, epoch, asked, wrong=7 if epoch < 6 else None)
+    assert rounds[0] == {(2, 7), *((4, k) for k in range(10))}
+    assert rounds[1] == {(6, 7)}
+    assert len(rounds) == 5
+
+
 def test_answers_are_decoded_once_enough_of_them_wait(run):
     between = [epoch for epoch in range(1, 40) if epoch % 4 and epoch != 9][:WAITING_EPOCHS]
     early = [check for epoch in between[1:] for check in pending(run, epoch)]

@@ -24,7 +24,7 @@ FINDINGS: Mapping[str, tuple[str, Mapping[str, str], str]] = {
         "h0-lifespan-grows",
         {
             "reproduced": "Components live longer, also relative to the size of the cloud",
-            "partly": "Components live longer, but by less than the cloud spreads out",
+            "partly": "Components live longer, but their lifespans grow less than the cloud does",
             "not reproduced": "Components do not live longer",
         },
         "Whether components live longer is open",
@@ -102,13 +102,12 @@ def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
     lost = ends["last"] < ends["first"] / 2
     without_success = bool(lost["ce"] and lost[["wrong", RANDOM]].any())
     more = ends["last"]["tsloss"] > ends["last"]["ce"]
-    why = ", because it evens out the distances between points" if more else ""
     return sentences | {
         "success": f"Success {'is not' if without_success else 'may be'} needed",
         "reason": "Random movement is enough, if some vectors move farther than others"
         if lost[RANDOM]
         else "Movement alone is not enough",
-        "back": f"TSLoss {'brings' if more else 'does not bring'} loops back{why}",
+        "back": f"TSLoss {'brings' if more else 'does not bring'} loops back",
         "figure": _figure(lost),
     }
 

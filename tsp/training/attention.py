@@ -28,8 +28,6 @@ KEPT = {"cpu": 2**13, "cuda": 512}
 # Tokens from which torch's own kernel is faster for rows without a context, and to which their
 # weights are kept.
 LONG = 512
-# Queries of a key head in a row up to which its products, of which there are many, are small.
-FEW = 16
 
 KeyValues = tuple[Tensor, Tensor]  # each (heads, tokens, head dimension)
 
@@ -146,6 +144,8 @@ def attend(
         return _long_causal(query, key, value, layout, scaling, sliding_window), None
     behind, outputs = keys.shape[2], []
     pieces = layout.pieces(module.layer_idx, query, behind)
+    if layout.cache is not None:
+        return _decoding(query, keys, values, pieces, layout, scaling, sliding_window), None
     sizes = [rows.stop - rows.start for rows, _ in pieces]
     tensors = zip(query.split(sizes), keys.split(sizes, 1), values.split(sizes, 1), strict=True)
     for (rows, shared), piece in zip(pieces, tensors, strict=True):
@@ -153,6 +153,45 @@ def attend(
         mask = layout.mask(rows, before, behind, sliding_window, query.device)
         outputs.append(_Attention.apply(*piece, shared, mask, scaling))
     return torch.cat(outputs), None
+
+
+def _decoding(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    pieces: Sequence[tuple[slice, KeyValues | None]],
+    layout: BatchLayout,
+    scaling: float,
+    window: int | None,
+) -> Tensor:
+    """Attention of queries (B, H, q, D) to cached keys (heads, B, t, D) and to the contexts.
+
+    All rows meet their own keys at once: parts of the cache would have to be copied.
+    """
+    b, H, q, D = query.shape
+    query = _by_head(query, len(key)).mul_(scaling)
+    group = H // len(key)  # query heads that share a key head
+    before = max(shared[0].shape[1] if shared else 0 for _, shared in pieces)
+    scores = query.new_full((*query.shape[:3], before + key.shape[2]), -torch.inf)
+    mask = layout.mask(slice(0, b), 0, key.shape[2], window, query.device)
+    near = _product(query, key.transpose(2, 3))
+    scores[..., before:] = near.masked_fill_(mask.repeat(1, group, 1), -torch.inf)
+    for rows, shared in pieces:
+        if shared:
+            length = shared[0].shape[1]
+            far = query[:, rows].flatten(1, 2).bmm(shared[0].transpose(1, 2))
+            far = far.view(len(key), rows.stop - rows.start, group * q, length)
+            if window:
+                mask = layout.mask(rows, length, 0, window, query.device)
+                far.masked_fill_(mask.repeat(1, group, 1), -torch.inf)
+            scores[:, rows, :, before - length : before] = far
+    weights = scores.softmax(-1)
+    out = _product(weights[..., before:], value)
+    for rows, shared in pieces:
+        if shared:
+            far = weights[:, rows, :, before - shared[0].shape[1] : before]
+            out[:, rows] += far.flatten(1, 2).bmm(shared[1]).view_as(out[:, rows])
+    return out.view(len(key), b, group, q, D).permute(1, 3, 0, 2, 4).flatten(2, 3)
 
 
 def _long_causal(
@@ -257,10 +296,6 @@ def _scores(query: Tensor, key: Tensor, context_key: Tensor | None) -> Tensor:
     if context_key is None:
         return _product(query, key.transpose(2, 3))
     before = context_key.shape[1]
-    if query.shape[2] <= FEW:  # torch makes them at once only as a tensor of their own
-        far = torch.bmm(query.flatten(1, 2), context_key.transpose(1, 2))
-        parts = [far.view(*query.shape[:3], before), _product(query, key.transpose(2, 3))]
-        return torch.cat(parts, -1)
     scores = query.new_empty(*query.shape[:3], before + key.shape[2])
     # Products that write to where they belong spare a copy of all the scores.
     far, near = scores.flatten(1, 2)[..., :before], scores.flatten(0, 1)[..., before:]

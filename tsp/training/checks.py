@@ -39,24 +39,40 @@ def enough(waiting: Sequence[PendingAnswer]) -> bool:
 def decoding_rounds(waiting: Sequence[PendingAnswer]) -> Iterator[list[PendingAnswer]]:
     """Yield what to decode together; each round is recorded before the next is chosen.
 
-    First come the problems of checks that ask all (`PromptRun.asks_all`). Other checks end at the
-    first wrong answer: the problem most likely wrong is asked, then two more, then four. So what is
-    asked does not depend on which other checks wait.
+    Some checks ask all problems (`PromptRun.asks_all`). Others end at the first wrong answer: the
+    problem most likely wrong is asked, then two more, then four. Which that is depends on the last
+    check of all, so if that waits too, they begin a round later; what is asked does not depend on
+    which other checks wait.
     """
     checks = _by_check(waiting)
-    whole = [one for (run, at), some in checks.items() if run.asks_all(at) for one in some]
-    if whole:
-        yield whole
-    rest = []
-    for (run, epoch), some in checks.items():
-        if not run.asks_all(epoch):
-            asked = {one.problem: one for one in some}
-            rest.append([asked[k] for k in run.likely_wrong(epoch) if k in asked])
-    count = 1
-    while rest := [some for some in rest if some and not some[0].run.is_wrong(some[0].epoch)]:
-        yield [one for some in rest for one in some[:count]]
-        rest = [some[count:] for some in rest]
-        count *= 2
+    whole: dict[PromptRun, int] = {}  # the first check of all that waits
+    for run, epoch in checks:
+        if run.asks_all(epoch):
+            whole[run] = min(epoch, whole.get(run, epoch))
+    portions = {check: _portions(*check, some) for check, some in checks.items()}
+    first = [
+        portions.pop((run, epoch))
+        for run, epoch in checks
+        if run.asks_all(epoch) or epoch < whole.get(run, epoch + 1)
+    ]
+    chosen = first
+    while answers := [one for some in chosen for one in next(some, [])]:
+        yield answers
+        chosen = [*first, *portions.values()]
+
+
+def _portions(
+    run: PromptRun, epoch: int, waiting: Sequence[PendingAnswer]
+) -> Iterator[list[PendingAnswer]]:
+    """Yield the answers of a check that each round asks for, while they matter."""
+    if run.asks_all(epoch):
+        yield list(waiting)
+        return
+    asked = {one.problem: one for one in waiting}
+    order, count = [asked[k] for k in run.likely_wrong(epoch) if k in asked], 1
+    while order and not run.is_wrong(epoch):
+        yield order[:count]
+        order, count = order[count:], 2 * count
 
 
 def _by_check(
