@@ -240,8 +240,9 @@ glue("even-result", even_result, display=False)
 # %% [markdown]
 # ## Weights matched by force
 #
-# A weight of 1 means something different for every regulariser. Here TSLoss also gets weights at which its gradient is about as long as the
-# cross-entropy's after the first ten epochs; the other regularisers get weights at which their gradients are as long as TSLoss's at weight 1. Each arm is compared
+# A weight of 1 means something different for every regulariser. Here TSLoss also gets the weights 100 and 300, which the balancing weight
+# passes on its way down ({numref}`fig-balance`). The other regularisers get weights at which their gradients, on a Gaussian prompt of the
+# usual initial scale, are as long as TSLoss's at weight 1. Each arm is compared
 # with Standard, first by epochs, then by loops at the last check. Both tests are corrected over the five arms.
 
 # %% tags=["hide-input"]

@@ -341,7 +341,7 @@ table(
 
 # %% mystnb={"image": {"alt": "Two panels of horizontal bars, float32 and bfloat16: milliseconds of each part of a step and of the checks; a tick on each bar marks the least time."}, "figure": {"caption": "{glue:text}`budget-says`. Bars: milliseconds of one profiled step of a bank of {glue:text}`bench-bank`, by part; ticks: the least that the machine would need.", "name": "fig-budget"}} tags=["hide-input"]
 profiled = products.dropna(subset="budget")
-profiled = profiled[profiled.processor.isin(profiled.processor.tail(1))]
+profiled = profiled[profiled.processor.isin(profiled.processor.mode().tail(1))]
 checked = rows[rows.name.str.startswith("epoch_single_early")].set_index("processor")
 fig, axes = plt.subplots(
     1, max(1, len(profiled)), figsize=(WIDTH, 3.6), sharey=True, sharex=True, squeeze=False

@@ -81,7 +81,8 @@ table(totals.rename(columns={"prompts": "with prompts"}), {"hours": "{:.1f}"})
 glue("commits", records.commit.replace("", None).nunique(), display=False)
 
 # %% [markdown]
-# The hours of a run are its share of its bank's. The records name the commit of the code that trained each run, {glue:text}`commits:d`
+# These are all runs of the store that this page was made from: the published ones and those that `make book` trained. The hours of a run
+# are its share of its bank's. The records name the commit of the code that trained each run, {glue:text}`commits:d`
 # different commits in all. {doc}`25_precision` measures what rounding does to the iterations, and
 # `tsp runs repeat` trains published runs again and compares.
 #

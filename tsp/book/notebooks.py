@@ -13,6 +13,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -191,8 +192,15 @@ def hash_files(files: Iterable[Path]) -> bytes:
     total = hashlib.sha256()
     for file in files:
         total.update(f"{file.parent.name}/{file.name}\0".encode())
-        total.update(hashlib.sha256(file.read_bytes()).digest())
+        state = file.stat()
+        total.update(_digest(file, state.st_mtime_ns, state.st_size))
     return total.digest()
+
+
+@cache
+def _digest(file: Path, changed: int, size: int) -> bytes:
+    """Hash a file once, until it changes: all notebooks depend on the same ones."""
+    return hashlib.sha256(file.read_bytes()).digest()
 
 
 def parameter_names(notebook: NotebookNode) -> list[str]:
