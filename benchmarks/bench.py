@@ -34,7 +34,8 @@ from tsp.training import models
 Row = dict[str, Any]
 WHEN = {"early": "at the start", "middle": "halfway", "late": "late"}
 SETS = 4  # runs of a bank on ten problems each
-ZEN_4 = r"\(family 25, model 17\)"  # how `environment` names these EPYC processors
+GENERATIONS = {"family 25, model 17": "Zen 4", "family 6, model 207": "Emerald Rapids"}
+"""Names of processors that `environment` names by numbers."""
 
 
 @dataclass(frozen=True)
@@ -254,8 +255,9 @@ def read_table(folder: Path) -> pd.DataFrame:
     table["aim"] = [AIMS[name] for name in table.name]
     table["what"] = [aim.what for aim in table.aim]
     table["reached"] = [row["aim"].reached(row) for row in table.to_dict("records")]
-    names = table.processor.str.replace(ZEN_4, "Zen 4", regex=True)
-    names = names.str.replace(r"\(R\)| Processor|^Intel|^AMD", "", regex=True)
+    names = table.processor.str.replace(r"\(R\)| Processor|^Intel|^AMD", "", regex=True)
+    for numbers, name in GENERATIONS.items():
+        names = names.str.replace(f"({numbers})", name, regex=False)
     table["processor"] = names.str.strip()
     unnamed = table.precision.eq("float32") & ~table.what.str.contains("float32")
     return table.assign(where=table.processor + unnamed.map({True: ", float32", False: ""}))

@@ -154,9 +154,9 @@ def with_holm(p, corrected):
 tested = tables.table3_tests(store, protocol=protocol)
 columns = {
     "units": tested.n,
-    "sooner": tested.wins,
+    "faster": tested.wins,
     "same": tested.ties,
-    "later": tested.losses,
+    "slower": tested.losses,
     "never": tested.never,
     "start": tested.at_start,
     "ratio": list(map(interval, tested.ratio, tested.low, tested.high)),

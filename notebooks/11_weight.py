@@ -277,13 +277,14 @@ if matched:
     by_reading = forced.arm.map(names).groupby(reading(forced)).agg(list)
     words = [word for word in ("faster", "slower") if word in by_reading]
     shown = [f"{listed(by_reading[word])} {word}" for word in words]
-    force_says = "In the tests, no arm differs from Standard in speed"
+    force_says = "The tests find no arm faster or slower than Standard"
     force_says = f"The tests find {listed(shown)} than Standard" if shown else force_says
     certain = ends[ends["p (Holm)"] < 0.05]
     for side, other in (("more loops", "fewer loops"), ("fewer loops", "more loops")):
         arms = certain.index[certain[side] > certain[other]]
         force_says += f". There are {side} with {listed(arms)}" if len(arms) else ""
-    if open_speed := by_reading.get("undecided"):
+    open_speed = by_reading.get("undecided", [])
+    if open_speed and shown:
         force_says += f". The speed of {listed(open_speed)} is undecided"
     if len(open_loops := ends.index.difference(certain.index, sort=False)):
         force_says += f". Whether the number of loops differs is undecided for {listed(open_loops)}"

@@ -121,13 +121,13 @@ if tried:
     slower = ", ".join(changes.change[changes.low > 1]) or "none"
     recipes_result = (
         f"By the rule, these changes do more than TSLoss, since the interval of their ratio lies below 1: {faster}. These do less: {slower}. "
-        f"After Holm's correction over all changes, which the rule does not ask for, {(changes.p_holm < ALPHA).sum() or 'no'} ratio differs significantly from 1."
+        f"After Holm's correction over all changes, which the rule does not ask for, {(changes.p_holm < ALPHA).sum() or 'none'} of the ratios is significant."
     )
     answer = shortening(arms)
     for ours, verdict in zip(compared.itertuples(), found, strict=True):
         if ours.arm.startswith("tsloss"):
             ratio = interval(ours.ratio, ours.low, ours.high)
-            answer += f" TSLoss has a median ratio of {ratio} and solves {ours.wins:.0f} of {ours.pairs:.0f} problems sooner: {verdict or 'untested'}."
+            answer += f" TSLoss has a median ratio of {ratio} and solves {ours.wins:.0f} of {ours.pairs:.0f} problems in fewer epochs: {verdict or 'untested'}."
 glue("recipes-answer", answer, display=False)
 glue("recipes-result", recipes_result, display=False)
 

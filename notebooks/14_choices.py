@@ -25,7 +25,7 @@
 #
 # - *Epochs*: the first check at which all answers are right; the median over an odd number of seeds, then over problems.
 #   `>` marks a lower bound.
-# - *Sooner*, *same*, *later*: the number of problems that are solved in fewer, as many or more epochs than with the base.
+# - *Faster*, *same*, *slower*: the number of problems that are solved in fewer, as many or more epochs than with the base.
 # - *Ratio*: the median ratio of epochs to the base's, with its interval. The median counts an unsolved run at its length; the
 #   interval's ends count the ratio as 0 or as infinite where only one of the two runs is solved. The interval and the tests are given from six
 #   problems on, the fewest with which a two-sided sign test can reach 0.05.

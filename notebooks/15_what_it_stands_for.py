@@ -322,7 +322,7 @@ if counts:
     sentences.append(f"{subject} {shares} correctly, which {compatible} with guessing.")
     if guessing:
         sentences.append(
-            "So these answers do not show that more than their form was learned: guessing one of the four letters would cost "
+            "So these answers do not show that more than their form was learned. Guessing one of the four letters would cost "
             f"{np.log(4) / 2:.2f} nats per token, averaged over the letter and the end of the turn."
         )
 glue("letters", " ".join(sentences), display=False)

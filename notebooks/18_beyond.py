@@ -136,7 +136,7 @@ for kind, group in paradigms.groupby("kind", sort=False) if len(paradigms) else 
             "problems": len(wide),
             "solved": int(wide.solved[method].sum()),
             "epochs, median": median_epochs(solved_at[method], cap),
-            "sooner with TSLoss": f"{ratio.wins} of {ratio.n}" if method == "tsloss" else "",
+            "faster with TSLoss": f"{ratio.wins} of {ratio.n}" if method == "tsloss" else "",
             "dimension": int(group.dimension.iloc[0]),
             "H1 bars": f"{wide.h1_count_first[method].mean():.1f} → {wide.h1_count_last[method].mean():.1f}",
             "H0 / D": f"{wide.h0_mean_lifespan_scaled_first[method].mean():.2f} → {wide.h0_mean_lifespan_scaled_last[method].mean():.2f}",

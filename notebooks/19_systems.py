@@ -78,7 +78,8 @@ table(wide.loc[cells.system.unique(), [name for name in order if name in wide]])
 # ## Commands
 #
 # Each command trains one run of a model and method; `--task` and `--regime multi` choose the cell. `tsp sweep table3 --profile paper`
-# trains the whole of Table 3 ({doc}`09_convergence`). {doc}`23_out_of_one_machine` says how much memory each model takes, and on which card.
+# trains the whole of Table 3 ({doc}`09_convergence`). {doc}`23_out_of_one_machine` says how much memory
+# the paper's models take and which cards hold them.
 
 # %% tags=["hide-input"]
 first = reported[(reported.task == "gsm8k") & (reported.regime == "single")]

@@ -106,8 +106,8 @@ HTML("".join(parts))
 # %% [markdown]
 # ## The same rules under other conditions
 #
-# Each column of this table applies the same rules under other conditions: protocol `paper` or `tuned` over 300 epochs, or another model under
-# its usual conditions. Columns without
+# Each column of this table applies the same rules under other conditions: protocol `tuned` over 100 epochs, `paper` or `tuned` over 300,
+# or another model under its usual conditions. Columns without
 # runs are left out. The table gives verdicts and numbers of units, which stand beside the verdicts above and do not change them. Three claims
 # are decided above under conditions other than 100 epochs of `tuned`: `density-minimal` and `entropy-early` (by the runs of `paper-length`)
 # and `loops-vanish` (by those of `tuned-length`). The first column adds their verdicts under `tuned`.
@@ -120,7 +120,7 @@ stacked(elsewhere) if len(elsewhere) else missing("tsp sweep paper-length --prof
 # %% [markdown]
 # ## Rules of the experiments
 #
-# These rules were committed (0705362) before the first run of their experiment was trained; some were changed since, as the next table says. Published runs record the commit of
+# These rules were committed (0705362) before the first run of their experiment was trained; some were changed since, as the next section says. Published runs record the commit of
 # the code that trained them. The rules of `seeds` and `sets` are part of the table of units. `recipes` and `learning-rate` are judged in
 # {doc}`13_what_speeds_up`, `force` in {doc}`11_weight`, `sham` and `rounding` in {doc}`09_convergence`. Of the others, `paper-length` decides
 # `density-minimal` and `entropy-early`, `tuned-length` decides `loops-vanish`, and `gemma` accompanies the verdicts. An experiment

@@ -73,7 +73,6 @@ from tsp.analysis.tables import typeset
 from tsp.book import pages
 from tsp.book.pages import check_parameters
 from tsp.book.verdicts import listed
-from tsp.experiments.catalogue import USUAL
 from tsp.figures.style import METHOD_COLORS, WIDTH, style
 from tsp.paths import data_dir
 from tsp.problems.loading import load_problems
@@ -199,7 +198,8 @@ results(rows[~named])
 # costs more when more answers are wrong, since many wrong answers are decoded to their limit. So checks are timed with prompts stored at
 # several points of training: at the start and later (in epochs, {glue:text}`bench-states`). None of these prompts solves its problems
 # yet. The next table shows both parts, timed one after the other. The banks have {glue:text}`bench-bank` runs on one problem and
-# {glue:text}`bench-sets` on ten. With equal rules, the aim for ten problems would take epochs of {glue:text}`bench-limits`.
+# {glue:text}`bench-sets` on ten. To reach the aim for ten problems with equal rules, an epoch may take at most
+# {glue:text}`bench-limits`.
 
 
 # %% tags=["hide-input"]
@@ -217,11 +217,11 @@ def taken(regime):
 glue("bench-states", f"one problem: {taken('single')}; ten: {taken('multi')}", display=False)
 parts = rows[rows.name.str.startswith("epoch_")]
 limits = [
-    f"{row.peer_rule / aim:.2f} s {row.what.rpartition(', ')[2]} on {row.processor} (the pass alone takes {row.ours_pass:.2f} s)"
+    f"{row.peer_rule / aim:.2f} s {row.what.rpartition(', ')[2]} on {row.where} (the pass alone takes {row.ours_pass:.2f} s)"
     for row in parts[parts.name.str.startswith("epoch_multi")].itertuples()
     if row.peer_rule < (aim := row.aim.of(row._asdict())) * row.ours
 ]
-glue("bench-limits", listed(limits) or "what was measured", display=False)
+glue("bench-limits", listed(limits) or "as long as it does", display=False)
 glue("bench-every", RunSpec().check_every, display=False)
 glue("bench-bank", RUNS, display=False)
 glue("bench-sets", SETS, display=False)
@@ -256,7 +256,7 @@ sides = {"ours": "tsp", "peer": "PEFT"}
 table(
     pd.DataFrame(
         {
-            (row.what, row.processor, label): {
+            (row.what, row.where, label): {
                 "runs": f"{getattr(row, f'{side}_runs'):.0f}",
                 "epoch limit": f"{row.epochs:.0f}",
                 "epochs in total": f"{getattr(row, f'{side}_epochs'):.0f}",
@@ -304,12 +304,9 @@ if len(prefix):
 glue("prefix-sentence", found, display=False)
 reasons = []
 for row, place in zip(tried.itertuples(), tried["where"], strict=True):
-    saved = RUNS * (row.peer - row.ours)  # seconds a step
-    pays = f"pays after {row.first / saved:.0f} steps of a process" if saved > 0 else "never pays"
     reasons.append(
-        f": on two cores of {place} a compiled step takes {1 / row.ratio:.0%} of the time, but the first "
-        f"takes {row.first:.0f} s longer and needs a C++ compiler. Compiling {pays}; a bank on one problem takes "
-        f"{USUAL['epochs']} steps, and layers may have to be compiled again for rows of other lengths."
+        f": a compiled step takes {1 / row.ratio:.0%} of the time on two cores of {place}, but the first takes {row.first:.0f} s "
+        "longer, layers may be compiled again for rows of other lengths, and it needs a C++ compiler."
     )
 glue("compile-sentence", reasons[0] if reasons else "; this has not been measured.", display=False)
 frozen = models.load(model)

@@ -237,7 +237,7 @@ def test_a_changed_line_makes_a_chapter_stale(name, source, tmp_path, monkeypatc
     copy.parent.mkdir()
     copy.write_text(json.dumps({"metadata": {"tsp": made_from}}))
     assert notebooks.is_current(source, parameters=parameters)
-    file.write_text("x = 2")
+    file.write_text("x = 20")
     assert not notebooks.is_current(source, parameters=parameters)
 
 

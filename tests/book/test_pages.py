@@ -31,7 +31,7 @@ def test_a_study_reads_in_words(tmp_path):
     shown = comparison(study(store, [], base={"method": "ce", "lambda_ts": 0.0}))
     assert shown.index.tolist() == ["Standard", "+TSLoss λ=1"]
     assert shown.epochs.tolist() == ["8", ">8"]
-    assert (shown.sooner.iloc[1], shown.same.iloc[1], shown.later.iloc[1]) == (1, 1, 1)
+    assert (shown.faster.iloc[1], shown.same.iloc[1], shown.slower.iloc[1]) == (1, 1, 1)
     assert not {"p", "p (Holm)"} & {*shown}  # three are too few
     html = table(shown, FORMATS).to_html()
     assert "nan" not in html

@@ -154,7 +154,7 @@ def comparison(study: pd.DataFrame) -> pd.DataFrame:
     """Format a table of `tsp.analysis.studies.study` for display: one row per arm.
 
     Columns: problems; median epochs until right, ``>E`` where that is a lower bound; against the
-    base arm how many problems were right sooner, as soon, later; the median ratio of epochs with
+    base arm on how many problems it was faster, the same, slower; the median ratio of epochs with
     its 95 % interval; p of the sign test, also after Holm; what that shows
     (`tsp.analysis.studies.reading`); H1 bars and H0 lifespan over mean distance at the last check.
     Columns without any value are left out: p where no arm has enough problems.
@@ -166,9 +166,9 @@ def comparison(study: pd.DataFrame) -> pd.DataFrame:
     shown = {
         "problems": study.n,
         "epochs": np.where(study.n > 0, epochs, MISSING),
-        "sooner": study.wins,
+        "faster": study.wins,
         "same": study.ties,
-        "later": study.losses,
+        "slower": study.losses,
         "ratio": list(map(interval, study.ratio, study.low, study.high)),
         "p": study.p,
         "p (Holm)": study.p_holm,
@@ -180,7 +180,7 @@ def comparison(study: pd.DataFrame) -> pd.DataFrame:
     return table.dropna(axis=1, how="all") if len(table) else table
 
 
-FORMATS: dict[str, Format] = dict.fromkeys(("problems", "sooner", "same", "later"), "{:.0f}")
+FORMATS: dict[str, Format] = dict.fromkeys(("problems", "faster", "same", "slower"), "{:.0f}")
 FORMATS |= dict.fromkeys(("p", "p (Holm)"), probability)
 FORMATS |= {"H1 bars": "{:.1f}", "H0 / D": "{:.3f}"}
 """Formats of the columns of `comparison`."""

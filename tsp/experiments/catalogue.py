@@ -248,7 +248,7 @@ EXPERIMENTS: dict[str, Callable[[str], list[RunSpec]]] = {
     "tuned-length": partial(_selection, places=MAIN, epochs=300),
     # More sets of ten, without and with TSLoss.
     "sets": partial(_selection, places=SETS, small=MMLU_SET, seeds=(1,)),
-    # TSLoss's gradient as long as the cross-entropy's, the others' as long as TSLoss's.
+    # Weights that the balancing weight passes; others' gradients as long as TSLoss's at weight 1.
     "force": partial(_study, arms=[CE, *_weights(1.0, 100.0, 300.0), *MATCHED_ARMS], seeds=(1,)),
     # Table 3 on the nearest relative of the paper's Gemma-2B-IT.
     "gemma": _gemma,

@@ -21,7 +21,7 @@ NAME = "tsp"
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
 KINDS = {"full_attention", "sliding_attention", "default", "linear", "llama3", "yarn"}
 SOFT_CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
-PIECE_BYTES = {"cpu": 12 * 2**20, "cuda": 2**29}  # scores computed at once; few stay in a cache
+PIECE_BYTES = {"cpu": 12 * 2**20, "cuda": 2**29}  # scores of a pass at once; few stay in a cache
 # Keys up to which weights towards a context are kept for the backward pass, heads x layers x keys
 # numbers a position: a CPU takes as long for a softmax as for the products around it.
 KEPT = {"cpu": 2**13, "cuda": 512}
@@ -166,7 +166,8 @@ def _decoding(
 ) -> Tensor:
     """Attention of queries (B, H, q, D) to cached keys (heads, B, t, D) and to the contexts.
 
-    All rows meet their own keys at once: parts of the cache would have to be copied.
+    All rows meet their own keys at once: parts of the cache would have to be copied. So the scores
+    of all rows exist together, beside a cache that is many times as large.
     """
     b, H, q, D = query.shape
     query = _by_head(query, len(key)).mul_(scaling)

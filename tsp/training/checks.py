@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from tsp.training.members import PromptRun
 
-# Answers are generated together once so many wait or come from so many epochs: on two cores a step
-# for 128 answers takes less than twice as long as one for 24.
+# Answers are generated together once so many wait or come from so many epochs: each step reads all
+# weights, however few answers there are.
 WAITING_ROWS = 128
 WAITING_EPOCHS = 16
 STOPPING_EPOCHS = 6  # of runs that stop early, since one that is solved trains on until then

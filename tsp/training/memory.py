@@ -39,7 +39,7 @@ class Memory:
     contexts: int  # keys and values of the tokens before the prompts
     prompts: int  # prompts, gradients and AdamW's state
     activations: int  # of the largest micro-batch: saved for the gradient, logits, one layer's work
-    answers: int  # keys and values of the answers that are decoded together
+    answers: int  # keys, values and scores of the answers that are decoded together
 
     @property
     def peak(self) -> int:
@@ -92,12 +92,16 @@ def estimate(
     checks = min(checks, WAITING_EPOCHS, -(-WAITING_ROWS // len(specs)))
     decoded = min(PASSES * plan.token_budget, checks * len(rows) * longest)
     longer = 1 + max(spec.max_new_tokens or EXTRA_TOKENS for spec in specs) / longest
+    keys = max(before for _, before in rows) + longest * longer
+    scores = 2 * decoded / longest * config.num_attention_heads * keys * frozen.dtype.itemsize
     return Memory(
         weights=sum(weight_bytes(frozen, dtype) for dtype in dtypes),
         contexts=contexts if shared else 0,
         prompts=COPIES * sum(spec.n_tokens for spec in specs) * frozen.dim * 4,
         activations=round(spread * (kept + working)),
-        answers=round(spread * decoded * longer * context_bytes(frozen, 1, dtypes=[frozen.dtype])),
+        answers=round(
+            spread * decoded * longer * context_bytes(frozen, 1, dtypes=[frozen.dtype]) + scores
+        ),
     )
 
 

@@ -124,9 +124,9 @@ def tsloss_fewer_iterations(evidence: Evidence, levels: Levels) -> Verdict:
         refuted = alike or above or p < levels.alpha
         verdict = "not reproduced" if refuted else "inconclusive"
     stays = paired(evidence, value="sustained")
-    sooner, later = int((stays.ts < stays.ce).sum()), int((stays.ts > stays.ce).sum())
+    faster, slower = int((stays.ts < stays.ce).sum()), int((stays.ts > stays.ce).sum())
     why += f"; signed-rank p = {rank_p(evidence):.3g}; until the answer stays right: "
-    why += f"{sooner} sooner, {len(stays) - sooner - later} the same, {later} later; {excluded}"
+    why += f"{faster} faster, {len(stays) - faster - slower} the same, {slower} slower; {excluded}"
     effect = (ratio.median_ratio, ratio.low, ratio.high)
     return Verdict(verdict, ratio.n, *effect, why, p, printed)
 
