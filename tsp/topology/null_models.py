@@ -40,13 +40,13 @@ def walk(first: Any, lengths: Sequence[float], *, seed: int, straight: bool = Fa
         raise InputError("lengths", steps.tolist(), "give finite numbers of at least 0")
     rng = np.random.default_rng(seed)
     path, moved = np.empty((len(steps) + 1, *start.shape)), np.zeros_like(start)
-    path[0] = start
+    path[0], direction, stride = start, np.empty_like(start), np.empty_like(start)
     for step, length in enumerate(steps):  # small arrays: all directions at once take much longer
         if step == 0 or not straight:
-            direction = rng.normal(size=start.shape)
+            rng.standard_normal(out=direction)
             direction /= np.linalg.norm(direction)
-        moved += length * direction
-        path[step + 1] = start + moved
+        moved += np.multiply(length, direction, out=stride)
+        np.add(start, moved, out=path[step + 1])
     return path
 
 
