@@ -11,7 +11,7 @@ def test_the_doctor_reports_what_is_here(monkeypatch, tmp_path):
     monkeypatch.setenv("TSP_RUNS", str(tmp_path / "runs"))
     state = examine()
     assert state["packages"]["tsp"] == tsp.__version__
-    assert state["packages"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(state["packages"]["torch"])  # or with "+cu130" behind it
     assert "tsp model install gemma-3-270m" in state["models"]["gemma-3-270m"]
     assert state["models"]["tiny-llama"].startswith("ready")
     assert state["problems"]["gsm8k"].split()[0].isdigit()
