@@ -293,10 +293,8 @@ def _row(arm: str, table: pd.DataFrame, last: pd.DataFrame, base: str) -> dict[s
     capped = mine[["iterations", "sustained"]].clip(upper=mine.length, axis=0).median()
     row = {"n": len(mine), "pairs": 0, **capped}
     row["censored"] = bool(capped.iterations < mine.iterations.median())
-    each = mine.ids.reset_index(drop=True).explode()
-    row |= (
-        each.to_frame("id").join(last, on="id")[LAST].groupby(level=0).median().mean(skipna=False)
-    )
+    runs = mine.ids.reset_index(drop=True).explode().to_frame("id").join(last, on="id")
+    row |= runs[LAST].groupby(level=0).median().mean(skipna=False)
     if base in known:
         both = mine.join(trained.xs(base, level="arm"), rsuffix="_base", how="inner")
         row["pairs"] = len(both)

@@ -11,15 +11,7 @@ from tsp.analysis.claims import accuracy, iterations, topology, tsloss, weight
 from tsp.analysis.evidence import Evidence
 from tsp.analysis.stats import holm, holm_levels
 from tsp.analysis.units import LENGTH, most_run
-from tsp.analysis.verdicts import (
-    ALONE,
-    FAMILIES,
-    UNTESTED,
-    VERDICTS,
-    Claim,
-    Levels,
-    Verdict,
-)
+from tsp.analysis.verdicts import ALONE, FAMILIES, UNTESTED, VERDICTS, Claim, Levels, Verdict
 from tsp.experiments.paper import ALPHA
 
 __all__ = ["CLAIMS", "VERDICTS", "Claim", "evaluate"]

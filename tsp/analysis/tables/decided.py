@@ -98,8 +98,9 @@ def chapter_claims(store: Store, ids: Sequence[str]) -> pd.DataFrame:
 
     A protocol other than the usual one is named.
     """
-    families = {claim.family for claim in CLAIMS if claim.id in list(ids)}
-    table = next(_evaluated(store, families)).set_index("id").loc[list(ids)]
+    wanted = list(ids)
+    families = {claim.family for claim in CLAIMS if claim.id in wanted}
+    table = next(_evaluated(store, families)).set_index("id").loc[wanted]
     names = {"statement": "claimed", "why": "measured", "verdict": "verdict", "n": "units"}
     elsewhere = (table.protocol != Claim.protocol) & (table.n > 0)
     table.loc[elsewhere, "why"] = "under protocol " + table.protocol + ": " + table.why
