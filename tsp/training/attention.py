@@ -4,7 +4,7 @@ A pass over a bank hands its `BatchLayout` through the model as a keyword; witho
 registered function is transformers' own SDPA, so the model stays usable as it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from typing import Any
@@ -23,8 +23,8 @@ KINDS = {"full_attention", "sliding_attention", "default", "linear", "llama3", "
 SOFT_CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
 PIECE_BYTES = {"cpu": 12 * 2**20, "cuda": 2**29}  # scores of a pass at once; few stay in a cache
 # Keys up to which weights towards a context are kept for the backward pass, heads x layers x keys
-# numbers a position: a CPU takes as long for a softmax as for the products around it.
-KEPT = {"cpu": 2**13, "cuda": 512}
+# numbers a position. More take longer to reach in memory than to compute again.
+KEPT = {"cpu": 2**12, "cuda": 512}
 # Tokens from which torch's own kernel is faster for rows without a context, and to which their
 # weights are kept.
 LONG = 512
@@ -107,7 +107,7 @@ class BatchLayout:
 
         Returns the rows of each piece and what the layer holds of their context.
         """
-        room = PIECE_BYTES.get(query.device.type, PIECE_BYTES["cpu"]) // query.element_size()
+        room = _scores_at_once(query)
         pieces: list[tuple[slice, KeyValues | None]] = []
         start = 0
         for _, group in groupby(self.contexts, key=id):
@@ -256,12 +256,15 @@ class _Attention(torch.autograd.Function):
         scaling: float,
     ) -> Tensor:
         b, H, q, D = query.shape
-        context_key, context_value = shared or (None, None)
         query = _by_head(query, len(key)).mul_(scaling)
-        weights = _weights(query, key, context_key, mask)
-        out = _weighted(weights, value, context_value)
-        kept = saves_weights(weights.shape[-1], shared=shared is not None, kind=query.device.type)
-        ctx.save_for_backward(query, key, value, *([weights] if kept else []))
+        out, kept = torch.empty_like(query), []
+        for heads, (context_key, context_value) in _parts(query, key, shared):
+            weights = _weights(query[heads], key[heads], context_key, mask)
+            out[heads] = _weighted(weights, value[heads], context_value)
+            keys, kind = weights.shape[-1], query.device.type
+            if saves_weights(keys, shared=shared is not None, kind=kind):
+                kept.append(weights)
+        ctx.save_for_backward(query, key, value, *kept)
         ctx.constants = shared, mask, scaling
         return out.view(len(key), b, H // len(key), q, D).permute(1, 3, 0, 2, 4).flatten(2, 3)
 
@@ -270,18 +273,36 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *kept = ctx.saved_tensors
         shared, mask, scaling = ctx.constants
-        context_key, context_value = shared or (None, None)
-        weights = kept[0] if kept else _weights(query, key, context_key, mask)
         gradient = _by_head(gradients[0].transpose(1, 2), len(key))
-        change = _scores(gradient, value, context_value)
-        change = torch._softmax_backward_data(change, weights, -1, weights.dtype)
-        behind = slice(weights.shape[-1] - key.shape[2], None)
-        dk = _product(change[..., behind].transpose(2, 3), query)
-        dv = _product(weights[..., behind].transpose(2, 3), gradient)
-        dq = _weighted(change, key, context_key).mul_(scaling)
+        dq, dk, dv = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+        for k, (heads, (context_key, context_value)) in enumerate(_parts(query, key, shared)):
+            weights = kept[k] if kept else _weights(query[heads], key[heads], context_key, mask)
+            change = _scores(gradient[heads], value[heads], context_value)
+            change = torch._softmax_backward_data(change, weights, -1, weights.dtype)
+            behind = slice(weights.shape[-1] - key.shape[2], None)
+            dk[heads] = _product(change[..., behind].transpose(2, 3), query[heads])
+            dv[heads] = _product(weights[..., behind].transpose(2, 3), gradient[heads])
+            dq[heads] = _weighted(change, key[heads], context_key)
+        dq.mul_(scaling)
         b, q, H, D = gradients[0].shape
         dq = dq.view(len(key), b, H // len(key), q, D).transpose(0, 1).flatten(1, 2)
         return dq, dk, dv, None, None, None
+
+
+def _parts(
+    query: Tensor, key: Tensor, shared: KeyValues | None
+) -> Iterator[tuple[slice, tuple[Tensor | None, Tensor | None]]]:
+    """Cut the key heads so that the scores of a part are few; yield its part of the context too."""
+    keys = key.shape[2] + (shared[0].shape[1] if shared else 0)
+    count = max(1, _scores_at_once(query) // (query.shape[1] * query.shape[2] * keys))
+    for first in range(0, len(key), count):
+        heads = slice(first, first + count)
+        yield heads, (shared[0][heads], shared[1][heads]) if shared else (None, None)
+
+
+def _scores_at_once(query: Tensor) -> int:
+    """Return how many scores of a pass should exist at once on the device of its queries."""
+    return PIECE_BYTES.get(query.device.type, PIECE_BYTES["cpu"]) // query.element_size()
 
 
 def _weights(query: Tensor, key: Tensor, context_key: Tensor | None, mask: Tensor) -> Tensor:
