@@ -133,7 +133,7 @@ def step_context(side: Side, repeats: int, *, with_peft: bool) -> list[Row]:
     such row, one run stands for its bank. The shared context is read beforehand, because it is
     read once.
     """
-    problems = [_long_problem(side.frozen)]
+    problems = [long_problem(side.frozen)]
     specs = specs_of(side.frozen.name, RUNS)
     shared = side.bank(specs, problems)
     row: Row = {"unit": "s per step and run"} | side.columns(specs[0])
@@ -272,7 +272,7 @@ def _topology_share(row: Row, results: list[RunResult], repeats: int) -> Row:
     return _share({"name": "topology_share", **sides, **kept})
 
 
-def _long_problem(frozen: models.BaseLM) -> Problem:
+def long_problem(frozen: models.BaseLM) -> Problem:
     """Repeat a shipped problem until about 5,000 tokens stand before the prompt."""
     (problem,) = load_problems("gsm8k")
     size = [len(frozen.encode(problem.question * k, problem.target).before) for k in (1, 2)]

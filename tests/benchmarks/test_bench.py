@@ -40,7 +40,7 @@ def test_measurements_of_training(monkeypatch, precision):
     two = [one, problem("Which of the letters is it?", "A", metric="choice")]
     shipped = {"single": [one], "multi": two}
     monkeypatch.setattr(training, "load_problems", lambda task, regime="single": shipped[regime])
-    monkeypatch.setattr(training, "_long_problem", lambda frozen: one)
+    monkeypatch.setattr(training, "long_problem", lambda frozen: one)
     monkeypatch.setitem(training.SQUARE, "cpu", 64)
     units = {}
 
@@ -222,8 +222,8 @@ def test_both_sides_are_timed_in_turn_and_per_unit(monkeypatch):
     assert order == ["ours", "peer"]  # work of half a minute needs no warming up
 
 
-def test_the_long_problem_has_about_five_thousand_tokens(smollm):
-    long = training._long_problem(smollm)
+def test_thelong_problem_has_about_five_thousand_tokens(smollm):
+    long = training.long_problem(smollm)
     assert len(smollm.encode(long.question, long.target).before) == pytest.approx(5000, abs=60)
 
 
