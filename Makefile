@@ -23,7 +23,6 @@ $(READY): pyproject.toml constraints.txt
 
 book: setup
 	$(BIN)/tsp model install $(MODEL)
-	$(BIN)/tsp sweep phenomenon --profile quick
 	$(BIN)/tsp sweep table3 --profile quick
 	$(BIN)/tsp book
 

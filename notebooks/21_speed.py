@@ -98,7 +98,7 @@ glue("bench-model", model, display=False)
 def as_ratio(row, ratio):
     if row.aim.share:
         return f"{ratio:.2%}" if ratio < 0.1 else f"{ratio:.1%}"
-    return f"{ratio:.2f} ×" if ratio < 10 else f"{ratio:.1f} ×"
+    return f"{ratio:.2f}\xa0×" if ratio < 10 else f"{ratio:.1f}\xa0×"
 
 
 def spread(row):

@@ -1,5 +1,6 @@
-"""Set the numbers of running text: true minus signs, powers of ten, a space before %."""
+"""Set running text: numbers as in print, and no line between a formula and its punctuation."""
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -21,7 +22,25 @@ def set_numbers(app: Sphinx, document: nodes.document, page: str) -> None:
             text.parent.replace(text, nodes.Text(shown))
 
 
+def hold_together(app: Sphinx, document: nodes.document, page: str) -> None:
+    """Keep each formula in a text on one line with the punctuation around it."""
+    for formula in list(document.findall(nodes.math)):
+        parent: Any = formula.parent
+        place = parent.index(formula)
+        before, after = ([*parent, ""][k] for k in (place - 1, place + 1))  # "" at both ends
+        opening = re.search(r"[^\s\w]*$", before)[0] if isinstance(before, nodes.Text) else ""
+        closing = re.match(r"[^\s\w]*", after)[0] if isinstance(after, nodes.Text) else ""
+        held = [nodes.Text(opening), formula, nodes.Text(closing)]
+        if opening:
+            parent[place - 1] = nodes.Text(before.removesuffix(opening))
+        if closing:
+            parent[place + 1] = nodes.Text(after.removeprefix(closing))
+        if opening or closing:
+            parent[place] = nodes.inline("", "", *held, classes=["together"])
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
-    app.connect("doctree-resolved", set_numbers)  # glued values are there by then
+    for step in (set_numbers, hold_together):
+        app.connect("doctree-resolved", step)  # glued values are there by then
     return {"parallel_read_safe": True, "parallel_write_safe": True}

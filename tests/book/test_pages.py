@@ -82,6 +82,29 @@ def test_numbers_of_running_text_are_set_and_those_of_code_are_not(monkeypatch):
     assert [text.astext() for text in page.findall(nodes.Text)] == [shown, words, words]
 
 
+def test_a_formula_stays_with_its_punctuation(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    from typography import hold_together
+
+    for before, after, held in (
+        ("the scale ", ". Point", "x."),
+        ("so (", "), and", "(x),"),
+        ("", "-dimensional", "x-"),
+        ("of ", " points", ""),
+        ("", "", ""),
+    ):
+        page, around = new_document("page"), [nodes.Text(text) for text in (before, after)]
+        page += nodes.paragraph("", "", *around[:1], nodes.math("", "x"), *around[1:])
+        hold_together(None, page, "page")
+        assert page.astext() == f"{before}x{after}"
+        assert [part.astext() for part in page.findall(nodes.inline)] == [held][: bool(held)]
+    page = new_document("page")
+    page += nodes.paragraph("", "", nodes.math("", "x"))
+    hold_together(None, page, "page")
+    assert page.astext() == "x"
+    assert not list(page.findall(nodes.inline))
+
+
 def test_pages_open_as_the_files_that_are_committed(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
     from launch import addresses

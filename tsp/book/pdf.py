@@ -44,7 +44,8 @@ body { background: white; line-height: 1.4; }
 h1, h2, h3, dt, .rubric, caption, thead, thead tr { break-after: avoid; }
 :is(h1, h2, h3) + p { break-inside: avoid; break-after: avoid; }
 figure, img, svg, tr, thead, pre, .admonition, .sd-card, div.math { break-inside: avoid; }
-.claims details { break-inside: avoid; }
+.claims :is(details, .scale) { break-inside: avoid; }
+.claims .scale { break-after: avoid; }
 .bd-article.chapter :is(img, svg) { max-height: 115mm; max-width: 100%; object-fit: contain; }
 .bd-article.chapter img.tall { max-height: 195mm; }
 dl dl.field-list, dl.field-list > dt { display: block !important; }
@@ -227,7 +228,8 @@ def _contents(chapters: Mapping[str, Tag], starts: Mapping[str, int]) -> str:
         for page, chapter in chapters.items()
     )
     title, state = next(map(_title, chapters.values())), commit()[:10]
+    made = f"commit {state}" if state else ""
     return (
-        f'<section class="cover"><h1>{title}</h1><p>{state}</p></section>'
+        f'<section class="cover"><h1>{title}</h1><p>{made}</p></section>'
         f'<section class="contents"><h1>Contents</h1><ol>{"".join(rows)}</ol></section>'
     )

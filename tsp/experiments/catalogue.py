@@ -200,7 +200,6 @@ QUICK_FIGURES: list[Fields] = [
     {"places": [MMLU], "epochs": 40, "protocol": "paper"},
 ]
 QUICK_TABLE: list[Fields] = [
-    {"places": [GSM8K], "epochs": 70},
     {"places": [MMLU, ("mmlu_cf", "single", 1)], "epochs": 36},
     {"places": [MMLU_SET], "epochs": 10},
 ]

@@ -66,27 +66,27 @@ class Run:
 
     @property
     def precision(self) -> str:
-        """Precision of the training passes: ``float32`` or ``bfloat16``."""
+        """Precision of the training passes, ``float32`` or ``bfloat16``."""
         return self.record["plan"].get("precision", "float32")
 
     @property
     def epochs(self) -> "pd.DataFrame":
-        """One row per epoch: ``epoch step lr ce total``, TSLoss's terms, gradient norms."""
+        """A row per epoch, ``epoch step lr ce total``, TSLoss's terms, gradient norms."""
         return self.table("epochs").to_pandas()
 
     @property
     def checks(self) -> "pd.DataFrame":
-        """One row per check and problem: decoded answer and whether it is correct."""
+        """A row per check and problem, its answer and whether it is correct."""
         return self.table("checks").to_pandas()
 
     @property
     def topology(self) -> "pd.DataFrame":
-        """One row per check: the summaries of `tsp.topology.diagrams.summarize`."""
+        """A row per check, the summaries of `tsp.topology.diagrams.summarize`."""
         return self.table("topology").to_pandas()
 
     @property
     def diagrams(self) -> "pd.DataFrame":
-        """One row per bar: ``epoch dimension birth death``; the essential class dies at inf."""
+        """A row per bar, ``epoch dimension birth death``; the essential class dies at inf."""
         return self.table("diagrams").to_pandas()
 
     @property

@@ -178,8 +178,10 @@ class Store:
         ----------
         run_id
             `RunSpec.id` of its content.
-        plan, device, note, revision
-            How and where it was computed, a note on the model's weights, and their commit.
+        plan, device
+            How and where it was computed.
+        note, revision
+            Of the model's weights: what to know about them, and their commit.
         together
             Ids of its bank's runs, in their order: with the same plan they give the same run.
         topology, diagrams

@@ -100,17 +100,19 @@ class RunSpec:
         (`tsp.training.penalties`).
     placement
         ``"after_question"``: at the end of the user turn; ``"prefix"``: before everything.
-    lr, epochs
-        Learning rate at the end of the warm-up; epochs trained, of a schedule that is always as
-        long as the protocol's.
+    lr
+        Learning rate at the end of the warm-up.
+    epochs
+        Epochs trained, of a schedule that is always as long as the protocol's.
     seed
         Seed of the run's generator, which draws the initial prompt, then the problems' order.
-    init, init_run
+    init
         ``"gaussian"``, ``"repeated"`` (one token's embedding n times), ``"vocabulary"``
         (embeddings of n tokens drawn without replacement), ``"question"`` (embeddings of the
         question's first n tokens, repeated where it is shorter) or ``"trained"``: the last prompt
-        of the stored run ``init_run``, given by its id or as ``"#K"``, the Standard run on problem
-        K with the same options.
+        of the stored run ``init_run``.
+    init_run
+        Id of a stored run, or ``"#K"``: the Standard run on problem K with the same options.
     embed_scale
         Factor on the prompt where it meets the token embeddings (Gemma before transformers
         5.5: the square root of d).
