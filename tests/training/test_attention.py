@@ -275,15 +275,16 @@ def test_what_is_kept_for_backward_does_not_grow_with_the_context(name, kept, ti
     assert (few > sizes[0]) == (kept > 0)
 
 
-def test_rows_of_one_context_are_one_piece_unless_their_scores_are_many():
+def test_rows_of_one_context_are_one_piece_unless_they_need_much_room():
     a, b = (Context(5, {torch.float32: [(torch.zeros(2, 5, 8),) * 2]}) for _ in range(2))
     layout, query = BatchLayout([a, a, a, b, None], torch.arange(3)[None]), torch.zeros(5, 4, 3, 8)
 
-    def pieces(scores):
-        with limits(piece=scores):
-            return [(rows, bool(shared)) for rows, shared in layout.pieces(0, query, behind=3)]
+    def pieces(numbers):
+        with limits(piece=numbers):
+            cut = layout.pieces(0, query, torch.zeros(2, 5, 3, 8))
+            return [(rows, bool(shared)) for rows, shared in cut]
 
-    row = 4 * 3 * (5 + 3)  # heads, queries, keys
+    row = 2 * (5 + 3) * (2 * 3 + 2 * 8)  # key heads, keys, queries beside keys' and values' width
     ends = [(slice(3, 4), True), (slice(4, 5), False)]
     assert pieces(3 * row) == [(slice(0, 3), True), *ends]
     assert pieces(3 * row - 1) == [(slice(0, 1), True), (slice(1, 3), True), *ends]
@@ -304,8 +305,9 @@ class Largest(TorchDispatchMode):
         return out
 
 
-def test_no_pass_copies_a_context_for_its_rows(tiny):
-    """Not in training, not in decoding: with 16 rows, no keys are as large as two contexts."""
+def test_no_pass_copies_a_context_for_all_its_rows(tiny, monkeypatch):
+    """Training copies it for a piece, decoding never: no keys are as large as two contexts."""
+    monkeypatch.setitem(attention.PIECE_BYTES, "cpu", 1)  # a row at a time
     frozen = tiny()
     rows = made_rows(frozen, [(3000, 2, 1, 2)] * 16)
     key = rows[0].context.layers[frozen.dtype][0][0]

@@ -268,5 +268,6 @@ def test_a_choice_by_a_clear_margin_is_float32s(smollm):
         for choice in zip(exact[r].ids, rounded[r].ids, rounded[r].margins, strict=True)
     ]
     moved = [margin for wide, narrow, margin in choices if wide != narrow]
-    assert 0 < max(moved) < NEAR / 2
+    assert moved
+    assert max(moved) < NEAR / 2
     assert sum(margin >= NEAR for _, _, margin in choices) > len(choices) / 2  # most are clear

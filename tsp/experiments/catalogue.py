@@ -196,12 +196,12 @@ MATCHED_ARMS: list[Fields] = [
 RATES = [*_arms("lr", 1e-2, 3e-3, 3e-2), *(SLOW | method for method in (CE, TS))]
 QUICK_FIGURES: list[Fields] = [
     {"places": [GSM8K], "epochs": 70},
-    {"places": [MMLU_SET], "epochs": 10},
+    {"places": [MMLU_SET], "epochs": 6},
     {"places": [MMLU], "epochs": 40, "protocol": "paper"},
 ]
 QUICK_TABLE: list[Fields] = [
     {"places": [MMLU, ("mmlu_cf", "single", 1)], "epochs": 36},
-    {"places": [MMLU_SET], "epochs": 10},
+    {"places": [MMLU_SET], "epochs": 6},
 ]
 _table3 = partial(_tables, tasks=MAIN_TASKS, quick=QUICK_TABLE)
 

@@ -21,7 +21,7 @@ NAME = "tsp"
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
 KINDS = {"full_attention", "sliding_attention", "default", "linear", "llama3", "yarn"}
 SOFT_CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
-PIECE_BYTES = {"cpu": 12 * 2**20, "cuda": 2**29}  # scores of a pass at once; few stay in a cache
+PIECE_BYTES = {"cpu": 12 * 2**20, "cuda": 2**29}  # of scores and keys at once; few stay in a cache
 # Keys up to which weights towards a context are kept for the backward pass, heads x layers x keys
 # numbers a position. More take longer to reach in memory than to compute again.
 KEPT = {"cpu": 2**12, "cuda": 512}
@@ -101,21 +101,20 @@ class BatchLayout:
         return self._masks[case]
 
     def pieces(
-        self, layer: int, query: Tensor, behind: int
+        self, layer: int, query: Tensor, key: Tensor
     ) -> list[tuple[slice, KeyValues | None]]:
-        """Cut the rows so that those of a piece share a context and their scores are few.
+        """Cut the rows so that those of a piece share a context and need little room.
 
         Returns the rows of each piece and what the layer holds of their context.
         """
-        room = _scores_at_once(query)
+        queries = query.shape[1] * query.shape[2] // len(key)  # of a key head
         pieces: list[tuple[slice, KeyValues | None]] = []
         start = 0
         for _, group in groupby(self.contexts, key=id):
             contexts = list(group)
             shared = contexts[0].layers[query.dtype][layer] if contexts[0] else None
-            keys = behind + (shared[0].shape[1] if shared else 0)
-            scores_per_row = query.shape[1] * query.shape[2] * keys
-            count = -(-len(contexts) // max(1, room // scores_per_row))
+            room = _heads_at_once(query, queries, _keys(key, shared))
+            count = -(-len(contexts) // max(1, room // len(key)))
             edges = [start + k * len(contexts) // count for k in range(count + 1)]
             pieces += [(slice(*pair), shared) for pair in pairwise(edges)]
             start += len(contexts)
@@ -143,7 +142,7 @@ def attend(
     if alone and query.shape[2] >= LONG:
         return _long_causal(query, key, value, layout, scaling, sliding_window), None
     behind, outputs = keys.shape[2], []
-    pieces = layout.pieces(module.layer_idx, query, behind)
+    pieces = layout.pieces(module.layer_idx, query, keys)
     if layout.cache is not None:
         return _decoding(query, keys, values, pieces, layout, scaling, sliding_window), None
     sizes = [rows.stop - rows.start for rows, _ in pieces]
@@ -258,11 +257,11 @@ class _Attention(torch.autograd.Function):
         b, H, q, D = query.shape
         query = _by_head(query, len(key)).mul_(scaling)
         out, kept = torch.empty_like(query), []
-        for heads, (context_key, context_value) in _parts(query, key, shared):
-            weights = _weights(query[heads], key[heads], context_key, mask)
-            out[heads] = _weighted(weights, value[heads], context_value)
-            keys, kind = weights.shape[-1], query.device.type
-            if saves_weights(keys, shared=shared is not None, kind=kind):
+        for heads, keys, values in _parts(query, key, value, shared):
+            weights = _weights(query[heads], keys, mask)
+            out[heads] = _product(weights, values)
+            count, kind = weights.shape[-1], query.device.type
+            if saves_weights(count, shared=shared is not None, kind=kind):
                 kept.append(weights)
         ctx.save_for_backward(query, key, value, *kept)
         ctx.constants = shared, mask, scaling
@@ -275,14 +274,14 @@ class _Attention(torch.autograd.Function):
         shared, mask, scaling = ctx.constants
         gradient = _by_head(gradients[0].transpose(1, 2), len(key))
         dq, dk, dv = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
-        for k, (heads, (context_key, context_value)) in enumerate(_parts(query, key, shared)):
-            weights = kept[k] if kept else _weights(query[heads], key[heads], context_key, mask)
-            change = _scores(gradient[heads], value[heads], context_value)
+        for k, (heads, keys, values) in enumerate(_parts(query, key, value, shared)):
+            weights = kept[k] if kept else _weights(query[heads], keys, mask)
+            change = _product(gradient[heads], values.transpose(2, 3))
             change = torch._softmax_backward_data(change, weights, -1, weights.dtype)
             behind = slice(weights.shape[-1] - key.shape[2], None)
             dk[heads] = _product(change[..., behind].transpose(2, 3), query[heads])
             dv[heads] = _product(weights[..., behind].transpose(2, 3), gradient[heads])
-            dq[heads] = _weighted(change, key[heads], context_key)
+            dq[heads] = _product(change, keys)
         dq.mul_(scaling)
         b, q, H, D = gradients[0].shape
         dq = dq.view(len(key), b, H // len(key), q, D).transpose(0, 1).flatten(1, 2)
@@ -290,53 +289,40 @@ class _Attention(torch.autograd.Function):
 
 
 def _parts(
-    query: Tensor, key: Tensor, shared: KeyValues | None
-) -> Iterator[tuple[slice, tuple[Tensor | None, Tensor | None]]]:
-    """Cut the key heads so that the scores of a part are few; yield its part of the context too."""
-    keys = key.shape[2] + (shared[0].shape[1] if shared else 0)
-    count = max(1, _scores_at_once(query) // (query.shape[1] * query.shape[2] * keys))
+    query: Tensor, key: Tensor, value: Tensor, shared: KeyValues | None
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Cut the key heads so that a part needs little room.
+
+    Yields the heads of a part with all keys and values that they meet, (heads, b, c + t, D).
+    """
+    room = _heads_at_once(query, query.shape[2], _keys(key, shared))
+    count = max(1, room // query.shape[1])
     for first in range(0, len(key), count):
         heads = slice(first, first + count)
-        yield heads, (shared[0][heads], shared[1][heads]) if shared else (None, None)
+        keys, values = key[heads], value[heads]
+        if shared:  # one product with all keys is faster than two, copies included
+            before = [part[heads, None].expand(-1, key.shape[1], -1, -1) for part in shared]
+            keys, values = torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
+        yield heads, keys, values
 
 
-def _scores_at_once(query: Tensor) -> int:
-    """Return how many scores of a pass should exist at once on the device of its queries."""
-    return PIECE_BYTES.get(query.device.type, PIECE_BYTES["cpu"]) // query.element_size()
+def _keys(key: Tensor, shared: KeyValues | None) -> int:
+    """Return how many keys a row meets, its own and those of its context."""
+    return key.shape[2] + (shared[0].shape[1] if shared else 0)
 
 
-def _weights(query: Tensor, key: Tensor, context_key: Tensor | None, mask: Tensor) -> Tensor:
-    """Softmax over a context's keys and own ones, (heads, b, G * q, c + t)."""
-    scores = _scores(query, key, context_key)
+def _heads_at_once(query: Tensor, queries: int, keys: int) -> int:
+    """Return how many key heads of rows should have scores, keys and values at the same time."""
+    room = PIECE_BYTES.get(query.device.type, PIECE_BYTES["cpu"]) // query.element_size()
+    return room // (keys * (queries + 2 * query.shape[-1]))
+
+
+def _weights(query: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the keys of which a mask hides some of the last, (heads, b, G * q, c + t)."""
+    scores = _product(query, keys.transpose(2, 3))
     group = scores.shape[2] // mask.shape[1]  # query heads that share a key head
     scores[..., -mask.shape[-1] :].masked_fill_(mask.repeat(1, group, 1), -torch.inf)
     return scores.softmax(-1)
-
-
-def _scores(query: Tensor, key: Tensor, context_key: Tensor | None) -> Tensor:
-    """Products of (heads, b, m, D) with a context's keys and own ones, (heads, b, m, c + t)."""
-    if context_key is None:
-        return _product(query, key.transpose(2, 3))
-    before = context_key.shape[1]
-    scores = query.new_empty(*query.shape[:3], before + key.shape[2])
-    # Products that write to where they belong spare a copy of all the scores.
-    far, near = scores.flatten(1, 2)[..., :before], scores.flatten(0, 1)[..., before:]
-    torch.bmm(query.flatten(1, 2), context_key.transpose(1, 2), out=far)
-    torch.bmm(query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), out=near)
-    return scores
-
-
-def _weighted(weights: Tensor, value: Tensor, context_value: Tensor | None) -> Tensor:
-    """Sum of a context's values and own ones by weights (heads, b, m, c + t), (heads, b, m, D)."""
-    if context_value is None:
-        return _product(weights, value)
-    out = weights.new_empty(*weights.shape[:3], value.shape[3])
-    far, near = weights.split([context_value.shape[1], value.shape[2]], -1)
-    # Head by head: a batched product of a part of a tensor takes half as long again.
-    for head, values, result in zip(far.flatten(1, 2), context_value, out, strict=True):
-        torch.mm(head, values, out=result.flatten(0, 1))
-    out.flatten(0, 1).baddbmm_(near.flatten(0, 1), value.flatten(0, 1))
-    return out
 
 
 def _by_head(x: Tensor, heads: int) -> Tensor:
