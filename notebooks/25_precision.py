@@ -92,9 +92,9 @@ table(
     pd.DataFrame(
         {
             "pairs": close.pairs,
-            "TSLoss earlier": close.wins,
+            "TSLoss faster": close.wins,
             "same": close.ties,
-            "TSLoss later": close.losses,
+            "TSLoss slower": close.losses,
             "median ratio of epochs": [
                 interval(row.median_ratio, row.low, row.high) for row in close.itertuples()
             ],
