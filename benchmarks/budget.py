@@ -11,8 +11,7 @@ from tsp.training import trainer
 from tsp.training.forward import CHUNK
 from tsp.training.trainer import Bank
 
-PRODUCTS = {f"aten::{name}" for name in ("mm", "addmm", "bmm", "baddbmm_")}
-PRODUCTS |= {"mkldnn::_linear_pointwise"}
+PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "mkldnn::_linear_pointwise"}
 SCOPES = {  # operations inside one of these belong to its part
     "_AnswerLoss": "vocabulary and loss",
     "_Norm": "norms",
@@ -21,8 +20,8 @@ SCOPES = {  # operations inside one of these belong to its part
     "aten::embedding": "embedding",
 }
 PROJECTIONS, REST = "projections", "rotations, activations, sums"
-CONTEXT, OWN, SOFTMAX = "attention, context", "attention, own tokens", "attention, softmax"
-PARTS = (PROJECTIONS, CONTEXT, OWN, SOFTMAX, *SCOPES.values(), REST)
+ATTENTION, SOFTMAX = "attention, products", "attention, softmax"
+PARTS = (PROJECTIONS, ATTENTION, SOFTMAX, *SCOPES.values(), REST)
 
 
 def measured(bank: Bank) -> dict[str, float]:
@@ -43,23 +42,18 @@ def measured(bank: Bank) -> dict[str, float]:
         profile(activities=[ProfilerActivity.CPU], record_shapes=True) as recorded,
     ):
         bank.advance(1)
-    heads = bank.frozen.model.config.num_key_value_heads
     spent: dict[str, float] = dict.fromkeys(PARTS, 0.0)
     for event in recorded.events() or ():
-        spent[_part(event, heads)] += event.self_cpu_time_total / 1e6
+        spent[_part(event)] += event.self_cpu_time_total / 1e6
     return spent
 
 
-def _part(event: Any, heads: int) -> str:
+def _part(event: Any) -> str:
     """Return the part that an operation belongs to."""
     outer = event
     while outer is not None:
         if outer.name.startswith("_Attention"):
-            if event.name not in PRODUCTS:
-                return SOFTMAX
-            # A context's keys are met head by head; own ones row by row too.
-            shared = event.name == "aten::mm" or event.input_shapes[0][0] == heads
-            return CONTEXT if shared else OWN
+            return ATTENTION if event.name in PRODUCTS else SOFTMAX
         for scope, part in SCOPES.items():
             if outer.name.startswith(scope):
                 return part
@@ -89,8 +83,8 @@ def least(bank: Bank) -> dict[str, dict[str, float]]:
         own, before, target = count["own"], count["all"] - count["own"] - 1, count["target"]
         linear = 4 * d + 2 * queries + 2 * keys + 3 * inner  # in and out of a layer's projections
         add(PROJECTIONS, 1e9 * count["layers"], 2 * layers * own * linear)
-        add(CONTEXT, 1e9 * count["context_keys"], 4 * layers * own * queries)
-        add(OWN, 1e9 * count["own_keys"], 4 * layers * own * (queries + keys))
+        products = count["context_keys"] + count["own_keys"]
+        add(ATTENTION, 1e9 * products, 4 * layers * own * (queries + keys))
         add(SOFTMAX, 0, 4 * layers * config.num_attention_heads * own * (before + own))
         add("norms", 0, (2 * layers + 1) * 5 * own * d)
         add(REST, 0, layers * own * (8 * inner + 4 * (queries + keys) + 12 * d))
@@ -102,5 +96,5 @@ def least(bank: Bank) -> dict[str, dict[str, float]]:
     add(PROJECTIONS, 0, 2 * count["weights"])  # once for all runs
     chunks = -(-sum(len(run.encoded[0].target) for run in bank.runs) // CHUNK)
     add("vocabulary and loss", 0, 2 * chunks * frozen.head.numel())
-    add(CONTEXT, 0, 4 * layers * keys * before)
+    add(ATTENTION, 0, 4 * layers * keys * before)
     return {part: table[part] for part in PARTS}

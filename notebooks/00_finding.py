@@ -98,13 +98,13 @@ glue("open", int(open_ones.sum()), display=False)
 # to save up to half of the iterations. With a {glue:text}`model` we find:
 #
 # - **{glue:text}`finding-loops`. {glue:text}`finding-success`:** on {glue:text}`figure-units`, the median prompt goes from
-#   {glue:text}`start` loops to {glue:text}`loops-ce` when it learns right answers, to {glue:text}`loops-wrong` when it learns wrong ones, and
-#   to {glue:text}`loops-random` when its vectors only move as far, in random directions. {glue:text}`finding-reason`.
+#   {glue:text}`start` loops to {glue:text}`loops-ce` when it learns right answers, to {glue:text}`loops-wrong` when it learns wrong ones,
+#   and to {glue:text}`loops-random` when each vector merely moves as far, in a random direction. {glue:text}`finding-reason`.
 # - **{glue:text}`finding-components`.**
-# - **{glue:text}`finding-lifespan`:** across problems, the rank correlation is {glue:text}`rho-effect` (95 % interval {glue:text}`rho-low`
+# - **{glue:text}`finding-lifespan`:** across problems, the rank correlation of lifespan with accuracy is {glue:text}`rho-effect` (95 % interval {glue:text}`rho-low`
 #   to {glue:text}`rho-high`). The paper's {glue:text}`rho-printed` is over snapshots of training, where a mere epoch counter scores as high
 #   ({doc}`03_printed_numbers`).
-# - **{glue:text}`finding-speed`:** it takes {glue:text}`ratio-effect` times the usual iterations ({glue:text}`ratio-low` to
+# - **{glue:text}`finding-speed`:** with it, training takes {glue:text}`ratio-effect` times the usual iterations ({glue:text}`ratio-low` to
 #   {glue:text}`ratio-high`; the paper's median: {glue:text}`ratio-printed`). **{glue:text}`finding-back`:** in
 #   the figure the median prompt ends with {glue:text}`loops-tsloss` loops, against {glue:text}`loops-ce` without it.
 
@@ -118,9 +118,11 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 # {glue:text}`rate` times the paper's learning rate, because at the paper's own rate this model's prompts hardly move
 # ({doc}`13_what_speeds_up`). Over {glue:text}`falls-units` problems and sets, the number of loops changes by a median of
 # {glue:text}`falls-effect` ({glue:text}`falls-low` to {glue:text}`falls-high`). The correlation is over {glue:text}`rho-units` of them, the
-# median ratio of iterations over {glue:text}`ratio-units`. Brackets give 95 % intervals, widened because several claims are tested together.
+# median ratio of iterations over {glue:text}`ratio-units`. Brackets give 95 % intervals, which hold
+# jointly for the claims of a section below. All units of a seed start from one initial prompt.
 #
-# With TSLoss, loops come back mostly after the answer is right ({doc}`10_when_tsloss_acts`); {doc}`07_tsloss` explains what it rewards.
+# With TSLoss, loops come back mostly after the answer is right; until then its gradient is short beside that of the cross-entropy
+# ({doc}`10_when_tsloss_acts`). {doc}`07_tsloss` explains what it rewards.
 # {glue:text}`shortening` Our runs leave {glue:text}`open` of the paper's {glue:text}`claims` claims undecided or untested.
 #
 # ::::{grid} 1 1 3 3
@@ -147,7 +149,7 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 #
 # ## All claims
 #
-# The dot is the effect in our runs, with its interval (all intervals under one heading hold simultaneously with 95 % confidence). The dotted
+# The dot is the effect in our runs, with its interval (all intervals of a section hold simultaneously with 95 % confidence). The dotted
 # line marks no effect, and the diamond is the value that the paper prints. Rows below an axis share it. Open a row to read the rule that
 # decides its claim; {doc}`20_rules` lists the rules that were changed after data had been seen. A unit is one problem or one set of ten.
 
@@ -166,7 +168,7 @@ verdict_list(claims)
 # ```
 #
 # {doc}`../setup` explains how to use other models, your own problems or a GPU. {doc}`21_speed` compares the speed of training here with the
-# alternatives, and {doc}`../paper` says what we chose where the paper is silent. Every chapter is an executed notebook: no measured number
+# alternatives, and {doc}`../paper` says what we chose where the paper is silent. Every chapter with results is an executed notebook: no measured number
 # in it was typed by hand.
 #
 # ## The method in one picture

@@ -21,7 +21,8 @@
 # $H_1$ features disappear, and persistence entropy falls a little. Everything else in the paper builds on these observations.
 #
 # This chapter repeats them, draws the paper's Figures 2 and 3 from our runs, and asks what else could have produced each number. The first
-# observation is true by definition, a cloud that merely grows gives the second, and vectors of unequal length can give the third.
+# observation is true by definition, a cloud that merely grows gives the second, vectors of unequal length can
+# give the third, and the loss of those bars most of the fourth.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -161,7 +162,7 @@ for key, value in {"n": n, "d": d, "model": model}.items():
 #
 # ## Growth and shape
 #
-# Prompts start from tiny random vectors, so training can hardly do anything but enlarge the cloud, and all lengths with it. Let $\bar l$
+# Prompts start from tiny random vectors, so almost any long move enlarges the cloud, and its bars with it. Let $\bar l$
 # be the mean $H_0$ lifespan and $\bar D$ the mean distance between points. Between two epochs,
 #
 # $$\log\frac{\bar l_\text{end}}{\bar l_\text{start}} = \underbrace{\log\frac{\bar D_\text{end}}{\bar D_\text{start}}}_\text{size}
@@ -205,14 +206,14 @@ for regime, both in ends.items():
 # ## Random points as a baseline
 #
 # The prompt starts as Gaussian noise, with as many loops as noise has ({numref}`fig-dimension`). Training changes the cloud in
-# ways that are not about loops: it stretches the cloud along a few directions and makes
+# ways that do not concern loops directly: it stretches the cloud along a few directions and makes
 # its vectors unequally long. We therefore compare the prompt with three kinds of random points:
 #
 # - *plain noise*: Gaussian, with the prompt's $n$ and $d$;
 # - *the same covariance*: Gaussian, stretched along the same directions as the prompt;
 # - *the same lengths*: random directions with the prompt's own lengths $r_i = \lVert x_i \rVert$.
 
-# %% mystnb={"image": {"alt": "Two panels: number of H1 bars over epochs for the single problem and for ten. A line is the prompt; a grey band plain noise; dots with error bars, at the stored epochs, noise with the prompt's covariance and random directions with the prompt's lengths."}, "figure": {"caption": "At the end the prompt has {glue:text}`single-h1-count-last:.0f` $H_1$ bars with one problem and {glue:text}`multi-h1-count-last:.0f` with ten; random directions of the same lengths have on average {glue:text}`single-lengths-last:.1f` and {glue:text}`multi-lengths-last:.1f`, respectively. Line: the prompt. Bands and error bars hold 95 % of each kind of random cloud.", "name": "fig-yardstick"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels: number of H1 bars over epochs for the single problem and for ten. A line is the prompt; a grey band plain noise; dots with error bars, at the stored epochs, noise with the prompt's covariance and random directions with the prompt's lengths."}, "figure": {"caption": "At the end the prompt has {glue:text}`single-h1-count-last:.0f` $H_1$ bars with one problem and {glue:text}`multi-h1-count-last:.0f` with ten; random directions of the same lengths have on average {glue:text}`single-lengths-last:.1f` with one problem and {glue:text}`multi-lengths-last:.1f` with ten. Line: the prompt. Bands and error bars hold 95 % of each kind of random cloud.", "name": "fig-yardstick"}} tags=["hide-input"]
 DRAWS = 40
 
 
@@ -339,8 +340,8 @@ trained = [run.prompt(run.prompt_epochs[-1]).double() for run in keeping]
 glue("corollary-met", f"{sum(map(is_met, trained))} of {len(trained)}", display=False)
 
 # %% [markdown]
-# In Gaussian noise all lengths are nearly equal, and chance inner products decide which pairs are slightly closer: this is the origin of
-# its loops. If one vector is shorter than all others by enough ({prf:ref}`cor-nearly-orthogonal`), all others join it before they join each
+# In Gaussian noise all lengths are nearly equal, and chance inner products decide which pairs are slightly closer; its
+# short loops depend on these differences. If one vector is shorter than all others by enough ({prf:ref}`cor-nearly-orthogonal`), all others join it before they join each
 # other, and no loop forms. The condition is sufficient, not necessary: {glue:text}`corollary-met` prompts trained with the cross-entropy
 # alone meet it at the end, yet some that do not meet it have no loops. It shows in which direction unequal lengths act; random directions
 # of the same lengths show how strongly. If the prompt has more loops in {numref}`fig-yardstick` than they have, that excess is structure
@@ -352,7 +353,7 @@ glue("corollary-met", f"{sum(map(is_met, trained))} of {len(trained)}", display=
 #
 # ## Figure 3: density and entropy
 #
-# To rule out that loops vanish because points crowd together, the paper compares a density of points with a density of loops. It defines
+# To rule out that loops vanish because points crowd together, the paper compares a density of points with a density of loops, defining
 # neither. Here, density is $n$ divided by the mean distance, and $H_1$ density is the $H_1$ count divided by $n$.
 
 # %% mystnb={"image": {"alt": "Two panels over epochs for the single problem and for ten: left, point density and H1 density; right, persistence entropy."}, "figure": {"caption": "The density of points changes by {glue:text}`single-density:+.0%` with one problem and {glue:text}`multi-density:+.0%` with ten, the entropy by {glue:text}`single-entropy-change:+.1%` and {glue:text}`multi-entropy-change:+.1%`. The paper's Figure 3 from our runs: (a) point density and $H_1$ density, (b) persistence entropy.", "name": "fig-density"}} tags=["hide-input"]

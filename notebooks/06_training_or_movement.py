@@ -87,7 +87,7 @@ table(compared, FORMATS) if len(wrong) > 2 else missing("tsp sweep null")
 #
 # A test that finds no difference does not show that there is none. Two changes are called *equivalent* if the interval of their difference
 # lies within a margin of one tenth of the change under right answers. Changes that are found to differ can still be equivalent. (Other
-# rules of this book use the same tenth; for this one it was chosen after these runs had been seen.)
+# rules of this book use the same margin; here it was chosen after these runs had been seen.)
 
 
 # %% tags=["hide-input"]
@@ -290,7 +290,7 @@ for key, text in texts.items():
 # *Equal growth removes no loops.* Both walks add Gaussian coordinates of equal width to Gaussian noise, so the cloud remains Gaussian noise
 # of another size, and neither counts nor shape depend on size ({doc}`04_phenomenon`). {glue:text}`growth-equal`
 #
-# *Unequal growth is enough.* {glue:text}`growth-unequal` Removing loops thus takes neither a task nor an inference path: random directions
+# *Unequal growth is enough.* {glue:text}`growth-unequal` So loops can vanish without a task: random directions
 # are enough if the vectors move *unequally* far ({prf:ref}`cor-nearly-orthogonal` is the extreme case). Movement alone is not enough, since
 # the walks take steps as long as those of training and remove no loops in the median unit. {glue:text}`growth-others`
 #
@@ -318,9 +318,7 @@ of_vectors = pd.DataFrame(
         "p (Holm)": asked.p_holm,
     }
 )
-of_vectors.index = ["place, ρ (above or below 0)", "initial length, ρ (0)", "share of path (½)"][
-    : len(asked)
-]
+of_vectors.index = ["place, ρ (0)", "initial length, ρ (0)", "share of path (½)"][: len(asked)]
 table(of_vectors, {"p (Holm)": "{:.2g}"}) if moved else missing("tsp sweep phenomenon")
 
 # %% tags=["remove-cell"]
@@ -358,7 +356,7 @@ glue("strides", strides_text, display=False)
 # ```
 # A hundred Gaussian steps add up to one Gaussian step ten times as long. With equal steps the cloud remains Gaussian noise, only larger,
 # and keeps its number of loops. With unequal steps its vectors are almost orthogonal and of very unequal length, so hardly any loop is left
-# ({prf:ref}`cor-nearly-orthogonal` gives a much stricter condition for none). Nothing was learned in either case: a control must share the unequal growth.
+# ({prf:ref}`cor-nearly-orthogonal` gives a much stricter condition for none). Nothing was learned in either case: so a control must have the same unequal growth.
 
 # %%
 rng = np.random.default_rng(0)
@@ -407,7 +405,7 @@ assert abs(inside.mean() - (1 - 22 / 1024)) < 0.005
 # ## Claimed, measured, verdict
 #
 # Section 2 of the paper attributes these changes to the refinement of inference paths, so each control should lack them. If the
-# change in a control is equivalent or larger, it is no evidence for what that control lacks: right answers in the first, the directions of
+# change in a control is equivalent or larger, the change is no evidence for what that control lacks: right answers in the first, the directions of
 # training in the second. "Open" means that neither a difference nor equivalence is shown.
 
 # %% tags=["hide-input"]

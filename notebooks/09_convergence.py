@@ -120,20 +120,24 @@ glue("cells-won", printed.wins, display=False)
 glue("cells-tied", printed.ties, display=False)
 glue("cells-lost", printed.losses, display=False)
 glue("one-check", one_check, display=False)
+longest = cells.nlargest(3, "ce")
+saved = (1 - longest.tsloss / longest.ce).agg(["min", "max"])
+glue("long-counts", f"{longest.ce.min():.0f} to {longest.ce.max():.0f}", display=False)
+glue("long-savings", f"{100 * saved['min']:.0f} to {saved['max']:.0%}", display=False)
 glue("paper-ratio", printed.median_ratio, display=False)
 
 # %% [markdown]
 # In the paper's own table TSLoss is faster in {glue:text}`cells-won:d` of {glue:text}`cells:d` cells and slower in
 # {glue:text}`cells-lost:d`, with {glue:text}`cells-tied:d` equal. The median ratio is {glue:text}`paper-ratio:.2f`. But in
-# {glue:text}`one-check:d` of the {glue:text}`cells:d` cells the saving is a single check, the smallest that can be seen, and the largest
-# savings are in cells with small counts ({doc}`03_printed_numbers`). Moreover, the cells are not independent: they share one set of problems,
+# {glue:text}`one-check:d` of the {glue:text}`cells:d` cells the saving is a single check, the smallest that can be seen. The three cells with
+# the largest counts ({glue:text}`long-counts`) save {glue:text}`long-savings`, which the interval of checks does not explain. The cells are not independent: they share one set of problems,
 # three models and one initialisation scheme. (Ours share one initial prompt for each seed.)
 #
 # Could the differences in our cells be due to chance? The next table tests each cell.
 #
 # - A unit is one problem or one set of ten. Its value is the median over an odd number of seeds; an unsolved run ranks
 #   last.
-# - *Never* counts units that neither run solves; they are ties. *Start* counts units that an untrained prompt answers;
+# - *Never* counts units that neither run solves; they are ties. *Start* counts units that an untrained prompt answers correctly;
 #   they are excluded.
 # - The *ratio* of epochs has an interval from order statistics over units. The first p comes from the exact sign test, the second from
 #   Wilcoxon's signed-rank test {cite}`wilcoxon1945individual` on log ratios; each is also corrected by Holm's method over
@@ -229,8 +233,8 @@ glue("censored", int(np.isinf(sides).sum().sum()), display=False)
 #
 # Two notes on reading these numbers:
 #
-# - **A null result can be firm.** An interval that lies within ±10 % of 1, or above the ratio that the paper prints, excludes the printed
-#   effect, even where a smaller one remains open.
+# - **A null result can be firm.** An interval above the ratio that the paper prints excludes the printed effect, even if a smaller one
+#   remains possible; one within ±10 % of 1 excludes any larger effect.
 # - **Censoring.** {glue:text}`censored:d` of the values behind these numbers are censored: the run was not solved, so it needs
 #   *more* epochs than its length, and nobody knows how many more. Leaving such runs out would drop exactly the slow ones; counting
 #   them at their length understates them. The sign of a pair is known as soon as one of its runs is solved, so the
@@ -240,7 +244,7 @@ glue("censored", int(np.isinf(sides).sum().sum()), display=False)
 # (noise-floor)=
 # ## The noise floor
 #
-# Training is sensitive: any difference between two runs grows, and one of them is solved first. How far does a
+# Training is sensitive: a tiny difference between two runs grows until they are solved at different epochs. How far does a
 # difference without any meaning move the count? The experiment `rounding` computes the same Standard run in three other
 # ways: in the other precision, with another number of threads, and alone instead of in a {term}`bank` with other runs. Nothing
 # but rounding differs.
@@ -289,7 +293,7 @@ glue("floor-says", floor_says, display=False)
 # ## A push without meaning
 #
 # Would any other push do as well as TSLoss? In the experiment `sham`, a sham gradient takes the place of TSLoss's. At every step the sham
-# is TSLoss's gradient at the current prompt with its $d$ coordinates permuted and their signs flipped, always in the same way. Its length,
+# is TSLoss's gradient at the current prompt with its $d$ coordinates permuted and some signs flipped, by one fixed choice. Its length,
 # the angles between its rows and its steadiness remain; its meaning is gone. The table compares Standard and TSLoss with the sham;
 # {doc}`14_choices` explains its columns.
 
@@ -337,13 +341,13 @@ if has_sham:
         f"epochs the norms of the sham add up to {stronger:.1f} times those of TSLoss (median over problems)."
     )
     if matters and stronger > 1 and direction.above > direction.below:
-        sham_result += " So strength does not explain the difference, unless a stronger push in one direction can leave fewer loops."
+        sham_result += " So the sham pushes harder and still leaves fewer loops: a stronger push does not by itself leave more."
 glue("sham-result", sham_result, display=False)
 
 # %% [markdown]
 # {glue:text}`sham-result`
 #
-# A faster run is no evidence for its loss as long as a push without meaning, which starts at the same size, does the same. Only an interval
+# A faster run says nothing for its loss if a push without meaning, which starts at the same size, does as well. Only an interval
 # of the ratio to the sham that excludes 1 is evidence that the direction of TSLoss matters for speed.
 #
 # ## Exercises
@@ -432,5 +436,5 @@ glue("loss-ratio", tables.typeset(loss_ratio), display=False)
 stacked(verdicts)
 
 # %% [markdown]
-# Nearly all of these runs are of one small model, {glue:text}`model`. Testing the paper's own cells takes its models; detecting a small
-# effect takes more problems.
+# Nearly all of these runs are of one small model, {glue:text}`model`. Testing the paper's own cells requires its models; detecting a small
+# effect requires more problems.

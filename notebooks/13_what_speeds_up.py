@@ -67,7 +67,7 @@ figures.style()
 # (one-change)=
 # ## One change at a time
 #
-# Each row changes one thing about Standard, and TSLoss is one of these changes. The others are another learning
+# Each row of the figure changes one thing about Standard, and TSLoss is one of these changes. The others are another learning
 # rate; an initial prompt from the vocabulary, from the question's own tokens, or from the prompt trained on another problem;
 # another prompt length; no warm-up; a constant rate; and a gradient clipped to norm 1. Each change is compared with Standard on
 # the problems that both have. Epochs are not time: twice as many tokens make a step longer, and a prompt that starts from a trained one
@@ -120,7 +120,7 @@ if tried:
     faster = ", ".join(changes.change[changes.high < 1]) or "none"
     slower = ", ".join(changes.change[changes.low > 1]) or "none"
     recipes_result = (
-        f"By the rule, these changes do more than TSLoss, since the interval of their ratio lies below 1: {faster}. These do less: {slower}. "
+        f"By the rule, which asks for an interval of the ratio below or above 1, these changes need fewer epochs than TSLoss: {faster}. These need more: {slower}. "
         f"After Holm's correction over all changes, which the rule does not ask for, {(changes.p_holm < ALPHA).sum() or 'none'} of the ratios is significant."
     )
     answer = shortening(arms)
@@ -257,7 +257,7 @@ glue("whole-result", whole_result, display=False)
 # {glue:text}`moved-tuned` in {glue:text}`epochs-tuned:d` epochs.
 #
 # The reason is arithmetic. As a step moves each coordinate by at most about the learning rate ({doc}`03_printed_numbers`), the sum
-# of the learning rates roughly bounds how far a coordinate can move. In this run of `paper` that sum is {glue:text}`lr-so-far:.3f` of the initial standard deviation, and over all
+# of the learning rates roughly bounds how far a coordinate can move. In this run of `paper` that sum is {glue:text}`lr-so-far:.3f` initial standard deviations, and over all
 # {glue:text}`paper-epochs:d` epochs it is {glue:text}`lr-in-all:.3f`. So the prompt of this run is still close to its initial
 # noise.
 #

@@ -98,7 +98,7 @@ glue("bench-model", model, display=False)
 def as_ratio(row, ratio):
     if row.aim.share:
         return f"{ratio:.2%}" if ratio < 0.1 else f"{ratio:.1%}"
-    return f"{ratio:.2f}\xa0×" if ratio < 10 else f"{ratio:.1f}\xa0×"
+    return f"{ratio:.2f}\xa0×" if ratio < 10 else f"{ratio:.1f}\xa0×"  # printed tables wrap
 
 
 def spread(row):
@@ -329,8 +329,9 @@ table(
 
 # %% [markdown]
 # For this problem the shortcuts reduce the work per step and run from {glue:text}`count-plain:.0f` to {glue:text}`count-ours:.0f` billion
-# operations, by a factor of {glue:text}`count-saved:.1f`; behind 5,000 tokens, by a factor of {glue:text}`count-long:.0f`.
-# A larger ratio in the tables above comes from better use of the machine: larger products, fewer passes over memory, bfloat16.
+# operations, by a factor of {glue:text}`count-saved:.1f`; behind 5,000 tokens, by a factor of {glue:text}`count-long:.0f`
+# (without what is computed twice to save memory). Where a step or a pass gains more, the rest comes from better use of the machine:
+# larger products, fewer passes over memory, bfloat16. The ratios of epochs and runs also include the checks.
 #
 # The figure splits a step with torch's profiler and shows the least time that each part could take: its operations at the rate of one
 # large matrix product, or the bytes that it has to move at the rate of a plain copy, whichever takes longer. The checks are

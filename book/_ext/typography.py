@@ -1,4 +1,4 @@
-"""Set running text: numbers as in print, and no line between a formula and its punctuation."""
+"""Set running text: numbers as in print, formulas on one line with their punctuation."""
 
 import re
 from typing import Any
@@ -26,8 +26,8 @@ def hold_together(app: Sphinx, document: nodes.document, page: str) -> None:
     """Keep each formula in a text on one line with the punctuation around it."""
     for formula in list(document.findall(nodes.math)):
         parent: Any = formula.parent
-        place = parent.index(formula)
-        before, after = ([*parent, ""][k] for k in (place - 1, place + 1))  # "" at both ends
+        place, around = parent.index(formula), ["", *parent, ""]
+        before, after = around[place], around[place + 2]
         opening = re.search(r"[^\s\w]*$", before)[0] if isinstance(before, nodes.Text) else ""
         closing = re.match(r"[^\s\w]*", after)[0] if isinstance(after, nodes.Text) else ""
         held = [nodes.Text(opening), formula, nodes.Text(closing)]

@@ -222,7 +222,7 @@ def test_both_sides_are_timed_in_turn_and_per_unit(monkeypatch):
     assert order == ["ours", "peer"]  # work of half a minute needs no warming up
 
 
-def test_thelong_problem_has_about_five_thousand_tokens(smollm):
+def test_the_long_problem_has_about_five_thousand_tokens(smollm):
     long = training.long_problem(smollm)
     assert len(smollm.encode(long.question, long.target).before) == pytest.approx(5000, abs=60)
 

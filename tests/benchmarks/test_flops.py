@@ -65,6 +65,6 @@ def test_the_budget_of_a_step(tiny):
     layer = 4 * 32 + 2 * 32 + 2 * 16 + 3 * 64  # numbers in and out of a layer's projections
     moved = 2 * 2 * 2 * positions * layer + 2 * count["weights"]
     assert formula["projections"]["bytes"] == 4 * moved
-    queries = 2 * 4 * 2 * positions * 32
-    assert formula["attention, context"]["bytes"] == 4 * (queries + 4 * 2 * 16 * before)
+    own = 2 * 4 * 2 * positions * (32 + 16)  # two runs, two layers: queries, keys and values
+    assert formula["attention, products"]["bytes"] == 4 * (own + 4 * 2 * 16 * before)
     assert formula["optimiser"]["bytes"] == 2 * 4 * 7 * 5 * 32

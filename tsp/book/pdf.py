@@ -228,8 +228,8 @@ def _contents(chapters: Mapping[str, Tag], starts: Mapping[str, int]) -> str:
         for page, chapter in chapters.items()
     )
     title, state = next(map(_title, chapters.values())), commit()[:10]
-    made = f"commit {state}" if state else ""
+    edition = f"<p>commit {state}</p>" if state else ""
     return (
-        f'<section class="cover"><h1>{title}</h1><p>{made}</p></section>'
+        f'<section class="cover"><h1>{title}</h1>{edition}</section>'
         f'<section class="contents"><h1>Contents</h1><ol>{"".join(rows)}</ol></section>'
     )

@@ -126,16 +126,16 @@ def listed(names: Sequence[str]) -> str:
 
 
 def shortening(changes: pd.DataFrame) -> str:
-    """Say which of the changes of `tsp.analysis.studies.recipes` shorten training, or ""."""
+    """Say which of the changes of `tsp.analysis.studies.recipes` need fewer epochs, or ""."""
     tried = changes.dropna(subset="ratio")
-    problems = f"{tried.pairs.max():.0f} problems"
+    problems = f"{tried.pairs.max():.0f} problems of GSM8K"
     faster = tried[reading(tried) == "faster"]
     if faster.empty:
         return ""
     best = faster.iloc[-1]  # the smallest ratio
-    verb = "shortens" if len(faster) == 1 else "shorten"
+    verb = "needs" if len(faster) == 1 else "need"
     return (
         f"Of {len(tried)} changes of the usual settings, tried on up to {problems}, {len(faster)} "
-        f"{verb} training, even after correction for their number. The smallest ratio, of "
+        f"{verb} fewer epochs, even after correction for their number. The smallest ratio, of "
         f"“{best.change}”, is {best.ratio:.2f} ({best.low:.2f} to {best.high:.2f}, uncorrected)."
     )

@@ -71,22 +71,22 @@ class Run:
 
     @property
     def epochs(self) -> "pd.DataFrame":
-        """A row per epoch, ``epoch step lr ce total``, TSLoss's terms, gradient norms."""
+        """One row per epoch with ``epoch step lr ce total``, TSLoss's terms and gradient norms."""
         return self.table("epochs").to_pandas()
 
     @property
     def checks(self) -> "pd.DataFrame":
-        """A row per check and problem, its answer and whether it is correct."""
+        """One row per check and problem with the decoded answer and whether it is correct."""
         return self.table("checks").to_pandas()
 
     @property
     def topology(self) -> "pd.DataFrame":
-        """A row per check, the summaries of `tsp.topology.diagrams.summarize`."""
+        """One row per check with the summaries of `tsp.topology.diagrams.summarize`."""
         return self.table("topology").to_pandas()
 
     @property
     def diagrams(self) -> "pd.DataFrame":
-        """A row per bar, ``epoch dimension birth death``; the essential class dies at inf."""
+        """One row per bar with ``epoch dimension birth death``; the essential class dies at inf."""
         return self.table("diagrams").to_pandas()
 
     @property

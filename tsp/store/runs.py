@@ -181,7 +181,7 @@ class Store:
         plan, device
             How and where it was computed.
         note, revision
-            Of the model's weights: what to know about them, and their commit.
+            Note on the model's weights, and their commit.
         together
             Ids of its bank's runs, in their order: with the same plan they give the same run.
         topology, diagrams

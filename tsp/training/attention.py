@@ -21,9 +21,9 @@ NAME = "tsp"
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
 KINDS = {"full_attention", "sliding_attention", "default", "linear", "llama3", "yarn"}
 SOFT_CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
-PIECE_BYTES = {"cpu": 12 * 2**20, "cuda": 2**29}  # of scores and keys at once; few stay in a cache
+PIECE_BYTES = {"cpu": 12 * 2**20, "cuda": 2**29}  # of scores, keys and values
 # Keys up to which weights towards a context are kept for the backward pass, heads x layers x keys
-# numbers a position. More take longer to reach in memory than to compute again.
+# numbers a position. Beyond that, computing them again is as fast as reading them from memory.
 KEPT = {"cpu": 2**12, "cuda": 512}
 # Tokens from which torch's own kernel is faster for rows without a context, and to which their
 # weights are kept.
@@ -103,7 +103,7 @@ class BatchLayout:
     def pieces(
         self, layer: int, query: Tensor, key: Tensor
     ) -> list[tuple[slice, KeyValues | None]]:
-        """Cut the rows so that those of a piece share a context and need little room.
+        """Cut the rows so that those of a piece share a context and, in a pass, need little room.
 
         Returns the rows of each piece and what the layer holds of their context.
         """
@@ -113,8 +113,10 @@ class BatchLayout:
         for _, group in groupby(self.contexts, key=id):
             contexts = list(group)
             shared = contexts[0].layers[query.dtype][layer] if contexts[0] else None
-            room = _heads_at_once(query, queries, _keys(key, shared))
-            count = -(-len(contexts) // max(1, room // len(key)))
+            size = len(contexts)
+            if self.cache is None:  # decoding copies no context
+                size = max(1, _pairs_at_once(query, queries, _keys(key, shared)) // len(key))
+            count = -(-len(contexts) // size)
             edges = [start + k * len(contexts) // count for k in range(count + 1)]
             pieces += [(slice(*pair), shared) for pair in pairwise(edges)]
             start += len(contexts)
@@ -256,12 +258,13 @@ class _Attention(torch.autograd.Function):
     ) -> Tensor:
         b, H, q, D = query.shape
         query = _by_head(query, len(key)).mul_(scaling)
+        met, kind = _keys(key, shared), query.device.type
+        saves = saves_weights(met, shared=shared is not None, kind=kind)
         out, kept = torch.empty_like(query), []
         for heads, keys, values in _parts(query, key, value, shared):
             weights = _weights(query[heads], keys, mask)
             out[heads] = _product(weights, values)
-            count, kind = weights.shape[-1], query.device.type
-            if saves_weights(count, shared=shared is not None, kind=kind):
+            if saves:
                 kept.append(weights)
         ctx.save_for_backward(query, key, value, *kept)
         ctx.constants = shared, mask, scaling
@@ -295,12 +298,12 @@ def _parts(
 
     Yields the heads of a part with all keys and values that they meet, (heads, b, c + t, D).
     """
-    room = _heads_at_once(query, query.shape[2], _keys(key, shared))
-    count = max(1, room // query.shape[1])
-    for first in range(0, len(key), count):
-        heads = slice(first, first + count)
+    pairs = _pairs_at_once(query, query.shape[2], _keys(key, shared))
+    size = max(1, pairs // query.shape[1])
+    for first in range(0, len(key), size):
+        heads = slice(first, first + size)
         keys, values = key[heads], value[heads]
-        if shared:  # one product with all keys is faster than two, copies included
+        if shared:  # on a CPU one product with all keys is faster than two, copies included
             before = [part[heads, None].expand(-1, key.shape[1], -1, -1) for part in shared]
             keys, values = torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
         yield heads, keys, values
@@ -311,14 +314,14 @@ def _keys(key: Tensor, shared: KeyValues | None) -> int:
     return key.shape[2] + (shared[0].shape[1] if shared else 0)
 
 
-def _heads_at_once(query: Tensor, queries: int, keys: int) -> int:
-    """Return how many key heads of rows should have scores, keys and values at the same time."""
+def _pairs_at_once(query: Tensor, queries: int, keys: int) -> int:
+    """Return for how many pairs of a row and a key head scores, keys and values fit a piece."""
     room = PIECE_BYTES.get(query.device.type, PIECE_BYTES["cpu"]) // query.element_size()
     return room // (keys * (queries + 2 * query.shape[-1]))
 
 
 def _weights(query: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the keys of which a mask hides some of the last, (heads, b, G * q, c + t)."""
+    """Softmax over all keys, of which the mask hides some of the last, (heads, b, G * q, c + t)."""
     scores = _product(query, keys.transpose(2, 3))
     group = scores.shape[2] // mask.shape[1]  # query heads that share a key head
     scores[..., -mask.shape[-1] :].masked_fill_(mask.repeat(1, group, 1), -torch.inf)

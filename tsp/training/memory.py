@@ -80,9 +80,15 @@ def estimate(
     longest = max(keys - before for keys, before in rows)
     batch = sum(min(len(run), spec.settings.batch_size) for spec, run in pairs)
     positions = max(longest, min(plan.token_budget, longest * batch))
-    saved = [keys for keys, before in rows if saves_weights(keys, shared=before > 0, kind=kind)]
     config, spread = frozen.model.config, SPREAD.get(kind, 1.0)
-    attended = config.num_hidden_layers * config.num_attention_heads * max(saved, default=0)
+    windows = [frozen.window_of(layer) for layer in range(config.num_hidden_layers)]
+
+    def saved(keys: int, before: int) -> int:
+        """Count the keys whose weights a query's layers keep."""
+        met = (keys - before + min(before, window - 1 if window else before) for window in windows)
+        return sum(k for k in met if saves_weights(k, shared=before > 0, kind=kind))
+
+    attended = config.num_attention_heads * max(saved(*row) for row in set(rows))
     kept = positions * (position_bytes(frozen, low) + attended * low.itemsize)
     working = 3 * positions * config.intermediate_size * low.itemsize
     projected = min(positions, projected_at_once(len(frozen.vocabulary), kind))
