@@ -45,7 +45,7 @@ from myst_nb import glue
 from tsp.analysis import tables
 from tsp.analysis.records import TASK_NAMES, deciding, load_losses, load_runs, load_topology
 from tsp.analysis.studies import at_last, at_solve
-from tsp.analysis.units import units
+from tsp.analysis.units import UNIT, units
 from tsp.analysis.verdicts import ALPHA, contrasts, median_interval
 from tsp.book.pages import check_parameters, interval, missing, stacked, table
 from tsp.experiments.find_or_train import find_together
@@ -151,7 +151,38 @@ table(pd.DataFrame(rows).T) if rows else missing("tsp sweep table3 --profile ful
 
 # %% [markdown]
 # {glue:text}`acts-result`
-#
+
+# %% mystnb={"image": {"alt": "Number of loops against epochs since the first right check, for prompts trained without and with TSLoss: a line for the median over problems and sets, a band for the middle half."}, "figure": {"caption": "{glue:text}`aligned-says` Lines are medians over the units of the table, bands the middle half; each run is shifted to its own first right check. Shown are epochs that at least two thirds of the units have.", "name": "fig-aligned"}} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(7.2, 3), layout="constrained")
+says = "There are no such runs."
+if loops:
+    members = chosen.set_index(UNIT).loc[solve.index].explode("ids").reset_index()
+    members = members[[*UNIT, "arm", "ids"]].rename(columns={"ids": "id"})
+    aligned = topology.merge(members, on="id").merge(records[["id", "solved_epoch"]], on="id")
+    aligned["since"] = aligned.epoch - aligned.solved_epoch
+    aligned = aligned.groupby([*UNIT, "arm", "since"]).h1_count.median().reset_index()
+    bands = aligned.groupby(["arm", "since"]).h1_count.describe()
+    bands = bands[bands["count"] >= 2 / 3 * len(solve)]
+    for arm, rows in bands.groupby("arm"):
+        rows, color = rows.droplevel("arm"), METHOD_COLORS[arm]
+        ax.plot(rows.index, rows["50%"], color=color, label=METHOD_NAMES[arm])
+        ax.fill_between(rows.index, rows["25%"], rows["75%"], color=color, alpha=0.2, lw=0)
+    ends = bands["50%"].unstack("arm").dropna()
+    says = " ".join(
+        f"{when} the median is {ends.ce.loc[since]:g} loops without TSLoss and {ends.tsloss.loc[since]:g} with it."
+        for when, since in (
+            ("At the first right check", 0),
+            (f"{ends.index.max():g} epochs later", ends.index.max()),
+        )
+    )
+    ax.axvline(0, color="grey", ls=":")
+    ax.legend()
+ax.set(xlabel="epochs since the first right check", ylabel="$H_1$ bars")
+sns.despine(fig)
+glue("aligned-says", says, display=False)
+plt.show()
+
+# %% [markdown]
 # ## One pair, check by check
 #
 # How far has a prompt come before its answer is right? The pair shown was trained on {glue:text}`pair-problem`. Greedy decoding reproduces
