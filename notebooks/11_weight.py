@@ -234,7 +234,30 @@ glue("beyond-result", beyond_result, display=False)
 glue("even-result", even_result, display=False)
 
 # %% [markdown]
-# {glue:text}`beyond-result` TSLoss is smallest at a simplex ({prf:ref}`prop-minimum`), and {doc}`08_tsloss_at_work`
+# {glue:text}`beyond-result`
+
+# %% mystnb={"image": {"alt": "Number of loops at the last check against the weight of TSLoss, from 0 to 10,000: a thin line for each problem and a thick one for the median."}, "figure": {"caption": "{glue:text}`weights-say` Thin: single problems; thick: the median over problems.", "name": "fig-weights"}} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(7.2, 2.8), layout="constrained")
+says = "There are no such runs."
+if beyond.any():
+    arms = {
+        f"{weight:g}": {"method": "tsloss" if weight else "ce", "lambda_ts": weight}
+        for weight in larger_weights
+    }
+    chosen = units(records[records.model == model], arms, protocol=protocol, length=length)
+    ends = at_last(chosen, load_topology(store), "h1_count", length=length)[list(arms)]
+    medians = ends.median()
+    for _, row in ends.iterrows():
+        ax.plot(row.index, row, color="grey", lw=0.8)
+    ax.plot(medians.index, medians, marker="o", lw=2, color=figures.METHOD_COLORS["tsloss"])
+    says = f"The median number of loops is {medians.iloc[0]:g} without TSLoss, {medians.max():g} at weight {medians.idxmax()} and {medians.iloc[-1]:g} at weight {medians.index[-1]}."
+ax.set(xlabel="weight of TSLoss", ylabel="$H_1$ bars at the end")
+sns.despine(fig)
+glue("weights-say", says, display=False)
+plt.show()
+
+# %% [markdown]
+# TSLoss is smallest at a simplex ({prf:ref}`prop-minimum`), and {doc}`08_tsloss_at_work`
 # shows the many short loops on the way there. {glue:text}`even-result:s`.
 
 # %% [markdown]
