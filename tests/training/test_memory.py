@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.conftest import problem, spec
-from tsp.training import memory, models
+from tsp.training import attention, memory, models
 from tsp.training.base_lm import Encoded
 from tsp.training.members import encode_all
 from tsp.training.memory import estimate, fitted, weight_bytes
@@ -84,17 +84,21 @@ class Live(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    ("name", "longest", "question", "answer", "largest"),
+    ("name", "longest", "question", "answer", "largest", "kept"),
     [
-        ("tiny-llama", 1, 500, "4" * 60, "activations"),
-        ("tiny-llama", 500, 9, "4", "answers"),
-        *((name, 1, 9, "4" * 60, "activations") for name in sorted(TINY)),
+        ("tiny-llama", 1, 500, "4" * 60, "activations", 4096),
+        ("tiny-llama", 500, 9, "4", "answers", 4096),
+        *((name, 1, 9, "4" * 60, "activations", 4096) for name in sorted(TINY)),
+        *((name, 1, 60, "4" * 60, "activations", 100) for name in ("tiny-llama", "tiny-gemma3")),
     ],
 )
 def test_the_tensors_of_a_bank_take_what_was_estimated(
-    tiny, monkeypatch, name, longest, question, answer, largest
+    tiny, monkeypatch, name, longest, question, answer, largest, kept
 ):
+    """Weights towards more than ``kept`` keys are not kept, but those of sliding windows are."""
     monkeypatch.setattr(memory, "SPREAD", {})  # the allocator's part is not in the tensors
+    monkeypatch.setitem(attention.KEPT, "cpu", kept)
+    monkeypatch.setitem(attention.PIECE_BYTES, "cpu", 2**20)  # little beside what is kept
     frozen, problems = tiny(name), [problem("2+2=" * question, answer)]
     specs = [spec(model=name, seed=k, epochs=2, max_new_tokens=longest) for k in range(16)]
     encoded = [encode_all(specs[0], frozen, problems)] * 16
@@ -104,6 +108,21 @@ def test_the_tensors_of_a_bank_take_what_was_estimated(
     passing = max(memory_needed.activations, memory_needed.answers)
     assert getattr(memory_needed, largest) == passing > memory_needed.weights
     assert memory_needed.peak == pytest.approx(live.peak, rel=0.3)
+
+
+def test_sliding_windows_keep_weights_behind_a_long_context(tiny, monkeypatch):
+    frozen, problems = tiny("tiny-gemma3"), [problem("2+2=" * 60, "4" * 60)]
+    encoded = [encode_all(spec(model="tiny-gemma3"), frozen, problems)]
+    own = encoded[0][0].length(spec().n_tokens) - 1 - len(encoded[0][0].before)
+    windows = [frozen.window_of(layer) for layer in range(frozen.model.config.num_hidden_layers)]
+    sizes = []
+    for kept in (0, 100):
+        monkeypatch.setitem(attention.KEPT, "cpu", kept)
+        sizes.append(estimate(frozen, [spec()], encoded, PLAN).activations / memory.SPREAD["cpu"])
+    keys = sum(own + window - 1 for window in windows if window)
+    heads = frozen.model.config.num_attention_heads
+    assert keys > 0
+    assert sizes[1] - sizes[0] == pytest.approx(4 * own * heads * keys, abs=2)
 
 
 def test_the_token_budget_is_the_largest_that_fits(tiny):

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 
-from tsp.training.attention import saves_weights
+from tsp.training.attention import PIECE_BYTES, saves_weights
 from tsp.training.base_lm import DIVIDED, WAITING, BaseLM, Encoded
 from tsp.training.checks import WAITING_EPOCHS, WAITING_ROWS
 from tsp.training.decoding import EXTRA_TOKENS, PASSES
@@ -90,7 +90,9 @@ def estimate(
 
     attended = config.num_attention_heads * max(saved(*row) for row in set(rows))
     kept = positions * (position_bytes(frozen, low) + attended * low.itemsize)
-    working = 3 * positions * config.intermediate_size * low.itemsize
+    piece = positions * config.num_attention_heads * max(keys for keys, _ in rows) * low.itemsize
+    piece = min(piece, PIECE_BYTES.get(kind, PIECE_BYTES["cpu"]))  # scores, weights, gradient
+    working = 3 * max(piece, positions * config.intermediate_size * low.itemsize)
     projected = min(positions, projected_at_once(len(frozen.vocabulary), kind))
     working += 3 * projected * len(frozen.vocabulary) * 4  # logits, their gradient and choices
     checks = max(1 + -(-spec.epochs // spec.check_every) for spec in specs)
