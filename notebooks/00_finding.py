@@ -98,8 +98,8 @@ glue("open", int(open_ones.sum()), display=False)
 # to save up to half of the iterations. With a {glue:text}`model` we find:
 #
 # - **{glue:text}`finding-loops`. {glue:text}`finding-success`:** on {glue:text}`figure-units`, the median prompt goes from
-#   {glue:text}`start` loops to {glue:text}`loops-ce` when it learns right answers, to {glue:text}`loops-wrong` when it learns wrong ones,
-#   and to {glue:text}`loops-random` when each vector merely moves as far, in a random direction. {glue:text}`finding-reason`.
+#   {glue:text}`start` loops to {glue:text}`loops-ce` when it is trained on right answers, to {glue:text}`loops-wrong` when it is trained on
+#   wrong ones, and to {glue:text}`loops-random` when each vector merely moves as far as in training, in a random direction. {glue:text}`finding-reason`.
 # - **{glue:text}`finding-components`.**
 # - **{glue:text}`finding-lifespan`:** across problems, the rank correlation of lifespan with accuracy is {glue:text}`rho-effect` (95 % interval {glue:text}`rho-low`
 #   to {glue:text}`rho-high`). The paper's {glue:text}`rho-printed` is over snapshots of training, where a mere epoch counter scores as high
@@ -119,9 +119,10 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 # ({doc}`13_what_speeds_up`). Over {glue:text}`falls-units` problems and sets, the number of loops changes by a median of
 # {glue:text}`falls-effect` ({glue:text}`falls-low` to {glue:text}`falls-high`). The correlation is over {glue:text}`rho-units` of them, the
 # median ratio of iterations over {glue:text}`ratio-units`. Brackets give 95 % intervals, which hold
-# jointly for the claims of a section below. All units of a seed start from one initial prompt.
+# jointly for the claims of each section of the list below. Runs of one seed start from the same prompt, so the intervals are about
+# problems, not about initial prompts.
 #
-# With TSLoss, loops come back mostly after the answer is right; until then its gradient is short beside that of the cross-entropy
+# With TSLoss, loops come back mostly after the answer is right; until then its gradient is much smaller than that of the cross-entropy
 # ({doc}`10_when_tsloss_acts`). {doc}`07_tsloss` explains what it rewards.
 # {glue:text}`shortening` Our runs leave {glue:text}`open` of the paper's {glue:text}`claims` claims undecided or untested.
 #

@@ -173,5 +173,5 @@ def test_what_shortens_training_is_what_the_test_finds():
     sentence = shortening(changes)
     assert sentence.startswith("Of 3 changes of the usual settings, tried on up to 12 problems of")
     assert "1 needs fewer epochs, even after correction" in sentence
-    assert "of “fast”, is 0.70 (0.60 to 0.80" in sentence
+    assert "with “fast”, is 0.70 (0.60 to 0.80" in sentence
     assert shortening(changes[changes.change != "fast"]) == ""

@@ -24,7 +24,8 @@ FINDINGS: Mapping[str, tuple[str, Mapping[str, str], str]] = {
         "h0-lifespan-grows",
         {
             "reproduced": "Components live longer, also relative to the size of the cloud",
-            "partly": "Components live longer, but their lifespans grow less than the cloud does",
+            "partly": "Components live longer, but their lifespans grow less than the distances "
+            "between vectors",
             "not reproduced": "Components do not live longer",
         },
         "Whether components live longer is open",
@@ -136,6 +137,7 @@ def shortening(changes: pd.DataFrame) -> str:
     verb = "needs" if len(faster) == 1 else "need"
     return (
         f"Of {len(tried)} changes of the usual settings, tried on up to {problems}, {len(faster)} "
-        f"{verb} fewer epochs, even after correction for their number. The smallest ratio, of "
-        f"“{best.change}”, is {best.ratio:.2f} ({best.low:.2f} to {best.high:.2f}, uncorrected)."
+        f"{verb} fewer epochs, even after correction for their number. The smallest ratio of "
+        f"epochs, with “{best.change}”, is {best.ratio:.2f} ({best.low:.2f} to {best.high:.2f}, an "
+        f"interval without that correction)."
     )
