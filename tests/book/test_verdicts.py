@@ -123,12 +123,12 @@ def test_a_changed_run_changes_the_abstract(planted, monkeypatch):
     """Once the loops at the end of one run change, once the epoch at which one is right."""
     usual = front_page(planted("usual", wrong=2, solved=4), monkeypatch)
     assert "Success is not needed:" in usual["abstract"]
-    assert "to 2 when it learns wrong ones" in usual["abstract"]
+    assert "to 2 when it is trained on wrong ones" in usual["abstract"]
     assert "training takes 1.00 times the usual iterations" in usual["abstract"]
     assert usual["caption"].startswith("Most loops vanish with right answers, with wrong answers")
 
     loops = front_page(planted("loops", wrong=7, solved=4), monkeypatch)
-    assert "to 7 when it learns wrong ones" in loops["abstract"]
+    assert "to 7 when it is trained on wrong ones" in loops["abstract"]
     assert "but not with wrong answers or with TSLoss." in loops["caption"]
 
     speed = front_page(planted("speed", wrong=2, solved=2), monkeypatch)
