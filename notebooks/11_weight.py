@@ -236,7 +236,7 @@ glue("even-result", even_result, display=False)
 # %% [markdown]
 # {glue:text}`beyond-result`
 
-# %% mystnb={"image": {"alt": "Number of loops at the last check against the weight of TSLoss, from 0 to 10,000: a thin line for each problem and a thick one for the median."}, "figure": {"caption": "{glue:text}`weights-say` Thin: single problems; thick: the median over problems.", "name": "fig-weights"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Number of loops at the last check against the weight of TSLoss, from 0 to 10,000: a thin line for each problem and a thick one for the median."}, "figure": {"caption": "{glue:text}`weights-say` Thin: single problems; thick: the median over problems.", "name": "fig-loops-by-weight"}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7.2, 2.8), layout="constrained")
 says = "There are no such runs."
 if beyond.any():
