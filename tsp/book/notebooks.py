@@ -216,8 +216,8 @@ def _run_papermill(path: Path, notebook: NotebookNode, parameters: Parameters) -
     import papermill
 
     os.environ["TQDM_DISABLE"] = "1"  # a progress bar is written to stderr, which -W rejects
-    cores = os.cpu_count() or WORKERS
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // WORKERS)))  # of each kernel
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (cores or 1) // WORKERS)))  # of each kernel
     try:
         return papermill.execute_notebook(
             notebook,

@@ -81,14 +81,7 @@ def estimate(
     batch = sum(min(len(run), spec.settings.batch_size) for spec, run in pairs)
     positions = max(longest, min(plan.token_budget, longest * batch))
     config, spread = frozen.model.config, SPREAD.get(kind, 1.0)
-    windows = [frozen.window_of(layer) for layer in range(config.num_hidden_layers)]
-
-    def saved(keys: int, before: int) -> int:
-        """Count the keys whose weights a query's layers keep."""
-        met = (keys - before + min(before, window - 1 if window else before) for window in windows)
-        return sum(k for k in met if saves_weights(k, shared=before > 0, kind=kind))
-
-    attended = config.num_attention_heads * max(saved(*row) for row in set(rows))
+    attended = config.num_attention_heads * max(_saved(frozen, kind, *row) for row in set(rows))
     kept = positions * (position_bytes(frozen, low) + attended * low.itemsize)
     piece = positions * config.num_attention_heads * max(keys for keys, _ in rows) * low.itemsize
     piece = min(piece, PIECE_BYTES.get(kind, PIECE_BYTES["cpu"]))  # scores, weights, gradient
@@ -111,6 +104,16 @@ def estimate(
             spread * decoded * longer * context_bytes(frozen, 1, dtypes=[frozen.dtype]) + scores
         ),
     )
+
+
+def _saved(frozen: BaseLM, kind: str, keys: int, before: int) -> int:
+    """Count over the layers the keys towards which a query's weights are kept.
+
+    Of the ``before`` keys of a context, a layer with a sliding window meets the last ones only.
+    """
+    windows = map(frozen.window_of, range(frozen.model.config.num_hidden_layers))
+    met = (keys - before + min(before, window - 1 if window else before) for window in windows)
+    return sum(count for count in met if saves_weights(count, shared=before > 0, kind=kind))
 
 
 def position_bytes(frozen: BaseLM, dtype: torch.dtype) -> int:
