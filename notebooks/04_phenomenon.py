@@ -22,7 +22,7 @@
 #
 # This chapter repeats them, draws the paper's Figures 2 and 3 from our runs, and asks what else could have produced each number. The first
 # observation is true by definition, a cloud that merely grows gives the second, vectors of unequal length can
-# give the third, and the loss of those bars most of the fourth.
+# give the third, and the loss of $H_1$ bars accounts for most of the fourth.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -145,7 +145,7 @@ for key, value in {"n": n, "d": d, "model": model}.items():
 # warm-up shows only how training begins. The answer to the single problem {glue:text}`single-outcome`. A set counts as right when all
 # ten answers are right; the set {glue:text}`multi-outcome`.
 #
-# {ref}`An earlier table <the-example>` compares the start and the end for the single problem. This one does so for the ten problems
+# {ref}`An earlier table <the-example>` compares the start and the end for the single problem. The next table does so for the ten problems
 # ({glue:text}`multi-task`, {glue:text}`multi-epochs:d` epochs):
 #
 # | | start | end |
@@ -305,7 +305,7 @@ for regime in pair:
 # ```{prf:proposition} Nearly orthogonal vectors have no loops if one is short enough
 # :label: cor-nearly-orthogonal
 # Let $x_1, \dots, x_n$ be any vectors with lengths $r_j > 0$ and $r_j^2 - r_1^2 \ge 4 \max_{i \ne k} |\langle x_i, x_k \rangle|$ for all
-# $j \ge 2$. No Rips complex of these points has a loop, and the finite $H_0$ deaths are $D_{1i}$.
+# $j \ge 2$. No Rips complex of these points has a loop, and the finite $H_0$ deaths are $D_{1i}$ for $i = 2, \dots, n$.
 # ```
 #
 # ```{prf:proof}
@@ -344,11 +344,11 @@ glue("corollary-met", f"{sum(map(is_met, trained))} of {len(trained)}", display=
 # short loops depend on these differences. If one vector is shorter than all others by enough ({prf:ref}`cor-nearly-orthogonal`), all others join it before they join each
 # other, and no loop forms. The condition is sufficient, not necessary: {glue:text}`corollary-met` prompts trained with the cross-entropy
 # alone meet it at the end, yet some that do not meet it have no loops. It shows in which direction unequal lengths act; random directions
-# of the same lengths show how strongly. If the prompt has more loops in {numref}`fig-yardstick` than they have, that excess is structure
-# that the lengths do not explain.
+# of the same lengths show how strongly. If the prompt has more loops in {numref}`fig-yardstick` than these random clouds,
+# the lengths do not explain the excess.
 #
 # Consider also how long the loops live. The longest $H_1$ bar at any check is {glue:text}`single-longest:.1%` of the
-# mean distance (ten: {glue:text}`multi-longest:.1%`). Shifting every point by less than a quarter of this length cannot remove it; beyond
+# mean distance (ten: {glue:text}`multi-longest:.1%`). Shifts of all points by less than a quarter of this length cannot remove this bar; beyond
 # that, stability ({doc}`02_homology_of_a_prompt`) promises nothing. The paper calls such loops "redundant inference paths".
 #
 # ## Figure 3: density and entropy
@@ -381,7 +381,7 @@ for regime, both in ends.items():
 # {glue:text}`multi-bars-last:d`). In the single run the entropy changes by {glue:text}`single-entropy-nats:+.3f` nats in total, of which
 # {glue:text}`single-loops-nats:+.3f` is due to the loops and {glue:text}`single-h0-nats:+.3f` to the evenness of the $H_0$ bars (ten:
 # {glue:text}`multi-entropy-nats:+.3f`, {glue:text}`multi-loops-nats:+.3f` and {glue:text}`multi-h0-nats:+.3f`). The paper attributes the
-# small change to "the large number of $H_0$ features". That is arithmetic, whether or not the prompt is trained ({ref}`ex-simplex`).
+# small change to "the large number of $H_0$ features". This is arithmetic and holds for untrained prompts too ({ref}`ex-simplex`).
 #
 # ## Exercises
 #

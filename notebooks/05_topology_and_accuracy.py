@@ -59,7 +59,7 @@ C = sns.color_palette("colorblind")
 # %% [markdown]
 # ## Table 2 from our runs
 #
-# Both tables are over the checks of one model's runs without TSLoss. They give Spearman's $\rho$ {cite}`spearman1904proof`, and Mann and
+# Both tables use the checks of one model's runs without TSLoss. They give Spearman's $\rho$ {cite}`spearman1904proof`, and Mann and
 # Whitney's $U$ {cite}`mann1947test` between two groups of checks. In the first table $\rho$ correlates a feature with accuracy, and the
 # groups are the checks with at least one wrong answer and those with none. For a set of ten, only checks that ask all ten problems are
 # used. In the second table the groups are the first and the second half of each run, and $\rho$ correlates a feature with the half.
@@ -91,13 +91,13 @@ halves = tables.table2(store, groups="halves", protocol=protocol)
 beside(halves)
 
 # %% [markdown]
-# ## Snapshots are not observations
+# ## Snapshots are not independent observations
 #
 # A $p$-value is the probability, if there is no relation, of a statistic at least as extreme as the one observed, *provided that
 # observations are independent*. The snapshots of one run are not: each differs little from the one before. Random walks of
 # {glue:text}`snapshots` steps, which have nothing to do with accuracy, show the consequence:
 
-# %% mystnb={"image": {"alt": "Two histograms of rank correlations with a two-valued accuracy. Independent noise piles up near zero; random walks spread over the whole possible range. Dotted lines mark the paper's values."}, "figure": {"caption": "Random walks correlate strongly with an accuracy that they know nothing about; independent noise does not. Rank correlations of 500 features of each kind. Dotted: the paper's values.", "name": "fig-walks"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two histograms of rank correlations with a two-valued accuracy. Independent noise piles up near zero; random walks spread over the whole possible range. Dotted lines mark the paper's values."}, "figure": {"caption": "Random walks correlate strongly with an accuracy that has nothing to do with them; independent noise does not. Rank correlations of 500 features of each kind. Dotted: the paper's values.", "name": "fig-walks"}} tags=["hide-input"]
 late = np.arange(TRAJECTORY) >= TRAJECTORY // 2  # the paper's snapshots, in two halves
 steps = rng.normal(size=(500, TRAJECTORY))
 unrelated = {"independent": steps, "random walk": steps.cumsum(axis=1)}
@@ -139,7 +139,7 @@ glue("checks-pooled", int(answers.n.max()) if len(answers) else 0, display=False
 #   another problem of the same data set and regime, about two thousand times. The exchange keeps whatever all runs have in common:
 #   they start wrong, end right, and grow. It breaks only the link between a problem's *own* topology and its
 #   *own* answers.
-# - *Problems* takes one pair of numbers from each problem or set of ten: its feature, and the share of its runs that are right, at the
+# - *Problems* takes one pair of numbers from each problem or set of ten: its feature and the share of its runs that are right, both at the
 #   check where about half of all problems are solved. It correlates the ranks of these pairs within each data set and regime.
 #
 # The last three rows are not in the paper's table: they divide lifespans by the mean distance and the entropy by its maximum.

@@ -67,9 +67,10 @@ FEATURES |= {"h0_mean_lifespan_scaled": "H₀ lifespan / distance", "persistence
 # %% [markdown]
 # ## Training on wrong answers
 #
-# In the experiment `null` each problem is trained twice more, without and with TSLoss, on the reference answer of another problem, which
-# its own scorer counts as wrong. In the table, epochs are counted up to the first check at which the model gives the answer that it was
-# trained on, be it right or wrong. {doc}`14_choices` explains the other columns.
+# For each problem, the experiment `null` trains two more prompts, without and with TSLoss, on the reference answer of another problem, which
+# the original problem's scorer counts as wrong. In the table, epochs are counted up to the first check at which the model gives the answer that it was
+# trained on, be it right or wrong. An end of 0 or ∞ of the ratio is a problem that only one of the two arms solves. {doc}`14_choices`
+# explains the other columns.
 
 # %% tags=["hide-input"]
 wrong = study(
@@ -81,8 +82,8 @@ table(compared, FORMATS) if len(wrong) > 2 else missing("tsp sweep null")
 
 # %% [markdown]
 # The next table compares how four summaries of the topology change from the first check to the last, with right and with wrong answers
-# (runs without TSLoss; medians over problems, and a 95 % interval of the difference from order statistics). Changes are compared with their
-# signs, p is that of the sign test after Holm's correction over the features, and the *detectable share* is the smallest share of equal
+# (runs without TSLoss; medians over problems, and a 95 % interval of the difference from order statistics). The comparison keeps
+# the signs of the changes, p is that of the sign test after Holm's correction over the features, and the *detectable share* is the smallest share of equal
 # signs that the test detects with a power of 80 %.
 #
 # A test that finds no difference does not show that there is none. Two changes are called *equivalent* if the interval of their difference
@@ -152,7 +153,7 @@ if len(contrast):
         same_answers[test.feature] = equivalent(test, answers["right"][name].median())
     power = f"For {in_words(contrast.feature[contrast.shows.isna()])}, too few problems differ for the test to detect anything."
     if (shows := contrast.shows.max(skipna=False)) == shows:
-        power = f"A difference of one sign is detectable if {shows:.0%} of the problems that differ have it."
+        power = f"The test detects a difference, with a power of 80 %, only if at least {shows:.0%} of the problems that differ have the same sign."
     differ = in_words(contrast.feature[contrast.p_holm < 0.05])
     same = in_words(feature for feature, equal in same_answers.items() if equal)
     text = f"A difference between right and wrong answers is detected for {differ} ({contrast.n.max()} problems, level 0.05 after "
@@ -161,7 +162,8 @@ glue("answers-text", text, display=False)
 
 # %% [markdown]
 # {glue:text}`answers-text:s` A change that is equivalent under wrong answers cannot be a mark of finding the right ones; at most it is a
-# mark of fitting some answer. Where neither a difference nor equivalence is shown, these problems are too few to decide.
+# mark of fitting some answer. For loops the equivalence is about the end alone: nearly all are gone with both kinds of answers, so it does
+# not show that they go equally fast. Where neither a difference nor equivalence is shown, these problems are too few to decide.
 #
 # ## Random movement
 #
@@ -226,7 +228,7 @@ if len(walks):
             last,
             x=feature,
             y="kind",
-            hue="regime",
+            hue=last.regime.map({"single": "one problem", "multi": "ten problems"}),
             order=order,
             ax=ax,
             size=4,
@@ -271,7 +273,7 @@ if len(displaced):
         f"loops at the end than at the start in {fewer[0]} and {fewer[1]} of {n} units."
     )
     texts["unequal"] = (
-        f"Training leaves more loops than rows moved as far in {test.above} of {n} units and fewer in {test.below}. The median "
+        f"Training leaves more loops than “rows moved as far” in {test.above} of {n} units and fewer in {test.below}. The median "
         f"difference is {interval(test['median'], test.low, test.high, 1)}."
     )
     differ = in_words(row_tests.index[row_tests.p_holm < 0.05])
@@ -299,7 +301,7 @@ for key, text in texts.items():
 # A vector ends far from its start if its strides, from one stored prompt to the next, are long or keep one direction. The table gives the
 # rank correlations of this distance with place in the prompt and with initial length, unit by unit. Its last row is the *share of path*: the
 # covariance of log path (the sum of strides) and log distance, over the variance of log distance. Above ½, longer strides count for more
-# than straighter paths; above 1, the vectors that end farther away moved less straight. The test asks whether the share differs from ½.
+# than straighter paths; above 1, the vectors that end farther away moved less straight. Each row is tested against the value in brackets after its name.
 
 # %% tags=["hide-input"]
 keeping = usual[usual.id.isin(displaced)]
@@ -356,7 +358,7 @@ glue("strides", strides_text, display=False)
 # ```
 # A hundred Gaussian steps add up to one Gaussian step ten times as long. With equal steps the cloud remains Gaussian noise, only larger,
 # and keeps its number of loops. With unequal steps its vectors are almost orthogonal and of very unequal length, so hardly any loop is left
-# ({prf:ref}`cor-nearly-orthogonal` gives a much stricter condition for none). Nothing was learned in either case: so a control must have the same unequal growth.
+# ({prf:ref}`cor-nearly-orthogonal` gives a much stricter condition for none). Nothing was learnt in either case, so a control must grow as unequally as the trained prompt.
 
 # %%
 rng = np.random.default_rng(0)

@@ -93,7 +93,7 @@ s.tolist()
 #
 # $$\min_j D_{ij} - \tau \log(n - 1) \;\le\; s_i \;\le\; \min_j D_{ij}$$
 #
-# So $s_i$ tends to the nearest neighbour's distance as $\tau \to 0$. The temperature is a length, and "small" means small against the
+# So $s_i$ tends to the nearest neighbour's distance as $\tau \to 0$. The temperature is a length, and "small" means small compared with the
 # differences between distances. (The paper calls $\tau$ the temperature of the language model, which has no unit.)
 #
 # The paper's sum also includes $j = i$. That term is $e^0 = 1$: each point becomes its own nearest neighbour,
@@ -387,4 +387,4 @@ assert torch.allclose(printed.terms(apart).soft_nearest, torch.zeros(5, dtype=to
 # ```{solution-end}
 # ```
 #
-# TSLoss thus asks for evenness. {doc}`08_tsloss_at_work` shows how close a cloud comes to it, alone and against the cross-entropy.
+# {doc}`08_tsloss_at_work` shows how close a cloud comes to evenness, under TSLoss alone and beside the cross-entropy.

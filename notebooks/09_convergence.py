@@ -79,10 +79,11 @@ store = Store(runs)
 # epochs or optimiser steps: with one problem they are the same, but ten problems at batch size 8 take two steps per epoch. This book counts
 # epochs, and each run stores both.
 #
-# The store has these runs:
+# The store has these runs, of all settings and experiments:
 
 # %% tags=["hide-input"]
 inventory = tables.trained(store).drop(columns="methods").replace({"task": TASK_NAMES})
+inventory = inventory.rename(columns={"epochs": "epochs of the longest"})
 table(inventory.set_index(["model", "protocol"]), {"minutes": "{:.1f}"})
 
 # %% [markdown]
@@ -98,8 +99,8 @@ figures.figure5(store, protocol=protocol)
 # ## Table 3
 #
 # Our cells stand below the paper's; *Standard* is training with the cross-entropy alone. Each cell is the median over problems; `>E` means
-# that the median problem was not solved within E epochs. Rows marked *yours* are runs on your own problems and decide nothing where there
-# are published runs. Problems that the untrained prompt already solves cannot be sped up and are counted separately.
+# that the median problem was not solved within E epochs. Rows marked *yours* are runs in your own store, such as those that `make book` trains; they
+# decide nothing where there are published runs. Problems that the untrained prompt already solves cannot be sped up and are counted separately.
 
 # %% tags=["hide-input"]
 both_tables = tables.table3(store, protocol=protocol).reset_index("where")
@@ -130,7 +131,7 @@ glue("paper-ratio", printed.median_ratio, display=False)
 # In the paper's own table TSLoss is faster in {glue:text}`cells-won:d` of {glue:text}`cells:d` cells and slower in
 # {glue:text}`cells-lost:d`, with {glue:text}`cells-tied:d` equal. The median ratio is {glue:text}`paper-ratio:.2f`. But in
 # {glue:text}`one-check:d` of the {glue:text}`cells:d` cells the saving is a single check, the smallest that can be seen. The three cells with
-# the largest counts ({glue:text}`long-counts`) save {glue:text}`long-savings`, which the interval of checks does not explain. The cells are not independent: they share one set of problems,
+# the largest counts ({glue:text}`long-counts`) save {glue:text}`long-savings`, which the interval between checks does not explain. The cells are not independent: they share one set of problems,
 # three models and one initialisation scheme. (Ours share one initial prompt for each seed.)
 #
 # Could the differences in our cells be due to chance? The next table tests each cell.
@@ -234,7 +235,7 @@ glue("censored", int(np.isinf(sides).sum().sum()), display=False)
 # Two notes on reading these numbers:
 #
 # - **A null result can be firm.** An interval above the ratio that the paper prints excludes the printed effect, even if a smaller one
-#   remains possible; one within ±10 % of 1 excludes any larger effect.
+#   remains possible; an interval within ±10 % of 1 excludes every effect above 10 %.
 # - **Censoring.** {glue:text}`censored:d` of the values behind these numbers are censored: the run was not solved, so it needs
 #   *more* epochs than its length, and nobody knows how many more. Leaving such runs out would drop exactly the slow ones; counting
 #   them at their length understates them. The sign of a pair is known as soon as one of its runs is solved, so the
@@ -325,11 +326,11 @@ if has_sham:
     )
     stronger = (norms.sham / norms.tsloss).median()
     ratio = arms[arms.arm.str.startswith("tsloss")].iloc[0]
-    speed = "Whether its direction matters for speed remains open: the interval contains 1 and extends beyond ±10 %."
+    speed = "Whether the direction of TSLoss's gradient matters for speed remains open: the interval contains 1 and extends beyond ±10 % of it."
     if ratio.low > 1 or ratio.high < 1:
         speed = "So its direction matters for speed."
     elif ratio.low >= 0.9 and ratio.high <= 1.1:
-        speed = "So its direction does not matter for speed: the interval lies within ±10 % of 1."
+        speed = "So its direction changes the number of epochs by at most 10 %: the interval lies within ±10 % of 1."
     matters = direction.p < 0.05
     sham_result = (
         f"Over {counted(ends, 'problem')}, TSLoss needs {interval(ratio.ratio, ratio.low, ratio.high)} times the sham's "
@@ -347,7 +348,7 @@ glue("sham-result", sham_result, display=False)
 # %% [markdown]
 # {glue:text}`sham-result`
 #
-# A faster run says nothing for its loss if a push without meaning, which starts at the same size, does as well. Only an interval
+# A faster run is no evidence for its loss if a meaningless push that starts at the same size is as fast. Only an interval
 # of the ratio to the sham that excludes 1 is evidence that the direction of TSLoss matters for speed.
 #
 # ## Exercises

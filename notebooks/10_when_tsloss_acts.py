@@ -186,8 +186,8 @@ plt.show()
 # ## One pair, check by check
 #
 # How far has a prompt come before its answer is right? The pair shown was trained on {glue:text}`pair-problem`. Greedy decoding reproduces
-# the reference answer when each of its tokens is the model's first choice, so the figure counts the tokens that are, from the beginning of
-# the answer to the first that is not. An answer may be right earlier, because the scorer reads only the final number or letter.
+# a token of the reference answer when it is the model's first choice. The figure shows the share of the answer's tokens that come
+# before the first one that is not. An answer may be right earlier, because the scorer reads only the final number or letter.
 
 # %% mystnb={"image": {"alt": "Share of the reference answer reproduced from its start, against epochs, for the run without and the run with TSLoss; a vertical line marks the first epoch at which each is right."}, "figure": {"caption": "At its first right check the Standard run reproduces {glue:text}`ce-share` of the reference answer and the run with TSLoss {glue:text}`tsloss-share`. Lines: the share that greedy decoding reproduces before it first departs from the reference. Vertical lines: the first right check.", "name": "fig-matched"}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7.2, 3), layout="constrained")
@@ -228,8 +228,8 @@ for method, run in pair.items():
 #
 # ```{exercise} When does a regulariser take over?
 # :label: ex-take-over
-# At the start the gradient of the loss is 100 times as long as that of the regulariser. The first halves every 5 epochs,
-# the second every 20. At which epoch are they equally long? By which factor must the weight of the regulariser grow for that to
+# At the start the gradient of the loss is 100 times as long as that of the regulariser. The former halves every 5 epochs,
+# the latter every 20. At which epoch are they equally long? By which factor must the weight of the regulariser grow for that to
 # happen in half the time? Does TSLoss's gradient ever become the longer one in the runs of this chapter?
 # ```
 #
@@ -237,7 +237,7 @@ for method, run in pair.items():
 # :class: dropdown
 # ```
 # At weight $\lambda$ the ratio of the two is $\frac{100}{\lambda} \, 2^{-t/5 + t/20}$, which is 1 at
-# $t = \log_2(100 / \lambda) / (\tfrac15 - \tfrac1{20})$. At $\lambda = 1$ that is epoch 44.3. To halve the time, $\lambda$ must be
+# $t = \log_2(100 / \lambda) / (\tfrac15 - \tfrac1{20})$. At $\lambda = 1$ that is after about 44 epochs. To halve the time, $\lambda$ must be
 # $\sqrt{100} = 10$: the weight acts only through its logarithm, and the time depends mainly on how fast the loss falls.
 # For the runs, count those in which the ratio of the recorded gradient norms passes 1.
 
@@ -263,7 +263,7 @@ if len(steps):
 #
 # ## Claimed, measured, verdict
 #
-# The paper says that TSLoss makes topology simpler. The rule of this claim is in {doc}`20_rules`. A count of iterations cannot see what
+# The paper says that TSLoss makes topology simpler. The rule of this claim is in {doc}`20_rules`. A count of iterations does not reflect what
 # happens after the first right answer, which is when most of the loops come back.
 
 # %% tags=["hide-input"]

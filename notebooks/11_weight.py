@@ -42,7 +42,7 @@ from myst_nb import glue
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
 from tsp.analysis.records import deciding, load_losses, load_runs, load_topology
-from tsp.analysis.studies import at_last, reading, study
+from tsp.analysis.studies import at_last, noise_floor, reading, study
 from tsp.analysis.units import STANDARD, units
 from tsp.analysis.verdicts import contrasts
 from tsp.book.pages import FORMATS, check_parameters, comparison, missing, stacked, table
@@ -62,7 +62,7 @@ records, length = deciding(load_runs(store))
 # ## Table 4
 #
 # The paper's column is one problem on Gemma-2B-IT, the GSM8K cell of its Table 3; a dash means that no correct answer was
-# seen. Ours are medians over the problems that were trained at the most weights. Each weight is compared with weight 0,
+# seen. Ours are medians over the problems that were trained at the largest number of weights. Each weight is compared with weight 0,
 # problem by problem. {doc}`14_choices` explains the columns.
 
 # %% tags=["hide-input"]
@@ -88,9 +88,12 @@ answer = "Here too few problems were trained to test this."
 if len(counts):
     answer = f"Our weights were compared with weight 0 on up to {problems}: {listed(shown)}."
 glue("weight-answer", answer, display=False)
+floor = noise_floor(store, protocol=protocol)
+glue("floor", f"{floor.floor.median():.0f}" if len(floor) else "–", display=False)
 
 # %% [markdown]
-# The store has runs at {glue:text}`weights-known:d` of the paper's weights, on {glue:text}`weights-problems`.
+# The store has runs at {glue:text}`weights-known:d` of the paper's weights, on {glue:text}`weights-problems`. For comparison, rounding alone
+# moves the count of a problem by a median of {glue:text}`floor` epochs ({ref}`noise-floor`).
 #
 # ## Figure 4
 #
@@ -227,8 +230,8 @@ if beyond.any():
     )
     if larger.h1_count[even] > last.h1_count:
         even_result += (
-            ". So being near a simplex is not what removes loops at the largest weight; "
-            "what does is not tested"
+            ". So closeness to a simplex does not by itself explain why loops vanish at the largest "
+            "weight; the cause is not tested"
         )
 glue("beyond-result", beyond_result, display=False)
 glue("even-result", even_result, display=False)
@@ -250,7 +253,7 @@ if beyond.any():
     for _, row in ends.iterrows():
         ax.plot(row.index, row, color="grey", lw=0.8)
     ax.plot(medians.index, medians, marker="o", lw=2, color=figures.METHOD_COLORS["tsloss"])
-    says = f"The median number of loops is {medians.iloc[0]:g} without TSLoss, {medians.max():g} at weight {medians.idxmax()} and {medians.iloc[-1]:g} at weight {medians.index[-1]}."
+    says = f"The median number of loops is {medians.iloc[0]:g} without TSLoss, {medians.max():g} at weight {short(float(medians.idxmax()))} and {medians.iloc[-1]:g} at weight {short(float(medians.index[-1]))}."
 ax.set(xlabel="weight of TSLoss", ylabel="$H_1$ bars at the end")
 sns.despine(fig)
 glue("weights-say", says, display=False)
@@ -258,7 +261,7 @@ plt.show()
 
 # %% [markdown]
 # TSLoss is smallest at a simplex ({prf:ref}`prop-minimum`), and {doc}`08_tsloss_at_work`
-# shows the many short loops on the way there. {glue:text}`even-result:s`.
+# shows that loops shorten on the way there long before they vanish. {glue:text}`even-result:s`.
 
 # %% [markdown]
 # ## Weights matched by force
@@ -300,7 +303,7 @@ if matched:
     by_reading = forced.arm.map(names).groupby(reading(forced)).agg(list)
     words = [word for word in ("faster", "slower") if word in by_reading]
     shown = [f"{listed(by_reading[word])} {word}" for word in words]
-    force_says = "The tests find no arm faster or slower than Standard"
+    force_says = "Whether any arm is faster or slower than Standard is undecided"
     force_says = f"The tests find {listed(shown)} than Standard" if shown else force_says
     certain = ends[ends["p (Holm)"] < 0.05]
     for side, other in (("more loops", "fewer loops"), ("fewer loops", "more loops")):
@@ -321,7 +324,7 @@ table(ends, FORMATS | {"median difference": "{:.1f}"}) if matched else None
 # ## The weight and the size of the model
 #
 # The paper leaves open how to adapt TSLoss to models of other sizes (appendix A.4). For each model that was trained here at several
-# weights, the table gives the weight that needs the fewest epochs, and all weights within one check (two epochs) of it.
+# weights, the table gives the weight that needs the fewest epochs, and all weights that need at most one check (two epochs) more.
 
 # %% tags=["hide-input"]
 rows = []

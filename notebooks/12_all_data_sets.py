@@ -68,10 +68,10 @@ figures_of = {"model": model, "protocol": protocol}
 NONE = "The store has no such runs"
 
 
-def from_to(ends):
+def from_to(ends, form="#.3g"):
     """Return how a mean changes from start to end, for each title of a panel."""
     changes = (
-        f"from {first:#.3g} to {last:#.3g} for {title.partition(':')[0]}"
+        f"from {first:{form}} to {last:{form}} for {title.partition(':')[0]}"
         for title, (first, last) in ends.items()
     )
     return " and ".join(changes)
@@ -111,7 +111,7 @@ if available:
         for line in ax.lines
         if line.get_label() == "$H_1$"
     }
-    overlay_says = f"The mean number of H₁ bars goes {from_to(before_after)}"
+    overlay_says = f"The mean number of H₁ bars goes {from_to(before_after, '.1f')}"
 glue("overlay-says", overlay_says, display=False)
 overlay
 
@@ -176,7 +176,7 @@ if least == most:
 glue("below-share", share, display=False)
 
 # %% [markdown]
-# Gaussian clouds of this shape have a median of {glue:text}`noise-middle` $H_1$ bars, and 95 % of them have between
+# Gaussian clouds with as many points and dimensions have a median of {glue:text}`noise-middle` $H_1$ bars, and 95 % of them have between
 # {glue:text}`noise-low` and {glue:text}`noise-high`. At the last check, in every data set and regime,
 # {glue:text}`below-share` of the problems or sets have fewer than {glue:text}`noise-low` loops.
 # {doc}`06_training_or_movement` asks what removes these loops.

@@ -80,7 +80,7 @@ arms = recipes(store, model=model, protocol=protocol)
 compared = arms.dropna(subset="ratio")
 tried = compared.arm.str.startswith("ce, ").any()
 
-# %% mystnb={"image": {"alt": "One row for each change, sorted: a dot at the median ratio of epochs to those of Standard, with its interval, on a logarithmic axis; a vertical line marks 1. TSLoss is green."}, "figure": {"caption": "{glue:text}`recipes-say`. Epochs until the answer is right, relative to Standard: the median ratio with its 95 % interval, each change on its own (the table below corrects for their number; an arrow has no upper end), and the number of problems in brackets. Learning rate and $n$ are 0.01 and 40 unless named.", "name": "fig-recipes"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "One row for each change, sorted: a dot at the median ratio of epochs to those of Standard, with its interval, on a logarithmic axis; a vertical line marks 1. TSLoss is green."}, "figure": {"caption": "{glue:text}`recipes-say`. Epochs until the answer is right, relative to Standard: the median ratio with its 95 % interval, each change on its own (the table below corrects for their number; an arrow marks an interval without an upper end), and the number of problems in brackets. Learning rate and $n$ are 0.01 and 40 unless stated.", "name": "fig-recipes"}} tags=["hide-input"]
 low, high = compared.low[compared.low > 0].min(), compared.high[compared.high < np.inf].max()
 fig, ax = plt.subplots(figsize=(5.6, 0.3 * max(len(compared), 3) + 0.8))  # to be read on a phone
 for row, change in enumerate(compared.itertuples()):
@@ -103,7 +103,7 @@ found = reading(compared)
 recipes_say = "No change has been tried on enough problems for a test"
 if found.ne("").any():
     counts = {word: int(found.eq(word).sum()) or "none" for word in ("faster", "slower")}
-    recipes_say = f"Faster than Standard after correction: {counts['faster']} of {len(compared)} changes. Slower: {counts['slower']}"
+    recipes_say = f"Significantly faster than Standard after correction: {counts['faster']} of {len(compared)} changes. Significantly slower: {counts['slower']}"
     of_loss = found[compared.arm.str.startswith("tsloss")]
     recipes_say += f". TSLoss: {of_loss.iloc[0] or 'untested'}" if len(of_loss) else ""
 glue("recipes-say", recipes_say, display=False)
@@ -256,7 +256,7 @@ glue("whole-result", whole_result, display=False)
 # {glue:text}`h1-count-first:d` at the start and {glue:text}`h1-count-last:d` at the end. Under {glue:text}`protocol` it moves by
 # {glue:text}`moved-tuned` in {glue:text}`epochs-tuned:d` epochs.
 #
-# The reason is arithmetic. As a step moves each coordinate by at most about the learning rate ({doc}`03_printed_numbers`), the sum
+# That the prompt hardly moves under `paper` is arithmetic. As a step moves each coordinate by at most about the learning rate ({doc}`03_printed_numbers`), the sum
 # of the learning rates roughly bounds how far a coordinate can move. In this run of `paper` that sum is {glue:text}`lr-so-far:.3f` initial standard deviations, and over all
 # {glue:text}`paper-epochs:d` epochs it is {glue:text}`lr-in-all:.3f`. So the prompt of this run is still close to its initial
 # noise.

@@ -27,9 +27,9 @@
 #   `>` marks a lower bound.
 # - *Faster*, *same*, *slower*: the number of problems that are solved in fewer, as many or more epochs than with the base.
 # - *Ratio*: the median ratio of epochs to the base's, with its interval. The median counts an unsolved run at its length; the
-#   interval's ends count the ratio as 0 or as infinite where only one of the two runs is solved. The interval and the tests are given from six
+#   ends of its interval take the ratio as 0 or infinite where only one of the two runs is solved. The interval and the tests are given from six
 #   problems on, the fewest with which a two-sided sign test can reach 0.05.
-# - *p*: from the sign test, if there is one, alone and after Holm's correction over the table.
+# - *p*: from the sign test, where one is possible, uncorrected and after Holm's correction over the table.
 # - *Reading*: faster or slower if the sign test is significant after Holm and the interval excludes 1.
 # - *H₁ bars* and *H₀ / D*, the mean $H_0$ lifespan over the mean distance D: means over problems at the last check.
 #
@@ -156,7 +156,7 @@ if loops:
 glue("loops-by-part", sentence, display=False)
 
 # %% [markdown]
-# {glue:text}`loops-by-part` In {doc}`08_tsloss_at_work`, many short loops appear as TSLoss makes the distances of Gaussian clouds equal.
+# {glue:text}`loops-by-part` {doc}`08_tsloss_at_work` shows that, in Gaussian clouds, loops multiply under the $H_0$ term alone; under the whole of TSLoss they first shorten and then vanish.
 
 # %% [markdown]
 # ## The scale of the embeddings
@@ -201,13 +201,13 @@ if compared:
 if tested:
     verb = "differ" if differ > 1 else "differs"
     sentence = (
-        f"Of {compared} alternatives, {tested} could be tested, and {differ or 'none'} of these {verb} from the base in "
+        f"Of {compared} alternatives, {tested} could be tested, and {differ or 'none'} of these {verb} significantly from the base in "
         "the epochs that training takes, after Holm's correction."
     )
 glue("arms-tested", sentence, display=False)
 
 # %% [markdown]
-# The detectable share is the smallest true share of differing problems going the same way that the test finds with power 80 %, at
+# The detectable share is the true share of differing problems that must go the same way for the test to reach a power of 80 %, at
 # the level that Holm's correction sets for the smallest p of the table. "None" means that no test was possible, or that even all problems
 # going the same way would not suffice. Such a table describes a few problems and decides nothing.
 
@@ -216,8 +216,8 @@ glue("arms-tested", sentence, display=False)
 #
 # ```{exercise} Four problems
 # :label: ex-four
-# An arm differs from its base in the same direction on all of four problems. What is the p-value of the two-sided sign
-# test? How many problems would it take to stay significant at 0.05 after Holm's correction over ten arms?
+# An arm differs from its base in the same direction on each of four problems. What is the p-value of the two-sided sign
+# test? How many problems would it take for the result to stay significant at 0.05 after Holm's correction over ten arms?
 # ```
 #
 # ```{solution-start} ex-four

@@ -139,8 +139,8 @@ for name, family in variances.groupby("family", sort=False):
     square = family["size"] ** 2  # both variances grow with a cloud's size
     rows[name] = {
         "clouds": len(family),
-        "Var(s) / Var(deaths)": interval(*soft, 3),
-        "Var(nearest) / Var(deaths)": interval(*nearest, 3),
+        "Var(s) / Var(deaths)": interval(*soft),
+        "Var(nearest) / Var(deaths)": interval(*nearest),
         "rank correlation": spearman(family.soft_variance, deaths).statistic,
         "with size removed": spearman(family.soft_variance / square, deaths / square).statistic,
     }
@@ -285,7 +285,7 @@ plain = paired_losses(heldout, sets, method="ce", base=NO_PROMPT)
 by_set(plain, "no prompt", "Standard", measure)
 
 # %% [markdown]
-# The same comparison between Standard and +TSLoss, for prompts of the same set and seed:
+# The next table compares Standard with +TSLoss in the same way, for prompts of the same set and seed:
 
 # %% tags=["hide-input"]
 pairs = paired_losses(heldout, sets)
@@ -310,7 +310,7 @@ if len(floor_letters):
     sentences = [
         f"Without a prompt the model answers {right} of {size} MMLU-CF questions correctly (95 % interval "
         f"{100 * low:.0f} % to {100 * high:.0f} %), which {'is compatible with' if chance else 'excludes'} the quarter that guessing gives"
-        + (": accuracy cannot tell what it knows from a guess." if chance else ".")
+        + (": accuracy does not distinguish its knowledge from guessing." if chance else ".")
     ]
 by_prompt = letters[letters.id.isin(sets.id) & (letters.longest > 0)].groupby("id").correct
 counts = [(int(right.sum()), len(right)) for _, right in by_prompt]
@@ -322,7 +322,7 @@ if counts:
     sentences.append(f"{subject} {shares} correctly, which {compatible} with guessing.")
     if guessing:
         sentences.append(
-            "So these answers do not show that more than their form was learned. Guessing one of the four letters would cost "
+            "So these answers are no evidence that anything beyond their form was learnt. Guessing one of the four letters would cost "
             f"{np.log(4) / 2:.2f} nats per token, averaged over the letter and the end of the turn."
         )
 glue("letters", " ".join(sentences), display=False)
@@ -333,8 +333,8 @@ for name, changes in {"sets": plain.change, "pairs": pairs.change}.items():
     glue(f"{name}-lower", shown, display=False)
 
 # %% [markdown]
-# A set's own prompt lowers the mean cross-entropy of unseen problems of its data set in {glue:text}`sets-lower`. It is lower with TSLoss in
-# {glue:text}`pairs-lower`. {glue:text}`letters`
+# The mean cross-entropy of unseen problems of the same data set is lower with the set's prompt than without one in {glue:text}`sets-lower`,
+# and lower with TSLoss than with Standard in {glue:text}`pairs-lower`. {glue:text}`letters`
 
 # %% [markdown]
 # ## An exercise
@@ -350,7 +350,7 @@ for name, changes in {"sets": plain.change, "pairs": pairs.change}.items():
 # ```
 # The deaths $d_1 = 3$ and $d_2 = 4$ are the lengths of two edges, and their variance is $(d_2 - d_1)^2/4 = 1/4$. When the point
 # moves upwards, $d_2$ grows at rate 1 and the derivative is $(d_2 - d_1)/2 = 1/2$. When it moves sideways, the edge turns and, to
-# first order, does not grow: the derivative is 0. A barcode changes as the edges that make its bars change.
+# first order, does not grow: the derivative is 0. A barcode changes with the lengths of the edges at which its bars begin and end.
 
 # %%
 corners = torch.tensor(

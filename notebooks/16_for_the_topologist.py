@@ -150,8 +150,9 @@ glue("loops-followed", int(between.followed.sum()), display=False)
 #
 # ## Which bars would survive noise?
 #
-# If a cloud is a sample of a set, its diagram has a confidence band. By the subsampling method of Fasy et al.
-# {cite}`fasy2014confidence`, bars no longer than $2c$ may be noise at confidence level 95 %. The table shows every fifth snapshot.
+# If a cloud is a random sample of a set, the subsampling method of Fasy et al. {cite}`fasy2014confidence` gives a $c$ that bounds, at
+# confidence level 95 %, the bottleneck distance between their diagrams. Bars no longer than $2c$ lie in the *confidence band* and may be
+# noise. The table shows every fifth snapshot.
 
 # %% tags=["hide-input"]
 rows = []
@@ -194,7 +195,7 @@ for when, row in (("first", 0), ("last", -1)):
 # %% [markdown]
 # The band is at least {glue:text}`band-width` mean distances wide, and {glue:text}`band-survive` of the {glue:text}`loops-all:d` loops of
 # all snapshots are longer than that. The method is not at fault: the distance from a point to its nearest neighbour is almost the mean distance,
-# so these {glue:text}`n:d` points cover no set densely. The barcode of a prompt describes its distances; it does not estimate a shape behind them.
+# so these {glue:text}`n:d` points do not sample any set densely. The barcode of a prompt describes its distances; it does not estimate a shape behind them.
 #
 # Gaussian noise is the yardstick that remains. Its number of loops depends on n and d but not on scale ({numref}`fig-dimension`).
 # It is the grey band in this book's figures of counts; in those of lifespans, a dotted line stands for Gaussian clouds of the

@@ -151,7 +151,7 @@ glue("tokens-kept", str((same == start).sum() or "none"), display=False)
 # %% [markdown]
 # Of 2,000 random vectors, 95 % have a cosine between {glue:text}`chance-low` and {glue:text}`chance-high` with their nearest token,
 # and the vectors of the first column are of this kind. At the end, {glue:text}`above-ce` vectors lie above
-# this range, and {glue:text}`tokens-kept` still have their first nearest token. Their median length has changed from
+# this range, and {glue:text}`tokens-kept` still have the nearest token that they began with. Their median length has changed from
 # {glue:text}`row-first` to {glue:text}`row-last`; that of the vocabulary's vectors is {glue:text}`word-length`.
 #
 # ## Drift
@@ -200,7 +200,7 @@ for method, rows in ends.groupby("method"):
 # ```
 # The cosine of two random directions is approximately $N(0, 1/d)$, and the largest of $V$ such cosines is a little below
 # $\sqrt{2 \ln V / d}$, here 0.19. More exactly, a squared cosine follows a beta distribution with parameters $\tfrac12$ and
-# $(d-1)/2$, and the median of the largest is 0.17. A nearest token at 0.18 is within what chance gives, so it shows no relation to that token.
+# $(d-1)/2$, and the median of the largest is 0.17. A cosine of 0.18 lies within the range of chance, so it is no evidence of a relation to that token.
 # (Vocabularies are not isotropic, so the range above comes from random vectors and the vocabulary itself.)
 
 # %%

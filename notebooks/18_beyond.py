@@ -17,8 +17,8 @@
 # # Beyond the paper
 #
 # The earlier chapters leave three questions open. Does TSLoss work better with weights that adapt to the size of the forces? Does it
-# help prompts of other kinds? And how far does persistent homology scale, which the published version
-# {cite}`huang2026structural` names as a limitation? For prompts of the usual length, scale is no problem: the homology of 40
+# help prompts of other kinds? And how far does persistent homology scale? (The published version
+# {cite}`huang2026structural` names this as a limitation.) For prompts of the usual length, the cost is negligible: the homology of 40
 # vectors takes {glue:text}`growth-seconds-40` ms. Small experiments address the other two questions.
 #
 # ```{admonition} After this chapter you can
@@ -107,7 +107,7 @@ if adapted:
 glue("adaptive", summary, display=False)
 
 # %% [markdown]
-# {glue:text}`adaptive` {doc}`08_tsloss_at_work` shows how loops appear in Gaussian clouds that follow TSLoss alone.
+# {glue:text}`adaptive` {doc}`08_tsloss_at_work` shows how loops first shorten and then vanish in Gaussian clouds that follow TSLoss alone.
 #
 # ## Prompts of other kinds
 #

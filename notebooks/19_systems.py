@@ -60,7 +60,7 @@ for name, chosen in (("theirs", reported[theirs]), ("small", reported[~theirs]))
 # %% [markdown]
 # ## What has been run
 #
-# Each cell gives the problems (or sets of ten) that have runs / the number of runs, at the defaults of a protocol. A dot marks a
+# Each cell gives the number of problems (or sets of ten) that have runs, then the number of runs, at the defaults of a protocol. A dot marks a
 # combination without runs here, which only the tiny model of the tests covers; an empty cell is not part of the paper's design.
 
 # %% tags=["hide-input"]

@@ -16,9 +16,9 @@
 # %% [markdown]
 # # Claims and rules
 #
-# How does a claim of the paper {cite}`anonymous-topology` get its verdict? Each has a rule that states, before the numbers are
-# looked at, which result leads to which verdict. This page lists the verdicts, then the rules, then every change made
-# to a rule after data had been seen.
+# How does a claim of the paper {cite}`anonymous-topology` get its verdict? Each has a written rule that says which result leads
+# to which verdict. The first rules were written before any verdict was computed from a published run. This page lists the
+# verdicts, then the rules, then every change made to a rule after data had been seen.
 #
 # **Units.** A *unit* is one problem, or one set of ten, on one model under one protocol. Snapshots of a run are not independent of
 # each other, nor are two runs of one problem, so neither is a unit. Units do share one thing: for each model and seed, all runs
@@ -26,14 +26,14 @@
 #
 # **Iterations.** *Iterations* are the number of epochs to the first check after the start at which every problem is answered
 # correctly. A unit's value is the median over an odd number of seeds, in which an unsolved run ranks last. *Sustained*
-# iterations, shown beside them, lead to the first check from which the answer stays right.
+# iterations, shown beside them, are counted up to the first check from which the answer stays right.
 #
 # **Deciding runs.** Only published runs decide. Your own runs are judged by the same rules, each unit up to its shortest run,
 # and shown beside the published verdicts without changing them.
 #
 # **Refutation.** A claim is *not reproduced* when the interval of the effect falls short of the printed value, when it lies within a
-# margin of no effect (±10 % of the iterations), or when a test finds the reverse. If a test confirms the direction and the interval falls
-# short of the printed value, the claim is *partly* reproduced. *Inconclusive* means that none of these holds and no test confirms the
+# margin of no effect (±10 % of the iterations), or when a test finds the reverse. If the interval falls short of the printed
+# value but a test confirms the direction, the claim is *partly* reproduced instead. *Inconclusive* means that none of these holds and no test confirms the
 # claim. *Numbers return, reading fails* is for Table 2. Its numbers return when each run's early snapshots are compared with its late
 # ones, which is what the printed $U$ fits ({doc}`03_printed_numbers`). They show that something drifts during training; they do not
 # show that a prompt answers better for it, and across problems a relation as strong as the printed one is excluded.
@@ -44,7 +44,7 @@
 # **Multiple tests.** Tests are corrected within five families: the phenomenon, Table 2, TSLoss against Standard, the weight, and
 # the published version. Within a family each p-value is compared with its level under Holm's procedure {cite}`holm1979simple`,
 # and intervals are simultaneous, at confidence level $1 - 0.05/m$ for the $m$ tested claims of the family. Only the interval of a
-# share that refutes a sign test has the test's own level.
+# share that refutes a claim decided by a sign test has the level of that test.
 
 # %% tags=["parameters"]
 runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
@@ -164,7 +164,8 @@ stacked(pd.DataFrame({"experiment": list(RULES), "rule": list(RULES.values())}))
 # | same-everywhere | refuted if the median of a data set does not fall | refuted by the interval of that median | a bare estimate refutes nothing |
 # | tsloss-as-effective | a one-sided p | a two-sided p | the other tests are two-sided |
 # | force, learning-rate | the sign test decides | the interval must exclude 1 too | as for recipes |
-# | same-everywhere | an interval from bootstrapped medians | from order statistics; none if a data set has too few units | the same |
+# | same-everywhere | an interval from bootstrapped medians | from order statistics; none if a data set has too few units | with few units the bootstrap misses a median too often |
 # | entropy-early | the effect is the median over all units | over the units whose entropy falls | where it does not fall, a share of the fall means nothing |
+# | entropy-early, density-minimal | the effect is a median over units | the effect is the share of units that the rule counts | an effect and its verdict were about different units |
 # | tsloss-as-effective | p from the plain difference | p from the centre of the interval, as the interval itself | they disagreed |
 # | variances-equal | two tight pairs decide | trained prompts decide, and the pairs answer "for every cloud" | "about" was read as "equal, always" |

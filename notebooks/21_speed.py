@@ -17,7 +17,7 @@
 # # Speed
 #
 # How fast is the package, and compared with what? On two cores, an epoch of a run takes longer with PEFT than in a bank of this package by
-# factors of {glue:text}`bench-headline`. (Brackets after a factor: if PEFT's loop follows our rules for checks.) The language model is frozen, and most of what makes prompt
+# factors of {glue:text}`bench-headline`. (A factor in brackets applies if PEFT's loop follows our rules for checks.) The language model is frozen, and most of what makes prompt
 # tuning slow is work that a frozen model does not need. This chapter compares the trainer with the usual tools, shows where the time of a
 # step goes, and tests whether the store stays fast. {doc}`25_precision` asks whether rounding changes any outcome;
 # {doc}`23_out_of_one_machine` is about GPUs.
@@ -187,8 +187,8 @@ results(rows[named])
 
 # %% [markdown]
 # A ratio is the peer's time divided by that of this package, with the smallest and the largest of its repeats; ✓ and ✗ say whether it reaches
-# its aim. A percentage is a share: that of TSLoss in a step, and the rate of a training step relative to that of one large matrix product, for
-# which the seconds are those of $10^9$ operations. Further comparisons, including topology's share, are folded below.
+# its aim. A percentage is either TSLoss's share of a step, or the rate of a training step relative to that of one large matrix product; for
+# these rates, the seconds are those of $10^9$ operations. Further comparisons, including topology's share, are folded below.
 
 # %% tags=["hide-input", "hide-output"]
 results(rows[~named])
@@ -289,7 +289,7 @@ table(
 # * On AMD processors with AVX-512, oneDNN computes the float32 products with the frozen weights; on the two that were tried it was faster
 #   than the library that torch uses.
 # * Rows of similar length are read together, so that little of a pass is padding.
-# * The rest is mostly memory traffic. So norms read their input and its gradient as few times as they can.
+# * The rest is mostly memory traffic. So normalisation layers read their input and its gradient as few times as possible.
 #
 # With a prompt before everything else the context cannot be shared, since in every layer but the first all keys and values behind the prompt
 # depend on it; the rest of the list applies. Such runs still gain from a bank: {glue:text}`prefix-sentence`

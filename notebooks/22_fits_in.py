@@ -334,7 +334,7 @@ table(pd.DataFrame({"contents": first}))
 #   trained through, but they return for every pass and stay until its gradient is computed, so offloading saves no memory in training.
 #
 # Other projects
-# : `python -m build` makes a wheel that trains, analyses and exports without the repository, which `tsp bench` needs. `import tsp` imports
+# : `python -m build` makes a wheel that trains, analyses and exports without the repository (only `tsp bench` needs it). `import tsp` imports
 #   nothing else; `from tsp import TSLoss` needs PyTorch, but neither giotto-tda nor Jupyter.
 
 # %% tags=["remove-cell"]

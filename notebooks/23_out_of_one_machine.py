@@ -24,7 +24,7 @@
 #
 # ```{admonition} After this chapter you can
 # :class: tip
-# send a sweep to a cluster, and estimate before you rent one how many GPUs the sweep can keep busy.
+# send a sweep to a cluster, and estimate how many GPUs the sweep can keep busy before you rent them.
 # ```
 
 # %% tags=["parameters"]

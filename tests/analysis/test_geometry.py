@@ -59,7 +59,7 @@ def test_forces_are_descents_of_one_term(term, monkeypatch):
 
 
 def test_equation_13_fails_for_two_pairs():
-    row = surrogate([two_pairs()], tau=0.01).iloc[0]
+    row = surrogate([two_pairs(1.0, 10.0)], tau=0.01).iloc[0]
     assert row.soft_variance == pytest.approx(0, abs=1e-12)
     assert row.nearest_variance == 0
     assert row.death_variance == pytest.approx(np.var([1, 1, 10]))

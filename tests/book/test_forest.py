@@ -49,7 +49,7 @@ def test_ratios_lie_on_a_logarithmic_axis():
     assert '<path class="printed" d="M8.0 ' in text
     [axis] = shown(decided()).select(".scale svg")
     assert [mark.get_text() for mark in axis.select("text")] == ["0.5", "1", "2", "equal"]
-    assert numbers(decided()) == ["median ratio of iterations: 1.00 (0.50 to 2.00); printed 0.50"]
+    assert numbers(decided()) == ["median ratio of iterations: 1.0 (0.5 to 2.0); printed 0.5"]
     nothing = dict.fromkeys(("effect", "low", "high", "printed"), np.nan)
     assert shown(decided(**nothing)).select("svg, .scale") == []
 
@@ -73,11 +73,11 @@ def test_rows_of_one_kind_share_an_axis_and_other_kinds_have_their_own():
 
 
 def test_shares_are_in_per_cent_and_each_row_names_its_own_null():
-    few = dict(family="phenomenon", effect=0.25, low=0.125, high=0.5, printed=np.nan)
+    few = dict(family="phenomenon", effect=0.25, low=0.12, high=0.5, printed=np.nan)
     other = decided("entropy-early", **few)
     loops, entropy = numbers(decided("loops-vanish", **few), other)
-    assert loops.endswith("in %: 25 (12.5 to 50); no effect: 100")
-    assert entropy.endswith("in %: 25 (12.5 to 50); no effect: 25")
+    assert loops.endswith("in %: 25 (12 to 50); no effect: 100")
+    assert entropy.endswith("in %: 25 (12 to 50); no effect: 50; protocol paper, 300 epochs")
     assert "no effect" not in numbers(other)[0]  # the axis says it
 
 
@@ -86,10 +86,10 @@ def test_shares_are_in_per_cent_and_each_row_names_its_own_null():
     [
         (
             "lambda-monotone",
-            "Kendall's tau between the median iterations and λts: −0.50 (−1.00 ",
+            "Kendall's tau between the median iterations and λts: −0.5 (−1.0 ",
         ),
         ("tsloss-lower-loss", "median ratio of the mean cross-entropies over the common epochs: "),
-        ("h0-lifespan-grows", "−0.50 (−1.00 to 0)"),
+        ("h0-lifespan-grows", "−0.5 (−1.0 to 0.0)"),
     ],
 )
 def test_the_numbers_of_a_claim_have_a_whole_name_and_only_a_minus_changes(claim, words):
@@ -121,3 +121,15 @@ def test_a_claim_leads_to_the_chapter_that_decides_it():
     assert {*ELSEWHERE} < {claim.id for claim in CLAIMS}
     for claim in CLAIMS:
         assert claim.id in claims_of(ELSEWHERE.get(claim.id, FAMILIES[claim.family][1]))
+
+
+def test_rows_without_an_effect_follow_and_a_row_folds_out_to_the_gist_of_its_rule():
+    nothing = dict.fromkeys(("effect", "low", "high", "printed"), np.nan)
+    page = shown(decided("small-models-gain-more", statement="None.", **nothing), decided())
+    rows = [row.get_text(" ") for row in page.select(".scale > span, summary")]
+    assert [row.split()[-1] for row in rows[2:]] == ["effect", "None."]
+    [link] = page.select("a[href='20_rules.html#rules']")[:1]
+    assert link.parent.get_text().startswith("Rule ")
+    told = shown(decided("h1-count-falls", family="phenomenon")).details.get_text()
+    assert "more units than the other way round, by a two-sided sign test, and in" in told
+    assert "inconclusive otherwise" not in told

@@ -1,15 +1,19 @@
 """The book as one PDF: what does not fit on a page is named."""
 
 import re
+import shutil
 
 import pytest
 
 pytest.importorskip("playwright", reason="playwright is not installed")
 pytest.importorskip("pypdf", reason="pypdf is not installed")
 
+from pypdf import PdfReader
+
 from tests import browser
 from tsp.book import pdf
 from tsp.book.notebooks import BookError
+from tsp.paths import ROOT
 
 pytestmark = pytest.mark.browser
 
@@ -20,6 +24,7 @@ def index(tmp_path, monkeypatch):
     browser.needed()
     monkeypatch.setattr(pdf, "ROOT", tmp_path)
     (tmp_path / "_toc.yml").write_text("root: index\nparts: []\n")
+    shutil.copy(ROOT / "CITATION.cff", tmp_path)
     index = tmp_path / "html" / "index.html"
     index.parent.mkdir()
     index.write_text(
@@ -45,3 +50,22 @@ def test_the_page_is_as_wide_as_its_margins_leave(index):
     left, right = re.search(r"size: A4; margin: \w+ (\d+)mm ()", pdf.STYLE).groups()
     assert (210 - 2 * int(left)) / 25.4 * 96 == pytest.approx(pdf.TEXT_WIDTH, abs=1)
     assert right == ""
+
+
+def test_answers_are_printed_open_and_tests_by_name(index, tmp_path):
+    code = (
+        "<div class='literal-block-wrapper'><div class='code-block-caption'><span "
+        "class='caption-text'>tests/test_a.py</span></div><pre>@mark\ndef test_one():\n    secret"
+        "</pre></div>"
+    )
+    folds = "".join(
+        f"<details class='sd-dropdown'><summary>More</summary>{part}</details>"
+        for part in ("<p>Thirty-nine</p>", code)
+    )
+    index.write_text(index.read_text().replace("<table", folds + "<table").replace("CELLS", ""))
+    pages = PdfReader(pdf.make_pdf(index, tmp_path / "book.pdf")).pages
+    text = " ".join(page.extract_text() for page in pages)
+    assert "Thirty-nine" in text
+    assert "tests/test_a.py test_one" in text
+    assert "secret" not in text
+    assert "Optimizing Soft Prompt Tuning" in pages[0].extract_text()

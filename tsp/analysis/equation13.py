@@ -41,7 +41,7 @@ def surrogate(clouds: Sequence[Any], *, tau: float = 0.1) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["soft_variance", "death_variance", "nearest_variance"])
 
 
-def two_pairs(near: float = 1.0, far: float = 10.0) -> np.ndarray:
+def two_pairs(near: float = 0.1, far: float = 4.9) -> np.ndarray:
     """Return four points on a line, (4, 1), for which equation 13 fails: two tight pairs.
 
     Every point has its nearest neighbour at the same distance, so Var(s_i) is almost zero; the

@@ -8,12 +8,12 @@ from scipy.spatial.distance import cdist, pdist
 
 from tsp.topology.diagrams import Diagrams, lifespans, persistence, summarize
 
-CLOUDS = 40  # Gaussian clouds whose bars a figure shows
+CLOUDS = 200  # Gaussian clouds whose bars are shown
 LEVEL, DRAWS = 0.95, 500  # of a confidence band, and the subsamples it is made from
 
 
 @cache
-def gaussian_counts(n: int, d: int, *, clouds: int = 200, seed: int = 0) -> np.ndarray:
+def gaussian_counts(n: int, d: int, *, clouds: int = CLOUDS, seed: int = 0) -> np.ndarray:
     """Numbers of H1 bars of clouds N(0, I) of n points in d dimensions, (clouds,).
 
     The count does not depend on a cloud's scale, so this is the baseline for any isotropic one.

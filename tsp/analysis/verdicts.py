@@ -138,12 +138,13 @@ def share(event: str) -> str:
 
 
 def judge_signs(
-    wins: int, ties: int, losses: int, *, alpha: float = ALPHA
+    wins: int, ties: int, losses: int, *, alpha: float = ALPHA, event: bool = False
 ) -> tuple[str, str, float]:
     """Decide "it happens in most units" by a sign test; return verdict, reasons and p.
 
     It happens in ``wins`` units and the reverse in ``losses``, and ``ties`` do not change. p must
-    be below ``alpha``; the interval of the share of wins is at 1 - alpha.
+    be below ``alpha``; the interval of the share of wins is at 1 - alpha. An ``event`` has no
+    reverse: it does not happen in ``losses``, and the test is called binomial.
 
     Examples
     --------
@@ -154,15 +155,16 @@ def judge_signs(
     'inconclusive'
     """
     n, changed, p = wins + ties + losses, wins + losses, sign_test(wins, losses)
-    why = f"{wins} of {n} units as claimed, {ties} unchanged, {losses} the reverse; "
-    why += f"sign test p = {p:.3g}; "
+    others = f"{losses} not" if event else f"{ties} unchanged, {losses} the reverse"
+    test, kind = ("binomial", "units") if event else ("sign", "changed units")
+    why = f"{wins} of {n} units as claimed, {others}; {test} test p = {p:.2g}; "
     shown = detectable_share(changed, alpha=alpha, power=POWER)
     if np.isnan(shown):
         fewest = next(n for n in range(1, 99) if 2.0 ** (1 - n) < alpha)
         why += f"fewer than {fewest} changed, too few for any p < {alpha:.2g}"
     else:
-        why += f"with {changed} changed units the test has {100 * POWER:.0f} % power to detect "
-        why += f"a share of {100 * shown:.0f} % (level {alpha:.2g})"
+        why += f"with {changed} {kind} the test has {100 * POWER:.0f} % power to detect a share "
+        why += f"of {100 * shown:.0f} % (level {alpha:.2g})"
     if p < alpha and wins > losses:
         return ("reproduced" if 2 * wins >= n else "partly"), why, p
     refuted = share_interval(wins, n, alpha)[1] < 0.5
@@ -172,27 +174,29 @@ def judge_signs(
 def judge_changes(changes: Any, levels: Levels = ALONE, *, claimed: int) -> Verdict:
     """Decide by a sign test over units whether a quantity changes as claimed (1: up, -1: down)."""
     x = np.asarray(changes, dtype=float)
+    if not len(x):
+        return UNTESTED
     wins, losses = int((x * claimed > 0).sum()), int((x * claimed < 0).sum())
-    return _by_signs((wins, len(x) - wins - losses, losses), x, levels)
+    counts = (wins, len(x) - wins - losses, losses)
+    verdict, why, p = judge_signs(*counts, alpha=levels.alpha)
+    interval = median_interval(x, levels.interval)
+    return Verdict(verdict, len(x), float(pd.Series(x).median()), *interval, why, p)
 
 
-def judge_events(event: pd.Series, shown: pd.Series, levels: Levels) -> Verdict:
-    """Decide whether something happens in most units; the effect is the median of ``shown``.
+def judge_events(event: pd.Series, levels: Levels, *, shown: pd.Series | None = None) -> Verdict:
+    """Decide by a binomial test over units whether something happens in most of them.
 
-    Units that have no such value may be missing from ``shown``.
+    The effect is the median of ``shown``, by default the share of units in which it happens.
     """
-    happened = int(event.sum())
-    return _by_signs((happened, 0, len(event) - happened), shown, levels)
-
-
-def _by_signs(counts: tuple[int, int, int], values: Any, levels: Levels) -> Verdict:
-    """Apply `judge_signs` and add the median of the units' values."""
-    n = sum(counts)
+    n, happened = len(event), int(event.sum())
     if not n:
         return UNTESTED
-    verdict, why, p = judge_signs(*counts, alpha=levels.alpha)
-    interval = median_interval(values, levels.interval)
-    return Verdict(verdict, n, float(pd.Series(values).median()), *interval, why, p)
+    verdict, why, p = judge_signs(happened, 0, n - happened, alpha=levels.alpha, event=True)
+    if shown is None:
+        effect, interval = happened / n, share_interval(happened, n, levels.interval)
+    else:
+        effect, interval = float(shown.median()), median_interval(shown, levels.interval)
+    return Verdict(verdict, n, effect, *interval, why, p)
 
 
 def because(verdict: Verdict, more: str) -> Verdict:

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS, Claim
+from tsp.analysis.verdicts import UNTESTED
 from tsp.book.pages import in_html
 
 BADGES: Mapping[str, tuple[str, str]] = {
@@ -63,7 +64,8 @@ SCALES: Mapping[str, Scale] = {
 def verdict_list(claims: pd.DataFrame) -> HTML:
     """Return claims (`tsp.analysis.tables.claims`) as an HTML forest plot, by family and scale.
 
-    A row shows the verdict, the statement and the effect; it folds out to numbers, rule and source.
+    A row shows the verdict, the statement and the effect; it folds out to numbers, the gist of the
+    rule and the source.
     """
     parts = ['<div class="claims">']
     for family, (title, chapter) in FAMILIES.items():
@@ -74,31 +76,41 @@ def verdict_list(claims: pd.DataFrame) -> HTML:
 
 
 def _family(rows: Sequence[Mapping[Any, Any]], chapter: str) -> Iterator[str]:
-    """Write rows without an effect, then those of each scale below their axis."""
+    """Write the rows of each scale below their axis, then those without an effect."""
     groups: dict[Scale, list[Mapping[Any, Any]]] = {}
     for row in rows:
-        if np.isnan(row["effect"]):
-            yield _row(row, chapter, "<span></span>")
-        else:
+        if not np.isnan(row["effect"]):
             groups.setdefault(_scale(row["id"]), []).append(row)
     for scale, members in groups.items():
         axis = Axis(scale, members)
         yield f'<div class="scale"><span>{in_html(scale.name)}</span>{axis.picture()}</div>'
         yield from (_row(row, chapter, axis.effect(row)) for row in members)
+    without = [row for row in rows if np.isnan(row["effect"])]
+    if without and groups:
+        yield '<div class="scale"><span>Without an effect</span></div>'
+    yield from (_row(row, chapter, "<span></span>") for row in without)
 
 
 def _row(claim: Mapping[Any, Any], chapter: str, effect: str) -> str:
     symbol, kind = BADGES[claim["verdict"]]
+    gist = _gist(_about(claim["id"]).decision)
     statement, source, why, rule = (
-        in_html(claim[name]) for name in ("statement", "source", "why", "rule")
+        in_html(text) for text in (claim["statement"], claim["source"], claim["why"], gist)
     )
     return (
         f'<details><summary><span class="verdict verdict-{kind}">{symbol} {claim["verdict"]}</span>'
         f"<span>{statement}</span>{effect}</summary>"
         f"<p><b>Measured</b> under protocol {claim['protocol']}: {why}.</p>"
-        f"<p><b>Rule</b> {rule}</p><p><b>In the paper</b> {source}. "
+        f'<p><b>Rule</b> {rule}. <a href="20_rules.html#rules">All rules</a></p>'
+        f"<p><b>In the paper</b> {source}. "
         f'<a href="{ELSEWHERE.get(claim["id"], chapter)}.html">Read the chapter</a></p></details>'
     )
+
+
+def _gist(decision: str) -> str:
+    """Return what a decision says up to its first verdict, without brackets."""
+    plain = re.sub(r" \([^()]*\)", "", decision)
+    return re.split(r"; (?:partly|not reproduced|inconclusive)\b", plain)[0].rstrip(".")
 
 
 def _about(claim_id: str) -> Claim:
@@ -167,6 +179,8 @@ class Axis:
         text = name + tables.effect({**claim, **numbers})
         if np.isfinite(null) and np.isnan(self.null):
             text += f"; {self.scale.null}: {self.scale.factor * null:g}"
+        if about.protocol != Claim.protocol and claim["verdict"] != UNTESTED.verdict:
+            text += f"; protocol {about.protocol}, {about.length} epochs"
         words = f'<span class="numbers">{in_html(text)}</span>'
         return f"<span>{_svg(HEIGHT, shapes)}{words}</span>"
 

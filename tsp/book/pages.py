@@ -146,8 +146,8 @@ def interval(middle: Any, low: Any, high: Any, digits: int = 2) -> str:
         return MISSING
     known = not (pd.isna(low) or pd.isna(high))
     to = "–" if not known or low >= 0 else " to "
-    shown = f"{middle:.{digits}f}" + (f" ({low:.{digits}f}{to}{high:.{digits}f})" if known else "")
-    return typeset(shown)
+    ends = [f"{end:.{digits}f}" if end else "0" for end in (low, high)]  # 0 is exact
+    return typeset(f"{middle:.{digits}f}" + (f" ({to.join(ends)})" if known else ""))
 
 
 def comparison(study: pd.DataFrame) -> pd.DataFrame:

@@ -36,7 +36,7 @@ STYLE = """
 @page { size: A4; margin: 18mm 17mm 20mm; }
 html { font-size: 75%; }
 body { background: white; line-height: 1.4; }
-.cover { padding-top: 90mm; text-align: center; }
+.cover { padding: 80mm 15mm 0; text-align: center; }
 .contents, .part, #book-handout, #book-handout + .chapter { break-before: page; }
 .chapter > section > h1 { border-top: 1px solid; margin-top: 1.5em; padding-top: 0.5em; }
 .contents li { display: flex; gap: 0.5em; list-style: none; }
@@ -70,7 +70,8 @@ def make_pdf(index: Path, out: Path) -> Path:
     """Print a built site as one PDF with a table of contents, page numbers and links.
 
     A part of the book begins on a new page, a chapter does not.
-    Code that the site hides is left out; tests and the rules of claims stay folded.
+    Code that the site hides is left out, answers are unfolded, tests are named; what the rows of
+    claims fold out to stays folded.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ def make_pdf(index: Path, out: Path) -> Path:
     site = index.parent
     pages = book_pages()
     chapters = {page: _chapter(site, page, pages) for page in pages}
-    for first, *_ in _parts():
+    for first, *_ in _parts().values():
         chapters[first]["class"] = "chapter part bd-article"
     body = "".join(map(str, chapters.values()))
     top = head(site, pages[0], STYLE)
@@ -153,13 +154,14 @@ def printer(site: Path, top: str, *, misfits: str, width: int) -> Iterator[Calla
 
 def book_pages() -> list[str]:
     """Return the site's pages in the order of its table of contents, without endings."""
-    return [page for part in _parts() for page in part]
+    return [page for part in _parts().values() for page in part]
 
 
-def _parts() -> list[list[str]]:
-    """Return the pages of each part of the book; the first page is a part of its own."""
+def _parts() -> dict[str, list[str]]:
+    """Return the pages of each part of the book by its name; the first page is one without."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
-    return [[toc["root"]], *([page["file"] for page in part["chapters"]] for part in toc["parts"])]
+    parts = {part["caption"]: [page["file"] for page in part["chapters"]] for part in toc["parts"]}
+    return {"": [toc["root"]]} | parts
 
 
 def _chapter(site: Path, page: str, pages: Sequence[str]) -> Tag:
@@ -170,6 +172,10 @@ def _chapter(site: Path, page: str, pages: Sequence[str]) -> Tag:
         raise InputError("page", path, "has no article; build the book again")
     for element in article.select(ONLY_ON_SCREEN):
         element.decompose()
+    for fold in article.select("details.sd-dropdown"):
+        fold["open"] = ""
+        for test in fold.select(".literal-block-wrapper"):
+            test.replace_with(_named(test))
     for image in article.select("img[style]"):
         width, height = map(int, re.findall(r"(\d+)px", f"{image['style']} 0px 0px")[:2])
         if height > 1.2 * width:
@@ -179,6 +185,16 @@ def _chapter(site: Path, page: str, pages: Sequence[str]) -> Tag:
     relink(article, site, page, pages)
     article.name, article["class"], article["id"] = "section", "chapter bd-article", _anchor(page)
     return article
+
+
+def _named(test: Tag) -> Tag:
+    """Return a line with a test's file and name, for its source."""
+    caption = test.select_one(".code-block-caption .caption-text")
+    line = Tag(name="p")
+    line.append(code := Tag(name="code"))
+    functions = re.findall(r"^def (test_\w+)", test.pre.get_text() if test.pre else "", re.M)
+    code.string = " ".join([caption.get_text(strip=True) if caption else "", *functions])
+    return line
 
 
 def relink(part: Tag, site: Path, page: str, pages: Sequence[str] = ()) -> None:
@@ -220,15 +236,29 @@ def _title(part: Tag) -> str:
     return heading.rstrip("#").strip()
 
 
+def _edition() -> Iterator[str]:
+    """Yield the lines below the title: what the book is, of which paper, and which state of it."""
+    about = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    [paper] = about["references"]
+    yield about["abstract"]
+    names = (f"{author['given-names']} {author['family-names']}" for author in paper["authors"])
+    yield f"The paper: {', '.join(names)}, <i>{paper['title']}</i>, {paper['year']}"
+    version = f"Version {about['version']}, licence {about['license']}"
+    yield f"{version}, commit {state}" if (state := commit()[:10]) else version
+
+
 def _contents(chapters: Mapping[str, Tag], starts: Mapping[str, int]) -> str:
     """Return the title page and the table of contents, with the page a chapter starts on."""
-    rows = (
-        f'<li><a href="#{_anchor(page)}">{_title(chapter)}</a>'
-        f'<span class="dots"></span>{starts.get(page, "?")}</li>'
-        for page, chapter in chapters.items()
-    )
-    title, state = next(map(_title, chapters.values())), commit()[:10]
-    edition = f"<p>commit {state}</p>" if state else ""
+    rows = []
+    for name, pages in _parts().items():
+        rows += [f"<li><b>{name}</b></li>"] if name else []
+        rows += [
+            f'<li><a href="#{_anchor(page)}">{_title(chapters[page])}</a>'
+            f'<span class="dots"></span>{starts.get(page, "?")}</li>'
+            for page in pages
+        ]
+    title = next(map(_title, chapters.values()))
+    edition = "".join(f"<p>{line}</p>" for line in _edition())
     return (
         f'<section class="cover"><h1>{title}</h1>{edition}</section>'
         f'<section class="contents"><h1>Contents</h1><ol>{"".join(rows)}</ol></section>'

@@ -141,7 +141,7 @@ def judge_rho(
     most = attainable_rho(x, y, strata, sign=claimed)
     low, high = rho_interval(rho, free, levels.interval)
     shown = detectable_rho(free, alpha=levels.interval, power=POWER)
-    why = f"across {n} units rho = {rho:.3f} ({low:.2f} to {high:.2f}), p = {p:.2g} by "
+    why = f"across {n} units rho = {rho:.2f} ({low:.2f} to {high:.2f}), p = {p:.2g} by "
     why += f"shuffling; attainable with so many solved: {most:.2f}; with so many units the "
     why += f"test has {100 * POWER:.0f} % power to detect a rho of {shown:.2f} "
     why += f"(level {levels.interval:.2g})"
@@ -153,8 +153,8 @@ def judge_rho(
         elif clear:
             verdict = "not reproduced"
     else:
-        why += f"; over snapshots, early against late, rho = {pooled[0]:.3f}"
-        why += f", with their own accuracy {pooled[1]:.3f}"
+        why += f"; over snapshots, early against late, rho = {pooled[0]:.2f}"
+        why += f", with their own accuracy {pooled[1]:.2f}"
         excluded = (high if claimed > 0 else -low) < min(abs(printed), most)
         if clear and rho * claimed > 0:
             verdict = "partly" if excluded else "reproduced"

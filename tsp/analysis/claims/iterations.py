@@ -125,7 +125,7 @@ def tsloss_fewer_iterations(evidence: Evidence, levels: Levels) -> Verdict:
         verdict = "not reproduced" if refuted else "inconclusive"
     stays = paired(evidence, value="sustained")
     faster, slower = int((stays.ts < stays.ce).sum()), int((stays.ts > stays.ce).sum())
-    why += f"; signed-rank p = {rank_p(evidence):.3g}; until the answer stays right: "
+    why += f"; signed-rank p = {rank_p(evidence):.2g}; until the answer stays right: "
     why += f"{faster} faster, {len(stays) - faster - slower} the same, {slower} slower; {excluded}"
     effect = (ratio.median_ratio, ratio.low, ratio.high)
     return Verdict(verdict, ratio.n, *effect, why, p, printed)
@@ -162,7 +162,7 @@ def tsloss_halves_iterations(evidence: Evidence, levels: Levels) -> Verdict:
     end = f"lowest end of the intervals of all cells: {lowest:.2f}"
     if np.isnan(lowest):
         end = "a cell has too few units for an interval"
-    why += f"; sign test there against one half, p times the number of cells = {p:.3g}; {end}"
+    why += f"; sign test there against one half, p times the number of cells = {p:.2g}; {end}"
     verdict = "not reproduced" if lowest > 0.5 else "inconclusive"
     if ratio.median_ratio <= 0.5 and p < levels.alpha:
         verdict = "reproduced"
@@ -190,7 +190,7 @@ def tsloss_as_effective(evidence: Evidence, levels: Levels) -> Verdict:
     )
     p = 2 * float(norm.sf(abs(centre + INFERIOR) / error))
     why = f"of {n} units both solve {both}, TSLoss alone {gained}, Standard alone {lost}; "
-    why += f"p = {p:.3g} against a loss of {INFERIOR:.0%}"
+    why += f"p = {p:.2g} against a loss of {INFERIOR:.0%}"
     return Verdict(compared((low, high), -INFERIOR), n, share, low, high, why, p, 0.0)
 
 
@@ -233,7 +233,7 @@ def qwen_fourfold(evidence: Evidence, levels: Levels) -> Verdict:
     if units.empty:
         return UNTESTED
     ratio, p = ratio_of_iterations(units, levels.interval), at_most(units, 0.25)
-    why = f"sign test against one quarter over {len(units)} units, p = {p:.3g}"
+    why = f"sign test against one quarter over {len(units)} units, p = {p:.2g}"
     verdict = "reproduced" if p < levels.alpha else "inconclusive"
     verdict = "not reproduced" if ratio.low > 0.25 else verdict
     return Verdict(verdict, ratio.n, ratio.median_ratio, ratio.low, ratio.high, why, p, 0.25)

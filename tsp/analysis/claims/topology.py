@@ -86,7 +86,7 @@ def loops_vanish(evidence: Evidence, levels: Levels) -> Verdict:
     """The number of loops eventually approaches zero."""
     ends = first_and_last(evidence, "h1_count").query("first > 0")
     left = ends["last"] / ends["first"]
-    return judge_events(left <= LITTLE, left, levels)
+    return judge_events(left <= LITTLE, levels, shown=left)
 
 
 @phenomenon(
@@ -126,9 +126,9 @@ def entropy_falls(evidence: Evidence, levels: Levels) -> Verdict:
 @phenomenon(
     source="section 2.3, Figure 3 (b)",
     **PAPER_LENGTH,
-    null=EARLY,
-    estimand="the median share of the entropy's fall in the first quarter of the epochs, over the "
-    "units whose entropy falls",
+    null=0.5,
+    estimand="the share of units in which the entropy falls and at least half of the fall is in "
+    "the first quarter of the epochs",
     decision=share(
         "the entropy falls, and at least half of the fall is in the first quarter of the epochs,"
     ),
@@ -140,21 +140,25 @@ def entropy_early(evidence: Evidence, levels: Levels) -> Verdict:
     early = rows.epoch <= EARLY * rows.groupby("id").epoch.transform("max")
     rows = rows.assign(early=early)[((rows.epoch > 0) & early).groupby(rows.id).transform("any")]
 
-    def falls(rows: pd.DataFrame) -> pd.Series:
+    def falls(rows: pd.DataFrame) -> pd.DataFrame:
         ends = rows.groupby(["id", *UNIT]).persistence_entropy.agg(["first", "last"])
-        return (ends["first"] - ends["last"]).groupby(UNIT).median()
+        return ends.assign(fall=ends["first"] - ends["last"]).groupby(UNIT).median()
 
     whole = falls(rows)
-    falling = whole > 0
-    part = falls(rows[rows.early]) / whole.where(falling)
-    verdict = judge_events(part >= 0.5, part.dropna(), levels)
-    return because(verdict, f"the entropy falls in {falling.sum()} units")
+    falling = whole.fall > 0
+    part = (falls(rows[rows.early]).fall / whole.fall).where(falling)
+    more = f"the entropy falls in {falling.sum()} of them; its median fall over all units is "
+    more += f"{(whole.fall / whole['first']).median():.2%} of the first value; where it falls, "
+    more += f"a median of {part.median():.0%} of the fall is in the first quarter"
+    return because(judge_events(part >= 0.5, levels), more)
 
 
 @phenomenon(
     source="section 2.3, Figure 3 (a)",
     **PAPER_LENGTH,
-    estimand="the median fall of the density, as a share of its initial value",
+    null=0.5,
+    estimand="the share of units in which the H1 count falls and the density falls by at most a "
+    "tenth",
     decision=share(
         "the H1 count falls and the density n / D (D: mean distance) falls too, by at most a "
         "tenth of its initial value,"
@@ -165,8 +169,9 @@ def density_minimal(evidence: Evidence, levels: Levels) -> Verdict:
     """Loops vanish while the density of the cloud falls only minimally."""
     loops, spread = (first_and_last(evidence, name) for name in ("h1_count", "mean_distance"))
     fewer, fall = loops.change < 0, 1 - spread["first"] / spread["last"]
-    verdict = judge_events(fewer & (fall >= 0) & (fall <= LITTLE), fall, levels)
-    return because(verdict, f"the H1 count falls in {fewer.sum()} units")
+    verdict = judge_events(fewer & (fall >= 0) & (fall <= LITTLE), levels)
+    more = f"the H1 count falls in {fewer.sum()} of them; the median fall of the density over all "
+    return because(verdict, f"{more}units is {fall.median():.2%} of its first value")
 
 
 @phenomenon(

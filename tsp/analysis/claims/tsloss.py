@@ -95,8 +95,8 @@ def variances_equal(evidence: Evidence, levels: Levels) -> Verdict:
     pair = surrogate([two_pairs()]).iloc[0]
     less, more = sorted((pair.soft_variance, pair.death_variance))
     fails = more > FACTOR * less
-    against = f"two pairs of points on a line: Var(s) = {pair.soft_variance:.3g}, variance of the "
-    against += f"deaths {pair.death_variance:.3g}"
+    against = f"two pairs of points on a line: Var(s) = {pair.soft_variance:.2f}, variance of the "
+    against += f"deaths {pair.death_variance:.2f}"
     prompts, n = evidence.variances, len(evidence.variances)
     if n < FEWEST:
         verdict = "not reproduced" if fails else "inconclusive"

@@ -88,7 +88,7 @@ def lambda_ten_fails(evidence: Evidence, levels: Levels) -> Verdict:
         return UNTESTED
     n, failed = len(units), int(np.isinf(units.ts).sum())
     p = float(binomtest(failed, n, ALWAYS).pvalue)
-    why = f"weight 10 leaves {failed} of {n} units unsolved; p = {p:.3g} for a share of "
+    why = f"weight 10 leaves {failed} of {n} units unsolved; p = {p:.2g} for a share of "
     why += f"{ALWAYS:.0%}"
     interval = share_interval(failed, n, levels.interval)
     return Verdict(compared(interval, ALWAYS), n, failed / n, *interval, why, p, 1.0)
@@ -128,7 +128,7 @@ def all_weights_converge(evidence: Evidence, levels: Levels) -> Verdict:
     ends = ends.fillna({"total": np.inf})  # diverged
     left = ends.groupby(["id", "seed", *UNIT]).total.mean()
     left = left.groupby([*UNIT, "seed"]).max().groupby(UNIT).median()
-    return replace(judge_events(left < NEAR_ZERO, left, levels), printed=0.0)
+    return replace(judge_events(left < NEAR_ZERO, levels, shown=left), printed=0.0)
 
 
 @table4(

@@ -115,7 +115,9 @@ def effect(row: Mapping[Any, Any]) -> str:
     """Write an effect with its interval and what the paper prints in a few characters."""
     if np.isnan(row["effect"]):
         return MISSING
-    shown = {name: _digits(row[name]) for name in ("effect", "low", "high", "printed")}
+    numbers = {name: row[name] for name in ("effect", "low", "high", "printed")}
+    digits = _decimals(row["effect"], row["low"], row["high"])
+    shown = {name: f"{number:.{digits}f}" for name, number in numbers.items()}
     text = shown["effect"]
     if not np.isnan([row["low"], row["high"]]).any():
         text += f" ({shown['low']} to {shown['high']})"
@@ -124,9 +126,17 @@ def effect(row: Mapping[Any, Any]) -> str:
     return text if np.isnan(row["printed"]) else f"{text}; printed {shown['printed']}"
 
 
-def _digits(value: float) -> str:
-    """Write 0.998 and 1 alike as 1.00, other sizes to three digits."""
-    return f"{value:.2f}" if 0.1 <= abs(value) < 10 else f"{value:.3g}"
+def _decimals(effect: float, low: float, high: float) -> int:
+    """Return with how many decimals to write an effect: its interval is known to two digits.
+
+    None for whole numbers; without an interval, two digits of the effect itself.
+    """
+    numbers = np.array([effect, low, high])
+    if (numbers == np.round(numbers)).all():
+        return 0
+    width = high - low
+    size = width if np.isfinite(width) and width > 0 else abs(effect)
+    return int(np.clip(1 - np.floor(np.log10(size)), 0, 4)) if size > 0 else 2
 
 
 def typeset(text: str) -> str:
