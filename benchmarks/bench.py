@@ -33,7 +33,8 @@ from tsp.training import models
 
 Row = dict[str, Any]
 WHEN = {"early": "at the start", "middle": "halfway", "late": "late"}
-SETS = 4  # runs of a bank on ten problems each
+BRIEF = ("early", "late")  # states of a single problem that are timed without ``full``
+SETS = 2  # runs of a bank on ten problems each
 GENERATIONS = {"family 25, model 17": "Zen 4", "family 6, model 207": "Emerald Rapids"}
 """Names of processors that `environment` names by numbers."""
 
@@ -107,8 +108,8 @@ OTHERS: dict[str, Callable[[], list[Row]]] = {
 def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -> Iterator[Row]:
     """Run the measurements that this machine allows, or those whose name starts as one of ``only``.
 
-    ``full`` adds whole runs, sets late in training, compiled layers and runs that share nothing,
-    which take one or two hours.
+    ``full`` adds whole runs, further states of training, the share of TSLoss, compiled layers and
+    runs that share nothing, which take one or two hours.
 
     Yields
     ------
@@ -145,12 +146,11 @@ def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -
 def _training(side: Side, repeats: int, *, full: bool) -> dict[str, Callable[[], list[Row]]]:
     """Return the measurements of training by name."""
     works: dict[str, Callable[[], list[Row]]] = {
-        "tsloss_share": partial(tsloss_share, side, repeats),
         "gemm_fraction": partial(gemm_fraction, Side(side.frozen, "float32"), repeats),
         "step_context_5k_vs_peft": partial(step_context, side, repeats, with_peft=True),
         "step_prefix": partial(step_prefix, side, repeats),
         "epoch_single": partial(
-            from_states, side, repeats, regime="single", chosen=STATES["single"]
+            from_states, side, repeats, regime="single", chosen=STATES["single"] if full else BRIEF
         ),
         "epoch_multi_early": partial(
             from_states, side, repeats, regime="multi", chosen=["early"], runs=SETS
@@ -159,6 +159,7 @@ def _training(side: Side, repeats: int, *, full: bool) -> dict[str, Callable[[],
     if side.precision != "float32":
         works["gemm_fraction_bfloat16"] = partial(gemm_fraction, side, repeats)
     if full:
+        works["tsloss_share"] = partial(tsloss_share, side, repeats)
         works["step_compiled"] = partial(step_compiled, side, repeats)
         unshared = partial(step_context, side, repeats, with_peft=False)
         works["step_context_5k_vs_unshared"] = unshared

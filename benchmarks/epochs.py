@@ -41,7 +41,9 @@ def from_states(
     problems, specs, alone = same_work(side, runs, regime=regime)
     bank = side.bank(specs, problems)
     train = peer(alone.but(epochs=PEER_EPOCHS[regime]), side, problems, check=False)
-    passes = compared(f"pass_{regime}", partial(_passes, bank), train, repeats, PEER)
+    passes = compared(
+        f"pass_{regime}", partial(_passes, bank), train, repeats, PEER, warm=regime == "single"
+    )
     rows = []
     for state in chosen:
         ours = _checks(bank, states.load(regime, "after_question", state))

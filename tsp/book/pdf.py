@@ -170,12 +170,12 @@ def _chapter(site: Path, page: str, pages: Sequence[str]) -> Tag:
     article = BeautifulSoup(path.read_text("utf-8"), "html.parser").article
     if article is None:
         raise InputError("page", path, "has no article; build the book again")
-    for element in article.select(ONLY_ON_SCREEN):
-        element.decompose()
     for fold in article.select("details.sd-dropdown"):
         fold["open"] = ""
         for test in fold.select(".literal-block-wrapper"):
             test.replace_with(_named(test))
+    for element in article.select(ONLY_ON_SCREEN):
+        element.decompose()
     for image in article.select("img[style]"):
         width, height = map(int, re.findall(r"(\d+)px", f"{image['style']} 0px 0px")[:2])
         if height > 1.2 * width:

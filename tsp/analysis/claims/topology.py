@@ -127,8 +127,8 @@ def entropy_falls(evidence: Evidence, levels: Levels) -> Verdict:
     source="section 2.3, Figure 3 (b)",
     **PAPER_LENGTH,
     null=0.5,
-    estimand="the share of units in which the entropy falls and at least half of the fall is in "
-    "the first quarter of the epochs",
+    estimand="the share of such units: the entropy falls, and at least half of the fall is in the "
+    "first quarter of the epochs",
     decision=share(
         "the entropy falls, and at least half of the fall is in the first quarter of the epochs,"
     ),
@@ -157,7 +157,7 @@ def entropy_early(evidence: Evidence, levels: Levels) -> Verdict:
     source="section 2.3, Figure 3 (a)",
     **PAPER_LENGTH,
     null=0.5,
-    estimand="the share of units in which the H1 count falls and the density falls by at most a "
+    estimand="the share of such units: the H1 count falls, and the density falls by at most a "
     "tenth",
     decision=share(
         "the H1 count falls and the density n / D (D: mean distance) falls too, by at most a "
