@@ -67,7 +67,7 @@ def bench(
         bool,
         Option(
             "--full",
-            help="Also measure whole runs, more states and what tsp does not use: one or two hours.",
+            help="Also measure whole runs, more states and unused methods: one or two hours.",
         ),
     ] = False,
     gpu: Annotated[
