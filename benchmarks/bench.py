@@ -250,7 +250,7 @@ def read_table(folder: Path) -> pd.DataFrame:
     say so. Rows of one aim stand together.
     """
     table = pd.DataFrame(_ordered(_read(folder / "bench.json")))
-    optional = ["budget", "bandwidth", "peer_rule", "precision", "ours_times", "peer_times"]
+    optional = ["budget", "bandwidth", "runs", "peer_rule", "precision", "ours_times", "peer_times"]
     optional += ["first", "ours_pass", "ours_check", "peer_pass", "peer_check"]
     table = table.reindex(columns=table.columns.union(optional, sort=False))
     table["aim"] = [AIMS[name] for name in table.name]

@@ -41,6 +41,7 @@ def from_states(
     problems, specs, alone = same_work(side, runs, regime=regime)
     bank = side.bank(specs, problems)
     train = peer(alone.but(epochs=PEER_EPOCHS[regime]), side, problems, check=False)
+    # To warm up on ten problems would take as long as a repeat.
     passes = compared(
         f"pass_{regime}", partial(_passes, bank), train, repeats, PEER, warm=regime == "single"
     )

@@ -35,7 +35,7 @@ from tsp.analysis.studies import recipes
 from tsp.analysis.units import UNIT
 from tsp.book.forest import verdict_list
 from tsp.book.pages import check_parameters, missing
-from tsp.book.verdicts import findings, listed, shortening
+from tsp.book.verdicts import findings, listed, quoted, shortening
 from tsp.experiments.paper import PROTOCOLS
 from tsp.figures.front import loop_counts, loops
 from tsp.store.runs import Store
@@ -51,13 +51,7 @@ counts = loop_counts(store, protocol=protocol, model=model)
 
 def number(value, digits=2):
     """Write a number with a true minus sign, and a dash if it is missing."""
-    return "–" if np.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
-
-
-def quoted(which, words, digits):
-    """Return the number that follows some words in the reasons of a verdict."""
-    match = re.search(rf"{words} ([-+]?[\d.]+)", claim[which]["why"])
-    return number(float(match[1]) if match else np.nan, digits)
+    return "–" if np.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def end(arm, first=False):
@@ -78,8 +72,8 @@ for name, which in numbers.items():
     glue(f"{name}-units", claim[which]["n"], display=False)
 for value in ("effect", "low", "high"):
     glue(f"falls-{value}", number(claim["h1-count-falls"][value], 0), display=False)
-glue("grows-scaled", quoted("h0-lifespan-grows", "median change", 0), display=False)
-glue("rho-snapshots", quoted("h0-lifespan-accuracy", "early against late, rho =", 2), display=False)
+for name, value in quoted(claims).items():
+    glue(name, number(value, 0 if name == "grows-scaled" else 2), display=False)
 glue("falls-units", claim["h1-count-falls"]["n"], display=False)
 
 card = MODELS.get(model)
@@ -164,8 +158,8 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 # gist of its rule; {doc}`20_rules` has all rules and lists those that were changed after data had been seen. A unit is one problem or one set
 # of ten. Protocol `paper` has the paper's own learning rate and all of its 300 epochs.
 #
-# *Not reproduced* means that the printed effect is excluded or the reverse found; *partly*, that the direction is confirmed but a
-# further condition fails; *inconclusive*, that our runs can neither confirm nor refute the claim. *Numbers return, reading fails*: the printed
+# *Not reproduced* means that the runs exclude what the rule asks for: the printed effect, an effect beyond a margin, or the claimed
+# direction; *partly*, that the direction is confirmed but a further condition fails; *inconclusive*, that our runs can neither confirm nor refute the claim. *Numbers return, reading fails*: the printed
 # correlations come back when early snapshots are compared with late ones, but across problems a relation as strong is excluded.
 
 # %% tags=["remove-input"]

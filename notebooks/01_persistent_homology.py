@@ -311,7 +311,7 @@ glue("pe-three", by_hand, display=False)
 # are, and *how equal* they are. Dividing by $\log m$ leaves the second.
 #
 # Equation 14 repeats equation 12, with $E$ for $PE$ and $p_i$ for $l_i / L$, but the paper interprets the two differently. Low entropy in
-# equation 12 is said to be a sign of a focused, stable structure, in equation 14 usually one of less stability, with soft prompts as an
+# equation 12 is said to be a sign of a focused, stable structure, and in equation 14 usually a sign of less stability, with soft prompts as an
 # exception. The formula supports neither reading: entropy falls when lengths become less equal, and usually when bars disappear.
 
 # %% mystnb={"image": {"alt": "Entropy against number of bars, one to about a hundred. A curve shows the greatest possible value, the logarithm; dots for random clouds of different sizes lie below it and grow with it."}, "figure": {"caption": "Entropy follows the number of bars. The line is its maximum, $\\log m$; each dot is a Gaussian cloud of 2 to 60 points in 64 dimensions.", "name": "fig-entropy-count"}} tags=["hide-input"]

@@ -48,6 +48,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import pdist, squareform
 
 from tsp.analysis.equation13 import surrogate, two_pairs
+from tsp.analysis.geometry import CLOUDS
 from tsp.analysis.tables import TASK_NAMES
 from tsp.book.pages import check_parameters
 from tsp.experiments.find_or_train import (
@@ -147,7 +148,7 @@ glue("loops-most", max(counts), display=False)
 # number of loops has no such guarantee. The random points have {glue:text}`loops-before:d` loops, all of them short; after such a shift they have
 # between {glue:text}`loops-least:d` and {glue:text}`loops-most:d`. Anyone who counts $H_1$ features should therefore ask how long they live.
 #
-# ## The influence of $n$ and $d$
+# ## The influence of $n$, $d$ and the lengths
 #
 # The vectors of a prompt have hundreds of dimensions, where intuition from the plane misleads: random points are all about equally far
 # apart. If coordinates are drawn from $N(0, \sigma^2)$, distances concentrate around $\sigma\sqrt{2d}$ with a relative spread of about
@@ -180,26 +181,27 @@ glue("fewest-h1", float(fewest.h1), display=False)
 # This is the baseline: a prompt that starts as Gaussian noise starts with the topology of Gaussian noise,
 # and a trained prompt is remarkable only where it departs from that.
 #
-# Loops also need vectors of nearly equal length. The next figure keeps random directions and varies the lengths alone. Training
-# makes a prompt's vectors unequally long; {doc}`04_phenomenon` proves the extreme case, and {doc}`06_training_or_movement` tests how much of the
-# loss of loops this explains.
+# The loops of random vectors also depend on their lengths. The next figure keeps random directions and varies the lengths alone. Training
+# makes a prompt's vectors unequally long; {doc}`04_phenomenon` proves an extreme case and compares prompts with random directions of
+# their own lengths, and {doc}`06_training_or_movement` asks whether training is needed for it.
 
-# %% mystnb={"image": {"alt": "Number of H1 bars against the relative spread of the lengths of forty random vectors: a falling line with a band for the middle half of the clouds."}, "figure": {"caption": "{glue:text}`lengths-say` Forty random directions in 576 dimensions, with lengths that are uniform around 1. Line: mean of 20 clouds; band: the middle half.", "name": "fig-lengths"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Number of H1 bars against the relative spread of the lengths of forty random vectors: a falling line with a band for the middle half of the clouds."}, "figure": {"caption": "{glue:text}`lengths-say` Forty random directions in 576 dimensions, with lengths that are uniform around 1. Line: median of 20 clouds; band: the middle half.", "name": "fig-lengths"}} tags=["hide-input"]
 spreads = np.linspace(0, 0.2, 9)  # standard deviation of the lengths over their mean
 directions = rng.normal(size=(20, 40, 576))
 directions /= np.linalg.norm(directions, axis=2, keepdims=True)
 uniform = np.sqrt(12) * (rng.uniform(size=(20, 40, 1)) - 0.5)  # of standard deviation 1
 loops = np.array([summarize((1 + x * uniform) * directions).h1_count for x in spreads])
 fig, ax = plt.subplots(figsize=(0.75 * WIDTH, 0.45 * WIDTH))
-ax.plot(spreads, loops.mean(1), color=DIMENSION_COLORS[1])
+medians = np.median(loops, axis=1)
+ax.plot(spreads, medians, color=DIMENSION_COLORS[1])
 middle = np.quantile(loops, [0.25, 0.75], axis=1)
 ax.fill_between(spreads, *middle, color=DIMENSION_COLORS[1], alpha=0.2, lw=0)
 ax.set(xlabel="relative spread of lengths", ylabel="$H_1$ bars", ylim=(0, None))
 fig.tight_layout()
-fall = f"from {loops[0].mean():.0f} at equal lengths to {loops[-1].mean():.1f} at a relative spread of {spreads[-1]:g}"
+fall = f"from {medians[0]:.0f} at equal lengths to {medians[-1]:.0f} at a relative spread of {spreads[-1]:g}"
 glue(
     "lengths-say",
-    f"Unequal lengths alone remove loops: their mean number falls {fall}.",
+    f"Unequal lengths alone remove loops: their median number falls {fall}.",
     display=False,
 )
 
@@ -274,12 +276,12 @@ for ax, picture, when in zip(panels, pictures, (first, last), strict=True):
 fig.tight_layout()
 
 # %% [markdown]
-# The table compares the prompt with noise: 200 Gaussian clouds with the trained prompt's $n$, $d$ and
+# The table compares the prompt with noise: {glue:text}`clouds:d` Gaussian clouds with the trained prompt's $n$, $d$ and
 # coordinate variance. The last column is the share of these clouds whose value lies below the trained prompt's.
 
 # %% tags=["hide-input"]
 same_clouds = np.random.default_rng(0)  # as in every chapter that counts loops of noise
-noise = summarize(same_clouds.normal(scale=trained.std(), size=(200, n, d)))
+noise = summarize(same_clouds.normal(scale=trained.std(), size=(CLOUDS, n, d)))
 both = summarize(np.stack([start, trained]))
 numbers = pd.DataFrame(
     {
@@ -302,6 +304,7 @@ for when, row in (("start", both.iloc[0]), ("trained", both.iloc[1]), ("noise", 
 lost = both.persistence_entropy[0] - both.persistence_entropy[1]
 fewer = np.diff(np.log(both.h0_count + both.h1_count - 1))[0]
 glue("entropy-change", float(-lost), display=False)
+glue("clouds", CLOUDS, display=False)
 glue("noise-median", float(noise.h1_count.median()), display=False)
 glue("log-bars-change", float(fewer), display=False)
 

@@ -188,7 +188,7 @@ gemma = savings[savings.model == "gemma-2b-it"]
 glue("printed-best", f"{1 - savings.ratio.min():.0%}", display=False)
 best = savings[savings.ratio == savings.ratio.min()]
 pairs = (best.ce.astype(str) + " to " + best.tsloss.astype(str)).value_counts()
-counts = listed([f"{name} in {k}" for name, k in pairs.items()])
+counts = listed([f"{name} in {k} cell{'s' * (k != 1)}" for name, k in pairs.items()])
 glue("printed-best-counts", counts, display=False)
 glue("printed-gemma", f"{1 - gemma.ratio.min():.0%}", display=False)
 glue("printed-unchanged", int((savings.ratio == 1).sum()), display=False)
@@ -238,7 +238,7 @@ glue("printed-paper-std", f"{PROTOCOLS['paper'].init_std:g}", display=False)
 
 # %% [markdown]
 # For Gemma-2B this factor is {glue:text}`printed-factor`. After warm-up AdamW moves each coordinate by about the learning rate per step
-# if its gradient is steady, and by less otherwise. With such a version, the prompt that the model saw started with a standard deviation of
+# if its gradient is steady, and by less otherwise. With a version that does so, the prompt that the model saw started with a standard deviation of
 # {glue:text}`printed-std`, and each of its coordinates moved by up to about {glue:text}`printed-lr` a step, not
 # {glue:text}`printed-paper-lr`. The Llama models of the paper have no such factor. The factor may be the reason why Gemma-2B-IT could be
 # trained at this rate at all. To repeat the experiment with a current version, apply the factor (`--embed-scale`) or raise the learning

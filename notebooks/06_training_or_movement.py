@@ -69,8 +69,8 @@ FEATURES |= {"h0_mean_lifespan_scaled": "H₀ lifespan / distance", "persistence
 #
 # For each problem, the experiment `null` trains two more prompts, without and with TSLoss, on the reference answer of another problem, which
 # the original problem's scorer counts as wrong. In the table, epochs are counted up to the first check at which the model gives the answer that it was
-# trained on, be it right or wrong. An end of 0 or ∞ of the ratio is a problem that only one of the two arms solves. {doc}`14_choices`
-# explains the other columns.
+# trained on, be it right or wrong. An interval of the ratio ends at 0 or ∞ where the end belongs to a problem that
+# only one of the two arms solves. {doc}`14_choices` explains the other columns.
 
 # %% tags=["hide-input"]
 wrong = study(
@@ -158,12 +158,13 @@ if len(contrast):
     same = in_words(feature for feature, equal in same_answers.items() if equal)
     text = f"A difference between right and wrong answers is detected for {differ} ({contrast.n.max()} problems, level 0.05 after "
     text += f"Holm's correction). {power} Equivalence is shown for {same}."
+    if same_answers.get("h1_count"):
+        text += " For loops this is about the end alone, where nearly all are gone with both kinds of answers; it does not show that they go equally fast."
 glue("answers-text", text, display=False)
 
 # %% [markdown]
 # {glue:text}`answers-text:s` A change that is equivalent under wrong answers cannot be a mark of finding the right ones; at most it is a
-# mark of fitting some answer. For loops the equivalence is about the end alone: nearly all are gone with both kinds of answers, so it does
-# not show that they go equally fast. Where neither a difference nor equivalence is shown, these problems are too few to decide.
+# mark of fitting some answer. Where neither a difference nor equivalence is shown, these problems are too few to decide.
 #
 # ## Random movement
 #
@@ -228,7 +229,7 @@ if len(walks):
             last,
             x=feature,
             y="kind",
-            hue=last.regime.map({"single": "one problem", "multi": "ten problems"}),
+            hue=last.regime.map(figures.PROBLEMS),
             order=order,
             ax=ax,
             size=4,
@@ -264,7 +265,7 @@ if len(displaced):
     ended = walks[walks.end.eq(True)].groupby("kind").h1_count.median()[list(KINDS[:2])]
     training = signed(lost["training"].median())
     texts["says"] = (
-        f"The median change in the number of loops is {rows} for rows moved as far, {training} for training, {walk} for a "
+        f"The median change in the number of loops is {rows} for “rows moved as far”, {training} for training, {walk} for a "
         f"random walk and {straight} for a straight walk."
     )
     texts["equal"] = (
@@ -279,7 +280,7 @@ if len(displaced):
     differ = in_words(row_tests.index[row_tests.p_holm < 0.05])
     same = in_words(feature for feature, equal in same_movement.items() if equal)
     texts["others"] = (
-        f"A difference between training and rows moved as far is detected for {differ} (p < 0.05 after Holm over the whole "
+        f"A difference between training and “rows moved as far” is detected for {differ} (p < 0.05 after Holm over the whole "
         f"table). Equivalence is shown for {same}."
     )
     if usual.published.all():  # what the text says of them

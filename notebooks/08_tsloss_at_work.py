@@ -273,7 +273,7 @@ glue("even-fell", int((evened < first.h0_variance).sum()), display=False)
 #
 # ## TSLoss beside the cross-entropy
 #
-# As the cross-entropy falls, the force of TSLoss gains on it. Every run records the
+# As training proceeds, the gradient of TSLoss gains on that of the cross-entropy. Every run records the
 # gradient norms of all terms, even of those that it does not minimise.
 
 # %% mystnb={"image": {"alt": "Two panels over epochs, logarithmic. Left: gradient norms of the cross-entropy and of TSLoss in the run with TSLoss, the second far below the first at the start and close to it at the end. Right: their ratio for the run with and the run without TSLoss; that of the run without passes 1."}, "figure": {"caption": "In the run with TSLoss its gradient is {glue:text}`force-first:.2g` times as long as the cross-entropy's in the first epoch and {glue:text}`force-last:.2g` times in the last. Gradient norms at each epoch. Left: in the run with TSLoss. Right: the norm of TSLoss's gradient divided by the cross-entropy's, in both runs; at 1 (dotted) they would be equal.", "name": "fig-gradients"}} tags=["hide-input"]

@@ -187,7 +187,7 @@ plt.show()
 #
 # How far has a prompt come before its answer is right? The pair shown was trained on {glue:text}`pair-problem`. Greedy decoding reproduces
 # a token of the reference answer when it is the model's first choice. The figure shows the share of the answer's tokens that come
-# before the first one that is not. An answer may be right earlier, because the scorer reads only the final number or letter.
+# before the first one that is not reproduced. An answer may be right earlier, because the scorer reads only the final number or letter.
 
 # %% mystnb={"image": {"alt": "Share of the reference answer reproduced from its start, against epochs, for the run without and the run with TSLoss; a vertical line marks the first epoch at which each is right."}, "figure": {"caption": "At its first right check the Standard run reproduces {glue:text}`ce-share` of the reference answer and the run with TSLoss {glue:text}`tsloss-share`. Lines: the share that greedy decoding reproduces before it first departs from the reference. Vertical lines: the first right check.", "name": "fig-matched"}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7.2, 3), layout="constrained")

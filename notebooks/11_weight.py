@@ -93,7 +93,7 @@ glue("floor", f"{floor.floor.median():.0f}" if len(floor) else "–", display=Fa
 
 # %% [markdown]
 # The store has runs at {glue:text}`weights-known:d` of the paper's weights, on {glue:text}`weights-problems`. For comparison, rounding alone
-# moves the count of a problem by a median of {glue:text}`floor` epochs ({ref}`noise-floor`).
+# moves the number of epochs that a problem takes by a median of {glue:text}`floor` epochs ({ref}`noise-floor`).
 #
 # ## Figure 4
 #

@@ -197,9 +197,8 @@ results(rows[~named])
 # An epoch of a run is a pass over its problems and, every {glue:text}`bench-every` epochs, a check of the answers. A pass always costs the same. A check
 # costs more when more answers are wrong, since many wrong answers are decoded to their limit. So checks are timed with prompts stored at
 # several points of training: at the start and later (in epochs, {glue:text}`bench-states`). None of these prompts solves its problems
-# yet. The next table shows both parts, timed one after the other. The banks have {glue:text}`bench-bank` runs on one problem and
-# {glue:text}`bench-sets` on ten. To reach the aim for ten problems with equal rules, an epoch may take at most
-# {glue:text}`bench-limits`.
+# yet. The next table shows both parts, timed one after the other, and the size of our banks (passes over ten problems are not warmed up).
+# To reach the aim for ten problems with equal rules, an epoch may take at most {glue:text}`bench-limits`.
 
 
 # %% tags=["hide-input"]
@@ -224,13 +223,12 @@ limits = [
 glue("bench-limits", listed(limits) or "as long as it does", display=False)
 glue("bench-every", RunSpec().check_every, display=False)
 glue("bench-bank", RUNS, display=False)
-sets = sorted(parts.runs[parts.name.str.startswith("epoch_multi")].unique())
-glue("bench-sets", " or ".join(f"{size:.0f}" for size in sets) or "–", display=False)
 table(
     pd.DataFrame(
         {
             "what": parts.what,
             "processor": parts["where"],
+            "runs": parts.runs.map("{:.0f}".format),
             "tsp: pass, s": parts.ours_pass.map("{:.2f}".format),
             "tsp: check, s": parts.ours_check.map("{:.2f}".format),
             "PEFT: pass, s": parts.peer_pass.map("{:.2f}".format),
@@ -290,7 +288,8 @@ table(
 # * On AMD processors with AVX-512, oneDNN computes the float32 products with the frozen weights; on the two that were tried it was faster
 #   than the library that torch uses.
 # * Rows of similar length are read together, so that little of a pass is padding.
-# * The rest is mostly memory traffic. So normalisation layers read their input and its gradient as few times as possible.
+# * The rest is mostly memory traffic, so normalisation layers read their input and its gradient as few times as possible. Fusing the
+#   rotations or the gated activation gained too little to keep. (Drafts of answers would too: decoding has so many rows that its products are fast.)
 #
 # With a prompt before everything else the context cannot be shared, since in every layer but the first all keys and values behind the prompt
 # depend on it; the rest of the list applies. Such runs still gain from a bank: {glue:text}`prefix-sentence`
@@ -442,7 +441,7 @@ glue("load", sentence, display=False)
 #
 # ```bash
 # mkdir mine
-# tsp bench --json mine/bench.json            # 15 to 25 minutes; with --full also whole runs, one or two hours more
+# tsp bench --json mine/bench.json            # a quarter of an hour; with --full one or two hours more
 # tsp bench --load mine/load.json             # ten thousand runs, a quarter of an hour
 # papermill notebooks/21_speed.ipynb mine/21_speed.ipynb \
 #     -p measurements mine

@@ -330,8 +330,8 @@ table(pd.DataFrame({"contents": first}))
 #
 # Several GPUs
 # : `--device balanced` (or `balanced_low_0`, `sequential`) splits a model that fits on no single GPU, by means of accelerate;
-#   {py:func}`tsp.training.models.load` also takes a `device_map` as a dict. Layers that accelerate offloads to the host or a disk can be
-#   trained through, but they return for every pass and stay until its gradient is computed, so offloading saves no memory in training.
+#   {py:func}`tsp.training.models.load` also takes a `device_map` as a dict. Layers that accelerate offloads to the host or a disk pass
+#   gradients on, but they are loaded again for every pass and stay until its gradient is computed, so offloading saves no memory in training.
 #
 # Other projects
 # : `python -m build` makes a wheel that trains, analyses and exports without the repository (only `tsp bench` needs it). `import tsp` imports

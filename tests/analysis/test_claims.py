@@ -133,7 +133,10 @@ def test_signs(wins, ties, losses, alpha, verdict):
 def test_power_is_that_at_the_level_that_decides(alpha):
     shown = 100 * detectable_share(20, alpha=alpha, power=0.8)
     assert f"a share of {shown:.0f} % (level {alpha})" in judge_signs(12, 0, 8, alpha=alpha)[1]
-    assert "fewer than 8 changed" in judge_signs(0, 0, 6, alpha=0.01)[1]
+    assert "fewer than 8 changed units" in judge_signs(0, 0, 6, alpha=0.01)[1]
+    event = judge_signs(5, 0, 1, event=True)[1]
+    assert event.startswith("5 of 6 units as claimed, 1 not; binomial test p = 0.22; with 6 units")
+    assert "fewer than 6 units" in judge_signs(5, 0, 0, event=True)[1]
 
 
 def test_contrasts_are_one_family_of_sign_tests():
@@ -350,12 +353,12 @@ CASES = {
     "entropy-early": [
         (course(by=20), REPRODUCED, 1),
         (course(by=100), NOT, 0),
-        (moving("persistence_entropy", [0.1] * 6), NOT, "falls in 0 of them"),
+        (moving("persistence_entropy", [0.1] * 6), NOT, "falls in 0 of 6 units"),
         (
             moving("persistence_entropy", [-0.1, *[0.1] * 6]),
             NOT,
             0,
-            "falls in 1 of them",
+            "falls in 1 of 7 units",
             "a median of 20% of the fall",
         ),
         (moving("persistence_entropy", [-0.1] * 5), OPEN),

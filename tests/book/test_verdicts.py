@@ -124,7 +124,7 @@ def test_a_changed_run_changes_the_abstract(planted, monkeypatch):
     usual = front_page(planted("usual", wrong=2, solved=4), monkeypatch)
     assert "Success is not needed:" in usual["abstract"]
     assert "to 2 when it is trained on wrong ones" in usual["abstract"]
-    assert "training takes 1.00 times the usual iterations" in usual["abstract"]
+    assert "takes 1.00 times as many iterations as without" in usual["abstract"]
     assert usual["caption"].startswith("Most loops vanish with right answers, with wrong answers")
 
     loops = front_page(planted("loops", wrong=7, solved=4), monkeypatch)
@@ -132,7 +132,7 @@ def test_a_changed_run_changes_the_abstract(planted, monkeypatch):
     assert "but not with wrong answers or with TSLoss." in loops["caption"]
 
     speed = front_page(planted("speed", wrong=2, solved=2), monkeypatch)
-    assert "training takes 0.50 times the usual iterations" in speed["abstract"]
+    assert "takes 0.50 times as many iterations as without" in speed["abstract"]
     assert speed["abstract"].replace("0.50 times", "1.00 times") == usual["abstract"]
 
 

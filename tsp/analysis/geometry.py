@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist, pdist
 
 from tsp.topology.diagrams import Diagrams, lifespans, persistence, summarize
 
-CLOUDS = 200  # Gaussian clouds whose bars are shown
+CLOUDS = 200  # Gaussian clouds that stand for noise
 LEVEL, DRAWS = 0.95, 500  # of a confidence band, and the subsamples it is made from
 
 

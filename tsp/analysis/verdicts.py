@@ -144,7 +144,8 @@ def judge_signs(
 
     It happens in ``wins`` units and the reverse in ``losses``, and ``ties`` do not change. p must
     be below ``alpha``; the interval of the share of wins is at 1 - alpha. An ``event`` has no
-    reverse: it does not happen in ``losses``, and the test is called binomial.
+    reverse: ``losses`` are the units in which it does not happen, and the reasons call the test
+    binomial.
 
     Examples
     --------
@@ -161,7 +162,7 @@ def judge_signs(
     shown = detectable_share(changed, alpha=alpha, power=POWER)
     if np.isnan(shown):
         fewest = next(n for n in range(1, 99) if 2.0 ** (1 - n) < alpha)
-        why += f"fewer than {fewest} changed, too few for any p < {alpha:.2g}"
+        why += f"fewer than {fewest} {kind}, too few for any p < {alpha:.2g}"
     else:
         why += f"with {changed} {kind} the test has {100 * POWER:.0f} % power to detect a share "
         why += f"of {100 * shown:.0f} % (level {alpha:.2g})"

@@ -87,7 +87,7 @@ def _family(rows: Sequence[Mapping[Any, Any]], chapter: str) -> Iterator[str]:
         yield from (_row(row, chapter, axis.effect(row)) for row in members)
     without = [row for row in rows if np.isnan(row["effect"])]
     if without and groups:
-        yield '<div class="scale"><span>Without an effect</span></div>'
+        yield '<div class="scale"><span>Without an estimate</span></div>'
     yield from (_row(row, chapter, "<span></span>") for row in without)
 
 
@@ -108,9 +108,11 @@ def _row(claim: Mapping[Any, Any], chapter: str, effect: str) -> str:
 
 
 def _gist(decision: str) -> str:
-    """Return what a decision says up to its first verdict, without brackets."""
+    """Return what "reproduced" takes and what changes that verdict later, without brackets."""
     plain = re.sub(r" \([^()]*\)", "", decision)
-    return re.split(r"; (?:partly|not reproduced|inconclusive)\b", plain)[0].rstrip(".")
+    later = r"(?:A reproduced|An inconclusive) claim .*?(?=\. |\.$)"
+    first = re.split(rf"; (?:partly|not reproduced|inconclusive)\b|(?<=\.) {later}", plain)[0]
+    return ". ".join([first.rstrip("."), *re.findall(later, plain)])
 
 
 def _about(claim_id: str) -> Claim:
@@ -179,8 +181,9 @@ class Axis:
         text = name + tables.effect({**claim, **numbers})
         if np.isfinite(null) and np.isnan(self.null):
             text += f"; {self.scale.null}: {self.scale.factor * null:g}"
-        if about.protocol != Claim.protocol and claim["verdict"] != UNTESTED.verdict:
-            text += f"; protocol {about.protocol}, {about.length} epochs"
+        if claim["verdict"] != UNTESTED.verdict:
+            text += f"; protocol {about.protocol}" * (about.protocol != Claim.protocol)
+            text += f"; {about.length} epochs" * (about.length != Claim.length)
         words = f'<span class="numbers">{in_html(text)}</span>'
         return f"<span>{_svg(HEIGHT, shapes)}{words}</span>"
 

@@ -146,7 +146,7 @@ def interval(middle: Any, low: Any, high: Any, digits: int = 2) -> str:
         return MISSING
     known = not (pd.isna(low) or pd.isna(high))
     to = "–" if not known or low >= 0 else " to "
-    ends = [f"{end:.{digits}f}" if end else "0" for end in (low, high)]  # 0 is exact
+    ends = [f"{end:.{digits}f}" if end else "0" for end in (low, high)] if known else []
     return typeset(f"{middle:.{digits}f}" + (f" ({to.join(ends)})" if known else ""))
 
 

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from html import escape
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -158,7 +159,7 @@ def book_pages() -> list[str]:
 
 
 def _parts() -> dict[str, list[str]]:
-    """Return the pages of each part of the book by its name; the first page is one without."""
+    """Return the pages of each part of the book by its name; the first page has a nameless part."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
     parts = {part["caption"]: [page["file"] for page in part["chapters"]] for part in toc["parts"]}
     return {"": [toc["root"]]} | parts
@@ -188,7 +189,7 @@ def _chapter(site: Path, page: str, pages: Sequence[str]) -> Tag:
 
 
 def _named(test: Tag) -> Tag:
-    """Return a line with a test's file and name, for its source."""
+    """Return a line with the file and the name of a test, to print in place of its source."""
     caption = test.select_one(".code-block-caption .caption-text")
     line = Tag(name="p")
     line.append(code := Tag(name="code"))
@@ -239,10 +240,11 @@ def _title(part: Tag) -> str:
 def _edition() -> Iterator[str]:
     """Yield the lines below the title: what the book is, of which paper, and which state of it."""
     about = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
-    [paper] = about["references"]
-    yield about["abstract"]
+    paper, *_ = about["references"]
+    yield escape(about["abstract"])
     names = (f"{author['given-names']} {author['family-names']}" for author in paper["authors"])
-    yield f"The paper: {', '.join(names)}, <i>{paper['title']}</i>, {paper['year']}"
+    authors, title = escape(", ".join(names)), escape(paper["title"])
+    yield f"The paper: {authors}, <i>{title}</i>, {paper['year']}"
     version = f"Version {about['version']}, licence {about['license']}"
     yield f"{version}, commit {state}" if (state := commit()[:10]) else version
 

@@ -1,5 +1,7 @@
 """The sentences of the front page, which follow the runs and the verdicts."""
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -51,6 +53,11 @@ FINDINGS: Mapping[str, tuple[str, Mapping[str, str], str]] = {
     ),
 }
 """Sentences of the front page: their claim, one for each verdict, one for others."""
+QUOTED: Mapping[str, tuple[str, str]] = {
+    "grows-scaled": ("h0-lifespan-grows", "median change"),
+    "rho-snapshots": ("h0-lifespan-accuracy", "early against late, rho ="),
+}
+"""Numbers of the front page in a verdict's reasons: the claim and the words before the number."""
 PROMPTS: Mapping[str, str] = {
     "ce": "with right answers",
     "wrong": "with wrong answers",
@@ -119,6 +126,15 @@ def _figure(lost: pd.Series) -> str:
     if not gone:
         return "Most loops stay in all four kinds of prompts"
     return f"Most loops vanish {listed(gone)}" + (f", but not {' or '.join(left)}" if left else "")
+
+
+def quoted(claims: pd.DataFrame) -> dict[str, float]:
+    """Return the numbers `QUOTED` from the reasons of verdicts, nan where one is missing."""
+    why = claims.set_index("id").why
+    found = {
+        name: re.search(rf"{words} ([-+]?[\d.]+)", why[x]) for name, (x, words) in QUOTED.items()
+    }
+    return {name: float(match[1]) if match else math.nan for name, match in found.items()}
 
 
 def listed(names: Sequence[str]) -> str:

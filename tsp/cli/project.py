@@ -67,7 +67,8 @@ def bench(
         bool,
         Option(
             "--full",
-            help="Also measure whole runs, more states and unused methods: one or two hours.",
+            help="Also measure whole runs, further states of training, TSLoss's share and what "
+            "does not pay: one or two hours.",
         ),
     ] = False,
     gpu: Annotated[

@@ -126,9 +126,9 @@ def entropy_falls(evidence: Evidence, levels: Levels) -> Verdict:
 @phenomenon(
     source="section 2.3, Figure 3 (b)",
     **PAPER_LENGTH,
-    null=0.5,
-    estimand="the share of such units: the entropy falls, and at least half of the fall is in the "
-    "first quarter of the epochs",
+    null=np.nan,
+    estimand="the share of units in which the entropy falls and at least half of the fall is in "
+    "the first quarter of the epochs",
     decision=share(
         "the entropy falls, and at least half of the fall is in the first quarter of the epochs,"
     ),
@@ -147,18 +147,19 @@ def entropy_early(evidence: Evidence, levels: Levels) -> Verdict:
     whole = falls(rows)
     falling = whole.fall > 0
     part = (falls(rows[rows.early]).fall / whole.fall).where(falling)
-    more = f"the entropy falls in {falling.sum()} of them; its median fall over all units is "
-    more += f"{(whole.fall / whole['first']).median():.2%} of the first value; where it falls, "
-    more += f"a median of {part.median():.0%} of the fall is in the first quarter"
+    more = f"the entropy falls in {falling.sum()} of {len(whole)} units; the median fall over all "
+    more += f"is {(whole.fall / whole['first']).median():.2%} of the first value"
+    if falling.any():
+        more += f"; where it falls, a median of {part.median():.0%} of it is in the first quarter"
     return because(judge_events(part >= 0.5, levels), more)
 
 
 @phenomenon(
     source="section 2.3, Figure 3 (a)",
     **PAPER_LENGTH,
-    null=0.5,
-    estimand="the share of such units: the H1 count falls, and the density falls by at most a "
-    "tenth",
+    null=np.nan,
+    estimand="the share of units in which the H1 count falls and the density falls too by at most "
+    "a tenth",
     decision=share(
         "the H1 count falls and the density n / D (D: mean distance) falls too, by at most a "
         "tenth of its initial value,"
@@ -170,8 +171,8 @@ def density_minimal(evidence: Evidence, levels: Levels) -> Verdict:
     loops, spread = (first_and_last(evidence, name) for name in ("h1_count", "mean_distance"))
     fewer, fall = loops.change < 0, 1 - spread["first"] / spread["last"]
     verdict = judge_events(fewer & (fall >= 0) & (fall <= LITTLE), levels)
-    more = f"the H1 count falls in {fewer.sum()} of them; the median fall of the density over all "
-    return because(verdict, f"{more}units is {fall.median():.2%} of its first value")
+    more = f"the H1 count falls in {fewer.sum()} of {len(fewer)} units; the median fall of the "
+    return because(verdict, f"{more}density over all is {fall.median():.2%} of its first value")
 
 
 @phenomenon(

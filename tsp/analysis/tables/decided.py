@@ -117,7 +117,11 @@ def effect(row: Mapping[Any, Any]) -> str:
         return MISSING
     numbers = {name: row[name] for name in ("effect", "low", "high", "printed")}
     digits = _decimals(row["effect"], row["low"], row["high"])
-    shown = {name: f"{number:.{digits}f}" for name, number in numbers.items()}
+    shown = {
+        name: f"{round(number, digits) + 0.0:.{digits}f}" if number else "0"
+        for name, number in numbers.items()
+    }
+    shown["printed"] = f"{row['printed']:.2f}".rstrip("0").rstrip(".")  # with its own digits
     text = shown["effect"]
     if not np.isnan([row["low"], row["high"]]).any():
         text += f" ({shown['low']} to {shown['high']})"
@@ -127,9 +131,9 @@ def effect(row: Mapping[Any, Any]) -> str:
 
 
 def _decimals(effect: float, low: float, high: float) -> int:
-    """Return with how many decimals to write an effect: its interval is known to two digits.
+    """Return the number of decimals of an effect: two significant digits of its interval's width.
 
-    None for whole numbers; without an interval, two digits of the effect itself.
+    0 if all numbers are whole; without an interval, two significant digits of the effect.
     """
     numbers = np.array([effect, low, high])
     if (numbers == np.round(numbers)).all():
