@@ -359,7 +359,7 @@ CASES = {
             NOT,
             0,
             "falls in 1 of 7 units",
-            "a median of 20% of the fall",
+            "a median of 20% of it",
         ),
         (moving("persistence_entropy", [-0.1] * 5), OPEN),
         (Runs().add(0, epochs=5), UNTESTED),  # one check has no course
