@@ -105,8 +105,8 @@ glue("open", int(open_ones.sum()), display=False)
 # - **{glue:text}`finding-components`:** divided by the mean distance between vectors, the mean lifespan changes by a median of
 #   {glue:text}`grows-scaled` %.
 # - **{glue:text}`finding-lifespan`:** across problems, the rank correlation of lifespan with accuracy is {glue:text}`rho-effect` (95 % interval {glue:text}`rho-low`
-#   to {glue:text}`rho-high`). The paper's {glue:text}`rho-printed` is over snapshots of training. Over ours, early against late, it is
-#   {glue:text}`rho-snapshots`, and a mere epoch counter scores as high as the paper's lifespans ({doc}`03_printed_numbers`).
+#   to {glue:text}`rho-high`). The paper's {glue:text}`rho-printed` is over snapshots of training, where any quantity that drifts
+#   scores high: our lifespans {glue:text}`rho-snapshots`, and a mere epoch counter as much as the paper's lifespans ({doc}`03_printed_numbers`).
 # - **{glue:text}`finding-speed`:** training with TSLoss takes {glue:text}`ratio-effect` times as many iterations as without ({glue:text}`ratio-low` to
 #   {glue:text}`ratio-high`; the paper's median: {glue:text}`ratio-printed`). **{glue:text}`finding-back`:** in
 #   the figure the median prompt ends with {glue:text}`loops-tsloss` loops, against {glue:text}`loops-ce` without it.

@@ -21,6 +21,7 @@ def test_an_estimate_and_its_interval():
     assert interval(0.5, np.nan, np.nan) == "0.50"
     assert interval(np.nan, 0.1, 0.2) == "–"
     assert interval(2.0, 0.0, 5.0, 1) == "2.0 (0–5.0)"
+    assert interval(0.1, -0.01, 0.2, 1) == "0.1 (0.0–0.2)"
 
 
 def test_a_study_reads_in_words(tmp_path):

@@ -144,10 +144,10 @@ def interval(middle: Any, low: Any, high: Any, digits: int = 2) -> str:
     """Format an estimate and its interval: ``0.98 (0.90–1.10)``; a dash if it is missing."""
     if pd.isna(middle):
         return MISSING
-    known = not (pd.isna(low) or pd.isna(high))
-    to = "–" if not known or low >= 0 else " to "
-    ends = [f"{end:.{digits}f}" if end else "0" for end in (low, high)] if known else []
-    return typeset(f"{middle:.{digits}f}" + (f" ({to.join(ends)})" if known else ""))
+    if pd.isna(low) or pd.isna(high):
+        return typeset(f"{middle:.{digits}f}")
+    low, high = (f"{round(x, digits) + 0.0:.{digits}f}" if x else "0" for x in (low, high))
+    return typeset(f"{middle:.{digits}f} ({low}{' to ' if low.startswith('-') else '–'}{high})")
 
 
 def comparison(study: pd.DataFrame) -> pd.DataFrame:
