@@ -62,9 +62,10 @@ def excerpt_site(tmp_path_factory):
     sources = [notebooks.NOTEBOOKS / f"{Path(page).name}.py" for page in EXCERPT]
     notebooks.execute_notebooks(sources, parameters={"runs": os.environ.get("TSP_RUNS", "runs")})
     shutil.copytree(ROOT / "book", folder / "book")
-    shutil.copy(ROOT / "_config.yml", folder)
+    for name in ("_config.yml", "CITATION.cff"):
+        shutil.copy(ROOT / name, folder)
     chapters = ", ".join(f"file: {page}" for page in EXCERPT[1:])
-    toc = f"format: jb-book\nroot: {EXCERPT[0]}\nparts: [chapters: [{chapters}]]\n"
+    toc = f"format: jb-book\nroot: {EXCERPT[0]}\nparts: [{{caption: A part, chapters: [{chapters}]}}]\n"
     (folder / "_toc.yml").write_text(toc)
     call = "from jupyter_book.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", call, "build", folder, "-q"], capture_output=True)
@@ -567,6 +568,7 @@ def test_the_pdf_holds_each_page_under_its_number_and_links_that_lead_somewhere(
 ):
     reader = printed("pdf.make_pdf", excerpt_site, tmp_path)
     texts = [page.extract_text() for page in reader.pages]
+    assert "A part" in texts[1]
     for page in EXCERPT:
         heading = re.search("<h1>(.*?)<", (excerpt_site / f"{page}.html").read_text()).group(1)
         anchor = reader.named_destinations["/" + page.replace("/", "-")]

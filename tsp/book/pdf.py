@@ -91,7 +91,7 @@ def make_pdf(index: Path, out: Path) -> Path:
     site = index.parent
     pages = book_pages()
     chapters = {page: _chapter(site, page, pages) for page in pages}
-    for first, *_ in _parts().values():
+    for _, (first, *_) in _parts():
         chapters[first]["class"] = "chapter part bd-article"
     body = "".join(map(str, chapters.values()))
     top = head(site, pages[0], STYLE)
@@ -155,14 +155,18 @@ def printer(site: Path, top: str, *, misfits: str, width: int) -> Iterator[Calla
 
 def book_pages() -> list[str]:
     """Return the site's pages in the order of its table of contents, without endings."""
-    return [page for part in _parts().values() for page in part]
+    return [page for _, part in _parts() for page in part]
 
 
-def _parts() -> dict[str, list[str]]:
-    """Return the pages of each part of the book by its name; the first page has a nameless part."""
+def _parts() -> list[tuple[str, list[str]]]:
+    """Return the parts of the book, each with its name, if it has one, and its pages.
+
+    The first page is a part of its own.
+    """
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
-    parts = {part["caption"]: [page["file"] for page in part["chapters"]] for part in toc["parts"]}
-    return {"": [toc["root"]]} | parts
+    files = ([page["file"] for page in part["chapters"]] for part in toc["parts"])
+    names = [part.get("caption", "") for part in toc["parts"]]
+    return [("", [toc["root"]]), *zip(names, files, strict=True)]
 
 
 def _chapter(site: Path, page: str, pages: Sequence[str]) -> Tag:
@@ -252,7 +256,7 @@ def _edition() -> Iterator[str]:
 def _contents(chapters: Mapping[str, Tag], starts: Mapping[str, int]) -> str:
     """Return the title page and the table of contents, with the page a chapter starts on."""
     rows = []
-    for name, pages in _parts().items():
+    for name, pages in _parts():
         rows += [f"<li><b>{name}</b></li>"] if name else []
         rows += [
             f'<li><a href="#{_anchor(page)}">{_title(chapters[page])}</a>'
