@@ -65,7 +65,8 @@ def excerpt_site(tmp_path_factory):
     for name in ("_config.yml", "CITATION.cff"):
         shutil.copy(ROOT / name, folder)
     chapters = ", ".join(f"file: {page}" for page in EXCERPT[1:])
-    toc = f"format: jb-book\nroot: {EXCERPT[0]}\nparts: [{{caption: A part, chapters: [{chapters}]}}]\n"
+    parts = f"parts: [{{caption: A part, chapters: [{chapters}]}}]\n"
+    toc = f"format: jb-book\nroot: {EXCERPT[0]}\n{parts}"
     (folder / "_toc.yml").write_text(toc)
     call = "from jupyter_book.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", call, "build", folder, "-q"], capture_output=True)
