@@ -183,7 +183,7 @@ glue("fewest-h1", float(fewest.h1), display=False)
 #
 # The loops of random vectors also depend on their lengths. The next figure keeps random directions and varies the lengths alone. Training
 # makes a prompt's vectors unequally long; {doc}`04_phenomenon` proves an extreme case and compares prompts with random directions of
-# their own lengths, and {doc}`06_training_or_movement` asks whether training is needed for it.
+# their own lengths, and {doc}`05_training_or_movement` asks whether training is needed for it.
 
 # %% mystnb={"image": {"alt": "Number of H1 bars against the relative spread of the lengths of forty random vectors: a falling line with a band for the middle half of the clouds."}, "figure": {"caption": "{glue:text}`lengths-say` Forty random directions in 576 dimensions, with lengths that are uniform around 1. Line: median of 20 clouds; band: the middle half.", "name": "fig-lengths"}} tags=["hide-input"]
 spreads = np.linspace(0, 0.2, 9)  # standard deviation of the lengths over their mean

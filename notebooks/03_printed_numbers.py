@@ -145,7 +145,7 @@ table(both.set_axis(["ρ", "p of ρ", "U", "p of U"]), "{:.3g}")
 
 # %% [markdown]
 # The two columns agree to the printed digits: Table 2 cannot distinguish the mean $H_0$ lifespan from a clock. Moreover, the snapshots of one
-# run are not independent ({doc}`05_topology_and_accuracy`), so p-values down to $10^{-45}$ reflect the length of the series, not the
+# run are not independent ({doc}`06_topology_and_accuracy`), so p-values down to $10^{-45}$ reflect the length of the series, not the
 # certainty of the finding.
 #
 # ## Even counts in Table 3
@@ -296,7 +296,7 @@ assert [N for N in range(5, 200) if f"{p_of(0.5, N):.4f}" == "0.0010"] == [40]
 #
 # ## Claimed, measured, verdict
 #
-# These conclusions follow from the printed numbers alone and need no rule; {doc}`05_topology_and_accuracy` and {doc}`09_convergence` test
+# These conclusions follow from the printed numbers alone and need no rule; {doc}`06_topology_and_accuracy` and {doc}`09_convergence` test
 # the same claims on runs.
 #
 # | claimed | measured | what follows |

@@ -179,7 +179,7 @@ glue("below-share", share, display=False)
 # Gaussian clouds with as many points and dimensions have a median of {glue:text}`noise-middle` $H_1$ bars, and 95 % of them have between
 # {glue:text}`noise-low` and {glue:text}`noise-high`. At the last check, in every data set and regime,
 # {glue:text}`below-share` of the problems or sets have fewer than {glue:text}`noise-low` loops.
-# {doc}`06_training_or_movement` asks what removes these loops.
+# {doc}`05_training_or_movement` asks what removes these loops.
 #
 # ## Figures 7 to 18
 #

@@ -183,7 +183,7 @@ for method, rows in ends.groupby("method"):
 # %% [markdown]
 # At the end, the median cosine of a vector with its own start is {glue:text}`turned-ce` without TSLoss and {glue:text}`turned-tsloss`
 # with it. The vectors travel unequally far: {glue:text}`far-least-ce` to {glue:text}`far-most-ce` times their initial length without
-# TSLoss, {glue:text}`far-least-tsloss` to {glue:text}`far-most-tsloss` times with it. {doc}`06_training_or_movement` shows what such
+# TSLoss, {glue:text}`far-least-tsloss` to {glue:text}`far-most-tsloss` times with it. {doc}`05_training_or_movement` shows what such
 # unequal growth does to loops.
 
 # %% [markdown]

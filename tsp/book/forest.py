@@ -26,7 +26,7 @@ BADGES: Mapping[str, tuple[str, str]] = {
 """Symbol and kind of each verdict; the kind is a colour of the style sheet."""
 FAMILIES: Mapping[str, tuple[str, str]] = {
     "phenomenon": ("The topology of a prompt while it is trained", "04_phenomenon"),
-    "table 2": ("Topology and accuracy (Table 2)", "05_topology_and_accuracy"),
+    "table 2": ("Topology and accuracy (Table 2)", "06_topology_and_accuracy"),
     "TSLoss": ("TSLoss against Standard", "09_convergence"),
     "weight": ("The weight of TSLoss", "11_weight"),
     "published version": ("The published version", "15_what_it_stands_for"),
