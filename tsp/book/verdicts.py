@@ -125,7 +125,8 @@ def _figure(lost: pd.Series) -> str:
     gone, left = ([PROMPTS[arm] for arm in PROMPTS if lost[arm] == x] for x in (True, False))
     if not gone:
         return "Most loops stay in all four kinds of prompts"
-    return f"Most loops vanish {listed(gone)}" + (f", but not {' or '.join(left)}" if left else "")
+    there = f"; {listed(left)} most are there at the end" if left else ""
+    return f"Most loops vanish {listed(gone)}{there}"
 
 
 def quoted(claims: pd.DataFrame) -> dict[str, float]:
