@@ -148,7 +148,8 @@ glue("replays", again, display=False)
 # at another epoch; in bfloat16, {glue:text}`moved-low`.
 #
 # A later version of this package on another processor rounds differently, too. {glue:text}`replays` (By `tsp runs repeat`, on two cores of an
-# AMD EPYC of family 25: a bank of BBH, one of MMLU-CF, and one run each of HotpotQA and GSM8K in their banks.)
+# AMD EPYC of family 25: a bank of BBH, one of MMLU-CF, and one run each of HotpotQA and GSM8K in their banks; on an Intel Xeon of family 6: a
+# bank of MMLU-CF in float32.)
 #
 # The pairs are {glue:text}`roundings-tasks`, on {glue:text}`roundings-model`, trained for at most
 # {glue:text}`roundings-epochs` epochs. Problems that the untrained prompt solves ({glue:text}`roundings-known`) are excluded, and pairs
