@@ -171,9 +171,9 @@ def loops(last):
     return {"h1_count": (10, last)}
 
 
-def course(by):
+def course(by, fall=0.2):
     """Entropy that makes its whole fall by an epoch."""
-    return each(6, features={"persistence_entropy": lambda epoch: 3 - 0.2 * min(1, epoch / by)})
+    return each(6, features={"persistence_entropy": lambda epoch: 3 - fall * min(1, epoch / by)})
 
 
 def by_regime(multi, single):
@@ -353,6 +353,7 @@ CASES = {
     "entropy-early": [
         (course(by=20), REPRODUCED, 1),
         (course(by=100), NOT, 0),
+        (course(by=20, fall=-0.2), NOT, 0),  # it rises early
         (moving("persistence_entropy", [0.1] * 6), NOT, "falls in 0 of 6 units"),
         (
             moving("persistence_entropy", [-0.1, *[0.1] * 6]),
