@@ -32,6 +32,7 @@ from myst_nb import glue
 
 from tsp.analysis import tables
 from tsp.analysis.studies import recipes
+from tsp.analysis.tables.decided import MISSING, fixed
 from tsp.analysis.units import UNIT
 from tsp.book.forest import verdict_list
 from tsp.book.pages import check_parameters, missing
@@ -51,7 +52,7 @@ counts = loop_counts(store, protocol=protocol, model=model)
 
 def number(value, digits=2):
     """Write a number with a true minus sign, and a dash if it is missing."""
-    return "–" if np.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+    return MISSING if np.isnan(value) else tables.typeset(fixed(value, digits))
 
 
 def end(arm, first=False):

@@ -13,7 +13,7 @@ from pandas.io.formats.style import Styler
 
 from tsp.analysis.studies import reading
 from tsp.analysis.tables import METHOD_NAMES, typeset
-from tsp.analysis.tables.decided import MISSING
+from tsp.analysis.tables.decided import MISSING, fixed
 from tsp.errors import InputError
 
 CELLS = [
@@ -146,7 +146,7 @@ def interval(middle: Any, low: Any, high: Any, digits: int = 2) -> str:
         return MISSING
     if pd.isna(low) or pd.isna(high):
         return typeset(f"{middle:.{digits}f}")
-    low, high = (f"{round(x, digits) + 0.0:.{digits}f}" if x else "0" for x in (low, high))
+    low, high = fixed(low, digits), fixed(high, digits)
     return typeset(f"{middle:.{digits}f} ({low}{' to ' if low.startswith('-') else '–'}{high})")
 
 

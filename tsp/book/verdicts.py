@@ -91,10 +91,7 @@ def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
         for name, (claim, by_verdict, otherwise) in FINDINGS.items()
     }
     about = claims.set_index("id")
-    if (
-        verdicts["h0-lifespan-grows"] == "partly"
-        and "median change +" in about.why["h0-lifespan-grows"]
-    ):
+    if verdicts["h0-lifespan-grows"] == "partly" and quoted(claims)["grows-scaled"] > 0:
         sentences["components"] = "Components live longer, but not in most prompts"
     if about.low["tsloss-fewer-iterations"] > 1:
         sentences["speed"] = "TSLoss lengthens training"

@@ -67,8 +67,8 @@ def bench(
         bool,
         Option(
             "--full",
-            help="Also measure whole runs, further states of training, TSLoss's share and what "
-            "does not pay: one or two hours.",
+            help="Also measure whole runs, further states of training, TSLoss's share and slower "
+            "variants: one or two hours.",
         ),
     ] = False,
     gpu: Annotated[

@@ -117,10 +117,7 @@ def effect(row: Mapping[Any, Any]) -> str:
         return MISSING
     numbers = {name: row[name] for name in ("effect", "low", "high", "printed")}
     digits = _decimals(row["effect"], row["low"], row["high"])
-    shown = {
-        name: f"{round(number, digits) + 0.0:.{digits}f}" if number else "0"
-        for name, number in numbers.items()
-    }
+    shown = {name: fixed(number, digits) for name, number in numbers.items()}
     shown["printed"] = f"{row['printed']:.2f}".rstrip("0").rstrip(".")  # with its own digits
     text = shown["effect"]
     if not np.isnan([row["low"], row["high"]]).any():
@@ -128,6 +125,15 @@ def effect(row: Mapping[Any, Any]) -> str:
     if row["verdict"] == UNTESTED.verdict:
         text += f" over {LENGTH} epochs"
     return text if np.isnan(row["printed"]) else f"{text}; printed {shown['printed']}"
+
+
+def fixed(value: float, digits: int) -> str:
+    """Write a number with so many decimals: no negative zero, and an exact 0 as it is.
+
+    >>> fixed(0.125, 1), fixed(-0.01, 1), fixed(0.0, 1)
+    ('0.1', '0.0', '0')
+    """
+    return f"{round(value, digits) + 0.0:.{digits}f}" if value else "0"
 
 
 def _decimals(effect: float, low: float, high: float) -> int:
