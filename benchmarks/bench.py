@@ -80,8 +80,8 @@ AIMS = {
         f"epoch_multi_{state}_vs_peft": _epoch(f"ten problems, {WHEN[state]}", 8)
         for state in STATES["multi"]
     },
-    "run_single_vs_peft": _epoch("one problem, until solved", 7, with_matrix_unit=10),
-    "run_multi_vs_peft": _epoch("ten problems, over many epochs", 8),
+    "run_single_vs_peft": _epoch("one problem, over runs until solved", 7, with_matrix_unit=10),
+    "run_multi_vs_peft": _epoch("ten problems, over runs of fixed length", 8),
     "step_context_5k_vs_unshared": Aim("a step behind 5,000 tokens, against no sharing", 25),
     "step_context_5k_vs_peft": Aim("a step behind 5,000 tokens, against PEFT", 60),
     "step_prefix_vs_one_by_one": Aim(
@@ -90,7 +90,9 @@ AIMS = {
     "step_compiled_vs_plain": Aim("a step compiled by torch, against one that is not", 1),
     "gemm_fraction": Aim("rate of a training step's products, float32", 0.75, share=True),
     "gemm_fraction_bfloat16": Aim("rate of a training step's products, bfloat16", 0.45, share=True),
-    "tsloss_share": Aim("TSLoss's part of a step, n = 100, R = 64", 0.01, share=True, most=True),
+    "tsloss_share": Aim(
+        "TSLoss's share of a step (100 vectors, bank of 64)", 0.01, share=True, most=True
+    ),
     "topology_share": Aim("topology's part of an experiment", 0.01, share=True, most=True),
     "topology_vs_gudhi_n40": Aim("persistence of 20 clouds, against gudhi", 3),
     "topology_vs_giotto_n40": Aim("persistence of 20 clouds, against giotto-tda", 1),

@@ -96,23 +96,24 @@ glue("claims", len(claims), display=False)
 glue("open", int(open_ones.sum()), display=False)
 
 # %% [markdown]
-# A soft prompt is a short list of vectors, trained in front of a frozen language model. The paper treats it as a cloud of points and reports
-# that, as training succeeds, loops in the cloud $(H_1)$ vanish and its components $(H_0)$ live longer. TSLoss, a loss built on this, is said
-# to save up to half of the iterations. With a {glue:text}`model` we find:
+# A soft prompt is a short list of vectors that a language model reads along with the question; they are trained, the model is not. The
+# paper treats it as a cloud of points and reports that, as training succeeds, loops in the cloud $(H_1)$ vanish and its components $(H_0)$ live
+# longer. TSLoss, a loss built on this, is reported to save up to half of the iterations. With a {glue:text}`model` we find:
 #
 # - **{glue:text}`finding-loops`. {glue:text}`finding-success`:** on {glue:text}`figure-units`, the median prompt goes from
 #   {glue:text}`start` loops to {glue:text}`loops-ce` when it is trained on right answers, to {glue:text}`loops-wrong` when it is trained on
 #   wrong ones, and to {glue:text}`loops-random` when each vector merely moves as far as in training, in a random direction. {glue:text}`finding-reason`.
-# - **{glue:text}`finding-components`:** divided by the mean distance between vectors, the mean lifespan changes by a median of
+# - **{glue:text}`finding-components`:** the mean lifespan as a share of the mean distance between vectors changes by a median of
 #   {glue:text}`grows-scaled` %.
 # - **{glue:text}`finding-lifespan`:** across problems, the rank correlation of lifespan with accuracy is {glue:text}`rho-effect` (95 % interval {glue:text}`rho-low`
-#   to {glue:text}`rho-high`). The paper's {glue:text}`rho-printed` is over snapshots of training, where any quantity that drifts
-#   scores high: our lifespans {glue:text}`rho-snapshots`, and a mere epoch counter as much as the paper's lifespans ({doc}`03_printed_numbers`).
+#   to {glue:text}`rho-high`). The paper's {glue:text}`rho-printed` is over snapshots of training. When early
+#   snapshots are compared with late ones, any quantity that drifts scores high: our lifespans {glue:text}`rho-snapshots`, and a mere epoch
+#   counter as much as the paper's lifespans ({doc}`03_printed_numbers`).
 # - **{glue:text}`finding-speed`:** training with TSLoss takes {glue:text}`ratio-effect` times as many iterations as without ({glue:text}`ratio-low` to
 #   {glue:text}`ratio-high`; the paper's median: {glue:text}`ratio-printed`). **{glue:text}`finding-back`:** in
 #   the figure the median prompt ends with {glue:text}`loops-tsloss` loops, against {glue:text}`loops-ce` without it.
 
-# %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved at random, and trained with TSLoss."}, "figure": {"caption": "{glue:text}`finding-figure`. Lines are medians over {glue:text}`figure-units`, bands the middle half. Moved at random: each vector goes as far as training on right answers moved it, in a random direction; counted at the stored prompts and joined by lines.", "name": "fig-finding"}} tags=["remove-input"]
+# %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved at random, and trained with TSLoss."}, "figure": {"caption": "{glue:text}`finding-figure`. Lines are medians over {glue:text}`figure-units`, bands the middle half. Moved at random: each vector goes as far as training on right answers moved it, in a random direction; its line joins the counts at the stored prompts.", "name": "fig-finding"}} tags=["remove-input"]
 loops(store, protocol=protocol, model=model) if len(counts) else missing(
     "tsp sweep null --profile full"
 )
@@ -121,13 +122,13 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 # Each prompt was trained on one problem or a set of ten, taken from {glue:text}`tasks`, for {glue:text}`epochs` epochs at
 # {glue:text}`rate` times the paper's learning rate, because at the paper's own rate this model's prompts hardly move
 # ({doc}`13_what_speeds_up`). Over {glue:text}`falls-units` problems and sets, the number of loops changes by a median of
-# {glue:text}`falls-effect` ({glue:text}`falls-low` to {glue:text}`falls-high`). The correlation is over {glue:text}`rho-units` of them, the
-# median ratio of iterations over {glue:text}`ratio-units`. Brackets give 95 % intervals, which hold
+# {glue:text}`falls-effect` ({glue:text}`falls-low` to {glue:text}`falls-high`). The correlation uses {glue:text}`rho-units` units (problems or sets),
+# the median ratio of iterations {glue:text}`ratio-units`. Brackets give 95 % intervals, which hold
 # jointly for the claims of each section of the list below. Runs of one seed start from the same prompt, so the intervals are about
 # problems, not about initial prompts.
 #
 # With TSLoss, loops come back mostly after the answer is right; until then the gradient of TSLoss is much smaller than that of the cross-entropy
-# ({doc}`10_when_tsloss_acts`). {doc}`07_tsloss` explains what it rewards.
+# ({doc}`10_when_tsloss_acts`). What TSLoss rewards is explained in {doc}`07_tsloss`.
 # {glue:text}`shortening` Our runs leave {glue:text}`open` of the paper's {glue:text}`claims` claims undecided or untested.
 #
 # ::::{grid} 1 1 3 3
@@ -157,11 +158,14 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 # The dot is the effect in our runs, with its interval. The dotted
 # line marks no effect, and the diamond is the value that the paper prints. Rows below an axis share it. Open a row for its numbers and the
 # gist of its rule; {doc}`20_rules` has all rules and lists those that were changed after data had been seen. A unit is one problem or one set
-# of ten. Protocol `paper` has the paper's own learning rate and all of its 300 epochs.
+# of ten; a stratum, or cell, is all units of one model, data set and regime (one problem or ten); a family is a section of this list.
+# *Standard* is training on the cross-entropy alone. Protocol `paper` has the paper's own learning rate and all of its 300 epochs, `tuned` the
+# settings above.
 #
 # *Not reproduced* means that the runs exclude what the rule asks for: the printed effect, an effect beyond a margin, or the claimed
-# direction; *partly*, that the direction is confirmed but a further condition fails; *inconclusive*, that our runs can neither confirm nor refute the claim. *Numbers return, reading fails*: the printed
-# correlations come back when early snapshots are compared with late ones, but across problems a relation as strong is excluded.
+# direction; *partly*, that the claim is confirmed but a further condition of its rule fails; *inconclusive*, that our runs can neither confirm nor
+# refute the claim. *Numbers return, reading fails*: when early snapshots are compared with late ones, a correlation of the printed sign and at least
+# half the printed size comes back, but across problems a relation as strong as printed is excluded.
 
 # %% tags=["remove-input"]
 verdict_list(claims)
@@ -183,7 +187,7 @@ verdict_list(claims)
 #
 # ## The method in one picture
 #
-# The method of {cite:t}`anonymous-topology` runs in a circle. A prompt is trained, and its vectors are treated as a cloud of points. The
+# The method of {cite:t}`anonymous-topology` closes a circle. A prompt is trained, and its vectors are treated as a cloud of points. The
 # cloud's components and loops are followed over all scales and summarised by a few numbers. How those numbers change during ordinary
 # training suggests a loss, which is then added to the training objective.
 #

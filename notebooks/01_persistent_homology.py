@@ -16,7 +16,7 @@
 # %% [markdown]
 # # Persistent homology
 #
-# How can the shape of a soft prompt be measured? A prompt is $n$ vectors of length $d$. If we forget their order, and what the language
+# How can the shape of a soft prompt be measured? A prompt is $n$ vectors in $d$ dimensions. If we forget their order, and what the language
 # model does with them, $n$ points in space remain: they may lie in one clump, in several, or around a hole. Persistent homology counts
 # clumps and holes at every scale. This chapter starts from three points on paper and checks each step against the library.
 #
@@ -288,8 +288,8 @@ assert np.allclose(np.sort(tree.data), merge_scales(cloud))
 
 # %% [markdown]
 # Two consequences matter later. First, the number of $H_0$ bars is the number of points, so it cannot change
-# while a prompt of fixed length is trained, unless two of its vectors coincide exactly. Second, the mean finite
-# $H_0$ lifespan is the mean edge length of a spanning tree, so it grows when the cloud grows.
+# while a prompt with a fixed number of vectors is trained, unless two of them coincide exactly. Second, the mean finite
+# $H_0$ lifespan is the mean edge length of a minimum spanning tree, so it grows when the cloud grows.
 #
 # ## Lifespans and their entropy
 #
@@ -308,7 +308,7 @@ glue("pe-three", by_hand, display=False)
 # %% [markdown]
 # Their entropy is {glue:text}`pe-three:.3f`, slightly below $\log 2$, the maximum for two bars. For $m$ bars the
 # maximum is $\log m$, reached when all are equally long. Entropy thus mixes two things: *how many* bars there
-# are, and *how equal* they are. Dividing by $\log m$ leaves the second.
+# are, and *how equal* they are. Dividing by $\log m$ leaves the second; the quotient is the *normalised entropy*.
 #
 # Equation 14 repeats equation 12, with $E$ for $PE$ and $p_i$ for $l_i / L$, but the paper interprets the two differently. Low entropy in
 # equation 12 is said to be a sign of a focused, stable structure, and in equation 14 usually a sign of less stability, with soft prompts as an

@@ -16,8 +16,8 @@
 # %% [markdown]
 # # Homology of a prompt
 #
-# How much do the bars of the previous chapter say about a prompt? Less than it seems: nearest neighbours do not
-# determine them, small shifts create and remove loops, and noise has loops of its own. This chapter tests equation 13
+# How much do the bars of the previous chapter say about a prompt? Less than it seems: small shifts create and remove loops, and
+# noise has loops of its own. Nor can the bars be read off the distances to nearest neighbours, as TSLoss assumes. This chapter tests equation 13
 # of the paper {cite}`anonymous-topology`, shows how bars depend on small shifts and on the number and dimension of the
 # points, and compares the barcode of a trained prompt with that of noise.
 #
@@ -71,14 +71,14 @@ rng = np.random.default_rng(0)
 # ## Equation 13: nearest neighbours and deaths
 #
 # TSLoss replaces $H_0$ deaths by distances that are easy to differentiate. Its $s_i$ is a soft version of the distance from $x_i$ to its
-# nearest neighbour ({doc}`07_tsloss`), and equation 13 says that its variance approximates that of the deaths:
+# nearest neighbour ({doc}`07_tsloss`), and equation 13 says that the variance of the $s_i$ approximates that of the deaths:
 #
 # $$\operatorname{Var}(\{s_i\}) \approx \operatorname{Var}(\{d_i\}) = \operatorname{Var}(\{l_i\}) \tag{13}$$
 #
 # {prf:ref}`prop-mst` shows what this overlooks. The distance from a point to its nearest neighbour is always the length of an edge of the
-# spanning tree, but the tree has further edges, which join one clump to the next. Put two tight pairs some distance apart. Every point has
-# a neighbour at distance 0.1, so the left side is 0. The deaths are 0.1, 0.1 and the gap between the pairs, so the right side grows with
-# the gap:
+# spanning tree, but the tree has further edges, which join one clump to the next. Put two tight pairs some distance apart, the points of each pair
+# 0.1 from each other. Every point then has its nearest neighbour at distance 0.1, so the left side is 0. The deaths are 0.1, 0.1 and the gap between
+# the pairs, so the right side grows with the gap:
 
 # %%
 gaps = (0.9, 1.9, 4.9)
@@ -182,8 +182,8 @@ glue("fewest-h1", float(fewest.h1), display=False)
 # and a trained prompt is remarkable only where it departs from that.
 #
 # The loops of random vectors also depend on their lengths. The next figure keeps random directions and varies the lengths alone. Training
-# makes a prompt's vectors unequally long; {doc}`04_phenomenon` proves an extreme case and compares prompts with random directions of
-# their own lengths, and {doc}`05_training_or_movement` asks whether training is needed for it.
+# makes a prompt's vectors unequally long. {doc}`04_phenomenon` proves that an extreme inequality removes all loops, and compares prompts with
+# random directions of the same lengths; {doc}`05_training_or_movement` asks whether it takes training to make the lengths so unequal.
 
 # %% mystnb={"image": {"alt": "Number of H1 bars against the relative spread of the lengths of forty random vectors: a falling line with a band for the middle half of the clouds."}, "figure": {"caption": "{glue:text}`lengths-say` Forty random directions in 576 dimensions, with lengths that are uniform around 1. Line: median of 20 clouds; band: the middle half.", "name": "fig-lengths"}} tags=["hide-input"]
 spreads = np.linspace(0, 0.2, 9)  # standard deviation of the lengths over their mean
@@ -210,9 +210,10 @@ glue(
 # ## A trained prompt
 #
 # The prompt below was trained on one problem and serves as the example in most chapters that look at a single prompt.
-# {doc}`04_phenomenon` asks what many prompts have in common. The problem was chosen by a rule. Candidates are the published single problems
-# that were trained both with and without TSLoss, have prompts stored from start to end, and are answered wrongly at the start and correctly
-# at the last check in both runs. The rule prefers problems whose answer stays right once it is right, then the lowest problem number, then the order of
+# {doc}`04_phenomenon` asks what many prompts have in common. The problem was chosen by a rule. Candidates are the single problems
+# of published runs, on which a prompt was trained both with and without TSLoss, with prompts stored from start to end, and which are
+# answered wrongly at the start and correctly at the last check in both runs. (A *check* is a pause in training, every second epoch, at which
+# the model answers with the current prompt.) The rule prefers problems whose answer stays right once it is right, then the lowest problem number, then the order of
 # data sets in {doc}`12_all_data_sets`.
 
 # %% tags=["hide-input"]
@@ -289,17 +290,25 @@ numbers = pd.DataFrame(
         "trained": both.iloc[1],
         "noise, mean": noise.mean(),
         "noise, sd": noise.std(),
-        "noise below": 100 * (noise < both.iloc[1]).mean(),
+        "noise below trained": 100 * (noise < both.iloc[1]).mean(),
     }
 )
 words = {"h0": "H₀", "h1": "H₁", "max": "longest", "scaled": "/ distance"}
 words["normalized"] = "normalised"
 numbers.index = [" ".join(words.get(w, w) for w in name.split("_")) for name in numbers.index]
-numbers.apply(lambda c: c.map("{:.0f} %".format if c.name == "noise below" else "{:.4g}".format))
+numbers.apply(
+    lambda c: c.map("{:.0f} %".format if c.name == "noise below trained" else "{:.4g}".format)
+)
 
 # %% tags=["remove-cell"]
 for when, row in (("start", both.iloc[0]), ("trained", both.iloc[1]), ("noise", noise.mean())):
-    for name in ("h1_count", "h0_mean_lifespan", "h0_mean_lifespan_scaled", "persistence_entropy"):
+    for name in (
+        "h1_count",
+        "h0_mean_lifespan",
+        "h0_mean_lifespan_scaled",
+        "persistence_entropy",
+        "normalized_entropy",
+    ):
         glue(f"{when}-{name.replace('_', '-')}", float(row[name]), display=False)
 lost = both.persistence_entropy[0] - both.persistence_entropy[1]
 fewer = np.diff(np.log(both.h0_count + both.h1_count - 1))[0]
@@ -309,7 +318,7 @@ glue("noise-median", float(noise.h1_count.median()), display=False)
 glue("log-bars-change", float(fewer), display=False)
 
 # %% [markdown]
-# Four rows matter most.
+# Four things stand out.
 #
 # - The $H_0$ count is $n$ and stays $n$. This is {prf:ref}`prop-mst`, not an observation.
 # - The mean $H_0$ lifespan goes from {glue:text}`start-h0-mean-lifespan:.3f` to
@@ -318,7 +327,8 @@ glue("log-bars-change", float(fewer), display=False)
 # - The $H_1$ count goes from {glue:text}`start-h1-count:.0f` to {glue:text}`trained-h1-count:.0f`; noise has a
 #   median of {glue:text}`noise-median:.0f` and a mean of {glue:text}`noise-h1-count:.1f`.
 # - The entropy starts at {glue:text}`start-persistence-entropy:.3f` and changes by {glue:text}`entropy-change:+.3f`. Its maximum $\log m$,
-#   which depends only on the number of bars, changes by {glue:text}`log-bars-change:+.3f`.
+#   which depends only on the number of bars, changes by {glue:text}`log-bars-change:+.3f`. Relative to this maximum (the normalised entropy)
+#   it goes from {glue:text}`start-normalized-entropy:.3f` to {glue:text}`trained-normalized-entropy:.3f`.
 #
 # ## Exercise
 #

@@ -42,8 +42,8 @@ from tsp.experiments.paper import PROTOCOLS, SEEDS, reported
 # ## Table 2 is one test, printed twice
 #
 # For each feature, Table 2 gives Spearman's $\rho$ with accuracy and its p-value, and a "convergence test" with a
-# statistic $U$ and a p-value. It does not say how many snapshots there are, nor which two groups $U$ compares. The numbers reveal
-# how many there are, and how large the groups are:
+# statistic $U$ and a p-value. It says neither how many snapshots there are nor which two groups $U$ compares. The numbers reveal
+# the number of snapshots and the sizes of the groups:
 #
 # * The p-value of a rank correlation over $N$ pairs follows from $t = \rho \sqrt{(N - 2) / (1 - \rho^2)}$ with $N - 2$
 #   degrees of freedom. Each printed pair of $\rho$ and p is therefore compatible with only a few $N$.
@@ -165,10 +165,10 @@ glue("printed-seeds", SEEDS, display=False)
 glue("printed-smallest-p", f"{printed.smallest_p():.2f}", display=False)
 
 # %% [markdown]
-# {glue:text}`printed-even` of {glue:text}`printed-counts` printed counts are even. If they were plain means of three runs whose counts
-# vary, about a third of them would be even, and all of them with a probability of {glue:text}`printed-chance`. Either they were rounded to
-# even numbers, or they are medians, or the three runs agreed to the epoch. The paper prints no spread, and with {glue:text}`printed-seeds`
-# pairs of runs a sign test cannot reach a p-value below {glue:text}`printed-smallest-p`.
+# If the {glue:text}`printed-counts` printed counts were plain means of three runs whose counts vary, about a third of them would be even, and all of
+# them with a probability of {glue:text}`printed-chance`. Either they were rounded to even numbers, or they are medians, or the three runs agreed to
+# the epoch. The paper prints no spread, and with {glue:text}`printed-seeds` pairs of runs a sign test cannot reach a p-value below
+# {glue:text}`printed-smallest-p`.
 #
 # ## Table 3, Table 4 and the summaries
 #
@@ -238,11 +238,10 @@ glue("printed-paper-std", f"{PROTOCOLS['paper'].init_std:g}", display=False)
 
 # %% [markdown]
 # For Gemma-2B this factor is {glue:text}`printed-factor`. After warm-up AdamW moves each coordinate by about the learning rate per step
-# if its gradient is steady, and by less otherwise. With a version that does so, the prompt that the model saw started with a standard deviation of
-# {glue:text}`printed-std`, and each of its coordinates moved by up to about {glue:text}`printed-lr` a step, not
-# {glue:text}`printed-paper-lr`. The Llama models of the paper have no such factor. The factor may be the reason why Gemma-2B-IT could be
-# trained at this rate at all. To repeat the experiment with a current version, apply the factor (`--embed-scale`) or raise the learning
-# rate.
+# if its gradient is steady, and by less otherwise. With a version of transformers that multiplies, the prompt that the model saw started with a
+# standard deviation of {glue:text}`printed-std`, and each of its coordinates moved by up to about {glue:text}`printed-lr` a step, not
+# {glue:text}`printed-paper-lr`. The Llama models of the paper have no such factor. The factor may be the reason why Gemma-2B-IT could be trained at
+# this rate at all. To repeat the experiment with a current version, apply the factor (`--embed-scale`) or raise the learning rate.
 #
 # ## Exercises
 #
@@ -301,6 +300,6 @@ assert [N for N in range(5, 200) if f"{p_of(0.5, N):.4f}" == "0.0010"] == [40]
 #
 # | claimed | measured | what follows |
 # |---|---|---|
-# | A correlation and a convergence test both support each finding (Table 2) | with two groups of {glue:text}`printed-half` snapshots, each $\rho$ follows from its $U$ | one test |
+# | A correlation and a convergence test both support each finding (Table 2) | with two groups of {glue:text}`printed-half` snapshots, each $\rho$ follows from its $U$, for the $H_1$ count with one factor for ties | one test |
 # | The mean $H_0$ lifespan correlates extremely strongly with accuracy (Table 2) | $\rho$ is the ceiling, {glue:text}`printed-ceiling`, which an epoch counter reaches too | no more than a clock shows |
 # | Every number averages three independent runs (section 7) | {glue:text}`printed-even` of {glue:text}`printed-counts` counts are even; the probability for plain means is {glue:text}`printed-chance` | not plain means, unless the runs agreed to the epoch |

@@ -16,13 +16,13 @@
 # %% [markdown]
 # # The phenomenon
 #
-# What happens to the topology of a prompt while it is trained? Section 2 of the paper {cite}`anonymous-topology` trains soft prompts with
-# the cross-entropy alone and reports four observations: the number of $H_0$ features stays the same, these features live longer and longer,
-# $H_1$ features disappear, and persistence entropy falls a little. Everything else in the paper builds on these observations.
+# What happens to the topology of a prompt while it is trained? Section 2 of the paper {cite}`anonymous-topology` trains soft prompts with the
+# cross-entropy alone and reports four observations: the number of $H_0$ features stays the same, these features live longer and longer, $H_1$
+# features disappear, and persistence entropy falls a little. Everything else in the paper builds on these observations.
 #
-# This chapter repeats them, draws the paper's Figures 2 and 3 from our runs, and asks what else could have produced each number. The first
-# observation is true by definition, a cloud that merely grows gives the second, vectors of unequal length can
-# give the third, and the loss of $H_1$ bars accounts for most of the fourth.
+# This chapter makes these observations on our runs, draws the paper's Figures 2 and 3 from them, and asks what else could have produced each number.
+# The first observation is true by definition, a cloud that merely grows gives the second, vectors of unequal length can give the third, and the loss
+# of $H_1$ bars accounts for most of the fourth.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -82,9 +82,9 @@ TITLES = {"single": "one problem", "multi": "ten problems"}
 # %% [markdown]
 # ## The runs
 #
-# The figures show two prompts: one trained on a single problem, {ref}`the book's example <the-example>`, and one
-# trained on ten problems at once. Runs missing from the store are trained when this chapter is executed. Protocol `tuned` is the paper's training with a larger
-# learning rate; `paper` has the paper's own ({doc}`13_what_speeds_up`).
+# The figures show two prompts: one trained on a single problem, {ref}`the book's example <the-example>`, and one trained on ten problems at once.
+# Runs missing from the store are trained when this chapter is executed. Protocol `tuned` is the paper's training with a larger learning rate;
+# `paper` has the paper's own ({doc}`13_what_speeds_up`).
 
 # %% tags=["hide-input"]
 store = Store(runs)
@@ -107,8 +107,15 @@ if pair["single"].published and not (task or problem):
     assert right_from(pair["single"])  # wrong at the start, right at the end
 chosen = store.frame().set_index("id").loc[[run.id for run in pair.values()]]
 overview = chosen[["task", "regime", "problem", "method", "protocol"]]
+overview = overview.replace({"task": TASK_NAMES, "method": tables.METHOD_NAMES})
 overview = overview.join(chosen[["n_tokens", "lr", "epochs", "solved_epoch"]]).rename(
-    columns={"n_tokens": "n", "solved_epoch": "solved at epoch"}
+    columns={
+        "task": "data set",
+        "problem": "(first) problem",
+        "n_tokens": "n",
+        "lr": "learning rate",
+        "solved_epoch": "solved at epoch",
+    }
 )
 nice = as_text(overview).style.hide(axis="index").set_table_attributes('class="dataframe"')
 nice.format({"lr": "{:g}", "solved at epoch": "{:.0f}"}, na_rep="never")
@@ -116,10 +123,9 @@ nice.format({"lr": "{:g}", "solved at epoch": "{:.0f}"}, na_rep="never")
 # %% [markdown]
 # ## Figure 2: four views
 #
-# The paper's Figure 2 shows mean lifespans, persistence diagrams, counts and barcodes. {numref}`fig-views` shows the
-# same for these two runs.
+# The paper's Figure 2 shows mean lifespans, persistence diagrams, counts and barcodes. {numref}`fig-views` shows the same for these two runs.
 
-# %% mystnb={"image": {"alt": "Four panels: mean lifespans of H0 and H1 over epochs for the single problem and for ten; persistence diagrams at the first and the last stored epoch; counts of H0 and H1 bars over epochs; barcodes at the first and the last epoch."}, "figure": {"caption": "Training takes the prompt from {glue:text}`single-h1-count-first:.0f` $H_1$ bars to {glue:text}`single-h1-count-last:.0f` with one problem and to {glue:text}`multi-h1-count-last:.0f` with ten, and changes its mean $H_0$ lifespan from {glue:text}`single-h0-mean-lifespan-first:.2f` to {glue:text}`single-h0-mean-lifespan-last:.2f` and {glue:text}`multi-h0-mean-lifespan-last:.2f`. The paper's Figure 2 from our runs: (a) mean lifespans, (b) persistence diagrams, (c) number of bars, (d) barcodes.", "name": "fig-views"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Four panels: mean lifespans of H0 and H1 over epochs for the single problem and for ten; persistence diagrams at the first and the last stored epoch; counts of H0 and H1 bars over epochs; barcodes at the first and the last epoch."}, "figure": {"caption": "Training takes the prompt from {glue:text}`single-h1-count-first:.0f` $H_1$ bars to {glue:text}`single-h1-count-last:.0f` with one problem and to {glue:text}`multi-h1-count-last:.0f` with ten, and changes its mean $H_0$ lifespan from {glue:text}`single-h0-mean-lifespan-first:.2f` to {glue:text}`single-h0-mean-lifespan-last:.2f` with one and to {glue:text}`multi-h0-mean-lifespan-last:.2f` with ten. The paper's Figure 2 from our runs: (a) mean lifespans, (b) persistence diagrams, (c) number of bars, (d) barcodes.", "name": "fig-views"}} tags=["hide-input"]
 figures.figure2(store, single=pair["single"].id, multi=pair["multi"].id)
 
 # %% tags=["remove-cell"]
@@ -141,9 +147,8 @@ for key, value in {"n": n, "d": d, "model": model}.items():
     glue(key, value, display=False)
 
 # %% [markdown]
-# The learning rate rises over the first {glue:text}`warm:d` epochs, so a run that ends within this
-# warm-up shows only how training begins. The answer to the single problem {glue:text}`single-outcome`. A set counts as right when all
-# ten answers are right; the set {glue:text}`multi-outcome`.
+# The learning rate rises over the first {glue:text}`warm:d` epochs, so a run that ends within this warm-up shows only how training begins. The
+# answer to the single problem {glue:text}`single-outcome`. A set counts as right when all ten answers are right; the set {glue:text}`multi-outcome`.
 #
 # {ref}`An earlier table <the-example>` compares the start and the end for the single problem. The next table does so for the ten problems
 # ({glue:text}`multi-task`, {glue:text}`multi-epochs:d` epochs):
@@ -162,12 +167,11 @@ for key, value in {"n": n, "d": d, "model": model}.items():
 #
 # ## Growth and shape
 #
-# Prompts start from tiny random vectors, so almost any long move enlarges the cloud, and its bars with it. Let $\bar l$
-# be the mean $H_0$ lifespan and $\bar D$ the mean distance between points. Between two epochs,
+# Prompts start from tiny random vectors, so almost any long move enlarges the cloud, and its bars with it. Let $\bar l$ be the mean $H_0$ lifespan
+# and $\bar D$ the mean distance between points. Between two epochs,
 #
-# $$\log\frac{\bar l_\text{end}}{\bar l_\text{start}} = \underbrace{\log\frac{\bar D_\text{end}}{\bar D_\text{start}}}_\text{size}
-# + \underbrace{\log\frac{\bar l_\text{end} / \bar D_\text{end}}{\bar l_\text{start} / \bar
-# D_\text{start}}}_\text{shape}$$ (eq-growth)
+# $$\log\frac{\bar l_\text{end}}{\bar l_\text{start}} = \underbrace{\log\frac{\bar D_\text{end}}{\bar D_\text{start}}}_\text{size} +
+# \underbrace{\log\frac{\bar l_\text{end} / \bar D_\text{end}}{\bar l_\text{start} / \bar D_\text{start}}}_\text{shape}$$ (eq-growth)
 #
 # and only the second term is a change of shape.
 
@@ -198,16 +202,16 @@ for regime, both in ends.items():
 
 # %% [markdown]
 # Size and shape together change the lifespan by a factor of {glue:text}`single-factor-lifespan:.2f` with one problem and
-# {glue:text}`multi-factor-lifespan:.2f` with ten. A shape factor above 1 means that the points became more evenly spaced, one below 1 that
-# they became less so.
+# {glue:text}`multi-factor-lifespan:.2f` with ten. A shape factor above 1 means that the points became more evenly spaced, one below 1 that they
+# became less so.
 #
 # Counts and entropy do not depend on size, so they need another baseline.
 #
 # ## Random points as a baseline
 #
-# The prompt starts as Gaussian noise, with as many loops as noise has ({numref}`fig-dimension`). Training changes the cloud in
-# ways that do not concern loops directly: it stretches the cloud along a few directions and makes
-# its vectors unequally long. We therefore compare the prompt with three kinds of random points:
+# The prompt starts as Gaussian noise, with as many loops as noise has ({numref}`fig-dimension`). Training changes the cloud in ways that do not
+# concern loops directly: it stretches the cloud along a few directions and makes its vectors unequally long. We therefore compare the prompt with
+# three kinds of random points:
 #
 # - *plain noise*: Gaussian, with the prompt's $n$ and $d$;
 # - *the same covariance*: Gaussian, stretched along the same directions as the prompt;
@@ -274,8 +278,8 @@ for regime in pair:
     glue(f"{regime}-longest", float(longest), display=False)
 
 # %% [markdown]
-# Plain noise has a median of {glue:text}`noise-h1:.0f` loops (95 %: {glue:text}`noise-low:.0f` to {glue:text}`noise-high:.0f`), and the
-# prompt starts with {glue:text}`single-h1-count-first:.0f`. The table compares the prompt at the end with means over random clouds:
+# Plain noise has a median of {glue:text}`noise-h1:.0f` loops (95 %: {glue:text}`noise-low:.0f` to {glue:text}`noise-high:.0f`), and the prompt
+# starts with {glue:text}`single-h1-count-first:.0f`. The table compares the prompt at the end with means over random clouds:
 #
 # | at the end of training | prompt | same covariance | same lengths |
 # |---|---|---|---|
@@ -291,26 +295,25 @@ for regime in pair:
 #
 # ```{prf:proposition} Orthogonal vectors have no loops
 # :label: prop-orthogonal
-# Let $x_1, \dots, x_n$ be orthogonal, of lengths $r_1 \le \dots \le r_n$, $r_2 > 0$. No Rips complex of
-# these points has a loop, and the finite $H_0$ deaths are $\sqrt{r_1^2 + r_i^2}$ for $i = 2, \dots, n$.
+# Let $x_1, \dots, x_n$ be orthogonal, of lengths $r_1 \le \dots \le r_n$, $r_2 > 0$. No Rips complex of these points has a loop, and the finite
+# $H_0$ deaths are $\sqrt{r_1^2 + r_i^2}$ for $i = 2, \dots, n$.
 # ```
 #
 # ```{prf:proof}
-# $D_{ij}^2 = r_i^2 + r_j^2$. If $x_i$ and $x_j$ are joined at scale $\epsilon$, then $r_1^2 + r_i^2$ and
-# $r_1^2 + r_j^2$ are at most $\epsilon^2$ as well, so both are joined to $x_1$. Hence every simplex with an edge
-# remains a simplex when $x_1$ is added: the points that are joined to any other form a cone with apex $x_1$,
-# and a cone has no loop. Each remaining point is isolated until the scale reaches its distance to $x_1$.
+# $D_{ij}^2 = r_i^2 + r_j^2$. If $x_i$ and $x_j$ are joined at scale $\epsilon$, then $r_1^2 + r_i^2$ and $r_1^2 + r_j^2$ are at most $\epsilon^2$ as
+# well, so both are joined to $x_1$. Hence every simplex with an edge remains a simplex when $x_1$ is added: the points that are joined to any other
+# form a cone with apex $x_1$, and a cone has no loop. Each remaining point is isolated until the scale reaches its distance to $x_1$.
 # ```
 #
 # ```{prf:proposition} Nearly orthogonal vectors have no loops if one is short enough
 # :label: cor-nearly-orthogonal
-# Let $x_1, \dots, x_n$ be any vectors with lengths $r_j > 0$ and $r_j^2 - r_1^2 \ge 4 \max_{i \ne k} |\langle x_i, x_k \rangle|$ for all
-# $j \ge 2$. No Rips complex of these points has a loop, and the finite $H_0$ deaths are $D_{1i}$ for $i = 2, \dots, n$.
+# Let $x_1, \dots, x_n$ be any vectors with lengths $r_j > 0$ and $r_j^2 - r_1^2 \ge 4 \max_{i \ne k} |\langle x_i, x_k \rangle|$ for all $j \ge 2$.
+# No Rips complex of these points has a loop, and the finite $H_0$ deaths are $D_{1i}$ for $i = 2, \dots, n$.
 # ```
 #
 # ```{prf:proof}
-# $D_{ij}^2 - D_{1i}^2 = r_j^2 - r_1^2 - 2 \langle x_i, x_j \rangle + 2 \langle x_1, x_i \rangle \ge 0$ for $i, j \ge 2$, so
-# $D_{1i} \le D_{ij}$ and, by symmetry, $D_{1j} \le D_{ij}$: two points that are joined are both joined to $x_1$. The rest is as before.
+# $D_{ij}^2 - D_{1i}^2 = r_j^2 - r_1^2 - 2 \langle x_i, x_j \rangle + 2 \langle x_1, x_i \rangle \ge 0$ for $i, j \ge 2$, so $D_{1i} \le D_{ij}$ and,
+# by symmetry, $D_{1j} \le D_{ij}$: two points that are joined are both joined to $x_1$. The rest is as before.
 # ```
 
 # %%
@@ -340,21 +343,20 @@ trained = [run.prompt(run.prompt_epochs[-1]).double() for run in keeping]
 glue("corollary-met", f"{sum(map(is_met, trained))} of {len(trained)}", display=False)
 
 # %% [markdown]
-# In Gaussian noise all lengths are nearly equal, and chance inner products decide which pairs are slightly closer; its
-# short loops depend on these differences. If one vector is shorter than all others by enough ({prf:ref}`cor-nearly-orthogonal`), all others join it before they join each
-# other, and no loop forms. The condition is sufficient, not necessary: {glue:text}`corollary-met` prompts trained with the cross-entropy
-# alone meet it at the end, yet some that do not meet it have no loops. It shows in which direction unequal lengths act; random directions
-# of the same lengths show how strongly. If the prompt has more loops in {numref}`fig-yardstick` than these random clouds,
-# the lengths do not explain the excess.
+# In Gaussian noise all lengths are nearly equal, and chance inner products decide which pairs are slightly closer; its short loops depend on these
+# differences. If one vector is shorter than all others by enough ({prf:ref}`cor-nearly-orthogonal`), all others join it before they join each other,
+# and no loop forms. The condition is sufficient, not necessary: {glue:text}`corollary-met` prompts trained with the cross-entropy alone meet it at
+# the end, yet some that do not meet it have no loops. The proposition shows in which direction unequal lengths act; random directions of the same
+# lengths show how strongly. If the prompt has more loops in {numref}`fig-yardstick` than these random clouds, the lengths do not explain the excess.
 #
-# Consider also how long the loops live. The longest $H_1$ bar at any check is {glue:text}`single-longest:.1%` of the
-# mean distance (ten: {glue:text}`multi-longest:.1%`). Shifts of all points by less than a quarter of this length cannot remove this bar; beyond
-# that, stability ({doc}`02_homology_of_a_prompt`) promises nothing. The paper calls such loops "redundant inference paths".
+# Consider also how long the loops live. The longest $H_1$ bar at any check is {glue:text}`single-longest:.1%` of the mean distance (ten:
+# {glue:text}`multi-longest:.1%`). Shifts of all points by less than a quarter of this length cannot remove this bar; beyond that, stability
+# ({doc}`02_homology_of_a_prompt`) promises nothing. The paper calls such loops "redundant inference paths".
 #
 # ## Figure 3: density and entropy
 #
-# To rule out that loops vanish because points crowd together, the paper compares a density of points with a density of loops, defining
-# neither. Here, density is $n$ divided by the mean distance, and $H_1$ density is the $H_1$ count divided by $n$.
+# To rule out that loops vanish because points crowd together, the paper compares a density of points with a density of loops, defining neither.
+# Here, density is $n$ divided by the mean distance, and $H_1$ density is the $H_1$ count divided by $n$.
 
 # %% mystnb={"image": {"alt": "Two panels over epochs for the single problem and for ten: left, point density and H1 density; right, persistence entropy."}, "figure": {"caption": "The density of points changes by {glue:text}`single-density:+.0%` with one problem and {glue:text}`multi-density:+.0%` with ten, the entropy by {glue:text}`single-entropy-change:+.1%` and {glue:text}`multi-entropy-change:+.1%`. The paper's Figure 3 from our runs: (a) point density and $H_1$ density, (b) persistence entropy.", "name": "fig-density"}} tags=["hide-input"]
 figures.figure3(store, ids=[run.id for run in pair.values()])
@@ -376,26 +378,27 @@ for regime, both in ends.items():
 
 # %% [markdown]
 # In the paper the density of points shows "only a minimal reduction". Here it changes by {glue:text}`single-density:+.0%` (single) and
-# {glue:text}`multi-density:+.0%` (ten), because the prompt moves far compared with its initial size. The number of finite bars goes from
-# {glue:text}`single-bars-first:d` to {glue:text}`single-bars-last:d` (ten: from {glue:text}`multi-bars-first:d` to
-# {glue:text}`multi-bars-last:d`). In the single run the entropy changes by {glue:text}`single-entropy-nats:+.3f` nats in total, of which
-# {glue:text}`single-loops-nats:+.3f` is due to the loops and {glue:text}`single-h0-nats:+.3f` to the evenness of the $H_0$ bars (ten:
-# {glue:text}`multi-entropy-nats:+.3f`, {glue:text}`multi-loops-nats:+.3f` and {glue:text}`multi-h0-nats:+.3f`). The paper attributes the
-# small change to "the large number of $H_0$ features". This is arithmetic and holds for untrained prompts too ({ref}`ex-simplex`).
+# {glue:text}`multi-density:+.0%` (ten), because at the larger learning rate of protocol `tuned` the prompt moves far compared with its initial size.
+# The claim itself is decided under protocol `paper` (last section). The number of finite bars goes from {glue:text}`single-bars-first:d` to
+# {glue:text}`single-bars-last:d` (ten: from {glue:text}`multi-bars-first:d` to {glue:text}`multi-bars-last:d`). In the single run the entropy
+# changes by {glue:text}`single-entropy-nats:+.3f` nats in total, of which {glue:text}`single-loops-nats:+.3f` is due to the loops and
+# {glue:text}`single-h0-nats:+.3f` to the evenness of the $H_0$ bars (ten: {glue:text}`multi-entropy-nats:+.3f`, {glue:text}`multi-loops-nats:+.3f`
+# and {glue:text}`multi-h0-nats:+.3f`). The paper attributes the small change to "the large number of $H_0$ features". That explanation is
+# arithmetic: it holds for untrained prompts too ({ref}`ex-simplex`).
 #
 # ## Exercises
 #
 # ```{exercise} Density and lifespan
 # :label: ex-density
-# With density $n / \bar D$ as above, show that the mean $H_0$ lifespan is $n$ divided by the density, times a number that
-# does not depend on scale. What follows for a prompt whose density falls?
+# With density $n / \bar D$ as above, show that the mean $H_0$ lifespan is $n$ divided by the density, times a number that does not depend on scale.
+# What follows for a prompt whose density falls?
 # ```
 #
 # ```{solution-start} ex-density
 # :class: dropdown
 # ```
-# $\bar l = (\bar l / \bar D) \cdot n / (n / \bar D)$. As long as the first factor hardly changes, "lifespans grow" and "density falls" are
-# the same observation, so Figure 2 (a) and Figure 3 (a) are not two pieces of evidence.
+# $\bar l = (\bar l / \bar D) \cdot n / (n / \bar D)$. As long as the first factor hardly changes, "lifespans grow" and "density falls" are the same
+# observation, so Figure 2 (a) and Figure 3 (a) are not two pieces of evidence.
 
 # %%
 checks = pair["single"].topology
@@ -410,8 +413,8 @@ print(f"rank correlation of lifespan and density over the run: {rho:.3f}")
 #
 # ```{exercise} Loops per point
 # :label: ex-loops-per-point
-# $H_1$ density divides the number of loops by $n$. Is that a fair comparison between prompts of different
-# lengths? Try noise of 20, 40 and 80 points.
+# $H_1$ density divides the number of loops by $n$. Is that a fair comparison between prompts with different numbers of vectors? Try noise of 20, 40
+# and 80 points.
 # ```
 #
 # ```{solution-start} ex-loops-per-point
@@ -430,20 +433,18 @@ print("loops per point:", ", ".join(f"{x:.2f}" for x in per_point))
 #
 # ## Claimed, measured, verdict
 #
-# Each claim has a rule ({doc}`20_rules`) and is decided from units, each of which is one problem or one set of ten. {glue:text}`same-start`
-# A claim about a direction needs at least {glue:text}`fewest:d` units that agree, and more after Holm's correction within the family.
+# Each claim has a rule ({doc}`20_rules`) and is decided from units, each of which is one problem or one set of ten. {glue:text}`same-start` A claim
+# about a direction needs at least {glue:text}`fewest:d` units that agree, and more after Holm's correction within the family.
 
 # %% tags=["hide-input"]
 glue("same-start", tables.same_start(store, protocol=protocol), display=False)
 glue("fewest", FEWEST, display=False)
 glue("model-note", pair["single"].record["model_note"], display=False)
 of_chapter = [claim.id for claim in CLAIMS if claim.family == "phenomenon"]
-verdicts = tables.chapter_claims(store, of_chapter)
-stacked(verdicts)
+stacked(tables.chapter_claims(store, of_chapter))
 
 # %% [markdown]
-# Nearly all of these runs are of one small model ({glue:text}`model`: {glue:text}`model-note`). They cannot show whether prompts of
-# Gemma-2B-IT move in the same way at the paper's own learning rate; that takes the model and a GPU
-# (`-p model gemma-2b-it -p protocol paper -p data hub -p epochs 300`). Three facts hold for any model: the $H_0$ count cannot
-# change, lifespans grow with the cloud, and nearly orthogonal vectors have no loops if one is shorter than all others by enough, a condition
-# that prompts need not meet.
+# Nearly all of these runs are of one small model ({glue:text}`model`: {glue:text}`model-note`). They cannot show whether prompts of Gemma-2B-IT move
+# in the same way at the paper's own learning rate; that takes the model and a GPU (`-p model gemma-2b-it -p protocol paper -p data hub -p epochs 300`).
+# Three facts hold for any model: the $H_0$ count cannot change, lifespans grow with the cloud, and nearly orthogonal vectors have no loops if one is
+# shorter than all others by enough, a condition that prompts need not meet.

@@ -41,6 +41,7 @@ from myst_nb import glue
 from tsp.analysis import tables
 from tsp.analysis.claims import CLAIMS
 from tsp.analysis.stats import spearman
+from tsp.analysis.stats.ranks import EXCHANGES
 from tsp.analysis.table_forensics import TRAJECTORY
 from tsp.book.pages import check_parameters, interval, probability, stacked, table
 from tsp.book.verdicts import listed
@@ -61,7 +62,7 @@ C = sns.color_palette("colorblind")
 #
 # Both tables use the checks of one model's runs without TSLoss. They give Spearman's $\rho$ {cite}`spearman1904proof`, and Mann and
 # Whitney's $U$ {cite}`mann1947test` between two groups of checks. In the first table $\rho$ correlates a feature with accuracy, and the
-# groups are the checks with at least one wrong answer and those with none. For a set of ten, only checks that ask all ten problems are
+# groups are the checks with at least one wrong answer and those with none. For a set of ten, only checks that cover all ten problems are
 # used. In the second table the groups are the first and the second half of each run, and $\rho$ correlates a feature with the half.
 
 
@@ -136,7 +137,7 @@ glue("checks-pooled", int(answers.n.max()) if len(answers) else 0, display=False
 # Two tests do not treat snapshots as independent.
 #
 # - *Exchanged* computes the same $\rho$ over all snapshots, but gives the runs of each problem the answers to
-#   another problem of the same data set and regime, about two thousand times. The exchange keeps whatever all runs have in common:
+#   another problem of the same data set and regime, {glue:text}`exchanges` times. The exchange keeps whatever all runs have in common:
 #   they start wrong, end right, and grow. It breaks only the link between a problem's *own* topology and its
 #   *own* answers.
 # - *Problems* takes one pair of numbers from each problem or set of ten: its feature and the share of its runs that are right, both at the
@@ -166,6 +167,7 @@ table(by_feature, digits | dict.fromkeys([column for column in cells if "95" in 
 both = again.set_index("feature")
 glue("exchanged-blocks", int(again.blocks.max()) if len(again) else 0, display=False)
 glue("exchanged-units", int(again.units.max()) if len(again) else 0, display=False)
+glue("exchanges", f"{EXCHANGES:,}", display=False)
 for column in ("shuffled", "rho_blocks"):
     value = both[column].get("h0_mean_lifespan", np.nan)
     glue(f"exchanged-{column}", f"{value:.2f}", display=False)
@@ -182,7 +184,7 @@ def link_in_words(name):
         sides.append(
             f"the correlation over units is {'negative' if row.rho_units < 0 else 'positive'}"
         )
-    return f"{listed(sides)} for {in_words([name])[0]}"
+    return f"{listed(sides)} for the {in_words([name])[0]}"
 
 
 none = "neither test finds a link for any feature"
@@ -190,8 +192,9 @@ glue("exchanged-left", "; ".join(map(link_in_words, small)) or none, display=Fal
 
 # %% [markdown]
 # The correlation with exchanged answers, here over the snapshots of {glue:text}`exchanged-blocks:d` problems and sets, comes from what
-# the exchange leaves as it is: the clock, which feature and accuracy both follow, and the differences between data sets. At the level 0.05, uncorrected for the number of features and tests,
-# {glue:text}`exchanged-left`. The verdicts below use the last two columns, with {glue:text}`exchanged-units:d` units. Their intervals are
+# the exchange leaves as it is: the clock, which both the feature and the accuracy follow, and the differences between data sets. At the level
+# 0.05, uncorrected for the number of features and tests,
+# {glue:text}`exchanged-left`. The verdicts below rest on the last two columns, with {glue:text}`exchanged-units:d` units. The intervals of the verdicts are
 # wider, because all intervals of a family hold simultaneously with 95 % confidence. The correlations over snapshots differ slightly from
 # table to table: the first table of this chapter pools all runs, the verdicts use an odd number of seeds for each unit, and *exchanged*
 # uses only units that have a partner with as many snapshots.
@@ -239,7 +242,7 @@ assert abs(np.median(by_run[:, 0])) < 0.1
 # ## Claimed, measured, verdict
 #
 # Each claim has a rule ({doc}`20_rules`) and is decided from units, as in {doc}`04_phenomenon`. A correlation over snapshots is no evidence
-# that topology predicts answers: that takes problems as units, and more of them where a verdict is inconclusive.
+# that topology predicts answers; such evidence takes problems as units, and more of them where a verdict is inconclusive.
 
 # %% tags=["hide-input"]
 of_chapter = [claim.id for claim in CLAIMS if claim.family == "table 2"]

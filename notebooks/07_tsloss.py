@@ -18,7 +18,7 @@
 #
 # What does the paper's loss reward? *TSLoss* {cite}`anonymous-topology` is eight equations (section 3 of the
 # paper): one half evens out the distances to nearest neighbours, the other half narrows the range of all
-# distances. The second is satisfied only when all points are equally far apart, and then so is the first.
+# distances. The second half is 0 only when all points are equally far apart, and then the first half is 0 too.
 #
 # This chapter works out each equation on three points, once by hand and once with `tsp.loss`, and draws the
 # forces. The equations follow the paper's order, so the number after the dot is the paper's: (7.1) is its equation 1.
@@ -93,7 +93,7 @@ s.tolist()
 #
 # $$\min_j D_{ij} - \tau \log(n - 1) \;\le\; s_i \;\le\; \min_j D_{ij}$$
 #
-# So $s_i$ tends to the nearest neighbour's distance as $\tau \to 0$. The temperature is a length, and "small" means small compared with the
+# So $s_i$ tends to the nearest neighbour's distance as $\tau \to 0$. The temperature is a length, and it is small if it is small compared with the
 # differences between distances. (The paper calls $\tau$ the temperature of the language model, which has no unit.)
 #
 # The paper's sum also includes $j = i$. That term is $e^0 = 1$: each point becomes its own nearest neighbour,
@@ -220,7 +220,7 @@ assert torch.isclose(terms.total, total_loss(h0_loss(s), h1, beta_h0=1.0, beta_h
 #
 # Up to $d + 1$ points in $d$ dimensions can be equally far apart; they form a *regular simplex*. (Points that all coincide are equally far
 # apart as well.) A prompt of a few dozen vectors in hundreds of dimensions has room for one. Whether descent reaches it depends on the
-# start. Gaussian clouds of a prompt's initial size come close ({doc}`08_tsloss_at_work`). Much larger ones, and clumps that are far apart,
+# start. Gaussian clouds of a prompt's initial size come close ({doc}`08_tsloss_at_work`). Much larger clouds, and clumps that are far apart,
 # do not: there the thresholds are hard, and the second half hardly exerts any force. In the barcode of a simplex all pieces merge at one
 # scale, and no loop has any length ({ref}`ex-simplex`). TSLoss therefore rewards evenness, not a few prominent features.
 #
@@ -304,12 +304,12 @@ assert not torch.isclose(loss(3 * X), loss(X))
 assert torch.isclose(TSLoss(tau=3 * tau, alpha=alpha / 3)(3 * X), 9 * loss(X))
 
 # %% [markdown]
-# So both parameters depend on the unit of the embedding space, and the same values mean different things for different models.
+# So both parameters depend on the scale of the embedding space, and the same values mean different things for different models.
 #
 # Size also decides which way $\mathcal{L}_{H1}$ pulls. Stretch a cloud by a factor $c$. While the thresholds are soft, $\mathcal{L}_{H1}$
 # is nearly the variance of the distances and grows like $c^2$. Once $\alpha$ times their spread is large, the thresholds harden and
 # $\mathcal{L}_{H1}$ falls to 0. In between it has at least one peak; {numref}`fig-scale` shows that of a prompt. Where
-# $\mathcal{L}_{H1}$ rises with size, the cloud is made to shrink; where it falls, to grow.
+# $\mathcal{L}_{H1}$ rises with size, its gradient shrinks the cloud; where it falls, its gradient enlarges the cloud.
 #
 # The first half is blind to the gap between clumps: the two tight pairs of {doc}`02_homology_of_a_prompt` move apart without changing its value.
 #

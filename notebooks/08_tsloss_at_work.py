@@ -16,9 +16,9 @@
 # %% [markdown]
 # # TSLoss at work
 #
-# What does TSLoss {cite}`anonymous-topology` do to a prompt? This chapter asks what the loss of the previous chapter does when nothing
-# opposes it, and how strong it is beside the cross-entropy. Alone, it brings a Gaussian cloud of a prompt's initial size close to a
-# regular simplex; beside the cross-entropy, at weight 1, it starts as a tiny part of the force.
+# What does TSLoss {cite}`anonymous-topology` do to a prompt when nothing opposes it, and how strong is it beside the cross-entropy? Alone, it brings
+# a Gaussian cloud of a prompt's initial size close to a regular simplex; beside the cross-entropy, at weight 1, it starts as a tiny part of the
+# force.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -115,7 +115,7 @@ repeats = [repeats_of(store, run) for run in pair.values()]
 again = "The store has no other training of this pair."
 if all(repeats):
     without, treated_again = (outcome_in_words(runs[0]) for runs in repeats)
-    again = f"In another training with the same settings and seed, the answer {treated_again}; without TSLoss it {without}."
+    again = f"In another training of both with the same settings and seed, the answer with TSLoss {treated_again}; without TSLoss it {without}."
 for key, value in (
     ("n", n),
     ("d", d),
@@ -183,7 +183,7 @@ glue("peak-trained", float(peaks[1]), display=False)
 # first short and then few. Eight such clouds descend its gradient (with Adam). Separately, the same initial clouds descend that of $\mathcal{L}_{H0}$ alone.
 
 
-# %% mystnb={"image": {"alt": "Three panels against gradient steps, eight clouds each. The variance of H0 deaths falls by orders of magnitude, so does the summed length of the H1 bars; the number of H1 bars falls later."}, "figure": {"caption": "In 120 steps TSLoss alone reduces the total length of the $H_1$ bars by {glue:text}`h1-total-orders:.1f` orders of magnitude; after 240 steps {glue:text}`final-h1-count:.0f` of {glue:text}`first-h1-count:.0f` are left. Mean and range of eight clouds. Grey band: 95 % of Gaussian clouds.", "name": "fig-alone"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Three panels against gradient steps, eight clouds each. The variance of H0 deaths falls by orders of magnitude, so does the summed length of the H1 bars; the number of H1 bars falls later."}, "figure": {"caption": "In 120 steps TSLoss alone reduces the total length of the $H_1$ bars by {glue:text}`h1-total-orders:.1f` orders of magnitude; after 240 steps {glue:text}`final-h1-count:.1f` of {glue:text}`first-h1-count:.1f` bars are left. Mean and range of eight clouds. Grey band: 95 % of Gaussian clouds.", "name": "fig-alone"}} tags=["hide-input"]
 def follow(minimised, bank, steps):
     """Take steps down a loss; return a bank of clouds after every fortieth."""
     bank, path = bank.clone().requires_grad_(), {}
@@ -276,7 +276,7 @@ glue("even-fell", int((evened < first.h0_variance).sum()), display=False)
 # As training proceeds, the gradient of TSLoss gains on that of the cross-entropy. Every run records the
 # gradient norms of all terms, even of those that it does not minimise.
 
-# %% mystnb={"image": {"alt": "Two panels over epochs, logarithmic. Left: gradient norms of the cross-entropy and of TSLoss in the run with TSLoss, the second far below the first at the start and close to it at the end. Right: their ratio for the run with and the run without TSLoss; that of the run without passes 1."}, "figure": {"caption": "In the run with TSLoss its gradient is {glue:text}`force-first:.2g` times as long as the cross-entropy's in the first epoch and {glue:text}`force-last:.2g` times in the last. Gradient norms at each epoch. Left: in the run with TSLoss. Right: the norm of TSLoss's gradient divided by the cross-entropy's, in both runs; at 1 (dotted) they would be equal.", "name": "fig-gradients"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels over epochs, logarithmic. Left: gradient norms of the cross-entropy and of TSLoss in the run with TSLoss, the second far below the first at the start and close to it at the end. Right: their ratio for the run with and the run without TSLoss; that of the run without passes 1."}, "figure": {"caption": "In the run with TSLoss, the gradient of TSLoss is {glue:text}`force-first:.2g` times as long as the cross-entropy's in the first epoch and {glue:text}`force-last:.2g` times in the last. Gradient norms at each epoch. Left: in the run with TSLoss. Right: the norm of TSLoss's gradient divided by the cross-entropy's, in both runs; at 1 (dotted) they would be equal.", "name": "fig-gradients"}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3), layout="constrained")
 history = treated.epochs
 axes[0].plot(history.epoch, history.grad_ce, color=METHOD_COLORS["ce"], label="cross-entropy")
@@ -311,7 +311,7 @@ for key, value in (
 # would be equally long.
 #
 # A difference between the two runs can have two causes: the push of TSLoss, or the sensitivity of training ({ref}`noise-floor`). Telling
-# them apart takes many pairs of runs, and a push without meaning. {doc}`09_convergence` has both.
+# them apart takes many pairs of runs, and as a control a push that has nothing to do with the cloud. {doc}`09_convergence` has both.
 #
 # ### One pair of prompts
 #
@@ -324,8 +324,8 @@ ends = {"start": topology["ce"].loc[0]}
 ends |= {METHOD_NAMES[name]: checks.loc[common_end] for name, checks in topology.items()}
 rows = {
     "h1_count": "H1 bars",
-    "h1_mean_lifespan_scaled": "H1 lifespan / mean distance",
-    "h0_mean_lifespan_scaled": "H0 lifespan / mean distance",
+    "h1_mean_lifespan_scaled": "H1 mean lifespan / distance",
+    "h0_mean_lifespan_scaled": "H0 mean lifespan / distance",
     "mean_distance": "mean distance",
     "persistence_entropy": "persistence entropy",
     "normalized_entropy": "normalised entropy",
@@ -334,7 +334,7 @@ compared = pd.DataFrame(ends).loc[[*rows]]
 last_stored = max(set(pair["ce"].prompt_epochs) & set(pair["tsloss"].prompt_epochs))
 norms = [start.norm(dim=1), *(run.prompt(last_stored).norm(dim=1) for run in pair.values())]
 compared.loc["spread of lengths"] = [(r.std(correction=0) / r.mean()).item() for r in norms]
-table(compared.rename(index=rows), "{:.3g}")
+table(compared.rename(index=rows), "{:.4g}")
 
 # %% [markdown]
 # The nearer the mean $H_0$ lifespan is to the mean distance, the nearer the cloud is to a simplex. {prf:ref}`cor-nearly-orthogonal` relates
@@ -349,7 +349,7 @@ table(compared.rename(index=rows), "{:.3g}")
 # not; edges, triangles and bars use the distances in all dimensions. If several runs repeat this training, the figure shows the one that
 # keeps the most prompts.
 
-# %% mystnb={"figure": {"caption": "At the last epoch the prompt has {glue:text}`live-ce` $H_1$ bars without and {glue:text}`live-tsloss` with TSLoss. It is shown at each stored epoch, at the scale \u03b5. Points are projected; edges and bars are not. In print: both barcodes at the last epoch.", "name": "live-prompt"}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "At the last epoch the prompt has {glue:text}`live-ce` $H_1$ bars without TSLoss and {glue:text}`live-tsloss` with it. It is shown at each stored epoch, at the scale \u03b5. Points are projected; edges and bars are not. In print: both barcodes at the last epoch.", "name": "live-prompt"}} tags=["hide-input"]
 closest = {METHOD_NAMES[name]: closest_watched(store, run) for name, run in pair.items()}
 frames = evolution(closest)
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), sharex=True, layout="constrained")
@@ -372,7 +372,7 @@ Live(
 # All numbers in this chapter depend on the model: on the scale of its embedding space, to which $\tau$ and $\alpha$ relate, and on its
 # initial loss. They come from one small model, {glue:text}`model` ({glue:text}`model-note`).
 #
-# ## An exercise
+# ## Exercise
 #
 # ```{exercise} A ring against TSLoss
 # :label: ex-ring
@@ -419,11 +419,11 @@ glue("verdict-ring", ring_verdict, display=False)
 #
 # These claims are about the loss itself. A statement that follows from the formulas is true by definition. Where clouds are drawn at
 # random, a sign test decides at level 0.05. An unconditional statement that holds under one condition and fails under another is *partly*
-# reproduced. The verdicts on equation 13 are in {doc}`02_homology_of_a_prompt` for clouds in general and in {doc}`15_what_it_stands_for`
-# for trained prompts; the verdict on the loops of prompts trained with TSLoss is in {doc}`10_when_tsloss_acts`.
+# reproduced. Equation 13 is judged for clouds in general in {doc}`02_homology_of_a_prompt`, and for trained prompts in
+# {doc}`15_what_it_stands_for`. The loops of prompts trained with TSLoss are judged in {doc}`10_when_tsloss_acts`.
 #
 # | claimed | rule | measured | verdict |
 # |---|---|---|---|
-# | Minimising $\mathcal{L}_{H0}$ makes $H_0$ lifespans even (section 3) | sign test over eight random clouds that minimise $\mathcal{L}_{H0}$ alone; partly if two tight pairs keep theirs uneven | the variance of lifespans falls in {glue:text}`even-fell:d` of 8 clouds, by a median of {glue:text}`half-orders:.1f` orders of magnitude; two tight pairs keep a variance of {glue:text}`pairs-after:.2f` | {glue:text}`verdict-even` |
+# | Minimising $\mathcal{L}_{H0}$ makes $H_0$ lifespans even (section 3) | sign test over eight random clouds that descend the gradient of $\mathcal{L}_{H0}$ alone; partly if two tight pairs keep their lifespans uneven | the variance of lifespans falls in {glue:text}`even-fell:d` of 8 clouds, by a median of {glue:text}`half-orders:.1f` orders of magnitude; two tight pairs keep a variance of {glue:text}`pairs-after:.2f` | {glue:text}`verdict-even` |
 # | The thresholds become hard quantiles as $\alpha \to \infty$ (section 3) | follows from {eq}`eq-weights` | they do, and $\mathcal{L}_{H1}$ vanishes for every cloud | true by definition |
 # | $\mathcal{L}_{H1}$ prevents the breakage of rings (section 3) | partly if a ring keeps its loop at one sharpness and loses it at another | no cloud at the minimum has a ring ({prf:ref}`prop-minimum`); in the plane a ring grows or collapses, depending on size and sharpness ({ref}`ex-ring`) | {glue:text}`verdict-ring` |

@@ -16,16 +16,16 @@
 # %% [markdown]
 # # Convergence
 #
-# Does TSLoss shorten training? Table 3, the paper's main result, says so: with TSLoss at weight 1 a soft prompt needs fewer iterations
-# until the frozen model answers its training problems correctly, in the best cells about half as many {cite}`anonymous-topology`.
+# Does TSLoss shorten training? Table 3, the paper's main result, says so: with TSLoss at weight 1 a soft prompt needs fewer iterations until the
+# frozen model answers its training problems correctly, in the best cells about half as many {cite}`anonymous-topology`.
 #
-# This chapter compares pairs of runs that differ in TSLoss alone. Their median ratio of iterations is {glue:text}`first-ratio:.2f` (95 %
-# interval {glue:text}`first-low:.2f` to {glue:text}`first-high:.2f`); the paper's is {glue:text}`paper-ratio:.2f`. Two yardsticks
-# show what such a ratio means: how far rounding alone moves a run, and what a push without meaning does.
+# This chapter compares pairs of runs that differ in TSLoss alone. Their median ratio of iterations is {glue:text}`first-ratio:.2f` (95 % interval
+# {glue:text}`first-low:.2f` to {glue:text}`first-high:.2f`); the paper's is {glue:text}`paper-ratio:.2f`. Two yardsticks show what such a ratio
+# means: how far rounding alone moves a run, and what a push without meaning does.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
-# compare times when some are known only to be long.
+# compare times of which some are known only to exceed a bound.
 # ```
 
 # %% tags=["parameters"]
@@ -60,7 +60,7 @@ from tsp.book.pages import (
     stacked,
     table,
 )
-from tsp.experiments.paper import reported
+from tsp.experiments.paper import ALPHA, reported
 from tsp.figures import paper_figures as figures
 from tsp.figures.paper_figures import METHOD_COLORS, counted
 from tsp.store.runs import Store
@@ -73,34 +73,36 @@ store = Store(runs)
 # %% [markdown]
 # ## What is counted
 #
-# Every second epoch training pauses, and the model answers with the current prompt by greedy decoding. A scorer for each benchmark decides
-# whether the answer is right. The count is the first such check at which *all* training problems are answered correctly. Training continues
-# after that check, so that loss and topology can be followed ({doc}`10_when_tsloss_acts`). The paper counts "iterations", which may be
-# epochs or optimiser steps: with one problem they are the same, but ten problems at batch size 8 take two steps per epoch. This book counts
-# epochs, and each run stores both.
+# Every second epoch training pauses, and the model answers with the current prompt by greedy decoding. A scorer for each benchmark decides whether
+# the answer is right. The count is the first such check at which *all* training problems are answered correctly. Training continues after that
+# check, so that loss and topology can be followed ({doc}`10_when_tsloss_acts`). The paper counts "iterations", which may be epochs or optimiser
+# steps: with one problem they are the same, but ten problems at batch size 8 take two steps per epoch. This book counts epochs, and each run stores
+# both.
 #
 # The store has these runs, of all settings and experiments:
 
 # %% tags=["hide-input"]
 inventory = tables.trained(store).drop(columns="methods").replace({"task": TASK_NAMES})
-inventory = inventory.rename(columns={"epochs": "epochs of the longest"})
-table(inventory.set_index(["model", "protocol"]), {"minutes": "{:.1f}"})
+names = {"epochs": "longest run, epochs", "solved": "runs solved", "minutes": "minutes in all"}
+inventory = inventory.rename(columns=names)
+table(inventory.set_index(["model", "protocol"]), {"minutes in all": "{:.1f}"})
 
 # %% [markdown]
 # ## Loss curves: Figure 5
 #
-# The paper plots $L_\text{total} = L_\text{ce} + \lambda_\text{ts} L_\text{ts}$ with TSLoss against
-# $L_\text{ce}$ without. These are different quantities, so a dotted line adds the cross-entropy of the runs with TSLoss.
+# The paper plots $L_\text{total} = L_\text{ce} + \lambda_\text{ts} L_\text{ts}$ with TSLoss against $L_\text{ce}$ without. These are different
+# quantities, so a dotted line also shows the cross-entropy of the runs with TSLoss.
 
-# %% mystnb={"image": {"alt": "Training loss over epochs on a logarithmic axis, one panel for each model, task and regime; a grey line without TSLoss, a green line with it, a dotted line for its cross-entropy."}, "figure": {"caption": "The mean cross-entropy with TSLoss (dotted) is {glue:text}`loss-ratio` times that without (grey) in the median unit. The paper's Figure 5 from our runs: the loss that is minimised, without and with TSLoss. Thick: median over runs; thin: single runs.", "name": "fig-losses"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Training loss over epochs on a logarithmic axis, one panel for each model, task and regime; a grey line without TSLoss, a green line with it, a dotted line for its cross-entropy."}, "figure": {"caption": "With TSLoss (dotted) the cross-entropy, averaged over epochs, is {glue:text}`loss-ratio` times that without (grey): the median over problems and sets of ten, with its simultaneous interval. The paper's Figure 5 from our runs: the loss that is minimised, without and with TSLoss. Thick: median over runs; thin: single runs.", "name": "fig-losses"}} tags=["hide-input"]
 figures.figure5(store, protocol=protocol)
 
 # %% [markdown]
 # ## Table 3
 #
-# Our cells stand below the paper's; *Standard* is training with the cross-entropy alone. Each cell is the median over problems; `>E` means
-# that the median problem was not solved within E epochs. Rows marked *yours* are runs in your own store, such as those that `make book` trains; they
-# decide nothing where there are published runs. Problems that the untrained prompt already solves cannot be sped up and are counted separately.
+# The paper's cells come first, ours below them. *Standard* is training with the cross-entropy alone. Each of our cells is the median over problems,
+# or over sets of ten; `>E` means that it lies above E, the number of epochs. The row *units* counts those problems or sets. Rows marked *yours* are
+# runs that are not published, such as those that `make book` trains; they decide nothing where there are published runs. Problems that the untrained
+# prompt already solves cannot be sped up; they are counted separately, as “+k at start”.
 
 # %% tags=["hide-input"]
 both_tables = tables.table3(store, protocol=protocol).reset_index("where")
@@ -128,23 +130,22 @@ glue("long-savings", f"{100 * saved['min']:.0f} to {saved['max']:.0%}", display=
 glue("paper-ratio", printed.median_ratio, display=False)
 
 # %% [markdown]
-# In the paper's own table TSLoss is faster in {glue:text}`cells-won:d` of {glue:text}`cells:d` cells and slower in
-# {glue:text}`cells-lost:d`, with {glue:text}`cells-tied:d` equal. The median ratio is {glue:text}`paper-ratio:.2f`. But in
-# {glue:text}`one-check:d` of the {glue:text}`cells:d` cells the saving is a single check, the smallest that can be seen. The three cells with
-# the largest counts ({glue:text}`long-counts`) save {glue:text}`long-savings`, which the interval between checks does not explain. The cells are not independent: they share one set of problems,
-# three models and one initialisation scheme. (Ours share one initial prompt for each seed.)
+# In the paper's own table TSLoss is faster in {glue:text}`cells-won:d` of {glue:text}`cells:d` cells and slower in {glue:text}`cells-lost:d`, with
+# {glue:text}`cells-tied:d` equal. The median ratio is {glue:text}`paper-ratio:.2f`. But in {glue:text}`one-check:d` of the {glue:text}`cells:d`
+# cells the saving is a single check, the smallest that can be seen. The three cells with the largest counts ({glue:text}`long-counts`) save
+# {glue:text}`long-savings`, which the interval between checks does not explain. The cells are not independent: they share one set of problems, three
+# models and one initialisation scheme. (Ours share one initial prompt for each seed.)
 #
 # Could the differences in our cells be due to chance? The next table tests each cell.
 #
-# - A unit is one problem or one set of ten. Its value is the median over an odd number of seeds; an unsolved run ranks
-#   last.
-# - *Never* counts units that neither run solves; they are ties. *Start* counts units that an untrained prompt answers correctly;
+# - A unit is one problem or one set of ten. Its value is the median over an odd number of seeds; an unsolved run ranks last. The row *all* pools the
+#   cells of one model, the one with the most units ({glue:text}`model`).
+# - *Never* counts units that neither run solves; they are among the ties (*same*). *Start* counts units that the untrained prompt already solves;
 #   they are excluded.
-# - The *ratio* of epochs has an interval from order statistics over units. The first p comes from the exact sign test, the second from
-#   Wilcoxon's signed-rank test {cite}`wilcoxon1945individual` on log ratios; each is also corrected by Holm's method over
-#   the cells {cite}`holm1979simple`.
-# - The *detectable share* is the smallest share of wins that the sign test detects with a power of 80 % at the level 0.05, uncorrected. A
-#   cell with a dash has too few units that differ to detect anything.
+# - The *ratio* of epochs has an interval from order statistics over units. The first p comes from the exact sign test, the second from Wilcoxon's
+#   signed-rank test {cite}`wilcoxon1945individual` on log ratios; each is also corrected by Holm's method over the cells {cite}`holm1979simple`.
+# - The *detectable share* is the smallest share of wins that the sign test detects with a power of 80 % at the level 0.05, uncorrected. A cell with
+#   a dash has too few units that differ to detect anything.
 
 
 # %% tags=["hide-input"]
@@ -179,7 +180,8 @@ shown if len(tested) else missing("tsp sweep table3")
 # %% [markdown]
 # ## Unit by unit
 #
-# The two runs of a unit start from the same initial prompt, see the problems in the same order, and differ in TSLoss alone.
+# The two runs of a pair start from the same initial prompt, see the problems in the same order, and differ in TSLoss alone. Each symbol below is a
+# unit, which may have pairs of several seeds.
 
 # %% mystnb={"image": {"alt": "A scatter plot: iterations without TSLoss across, with TSLoss upwards, one symbol per unit, coloured by data set. The points lie on both sides of the diagonal. Triangles at the edges are runs that were not solved."}, "figure": {"caption": "TSLoss is faster in {glue:text}`first-wins:d` units (below the diagonal) and slower in {glue:text}`first-losses:d`; the median ratio is {glue:text}`first-ratio:.2f`, that of the paper's Table 3 {glue:text}`paper-ratio:.2f` (dashed). First epoch at which all answers are right, one symbol per unit. Grey band: the median distance by which rounding alone moves a run. Triangles: not solved within the epochs counted.", "name": "fig-pairs"}} tags=["hide-input"]
 both = tables.pairs(store, protocol=protocol)
@@ -220,35 +222,40 @@ for name, tests in (
         glue(f"{name}-{column}", int(pooled[column]), display=False)
     for column in ("ratio", "low", "high", "p"):
         glue(f"{name}-{column}", float(pooled[column]), display=False)
+    said = "faster more often" if pooled.wins > pooled.losses else "slower more often"
+    said = said if pooled.p < ALPHA else "not shown to be faster or slower"
+    glue(f"{name}-reading", said, display=False)
+low, high = (float(tested.iloc[-1][end]) if len(tested) else np.nan for end in ("low", "high"))
+firm = [low > printed.median_ratio, low > 0.9 and high < 1.1]
+glue("firm", ("does neither", "does only one of these", "does both")[sum(firm)], display=False)
 sides = trained[["standard", "tsloss"]].astype(float)
 glue("at-start", int(tested.iloc[-1].at_start) if len(tested) else 0, display=False)
 glue("censored", int(np.isinf(sides).sum().sum()), display=False)
 
 # %% [markdown]
-# These are the {glue:text}`first-n:d` units of the model with the most runs, without the {glue:text}`at-start:d` that are solved before
-# training; {glue:text}`first-ties:d` are ties. The sign test gives $p$ = {glue:text}`first-p:.2g`.
+# These are the {glue:text}`first-n:d` units of the model with the most runs, without the {glue:text}`at-start:d` that are solved before training;
+# {glue:text}`first-ties:d` are ties. By the sign test, TSLoss is {glue:text}`first-reading` ($p$ = {glue:text}`first-p:.2g`).
 #
-# A first right answer is often lost again at the next check. If we count to the first check from which the answer stays right, TSLoss
-# is faster in {glue:text}`stays-wins:d` and slower in {glue:text}`stays-losses:d`, with {glue:text}`stays-ties:d` ties and a median
-# ratio of {glue:text}`stays-ratio:.2f` ({glue:text}`stays-low:.2f` to {glue:text}`stays-high:.2f`).
+# A first right answer may be lost again at a later check. If we count to the first check from which the answer stays right, TSLoss is faster in
+# {glue:text}`stays-wins:d` units and slower in {glue:text}`stays-losses:d`, with {glue:text}`stays-ties:d` ties ({glue:text}`stays-reading`,
+# $p$ = {glue:text}`stays-p:.2g`) and a median ratio of {glue:text}`stays-ratio:.2f` ({glue:text}`stays-low:.2f` to {glue:text}`stays-high:.2f`).
 #
 # Two notes on reading these numbers:
 #
-# - **A null result can be firm.** An interval above the ratio that the paper prints excludes the printed effect, even if a smaller one
-#   remains possible; an interval within ±10 % of 1 excludes every effect above 10 %.
-# - **Censoring.** {glue:text}`censored:d` of the values behind these numbers are censored: the run was not solved, so it needs
-#   *more* epochs than its length, and nobody knows how many more. Leaving such runs out would drop exactly the slow ones; counting
-#   them at their length understates them. The sign of a pair is known as soon as one of its runs is solved, so the
-#   test uses signs. The ratio counts an unsolved run at its length, which draws it towards 1;
-#   the ends of its interval count 0 or ∞ instead.
+# - **A null result can be firm.** An interval above the ratio that the paper prints excludes the printed effect, even if a smaller one remains
+#   possible; an interval within ±10 % of 1 excludes every effect above 10 %. The interval for all units, {glue:text}`first-low:.2f` to
+#   {glue:text}`first-high:.2f`, {glue:text}`firm`.
+# - **Censoring.** {glue:text}`censored:d` of the values behind these numbers are censored: the problem was not solved, so it takes *more* epochs
+#   than the run has, and how many more is unknown. Leaving such runs out would drop exactly the slow ones; counting them at their length understates
+#   them. The sign of a pair is known as soon as one of its runs solves the problem, so the test uses signs. The median ratio counts an unsolved run
+#   at its length, which draws the ratio towards 1; for the ends of the interval the ratio of such a pair counts as 0 or ∞ instead.
 #
 # (noise-floor)=
 # ## The noise floor
 #
-# Training is sensitive: a tiny difference between two runs grows until they are solved at different epochs. How far does a
-# difference without any meaning move the count? The experiment `rounding` computes the same Standard run in three other
-# ways: in the other precision, with another number of threads, and alone instead of in a {term}`bank` with other runs. Nothing
-# but rounding differs.
+# Training is sensitive: a tiny difference between two runs grows until they are solved at different epochs. How far does a difference without any
+# meaning move the count? The experiment `rounding` computes the same Standard run in three other ways: in bfloat16 instead of float32 (or the
+# reverse), with another number of threads, and alone instead of in a {term}`bank` with other runs. Nothing but rounding differs.
 
 # %% mystnb={"image": {"alt": "For each unit the absolute difference in iterations from the planned run: grey symbols for other ways of computing the same run, a green diamond for TSLoss."}, "figure": {"caption": "{glue:text}`floor-says` How far the iterations of each unit move, one row per unit. Grey: the same Standard run computed in another way; green: with TSLoss.", "name": "fig-noise"}} tags=["hide-input"]
 if len(floor):
@@ -280,9 +287,8 @@ if len(floor):
     floor_result = (
         f"Over {counted(floor, 'unit')}, rounding alone moves the iterations by a median of "
         f"{interval(floor.floor.median(), *median_interval(floor.floor), 1)} epochs and TSLoss by "
-        f"{interval(floor.tsloss.median(), *median_interval(floor.tsloss), 1)}. Compared with the floor of the same "
-        f"unit, TSLoss moves the iterations by more in {beyond.above} and by less in {beyond.below} (sign test, "
-        f"p = {beyond.p:.2g}{decided})."
+        f"{interval(floor.tsloss.median(), *median_interval(floor.tsloss), 1)}. The floor of a unit is the median of the three "
+        f"grey distances; for the comparison in the caption the sign test gives p = {beyond.p:.2g}{decided}."
     )
     floor_says = f"TSLoss exceeds the rounding floor in {beyond.above} of {counted(floor, 'unit')} and falls short in {beyond.below}{decided}."
 glue("floor-result", floor_result, display=False)
@@ -293,10 +299,10 @@ glue("floor-says", floor_says, display=False)
 #
 # ## A push without meaning
 #
-# Would any other push do as well as TSLoss? In the experiment `sham`, a sham gradient takes the place of TSLoss's. At every step the sham
-# is TSLoss's gradient at the current prompt with its $d$ coordinates permuted and some signs flipped, by one fixed choice. Its length,
-# the angles between its rows and its steadiness remain; its meaning is gone. The table compares Standard and TSLoss with the sham;
-# {doc}`14_choices` explains its columns.
+# Would any other push do as well as TSLoss? In the experiment `sham`, a sham gradient takes the place of TSLoss's. At every step the sham is
+# TSLoss's gradient at the current prompt with its $d$ coordinates permuted and some of their signs flipped, in the same way at every step. Its
+# length, the angles between its vectors and its dependence on the prompt remain, but it no longer points to a lower TSLoss. The table compares
+# Standard and TSLoss with the sham; {doc}`14_choices` explains the columns.
 
 # %% tags=["hide-input"]
 arms = study(
@@ -326,7 +332,7 @@ if has_sham:
     )
     stronger = (norms.sham / norms.tsloss).median()
     ratio = arms[arms.arm.str.startswith("tsloss")].iloc[0]
-    speed = "Whether the direction of TSLoss's gradient matters for speed remains open: the interval contains 1 and extends beyond ±10 % of it."
+    speed = "Whether the direction of TSLoss's gradient matters for speed is undecided: the interval contains 1 and extends beyond ±10 % of it."
     if ratio.low > 1 or ratio.high < 1:
         speed = "So its direction matters for speed."
     elif ratio.low >= 0.9 and ratio.high <= 1.1:
@@ -334,12 +340,12 @@ if has_sham:
     matters = direction.p < 0.05
     sham_result = (
         f"Over {counted(ends, 'problem')}, TSLoss needs {interval(ratio.ratio, ratio.low, ratio.high)} times the sham's "
-        f"iterations. {speed} {'For loops its direction matters' if matters else 'Whether it matters for loops is left open'}: at the last "
+        f"iterations. {speed} {'The direction matters for loops' if matters else 'Whether the direction matters for loops is undecided'}: at the last "
         f"check TSLoss has more loops than the sham in {direction.above} problems and fewer in {direction.below} (sign test, "
         f"p = {direction.p:.2g}). The median number of loops (the table has means) is {ends.ce.median():g} without a push, {ends.sham.median():g} with "
         f"the sham and {ends.tsloss.median():g} with TSLoss. Compared with Standard, the sham has more loops in {push.above} "
-        f"problems and fewer in {push.below}. TSLoss shortens its own gradient by following it, which a sham does not: over all "
-        f"epochs the norms of the sham add up to {stronger:.1f} times those of TSLoss (median over problems)."
+        f"problems and fewer in {push.below} (sign test, p = {push.p:.2g}). Descending TSLoss shortens its gradient; following the sham does not. Over all "
+        f"epochs the norms of the sham's gradient add up to {stronger:.1f} times those of TSLoss's (median over problems)."
     )
     if matters and stronger > 1 and direction.above > direction.below:
         sham_result += " So the sham pushes harder and still leaves fewer loops: a stronger push does not by itself leave more."
@@ -348,8 +354,8 @@ glue("sham-result", sham_result, display=False)
 # %% [markdown]
 # {glue:text}`sham-result`
 #
-# A faster run is no evidence for its loss if a meaningless push that starts at the same size is as fast. Only an interval
-# of the ratio to the sham that excludes 1 is evidence that the direction of TSLoss matters for speed.
+# If a meaningless push of the same initial size were as fast, a faster run would be no evidence for TSLoss. Only an interval of the ratio to the
+# sham that excludes 1 is evidence that the direction of TSLoss's gradient matters for speed.
 #
 # ## Exercises
 #
@@ -374,15 +380,15 @@ assert [min(k for k in p if p[k] < level) for level in (0.05, 0.001)] == [6, 11]
 #
 # ```{exercise} From four to two
 # :label: ex-four-two
-# Correctness is checked every two epochs, and the count falls from 4 to 2. Which ratios of the true times are compatible with these counts?
-# In how many cells of the paper's table may the true saving be less than half an epoch?
+# Correctness is checked every two epochs, and the count falls from 4 to 2. Which ratios of the true times are compatible with these counts? In how
+# many cells of the paper's table may the true saving be less than half an epoch?
 # ```
 #
 # ```{solution-start} ex-four-two
 # :class: dropdown
 # ```
-# A count of 4 means a time in $(2, 4]$ and a count of 2 a time in $(0, 2]$, so any ratio below 1 is compatible. When the counts differ by
-# one check, the times lie in neighbouring intervals and may be arbitrarily close. Equal counts allow a saving or a loss.
+# A count of 4 means a time in $(2, 4]$ and a count of 2 a time in $(0, 2]$, so any ratio below 1 is compatible. When the counts differ by one check,
+# the times lie in neighbouring intervals and may be arbitrarily close. Equal counts allow a saving or a loss.
 
 # %%
 low_standard, high_treated = cells.ce - grid, cells.tsloss  # least time without, greatest with
@@ -396,15 +402,15 @@ print(f"{close.sum()} of {len(cells)} cells")
 #
 # ```{exercise} Leaving out the slow ones
 # :label: ex-censoring
-# Let times be exponential, let the treated runs be twice as slow, and let training end at a cap. In what share of pairs is the treated run
-# first (a) among all pairs, (b) among pairs in which both runs are solved before the cap?
+# Let times be exponential, let the treated runs be twice as slow, and let training end at a cap. In what share of pairs is the treated run first (a)
+# among all pairs, (b) among pairs in which both runs are solved before the cap?
 # ```
 #
 # ```{solution-start} ex-censoring
 # :class: dropdown
 # ```
-# Of two exponential times with means 40 and 80, the second is shorter with probability $1/3$. Among pairs with both times below the cap,
-# the slow runs are missing and the share comes closer to one half. Leaving out censored pairs hides the harm.
+# Of two exponential times with means 40 and 80, the second is shorter with probability $1/3$. Among pairs with both times below the cap, the slow
+# runs are missing and the share comes closer to one half. Leaving out censored pairs hides the harm.
 
 # %%
 rng = np.random.default_rng(0)
@@ -421,8 +427,9 @@ print(f"all pairs: {first.mean():.2f}; both solved: {first[both_solved].mean():.
 #
 # ## Claimed, measured, verdict
 #
-# The rules, and how they changed, are in {doc}`20_rules`. Intervals are wider here, because all intervals of a family hold simultaneously
-# with 95 % confidence. The claim about loops is in {doc}`10_when_tsloss_acts`.
+# The rules, and how they changed, are in {doc}`20_rules`. Intervals are wider than above, because all intervals of a family hold simultaneously with
+# 95 % confidence. The first claim excludes units that neither run solves, so it has fewer units than the table above. The claim about loops is in
+# {doc}`10_when_tsloss_acts`.
 
 # %% tags=["hide-input"]
 speed_claims = [
@@ -437,5 +444,5 @@ glue("loss-ratio", tables.typeset(loss_ratio), display=False)
 stacked(verdicts)
 
 # %% [markdown]
-# Nearly all of these runs are of one small model, {glue:text}`model`. Testing the paper's own cells requires its models; detecting a small
-# effect requires more problems.
+# Nearly all of these runs are of one small model, {glue:text}`model`. Testing the paper's own cells requires its models; detecting a small effect
+# requires more problems.

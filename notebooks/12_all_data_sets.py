@@ -19,7 +19,7 @@
 # Does the topology of a prompt evolve in the same way in all data sets? The appendix of the paper {cite}`anonymous-topology` says so: in six
 # data sets, for one problem and for ten, $H_0$ bars lengthen and $H_1$ bars disappear (Figures 7 to 18; averages in Figures 6
 # and 19). This chapter draws the same figures from our runs without TSLoss. {glue:text}`overlay-says`; a table gives the
-# changes for each data set. The claim is judged in {doc}`04_phenomenon`.
+# changes for each data set. Whether all data sets behave alike is judged in {doc}`04_phenomenon`.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -84,8 +84,8 @@ def span(values):
 
 
 # %% [markdown]
-# All runs are of {glue:text}`model`. Grey bands show random clouds for comparison: the number of $H_1$ bars of Gaussian clouds with as many
-# points in as many dimensions, which does not depend on scale.
+# All runs are of {glue:text}`model`. For comparison, grey bands show the number of $H_1$ bars of random clouds: Gaussian clouds with as many
+# points in as many dimensions. This number does not depend on scale.
 #
 # ## Averages: Figures 6 and 19
 
@@ -101,7 +101,7 @@ if available:
 glue("bars-say", bars_say, display=False)
 averages
 
-# %% mystnb={"image": {"alt": "A column for each regime. Above: number of H0 and of H1 bars over epochs, thin lines for data sets and a thick line for their mean, on a grey band that shows random clouds. Below: persistence entropy."}, "figure": {"caption": "{glue:text}`overlay-says`. The paper's Figure 19 from our runs: number of bars and persistence entropy. Thick: mean of the data sets; thin: single data sets; grey: the $H_1$ bars of 95 % of Gaussian clouds, {glue:text}`noise-low` to {glue:text}`noise-high`.", "name": "fig-overlay"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "A column for each regime. Above: number of H0 and of H1 bars over epochs, thin lines for data sets and a thick line for their mean, on a grey band that shows random clouds. Below: persistence entropy."}, "figure": {"caption": "{glue:text}`overlay-says`. The paper's Figure 19 from our runs: number of bars and persistence entropy. Thick: mean of the data sets; thin: single data sets; grey: 95 % of Gaussian clouds have {glue:text}`noise-low` to {glue:text}`noise-high` $H_1$ bars.", "name": "fig-overlay"}} tags=["hide-input"]
 overlay, overlay_says = missing("tsp sweep phenomenon"), NONE
 if available:
     overlay = figure19(store, **figures_of)
@@ -118,9 +118,9 @@ overlay
 # %% [markdown]
 # ## Changes by data set
 #
-# The figures above average all stored runs, so some problems count with two seeds. The table takes an odd number of seeds for each
-# problem or set, mostly one. It gives the change from the first check to the last: the median over seeds, then over problems or sets,
-# with an interval from order statistics where there are at least six. *H₀ / D* is the mean $H_0$ lifespan divided by
+# The figures above average all stored runs, so a problem counts once for each of its seeds. The table takes an odd number of seeds for each
+# problem or set. It gives the value at the first check and the change from there to the last: the median over seeds, then over problems or sets,
+# with an interval from order statistics where there are at least six units. *H₀ / D* is the mean $H_0$ lifespan divided by
 # the mean distance between points. It stays constant if a cloud merely grows.
 
 # %% tags=["hide-input"]
@@ -177,8 +177,8 @@ glue("below-share", share, display=False)
 
 # %% [markdown]
 # Gaussian clouds with as many points and dimensions have a median of {glue:text}`noise-middle` $H_1$ bars, and 95 % of them have between
-# {glue:text}`noise-low` and {glue:text}`noise-high`. At the last check, in every data set and regime,
-# {glue:text}`below-share` of the problems or sets have fewer than {glue:text}`noise-low` loops.
+# {glue:text}`noise-low` and {glue:text}`noise-high`. In every data set and regime, {glue:text}`below-share` of the problems (or sets of ten)
+# end with fewer than {glue:text}`noise-low` loops.
 # {doc}`05_training_or_movement` asks what removes these loops.
 #
 # ## Figures 7 to 18
@@ -200,7 +200,7 @@ glue("run-drawn", drawn or "no run", display=False)
 glue("barcodes-say", barcodes_say, display=False)
 barcodes
 
-# %% mystnb={"image": {"alt": "Small falling curves, a row for each data set: the number of bars that live longer than a lifespan, H0 and H1 for one problem, H0 and H1 for ten. Grey at the start of training, coloured at the end, dotted for Gaussian clouds."}, "figure": {"caption": "{glue:text}`lifespans-say`. Lifespans of Figures 7 to 18 from our runs: the number of finite bars longer than a given lifespan, averaged over all runs of a data set. A curve begins at the number of bars. Grey: before training; colour: after it; dotted: Gaussian clouds of the size of the trained prompts.", "name": "fig-lifespans-by-task"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Small falling curves, a row for each data set: the number of bars that live longer than a lifespan, H0 and H1 for one problem, H0 and H1 for ten. Grey at the start of training, coloured at the end, dotted for Gaussian clouds."}, "figure": {"caption": "{glue:text}`lifespans-say`. Lifespans of Figures 7 to 18 from our runs: the number of finite bars longer than a given lifespan, averaged over all runs of a data set. A curve begins at the number of bars. Grey: before training; colour: after it; dotted: Gaussian clouds with the trained prompts' n, d and mean distance.", "name": "fig-lifespans-by-task"}} tags=["hide-input"]
 lives, lifespans_say = missing("tsp sweep phenomenon"), NONE
 if available:
     lives = lifespans_by_task(store, **figures_of)
@@ -226,7 +226,7 @@ if lacking:
 glue("availability", availability, display=False)
 
 # %% [markdown]
-# {glue:text}`availability` The experiment `phenomenon` trains them.
+# {glue:text}`availability` The experiment `phenomenon` trains these runs.
 #
 # ## An exercise
 #
@@ -240,7 +240,7 @@ glue("availability", availability, display=False)
 # :class: dropdown
 # ```
 # The topology of a prompt does not depend on the order of its points, but such an average does. A ring and the same ring
-# traversed backwards average to a segment: each ring has one long loop, the mean has none. Moreover, prompts with different initial
+# traversed backwards average to a segment: each ring has one long loop, but the mean has none. Moreover, prompts with different initial
 # vectors have no common order at all.
 
 # %%

@@ -18,19 +18,21 @@
 #
 # The paper {cite}`anonymous-topology` does not say where the prompt goes, how many vectors it has, which $\tau$ and $\alpha$ were
 # used, or whether a point is its own neighbour in equations 1 to 7. How much depends on these choices, and on the initial prompt?
-# {glue:text}`arms-tested` The last table says what each comparison could have shown.
+# {glue:text}`arms-tested` The last table says what each comparison could have shown. An initial prompt from the vocabulary is tested on more
+# problems in {ref}`one-change`, adaptive weights in {doc}`18_beyond`.
 #
 # Each choice is an option of a run, and the verdicts of this book hold for its default ({ref}`open-questions`). Each section varies
 # one. An arm differs from its base only in the named options; problems and seeds are the same. The tables have these columns:
 #
 # - *Epochs*: the first check at which all answers are right; the median over an odd number of seeds, then over problems.
 #   `>` marks a lower bound.
-# - *Faster*, *same*, *slower*: the number of problems that are solved in fewer, as many or more epochs than with the base.
-# - *Ratio*: the median ratio of epochs to the base's, with its interval. The median counts an unsolved run at its length; the
-#   ends of its interval take the ratio as 0 or infinite where only one of the two runs is solved. The interval and the tests are given from six
-#   problems on, the fewest with which a two-sided sign test can reach 0.05.
+# - *Faster*, *same*, *slower*: the number of problems that are solved in fewer epochs than with the base, in as many, or in more.
+# - *Ratio*: the median ratio of epochs to those of the base, with its 95 % interval. The median counts an unsolved run at its length; for the
+#   ends of the interval the ratio counts as 0 or infinite where only one of the two runs is solved. The interval and the tests are given for at least six
+#   problems, the fewest with which a two-sided sign test can reach p < 0.05.
 # - *p*: from the sign test, where one is possible, uncorrected and after Holm's correction over the table.
-# - *Reading*: faster or slower if the sign test is significant after Holm and the interval excludes 1.
+# - *Reading*: faster or slower if the sign test is significant after Holm's correction and the interval excludes 1; otherwise undecided, which does
+#   not mean that there is no difference. These three columns are left out of tables without a test.
 # - *H₁ bars* and *H₀ / D*, the mean $H_0$ lifespan over the mean distance D: means over problems at the last check.
 #
 # ```{admonition} After this chapter you can
@@ -74,8 +76,8 @@ def show(experiment, fields, base):
 # ## The initial prompt
 #
 # The initial prompt is Gaussian noise of standard deviation 0.02 (the paper's choice and our default), the embedding of one
-# token repeated with a little noise (as in the authors' public code), or the embeddings of tokens drawn from the
-# vocabulary (the default of PEFT {cite}`mangrulkar2022peft`). Base: Gaussian noise.
+# token repeated with a little noise (as in the authors' public code), or the embeddings of tokens drawn at random from the
+# vocabulary (`SAMPLE_VOCAB` in PEFT {cite}`mangrulkar2022peft`). Base: Gaussian noise.
 
 # %% tags=["hide-input"]
 show("init", ["init"], {"init": "gaussian"})
@@ -103,9 +105,9 @@ show("placement", ["placement"], {"placement": "after_question"})
 #
 # - `self_pairs` takes the equations as printed, with i = j in every sum.
 # - `detach_thresholds` treats $\delta$ and $\zeta$ as constants in the gradient.
-# - $\tau$ and $\alpha$ have no printed values.
-# - `beta_h1 0` keeps only the $H_0$ term and `beta_h0 0` only the $H_1$ term; with `lambda_attract 0` or `lambda_repel 0` as well, only
-#   one half of the $H_1$ term remains.
+# - `tau` and `alpha` set $\tau$ and $\alpha$, for which the paper prints no values (our defaults: {glue:text}`default-tau` and {glue:text}`default-alpha`).
+# - `beta_h1 0` keeps only the $H_0$ term, and `beta_h0 0` only the $H_1$ term. With `beta_h0 0`, `lambda_attract 0` leaves only the repelling half
+#   of the $H_1$ term, and `lambda_repel 0` only the attracting half.
 # - `weighting gradient` is our addition: it scales the gradient of each term to the length of the cross-entropy's
 #   ({doc}`18_beyond`).
 
@@ -132,6 +134,8 @@ defaults = {
     "lambda_attract": 1.0,
     "weighting": "fixed",
 }
+glue("default-tau", defaults["tau"], display=False)
+glue("default-alpha", f"{defaults['alpha']:g}", display=False)
 show("loss-variants", LOSS, {"method": "tsloss", "lambda_ts": 1.0} | defaults)
 
 # %% tags=["remove-cell"]
@@ -156,13 +160,14 @@ if loops:
 glue("loops-by-part", sentence, display=False)
 
 # %% [markdown]
-# {glue:text}`loops-by-part` {doc}`08_tsloss_at_work` shows that, in Gaussian clouds, loops multiply under the $H_0$ term alone; under the whole of TSLoss they first shorten and then vanish.
+# {glue:text}`loops-by-part` {doc}`08_tsloss_at_work` shows that, in Gaussian clouds, loops multiply under the $H_0$ term alone; under the whole of
+# TSLoss they first shorten and then vanish.
 
 # %% [markdown]
 # ## The scale of the embeddings
 #
-# The prompts of the paper's Gemma models were probably multiplied by $\sqrt d$ on their way into the model ({doc}`03_printed_numbers`).
-# Here we do the same with another model. Base: 1.
+# The prompts of the paper's Gemma-2B-IT were probably multiplied by $\sqrt d$ before the model saw them ({doc}`03_printed_numbers`).
+# Here those of another model are multiplied by its own $\sqrt d$. Base: a factor of 1.
 
 # %% tags=["hide-input"]
 show("embed-scale", ["embed_scale"], {"embed_scale": 1.0})
@@ -188,7 +193,7 @@ for name, arms in studies.items():
     rows[name] = dict(zip(columns, row, strict=True))
 power = pd.DataFrame(rows, index=columns).T
 formats = dict.fromkeys(power, "{:.0f}") | {DETECTABLE: "{:.0%}"}
-table(power, formats, na_rep="none") if studies else missing("tsp sweep all --profile full")
+table(power, formats, na_rep="not tested") if studies else missing("tsp sweep all --profile full")
 
 # %% tags=["remove-cell"]
 compared, tested = (
@@ -197,7 +202,7 @@ compared, tested = (
 differ = int(power[DIFFER].sum())
 sentence = "The store has no alternatives to compare."
 if compared:
-    sentence = f"None of the {compared} alternatives here has the six problems that a test needs."
+    sentence = f"None of the {compared} alternatives here has the six problems that a test needs, so whether they matter for the number of epochs is undecided."
 if tested:
     verb = "differ" if differ > 1 else "differs"
     sentence = (
@@ -208,8 +213,8 @@ glue("arms-tested", sentence, display=False)
 
 # %% [markdown]
 # The detectable share is the true share of differing problems that must go the same way for the test to reach a power of 80 %, at
-# the level that Holm's correction sets for the smallest p of the table. "None" means that no test was possible, or that even all problems
-# going the same way would not suffice. Such a table describes a few problems and decides nothing.
+# the level that Holm's correction sets for the smallest p of the table. "Not tested" means that no test was possible, or that even all problems
+# going the same way would not suffice; it does not mean that the arms are alike. Such a table describes a few problems and decides nothing.
 
 # %% [markdown]
 # ## An exercise

@@ -17,15 +17,15 @@
 # # TSLoss and what it stands for
 #
 # TSLoss does not use the barcode. Its first half is the variance of soft nearest-neighbour distances because, the paper says (section
-# 3), the true nearest-neighbour distances are not smooth. Its second half consists of two hinges. But a barcode has a gradient wherever no two distances are
-# equal, because a bar ends at the length of an edge, and a length has a gradient {cite}`bruel2020topology`. So the barcode itself can
-# be minimised: *exact persistence* is the variance of the $n - 1$ finite $H_0$ deaths plus the sum of the $H_1$ lifespans.
+# 3), the true nearest-neighbour distances are not smooth. Its second half consists of two squared hinges. But a barcode, too, has a gradient wherever no two
+# distances are equal, because a bar ends at the length of an edge, and a length has a gradient {cite}`bruel2020topology`. So functions of the barcode itself
+# can be minimised. *Exact persistence* is one: the variance of the $n - 1$ finite $H_0$ deaths plus the sum of the $H_1$ lifespans.
 #
-# How closely does TSLoss follow the barcode, which regulariser trains in fewer epochs, and which helps with unseen problems? For
+# How closely does TSLoss follow the barcode, which regulariser needs the fewest epochs, and which helps with unseen problems? For
 # trained prompts $\operatorname{Var}(s_i)$ is, in the median, {glue:text}`soft-ratio` times the variance of the deaths. Compared with
 # training without a regulariser, the median ratio of epochs is {glue:text}`ts-ratio` with TSLoss and {glue:text}`exact-ratio` with
-# exact persistence (below 1 is faster). On unseen problems the model is so weak, with {glue:text}`floor` of answers correct without
-# a prompt, that only large gains would be visible.
+# exact persistence (below 1 is faster). The paper's claim about unseen problems is {glue:text}`unseen-verdict`: the model is so weak, with
+# {glue:text}`floor` of answers correct without a prompt, that only large gains would be visible.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -60,6 +60,7 @@ from tsp.analysis.studies import reading, study
 from tsp.analysis.tables import METHOD_NAMES
 from tsp.analysis.verdicts import share_interval
 from tsp.book.pages import FORMATS, check_parameters, comparison, interval, missing, stacked, table
+from tsp.book.verdicts import listed
 from tsp.experiments.find_or_train import find_together
 from tsp.experiments.paper import ALPHA
 from tsp.figures import paper_figures as figures
@@ -78,8 +79,8 @@ store = Store(runs)
 #
 # Equation 13 equates the two. It fails for clouds with clumps ({doc}`02_homology_of_a_prompt`). Two approximations
 # separate the two sides: a soft minimum stands for the distance to the nearest
-# neighbour, and nearest neighbours stand for deaths. Which of them matters? The figure shows the last prompt of every problem
-# or set trained without a regulariser, and Gaussian noise of many sizes.
+# neighbour, and nearest neighbours stand for deaths. Which of them matters? The figure shows the last prompt of each problem
+# or set trained without a regulariser whose prompts were stored, and Gaussian clouds of many sizes.
 
 # %% tags=["hide-input"]
 rng = np.random.default_rng(0)
@@ -146,19 +147,24 @@ for name, family in variances.groupby("family", sort=False):
     }
 for key, column in (("soft", "Var(s) / Var(deaths)"), ("nearest", "Var(nearest) / Var(deaths)")):
     glue(f"{key}-ratio", rows["prompts"][column].split()[0], display=False)
+ratios = variances[variances.family == "prompts"]
+ratios = ratios[["soft_variance", "nearest_variance"]].div(ratios.death_variance, axis=0).median()
+opposite = (ratios.nearest_variance - 1) * (ratios.soft_variance - ratios.nearest_variance) < 0
+glue("errors", "opposite signs" if opposite else "the same sign", display=False)
 formats = {"clouds": "{:.0f}", "rank correlation": "{:.2f}", "with size removed": "{:.2f}"}
 table(pd.DataFrame(rows).T, formats)
 
 # %% [markdown]
-# Ratios are medians with the middle 95 % of the clouds. The first ratio is that of equation 13. The second uses the true nearest distance
-# instead of the soft one. The difference between the two is the effect of the soft minimum, which at $\tau = 0.1$ averages over many
-# neighbours when the cloud is small; the rest is the error of equation 13 itself. Clouds of different sizes have high rank correlations
-# between any two variances, so the last column divides both by the squared mean distance first.
+# Each ratio is a median over clouds, with the range of the middle 95 % of them. The second uses the true nearest distance instead of the
+# soft one, so its distance from 1 is due to nearest neighbours standing for deaths. The step from the second ratio to the first, which is that of
+# equation 13, is the effect of the soft minimum; at $\tau = 0.1$ it averages over many neighbours when the cloud is small. For the median prompt
+# the two errors have {glue:text}`errors`. Among clouds of different sizes any two variances have a high rank correlation, so for
+# the last column both are first divided by the squared mean distance.
 #
-# ## Which regulariser trains in fewer epochs?
+# ## Which regulariser needs fewer epochs?
 #
-# Experiment `baselines` trains the same problems without a regulariser and with each of four: the mean squared norm of the
-# rows (L2), the mean squared pairwise distance, TSLoss, and exact persistence, all at weight 1. The columns are those of {doc}`14_choices`.
+# In the experiment `baselines` the same problems are trained without a regulariser and with each of four, all at weight 1: the mean squared norm of the
+# vectors (L2), the mean squared pairwise distance, TSLoss, and exact persistence. {doc}`14_choices` explains the columns.
 
 # %% tags=["hide-input"]
 arms = study(
@@ -174,18 +180,24 @@ table(comparison(arms), FORMATS) if len(arms) > 2 else missing("tsp sweep baseli
 
 # %% tags=["remove-cell"]
 ratios = arms.assign(reading=reading(arms)).set_index("arm")
+labels = comparison(arms).index if len(arms) else []
 for key, arm in (("exact", "persistence λ=1"), ("ts", "tsloss λ=1")):
     said = "–"
     if arm in ratios.index and not np.isnan(ratios.ratio[arm]):
         said = f"{ratios.ratio[arm]:.2f} ({ratios.reading[arm] or 'untested'})"
     glue(f"{key}-ratio", said, display=False)
+said = pd.Series(labels, dtype=str).groupby(list(ratios.reading), sort=False)
+said = "; ".join(f"{word} for {listed(names)}" for word, names in said if word)
+glue("baselines-say", said or "nothing is tested here", display=False)
 
 # %% [markdown]
+# The reading is {glue:text}`baselines-say`.
+#
 # ## Weights of equal force
 #
-# Weight 1 multiplies quantities of different sizes. The gradient norms at the start show which weights would make the forces
-# equal there. Experiment `force` trains arms at about these weights, and {doc}`11_weight` compares them. The published version
-# compares at one weight, and so does the rule for its claim.
+# Weight 1 multiplies quantities of different sizes. Their gradient norms on one Gaussian initial prompt show which weights would make the forces
+# equal there. In the experiment `force` the arms have about these weights; {doc}`11_weight` compares them. The published version
+# compares regularisers at one weight, and so does the rule for its claim.
 
 # %% tags=["hide-input"]
 import torch
@@ -200,7 +212,7 @@ for name in METHODS:
     (gradient,) = torch.autograd.grad(value, P)
     norms[name] = float(gradient.norm())
 equal = pd.DataFrame({"gradient norm at the start": norms})
-equal["weight for TSLoss's force"] = norms["tsloss"] / equal["gradient norm at the start"]
+equal["weight that gives TSLoss's force"] = norms["tsloss"] / equal["gradient norm at the start"]
 table(equal.rename(index=METHOD_NAMES), "{:.3g}")
 
 # %% [markdown]
@@ -247,17 +259,17 @@ low, high = share_interval(int(unprompted.sum()), size, ALPHA) if size else (0.0
 glue("floor-interval", f"{100 * low:.1f} % to {100 * high:.0f} %", display=False)
 
 # %% [markdown]
-# Without a prompt the model gives the correct answer to {glue:text}`floor` of {glue:text}`floor-size:d` problems (95 % interval
-# {glue:text}`floor-interval`); all answers are decoded greedily in {glue:text}`floor-precision`. With that many problems, one prompt
-# compared with the floor at level 0.05 and power 80 % would have to gain {glue:text}`floor-shows-z` percentage points to be
-# detected by a z test, or {glue:text}`floor-shows-fisher` by Fisher's exact test, which keeps its level. (Both tests ignore that
-# the problems are the same; an exact paired test needs about as large a gain.) A prompt that was trained on
+# Without a prompt the model answers {glue:text}`floor` of {glue:text}`floor-size:d` problems correctly (95 % interval
+# {glue:text}`floor-interval`). All answers are decoded greedily in {glue:text}`floor-precision`. With that many problems, at level 0.05, the gain of
+# one prompt over the floor is detected with a power of 80 % only if it is {glue:text}`floor-shows-z` percentage points, by a z test, or
+# {glue:text}`floor-shows-fisher`, by Fisher's exact test, whose level never exceeds the nominal one. (Both tests ignore that
+# the problems are the same.) A prompt that was trained on
 # one problem has learnt that problem's answer; any effect on others is a side effect.
 #
 # Where the floor hides a difference, the cross-entropy of the reference answer may still show one, and a prompt trained on
 # ten problems may transfer better than a prompt trained on one. The next table compares, for each set of ten, the mean cross-entropy
-# (nats per token) over unseen problems of the same data set, without a prompt and with the set's prompt. The interval is a bootstrap over
-# problems for this one prompt; *lower* is the share of problems whose cross-entropy the prompt lowers.
+# (nats per token) over unseen problems of the same data set, without a prompt and with the set's prompt (a mean over its seeds). The interval comes from
+# a bootstrap over problems, so it is about other problems for the same prompt; *lower* is the share of problems whose cross-entropy the prompt lowers.
 
 # %% tags=["hide-input"]
 heldout = load_heldout(store)
@@ -277,7 +289,10 @@ def by_set(changes, base, method, command):
         "lower": changes.lower,
     }
     formats = {"problems": "{:.0f}", base: "{:.2f}", method: "{:.2f}", "lower": "{:.0%}"}
-    return table(pd.DataFrame(columns).set_axis(changes.task.map(TASK_NAMES)), formats)
+    number = changes.groupby("task").cumcount() + 1
+    several = changes.groupby("task").task.transform("size") > 1
+    names = changes.task.map(TASK_NAMES) + np.where(several, ", set " + number.astype(str), "")
+    return table(pd.DataFrame(columns).set_axis(names), formats)
 
 
 measure = "tsp heldout --regime multi --no-decode --data DIR"
@@ -285,7 +300,8 @@ plain = paired_losses(heldout, sets, method="ce", base=NO_PROMPT)
 by_set(plain, "no prompt", "Standard", measure)
 
 # %% [markdown]
-# The next table compares Standard with +TSLoss in the same way, for prompts of the same set and seed:
+# The next table compares Standard with +TSLoss in the same way, for prompts of the same set and seed. It has only the sets and seeds that were trained both
+# ways, so its column Standard can differ from that of the table above.
 
 # %% tags=["hide-input"]
 pairs = paired_losses(heldout, sets)
@@ -299,6 +315,7 @@ def holds_chance(right, size):
     return low <= 0.25 <= high
 
 
+means = pd.concat(changes.with_method[changes.task == "mmlu_cf"] for changes in (plain, pairs))
 letters = decoded[decoded.task == "mmlu_cf"]
 floor_letters = letters[(letters.model == model) & (letters.id == NO_PROMPT)]
 floor_letters = floor_letters.drop_duplicates("sha256")
@@ -317,13 +334,18 @@ counts = [(int(right.sum()), len(right)) for _, right in by_prompt]
 if counts:
     shares = " and ".join(f"{right} of {size}" for right, size in counts)
     guessing = all(holds_chance(*count) for count in counts)
-    subject = "The sets' own prompts answer" if len(counts) > 1 else "The set's own prompt answers"
+    subject = (
+        f"The {len(counts)} prompts of sets that were decoded answer"
+        if len(counts) > 1
+        else "The prompt of one set answers"
+    )
     compatible = "is compatible" if guessing else "is not compatible"
     sentences.append(f"{subject} {shares} correctly, which {compatible} with guessing.")
     if guessing:
         sentences.append(
             "So these answers are no evidence that anything beyond their form was learnt. Guessing one of the four letters would cost "
-            f"{np.log(4) / 2:.2f} nats per token, averaged over the letter and the end of the turn."
+            f"{np.log(4) / 2:.2f} nats per token, averaged over the letter and the end of the turn"
+            f"{'; with every prompt above, the mean is larger' * bool(len(means) and means.min() > np.log(4) / 2)}."
         )
 glue("letters", " ".join(sentences), display=False)
 for name, changes in {"sets": plain.change, "pairs": pairs.change}.items():
@@ -372,4 +394,5 @@ assert torch.allclose(corners.grad[2], torch.tensor([0.0, 0.5], dtype=torch.floa
 # %% tags=["hide-input"]
 of_chapter = [claim.id for claim in CLAIMS if claim.id in ("variances-equal", "better-downstream")]
 verdicts = tables.chapter_claims(store, of_chapter)
+glue("unseen-verdict", verdicts.verdict.iloc[-1], display=False)
 stacked(verdicts)

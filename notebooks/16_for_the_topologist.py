@@ -18,9 +18,9 @@
 #
 # The paper {cite}`anonymous-topology` reads barcodes of prompts without asking what a topologist would ask first. How far
 # can a bar move between two snapshots? Which bars would survive noise? Which force of TSLoss moves which bar, and in which
-# direction? For the example of this book, {glue:text}`loops-followed:d` of {glue:text}`pairs-between:d` pairs of neighbouring snapshots
-# have a loop long enough to be followed from one to the next, {glue:text}`band-survive` of {glue:text}`loops-all:d` loops are longer
-# than the confidence band is wide, and {glue:text}`forces-mixed` of TSLoss lengthen some loops and shorten others.
+# direction? In the book's example, {glue:text}`loops-followed:d` of {glue:text}`pairs-between:d` pairs of consecutive snapshots
+# have a loop long enough to be followed from one to the next. Counted over all snapshots, {glue:text}`band-survive` of {glue:text}`loops-all:d` loops are longer
+# than the confidence band is wide. And {glue:text}`forces-mixed` of TSLoss lengthen some loops and shorten others.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -43,11 +43,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from myst_nb import glue
+from scipy.spatial.distance import cdist
 
 from tsp.analysis.forces import forces
 from tsp.analysis.geometry import bottleneck, confidence_band, stability_bound
 from tsp.analysis.tables import TASK_NAMES
 from tsp.book.pages import check_parameters, table
+from tsp.book.verdicts import listed
 from tsp.experiments.find_or_train import find_example, outcome_in_words, right_from
 from tsp.figures import paper_figures as figures
 from tsp.store.runs import Store
@@ -142,10 +144,10 @@ glue("float16-bound", f"{worst / size:.2g}", display=False)
 glue("loops-followed", int(between.followed.sum()), display=False)
 
 # %% [markdown]
-# A loop longer than twice the bottleneck distance has a partner in the next diagram, and only such a loop is certain to have one.
-# Among {glue:text}`pairs-between:d` pairs of consecutive snapshots whose first has a loop, {glue:text}`loops-followed:d` have one
-# that long. The bound alone says less: in {glue:text}`loops-covered:d` of these pairs it allows the movement to create or remove even
-# the longest loop. The table rounds one snapshot; rounding to half precision can never move
+# A loop longer than twice the bottleneck distance is matched to a loop of the next diagram, and only such a loop is certain to be.
+# In {glue:text}`loops-followed:d` of the {glue:text}`pairs-between:d` pairs of consecutive snapshots whose first has a loop, the longest loop is that
+# long. The bound alone says less: in {glue:text}`loops-covered:d` of the {glue:text}`pairs-between:d` pairs it allows the movement to create or remove even
+# the longest loop. The table has one draw of rounding errors; no rounding of the last snapshot to half precision can move
 # the end of a bar by more than {glue:text}`float16-bound` of the mean distance.
 #
 # ## Which bars would survive noise?
@@ -163,17 +165,17 @@ for epoch, cloud in clouds.items():
     lives = {k: lifespans(bars) for k, bars in diagrams.items()}
     rows.append(
         {
-            "epoch": epoch,
+            "epoch": f"epoch {epoch}",
             "2c / D": 2 * c / size,
-            "H0 bars longer": f"{int((lives[0] > 2 * c).sum())} of {len(lives[0])}",
-            "H1 bars longer": f"{int((lives[1] > 2 * c).sum())} of {len(lives[1])}",
+            "H0 bars above 2c": f"{int((lives[0] > 2 * c).sum())} of {len(lives[0])}",
+            "H1 bars above 2c": f"{int((lives[1] > 2 * c).sum())} of {len(lives[1])}",
             "longest H1 / D": max(lives[1], default=0.0) / size,
         }
     )
 bands = pd.DataFrame(rows).set_index("epoch")
 table(bands.iloc[::EVERY], {"2c / D": "{:.2f}", "longest H1 / D": "{:.3f}"})
 
-# %% mystnb={"image": {"alt": "Two persistence diagrams, of the first and of the last prompt, with H0 as blue dots on the left edge and H1 as vermilion triangles near the diagonal; a grey band lies above the diagonal."}, "figure": {"caption": "Of the finite bars, {glue:text}`outside-first` at the start and {glue:text}`outside-last` at the end leave the grey band. Diagrams of the first and the last prompt of the run. Bars in the band may be noise at confidence level 95 %.", "name": "fig-bands"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two persistence diagrams, of the first and of the last prompt, with H0 as blue dots on the left edge and H1 as vermilion triangles near the diagonal; a grey band lies above the diagonal."}, "figure": {"caption": "Of the finite bars, {glue:text}`outside-first` at the start and {glue:text}`outside-last` at the end lie outside the grey band. Diagrams of the first and the last prompt of the run. Bars in the band may be noise at confidence level 95 %.", "name": "fig-bands"}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.6), layout="constrained")
 for ax, epoch in zip(axes, (epochs_kept[0], epochs_kept[-1]), strict=True):
     figures.draw_diagram(persistence(clouds[epoch]), ax, band=2 * confidence_band(clouds[epoch]))
@@ -184,28 +186,35 @@ fig
 
 # %% tags=["remove-cell"]
 glue("band-width", f"{bands['2c / D'].min():.1f}", display=False)
-longer = {k: bands[f"H{k} bars longer"].str.extract(r"(\d+) of (\d+)").astype(int) for k in (0, 1)}
+longer = {
+    k: bands[f"H{k} bars above 2c"].str.extract(r"(\d+) of (\d+)").astype(int) for k in (0, 1)
+}
 survive, loops_all = longer[1].sum()
 glue("band-survive", str(survive or "none"), display=False)
 glue("loops-all", int(loops_all), display=False)
 for when, row in (("first", 0), ("last", -1)):
     outside, bars = (longer[0] + longer[1]).iloc[row]
     glue(f"outside-{when}", f"{outside} of {bars}", display=False)
+    D = cdist(*[clouds[epochs_kept[row]]] * 2)
+    between = D[~np.eye(len(D), dtype=bool)]
+    np.fill_diagonal(D, np.inf)
+    glue(f"nearest-{when}", f"{D.min(0).mean() / between.mean():.0%}", display=False)
 
 # %% [markdown]
 # The band is at least {glue:text}`band-width` mean distances wide, and {glue:text}`band-survive` of the {glue:text}`loops-all:d` loops of
-# all snapshots are longer than that. The method is not at fault: the distance from a point to its nearest neighbour is almost the mean distance,
-# so these {glue:text}`n:d` points do not sample any set densely. The barcode of a prompt describes its distances; it does not estimate a shape behind them.
+# all snapshots are longer than the band of their snapshot is wide. The method is not at fault: on average a point's nearest neighbour is at
+# {glue:text}`nearest-first` of the mean distance at the start and at {glue:text}`nearest-last` at the end, so these {glue:text}`n:d` points do not sample any
+# set densely. The barcode of a prompt describes its distances; it does not estimate a shape behind them.
 #
 # Gaussian noise is the yardstick that remains. Its number of loops depends on n and d but not on scale ({numref}`fig-dimension`).
-# It is the grey band in this book's figures of counts; in those of lifespans, a dotted line stands for Gaussian clouds of the
+# This book's figures of counts show it as a grey band; in figures of lifespans, a dotted line stands for Gaussian clouds with the
 # prompts' n, d and mean distance.
 #
 # ## Which force moves which bar?
 #
 # Every death, and every birth of a loop, is the length of an edge. When the points move with velocities $v_i$, the length of
-# $(i, j)$ changes at the rate $\langle x_i - x_j, v_i - v_j \rangle / D_{ij}$. So each force of TSLoss, followed downhill, lengthens,
-# shortens or keeps each bar. The table counts bars for the first prompt and the last.
+# $(i, j)$ changes at the rate $\langle x_i - x_j, v_i - v_j \rangle / D_{ij}$. So each force of TSLoss, the negative gradient of one of its terms, lengthens
+# a bar, shortens it, or leaves it as it is. The table counts these bars for the first and the last prompt, and gives the mean rate at which lifespans change.
 
 # %% tags=["hide-input"]
 NAMES = {
@@ -240,18 +249,19 @@ mixed = int((totals.xs("H1", level="bars") > 0).all(axis=1).sum())
 some = "all" if mixed == len(NAMES) else f"{mixed or 'none'} of the"
 glue("forces-mixed", f"{some} {len(NAMES)} forces", display=False)
 for force, name in NAMES.items():
-    for k in (0, 1):
-        for column in ("longer", "shorter"):
-            count = int(totals.loc[(name, f"H{k}"), column])
-            glue(f"{force}-{k}-{column}", count, display=False)
+    for bars, word in (("H0", "bars"), ("H1", "loops")):
+        ends = signs[(signs.force == name) & (signs.bars == bars)].itertuples()
+        counts = [
+            f"{row.longer} of {row.longer + row.shorter + row.unmoved} at the {row.prompt}"
+            for row in ends
+        ]
+        glue(f"{force}-{word}", listed(counts), display=False)
 
 # %% [markdown]
-# Over both prompts the repelling force lengthens {glue:text}`repel-1-longer:d` loops and shortens {glue:text}`repel-1-shorter:d`; the
-# attracting force lengthens {glue:text}`attract-1-longer:d` and shortens {glue:text}`attract-1-shorter:d`. The paper calls these two hinges
+# Of the loops, the repelling force lengthens {glue:text}`repel-loops`, the attracting force {glue:text}`attract-loops`. The paper calls these two terms
 # "$H_1$ features-based", but neither depends on which edges begin or fill a loop, so any effect on loops is a net effect of all edges
-# ({doc}`15_what_it_stands_for` minimises the lifespans of loops directly). For $H_0$ bars the counts are {glue:text}`repel-0-longer:d`
-# longer and {glue:text}`repel-0-shorter:d` shorter under repulsion, {glue:text}`attract-0-longer:d` and {glue:text}`attract-0-shorter:d`
-# under attraction, and {glue:text}`h0-0-longer:d` and {glue:text}`h0-0-shorter:d` when neighbour distances are evened out.
+# (the loss *exact persistence*, in {doc}`15_what_it_stands_for`, contains the lifespans of loops themselves). Of $H_0$ bars, repulsion lengthens
+# {glue:text}`repel-bars`, attraction {glue:text}`attract-bars`, and the force that evens out neighbour distances {glue:text}`h0-bars`.
 
 # %% [markdown]
 # ## An exercise
@@ -265,8 +275,8 @@ for force, name in NAMES.items():
 # ```{solution-start} ex-reached
 # :class: dropdown
 # ```
-# If they move apart by $\eta$ each, the death grows by $2\eta$, which is the change of the one distance: the bound is attained. If they
-# move together, no distance changes and the bound is 0, however far they go. The bound depends on distances, not on movements.
+# If each moves away from the other by $\eta$, the death grows by $2\eta$, which is the change of the one distance: the bound is attained. If both
+# move by the same vector, no distance changes and the bound is 0, however far they go. The bound depends on distances, not on movements.
 
 # %%
 eta = 0.25

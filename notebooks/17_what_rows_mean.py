@@ -14,13 +14,13 @@
 # ---
 
 # %% [markdown]
-# # What a prompt's rows mean
+# # What a prompt's vectors mean
 #
 # The paper {cite}`anonymous-topology` calls bars inference paths, an interpretation that cannot be tested. A more direct question is
 # what the vectors of a prompt mean to the model: which tokens of its vocabulary are they near, and how far do they travel during
-# training? In the example of this book, {glue:text}`above-ce` vectors end nearer to some token than
-# 97.5 % of random vectors are, and {glue:text}`tokens-kept` keep the nearest token of their random start. Such readings have limits: the nearest tokens
-# need not say what a prompt does {cite}`khashabi2021waywardness`.
+# training? In the book's example, {glue:text}`above-ce` vectors end nearer to some token, by cosine, than
+# 97.5 % of random vectors are to theirs, and {glue:text}`tokens-kept` keep the nearest token of their random start. Such readings have limits: the nearest tokens
+# need not tell what a prompt does {cite}`khashabi2021waywardness`.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -150,13 +150,13 @@ glue("tokens-kept", str((same == start).sum() or "none"), display=False)
 
 # %% [markdown]
 # Of 2,000 random vectors, 95 % have a cosine between {glue:text}`chance-low` and {glue:text}`chance-high` with their nearest token,
-# and the vectors of the first column are of this kind. At the end, {glue:text}`above-ce` vectors lie above
-# this range, and {glue:text}`tokens-kept` still have the nearest token that they began with. Their median length has changed from
+# and the vectors at epoch 0 are such random vectors. At the end, the cosines of {glue:text}`above-ce` vectors lie above
+# this range, and {glue:text}`tokens-kept` still have the nearest token that they began with. The median length of the vectors goes from
 # {glue:text}`row-first` to {glue:text}`row-last`; that of the vocabulary's vectors is {glue:text}`word-length`.
 #
 # ## Drift
 
-# %% mystnb={"image": {"alt": "Three panels over epochs, a thin line for each vector and a thick median, without and with TSLoss: cosine with the nearest token, cosine with the vector's own start, distance from the start over the start's length."}, "figure": {"caption": "At the end, the cosine with the nearest token is above the grey band in {glue:text}`above-ce` vectors without TSLoss and in {glue:text}`above-tsloss` with it. Each vector of the prompt over the stored snapshots: its cosine with the nearest token (grey band: 95 % of random vectors), its cosine with its own start, and the distance travelled in units of its initial length.", "name": "fig-drift"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Three panels over epochs, a thin line for each vector and a thick median, without and with TSLoss: cosine with the nearest token, cosine with the vector's own start, distance from the start over the start's length."}, "figure": {"caption": "At the end, the cosine with the nearest token is above the grey band in {glue:text}`above-ce` vectors without TSLoss and in {glue:text}`above-tsloss` with it. Each vector of the prompt over the stored snapshots: its cosine with the nearest token (grey band: 95 % of random vectors), its cosine with its own start, and its distance from that start in units of its initial length.", "name": "fig-drift"}} tags=["hide-input"]
 panels = (
     ("cosine", "cosine, nearest token"),
     ("turned", "cosine, own start"),
@@ -182,9 +182,9 @@ for method, rows in ends.groupby("method"):
 
 # %% [markdown]
 # At the end, the median cosine of a vector with its own start is {glue:text}`turned-ce` without TSLoss and {glue:text}`turned-tsloss`
-# with it. The vectors travel unequally far: {glue:text}`far-least-ce` to {glue:text}`far-most-ce` times their initial length without
-# TSLoss, {glue:text}`far-least-tsloss` to {glue:text}`far-most-tsloss` times with it. {doc}`05_training_or_movement` shows what such
-# unequal growth does to loops.
+# with it. The vectors end unequally far from their starts: at {glue:text}`far-least-ce` to {glue:text}`far-most-ce` times their initial length without
+# TSLoss, at {glue:text}`far-least-tsloss` to {glue:text}`far-most-tsloss` times with it. {doc}`05_training_or_movement` shows what such
+# unequal movement does to loops.
 
 # %% [markdown]
 # ## An exercise

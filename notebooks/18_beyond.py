@@ -66,14 +66,15 @@ def measured(name):
 # %% [markdown]
 # ## Weights that adapt
 #
-# {doc}`11_weight` measures, epoch by epoch, the weight at which TSLoss would pull as hard as the cross-entropy. An adaptive rule keeps
-# the two forces in a fixed ratio at every step: it scales the gradient of the $H_0$ term and that of the $H_1$ term each to the length of
+# {doc}`11_weight` gives, epoch by epoch, the weight at which TSLoss would pull as hard as the cross-entropy. An adaptive rule keeps
+# each term of TSLoss in a fixed ratio to the cross-entropy at every step: it scales the gradients of the $H_0$ term and of the $H_1$ term to the length of
 # the cross-entropy's gradient,
 #
-# $$g = g_\text{ce} + \lambda_\text{ts} \lVert g_\text{ce} \rVert \left( \beta_{h0} \frac{g_{h0}}{\lVert g_{h0} \rVert} + \beta_{h1} \frac{g_{h1}}{\lVert g_{h1} \rVert} \right).$$ (eq-adaptive)
+# $$g = g_\text{ce} + \lambda_\text{ts} \lVert g_\text{ce} \rVert \left( \beta_{h0} \frac{g_{h0}}{\lVert g_{h0} \rVert} + \beta_{h1}
+# \frac{g_{h1}}{\lVert g_{h1} \rVert} \right).$$ (eq-adaptive)
 #
-# Here $\lambda_\text{ts}$ is a share of the cross-entropy's force. The experiment is `loss-variants` with `weighting gradient`; the
-# base is TSLoss at weight 1, as in the paper, and the columns are those of {doc}`14_choices`.
+# Here $\lambda_\text{ts}$ is the force of a term (with $\beta = 1$) as a share of the cross-entropy's. The experiment is `loss-variants` with
+# `weighting gradient`; the base is TSLoss at a fixed weight of 1, as in the paper. {doc}`14_choices` explains the columns.
 
 # %% tags=["hide-input"]
 arms = study(
@@ -93,12 +94,10 @@ if adapted:
     fixed = arms[arms.arm.str.endswith("λ=1")].iloc[0]
     summary = (
         f"With adaptive weights, training takes fewer epochs on {adaptive.wins:.0f} of {adaptive.n:.0f} problems and "
-        f"more on {adaptive.losses:.0f}. The prompts end with {adaptive.h1_count:.1f} loops on average, compared with "
-        f"{fixed.h1_count:.1f} at the fixed weight, and their mean H0 lifespan is {adaptive.h0_mean_lifespan_scaled:.3f} "
-        f"of the mean distance, compared with {fixed.h0_mean_lifespan_scaled:.3f}."
+        f"more on {adaptive.losses:.0f} than with the fixed weight. The means of loops and of H0 lifespans at the end, in the table, are not tested."
     )
     if said := reading(arms)[adaptive.name]:
-        undecided = " Whether adaptive weights change the epochs is undecided."
+        undecided = " Whether adaptive weights change the number of epochs is undecided."
         summary += (
             undecided if said == "undecided" else f" With adaptive weights training is {said}."
         )
@@ -107,14 +106,15 @@ if adapted:
 glue("adaptive", summary, display=False)
 
 # %% [markdown]
-# {glue:text}`adaptive` {doc}`08_tsloss_at_work` shows how loops first shorten and then vanish in Gaussian clouds that follow TSLoss alone.
+# {glue:text}`adaptive`
 #
 # ## Prompts of other kinds
 #
 # TSLoss is a function of a cloud, and prompt tuning {cite}`lester2021power` is not the only method that trains one. In
 # PEFT {cite}`mangrulkar2022peft`, p-tuning {cite}`liu2024gpt` generates the vectors with a small network, and prefix
-# tuning {cite}`li2021prefix` trains keys and values of every layer instead: n vectors in a space of thousands of dimensions. `tsp.interop.peers.TSLossTrainer` adds TSLoss to the Trainer of transformers for all three. For each kind, the table
-# compares training without and with TSLoss.
+# tuning {cite}`li2021prefix` trains keys and values of every layer instead, a cloud of n points in thousands of dimensions.
+# `tsp.interop.peers.TSLossTrainer` adds TSLoss to the `Trainer` of transformers for all three. For each kind, the table compares training without
+# and with TSLoss.
 
 
 # %% tags=["hide-input"]
@@ -144,16 +144,16 @@ for kind, group in paradigms.groupby("kind", sort=False) if len(paradigms) else 
 table(pd.DataFrame(rows).T) if rows else missing("tsp bench --paradigms FILE")
 
 # %% [markdown]
-# Each run is trained on one of this project's own multiple-choice problems with PEFT and transformers alone (float32, the prompt before
-# everything else) until the answer is right, so the arrows (first → last) span as many epochs as it took. Learning rates were chosen by
-# hand for each kind (`benchmarks.peft_methods.RATES`). The kinds are not comparable in force: distances concentrate in higher dimensions,
-# and with them $\delta$ and $\zeta$, and at weight 1 TSLoss opposes a gradient of a different size in each. With so few
+# Each run is trained on one of this project's own multiple-choice problems, with PEFT and transformers instead of this package's training loop (float32, the
+# prompt before everything else), until the answer is right. So an arrow (first → last) spans the epochs that the run needed. Learning rates were chosen by
+# hand for each kind (`benchmarks.peft_methods.RATES`). TSLoss at weight 1 is not equally strong in the three kinds: distances concentrate in higher dimensions,
+# and $\delta$ and $\zeta$ with them, and the cross-entropy's gradient has a different size in each. With so few
 # problems no test can decide whether TSLoss helps; the table describes these runs.
 #
 # ## How the cost grows
 #
-# Distances cost $n^2 d$ operations, the Rips filtration has $n^3/6$ triangles, and in the worst case the reduction of its
-# boundary matrix takes the cube of their number. The figure shows measured times.
+# Distances cost on the order of $n^2 d$ operations, the Rips filtration has about $n^3/6$ triangles, and in the worst case the reduction of its
+# boundary matrix takes on the order of the cube of their number. The figure shows measured times.
 
 # %% mystnb={"image": {"alt": "Seconds for the persistent homology of one Gaussian cloud against the number of points, both axes logarithmic, a line for each dimension; a dotted line marks n = 40."}, "figure": {"caption": "{glue:text}`growth-says`. Time for the persistent homology ($H_0$ and $H_1$) of one Gaussian cloud of n points in d dimensions. Dotted: n = 40, the size of the prompts of this book.", "name": "fig-growth-n"}} tags=["hide-input"]
 growth = measured("growth")
@@ -191,9 +191,9 @@ for key, value in measures.items():
 
 # %% [markdown]
 # From 160 points on, the time at d = 576 grows like $n$ to the power {glue:text}`growth-slope` (measured on
-# {glue:text}`growth-processor`). Topology is no limitation for prompts of the usual length, where it is computed once
-# per check and not once per step ({doc}`21_speed` gives its share of an experiment). It becomes one for clouds of thousands of
-# activations, above all in a loss that computes it at every step. TSLoss itself costs $n^2 d$, like the distances.
+# one processor: {glue:text}`growth-processor`). Persistent homology does not slow down the training of prompts of the usual length, where it is computed once
+# per check and not once per step ({doc}`21_speed` gives its share of an experiment). It would for clouds of thousands of
+# activations, above all in a loss that computes it at every step. TSLoss itself costs on the order of $n^2 d$, like the distances.
 
 # %% [markdown]
 # ## An exercise

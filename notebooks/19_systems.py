@@ -19,12 +19,12 @@
 # How much of what the paper {cite}`anonymous-topology` and its published version {cite}`huang2026structural` report has been rerun? Of
 # the {glue:text}`systems-theirs:d` combinations of model, data set, regime and method with the paper's models,
 # {glue:text}`systems-theirs-known` here; such models need a GPU. A further {glue:text}`systems-small:d` combinations
-# are the same experiments on two small models; of these, {glue:text}`systems-small-known`. This page gives the command that trains each. For
+# are the same experiments on small models; of these, {glue:text}`systems-small-known`. This page gives the commands that train them. For
 # models that are not run here, the tests train a tiny random model of the same architecture.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
-# estimate what an experiment of the paper takes, before starting it.
+# estimate how much memory an experiment of the paper takes before you start it.
 # ```
 
 # %% tags=["parameters"]
@@ -60,8 +60,8 @@ for name, chosen in (("theirs", reported[theirs]), ("small", reported[~theirs]))
 # %% [markdown]
 # ## What has been run
 #
-# Each cell gives the number of problems (or sets of ten) that have runs, then the number of runs, at the defaults of a protocol. A dot marks a
-# combination without runs here, which only the tiny model of the tests covers; an empty cell is not part of the paper's design.
+# Each cell gives the number of problems (or sets of ten) that have runs, then the number of these runs, of all protocols at their default settings. A dot marks a
+# combination without runs here, which is covered only by the tiny model of the tests; an empty cell is not part of the paper's design.
 
 # %% tags=["hide-input"]
 cells = reported.problems.astype(str) + " / " + reported.runs.astype(str)
@@ -77,9 +77,9 @@ table(wide.loc[cells.system.unique(), [name for name in order if name in wide]])
 # %% [markdown]
 # ## Commands
 #
-# Each command trains one run of a model and method; `--task` and `--regime multi` choose the cell. `tsp sweep table3 --profile paper`
-# trains the whole of Table 3 ({doc}`09_convergence`). {doc}`23_out_of_one_machine` says how much memory
-# the paper's models take and which cards hold them.
+# Each command trains one run with a model and a method; `--task` and `--regime multi` choose the column. `tsp sweep table3 --profile paper`
+# trains all runs of Table 3 ({doc}`09_convergence`). {doc}`23_out_of_one_machine` says how much memory
+# the paper's models need and which GPUs have that much.
 
 # %% tags=["hide-input"]
 first = reported[(reported.task == "gsm8k") & (reported.regime == "single")]
@@ -103,7 +103,7 @@ shown = table(commands, markup=True)
 shown.set_table_styles(styles, overwrite=False)
 
 # %% [markdown]
-# This project does not distribute the paper's models in any form. The licences are those stated on their pages on the hub.
+# This project does not distribute the paper's models in any form. The licences are those stated on the models' pages on the Hugging Face Hub.
 
 # %% [markdown]
 # ## An exercise
@@ -117,9 +117,9 @@ shown.set_table_styles(styles, overwrite=False)
 # ```{solution-start} ex-memory
 # :class: dropdown
 # ```
-# Two bytes per weight make 14 GB. The prompt has $40 \cdot 4096$ numbers, each with its gradient and averages in sixteen bytes:
-# 2.6 MB, a five-thousandth of the model. Training all weights takes sixteen bytes for each, 112 GB. Most of the other
-# memory that training a prompt takes is for activations, which depend on the tokens and not on the size of the prompt.
+# Two bytes per weight make 14 GB. The prompt has $40 \cdot 4096$ numbers; each takes sixteen bytes with its gradient and its two averages. Together they take
+# 2.6 MB, about a five-thousandth of the model. Training all weights takes sixteen bytes for each, 112 GB. Most of the other
+# memory that training a prompt takes is for activations, which depend on the number of tokens (the prompt's vectors among them), not on the trained numbers.
 
 # %%
 weights, numbers = 7e9, 40 * 4096
@@ -132,4 +132,4 @@ assert 16 * weights == 112e9
 # ```{solution-end}
 # ```
 #
-# {doc}`09_convergence` judges the two claims about the paper's own models.
+# The two claims about the paper's own models are judged in {doc}`09_convergence`.

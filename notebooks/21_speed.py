@@ -16,32 +16,30 @@
 # %% [markdown]
 # # Speed
 #
-# How fast is the package, and compared with what? On two cores, an epoch of a run takes longer with PEFT than in a bank of this package by
-# factors of {glue:text}`bench-headline`. (A factor in brackets applies if PEFT's loop follows our rules for checks.) The language model is frozen, and most of what makes prompt
-# tuning slow is work that a frozen model does not need. This chapter compares the trainer with the usual tools, shows where the time of a
-# step goes, and tests whether the store stays fast. {doc}`25_precision` asks whether rounding changes any outcome;
+# How fast is the package, and compared with what? With PEFT, an epoch of a run takes several times as long as in a bank of this package: by these
+# factors {glue:text}`bench-headline`. (Factors in brackets hold if PEFT's loop follows our rules for checks.) The language model is frozen, and most
+# of what makes prompt tuning slow is work that a frozen model does not need. This chapter compares the trainer with the usual tools, shows where the
+# time of a step goes, and tests whether the store stays fast. {doc}`25_precision` asks whether rounding changes any outcome;
 # {doc}`23_out_of_one_machine` is about GPUs.
 #
-# The times on this page are read from `data/measurements/`, written by `tsp bench`. Both sides run in one process, in turn,
-# three times (topology and the rate of products fifteen times, whole runs on ten problems once), and the median counts. Only PEFT's
-# checks by our rules are timed after the others. The peers run their
-# own published code: PEFT's prompt tuning {cite}`mangrulkar2022peft,lester2021power` in the `Trainer` of transformers, with answers from
-# `generate` {cite}`wolf2020transformers`, and for topology gudhi {cite}`maria2014gudhi`, giotto-tda {cite}`tauzin2021giotto` and
-# ripser.py {cite}`tralie2018ripser`. This package, like giotto-tda, computes topology with giotto-ph {cite}`perez2021giottoph`.
+# The times on this page are read from `data/measurements/`, written by `tsp bench`. Both sides run in one process, in turn, and the median of
+# {glue:text}`bench-repeats` repeats counts. Only PEFT's checks by our rules are timed after the others. The peers run their own published code:
+# PEFT's prompt tuning {cite}`mangrulkar2022peft,lester2021power` in the `Trainer` of transformers, with answers from `generate`
+# {cite}`wolf2020transformers`, and for topology gudhi {cite}`maria2014gudhi`, giotto-tda {cite}`tauzin2021giotto` and ripser.py
+# {cite}`tralie2018ripser`. This package, like giotto-tda, computes topology with giotto-ph {cite}`perez2021giottoph`.
 #
-# In training, both sides have the same model, problems, optimiser, schedule, interval of checks and limit on the length of answers. They differ
-# in five points:
+# In training, both sides have the same model, problems, optimiser, schedule, interval of checks and limit on the length of answers. They differ in
+# five points:
 #
-# * This package trains a bank of runs, half of them with TSLoss, each from its own initial prompt; PEFT trains one run without
-#   TSLoss. In a test, both train from the same prompt in the same position, and end with the same one.
-# * PEFT can put its prompt only before everything else; here it stands after the question, as in the authors' public code.
+# * This package trains a bank of runs, half of them with TSLoss, each from its own initial prompt; PEFT trains one run without TSLoss. (A test
+#   trains both from the same prompt in the same position and checks that they end with the same prompt.)
+# * PEFT can put a prompt only before everything else; this package puts it after the question, as the authors' public code does.
 # * PEFT computes in the model's float32, this package in the precision that the table names.
 # * In whole runs this package also checks the answers before the first epoch.
-# * PEFT's loop generates every answer at each check, to its end. Ours takes shortcuts, listed below. The last column of the table
-#   of passes and checks shows the ratio if PEFT's loop takes them too.
+# * At each check PEFT's loop generates every answer to its end. Ours takes shortcuts, listed below (our *rules for checks*). The last column of the
+#   table of passes and checks shows the ratio if PEFT's loop follows these rules too.
 #
-# The problems were written for this project in the schema of GSM8K {cite}`cobbe2021training`; a long context repeats
-# one of their questions.
+# The problems were written for this project in the schema of GSM8K {cite}`cobbe2021training`; a long context repeats one of their questions.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -143,11 +141,13 @@ def beside(chosen):
 
 
 headline = [
-    f"{beside(single)} on one problem and {beside(several)} on ten ({place})"
+    f"on {place}, {beside(single)} on one problem and {beside(several)} on ten"
     for place, single in of("epoch_single").groupby("where", sort=False)
     if len(several := of("epoch_multi").query("where == @place"))
 ]
 glue("bench-headline", "; ".join(headline) or "not measured", display=False)
+said = rows.repeats.astype(int)
+glue("bench-repeats", f"{said.min()} to {said.max()} (mostly {said.mode()[0]})", display=False)
 glue("bench-whole-single", span(of("run_single")), display=False)
 glue("bench-whole-multi", span(of("run_multi")), display=False)
 packages = ("threads", "torch", "transformers", "peft")
@@ -177,28 +177,30 @@ def results(chosen):
 
 
 # %% [markdown]
-# The model is {glue:text}`bench-model`; our training passes are in bfloat16 unless float32 is named. Settings of all
-# rows: {glue:text}`bench-versions`. The peer is PEFT unless another is named. Rates of a large matrix product, in $10^9$ operations a second:
-# {glue:text}`bench-rates`. AMX is Intel's matrix unit. † marks rows measured with earlier
-# versions of the package or the benchmark, + uncommitted changes; the rows of the Xeon with AMX predate some of the shortcuts below.
+# The model is {glue:text}`bench-model`; our training passes are in bfloat16 unless float32 is named. Settings of all rows:
+# {glue:text}`bench-versions`. The peer is PEFT unless another is named. Rates of a large matrix product, in $10^9$ operations a second:
+# {glue:text}`bench-rates`. AMX is Intel's matrix unit. † marks rows measured with an earlier version of the package or the benchmark, + rows
+# measured with uncommitted changes. The rows of the Xeon with AMX predate some of the shortcuts below.
 
 # %% tags=["hide-input"]
 results(rows[named])
 
 # %% [markdown]
-# A ratio is the peer's time divided by that of this package, with the smallest and the largest of its repeats; ✓ and ✗ say whether it reaches
-# its aim. A percentage is either TSLoss's share of a step, or the rate of a training step relative to that of one large matrix product; for
-# these rates, the seconds are those of $10^9$ operations. Further comparisons, including topology's share, are folded below.
+# A ratio is the peer's time divided by that of this package; the range is from the smallest to the largest of its repeats. The aims are the
+# project's own; ✓ and ✗ say whether a ratio reaches its aim. A percentage is either TSLoss's share of a step, or the rate of a training step
+# relative to that of one large matrix product; for these rates, the seconds are those of $10^9$ operations. Further comparisons, including
+# topology's share, are folded below.
 
 # %% tags=["hide-input", "hide-output"]
 results(rows[~named])
 
 # %% [markdown]
-# An epoch of a run is a pass over its problems and, every {glue:text}`bench-every` epochs, a check of the answers. A pass always costs the same. A check
-# costs more when more answers are wrong, since many wrong answers are decoded to their limit. So checks are timed with prompts stored at
-# several points of training: at the start and later (in epochs, {glue:text}`bench-states`). None of these prompts solves its problems
-# yet. The next table shows both parts, timed one after the other, and the size of our banks (passes over ten problems are not warmed up).
-# To reach the aim for ten problems with equal rules, an epoch may take at most {glue:text}`bench-limits`.
+# An epoch of a run is a pass over its problems and, every {glue:text}`bench-every` epochs, a check of the answers. A pass always costs the same. A
+# check costs more when more answers are wrong, since many wrong answers are decoded to their limit. So checks are timed with prompts stored at
+# several points of training: at the start and later (in epochs, {glue:text}`bench-states`). None of these prompts solves its problems yet. The next
+# table shows both parts, timed one after the other; the column “runs” is the size of our banks. (Passes over ten problems are timed without a
+# warm-up.) To reach the aim for ten problems with the same rules on both sides, an epoch of ours would have to take at most
+# {glue:text}`bench-limits`.
 
 
 # %% tags=["hide-input"]
@@ -245,9 +247,10 @@ table(
 )
 
 # %% [markdown]
-# Whole runs take much longer to measure, and are measured less often: on one problem until it is solved, on ten for a fixed number of epochs. The
-# epoch at which a run ends depends on the position of its prompt and on rounding, so the ratio is again that of an epoch:
-# {glue:text}`bench-whole-single` on one problem and {glue:text}`bench-whole-multi` on ten. The table also has the seconds of a run.
+# Whole runs take much longer, so they are measured less often: on one problem until it is solved, on ten for a fixed number of epochs. The epoch at
+# which a run ends depends on the position of its prompt and on rounding, so the ratio is again that of an epoch: {glue:text}`bench-whole-single` on
+# one problem and {glue:text}`bench-whole-multi` on ten. It is smaller than above, since runs train on while the answers that would stop them wait,
+# and fewer answers are decoded together. The table also gives the seconds that a run takes.
 
 # %% tags=["hide-input"]
 whole = rows[rows.name.str.startswith("run_")]
@@ -272,27 +275,28 @@ table(
 # %% [markdown]
 # ## Where the time of a step goes
 #
-# A step takes two operations (a product and a sum) for every weight and token, once forward and once
-# backward; no gradient of the weights is computed, as they are frozen. Several shortcuts reduce the work:
+# A step takes two operations (a product and a sum) for every weight and token, once forward and once backward; no gradient of the weights is
+# computed, as they are frozen. Several shortcuts reduce the work:
 #
-# * The text before the prompt never changes, so its keys and values are computed once per problem
-#   and shared by all runs. Only the prompt and the text after it are computed again.
+# * The text before the prompt never changes, so its keys and values are computed once per problem and shared by all runs. Each step computes only
+#   the prompt and the text after it.
 # * The projection to the vocabulary is computed only at the answer, where the loss needs it.
-# * The training pass itself shows how an answer begins: greedy decoding
-#   reproduces the reference up to the first token at which another token is more likely. From there,
-#   tokens are generated for many runs and checks at once. Runs that share their initial prompt share its answers.
-# * An answer ends once no continuation can change its score: for GSM8K, when the line with `####` and a number has ended; for few-shot tasks of
-#   LongBench, when the first line has. Other answers are decoded to their end, since a later word can still withdraw a letter.
-# * A set of problems is solved when all answers are right, so one wrong answer decides a check. The problem that was wrong before is
-#   asked first. Every problem is asked at the start, at the end and whenever a prompt is stored.
-# * On AMD processors with AVX-512, oneDNN computes the float32 products with the frozen weights; on the two that were tried it was faster
-#   than the library that torch uses.
+# * The training pass itself shows how an answer begins: greedy decoding reproduces the reference up to the first token at which another token is
+#   more likely. From there, tokens are generated for many runs and checks at once. Runs that share their initial prompt share its answers.
+# * Decoding stops once no continuation can change the score: for GSM8K, at the end of the line with `####` and a number; for few-shot tasks of
+#   LongBench, at the end of the first line. Other answers are decoded to their end, since later words can still change the score (for instance by
+#   withdrawing a chosen letter).
+# * A set of problems is solved when all answers are right, so one wrong answer decides a check. The problem that was last answered wrongly comes
+#   first. All problems are answered at the start, at the end and whenever a prompt is stored.
+# * On AMD processors with AVX-512, oneDNN computes the float32 products with the frozen weights; in an earlier comparison on two such processors, it
+#   was faster than the library that torch uses by default.
 # * Rows of similar length are read together, so that little of a pass is padding.
-# * The rest is mostly memory traffic, so normalisation layers read their input and its gradient as few times as possible. Fusing the
-#   rotations or the gated activation gained too little to keep. (Drafts of answers would too: decoding has so many rows that its products are fast.)
+# * The rest is mostly memory traffic, so normalisation layers read their input and its gradient as few times as possible. Fusing the rotations or
+#   the gated activation gained too little to keep. (Speculative decoding would also gain too little: decoding has so many rows that its products are
+#   already fast.)
 #
-# With a prompt before everything else the context cannot be shared, since in every layer but the first all keys and values behind the prompt
-# depend on it; the rest of the list applies. Such runs still gain from a bank: {glue:text}`prefix-sentence`
+# With a prompt before everything else the context cannot be shared, since in every layer but the first all keys and values behind the prompt depend
+# on it; the rest of the list applies. Such runs still gain from a bank: {glue:text}`prefix-sentence`
 #
 # `torch.compile` is not used{glue:text}`compile-sentence`
 
@@ -305,8 +309,8 @@ glue("prefix-sentence", found, display=False)
 reasons = []
 for row, place in zip(tried.itertuples(), tried["where"], strict=True):
     reasons.append(
-        f": a compiled step takes {1 / row.ratio:.0%} of the time on two cores of {place}, but the first takes {row.first:.0f} s "
-        "longer, layers may be compiled again for rows of other lengths, and it needs a C++ compiler."
+        f": a compiled step takes {1 / row.ratio:.0%} of the time of a plain one (two cores, {place}), but the first step takes {row.first:.0f} s "
+        "longer, layers may have to be compiled again for rows of other lengths, and a C++ compiler is needed."
     )
 glue("compile-sentence", reasons[0] if reasons else "; this has not been measured.", display=False)
 frozen = models.load(model)
@@ -328,14 +332,14 @@ table(
 )
 
 # %% [markdown]
-# For this problem the shortcuts reduce the work per step and run from {glue:text}`count-plain:.0f` to {glue:text}`count-ours:.0f` billion
+# For this problem the shortcuts reduce the work per run and step from {glue:text}`count-plain:.0f` to {glue:text}`count-ours:.0f` billion
 # operations, by a factor of {glue:text}`count-saved:.1f`; behind 5,000 tokens, by a factor of {glue:text}`count-long:.0f`
-# (without what is computed twice to save memory). Where a step or a pass gains more, the rest comes from better use of the machine:
+# (not counting activations that are computed twice to save memory). Where a step or a pass gains more, the rest comes from better use of the machine:
 # larger products, fewer passes over memory, bfloat16. The ratios of epochs and runs also include the checks.
 #
-# The figure splits a step with torch's profiler and shows the least time that each part could take: its operations at the rate of one
-# large matrix product, or the bytes that it has to move at the rate of a plain copy, whichever takes longer. The checks are
-# added for comparison, with the operations of an answer that is decoded to its limit.
+# The figure splits a step with torch's profiler and shows the least time that each part could take: its operations at the rate of one large matrix
+# product, or the bytes that it has to move at the rate of a plain copy, whichever takes longer. The checks are added for comparison, with the
+# operations of an answer that is decoded to its limit.
 
 # %% mystnb={"image": {"alt": "Two panels of horizontal bars, float32 and bfloat16: milliseconds of each part of a step and of the checks; a tick on each bar marks the least time."}, "figure": {"caption": "{glue:text}`budget-says`. Bars: milliseconds of one profiled step of a bank of {glue:text}`bench-bank`, by part; ticks: the least that the machine would need.", "name": "fig-budget"}} tags=["hide-input"]
 profiled = products.dropna(subset="budget")
@@ -355,7 +359,7 @@ for ax, row in zip(axes[0], profiled.itertuples(), strict=False):
     most, more = budget.seconds.idxmax(), (budget.seconds - least).sort_values(ascending=False)
     share = f"{budget.seconds.max() / budget.seconds.sum():.0%} of a step in {row.precision}"
     said.append(
-        f"{most} take {share} and run at {least[most] / budget.seconds[most]:.0%} of the best possible rate"
+        f"{most} take {share}, {budget.seconds[most] / least[most]:.2f} times their least time"
     )
     if not row.reached:
         aim = row.aim.of(row._asdict())
@@ -363,7 +367,7 @@ for ax, row in zip(axes[0], profiled.itertuples(), strict=False):
         longest_parts = "; ".join(f"{part} ({1e3 * ms:.0f})" for part, ms in more.head(3).items())
         missed.append(
             f"To reach {aim:.0%} of the rate in {row.precision} ({row.processor}), a step would have to be {spare:.0f} ms shorter than its "
-            f"{1e3 * row.step_seconds:.0f} ms. The parts furthest above their least time (in ms) are {longest_parts}."
+            f"{1e3 * row.step_seconds:.0f} ms. The parts that exceed their least time most (in ms) are {longest_parts}."
         )
     if row.processor in checked.index:
         check = checked.loc[[row.processor]].iloc[0].ours_check * RUNS / spec.check_every
@@ -378,24 +382,23 @@ glue("budget-missed", " ".join(missed), display=False)
 plt.show()
 
 # %% [markdown]
-# The layers' projections are large products. Attention works on smaller pieces, with a softmax between its products. The rest does little
-# arithmetic for each byte that it moves, and gains less from lower precision. The tick of the checks counts operations alone; each step of
-# decoding reads all weights and the keys of every answer for one token of each answer. {glue:text}`budget-missed`
+# The layers' projections are large products. Attention works on smaller pieces, with a softmax between its products. The rest does little arithmetic
+# for each byte that it moves, and gains less from lower precision. The tick of the checks counts operations alone and is therefore too low: each
+# step of decoding reads all weights, and the keys and values of every answer, for one token of each answer. {glue:text}`budget-missed`
 #
 # ## An exercise
 #
 # ```{exercise} The slow part
 # :label: ex-amdahl
-# An experiment spends a share $p$ of its time on topology, which then becomes $k$ times as fast. How much faster
-# is the whole? For which shares is it better to make the rest twice as fast than to make topology infinitely fast?
+# An experiment spends a share $p$ of its time on topology, which then becomes $k$ times as fast. How much faster is the whole? For which shares is
+# it better to make the rest twice as fast than to make topology infinitely fast?
 # ```
 #
 # ```{solution-start} ex-amdahl
 # :class: dropdown
 # ```
-# A time of 1 becomes $(1 - p) + p/k$, so the whole is $1 / (1 - p + p/k)$ times as fast (Amdahl's law), and never more
-# than $1/(1-p)$ times. Making the rest twice as fast gives $1/(p + (1-p)/2)$. That is more if $p + (1-p)/2 < 1 - p$, which means
-# $p < 1/3$.
+# A time of 1 becomes $(1 - p) + p/k$, so the whole is $1 / (1 - p + p/k)$ times as fast (Amdahl's law), and never more than $1/(1-p)$ times. Making
+# the rest twice as fast gives $1/(p + (1-p)/2)$. That is more if $p + (1-p)/2 < 1 - p$, which means $p < 1/3$.
 
 
 # %%
@@ -414,9 +417,10 @@ assert faster(1 - 0.5, 2) < faster(0.5, 1e12)
 #
 # ## Ten thousand stored runs
 #
-# Commands that list, report or tabulate runs should stay fast as the store grows. For this measurement, every command and table
-# reads an archive of copies of the published runs, with other seeds and problems, in its own process; nothing is kept from one process
-# to the next. Records are checked against their hashes when runs are listed, and tables when they are read. Newly trained runs are folders; `tsp runs pack runs/all.parquet --remove` packs a store into one file.
+# Commands that list, report or tabulate runs should stay fast as the store grows. For this measurement, every command and table reads an archive of
+# ten thousand copies of the published runs, made different by other seeds and problem numbers, in a process of its own; nothing is kept from one
+# process to the next. Records are checked against their hashes when runs are listed, and tables when they are read. Newly trained runs are stored as
+# folders; `tsp runs pack runs/all.parquet --remove` packs them into one file. Rows of the table without `tsp` are functions of `tsp.analysis`.
 
 # %% tags=["hide-input"]
 file = folder / "load.json"
@@ -440,9 +444,7 @@ glue("load", sentence, display=False)
 # ## Measure it yourself
 #
 # ```bash
-# mkdir mine
-# tsp bench --json mine/bench.json            # a quarter of an hour; with --full one or two hours more
-# tsp bench --load mine/load.json             # ten thousand runs, a quarter of an hour
-# papermill notebooks/21_speed.ipynb mine/21_speed.ipynb \
+# mkdir mine tsp bench --json mine/bench.json # a quarter of an hour; with --full one or two hours more tsp bench --load mine/load.json # ten
+# thousand runs, a quarter of an hour papermill notebooks/21_speed.ipynb mine/21_speed.ipynb \
 #     -p measurements mine
 # ```

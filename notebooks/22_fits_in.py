@@ -14,12 +14,12 @@
 # ---
 
 # %% [markdown]
-# # Use it with your own tools
+# # Your own tools
 #
-# A prompt is a small matrix, and good libraries exist for most of what one does with it. How well do prompts fit them? This
+# A prompt is a small matrix, and good libraries exist for most of what one does with it. How well do prompts fit into them? This
 # chapter exports a prompt to PEFT and to plain transformers and imports it again, adds TSLoss to the Trainer, puts the topology of clouds
 # into a pipeline of scikit-learn with giotto-tda, reads stored runs with `datasets`, and names the limits of each. Wherever a
-# number can decide, an assertion checks it while the page is built.
+# number can show that something works, an assertion checks it while the page is built.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -72,8 +72,8 @@ def tsp(*words):
 
 
 # %% [markdown]
-# The chapter needs one run of a few epochs. In a terminal `tsp run` trains it, in Python
-# {py:func}`tsp.experiments.sweep.ensure`:
+# The chapter needs one run of a few epochs. In a terminal, `tsp run` trains it; in Python,
+# {py:func}`tsp.experiments.sweep.ensure` does:
 
 # %%
 spec = RunSpec(model=model, task=task, problem=problem, epochs=epochs, check_every=epochs)
@@ -96,7 +96,7 @@ prompt = trained.prompt(epochs)
 # tsp bench --json - | jq '.[] | {name, ratio}'
 # ```
 #
-# The first of these from Python:
+# The first of these commands, called from Python:
 
 # %%
 listed = json.loads(tsp("runs", "list", "--runs", store.root, "--json"))
@@ -106,8 +106,9 @@ table(pd.DataFrame(listed, columns=columns).set_index("id"), {"lambda_ts": "{:g}
 # %% [markdown]
 # ## Exporting a prompt to PEFT
 #
-# `tsp export RUN --to DIR` writes an adapter that `PeftModel.from_pretrained` loads {cite}`lester2021power`. PEFT
-# puts a prompt before everything else, which is the placement `prefix` here:
+# `tsp export RUN --to DIR` writes an adapter that `PeftModel.from_pretrained` loads. PEFT puts a prompt before everything else {cite}`lester2021power`,
+# which this package calls the placement `prefix`. The run of this chapter has another placement (see below), which does not matter for the
+# comparison of logits:
 
 # %%
 exported = json.loads(
@@ -183,7 +184,7 @@ answer = base.generate(inputs_embeds=inputs, max_new_tokens=24, do_sample=False)
 print(tokenizer.decode(answer[0], skip_special_tokens=True))
 
 # %% [markdown]
-# This is the same computation as in this package, with the same tokens and the same logits at every position:
+# This is the same computation as in this package, with the same tokens and, up to rounding, the same logits at every position:
 
 # %%
 coded = frozen.encode(given.question, given.target)
@@ -200,7 +201,7 @@ glue("plain-difference", float(difference), display=False)
 # %% [markdown]
 # Here the relative difference is {glue:text}`plain-difference:.1e`. The lines above leave out one thing: the
 # checks of this package stop at any of the model's end tokens. A stored prompt, unlike an exported adapter, must first go through
-# `tsp.training.prompts.as_input(prompt, spec)`, which matters only for another `embed_scale` and for protocol `released`.
+# `tsp.training.prompts.as_input(prompt, spec)`, which changes it only if `embed_scale` is not 1 or the protocol is `released`.
 #
 # ## Importing a prompt from PEFT
 #
@@ -221,7 +222,7 @@ table(pd.DataFrame({"value": summary}))
 # {py:class}`tsp.TSLossTrainer <tsp.interop.peers.TSLossTrainer>` is the Trainer of transformers with TSLoss added to the loss. Model, data
 # and arguments stay as they are, and it works with prompt tuning, p-tuning and prefix tuning. TSLoss is added once per step, also with
 # `gradient_accumulation_steps` and under `accelerate launch`, and `eval_loss` includes it. Below, a tiny random model learns eight
-# made-up sentences, once with each trainer; only the TSLoss of its vectors carries meaning.
+# meaningless token sequences, once with each trainer; only the TSLoss of its vectors is of interest.
 
 # %% tags=["hide-input"]
 from peft import PromptTuningConfig, TaskType, get_peft_model
@@ -267,7 +268,7 @@ table(after_training.to_frame("TSLoss after training"), "{:.3f}")
 # %% [markdown]
 # ## scikit-learn, together with giotto-tda
 #
-# {py:class}`tsp.PersistenceSummary <tsp.interop.sklearn.PersistenceSummary>` is `summarize` as a transformer. It takes the same clouds as
+# {py:class}`tsp.PersistenceSummary <tsp.interop.sklearn.PersistenceSummary>` is `summarize` as a transformer in scikit-learn's sense. It takes the same clouds as
 # the transformers of giotto-tda {cite}`tauzin2021giotto`, so both can be part of one `FeatureUnion`, and a grid search can choose among
 # columns. The example distinguishes noise from noisy rings, with thirty clouds of each:
 
@@ -295,7 +296,10 @@ search = GridSearchCV(Pipeline(steps), {"topology__ours__columns": columns}, cv=
 
 assert np.array_equal(PersistenceSummary().fit_transform(X), summarize(X))
 shares = pd.Series(search.cv_results_["mean_test_score"], index=[name for (name,) in columns])
-table(shares.to_frame("accuracy, with giotto-tda's entropies"), "{:.0%}")
+table(
+    shares.to_frame("cross-validated accuracy with this column and giotto-tda's entropies"),
+    "{:.0%}",
+)
 
 # %% [markdown]
 # ## Published runs without this package
@@ -317,7 +321,7 @@ table(pd.DataFrame({"contents": first}))
 # The published runs are `data/runs/*.parquet`. A model or adapter is always a folder or a hub id and is loaded by
 # transformers and huggingface_hub with their settings (`HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`); `--data hub` uses `datasets`.
 #
-# ## Without code
+# ## From the command line
 #
 # Training curves
 # : `tsp run --tensorboard curves …`, or the same for `tsp sweep`, writes events that `tensorboard --logdir curves` shows: losses,
@@ -329,9 +333,9 @@ table(pd.DataFrame({"contents": first}))
 #   `jupytext --sync notebooks/07_tsloss.py` keeps the two files of a chapter equal.
 #
 # Several GPUs
-# : `--device balanced` (or `balanced_low_0`, `sequential`) splits a model that fits on no single GPU, by means of accelerate;
-#   {py:func}`tsp.training.models.load` also takes a `device_map` as a dict. Layers that accelerate offloads to the host or a disk pass
-#   gradients on, but they are loaded again for every pass and stay until its gradient is computed, so offloading saves no memory in training.
+# : `--device balanced` (or `balanced_low_0`, `sequential`) uses `accelerate` to split a model that fits on no single GPU;
+#   {py:func}`tsp.training.models.load` also takes a `device_map` as a dict. Layers that `accelerate` offloads to host memory or to a disk
+#   do pass gradients on, but they are loaded for every pass and stay in GPU memory until its gradient is computed, so offloading saves no memory in training.
 #
 # Other projects
 # : `python -m build` makes a wheel that trains, analyses and exports without the repository (only `tsp bench` needs it). `import tsp` imports

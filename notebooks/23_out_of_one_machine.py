@@ -17,10 +17,10 @@
 # # GPUs and clusters
 #
 # How do you run a sweep on several GPUs or machines, and how far does it scale? A sweep is a list of independent banks, which is the
-# easiest work to distribute. This chapter does it with Ray {cite}`moritz2018ray` on one machine with several GPUs, under Slurm and on
-# Kubernetes, describes a benchmark for one GPU, and predicts which models fit on which card. With banks of {glue:text}`scaling-many:d` runs, by this
-# calculation, 64 GPUs would train the runs of the paper {glue:text}`scaling-last:.0f` times as fast as one; with banks of
-# {glue:text}`scaling-few:d`, {glue:text}`scaling-small:.0f` times.
+# easiest kind of work to distribute. This chapter distributes it with Ray {cite}`moritz2018ray` on one machine with several GPUs, under Slurm and on
+# Kubernetes, describes a benchmark for one GPU, and predicts which models fit on which card. A calculation
+# predicts that 64 GPUs train the experiments of the paper {glue:text}`scaling-last:.0f` times as fast as one with banks of {glue:text}`scaling-many:d` runs, and
+# {glue:text}`scaling-small:.0f` times as fast with banks of {glue:text}`scaling-few:d`.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -45,7 +45,7 @@ measurements: str = ""  # folder of gpu.json; empty: the published ones
 #
 # The command that you start is the *driver*. It writes the plan (which runs form a bank, in which order, and how each model is
 # computed) into the store, hands the banks to Ray workers, and shows their progress. A worker has one GPU or, on a cluster
-# without GPUs, as many processors as torch would use on the driver's machine. It loads a model once and keeps it for the following
+# without GPUs, as many processor cores as torch would use on the driver's machine. It loads a model once and keeps it for the following
 # banks. It writes each finished run into the store itself, whole or not at all, as a sweep on one machine does.
 #
 # * The *store must be shared*: a folder that every node sees under the same path, on a file system with locks (NFS from version
@@ -55,9 +55,9 @@ measurements: str = ""  # folder of gpu.json; empty: the published ones
 # * If a *worker or node is lost*, its bank resumes elsewhere from its last checkpoint in the store
 #   (`--checkpoint SECONDS`, 30 by default). A bank that fails is reported at the end; the others continue.
 # * If the *driver* is lost, the same command resumes the plan.
-# * `Ctrl-C` or `SIGTERM` to the driver brings every bank to a checkpoint first. A scheduler that ends a whole job also ends the
-#   workers; the banks then resume from their last checkpoints.
-# * On the same kind of machine, with the same plan, runs are identical to those of the engine `local`, byte for byte. A test kills
+# * `Ctrl-C` or `SIGTERM` to the driver first brings every bank to a checkpoint. A scheduler that ends a whole job also ends the
+#   workers; when the command is run again, the banks resume from their last checkpoints.
+# * On the same kind of machine, with the same plan, runs are identical, byte for byte, to those of `--engine local` (the default: this machine alone). A test kills
 #   one of two nodes and compares ({doc}`../promises`).
 #
 # Ray's nodes exchange pickles, so whoever reaches their ports can run code on them: keep a cluster on a private network.
@@ -137,8 +137,8 @@ measurements: str = ""  # folder of gpu.json; empty: the published ones
 # assumed to reach {glue:text}`assumed-rate:.0f` teraflop/s and to load a model at {glue:text}`assumed-disk:.0f` GB per second. A
 # weight takes four operations per token, two forward and two backward, because no gradient of the weights is needed. The tokens are those
 # of the prompt, of the text after it and of the answer (the text before the prompt is computed once, {doc}`21_speed`), counted in the stored runs
-# of the same data set and regime with their tokenizer. Attention and checks are left out, and every weight counts for every token. Banks are handed
-# out in the plan's order, each to the first free GPU; a GPU loads a model whenever its next bank uses another.
+# of the same data set and regime, with the tokenizer of their small model. Attention and checks are left out, and every weight counts for every
+# token. Banks are handed out in the plan's order, each to the first free GPU; a GPU loads a model whenever its next bank uses another.
 
 # %% tags=["hide-input"]
 import json
@@ -223,8 +223,9 @@ glue("scaling-longest", bank, display=False)
 columns = {}
 for size, frame in scalings.items():
     columns[f"banks of {size}: minutes"] = 60 * frame.hours
-    columns |= {f"banks of {size}: {name}": frame[name] for name in ("speedup", "efficiency")}
-endings = {"minutes": "{:.0f}", "speedup": "{:.1f}", "efficiency": "{:.0%}"}
+    columns[f"banks of {size}: speed-up"] = frame.speedup
+    columns[f"banks of {size}: speed-up per GPU"] = frame.efficiency
+endings = {"minutes": "{:.0f}", "speed-up": "{:.1f}", "GPU": "{:.0%}"}
 formats = {name: endings[name.split()[-1]] for name in columns}
 table(pd.DataFrame(columns).set_axis(["1 GPU", *(f"{n} GPUs" for n in devices[1:])]), formats)
 
@@ -246,23 +247,23 @@ plt.show()
 # One GPU of this speed would take {glue:text}`scaling-alone:.1f` hours for the {glue:text}`scaling-runs:d` runs, plus the time of their
 # checks. *The longest bank limits the speed-up* ({glue:text}`scaling-longest`). It takes {glue:text}`scaling-least:.0f` minutes however
 # many GPUs there are, and GPUs that run out of banks wait for it. With banks of {glue:text}`scaling-few:d` the longest takes
-# {glue:text}`scaling-least-small:.0f` minutes, so choose a smaller bank (`--bank`) on many GPUs. A bank of few rows may, however, leave a
+# {glue:text}`scaling-least-small:.0f` minutes, so choose a smaller bank (`--bank`) on many GPUs. A bank of few runs may, however, leave a
 # GPU half idle, which this calculation ignores and `make bench-gpu` measures. Order matters too: long banks that are handed out last finish
 # alone.
 #
 # The store is another limit. The finished runs are small, {glue:text}`scaling-stored:.0f` GB of prompts in total. But a checkpoint also
 # writes each prompt that was checked since the previous one: up to {glue:text}`scaling-written:.0f` GB over all runs, or
-# {glue:text}`scaling-rate:.0f` MB per second and GPU. On 64 GPUs with banks of {glue:text}`scaling-few:d` that makes
+# {glue:text}`scaling-rate:.0f` MB per GPU and second. On 64 GPUs with banks of {glue:text}`scaling-few:d` that makes
 # {glue:text}`scaling-rate-all:.0f` MB per second, which is no problem for a parallel file system but may be too much for a single NFS
 # server. A bank that finishes before its first checkpoint is due writes none, so a `--checkpoint` longer than a bank saves the writing, at
-# the price of whole banks when a node is lost. The network between the nodes carries only lines of progress. The last limit is memory:
+# the price of whole banks when a node is lost. Apart from the store's files, the network between the nodes carries only lines of progress. The last limit is memory:
 # one GPU has to hold the model. A model on several GPUs (`device_map`) is not supported by the cluster engine.
 #
 # ## Banks on a GPU
 #
 # `make bench-gpu` trains banks of 1 to 256 runs in the faster precision of the GPU, and PEFT's loop beside them, in float32 and, where ours is
 # bfloat16, in bfloat16 too; it also times a step with layers compiled by torch. It needs no network once the model is installed. Called
-# again, it continues with the next size. The rows go to `data/measurements/gpu.json`, from which the table below is made; a pull request
+# again, it continues with the next size. The rows go to `data/measurements/gpu.json`; once that file exists, a table of it appears below. A pull request
 # with the rows of your card is welcome.
 
 # %% tags=["hide-input"]
@@ -307,13 +308,14 @@ cards = cards.set_index(cards.pop("model") + ", " + cards.pop("precision")).drop
 headings = {"weights": "weights", "run": "activations", "peak": "peak", "context": "5,000 tokens"}
 headings = {name: f"{what}, GiB" for name, what in headings.items()}
 cards[list(headings)] /= 2**30
+cards = cards.rename(columns=lambda name: f"runs on {name}" if name.endswith(" GB") else name)
 table(cards.rename(columns=headings), precision=1)
 
 # %% [markdown]
 # Activations and peak are those of one run on a problem of 300 tokens. The peak also includes weights, prompt and context; where answers that
 # are decoded together take more memory than the activations, it counts them instead. The column "5,000 tokens" is the memory of one stored
-# context of that length, an article of LongBench. The column of each card gives the
-# number of such runs that train at once, if {glue:text}`memory-share:.0%` of the card may be used; 0 means that not
+# context of that length, such as an article of LongBench. The last three columns give the
+# number of such runs that can train at once if {glue:text}`memory-share:.0%` of the card may be used; 0 means that not
 # even one fits. Weights are counted in each precision that is used. With bfloat16 passes the float32 model stays in memory, because it
 # decides the answers, so a weight takes six bytes. Tests check such predictions against the tensors that banks of tiny models hold on a
 # CPU; they agree within 30 %.

@@ -16,8 +16,9 @@
 # %% [markdown]
 # # How this book was made
 #
-# How does a number get onto a page? Every page is text, and its numbers are computed from stored runs or read from stored measurements
-# and the paper's tables while the page is built. This chapter describes the steps, the runs and the programs.
+# How does a number get onto a page? Every page is text, and its results are computed from stored runs or read from stored measurements
+# and the paper's tables while the page is built. Only the history in {doc}`../corrections` and the times of the course are typed. This chapter
+# describes the steps, the runs and the programs.
 
 # %% tags=["parameters"]
 runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
@@ -81,8 +82,8 @@ table(totals.rename(columns={"prompts": "with prompts"}), {"hours": "{:.1f}"})
 glue("commits", records.commit.replace("", None).nunique(), display=False)
 
 # %% [markdown]
-# These are all runs of the store that this page was made from: the published ones and those that `make book` trained. The hours of a run
-# are its share of its bank's. The records name the commit of the code that trained each run, {glue:text}`commits:d`
+# These are all the runs in the store from which this page was made: the published ones and those that `make book` trained. The hours of a run
+# are its share of the hours of its bank. The records name the commit of the code that trained each run, {glue:text}`commits:d`
 # different commits in all. {doc}`25_precision` measures what rounding does to the iterations, and
 # `tsp runs repeat` trains published runs again and compares.
 #
@@ -94,14 +95,14 @@ programs = {name: version(name) for name in names.split()} | {"Python": platform
 table(pd.DataFrame({"version": programs}))
 
 # %% [markdown]
-# `constraints.txt` pins all versions. Fonts and MathJax come with their packages, matplotlib and
+# `constraints.txt` pins all versions. Fonts and MathJax are installed as packages too; matplotlib and
 # seaborn {cite}`waskom2021seaborn` draw the figures, and giotto-ph {cite}`perez2021giottoph` computes persistent homology.
 #
 # ## The interactive figures
 #
-# {numref}`live-rips`, {numref}`live-tsloss` and {numref}`live-prompt` are a few hundred lines of JavaScript without a library. The page
-# computes the bars by persistent cohomology {cite}`bauer2021ripser`. One test compares them with giotto-tda's on two hundred random clouds,
-# another compares the page's TSLoss and its gradient with those of `tsp.loss`. Without scripts, and on paper, each is a static picture.
+# {numref}`live-rips`, {numref}`live-tsloss` and {numref}`live-prompt` are drawn by a few hundred lines of JavaScript, which use no library.
+# The script computes bars by persistent cohomology {cite}`bauer2021ripser`. One test compares them with giotto-tda's on two hundred random clouds;
+# another compares its TSLoss and gradient with those of `tsp.loss`. Without scripts, and on paper, each figure is a static picture.
 #
 # ## Checks
 #

@@ -18,9 +18,9 @@
 #
 # Does precision change outcomes? {glue:text}`roundings-lesson` Prompts, losses and the
 # optimiser's state are always float32. Training passes may run in bfloat16; the float32 model then decides each answer, unless a training
-# pass settles it by clear margins. To measure the effect, the same pairs of runs, with and without TSLoss, were trained until solved in
+# pass already settles it by a clear margin. To measure the effect, the same pairs of runs, with and without TSLoss, were trained until solved in
 # three ways: in float32; in float32 without shared contexts, which is the same mathematics with attention's sums taken in another order;
-# and in bfloat16. The verdict on TSLoss {glue:text}`roundings-verdict`.
+# and in bfloat16. The sign test of whether TSLoss needs fewer epochs {glue:text}`roundings-verdict`.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -41,6 +41,7 @@ from myst_nb import glue
 from benchmarks.roundings import agreement
 from tsp.analysis.records import TASK_NAMES
 from tsp.book.pages import check_parameters, interval, table
+from tsp.book.verdicts import listed
 from tsp.figures.style import WIDTH, style
 from tsp.paths import data_dir
 
@@ -72,19 +73,16 @@ def changed(name):
 
 glue("moved-again", changed("float32, nothing shared"), display=False)
 glue("moved-low", changed("bfloat16"), display=False)
+verdict = f"is {close.verdict.iloc[0]} in all three"
 if close.verdict.nunique() > 1:
     verdict = "differs between the arithmetics: " + ", ".join(
-        f"“{verdict}” ({name})" for name, verdict in close.verdict.items()
+        f"{verdict} ({name})" for name, verdict in close.verdict.items()
     )
-elif close.verdict.iloc[0] == "inconclusive":
-    verdict = "is “inconclusive” in all three, because so few pairs cannot decide the claim"
-else:
-    verdict = f"is “{close.verdict.iloc[0]}” in all three"
 glue("roundings-verdict", verdict, display=False)
 lesson = "No run here was solved at another epoch; as others may be, runs that are compared should share a precision."
 if (close.same < close.runs).any():
     lesson = (
-        "It changes the epoch at which a single run is solved, because training amplifies small differences. "
+        "It changes the epoch at which a single run solves its problem, because training amplifies small differences. "
         "Runs that are compared should therefore share a precision, and a verdict needs many pairs."
     )
 glue("roundings-lesson", lesson, display=False)
@@ -98,7 +96,7 @@ table(
             "median ratio of epochs": [
                 interval(row.median_ratio, row.low, row.high) for row in close.itertuples()
             ],
-            "verdict on “fewer iterations”": close.verdict,
+            "sign test": close.verdict,
         }
     )
 )
@@ -133,23 +131,23 @@ if len(replays):
     steps = (replays.again - replays.solved_epoch).dropna()
     moved = steps[steps != 0].abs()
     again = (
-        f"Of {len(replays)} published runs, {int((steps == 0).sum())} were solved at the same epoch again, {int((steps < 0).sum())} "
+        f"Of {len(replays)} published runs, trained again, {int((steps == 0).sum())} were solved at the same epoch, {int((steps < 0).sum())} "
         f"earlier and {int((steps > 0).sum())} later"
     )
     if len(moved):
         within = moved.max() <= close.largest_change["float32, nothing shared"]
         again += f"; among these the median change is {moved.median():g} epochs and the largest {moved.max():g}, "
         again += f"{'no more' if within else 'more'} than when only the order of sums changed"
-    again += "."
+    places = replays.processor.value_counts()
+    where = [f"{number} on two cores of an {name}" for name, number in places.items()]
+    again += f". (By `tsp runs repeat`, {listed(where)}.)"
 glue("replays", again, display=False)
 
 # %% [markdown]
 # When only the order of float32 sums changed, {glue:text}`moved-again` were solved
 # at another epoch; in bfloat16, {glue:text}`moved-low`.
 #
-# A later version of this package on another processor rounds differently, too. {glue:text}`replays` (By `tsp runs repeat`, on two cores of an
-# AMD EPYC of family 25: a bank of BBH, one of MMLU-CF, and one run each of HotpotQA and GSM8K in their banks; on an Intel Xeon of family 6: a
-# bank of MMLU-CF in float32.)
+# A later version of this package on another processor rounds differently, too. {glue:text}`replays`
 #
 # The pairs are {glue:text}`roundings-tasks`, on {glue:text}`roundings-model`, trained for at most
 # {glue:text}`roundings-epochs` epochs. Problems that the untrained prompt solves ({glue:text}`roundings-known`) are excluded, and pairs

@@ -184,7 +184,7 @@ class TSLoss(nn.Module):
     lambda_ts is not part of it: a trainer minimises ``cross_entropy + lambda_ts * loss(P)``.
     Equation 8 has it inside L_ts and section 4.2 multiplies by it once more. The paper writes P
     for n in equations 1 and 2. With self pairs the sum in equation 1 contains exp(0) = 1, hence
-    s_i lies in [-tau log n, 0] and delta near 0, whatever the points do.
+    s_i lies in [-tau log n, 0] and delta near 0, wherever the points are.
 
     Half types are computed and returned in float32. nan and infinity are not caught: they
     propagate to the value and the gradient.

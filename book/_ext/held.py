@@ -25,7 +25,7 @@ class Held(SphinxDirective):
         """Fold the source of every test that is named."""
         named = [line.strip().split("::") for line in self.content if line.strip()]
         up = "../" * self.env.docname.count("/")
-        lines = [f"{FENCE}{{dropdown}} Held by {_counted(len(named))}"]
+        lines = [f"{FENCE}{{dropdown}} Checked by {_counted(len(named))}"]
         for file, function in named:
             path = Path(self.env.srcdir, "tests", file)
             if not path.is_file() or f"def {function}(" not in path.read_text():

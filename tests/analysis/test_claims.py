@@ -360,7 +360,7 @@ CASES = {
             NOT,
             0,
             "falls in 1 of 7 units",
-            "a median of 20% of it",
+            "a median of 20% of the fall",
         ),
         (moving("persistence_entropy", [-0.1] * 5), OPEN),
         (Runs().add(0, epochs=5), UNTESTED),  # one check has no course
@@ -379,7 +379,7 @@ CASES = {
     ],
     "h1-falls-faster-multi": [
         (by_regime(FAST, SLOW), REPRODUCED),
-        (at_equal_steps(), PARTLY, "50% at equal optimiser steps"),
+        (at_equal_steps(), PARTLY, "50% at equal numbers of optimiser steps"),
         (by_regime(SLOW, FAST), NOT),
         (by_regime(FAST[:2], SLOW), OPEN),  # p = 2/21 at least
         (by_regime(FAST, []), UNTESTED),
@@ -470,7 +470,11 @@ CASES = {
         (weighted(*[(90.0, 40.0)] * 6, weights=(0.0, 1.0)), UNTESTED),
     ],
     "lambda-ten-fails": [
-        (ten(*[(60.0, NEVER)] * 36), REPRODUCED, "unsolved; p = 0.0"),  # 0.025 ** (1 / 36) > 0.9
+        (
+            ten(*[(60.0, NEVER)] * 36),
+            REPRODUCED,
+            "share of 90%, p = 0.0",
+        ),  # 0.025 ** (1 / 36) > 0.9
         (ten(*[(60.0, NEVER)] * 35), OPEN),
         (ten(*[(60.0, NEVER)] * 2, *[(60.0, 90.0)] * 11), NOT, 2 / 13),
         (ten(*[NEITHER] * 6), UNTESTED),
@@ -701,7 +705,7 @@ def test_what_unequal_groups_cannot_reach_is_not_held_against_them():
     assert most == pytest.approx(0.52, abs=0.01)
     judged = decided(x, y, strata, printed=0.866)
     assert judged.verdict == REPRODUCED
-    assert "attainable with so many solved: 0.52" in judged.why
+    assert "strongest rho that so many solved units allow: 0.52" in judged.why
     assert attainable_rho(x, y, np.repeat([0, 1], 20), sign=1) < 0.9
 
 

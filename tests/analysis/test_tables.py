@@ -237,7 +237,7 @@ def test_table3_has_the_median_over_problems_or_its_lower_bound(store, solved, c
     pair(store, standard=None, tsloss=6, task="math", **TEN)
     table = table3(store)
     ours = table.loc["here"].loc["smollm2-135m-instruct"]
-    assert ours.index.tolist() == ["Standard", "+TSLoss", "n"]
+    assert ours.index.tolist() == ["Standard", "+TSLoss", "units"]
     assert ours[("single", "GSM8K")].tolist() == cells
     assert ours[("multi", "MATH")].tolist() == [">8", "6", "1"]
     assert ours[("multi", "GSM8K")].tolist() == ["–", "–", "–"]
@@ -402,6 +402,6 @@ def test_tables_of_runs_that_were_really_trained(smoke):
     both = pairs(smoke)
     assert both.groupby("model").size().to_dict() == {"tiny-gemma3": 1, "tiny-llama": 5}
     assert len(pairs(smoke, protocol="paper")) == 2
-    assert table3(smoke).loc[("here", "tiny-llama", "n")].tolist()[:2] == ["1", "2"]
+    assert table3(smoke).loc[("here", "tiny-llama", "units")].tolist()[:2] == ["1", "2"]
     assert table2(smoke, groups="halves").n_runs.unique().tolist() == [9]
     assert trained(smoke).runs.sum() == len(smoke.ids())

@@ -232,6 +232,8 @@ def test_a_users_own_runs_stand_beside_the_published_ones(both):
     fewer = after.set_index("id").loc["tsloss-fewer-iterations"]
     assert (fewer.effect, fewer.n) == (0.5, 6)
     assert (fewer.own, fewer.own_n) == ("not reproduced", 8)
+    equal = after.set_index("id").loc["variances-equal"]
+    assert (equal.n, equal.own_n) == (6, 8)  # prompts, each side's own
     for name in ("table3_tests", "table4"):
         pd.testing.assert_frame_equal(before[name], getattr(tables, name)(both))
     cells = tables.table3(both)[("single", "GSM8K")]

@@ -28,7 +28,7 @@ VERDICTS = (
 )
 FAMILIES = ("phenomenon", "table 2", "TSLoss", "weight", "published version")
 """Claims whose tests are corrected together."""
-HOLM = f"p < {ALPHA} after Holm's correction over the family"
+HOLM = f"p < {ALPHA} after Holm's correction within the family"
 
 
 class Levels(NamedTuple):
@@ -104,7 +104,9 @@ class Claim:
             verdict = self.judge(evidence, levels)
             if verdict.verdict != UNTESTED.verdict:
                 return verdict
-        return replace(UNTESTED, why=f"no runs here decide it; `{self.command}` trains them")
+        return replace(
+            UNTESTED, why=f"no stored run decides it; `{self.command}` trains the runs that do"
+        )
 
 
 def claim(**about: Any) -> Callable[[Judge], Claim]:
@@ -118,23 +120,28 @@ def claim(**about: Any) -> Callable[[Judge], Claim]:
 
 
 def signs(event: str) -> str:
-    """Describe the decision by a sign test (`judge_changes`)."""
+    """Describe the decision by a sign test (`judge_changes`), which `TESTS` states in full."""
     return (
-        f"Reproduced if {event} in more units than the other way round, by a two-sided sign test "
-        f"({HOLM}; unchanged units are set aside), and in at least half of all units; partly if "
-        "the test finds that but in fewer than half of all units; not reproduced if the exact "
-        "interval, at the same level, of the share of all units in which this happens lies below "
-        "one half; inconclusive otherwise."
+        f"Reproduced if a sign test finds that {event} in more units than the reverse, and it is "
+        "so in at least half of all units."
     )
 
 
 def share(event: str) -> str:
-    """Describe the decision by a binomial test (`judge_events`)."""
-    return (
-        f"Reproduced if {event} in more than half of all units by a two-sided binomial test "
-        f"({HOLM}); not reproduced if in fewer than half of them by the same test; inconclusive "
-        "otherwise."
-    )
+    """Describe the decision by a binomial test (`judge_events`), which `TESTS` states in full."""
+    return f"Reproduced if a binomial test finds that in more than half of all units {event}."
+
+
+TESTS = (
+    f"Sign and binomial tests are two-sided ({HOLM}). A sign test sets unchanged units aside. "
+    "Where a rule says only when a claim is reproduced by a sign test, the claim is partly "
+    "reproduced if the test finds the change but fewer than half of all units show it, not "
+    "reproduced if the exact interval (at the level of the test) of the share of all units that "
+    "show it lies below one half, and inconclusive otherwise. Where a rule says only when a "
+    "claim is reproduced by a binomial test, it is not reproduced if the test finds that fewer "
+    "than half of all units show it, and inconclusive otherwise."
+)
+"""What the rules by `signs` and `share` have in common."""
 
 
 def judge_signs(

@@ -106,13 +106,16 @@ def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
         }
     lost = ends["last"] < ends["first"] / 2
     without_success = bool(lost["ce"] and lost[["wrong", RANDOM]].any())
-    more = ends["last"]["tsloss"] > ends["last"]["ce"]
+    back = "does not bring loops back"
+    if ends["last"]["tsloss"] > ends["last"]["ce"]:
+        regained = ends["last"]["tsloss"] > medians["tsloss"].min()
+        back = "brings loops back" if regained else "keeps loops"
     return sentences | {
         "success": f"Success {'is not' if without_success else 'may be'} needed",
         "reason": "Random movement is enough, if some vectors move farther than others"
         if lost[RANDOM]
         else "Movement alone is not enough",
-        "back": f"TSLoss {'brings' if more else 'does not bring'} loops back",
+        "back": f"TSLoss {back}",
         "figure": _figure(lost),
     }
 
@@ -122,7 +125,7 @@ def _figure(lost: pd.Series) -> str:
     gone, left = ([PROMPTS[arm] for arm in PROMPTS if lost[arm] == x] for x in (True, False))
     if not gone:
         return "Most loops stay in all four kinds of prompts"
-    there = f"; {listed(left)} most are there at the end" if left else ""
+    there = f"; {listed(left)} most are present at the end" if left else ""
     return f"Most loops vanish {listed(gone)}{there}"
 
 
@@ -150,8 +153,8 @@ def shortening(changes: pd.DataFrame) -> str:
     best = faster.iloc[-1]  # the smallest ratio
     verb = "needs" if len(faster) == 1 else "need"
     return (
-        f"Of {len(tried)} changes of the usual settings, tried on up to {problems}, {len(faster)} "
-        f"{verb} fewer epochs, even after correction for their number. The smallest ratio of "
-        f"epochs, with “{best.change}”, is {best.ratio:.2f} ({best.low:.2f} to {best.high:.2f}, an "
-        f"interval without that correction)."
+        f"Of {len(tried)} changes to the usual settings, tried on up to {problems}, {len(faster)} "
+        f"{verb} fewer epochs, even after correction for the number of changes. The smallest "
+        f"median ratio of epochs, {best.ratio:.2f} (uncorrected 95 % interval {best.low:.2f} to "
+        f"{best.high:.2f}), belongs to “{best.change}”."
     )

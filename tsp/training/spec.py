@@ -128,7 +128,7 @@ class RunSpec:
     Raises
     ------
     InputError
-        If a field has an invalid value; the message names both and what would do.
+        If a field has an invalid value; the message names the field, the value and what is allowed.
 
     Examples
     --------

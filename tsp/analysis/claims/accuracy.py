@@ -26,11 +26,11 @@ DECISION = (
     f"Reproduced if {HOLM}, rho has the printed sign and its interval reaches the printed value; "
     "partly if the interval does not reach it. The printed value is refuted if the interval "
     "excludes it (or excludes the largest rho that so many solved and unsolved units allow, where "
-    "that is smaller), or if p is as small with the opposite sign. The verdict is then "
-    f"'{READING}' if the rank correlation, over all snapshots, with the half of its run that a "
-    "snapshot is from (which is what the printed numbers fit) has the printed sign and at least "
-    "half the printed size, and not reproduced if it does not. Inconclusive otherwise. At least "
-    "six units are needed."
+    "that is smaller), or if p is significant with the opposite sign. The verdict is then "
+    f"'{READING}' if the feature's rank correlation over all snapshots with the half of the run "
+    "that a snapshot comes from (which is what the printed numbers fit) has the printed sign and "
+    "at least half of the printed size, and 'not reproduced' if it does not. Inconclusive in all "
+    "other cases, and with fewer than six units."
 )
 NO_CORRELATION = (
     f"Reproduced if the interval lies between -{SMALL_RHO} and {SMALL_RHO}, the smallest size "
@@ -38,9 +38,10 @@ NO_CORRELATION = (
     "otherwise."
 )
 UNIT = (
-    "one problem (or set of ten) on one model, the mean of its runs without TSLoss. Each model, "
-    "task and regime is a stratum. Among the checks that all its runs have, it is read at the one "
-    "where the share of its units solved so far is nearest one half. Problems that the untrained "
+    "one problem (or set of ten) on one model: the mean over its runs without TSLoss. The units of "
+    "one model, task and regime are a stratum, which is read at one check: of those that all its "
+    "runs have, the one at which the share of units solved so far is closest to one half. Problems "
+    "that the untrained "
     "prompt solves and runs shorter than half the longest are excluded; strata in which all units "
     "or none are solved carry no information"
 )
@@ -142,7 +143,9 @@ def judge_rho(
     low, high = rho_interval(rho, free, levels.interval)
     shown = detectable_rho(free, alpha=levels.interval, power=POWER)
     why = f"across {n} units rho = {rho:.2f} ({low:.2f} to {high:.2f}), p = {p:.2g} by "
-    why += f"shuffling; attainable with so many solved: {most:.2f}; with so many units the "
+    why += (
+        f"shuffling; strongest rho that so many solved units allow: {most:.2f}; with {n} units the "
+    )
     why += f"test has {100 * POWER:.0f} % power to detect a rho of {shown:.2f} "
     why += f"(level {levels.interval:.2g})"
     clear = p < levels.alpha

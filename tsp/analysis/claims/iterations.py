@@ -36,8 +36,8 @@ LARGEST = "qwen1.5-14b-chat"
 
 PAIR_UNIT = (
     "one problem (or set of ten) on one model, the median over an odd number of seeds of runs that "
-    "differ in TSLoss alone; both start from their seed's prompt, and a problem that is trained on "
-    "by itself and in a set is two units"
+    "differ in TSLoss alone and start from the same prompt; a problem that is trained on by itself "
+    "and in a set counts as two units"
 )
 COUNTED = f"{PAIR_UNIT}; units that the untrained prompt solves are excluded"
 REACHED = f"{COUNTED}, and so are units that neither run solves"
@@ -94,10 +94,10 @@ def at_most(units: pd.DataFrame, share: float) -> float:
     "statistics whose low end counts a unit that only TSLoss solves as 0 and whose high end counts "
     "one that only Standard solves as infinite; the printed value is the median ratio of the cells "
     "of Table 3",
-    decision="Reproduced if TSLoss needs fewer iterations in more units than it needs more, by a "
-    f"sign test ({HOLM}), in at least half of all units, and the interval reaches the printed "
-    "ratio; partly if the test finds that, but in fewer than half of all units or without the "
-    "interval reaching the printed ratio. Not reproduced if the test does not find it and the "
+    decision="Reproduced if a sign test finds that TSLoss needs fewer iterations than Standard in "
+    f"more units than the reverse ({HOLM}), this is so in at least half of all units, and the "
+    "interval reaches the printed ratio; partly if the test finds this, but one of the other two "
+    "conditions fails. Not reproduced if the test does not find it and the "
     "interval lies between 0.9 and 1.1 or above the printed ratio, or if the test finds that "
     "TSLoss needs more iterations. Inconclusive otherwise.",
     margin="iterations within ±10 %; interval excludes the printed ratio",
@@ -125,7 +125,7 @@ def tsloss_fewer_iterations(evidence: Evidence, levels: Levels) -> Verdict:
         verdict = "not reproduced" if refuted else "inconclusive"
     stays = paired(evidence, value="sustained")
     faster, slower = int((stays.ts < stays.ce).sum()), int((stays.ts > stays.ce).sum())
-    why += f"; signed-rank p = {rank_p(evidence):.2g}; until the answer stays right: "
+    why += f"; signed-rank p = {rank_p(evidence):.2g}; counted until the answer stays right: "
     why += f"{faster} faster, {len(stays) - faster - slower} the same, {slower} slower; {excluded}"
     effect = (ratio.median_ratio, ratio.low, ratio.high)
     return Verdict(verdict, ratio.n, *effect, why, p, printed)
@@ -157,12 +157,16 @@ def tsloss_halves_iterations(evidence: Evidence, levels: Levels) -> Verdict:
     ratio, p = cells[best], min(1.0, at_most(groups[best], 0.5) * len(groups))
     lowest = float(np.min([cell.low for cell in cells.values()]))  # nan if one has no interval
     named = ", ".join(TASK_NAMES.get(name, name) for name in best)
-    why = f"best of {len(cells)} cells: {named}; medians of all: "
+    why = f"best of {len(cells)} cells with at least {FEWEST} units: {named}; medians of all "
+    why += "of these: "
     why += ", ".join(f"{cell.median_ratio:.2f}" for cell in cells.values())
     end = f"lowest end of the intervals of all cells: {lowest:.2f}"
     if np.isnan(lowest):
-        end = "a cell has too few units for an interval"
-    why += f"; sign test there against one half, p times the number of cells = {p:.2g}; {end}"
+        end = "at least one cell has too few units for an interval at this level"
+    why += (
+        f"; sign test in the best cell against one half: p = {p:.2g}, multiplied by the number of "
+    )
+    why += f"cells; {end}"
     verdict = "not reproduced" if lowest > 0.5 else "inconclusive"
     if ratio.median_ratio <= 0.5 and p < levels.alpha:
         verdict = "reproduced"
@@ -189,8 +193,9 @@ def tsloss_as_effective(evidence: Evidence, levels: Levels) -> Verdict:
         both, gained, lost, n, alpha=levels.interval
     )
     p = 2 * float(norm.sf(abs(centre + INFERIOR) / error))
-    why = f"of {n} units both solve {both}, TSLoss alone {gained}, Standard alone {lost}; "
-    why += f"p = {p:.2g} against a loss of {INFERIOR:.0%}"
+    why = f"both runs solve {both} of {n} units, only that with TSLoss {gained}, only Standard "
+    why += f"{lost}; "
+    why += f"p = {p:.2g} against a true difference of -{100 * INFERIOR:.0f} percentage points"
     return Verdict(compared((low, high), -INFERIOR), n, share, low, high, why, p, 0.0)
 
 

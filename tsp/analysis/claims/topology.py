@@ -37,8 +37,8 @@ ALIKE = 0.2  # largest difference of the share of loops removed between data set
 STEPS_OF_A_SET = 2  # optimiser steps of an epoch of ten problems in batches of eight
 TASKS = len(MAIN_TASKS) + len(APPENDIX_TASKS)
 PLAIN = (
-    "one problem (or set of ten) on one model, the median of an odd number of its runs without "
-    "TSLoss; all runs of a seed start from one prompt, so p is about problems, given these starts"
+    "one problem (or set of ten) on one model: the median over an odd number of its runs without "
+    "TSLoss"
 )
 PAPER_LENGTH: dict[str, Any] = {"needs": "paper-length", "protocol": "paper", "length": 300}
 phenomenon = partial(claim, family="phenomenon", needs="phenomenon", unit=PLAIN)
@@ -112,7 +112,7 @@ def h0_lifespan_grows(evidence: Evidence, levels: Levels) -> Verdict:
     estimand="the median change of the persistence entropy",
     decision=signs("the entropy is lower at the last check than at the first")
     + " A reproduced claim becomes partly reproduced if the median fall exceeds a tenth, which is "
-    "not a little.",
+    "more than a little.",
     margin="a tenth of the initial entropy",
 )
 def entropy_falls(evidence: Evidence, levels: Levels) -> Verdict:
@@ -130,7 +130,7 @@ def entropy_falls(evidence: Evidence, levels: Levels) -> Verdict:
     estimand="the share of units in which the entropy falls and at least half of the fall is in "
     "the first quarter of the epochs",
     decision=share(
-        "the entropy falls, and at least half of the fall is in the first quarter of the epochs,"
+        "the entropy falls and at least half of its fall is in the first quarter of the epochs"
     ),
     margin="half of the fall",
 )
@@ -148,9 +148,10 @@ def entropy_early(evidence: Evidence, levels: Levels) -> Verdict:
     falling = whole.fall > 0
     part = (falls(rows[rows.early]).fall / whole.fall).where(falling)
     more = f"the entropy falls in {falling.sum()} of {len(whole)} units; the median fall over all "
-    more += f"is {(whole.fall / whole['first']).median():.2%} of the first value"
+    more += f"units is {(whole.fall / whole['first']).median():.2%} of the first value"
     if falling.any():
-        more += f"; where it falls, a median of {part.median():.0%} of it is in the first quarter"
+        more += f"; where it falls, a median of {part.median():.0%} of the fall is in the first "
+        more += "quarter of the epochs"
     return because(judge_events(part >= 0.5, levels), more)
 
 
@@ -158,11 +159,11 @@ def entropy_early(evidence: Evidence, levels: Levels) -> Verdict:
     source="section 2.3, Figure 3 (a)",
     **PAPER_LENGTH,
     null=np.nan,
-    estimand="the share of units in which the H1 count falls and the density falls too by at most "
-    "a tenth",
+    estimand="the share of units in which the H1 count falls and the density falls by at most a "
+    "tenth",
     decision=share(
         "the H1 count falls and the density n / D (D: mean distance) falls too, by at most a "
-        "tenth of its initial value,"
+        "tenth of its initial value"
     ),
     margin="a tenth of the initial density",
 )
@@ -172,18 +173,20 @@ def density_minimal(evidence: Evidence, levels: Levels) -> Verdict:
     fewer, fall = loops.change < 0, 1 - spread["first"] / spread["last"]
     verdict = judge_events(fewer & (fall >= 0) & (fall <= LITTLE), levels)
     more = f"the H1 count falls in {fewer.sum()} of {len(fewer)} units; the median fall of the "
-    return because(verdict, f"{more}density over all is {fall.median():.2%} of its first value")
+    return because(
+        verdict, f"{more}density over all units is {fall.median():.2%} of its first value"
+    )
 
 
 @phenomenon(
     source="section 4.2; appendix A.2, Figures 6-19",
     null=np.nan,
     estimand="the largest difference between two data sets in the median share of loops removed, "
-    "with an interval from those of the medians of all data sets, which hold together",
+    "with an interval derived from simultaneous intervals of the medians of all data sets",
     decision="Not reproduced if the interval of the median of some data set lies at or below 0, "
-    f"where no loops are removed. Otherwise reproduced if the interval lies below {ALIKE} and "
-    f"partly if it lies above; inconclusive if it contains {ALIKE}, or a data set has no runs or "
-    "too few units for one.",
+    "where no loops are removed. Otherwise reproduced if the interval of the difference lies "
+    f"below {ALIKE} and partly if it lies above; inconclusive if it contains {ALIKE}, or if a "
+    "data set has no runs or too few units for an interval.",
     margin=f"{ALIKE} of the loops",
 )
 def same_everywhere(evidence: Evidence, levels: Levels) -> Verdict:
@@ -238,11 +241,12 @@ def largest_difference(ends: Sequence[Interval]) -> Interval:
     estimand="the share of comparisons between a set and a problem of its stratum in which the "
     "set is faster: a smaller share of its initial H1 count is left, averaged over the checks up "
     "to the last of the stratum's shortest run",
-    decision="Reproduced if sets have less left than single problems by a rank test that shuffles "
-    f"within strata ({HOLM}); not reproduced if they have more left by this test; inconclusive "
-    "otherwise. A reproduced claim becomes partly reproduced if sets are not faster in most "
-    "comparisons at equal optimiser steps, of which a set takes two per epoch. A problem may also "
-    "be part of a set, which makes the two more alike and the test more conservative.",
+    decision="Reproduced if sets have fewer of their loops left than single problems by a rank "
+    f"test that shuffles within strata ({HOLM}); not reproduced if they have more left by this "
+    "test; inconclusive otherwise. A reproduced claim becomes partly reproduced if sets are not "
+    "faster in most comparisons at equal numbers of optimiser steps (a set takes two per "
+    "epoch). A problem may also be part of a set, which makes the two more alike and the test "
+    "more conservative.",
 )
 def h1_falls_faster_multi(evidence: Evidence, levels: Levels) -> Verdict:
     """Loops disappear faster when ten problems are trained on together than with one."""
@@ -257,8 +261,8 @@ def h1_falls_faster_multi(evidence: Evidence, levels: Levels) -> Verdict:
     why = f"a set loses its loops faster than a problem of its task in {faster:.0%} of "
     why += f"{sum(here * there for here, there in counts)} comparisons ({units.sets.sum()} sets, "
     why += f"{(~units.sets).sum()} problems), {at_steps:.0%} at "
-    why += f"equal optimiser steps; p = {p:.2g} by shuffling within tasks (the smallest possible "
-    why += f"with so many: {max(2 / ways, 1 / (1 + SHUFFLES)):.2g})"
+    why += f"equal numbers of optimiser steps; p = {p:.2g} by shuffling within tasks (the smallest "
+    why += f"p that so many can give: {max(2 / ways, 1 / (1 + SHUFFLES)):.2g})"
     verdict = "inconclusive"
     if p < levels.alpha and rho < 0:
         verdict = "partly" if at_steps <= 0.5 else "reproduced"

@@ -56,7 +56,7 @@ def tsloss_simpler_topology(evidence: Evidence, levels: Levels) -> Verdict:
     estimand="the median ratio of the mean cross-entropies over the common epochs; the "
     "cross-entropy is the part of the loss that both runs have",
     decision=signs("the mean cross-entropy is lower with TSLoss")
-    + " An inconclusive claim is not reproduced if the interval lies between 0.9 and 1.1.",
+    + " An inconclusive claim becomes not reproduced if the interval lies between 0.9 and 1.1.",
     margin="mean loss within ±10 %",
 )
 def tsloss_lower_loss(evidence: Evidence, levels: Levels) -> Verdict:
@@ -120,9 +120,10 @@ def variances_equal(evidence: Evidence, levels: Levels) -> Verdict:
     estimand="the median difference in the share of at least fifty unseen problems answered "
     "correctly",
     decision=signs("the prompt trained with TSLoss answers more unseen problems correctly")
-    + " Three such tests, against no regulariser, L2 and the pairwise loss, must all agree, and "
-    "the weakest is reported. If there are methods over which TSLoss is not ahead in more units "
-    "than behind, the strongest test among them is reported, its p multiplied by three. "
+    + " There are three such tests, against no regulariser, L2 and the pairwise loss. All must "
+    "agree, and the weakest is reported. If TSLoss is not ahead of some method in more units than "
+    "it is behind, the strongest of the tests against such methods is reported, with its p "
+    "multiplied by three. "
     "`tsp heldout --data DIR` measures the shares.",
 )
 def better_downstream(evidence: Evidence, levels: Levels) -> Verdict:

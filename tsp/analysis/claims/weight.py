@@ -43,8 +43,8 @@ table4 = partial(claim, family="weight", needs="table4")
     "the row of Table 4, with a bootstrap interval over units",
     decision=signs("iterations decrease with lambda_ts (the unit's own tau is below 0)")
     + " A reproduced claim becomes partly reproduced if the median iterations do not fall at each "
-    "of the three steps. An inconclusive claim is not reproduced if the interval excludes the "
-    "printed tau.",
+    "of the three steps. An inconclusive claim becomes not reproduced if the interval excludes "
+    "the printed tau.",
     margin="interval excludes the printed tau",
 )
 def lambda_monotone(evidence: Evidence, levels: Levels) -> Verdict:
@@ -88,8 +88,8 @@ def lambda_ten_fails(evidence: Evidence, levels: Levels) -> Verdict:
         return UNTESTED
     n, failed = len(units), int(np.isinf(units.ts).sum())
     p = float(binomtest(failed, n, ALWAYS).pvalue)
-    why = f"weight 10 leaves {failed} of {n} units unsolved; p = {p:.2g} for a share of "
-    why += f"{ALWAYS:.0%}"
+    why = f"weight 10 leaves {failed} of {n} units unsolved; binomial test against a share of "
+    why += f"{ALWAYS:.0%}, p = {p:.2g}"
     interval = share_interval(failed, n, levels.interval)
     return Verdict(compared(interval, ALWAYS), n, failed / n, *interval, why, p, 1.0)
 
@@ -115,9 +115,9 @@ def total_losses(evidence: Evidence, weights: tuple[float, ...], epochs: int = 1
     unit="one problem (or set of ten) on one model with all five weights, the median over an "
     "odd number of seeds",
     null=np.nan,
-    estimand="the median over units of the total loss in nats per token, the mean of the five "
-    f"epochs up to epoch {FIGURE4_EPOCHS}, at the weight (of 0, 0.1, 0.5, 1 and 10) with the "
-    "largest loss",
+    estimand="the median over units of the largest total loss at any weight in nats per token, "
+    f"the mean of the five epochs up to epoch {FIGURE4_EPOCHS}; the weights are 0, 0.1, 0.5, 1 "
+    "and 10",
     decision=share(f"this loss is below {NEAR_ZERO} at every weight"),
     margin=f"{NEAR_ZERO} nats per token",
 )
@@ -134,8 +134,8 @@ def all_weights_converge(evidence: Evidence, levels: Levels) -> Verdict:
 @table4(
     source="section 4.4, Figure 4",
     unit=PAIR_UNIT.replace("TSLoss alone", "the weight of TSLoss alone"),
-    estimand="the median difference in the summed rises of the total loss from epoch to epoch, "
-    "divided by its first value",
+    estimand="the median difference in the relative rises of the total loss (summed from epoch "
+    "to epoch and divided by its first value)",
     decision=signs("the rises are larger at weight 10 than at weight 1 over the same epochs"),
 )
 def lambda_ten_oscillates(evidence: Evidence, levels: Levels) -> Verdict:

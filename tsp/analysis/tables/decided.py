@@ -35,11 +35,11 @@ def _evaluated(store: Store, families: Collection[str] = FAMILIES) -> Iterator[p
     """Yield the verdicts of the runs that decide, then those of a user's own runs beside them."""
     runs, *others = load_evidence(store)
     model = most_run(deciding(runs)[0])
-    prompts = last_prompts(store, protocol="tuned", model=model, runs=runs)
-    more = {"answers": load_answers(store), "variances": surrogate(prompts)}
+    answers = load_answers(store)
     for chosen, length in by_origin(runs).values():
-        whole = length is not None
-        yield evaluate(chosen, *others, whole=whole, families=families, **more)
+        prompts = last_prompts(store, protocol="tuned", model=model, runs=chosen)
+        more = {"answers": answers, "variances": surrogate(prompts)}
+        yield evaluate(chosen, *others, whole=length is not None, families=families, **more)
 
 
 def claims_elsewhere(store: Store) -> pd.DataFrame:

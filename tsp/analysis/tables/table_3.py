@@ -85,8 +85,8 @@ def table3(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
     DataFrame
         Text, for display. Columns: regime and task. Rows: where (``"paper"``, ``"here"``, and
         ``"yours"`` for a user's own runs beside published ones), model and method. Our cells are
-        the medians of `convergence`, ``">E"`` where that is a lower bound; the row ``n`` counts the
-        units, and with ``+k at start`` those that untrained prompts solved. No rows if there are no
+        the medians of `convergence`, ``">E"`` where that is a lower bound; the row ``units`` counts
+        them, and with ``+k at start`` those that untrained prompts solved. No rows if there are no
         pairs of runs.
     """
     cells = convergence(store, protocol=protocol)
@@ -102,7 +102,7 @@ def table3(store: Store, *, protocol: str = "tuned") -> pd.DataFrame:
         whose = ("here" if cell["origin"] == cells.origin[0] else "yours", cell["model"])
         rows[*whose, METHOD_NAMES[cell["method"]], *where] = median_text(cell)
         if cell["method"] == "tsloss":  # the last of a cell, so that the count stands below both
-            rows[*whose, "n", *where] = count_text(cell, " at start")
+            rows[*whose, "units", *where] = count_text(cell, " at start")
     table = pd.Series(rows).rename_axis([*index, "regime", "task"])
     table = table.unstack(["regime", "task"], fill_value=MISSING, sort=False)
     return table.reindex(columns=columns, fill_value=MISSING)
