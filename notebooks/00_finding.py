@@ -158,7 +158,8 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 # The dot is the effect in our runs, with its interval. The dotted
 # line marks no effect, and the diamond is the value that the paper prints. Rows below an axis share it. Open a row for its numbers and the
 # gist of its rule; {doc}`20_rules` has all rules and lists those that were changed after data had been seen. A unit is one problem or one set
-# of ten; a stratum, or cell, is all units of one model, data set and regime (one problem or ten); a family is a section of this list.
+# of ten; a cell is all units of one model, data set and regime (one problem or ten); a stratum is the same, except where the two regimes are compared: then it
+# contains both; a family is a section of this list.
 # *Standard* is training on the cross-entropy alone. Protocol `paper` has the paper's own learning rate and all of its 300 epochs, `tuned` the
 # settings above.
 #

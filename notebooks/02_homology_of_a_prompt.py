@@ -211,8 +211,8 @@ glue(
 #
 # The prompt below was trained on one problem and serves as the example in most chapters that look at a single prompt.
 # {doc}`04_phenomenon` asks what many prompts have in common. The problem was chosen by a rule. Candidates are the single problems
-# of published runs, on which a prompt was trained both with and without TSLoss, with prompts stored from start to end, and which are
-# answered wrongly at the start and correctly at the last check in both runs. (A *check* is a pause in training, every second epoch, at which
+# on which published runs trained a prompt both with and without TSLoss, with prompts stored from start to end, and whose answer is wrong
+# at the start and right at the last check of both runs. (A *check* is a pause in training, every second epoch, at which
 # the model answers with the current prompt.) The rule prefers problems whose answer stays right once it is right, then the lowest problem number, then the order of
 # data sets in {doc}`12_all_data_sets`.
 

@@ -118,7 +118,7 @@ overview = overview.join(chosen[["n_tokens", "lr", "epochs", "solved_epoch"]]).r
     }
 )
 nice = as_text(overview).style.hide(axis="index").set_table_attributes('class="dataframe"')
-nice.format({"lr": "{:g}", "solved at epoch": "{:.0f}"}, na_rep="never")
+nice.format({"learning rate": "{:g}", "solved at epoch": "{:.0f}"}, na_rep="never")
 
 # %% [markdown]
 # ## Figure 2: four views
@@ -143,7 +143,7 @@ for regime, run in pair.items():
     glue(f"{regime}-outcome", outcome_in_words(run), display=False)
     glue(f"{regime}-task", TASK_NAMES[run.spec.task], display=False)
 n, d = pair["single"].prompt(0).shape
-for key, value in {"n": n, "d": d, "model": model}.items():
+for key, value in {"n": n, "d": d, "model": model, "protocol": protocol}.items():
     glue(key, value, display=False)
 
 # %% [markdown]
@@ -378,8 +378,8 @@ for regime, both in ends.items():
 
 # %% [markdown]
 # In the paper the density of points shows "only a minimal reduction". Here it changes by {glue:text}`single-density:+.0%` (single) and
-# {glue:text}`multi-density:+.0%` (ten), because at the larger learning rate of protocol `tuned` the prompt moves far compared with its initial size.
-# The claim itself is decided under protocol `paper` (last section). The number of finite bars goes from {glue:text}`single-bars-first:d` to
+# {glue:text}`multi-density:+.0%` (ten) under protocol {glue:text}`protocol`. At the larger learning rate of `tuned` a prompt moves far compared with
+# its initial size, so the claim itself is decided under protocol `paper` (last section). The number of finite bars goes from {glue:text}`single-bars-first:d` to
 # {glue:text}`single-bars-last:d` (ten: from {glue:text}`multi-bars-first:d` to {glue:text}`multi-bars-last:d`). In the single run the entropy
 # changes by {glue:text}`single-entropy-nats:+.3f` nats in total, of which {glue:text}`single-loops-nats:+.3f` is due to the loops and
 # {glue:text}`single-h0-nats:+.3f` to the evenness of the $H_0$ bars (ten: {glue:text}`multi-entropy-nats:+.3f`, {glue:text}`multi-loops-nats:+.3f`

@@ -436,7 +436,7 @@ rows = []
 for feature, claim in CLAIMED.items():
     median = changed["training", feature].median() if changed else np.nan
     median = interval(median, np.nan, np.nan, digits_of(feature))
-    row = {"claimed": claim, "median change in training (all units)": median}
+    row = {"claimed": claim, "median change in training (units with stored prompts)": median}
     row |= dict.fromkeys(("wrong answers", "rows moved as far, at random"), "not tested here")
     if feature in same_answers:
         name = FEATURES[feature]

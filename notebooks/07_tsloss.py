@@ -309,7 +309,7 @@ assert torch.isclose(TSLoss(tau=3 * tau, alpha=alpha / 3)(3 * X), 9 * loss(X))
 # Size also decides which way $\mathcal{L}_{H1}$ pulls. Stretch a cloud by a factor $c$. While the thresholds are soft, $\mathcal{L}_{H1}$
 # is nearly the variance of the distances and grows like $c^2$. Once $\alpha$ times their spread is large, the thresholds harden and
 # $\mathcal{L}_{H1}$ falls to 0. In between it has at least one peak; {numref}`fig-scale` shows that of a prompt. Where
-# $\mathcal{L}_{H1}$ rises with size, its gradient shrinks the cloud; where it falls, its gradient enlarges the cloud.
+# $\mathcal{L}_{H1}$ rises with size, descending it shrinks the cloud; where it falls, descending it enlarges the cloud.
 #
 # The first half is blind to the gap between clumps: the two tight pairs of {doc}`02_homology_of_a_prompt` move apart without changing its value.
 #

@@ -311,7 +311,7 @@ for key, value in (
 # would be equally long.
 #
 # A difference between the two runs can have two causes: the push of TSLoss, or the sensitivity of training ({ref}`noise-floor`). Telling
-# them apart takes many pairs of runs, and as a control a push that has nothing to do with the cloud. {doc}`09_convergence` has both.
+# them apart takes many pairs of runs, and as a control a push of the same kind that does not lower TSLoss. {doc}`09_convergence` has both.
 #
 # ### One pair of prompts
 #
@@ -334,7 +334,7 @@ compared = pd.DataFrame(ends).loc[[*rows]]
 last_stored = max(set(pair["ce"].prompt_epochs) & set(pair["tsloss"].prompt_epochs))
 norms = [start.norm(dim=1), *(run.prompt(last_stored).norm(dim=1) for run in pair.values())]
 compared.loc["spread of lengths"] = [(r.std(correction=0) / r.mean()).item() for r in norms]
-table(compared.rename(index=rows), "{:.4g}")
+table(compared.rename(index=rows), "{:.3g}")
 
 # %% [markdown]
 # The nearer the mean $H_0$ lifespan is to the mean distance, the nearer the cloud is to a simplex. {prf:ref}`cor-nearly-orthogonal` relates

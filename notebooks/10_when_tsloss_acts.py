@@ -217,9 +217,15 @@ for column in predicates:
     first = [
         run.checks.epoch[run.checks[column] & (run.checks.epoch > 0)].min() for run in pair.values()
     ]
-    ahead.append(np.sign(np.subtract(*np.nan_to_num(first, nan=np.inf))))
-agree = "agree" if ahead[0] == ahead[1] else "do not agree"
-glue("criteria", f"The two criteria {agree} on which run is faster", display=False)
+    ce, ts = np.nan_to_num(first, nan=np.inf)  # never: later than any epoch
+    ahead.append(int(ce > ts) - int(ce < ts))
+criteria = "The two criteria agree on which run is faster, if any"
+if ahead[0] != ahead[1]:
+    criteria = (
+        "The two criteria do not agree on which run is faster: the number of iterations can reflect "
+        "the criterion as much as the method"
+    )
+glue("criteria", criteria, display=False)
 for method, run in pair.items():
     at = run.checks[run.checks.epoch == run.record["outcome"]["solved_epoch"]]
     reproduced = (at.matched_tokens / at.target_tokens).mean()
@@ -230,7 +236,7 @@ for method, run in pair.items():
 
 # %% [markdown]
 # The Standard run {glue:text}`ce-correct` and {glue:text}`ce-exact`. The run with TSLoss {glue:text}`tsloss-correct` and
-# {glue:text}`tsloss-exact`. {glue:text}`criteria`: the number of iterations can reflect the criterion as much as the method.
+# {glue:text}`tsloss-exact`. {glue:text}`criteria`.
 
 # %% [markdown]
 # ## An exercise
@@ -275,7 +281,7 @@ if len(steps):
 # ## Claimed, measured, verdict
 #
 # The paper says that TSLoss makes topology simpler. The rule for this claim is in {doc}`20_rules`. A count of iterations cannot show what
-# happens after the first right answer, which is when loops come back.
+# happens after the first right answer, which is when most of the loops come back.
 
 # %% tags=["hide-input"]
 verdicts = tables.chapter_claims(store, ["tsloss-simpler-topology"])

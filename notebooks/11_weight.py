@@ -79,7 +79,7 @@ glue("model", model, display=False)
 glue("weights-known", len(known), display=False)
 problems = figures.counted(range(int(known.n.max()) if len(known) else 0), "problem")
 glue("weights-problems", problems, display=False)
-counts = reading(ours).value_counts()
+counts = reading(ours).value_counts().drop("", errors="ignore")
 shown = [f"{word} at {counts.get(word) or 'none'}" for word in ("faster", "slower")]
 answer = "Here too few problems were trained to test this."
 if len(counts):
@@ -95,7 +95,7 @@ glue("floor", f"{floor.floor.median():.0f}" if len(floor) else "–", display=Fa
 # %% [markdown]
 # The store has runs at {glue:text}`weights-known:d` of the paper's weights, on {glue:text}`weights-problems`. For comparison, rounding alone
 # moves the number of epochs that a problem takes by a median of {glue:text}`floor` epochs ({ref}`noise-floor`). So differences of this size between
-# rows of the table mean nothing.
+# rows of the table may be due to rounding alone.
 #
 # ## Figure 4
 #
@@ -325,7 +325,7 @@ table(ends, FORMATS | {"median difference": "{:.1f}"}) if matched else None
 #
 # The paper leaves open how to adapt TSLoss to models of other sizes (appendix A.4). For each model that was trained here at several
 # weights, the table gives the weight with the smallest median of epochs, and all weights whose median is at most one check (two epochs) larger.
-# These minima are not tested; rounding alone moves a problem by a median of {glue:text}`floor` epochs, so a minimum is not an effect of the weight.
+# These minima are not tested; rounding alone moves a problem by a median of {glue:text}`floor` epochs, so a minimum need not be an effect of the weight.
 
 # %% tags=["hide-input"]
 rows = []

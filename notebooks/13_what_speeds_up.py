@@ -132,9 +132,9 @@ if tried:
         "Compared with TSLoss instead of Standard, and by the rule for this comparison, which requires only that the uncorrected interval of the ratio excludes 1, "
         f"these changes need fewer epochs: {faster}. These need more: {slower}. By sign tests after Holm's correction over all changes, "
         + (
-            f"{kept} of these comparisons remain significant."
+            f"{kept} of these comparisons {'is' if kept == 1 else 'are'} significant."
             if kept
-            else "none of these comparisons is significant, so all are undecided."
+            else "none of these comparisons is significant: by that standard all are undecided."
         )
     )
     answer = shortening(arms)

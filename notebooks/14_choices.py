@@ -32,7 +32,7 @@
 #   problems, the fewest with which a two-sided sign test can reach p < 0.05.
 # - *p*: from the sign test, where one is possible, uncorrected and after Holm's correction over the table.
 # - *Reading*: faster or slower if the sign test is significant after Holm's correction and the interval excludes 1; otherwise undecided, which does
-#   not mean that there is no difference. These three columns are left out of tables without a test.
+#   not mean that there is no difference. Tables without a test have none of the columns *p*, *p (Holm)* and *reading*.
 # - *H₁ bars* and *H₀ / D*, the mean $H_0$ lifespan over the mean distance D: means over problems at the last check.
 #
 # ```{admonition} After this chapter you can
@@ -193,7 +193,7 @@ for name, arms in studies.items():
     rows[name] = dict(zip(columns, row, strict=True))
 power = pd.DataFrame(rows, index=columns).T
 formats = dict.fromkeys(power, "{:.0f}") | {DETECTABLE: "{:.0%}"}
-table(power, formats, na_rep="not tested") if studies else missing("tsp sweep all --profile full")
+table(power, formats) if studies else missing("tsp sweep all --profile full")
 
 # %% tags=["remove-cell"]
 compared, tested = (
@@ -213,7 +213,7 @@ glue("arms-tested", sentence, display=False)
 
 # %% [markdown]
 # The detectable share is the true share of differing problems that must go the same way for the test to reach a power of 80 %, at
-# the level that Holm's correction sets for the smallest p of the table. "Not tested" means that no test was possible, or that even all problems
+# the level that Holm's correction sets for the smallest p of the table. A dash means that no test was possible, or that even all problems
 # going the same way would not suffice; it does not mean that the arms are alike. Such a table describes a few problems and decides nothing.
 
 # %% [markdown]

@@ -24,7 +24,7 @@
 # How closely does TSLoss follow the barcode, which regulariser needs the fewest epochs, and which helps with unseen problems? For
 # trained prompts $\operatorname{Var}(s_i)$ is, in the median, {glue:text}`soft-ratio` times the variance of the deaths. Compared with
 # training without a regulariser, the median ratio of epochs is {glue:text}`ts-ratio` with TSLoss and {glue:text}`exact-ratio` with
-# exact persistence (below 1 is faster). The paper's claim about unseen problems is {glue:text}`unseen-verdict`: the model is so weak, with
+# exact persistence (below 1 is faster). The paper's claim about unseen problems is {glue:text}`unseen-verdict`. The model is so weak, with
 # {glue:text}`floor` of answers correct without a prompt, that only large gains would be visible.
 #
 # ```{admonition} After this chapter you can
@@ -188,7 +188,7 @@ for key, arm in (("exact", "persistence λ=1"), ("ts", "tsloss λ=1")):
     glue(f"{key}-ratio", said, display=False)
 said = pd.Series(labels, dtype=str).groupby(list(ratios.reading), sort=False)
 said = "; ".join(f"{word} for {listed(names)}" for word, names in said if word)
-glue("baselines-say", said or "nothing is tested here", display=False)
+glue("baselines-say", said or "missing, as too few problems were trained", display=False)
 
 # %% [markdown]
 # The reading is {glue:text}`baselines-say`.
@@ -261,8 +261,8 @@ glue("floor-interval", f"{100 * low:.1f} % to {100 * high:.0f} %", display=False
 # %% [markdown]
 # Without a prompt the model answers {glue:text}`floor` of {glue:text}`floor-size:d` problems correctly (95 % interval
 # {glue:text}`floor-interval`). All answers are decoded greedily in {glue:text}`floor-precision`. With that many problems, at level 0.05, the gain of
-# one prompt over the floor is detected with a power of 80 % only if it is {glue:text}`floor-shows-z` percentage points, by a z test, or
-# {glue:text}`floor-shows-fisher`, by Fisher's exact test, whose level never exceeds the nominal one. (Both tests ignore that
+# one prompt over the floor is detected with a power of 80 % from {glue:text}`floor-shows-z` percentage points on by a z test, and from
+# {glue:text}`floor-shows-fisher` on by Fisher's exact test, whose level never exceeds the nominal one. (Both tests ignore that
 # the problems are the same.) A prompt that was trained on
 # one problem has learnt that problem's answer; any effect on others is a side effect.
 #
@@ -289,9 +289,12 @@ def by_set(changes, base, method, command):
         "lower": changes.lower,
     }
     formats = {"problems": "{:.0f}", base: "{:.2f}", method: "{:.2f}", "lower": "{:.0%}"}
-    number = changes.groupby("task").cumcount() + 1
-    several = changes.groupby("task").task.transform("size") > 1
-    names = changes.task.map(TASK_NAMES) + np.where(several, ", set " + number.astype(str), "")
+    known = {task: sorted(rows.content.unique()) for task, rows in sets.groupby("task")}
+    places = zip(changes.task, changes.content, strict=True)
+    names = [
+        TASK_NAMES[task] + f", set {known[task].index(content) + 1}" * (len(known[task]) > 1)
+        for task, content in places
+    ]
     return table(pd.DataFrame(columns).set_axis(names), formats)
 
 
@@ -345,7 +348,7 @@ if counts:
         sentences.append(
             "So these answers are no evidence that anything beyond their form was learnt. Guessing one of the four letters would cost "
             f"{np.log(4) / 2:.2f} nats per token, averaged over the letter and the end of the turn"
-            f"{'; with every prompt above, the mean is larger' * bool(len(means) and means.min() > np.log(4) / 2)}."
+            f"{'; with every MMLU-CF prompt above, the mean is larger' * bool(len(means) and means.min() > np.log(4) / 2)}."
         )
 glue("letters", " ".join(sentences), display=False)
 for name, changes in {"sets": plain.change, "pairs": pairs.change}.items():

@@ -93,8 +93,8 @@ if adapted:
     adaptive = arms[arms.arm.str.contains("weighting")].iloc[0]
     fixed = arms[arms.arm.str.endswith("λ=1")].iloc[0]
     summary = (
-        f"With adaptive weights, training takes fewer epochs on {adaptive.wins:.0f} of {adaptive.n:.0f} problems and "
-        f"more on {adaptive.losses:.0f} than with the fixed weight. The means of loops and of H0 lifespans at the end, in the table, are not tested."
+        f"With adaptive weights, training takes fewer epochs than with the fixed weight on {adaptive.wins:.0f} of {adaptive.n:.0f} problems "
+        f"and more on {adaptive.losses:.0f}. The table's means of loops and of H0 lifespans at the end are not tested."
     )
     if said := reading(arms)[adaptive.name]:
         undecided = " Whether adaptive weights change the number of epochs is undecided."
@@ -191,7 +191,7 @@ for key, value in measures.items():
 
 # %% [markdown]
 # From 160 points on, the time at d = 576 grows like $n$ to the power {glue:text}`growth-slope` (measured on
-# one processor: {glue:text}`growth-processor`). Persistent homology does not slow down the training of prompts of the usual length, where it is computed once
+# one processor: {glue:text}`growth-processor`). Persistent homology hardly slows down the training of prompts of the usual length, where it is computed once
 # per check and not once per step ({doc}`21_speed` gives its share of an experiment). It would for clouds of thousands of
 # activations, above all in a loss that computes it at every step. TSLoss itself costs on the order of $n^2 d$, like the distances.
 

@@ -16,15 +16,14 @@
 # %% [markdown]
 # # Speed
 #
-# How fast is the package, and compared with what? With PEFT, an epoch of a run takes several times as long as in a bank of this package: by these
-# factors {glue:text}`bench-headline`. (Factors in brackets hold if PEFT's loop follows our rules for checks.) The language model is frozen, and most
+# How fast is the package, and compared with what? An epoch of a run takes longer with PEFT than in a bank of this package, by these
+# factors: {glue:text}`bench-headline`. (Factors in brackets hold if PEFT's loop follows our rules for checks.) The language model is frozen, and most
 # of what makes prompt tuning slow is work that a frozen model does not need. This chapter compares the trainer with the usual tools, shows where the
-# time of a step goes, and tests whether the store stays fast. {doc}`25_precision` asks whether rounding changes any outcome;
-# {doc}`23_out_of_one_machine` is about GPUs.
+# time of a step goes, and tests whether the store stays fast. GPUs are in {doc}`23_out_of_one_machine`.
 #
 # The times on this page are read from `data/measurements/`, written by `tsp bench`. Both sides run in one process, in turn, and the median of
-# {glue:text}`bench-repeats` repeats counts. Only PEFT's checks by our rules are timed after the others. The peers run their own published code:
-# PEFT's prompt tuning {cite}`mangrulkar2022peft,lester2021power` in the `Trainer` of transformers, with answers from `generate`
+# usually {glue:text}`bench-repeats` repeats counts. Only PEFT's checks by our rules are timed after the others. The peers run their own published
+# code: PEFT's prompt tuning {cite}`mangrulkar2022peft,lester2021power` in the `Trainer` of transformers, with answers from `generate`
 # {cite}`wolf2020transformers`, and for topology gudhi {cite}`maria2014gudhi`, giotto-tda {cite}`tauzin2021giotto` and ripser.py
 # {cite}`tralie2018ripser`. This package, like giotto-tda, computes topology with giotto-ph {cite}`perez2021giottoph`.
 #
@@ -146,8 +145,7 @@ headline = [
     if len(several := of("epoch_multi").query("where == @place"))
 ]
 glue("bench-headline", "; ".join(headline) or "not measured", display=False)
-said = rows.repeats.astype(int)
-glue("bench-repeats", f"{said.min()} to {said.max()} (mostly {said.mode()[0]})", display=False)
+glue("bench-repeats", int(rows.repeats.mode()[0]), display=False)
 glue("bench-whole-single", span(of("run_single")), display=False)
 glue("bench-whole-multi", span(of("run_multi")), display=False)
 packages = ("threads", "torch", "transformers", "peft")
@@ -249,8 +247,8 @@ table(
 # %% [markdown]
 # Whole runs take much longer, so they are measured less often: on one problem until it is solved, on ten for a fixed number of epochs. The epoch at
 # which a run ends depends on the position of its prompt and on rounding, so the ratio is again that of an epoch: {glue:text}`bench-whole-single` on
-# one problem and {glue:text}`bench-whole-multi` on ten. It is smaller than above, since runs train on while the answers that would stop them wait,
-# and fewer answers are decoded together. The table also gives the seconds that a run takes.
+# one problem and {glue:text}`bench-whole-multi` on ten. On one problem it can be smaller than above, since runs train on while the answers that
+# would stop them wait, and fewer answers are decoded together. The table also gives the seconds that a run takes.
 
 # %% tags=["hide-input"]
 whole = rows[rows.name.str.startswith("run_")]
@@ -444,7 +442,9 @@ glue("load", sentence, display=False)
 # ## Measure it yourself
 #
 # ```bash
-# mkdir mine tsp bench --json mine/bench.json # a quarter of an hour; with --full one or two hours more tsp bench --load mine/load.json # ten
-# thousand runs, a quarter of an hour papermill notebooks/21_speed.ipynb mine/21_speed.ipynb \
+# mkdir mine
+# tsp bench --json mine/bench.json            # a quarter of an hour; with --full one or two hours more
+# tsp bench --load mine/load.json             # ten thousand runs, a quarter of an hour
+# papermill notebooks/21_speed.ipynb mine/21_speed.ipynb \
 #     -p measurements mine
 # ```

@@ -19,8 +19,8 @@
 # How do you run a sweep on several GPUs or machines, and how far does it scale? A sweep is a list of independent banks, which is the
 # easiest kind of work to distribute. This chapter distributes it with Ray {cite}`moritz2018ray` on one machine with several GPUs, under Slurm and on
 # Kubernetes, describes a benchmark for one GPU, and predicts which models fit on which card. A calculation
-# predicts that 64 GPUs train the experiments of the paper {glue:text}`scaling-last:.0f` times as fast as one with banks of {glue:text}`scaling-many:d` runs, and
-# {glue:text}`scaling-small:.0f` times as fast with banks of {glue:text}`scaling-few:d`.
+# predicts that, compared with one GPU, 64 GPUs train the experiments of the paper {glue:text}`scaling-last:.0f` times as fast in banks of
+# {glue:text}`scaling-many:d` runs, and {glue:text}`scaling-small:.0f` times as fast in banks of {glue:text}`scaling-few:d`.
 #
 # ```{admonition} After this chapter you can
 # :class: tip

@@ -140,7 +140,7 @@ if len(replays):
         again += f"{'no more' if within else 'more'} than when only the order of sums changed"
     places = replays.processor.value_counts()
     where = [f"{number} on two cores of an {name}" for name, number in places.items()]
-    again += f". (By `tsp runs repeat`, {listed(where)}.)"
+    again += f". (Trained by the command tsp runs repeat: {listed(where)}.)"
 glue("replays", again, display=False)
 
 # %% [markdown]

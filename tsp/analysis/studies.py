@@ -83,7 +83,7 @@ def study(
     DataFrame
         `COLUMNS`, one row per arm, from the table of units (`tsp.analysis.units.units`).
         ``iterations``: median over ``n`` problems, a lower bound if ``censored``; ``sustained``:
-        until the answer stays right. Against the base, over ``pairs`` problems: ``wins`` (sooner),
+        until the answer stays right. Against the base, over ``pairs`` problems: ``wins`` (faster),
         ``ties``, ``losses``, the median ratio with its interval and both tests
         (`tsp.analysis.units.compared`), each also by Holm over the arms. Means over problems of
         two summaries at the last check. nan where there is nothing to compare.

@@ -89,8 +89,9 @@ class Claim:
 
     @property
     def rule(self) -> str:
-        """The whole rule as a reader sees it."""
-        return f"Unit: {self.unit}. Effect: {self.estimand}. {self.decision}"
+        """The whole rule, with what `TESTS` adds to it."""
+        shared = f" {TESTS}" if "test finds that" in self.decision else ""
+        return f"Unit: {self.unit}. Effect: {self.estimand}. {self.decision}{shared}"
 
     @property
     def command(self) -> str:
@@ -134,12 +135,13 @@ def share(event: str) -> str:
 
 TESTS = (
     f"Sign and binomial tests are two-sided ({HOLM}). A sign test sets unchanged units aside. "
-    "Where a rule says only when a claim is reproduced by a sign test, the claim is partly "
-    "reproduced if the test finds the change but fewer than half of all units show it, not "
-    "reproduced if the exact interval (at the level of the test) of the share of all units that "
-    "show it lies below one half, and inconclusive otherwise. Where a rule says only when a "
-    "claim is reproduced by a binomial test, it is not reproduced if the test finds that fewer "
-    "than half of all units show it, and inconclusive otherwise."
+    "A rule that does not say when its claim is inconclusive is completed as follows. By a sign "
+    "test, the claim is partly reproduced if the test finds the change but fewer than half of all "
+    "units show it; if the test does not find it, the claim is not reproduced if the exact "
+    "interval (at the level of the test) of the share of all units that show it lies below one "
+    "half, and inconclusive if it does not. By a binomial test, it is not reproduced if the test "
+    "finds that fewer than half of all units show it, and inconclusive otherwise. What such a rule "
+    "says about a reproduced or an inconclusive claim is applied last."
 )
 """What the rules by `signs` and `share` have in common."""
 

@@ -30,10 +30,10 @@ RULES = {
     "depends on the rate if, over the problems, Kendall's tau of the ratio with the rate has "
     "one sign more often than the other by a sign test (p < 0.05).",
     "recipes": "A change speeds training up (or slows it down) if a sign test over the problems "
-    "says so after Holm over all changes and the interval excludes 1. It does more than TSLoss "
-    "if the interval of the ratio of its iterations to TSLoss's excludes 1. Lengths and initial "
-    "prompts change where the problem starts, so problems that any arm solves untrained are "
-    "left out of that arm alone.",
+    "says so after Holm's correction over all changes, and the interval excludes 1. It does "
+    "more than TSLoss if the interval of the ratio of its iterations to TSLoss's excludes 1. "
+    "Lengths and initial prompts change where the problem starts, so problems that any arm "
+    "solves untrained are left out of that arm alone.",
     "seeds": "A problem's value is the median over its first odd number of seeds: of three where "
     "there are three, of seed 0 alone where there are two. The rules of the claims stay as they "
     "are.",

@@ -85,8 +85,8 @@ def tsloss_lower_loss(evidence: Evidence, levels: Levels) -> Verdict:
     decision="'About' means within a factor of two. Reproduced if the interval for trained "
     "prompts lies within that factor and no cloud constructed against the claim contradicts it; "
     "partly if one does (two tight pairs of points on a line); not reproduced if the interval "
-    "lies outside that factor or, without trained prompts, if that cloud alone contradicts the "
-    "claim; inconclusive otherwise.",
+    "lies outside that factor or, with fewer than six trained prompts, if that cloud alone "
+    "contradicts the claim; inconclusive otherwise.",
     margin="a factor of 2",
     without_runs=True,
 )

@@ -34,9 +34,9 @@ def claims(store: Store) -> pd.DataFrame:
 def _evaluated(store: Store, families: Collection[str] = FAMILIES) -> Iterator[pd.DataFrame]:
     """Yield the verdicts of the runs that decide, then those of a user's own runs beside them."""
     runs, *others = load_evidence(store)
-    model = most_run(deciding(runs)[0])
     answers = load_answers(store)
     for chosen, length in by_origin(runs).values():
+        model = most_run(chosen)
         prompts = last_prompts(store, protocol="tuned", model=model, runs=chosen)
         more = {"answers": answers, "variances": surrogate(prompts)}
         yield evaluate(chosen, *others, whole=length is not None, families=families, **more)
