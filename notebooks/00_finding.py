@@ -34,9 +34,9 @@ from tsp.analysis import tables
 from tsp.analysis.studies import recipes
 from tsp.analysis.tables.decided import MISSING, fixed
 from tsp.analysis.units import UNIT
-from tsp.book.forest import verdict_list
+from tsp.book.forest import BADGES, verdict_list
 from tsp.book.pages import check_parameters, missing
-from tsp.book.verdicts import findings, listed, quoted, shortening
+from tsp.book.verdicts import findings, listed, relative_growth, shortening
 from tsp.experiments.paper import PROTOCOLS
 from tsp.figures.front import loop_counts, loops
 from tsp.store.runs import Store
@@ -73,8 +73,7 @@ for name, which in numbers.items():
     glue(f"{name}-units", claim[which]["n"], display=False)
 for value in ("effect", "low", "high"):
     glue(f"falls-{value}", number(claim["h1-count-falls"][value], 0), display=False)
-for name, value in quoted(claims).items():
-    glue(name, number(value, 0 if name == "grows-scaled" else 2), display=False)
+glue("grows-scaled", number(relative_growth(claims), 0), display=False)
 glue("falls-units", claim["h1-count-falls"]["n"], display=False)
 
 card = MODELS.get(model)
@@ -91,27 +90,26 @@ shown = counts[UNIT].drop_duplicates()
 in_figure = listed([tables.TASK_NAMES[task] for task in shown.task.unique()])
 glue("figure-units", f"{len(shown)} problems of {in_figure}" if len(shown) else "–", display=False)
 glue("shortening", shortening(recipes(store, model=model, protocol=protocol)), display=False)
-open_ones = claims.verdict.isin(["inconclusive", "not tested here"])
+known = claims.verdict.value_counts()
+tally = [f"{sign} {known[word]} {word}" for word, (sign, _) in BADGES.items() if word in known]
 glue("claims", len(claims), display=False)
-glue("open", int(open_ones.sum()), display=False)
+glue("tally", " · ".join(tally), display=False)
 
 # %% [markdown]
-# A soft prompt is a short list of vectors that a language model reads along with the question; they are trained, the model is not. The
-# paper treats it as a cloud of points and reports that, as training succeeds, loops in the cloud $(H_1)$ vanish and its components $(H_0)$ live
-# longer. TSLoss, a loss built on this, is reported to save up to half of the iterations. With a {glue:text}`model` we find:
+# A soft prompt is a short list of vectors that are trained while the language model that reads them is not. The paper treats it as a cloud of points
+# and reports that, as training succeeds, loops $(H_1)$ vanish and components $(H_0)$ live longer; TSLoss, a loss built on this, is reported to save
+# up to half of the iterations. With a {glue:text}`model` we find:
 #
-# - **{glue:text}`finding-loops`. {glue:text}`finding-success`:** on {glue:text}`figure-units`, the median prompt goes from
-#   {glue:text}`start` loops to {glue:text}`loops-ce` when it is trained on right answers, to {glue:text}`loops-wrong` when it is trained on
-#   wrong ones, and to {glue:text}`loops-random` when each vector merely moves as far as in training, in a random direction. {glue:text}`finding-reason`.
-# - **{glue:text}`finding-components`:** the mean lifespan as a share of the mean distance between vectors changes by a median of
-#   {glue:text}`grows-scaled` %.
-# - **{glue:text}`finding-lifespan`:** across problems, the rank correlation of lifespan with accuracy is {glue:text}`rho-effect` (95 % interval {glue:text}`rho-low`
-#   to {glue:text}`rho-high`). The paper's {glue:text}`rho-printed` is over snapshots of training. When early
-#   snapshots are compared with late ones, any quantity that drifts scores high: our lifespans {glue:text}`rho-snapshots`, and a mere epoch
-#   counter as much as the paper's lifespans ({doc}`03_printed_numbers`).
-# - **{glue:text}`finding-speed`:** training with TSLoss takes {glue:text}`ratio-effect` times as many iterations as without ({glue:text}`ratio-low` to
-#   {glue:text}`ratio-high`; the paper's median: {glue:text}`ratio-printed`). **{glue:text}`finding-back`:** in
-#   the figure the median prompt ends with {glue:text}`loops-tsloss` loops, against {glue:text}`loops-ce` without it.
+# - **{glue:text}`finding-loops`. {glue:text}`finding-success`:** the median prompt goes from {glue:text}`start` loops to {glue:text}`loops-ce` with
+#   right answers, to {glue:text}`loops-wrong` with wrong ones, and to {glue:text}`loops-random` when its vectors merely move as far, in random
+#   directions. **{glue:text}`finding-reason`.**
+# - **{glue:text}`finding-components`:** relative to the distances between vectors, the mean lifespan changes by a median of {glue:text}`grows-scaled` %.
+# - **{glue:text}`finding-lifespan`.** Across problems the rank correlation is {glue:text}`rho-effect` (95 % interval {glue:text}`rho-low` to
+#   {glue:text}`rho-high`). The printed {glue:text}`rho-printed` is over snapshots of training; between early and late ones, a mere epoch counter
+#   scores as high ({doc}`03_printed_numbers`).
+# - **{glue:text}`finding-speed`.** It takes {glue:text}`ratio-effect` times the iterations ({glue:text}`ratio-low` to {glue:text}`ratio-high`; printed
+#   median: {glue:text}`ratio-printed`). **{glue:text}`finding-back`:** at the end there are {glue:text}`loops-tsloss`, against {glue:text}`loops-ce`
+#   without it.
 
 # %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved at random, and trained with TSLoss."}, "figure": {"caption": "{glue:text}`finding-figure`. Lines are medians over {glue:text}`figure-units`, bands the middle half. Moved at random: each vector goes as far as training on right answers moved it, in a random direction; its line joins the counts at the stored prompts.", "name": "fig-finding"}} tags=["remove-input"]
 loops(store, protocol=protocol, model=model) if len(counts) else missing(
@@ -119,18 +117,6 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 )
 
 # %% [markdown]
-# Each prompt was trained on one problem or a set of ten, taken from {glue:text}`tasks`, for {glue:text}`epochs` epochs at
-# {glue:text}`rate` times the paper's learning rate, because at the paper's own rate this model's prompts hardly move
-# ({doc}`13_what_speeds_up`). Over {glue:text}`falls-units` problems and sets, the number of loops changes by a median of
-# {glue:text}`falls-effect` ({glue:text}`falls-low` to {glue:text}`falls-high`). The correlation uses {glue:text}`rho-units` units (problems or sets),
-# the median ratio of iterations {glue:text}`ratio-units`. Brackets give 95 % intervals, which hold
-# jointly for the claims of each section of the list below. Runs of one seed start from the same prompt, so the intervals are about
-# problems, not about initial prompts.
-#
-# With TSLoss, loops come back mostly after the answer is right; until then the gradient of TSLoss is much smaller than that of the cross-entropy
-# ({doc}`10_when_tsloss_acts`). What TSLoss rewards is explained in {doc}`07_tsloss`.
-# {glue:text}`shortening` Our runs leave {glue:text}`open` of the paper's {glue:text}`claims` claims undecided or untested.
-#
 # ::::{grid} 1 1 3 3
 # :gutter: 2
 #
@@ -153,7 +139,20 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 # :::
 # ::::
 #
+# ## Behind these numbers
+#
+# Each prompt was trained on one problem or a set of ten, taken from {glue:text}`tasks`, for {glue:text}`epochs` epochs at {glue:text}`rate` times the
+# paper's learning rate, because at the paper's own rate this model's prompts hardly move ({doc}`13_what_speeds_up`). The numbers of loops above are
+# those of the figure. Over {glue:text}`falls-units` problems and sets, the number of loops changes by a median of {glue:text}`falls-effect`
+# ({glue:text}`falls-low` to {glue:text}`falls-high`); the correlation is over {glue:text}`rho-units` of them, the median ratio of iterations over
+# {glue:text}`ratio-units`. Brackets give 95 % intervals, which hold jointly for the claims of each section of the list below. Runs of one seed start
+# from the same prompt, so the intervals are about problems, not about initial prompts.
+#
+# What TSLoss rewards is explained in {doc}`07_tsloss`, and when loops come back in {doc}`10_when_tsloss_acts`. {glue:text}`shortening`
+#
 # ## All claims
+#
+# Of the paper's {glue:text}`claims` claims: {glue:text}`tally`.
 #
 # The dot is the effect in our runs, with its interval. The dotted
 # line marks no effect, and the diamond is the value that the paper prints. Rows below an axis share it. Open a row for its numbers and the

@@ -247,7 +247,7 @@ for key, value in (values | {"outcome": outcome_in_words(run)}).items():
 # {glue:text}`problem` for {glue:text}`last:d` epochs. The model's answer {glue:text}`outcome`. {glue:text}`again` One run proves nothing:
 # {ref}`noise-floor` shows how far rounding alone moves a run.
 
-# %% mystnb={"image": {"alt": "Two scatter plots of the prompt's vectors on two principal axes, joined by the minimum spanning tree: on the left at the start, on the right after training, to the same scale."}, "figure": {"caption": "Training makes the mean distance between the prompt's vectors {glue:text}`spread-factor:.1f` times as long. The prompt before and after, projected onto the first two principal axes of the trained cloud, with its spanning tree, whose edge lengths are the $H_0$ deaths.", "name": "fig-prompt-cloud"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two scatter plots of the prompt's vectors on two principal axes, joined by the minimum spanning tree: on the left at the start, on the right after training, to the same scale."}, "figure": {"caption": "Training makes the mean distance between the prompt's vectors {glue:text}`spread-factor:.1f` times as large. The prompt before and after, projected onto the first two principal axes of the trained cloud, with its spanning tree, whose edge lengths are the $H_0$ deaths.", "name": "fig-prompt-cloud"}} tags=["hide-input"]
 axes_of = np.linalg.svd(trained - trained.mean(0), full_matrices=False)
 explained = axes_of[1][:2] ** 2 / (axes_of[1] ** 2).sum()
 fig, panels = plt.subplots(1, 2, figsize=(WIDTH, 0.53 * WIDTH), sharex=True, sharey=True)
@@ -257,7 +257,9 @@ for ax, points, when in zip(panels, (start, trained), (first, last), strict=True
     for i, j in zip(joined.row, joined.col, strict=True):
         ax.plot(*flat[[i, j]].T, color=DIMENSION_COLORS[0], lw=1)
     ax.scatter(*flat.T, color=POINT_COLOR, edgecolor="0.2", s=36, zorder=3)
-    ax.set(title=f"epoch {when}", aspect="equal")
+    ax.set(title=f"epoch {when}", aspect="equal", xlabel="first principal axis")
+    ax.locator_params(nbins=5)
+panels[0].set_ylabel("second principal axis")
 fig.tight_layout()
 glue("explained", float(explained.sum()), display=False)
 glue("spread-factor", float(pdist(trained).mean() / pdist(start).mean()), display=False)

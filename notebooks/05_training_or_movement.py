@@ -81,14 +81,13 @@ wrong = study(
 )
 compared = comparison(wrong)
 compared.index = compared.index.str.replace("wrong_answers True", "wrong answers")
-read = compared.get("reading", pd.Series(dtype=str)).dropna().items()
-glue("wrong-epochs", "; ".join(f"{a}: {b}" for a, b in read) or "too few problems", display=False)
+read = compared.get("reading", pd.Series(dtype=str)).dropna()
+read = [f"{arm.partition(',')[0]} is {word}" for arm, word in read.items()]
+glue("wrong-epochs", listed(read) or "there are too few problems", display=False)
 table(compared, FORMATS) if len(wrong) > 2 else missing("tsp sweep null")
 
 # %% [markdown]
-# In epochs, wrong answers compare with right ones as follows: {glue:text}`wrong-epochs`.
-#
-# The next table compares how four summaries of the topology change from the first check to the last, with right and with wrong answers
+# On wrong answers, compared with right ones, {glue:text}`wrong-epochs`. The next table compares how four summaries of the topology change from the first check to the last, with right and with wrong answers
 # (runs without TSLoss; medians over problems, and a 95 % interval of the difference from order statistics). Changes are compared with
 # their signs, so −24 is greater than −26. *p* is that of the sign test after Holm's correction over the features, and the *detectable share* is the
 # smallest share of equal signs that the test detects with a power of 80 %.
@@ -198,11 +197,8 @@ for row in usual[usual.id.isin(displaced)].itertuples() if len(displaced) else u
     if "moved" in run.epochs:
         unit = {name: getattr(row, name) for name in ("id", *UNIT)}
         walks.append(nulls(run, draws=DRAWS).assign(**unit))
-walks = (
-    pd.concat(walks, ignore_index=True)
-    if walks
-    else pd.DataFrame(columns=["kind", "end", "id", *UNIT])
-)
+nothing = pd.DataFrame(columns=["kind", "end", "id", *UNIT])
+walks = pd.concat(walks, ignore_index=True) if walks else nothing
 kept = f"Only runs with stored prompts are included: {len(displaced)} of {len(usual)}."
 glue("keeping", kept if len(displaced) else "No run here keeps its prompts.", display=False)
 order = [kind for kind in ("training", *KINDS) if kind in set(walks.kind)]
@@ -311,8 +307,8 @@ for key, text in texts.items():
 
 # %% tags=["hide-input"]
 keeping = usual[usual.id.isin(displaced)]
-moved = {run_id: vector_movement(store.read(run_id)) for run_id in keeping.id}
-of_run = pd.DataFrame([which_vectors_move(rows) for rows in moved.values()], index=[*moved])
+moved = {run_id: vector_movement(store.read(run_id)) for run_id in with_prompts}
+of_run = pd.DataFrame([which_vectors_move(moved[i]) for i in keeping.id], index=keeping.id)
 of_unit = of_run.groupby([keeping.set_index("id")[name] for name in UNIT], sort=False).median()
 asked = {} if of_run.empty else of_unit.assign(path=of_unit["path"] - 0.5)
 asked = contrasts({name: asked[name] for name in asked})
@@ -330,23 +326,27 @@ of_vectors.index = ["place, ρ (0)", "initial length, ρ (0)", "share of path (�
 table(of_vectors, {"p (Holm)": "{:.2g}"}) if moved else missing("tsp sweep phenomenon")
 
 # %% tags=["remove-cell"]
-strides_text = "No run here keeps its prompts."
+strides_text = "No run here keeps its prompts"
 if len(keeping.drop_duplicates(UNIT)) > 1:
-    ranks = np.corrcoef([moved[i].distance.rank() for i in keeping.drop_duplicates(UNIT).id])
-    agreement, paths = ranks[np.triu_indices(len(ranks), 1)], asked.iloc[2]["median"]
+    every, paths = usual.set_index("id").loc[with_prompts], asked.iloc[2]["median"]
+    ranks = np.corrcoef([moved[i].distance.rank() for i in with_prompts])
+    seeds, alike = (np.equal.outer(x, x) for x in (every.seed.to_numpy(), every.content.to_numpy()))
+    agree, apart = (np.median(ranks[~alike & where]) for where in (seeds, ~seeds))
     because = "straighter paths count for more than longer strides"
     if paths > 0.5:
         because = "longer strides count for more than straighter paths"
     if paths >= 1:
         because = "vectors that end far away took longer strides, not straighter paths"
     strides_text = (
-        f"In the median unit the share of path is {paths:.2f}: {because}. Over all pairs of units, the rank "
-        f"correlation of their vectors' distances has a median of {np.median(agreement):.2f}."
+        f"In the median unit the share of path is {paths:.2f}: {because}. Two runs on different problems that start from the same prompt "
+        f"have a median rank correlation of their vectors' distances of {agree:.2f}"
     )
+    if (~seeds).any():
+        strides_text += f", two that start from different prompts one of {apart:.2f} ({every.seed.nunique()} initial prompts)"
 glue("strides", strides_text, display=False)
 
 # %% [markdown]
-# {glue:text}`strides:s` All runs of a seed begin with the same vectors, so place and initial value cannot be told apart here. A stride hides the
+# {glue:text}`strides:s`. A high first and a low second number mean that a vector's initial value matters, and not its place. A stride hides the
 # turns within it, so a long stride may itself consist of straight steps: AdamW moves far along a steady gradient, but not along one that keeps
 # turning. Whether the model relies more on the vectors that move far is not tested.
 #

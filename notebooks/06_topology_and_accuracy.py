@@ -108,10 +108,21 @@ rhos = rhos.rename(columns={"statistic": "rho"}).reset_index(drop=True)
 fig, ax = plt.subplots(figsize=(6, 3), layout="constrained")
 look = {"bins": np.linspace(-0.9, 0.9, 37), "element": "step", "palette": C[:2]}
 sns.histplot(rhos, x="rho", hue="feature", ax=ax, **look)
-for value in printed.rho:
-    ax.axvline(value, color="0.3", ls=":", lw=1)
+for row in printed.itertuples():
+    ax.axvline(row.rho, color="0.3", ls=":", lw=1)
+    name = in_words([row.feature])[0]
+    ax.text(
+        row.rho,
+        1,
+        name,
+        rotation=90,
+        va="top",
+        ha="right",
+        size=8,
+        transform=ax.get_xaxis_transform(),
+    )
 ax.set(xlabel=r"$\rho$ with accuracy", ylabel="features")
-ax.get_legend().set_title(None)
+sns.move_legend(ax, "center right", title=None)
 sns.despine(fig)
 
 # %% tags=["remove-cell"]

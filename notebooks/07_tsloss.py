@@ -229,7 +229,7 @@ assert torch.isclose(terms.total, total_loss(h0_loss(s), h1, beta_h0=1.0, beta_h
 # The negative gradient points downhill: it shows where each term would move each point. $\delta$ and
 # $\zeta$ depend on the points too, and the gradient passes through them.
 
-# %% mystnb={"image": {"alt": "Four drawings of nine points in the plane with arrows: two clumps and an outlier. First, arrows even out neighbour distances. Second, points of one clump push each other apart. Third, the outlier and the clumps are pulled together. Fourth, with moving thresholds, the arrows are shorter and some have turned."}, "figure": {"caption": "Moving thresholds weaken the force of the second half and reverse some of its arrows. Arrows are the negative gradients on nine points, two clumps and an outlier ($\\tau = 0.3$, $\\alpha = 1$). Each panel has its own scale; its title gives the length of the longest arrow. The thresholds are fixed in the two middle panels and move in the last.", "name": "fig-forces"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Four drawings of nine points in the plane with arrows: two clumps and an outlier. First, arrows even out neighbour distances. Second, points of one clump push each other apart. Third, the outlier and the clumps are pulled together. Fourth, with moving thresholds, the arrows are shorter and some have turned."}, "figure": {"caption": "Moving thresholds weaken the force of the second half and reverse some of its arrows. Arrows are the negative gradients on nine points, two clumps and an outlier ($\\tau = 0.3$, $\\alpha = 1$). Each panel has its own scale; its title gives the length of the longest arrow. The thresholds are fixed in the second and third panel and move in the last.", "name": "fig-forces"}} tags=["hide-input"]
 clumps = np.array([[0.0, 0.0]] * 4 + [[2.5, 0.3]] * 4 + [[1.0, 2.2]])
 cloud = torch.tensor(clumps + rng.normal(scale=0.3, size=clumps.shape), requires_grad=True)
 moving = TSLoss(tau=0.3, alpha=1.0).terms(cloud)
@@ -240,8 +240,8 @@ panels = {
     r"$\mathcal{L}_\mathrm{attract}$, fixed": fixed.attract,
     r"$\mathcal{L}_{H1}$": moving.h1,
 }
-fig, axes = plt.subplots(1, 4, figsize=(7.2, 2.2), sharex=True, sharey=True, layout="constrained")
-for ax, (title, term) in zip(axes, panels.items(), strict=True):
+fig, axes = plt.subplots(2, 2, figsize=(6, 5.6), sharex=True, sharey=True, layout="constrained")
+for ax, (title, term) in zip(axes.flat, panels.items(), strict=True):
     (grad,) = torch.autograd.grad(term, cloud, retain_graph=True)
     push, points = -grad.numpy(), cloud.detach().numpy()
     longest = np.linalg.norm(push, axis=1).max()

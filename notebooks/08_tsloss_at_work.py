@@ -166,7 +166,9 @@ for ax, epoch, prompt in zip(axes, (0, last), (start, trained), strict=True):
     ax.plot(factors, stretched.h0, color=DIMENSION_COLORS[0], label=r"$\mathcal{L}_{H0}$")
     ax.plot(factors, stretched.h1, "--", color=DIMENSION_COLORS[1], label=r"$\mathcal{L}_{H1}$")
     ax.axvline(1, color="0.5", ls=":", lw=1)
-    ax.set(xscale="log", yscale="log", ylim=(1e-9, None), xlabel="factor", title=f"epoch {epoch}")
+    ax.set(xscale="log", yscale="log", ylim=(1e-9, None), title=f"epoch {epoch}")
+    ax.set_xlabel("factor by which the prompt is stretched")
+axes[0].set_ylabel("value of the half")
 axes[0].legend()
 sns.despine(fig)
 

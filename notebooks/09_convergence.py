@@ -135,7 +135,6 @@ glue("paper-ratio", printed.median_ratio, display=False)
 # cells the saving is a single check, the smallest that can be seen. The three cells with the largest counts ({glue:text}`long-counts`) save
 # {glue:text}`long-savings`, which the interval between checks does not explain. The cells are not independent: they share one set of problems, three
 # models and one initialisation scheme. (Ours share one initial prompt for each seed.)
-#
 # Could the differences in our cells be due to chance? The next table tests each cell.
 #
 # - A unit is one problem or one set of ten. Its value is the median over an odd number of seeds; an unsolved run ranks last. The row *all* pools the
@@ -191,17 +190,19 @@ if len(both):  # published runs, of the model with the most
 trained = both[~both.solved_at_start.astype(bool)]
 fig, ax = plt.subplots(figsize=(5.4, 5.4), layout="constrained")
 edge = float(trained.length.max()) if len(trained) else 1.0
+drawn = trained[["standard", "tsloss"]].astype(float).clip(upper=edge)
 for name, rows in trained.groupby("task", sort=False):
-    x, y = (np.minimum(rows[side].astype(float), edge) for side in ("standard", "tsloss"))
-    never = np.isinf(rows[["standard", "tsloss"]].astype(float)).any(axis=1)
-    (dots,) = ax.plot(x[~never], y[~never], "o", alpha=0.7, label=TASK_NAMES[name])
+    x, y = (drawn.loc[rows.index, side] for side in drawn)
+    never = np.isinf(rows[[*drawn]].astype(float)).any(axis=1)
+    marker = "osDvPX"[[*TASK_NAMES].index(name)]
+    (dots,) = ax.plot(x[~never], y[~never], marker, alpha=0.7, ls="", label=TASK_NAMES[name])
     ax.plot(x[never], y[never], "^", color=dots.get_color())
-line = np.geomspace(1.0, edge * 1.1)
+line = np.geomspace(min(edge, drawn.min().min()) / 1.2, edge * 1.1)
 floor = noise_floor(store, protocol=protocol)
 if len(floor):
     half = floor.floor.median()
     ax.fill_between(
-        line, np.maximum(line - half, 1), line + half, color="0.9", label="rounding alone"
+        line, np.maximum(line - half, line[0]), line + half, color="0.9", label="rounding alone"
     )
 ax.plot(line, line, color="0.5", lw=1)
 ax.plot(line, line * printed.median_ratio, color="0.5", lw=1, ls="--", label="printed ratio")
@@ -237,7 +238,6 @@ glue("censored", int(np.isinf(sides).sum().sum()), display=False)
 # %% [markdown]
 # These are the {glue:text}`first-n:d` units of the model with the most runs, without the {glue:text}`at-start:d` that are solved before training;
 # {glue:text}`first-ties:d` are ties. By the sign test, TSLoss is {glue:text}`first-reading` ($p$ = {glue:text}`first-p:.2g`).
-#
 # A first right answer may be lost again at a later check. If we count to the first check from which the answer stays right, TSLoss is faster in
 # {glue:text}`stays-wins:d` units and slower in {glue:text}`stays-losses:d`, with {glue:text}`stays-ties:d` ties ({glue:text}`stays-reading`,
 # $p$ = {glue:text}`stays-p:.2g`) and a median ratio of {glue:text}`stays-ratio:.2f` ({glue:text}`stays-low:.2f` to {glue:text}`stays-high:.2f`).
@@ -259,6 +259,7 @@ glue("censored", int(np.isinf(sides).sum().sum()), display=False)
 # reverse), with another number of threads, and alone instead of in a {term}`bank` with other runs. Nothing but rounding differs.
 
 # %% mystnb={"image": {"alt": "For each unit the absolute difference in iterations from the planned run: grey symbols for other ways of computing the same run, a green diamond for TSLoss."}, "figure": {"caption": "{glue:text}`floor-says` How far the iterations of each unit move, one row per unit. Grey: the same Standard run computed in another way; green: with TSLoss.", "name": "fig-noise"}} tags=["hide-input"]
+floor_figure = missing("tsp sweep rounding --profile full")
 if len(floor):
     fig, ax = plt.subplots(figsize=(7.2, 1 + 0.28 * len(floor)), layout="constrained")
     ranked = floor.sort_values(["floor", "tsloss"]).reset_index()
@@ -269,14 +270,14 @@ if len(floor):
     for marker, name, label, shift in ways:  # shifted, so that equal values do not hide each other
         ax.plot(ranked[name], ranked.index + shift, marker, color="0.6", label=label)
     ax.plot(ranked.tsloss, ranked.index + 0.3, "D", color=METHOD_COLORS["tsloss"], label="TSLoss")
+    for row in ranked.index[::2]:
+        ax.axhspan(row - 0.5, row + 0.5, color="0.96", zorder=0)
     ax.set_yticks(ranked.index, names)
     ax.set_xlabel("distance from the planned Standard run, epochs")
     ax.legend()
     sns.despine(fig)
     floor_figure = fig
     plt.close(fig)
-else:
-    floor_figure = missing("tsp sweep rounding --profile full")
 floor_figure
 
 # %% tags=["remove-cell"]

@@ -85,7 +85,7 @@ answer = "Here too few problems were trained to test this."
 if len(counts):
     open_ones = counts.get("undecided", 0)
     answer = (
-        f"Here each weight above 0 was compared with weight 0 on up to {problems}. Training is shown to be {listed(shown)} of them; "
+        f"Here each weight above 0 was compared with weight 0 on up to {problems}. Training is found to be {listed(shown)} of them; "
         f"at {open_ones} the comparison is undecided."
     )
 glue("weight-answer", answer, display=False)

@@ -83,15 +83,17 @@ usual = RunSpec(model=model, protocol=protocol)
 glue("usual-rate", f"{usual.lr:g}", display=False)
 glue("usual-n", usual.n_tokens, display=False)
 
-# %% mystnb={"image": {"alt": "One row for each change, sorted: a dot at the median ratio of epochs to those of Standard, with its interval, on a logarithmic axis; a vertical line marks 1. TSLoss is green."}, "figure": {"caption": "{glue:text}`recipes-say`. Epochs until the answer is right, relative to Standard: the median ratio with its uncorrected 95 % interval (the table below has corrected tests), and the number of problems in brackets. An arrow marks an interval without an upper end. Unless stated, the learning rate is {glue:text}`usual-rate` and $n$ is {glue:text}`usual-n`.", "name": "fig-recipes"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "One row for each change, sorted: a dot at the median ratio of epochs to those of Standard, with its interval, on a logarithmic axis; a vertical line marks 1. TSLoss is green."}, "figure": {"caption": "{glue:text}`recipes-say`. Epochs until the answer is right, relative to Standard: the median ratio with its uncorrected 95 % interval (the table below has corrected tests), and the number of problems in brackets. Filled: faster or slower after correction. An arrow marks an interval without an upper end. Unless stated, the learning rate is {glue:text}`usual-rate` and $n$ is {glue:text}`usual-n`.", "name": "fig-recipes"}} tags=["hide-input"]
 low, high = compared.low[compared.low > 0].min(), compared.high[compared.high < np.inf].max()
 fig, ax = plt.subplots(figsize=(5.6, 0.3 * max(len(compared), 3) + 0.8))  # to be read on a phone
+found = reading(compared)
 for row, change in enumerate(compared.itertuples()):
     color = METHOD_COLORS["tsloss" if change.arm.startswith("tsloss") else "ce"]
     ends = np.clip([change.low, change.high], low / 1.3, 1.3 * high)
     ax.plot(ends, [row, row], color=color, lw=2)
     ax.plot(ends[1], row, ">" if change.high == np.inf else "", color=color)
-    ax.plot(change.ratio, row, "o", color=color)
+    shown = found.iloc[row] in ("faster", "slower")
+    ax.plot(change.ratio, row, "o", color=color, mfc=color if shown else "white")
 ax.axvline(1, color="0.4", lw=1)
 names = [f"{change.change} ({change.pairs:.0f})" for change in compared.itertuples()]
 ax.set_yticks(range(len(compared)), names)
@@ -102,7 +104,6 @@ ticks = [
 ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
 ax.minorticks_off()
 sns.despine(fig, left=True)
-found = reading(compared)
 recipes_say = "No change has been tried on enough problems for a test"
 if found.ne("").any():
     counts = {

@@ -18,8 +18,8 @@
 #
 # The paper {cite}`anonymous-topology` does not say where the prompt goes, how many vectors it has, which $\tau$ and $\alpha$ were
 # used, or whether a point is its own neighbour in equations 1 to 7. How much depends on these choices, and on the initial prompt?
-# {glue:text}`arms-tested` The last table says what each comparison could have shown. An initial prompt from the vocabulary is tested on more
-# problems in {ref}`one-change`, adaptive weights in {doc}`18_beyond`.
+# {glue:text}`arms-tested` The last table says what each comparison could have shown. An initial prompt from the vocabulary, and other numbers of
+# vectors than the public code's 40, are tested on more problems in {ref}`one-change`, adaptive weights in {doc}`18_beyond`.
 #
 # Each choice is an option of a run, and the verdicts of this book hold for its default ({ref}`open-questions`). Each section varies
 # one. An arm differs from its base only in the named options; problems and seeds are the same. The tables have these columns:
@@ -94,11 +94,6 @@ show("init", ["init"], {"init": "gaussian"})
 show("placement", ["placement"], {"placement": "after_question"})
 
 # %% [markdown]
-# ## How many vectors
-#
-# The public code has n = 40, which is our default. {ref}`one-change` compares other numbers of vectors with it, without TSLoss. Counts of
-# bars can be compared only at equal n.
-#
 # ## The loss itself
 #
 # Equations 1 to 7 leave several choices open. Base: TSLoss at weight 1 with its defaults.

@@ -23,9 +23,9 @@
 #
 # How closely does TSLoss follow the barcode, which regulariser needs the fewest epochs, and which helps with unseen problems? For
 # trained prompts $\operatorname{Var}(s_i)$ is, in the median, {glue:text}`soft-ratio` times the variance of the deaths. Compared with
-# training without a regulariser, the median ratio of epochs is {glue:text}`ts-ratio` with TSLoss and {glue:text}`exact-ratio` with
-# exact persistence (below 1 is faster). The paper's claim about unseen problems is {glue:text}`unseen-verdict`. The model is so weak, with
-# {glue:text}`floor` of answers correct without a prompt, that only large gains would be visible.
+# training without a regulariser on {glue:text}`baselines-problems`, the median ratio of epochs is {glue:text}`ts-ratio` with TSLoss and
+# {glue:text}`exact-ratio` with exact persistence (below 1 is faster). The paper's claim about unseen problems is {glue:text}`unseen-verdict`. The
+# model is so weak, with {glue:text}`floor` of answers correct without a prompt, that only large gains would be visible.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -188,6 +188,8 @@ for key, arm in (("exact", "persistence λ=1"), ("ts", "tsloss λ=1")):
     glue(f"{key}-ratio", said, display=False)
 said = pd.Series(labels, dtype=str).groupby(list(ratios.reading), sort=False)
 said = "; ".join(f"{word} for {listed(names)}" for word, names in said if word)
+trained_on = int(arms.n.max()) if len(arms) else 0
+glue("baselines-problems", f"up to {trained_on} problems", display=False)
 glue("baselines-say", said or "missing, as too few problems were trained", display=False)
 
 # %% [markdown]

@@ -133,11 +133,8 @@ table(stability.drop(columns="followed").iloc[chosen], "{:.2g}")
 # %% tags=["remove-cell"]
 between = stability.iloc[: len(epochs_kept) - 1]
 between = between[between["longest loop / D"] > 0]
-glue(
-    "loops-covered",
-    int((between["bound / D"] >= between["longest loop / D"] / 2).sum()),
-    display=False,
-)
+certain = between["bound / D"] < between["longest loop / D"] / 2
+glue("loops-bound", int(certain.sum()), display=False)
 glue("pairs-between", len(between), display=False)
 size = float(summarize(end).mean_distance.iloc[0])
 glue("float16-bound", f"{worst / size:.2g}", display=False)
@@ -146,8 +143,7 @@ glue("loops-followed", int(between.followed.sum()), display=False)
 # %% [markdown]
 # A loop longer than twice the bottleneck distance is matched to a loop of the next diagram, and only such a loop is certain to be.
 # In {glue:text}`loops-followed:d` of the {glue:text}`pairs-between:d` pairs of consecutive snapshots whose first has a loop, the longest loop is that
-# long. The bound alone says less: in {glue:text}`loops-covered:d` of the {glue:text}`pairs-between:d` pairs it allows the movement to create or remove even
-# the longest loop. The table has one draw of rounding errors; no rounding of the last snapshot to half precision can move
+# long. The bound on the movement alone is certain of the longest loop in {glue:text}`loops-bound:d` of these pairs. The table has one draw of rounding errors; no rounding of the last snapshot to half precision can move
 # the end of a bar by more than {glue:text}`float16-bound` of the mean distance.
 #
 # ## Which bars would survive noise?

@@ -153,8 +153,8 @@ stacked(pd.DataFrame({"experiment": list(RULES), "rule": list(RULES.values())}))
 # ## Changes after data had been seen
 #
 # Some rules were changed after the data had been seen. Such changes deserve distrust. Most of them change only how an effect is judged;
-# where the effect itself or its interval was changed, the table says so. The changes were made in several commits, the
-# first of them "One table of units, and rules that can refute" (e97a88e) and the last on 30 November 2026:
+# where the effect itself or its interval was changed, the table says so. The changes were made in several commits,
+# from "One table of units, and rules that can refute" (e97a88e) on:
 #
 # | claims | before | now | why |
 # |---|---|---|---|

@@ -60,7 +60,7 @@ measurements: str = ""  # folder of gpu.json; empty: the published ones
 # * On the same kind of machine, with the same plan, runs are identical, byte for byte, to those of `--engine local` (the default: this machine alone). A test kills
 #   one of two nodes and compares ({doc}`../promises`).
 #
-# Ray's nodes exchange pickles, so whoever reaches their ports can run code on them: keep a cluster on a private network.
+# Ray's nodes exchange pickles, so anyone who can reach their ports can run code on them: keep a cluster on a private network.
 #
 # ### One machine with several GPUs
 #

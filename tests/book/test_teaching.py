@@ -32,6 +32,16 @@ def test_holes_of_the_square_are_counted_right(part):
     assert holes(*part) in SLIDES
 
 
+def test_the_course_names_what_each_chapter_teaches():
+    rows = re.findall(r"{doc}`_executed/(\w+)`\n  - … (.+)\n", COURSE)
+    taught = {}
+    for notebook in (ROOT / "notebooks").glob("*.py"):
+        text = re.sub(r"\n# ?", " ", notebook.read_text("utf-8"))
+        if goal := re.search(r"you can :class: tip (.+?)\. ```", text):
+            taught[notebook.stem] = goal[1]
+    assert dict(rows) == taught
+
+
 def test_p_values_of_tosses_are_right():
     p = {split: binomtest(split[0], sum(split)).pvalue for split in ((26, 17), (29, 14), (28, 15))}
     assert f"{p[26, 17]:.2f}" == "0.22"

@@ -28,7 +28,7 @@ COUNTS = counted(ce=(9, 1), tsloss=(9, 5, 8), wrong=(9, 2), random=(9, 0))
     ("with_tsloss", "sentence"),
     [
         (2, "TSLoss shortens training"),
-        (8, "TSLoss shortens training by less than reported, if at all"),
+        (8, "TSLoss is not found to shorten training, and the printed saving is excluded"),
         (14, "TSLoss lengthens training"),
         (None, "Whether TSLoss shortens training is open"),
     ],
@@ -46,9 +46,7 @@ def test_the_control_and_the_loops_with_tsloss_follow_the_counts(tmp_path):
     claims = tables.claims(Store(tmp_path))
     published = findings(claims, COUNTS)
     assert published["success"] == "Success is not needed"
-    assert (
-        published["reason"] == "Random movement is enough, if some vectors move farther than others"
-    )
+    assert published["reason"] == "It is enough that some vectors move farther than others"
     assert published["back"] == "TSLoss brings loops back"
     assert published["figure"] == (
         "Most loops vanish with right answers, with wrong answers and when vectors move at random; "
@@ -122,16 +120,16 @@ def test_a_changed_run_changes_the_abstract(planted, monkeypatch):
     """Once the loops at the end of one run change, once the epoch at which one is right."""
     usual = front_page(planted("usual", wrong=2, solved=4), monkeypatch)
     assert "Success is not needed:" in usual["abstract"]
-    assert "to 2 when it is trained on wrong ones" in usual["abstract"]
-    assert "takes 1.00 times as many iterations as without" in usual["abstract"]
+    assert "to 2 with wrong ones" in usual["abstract"]
+    assert "It takes 1.00 times the iterations" in usual["abstract"]
     assert usual["caption"].startswith("Most loops vanish with right answers, with wrong answers")
 
     loops = front_page(planted("loops", wrong=7, solved=4), monkeypatch)
-    assert "to 7 when it is trained on wrong ones" in loops["abstract"]
+    assert "to 7 with wrong ones" in loops["abstract"]
     assert "; with wrong answers and with TSLoss most are present at the end." in loops["caption"]
 
     speed = front_page(planted("speed", wrong=2, solved=2), monkeypatch)
-    assert "takes 0.50 times as many iterations as without" in speed["abstract"]
+    assert "It takes 0.50 times the iterations" in speed["abstract"]
     assert speed["abstract"].replace("0.50 times", "1.00 times") == usual["abstract"]
 
 

@@ -167,7 +167,7 @@ class Axis:
         null, short = about.null, about.effect_name
         x, low, high, printed = (self._x(self._place(claim[name])) for name in NUMBERS)
         middle = HEIGHT / 2
-        shapes = [f'<circle cx="{x:.1f}" cy="{middle}" r="4.5"/>']
+        shapes = [f'<circle cx="{x:.1f}" cy="{middle}" r="3.5"/>']
         if np.isfinite(null):
             shapes.append(f'<path class="null" d="M{self._x(self._place(null)):.1f} 0v{HEIGHT}"/>')
         if np.isfinite([low, high]).all():

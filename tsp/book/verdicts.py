@@ -10,7 +10,8 @@ from tsp.analysis.studies import reading
 from tsp.figures.front import LOOKS, RANDOM
 
 LIFESPAN_FAILS = (
-    "Longer-lived components do not predict better answers as strongly as reported, if at all"
+    "Longer-lived components are not found to go with better answers, and a relation as strong as "
+    "printed is excluded"
 )
 FINDINGS: Mapping[str, tuple[str, Mapping[str, str], str]] = {
     "loops": (
@@ -47,17 +48,13 @@ FINDINGS: Mapping[str, tuple[str, Mapping[str, str], str]] = {
         {
             "reproduced": "TSLoss shortens training",
             "partly": "TSLoss shortens training, but by less than reported",
-            "not reproduced": "TSLoss shortens training by less than reported, if at all",
+            "not reproduced": "TSLoss is not found to shorten training, and the printed saving is "
+            "excluded",
         },
         "Whether TSLoss shortens training is open",
     ),
 }
 """Sentences of the front page: their claim, one for each verdict, one for others."""
-QUOTED: Mapping[str, tuple[str, str]] = {
-    "grows-scaled": ("h0-lifespan-grows", "median change"),
-    "rho-snapshots": ("h0-lifespan-accuracy", "early against late, rho ="),
-}
-"""Numbers of the front page in a verdict's reasons: the claim and the words before the number."""
 PROMPTS: Mapping[str, str] = {
     "ce": "with right answers",
     "wrong": "with wrong answers",
@@ -91,7 +88,7 @@ def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
         for name, (claim, by_verdict, otherwise) in FINDINGS.items()
     }
     about = claims.set_index("id")
-    if verdicts["h0-lifespan-grows"] == "partly" and quoted(claims)["grows-scaled"] > 0:
+    if verdicts["h0-lifespan-grows"] == "partly" and relative_growth(claims) > 0:
         sentences["components"] = "Components live longer, but not in most prompts"
     if about.low["tsloss-fewer-iterations"] > 1:
         sentences["speed"] = "TSLoss lengthens training"
@@ -112,7 +109,7 @@ def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
         back = "brings loops back" if regained else "keeps loops"
     return sentences | {
         "success": f"Success {'is not' if without_success else 'may be'} needed",
-        "reason": "Random movement is enough, if some vectors move farther than others"
+        "reason": "It is enough that some vectors move farther than others"
         if lost[RANDOM]
         else "Movement alone is not enough",
         "back": f"TSLoss {back}",
@@ -129,13 +126,11 @@ def _figure(lost: pd.Series) -> str:
     return f"Most loops vanish {listed(gone)}{there}"
 
 
-def quoted(claims: pd.DataFrame) -> dict[str, float]:
-    """Return the numbers `QUOTED` from the reasons of verdicts, nan where one is missing."""
-    why = claims.set_index("id").why
-    found = {
-        name: re.search(rf"{words} ([-+]?[\d.]+)", why[x]) for name, (x, words) in QUOTED.items()
-    }
-    return {name: float(match[1]) if match else math.nan for name, match in found.items()}
+def relative_growth(claims: pd.DataFrame) -> float:
+    """Return by how many per cent H0 lifespans over mean distance change; nan if not known."""
+    why = claims.set_index("id").why["h0-lifespan-grows"]
+    found = re.search(r"median change ([-+]?[\d.]+)", why)
+    return float(found[1]) if found else math.nan
 
 
 def listed(names: Sequence[str]) -> str:

@@ -137,12 +137,12 @@ def figure3(store: Store, *, ids: Sequence[str]) -> Figure:
     groups = checks.groupby(["regime", "method"], sort=False)
     for (regime, method), group in groups:
         look = {"color": METHOD_COLORS[method], "ls": REGIME_LINES[regime]}
-        label = f"{METHOD_NAMES[method]}, {PROBLEMS[regime]} (n = {counted(set(group.run), 'run')})"
+        label = f"{METHOD_NAMES[method]}, {PROBLEMS[regime]} ({counted(set(group.run), 'run')})"
         for name, ax in panels.items():
             _draw_median(ax, group.pivot(index="epoch", columns="run", values=name), label, **look)
     panels["density"].set(title="(a) density", ylabel="n / mean distance")
     panels["h1"].set(xlabel="epoch", ylabel="$H_1$ bars / n")
-    panels["entropy"].set(title="(b) persistence entropy", xlabel="epoch", ylabel="nats")
+    panels["entropy"].set(title="(b) persistence entropy, nats", xlabel="epoch")
     panels["density"].tick_params(labelbottom=False)
     handles, labels = panels["entropy"].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside upper center", ncols=1 + (len(groups) > 1))
@@ -185,7 +185,7 @@ def figure4(store: Store, *, protocol: str = "tuned", model: str = "") -> Figure
         ax.set(title=panel_title)
         _logarithmic(ax)
     panels[0].set(ylabel="median over runs")
-    title = f"$\\lambda_{{ts}}$ (n = {counted(runs.content.unique(), 'problem')})"
+    title = f"$\\lambda_{{ts}}$ ({counted(runs.content.unique(), 'problem')})"
     handles, labels = panels[0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside upper center", ncols=len(weights), title=title)
     return fig
@@ -220,7 +220,8 @@ def figure5(store: Store, *, protocol: str = "tuned") -> Figure:
     cells = list(both.groupby(["model", "regime", "task"], sort=False))
     columns = min(2, len(cells))
     rows = -(-len(cells) // columns)
-    losses, fig = load_losses(store), empty(0.7 + 2.5 * rows)
+    usual = both.model.mode()[0]
+    losses, fig = load_losses(store), empty(0.7 + 2.2 * rows)
     panels = fig.subplots(rows, columns, squeeze=False, sharey="row")
     for ax, ((model, regime, task), cell) in zip(panels.flat, cells, strict=False):
         color = METHOD_COLORS["tsloss"]
@@ -230,8 +231,8 @@ def figure5(store: Store, *, protocol: str = "tuned") -> Figure:
         _draw_median(ax, _losses(losses, treated, "total"), METHOD_NAMES["tsloss"], color=color)
         ce = _losses(losses, treated, "ce").dropna().median(axis=1)
         ax.plot(ce, color=color, ls=":", label="its cross-entropy")
-        about = f"{TASK_NAMES[task]}, {PROBLEMS[regime]} (n = {counted(cell, 'pair')})"
-        ax.set_title(f"{model}\n{about}", size=9)
+        about = f"{TASK_NAMES[task]}, {PROBLEMS[regime]} ({counted(cell, 'pair')})"
+        ax.set_title(about if model == usual else f"{about}, {model}", size=9)
         _logarithmic(ax)
     for ax in panels[:, 0]:
         ax.set(ylabel="$L_{total}$")

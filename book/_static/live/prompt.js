@@ -17,7 +17,7 @@ export function prompt(stage, { methods, longest, digits }) {
     min: 0,
     max: longest,
     step: longest / 200,
-    value: longest / 2,
+    value: middleOfLongestLoop(Object.values(methods).map((seen) => seen.at(-1))) ?? longest / 2,
     said: (x) => x.toFixed(digits),
     changed: () => draw(),
   });
@@ -26,7 +26,7 @@ export function prompt(stage, { methods, longest, digits }) {
     min: 0,
     max: epochs.length - 1,
     step: 1,
-    value: 0,
+    value: epochs.length - 1,
     said: (k) => String(epochs[k]),
     changed: () => draw(),
   });
@@ -66,6 +66,12 @@ function panel(name, snapshots, longest, digits) {
   };
   const title = html("p", { class: "live-title" }, name);
   return { element: html("div", {}, title, square.element, told.element, code.element), show };
+}
+
+/** The scale at which the longest loop of some snapshots is halfway through its life. */
+function middleOfLongestLoop(snapshots) {
+  const loops = snapshots.flatMap(({ h1 }) => h1).sort(([a, b], [c, d]) => d - c - (b - a));
+  return loops.length ? (loops[0][0] + loops[0][1]) / 2 : undefined;
 }
 
 /** A square matrix from the pairs i < j, row by row. */
