@@ -142,7 +142,7 @@ if tried:
     for ours, verdict in zip(compared.itertuples(), found, strict=True):
         if ours.arm.startswith("tsloss"):
             ratio = interval(ours.ratio, ours.low, ours.high)
-            answer += f" TSLoss has a median ratio of {ratio} and solves {ours.wins:.0f} of {ours.pairs:.0f} problems in fewer epochs: {verdict or 'untested'}."
+            answer += f" On these problems TSLoss has a median ratio of {ratio} and solves {ours.wins:.0f} of {ours.pairs:.0f} problems in fewer epochs: {verdict or 'untested'}."
 glue("recipes-answer", answer, display=False)
 glue("recipes-result", recipes_result, display=False)
 
