@@ -98,17 +98,18 @@ glue("tally", " · ".join(tally), display=False)
 # %% [markdown]
 # A soft prompt is a short list of vectors that are trained while the language model that reads them is not. The paper treats it as a cloud of points
 # and reports that, as training succeeds, loops $(H_1)$ vanish and components $(H_0)$ live longer; TSLoss, a loss built on this, is reported to save
-# up to half of the iterations. With a {glue:text}`model` we find:
+# up to half of the iterations. With a {glue:text}`model` at {glue:text}`rate` times the paper's
+# learning rate we find:
 #
 # - **{glue:text}`finding-loops`. {glue:text}`finding-success`:** the median prompt goes from {glue:text}`start` loops to {glue:text}`loops-ce` with
 #   right answers, to {glue:text}`loops-wrong` with wrong ones, and to {glue:text}`loops-random` when its vectors merely move as far, in random
 #   directions. **{glue:text}`finding-reason`.**
 # - **{glue:text}`finding-components`:** relative to the distances between vectors, the mean lifespan changes by a median of {glue:text}`grows-scaled` %.
 # - **{glue:text}`finding-lifespan`.** Across problems the rank correlation is {glue:text}`rho-effect` (95 % interval {glue:text}`rho-low` to
-#   {glue:text}`rho-high`). The printed {glue:text}`rho-printed` is over snapshots of training; between early and late ones, a mere epoch counter
-#   scores as high ({doc}`03_printed_numbers`).
-# - **{glue:text}`finding-speed`.** It takes {glue:text}`ratio-effect` times the iterations ({glue:text}`ratio-low` to {glue:text}`ratio-high`; printed
-#   median: {glue:text}`ratio-printed`). **{glue:text}`finding-back`:** at the end there are {glue:text}`loops-tsloss`, against {glue:text}`loops-ce`
+#   {glue:text}`rho-high`). The printed {glue:text}`rho-printed` is over snapshots of training; between early and late ones, the epoch number
+#   alone reaches as much ({doc}`03_printed_numbers`).
+# - **{glue:text}`finding-speed`.** It takes {glue:text}`ratio-effect` times the iterations ({glue:text}`ratio-low` to {glue:text}`ratio-high`; the
+#   paper's median: {glue:text}`ratio-printed`). **{glue:text}`finding-back`:** at the end there are {glue:text}`loops-tsloss`, against {glue:text}`loops-ce`
 #   without it.
 
 # %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved at random, and trained with TSLoss."}, "figure": {"caption": "{glue:text}`finding-figure`. Lines are medians over {glue:text}`figure-units`, bands the middle half. Moved at random: each vector goes as far as training on right answers moved it, in a random direction; its line joins the counts at the stored prompts.", "name": "fig-finding"}} tags=["remove-input"]

@@ -229,7 +229,7 @@ low, high = (float(tested.iloc[-1][end]) if len(tested) else np.nan for end in (
 firm = [low > printed.median_ratio, low > 0.9 and high < 1.1]
 does = ("does neither", "does only one of these", "does both")[sum(firm)]
 firm = f"The interval for all units, {low:.2f} to {high:.2f}, {does}"
-glue("firm", firm if low < high else "There are too few units for an interval", display=False)
+glue("firm", firm if low <= high else "There are too few units for an interval", display=False)
 sides = trained[["standard", "tsloss"]].astype(float)
 glue("at-start", int(tested.iloc[-1].at_start) if len(tested) else 0, display=False)
 glue("censored", int(np.isinf(sides).sum().sum()), display=False)

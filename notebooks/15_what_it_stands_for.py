@@ -147,9 +147,12 @@ for name, family in variances.groupby("family", sort=False):
     }
 for key, column in (("soft", "Var(s) / Var(deaths)"), ("nearest", "Var(nearest) / Var(deaths)")):
     glue(f"{key}-ratio", rows["prompts"][column].split()[0], display=False)
-ratios = variances[variances.family == "prompts"]
-ratios = ratios[["soft_variance", "nearest_variance"]].div(ratios.death_variance, axis=0).median()
-opposite = (ratios.nearest_variance - 1) * (ratios.soft_variance - ratios.nearest_variance) < 0
+trained = variances[variances.family == "prompts"]
+soft, nearest = (
+    (trained[column] / trained.death_variance).median()
+    for column in ("soft_variance", "nearest_variance")
+)
+opposite = (nearest - 1) * (soft - nearest) < 0
 glue("errors", "opposite signs" if opposite else "the same sign", display=False)
 formats = {"clouds": "{:.0f}", "rank correlation": "{:.2f}", "with size removed": "{:.2f}"}
 table(pd.DataFrame(rows).T, formats)

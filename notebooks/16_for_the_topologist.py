@@ -191,10 +191,10 @@ glue("loops-all", int(loops_all), display=False)
 for when, row in (("first", 0), ("last", -1)):
     outside, bars = (longer[0] + longer[1]).iloc[row]
     glue(f"outside-{when}", f"{outside} of {bars}", display=False)
-    D = cdist(*[clouds[epochs_kept[row]]] * 2)
-    between = D[~np.eye(len(D), dtype=bool)]
-    np.fill_diagonal(D, np.inf)
-    glue(f"nearest-{when}", f"{D.min(0).mean() / between.mean():.0%}", display=False)
+    cloud = clouds[epochs_kept[row]]
+    distances = cdist(cloud, cloud) + np.diag([np.inf] * len(cloud))
+    nearest = distances.min(axis=0).mean() / summarize(cloud).mean_distance.iloc[0]
+    glue(f"nearest-{when}", f"{nearest:.0%}", display=False)
 
 # %% [markdown]
 # The band is at least {glue:text}`band-width` mean distances wide, and {glue:text}`band-survive` of the {glue:text}`loops-all:d` loops of

@@ -229,7 +229,7 @@ endings = {"minutes": "{:.0f}", "speed-up": "{:.1f}", "GPU": "{:.0%}"}
 formats = {name: endings[name.split()[-1]] for name in columns}
 table(pd.DataFrame(columns).set_axis(["1 GPU", *(f"{n} GPUs" for n in devices[1:])]), formats)
 
-# %% mystnb={"image": {"alt": "Line plot: speed-up against the number of GPUs, both axes logarithmic; a dashed line marks a speed-up equal to the number of GPUs. Banks of many runs leave the dashed line earlier than banks of few."}, "figure": {"caption": "Calculated speed-up of the profile `paper` on up to 64 GPUs. Banks of many runs leave the ideal (dashed) earlier than banks of few.", "name": "fig-scaling"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Line plot: speed-up against the number of GPUs, both axes logarithmic; a dashed line marks a speed-up equal to the number of GPUs. Banks of many runs leave the dashed line earlier than banks of few."}, "figure": {"caption": "On 64 GPUs, banks of {glue:text}`scaling-many:d` reach a speed-up of {glue:text}`scaling-last:.0f`, banks of {glue:text}`scaling-few:d` one of {glue:text}`scaling-small:.0f`. Calculated for the profile `paper`; dashed: a speed-up equal to the number of GPUs.", "name": "fig-scaling"}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(0.7 * WIDTH, 0.5 * WIDTH))
 ax.plot(devices, devices, "--", color="0.6", lw=1, label="ideal")
 for (size, frame), marker in zip(scalings.items(), "osv^", strict=False):

@@ -73,6 +73,8 @@ def changed(name):
 
 glue("moved-again", changed("float32, nothing shared"), display=False)
 glue("moved-low", changed("bfloat16"), display=False)
+for side in ("earlier", "later"):
+    glue(f"moved-{side}", int(close[side].sum()), display=False)
 verdict = f"is {close.verdict.iloc[0]} in all three"
 if close.verdict.nunique() > 1:
     verdict = "differs between the arithmetics: " + ", ".join(
@@ -101,7 +103,7 @@ table(
     )
 )
 
-# %% mystnb={"image": {"alt": "Scatter plot: the epoch at which each run was solved, in float32 on the horizontal axis and in another arithmetic on the vertical one, around the diagonal; circles for float32 with nothing shared, crosses for bfloat16."}, "figure": {"caption": "Rounding moves the epoch at which a run is solved, in both directions. Horizontal: float32; vertical: the other two. Runs on the diagonal have not changed; unsolved runs are drawn beyond the last epoch.", "name": "fig-roundings"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Scatter plot: the epoch at which each run was solved, in float32 on the horizontal axis and in another arithmetic on the vertical one, around the diagonal; circles for float32 with nothing shared, crosses for bfloat16."}, "figure": {"caption": "Rounding moves the epoch at which a run is solved: {glue:text}`moved-earlier` times to an earlier one, {glue:text}`moved-later` times to a later one. Horizontal: float32; vertical: the other two. Runs on the diagonal have not changed; unsolved runs are drawn beyond the last epoch.", "name": "fig-roundings"}} tags=["hide-input"]
 wide = pd.DataFrame(outcomes)
 wide = wide[~wide.known]
 wide["solved"] = wide.solved_epoch.fillna(wide.epochs + 2).astype(float)

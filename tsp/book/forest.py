@@ -176,10 +176,9 @@ class Axis:
             diamond = f"M{printed:.1f} {middle - 6}l6 6l-6 6l-6 -6z"
             shapes.append(f'<path class="printed" d="{diamond}"/>')
         numbers = {name: self.scale.factor * claim[name] for name in NUMBERS}
-        points = "difference" in short or " minus " in short
-        unit = (
-            (", in percentage points" if points else ", in %") if self.scale.factor == 100 else ""
-        )
+        unit = ", in %" if self.scale.factor == 100 else ""
+        if unit and ("difference" in short or " minus " in short):
+            unit = ", in percentage points"
         name = f"{short}{unit}: " if self.scale in SCALES.values() else ""
         text = name + tables.effect({**claim, **numbers})
         if np.isfinite(null) and np.isnan(self.null):

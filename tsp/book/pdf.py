@@ -44,7 +44,8 @@ body { background: white; line-height: 1.4; }
 .contents .dots { flex: 1; border-bottom: 1px dotted; margin-bottom: 0.3em; }
 h1, h2, h3, dt, .rubric, caption, thead, thead tr { break-after: avoid; }
 :is(h1, h2, h3) + p { break-inside: avoid; break-after: avoid; }
-figure, img, svg, tr, thead, pre, .admonition, .sd-row, #notation, div.math { break-inside: avoid; }
+figure, img, svg, tr, thead, pre, .admonition, .sd-row, div.math { break-inside: avoid; }
+[id$="--notation"] { break-inside: avoid; }
 .claims :is(details, .scale) { break-inside: avoid; }
 .claims .scale { break-after: avoid; }
 .bd-article.chapter :is(img, svg) { max-height: 115mm; max-width: 100%; object-fit: contain; }

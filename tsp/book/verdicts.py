@@ -10,8 +10,8 @@ from tsp.analysis.studies import reading
 from tsp.figures.front import LOOKS, RANDOM
 
 LIFESPAN_FAILS = (
-    "Longer-lived components are not found to go with better answers, and a relation as strong as "
-    "printed is excluded"
+    "Longer-lived components are not found to go with better answers, and a correlation as high as "
+    "the paper's is excluded"
 )
 FINDINGS: Mapping[str, tuple[str, Mapping[str, str], str]] = {
     "loops": (

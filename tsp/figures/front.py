@@ -75,9 +75,8 @@ def loops(store: Store, *, protocol: str, model: str) -> Figure:
         ax.plot(middle.index, middle, line, color=color, lw=2)
         ends[label] = (float(middle.index[-1]), float(middle.iloc[-1]), color)
     _label_ends(ax, ends)
-    ax.set(
-        xlabel="epoch", ylabel="number of loops", xlim=(0, None), ylim=(-1, None)
-    )  # lines at 0 are seen
+    ax.set(xlabel="epoch", ylabel="number of loops", xlim=(0, None))
+    ax.set_ylim(-1)  # lines at 0 stand clear of the axis
     for text in (*ax.texts, ax.xaxis.label, ax.yaxis.label):
         text.set_fontsize(11)
     ax.spines[["top", "right"]].set_visible(False)
