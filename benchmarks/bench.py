@@ -111,7 +111,7 @@ def measure(*, repeats: int = 3, only: Sequence[str] = (), full: bool = False) -
     """Run the measurements that this machine allows, or those whose name starts as one of ``only``.
 
     ``full`` adds whole runs, further states of training, the share of TSLoss, compiled layers and
-    runs that share nothing, which take one or two hours.
+    runs that share nothing, which take two to three hours.
 
     Yields
     ------
@@ -168,8 +168,7 @@ def _training(side: Side, repeats: int, *, full: bool) -> dict[str, Callable[[],
         works["epoch_multi_late"] = partial(
             from_states, side, repeats, regime="multi", chosen=["late"], runs=SETS
         )
-        # Ten problems take long: once for three repeats of the others.
-        works["run_multi"] = partial(whole_runs, side, -(-repeats // 3), regime="multi")
+        works["run_multi"] = partial(whole_runs, side, repeats, regime="multi")
         works["run_single"] = partial(whole_runs, side, repeats, regime="single")
     return works
 

@@ -443,7 +443,7 @@ glue("load", sentence, display=False)
 #
 # ```bash
 # mkdir mine
-# tsp bench --json mine/bench.json            # a quarter of an hour; with --full one or two hours more
+# tsp bench --json mine/bench.json            # a quarter of an hour; with --full two hours more
 # tsp bench --load mine/load.json             # ten thousand runs, a quarter of an hour
 # papermill notebooks/21_speed.ipynb mine/21_speed.ipynb \
 #     -p measurements mine

@@ -68,7 +68,7 @@ def bench(
         Option(
             "--full",
             help="Also measure whole runs, further states of training, TSLoss's share and slower "
-            "variants: one or two hours.",
+            "variants: two to three hours.",
         ),
     ] = False,
     gpu: Annotated[
