@@ -1,4 +1,4 @@
-"""Measurements of this package beside its peers: interleaved, in one process, medians."""
+"""Measurements of this package beside its peers: in turn, in one process, medians."""
 
 import json
 import os
@@ -58,6 +58,27 @@ class Aim:
         if self.share:
             return f"at {'most' if self.most else 'least'} {self.of(row):.0%}"
         return f"at least {self.of(row):g} ×"
+
+    def number(self, ratio: float) -> str:
+        """Return a ratio as tables show it."""
+        if self.share:
+            return f"{ratio:.2%}" if ratio < 0.1 else f"{ratio:.1%}"
+        return f"{ratio:.2f}\xa0×" if ratio < 10 else f"{ratio:.1f}\xa0×"  # printed tables wrap
+
+    def span(self, row: Mapping[str, Any]) -> str:
+        """Return the smallest and the largest ratio of the repeats; "once" if there is one."""
+        if not isinstance(row["ours_times"], list):
+            return ""
+        times = zip(row["ours_times"], row["peer_times"], strict=True)
+        ratios = [ours / peer if self.most else peer / ours for ours, peer in times]
+        least, most = (100 * end if self.share else end for end in (min(ratios), max(ratios)))
+        unit = " %" if self.share else ""
+        return f"{least:.3g} to {most:.3g}{unit}" if len(ratios) > 1 else "once"
+
+    def mark(self, row: Mapping[str, Any]) -> str:
+        """Return the aim, and whether it is reached."""
+        number = f"{self.of(row):.0%}" if self.share else f"{self.of(row):g} ×"
+        return f"{'≤' if self.most else '≥'} {number} {'✓' if self.reached(row) else '✗'}"
 
     def reached(self, row: Mapping[str, Any]) -> bool:
         """Return whether a row reaches its aim."""
@@ -152,7 +173,12 @@ def _training(side: Side, repeats: int, *, full: bool) -> dict[str, Callable[[],
         "step_context_5k_vs_peft": partial(step_context, side, repeats, with_peft=True),
         "step_prefix": partial(step_prefix, side, repeats),
         "epoch_single": partial(
-            from_states, side, repeats, regime="single", chosen=STATES["single"] if full else BRIEF
+            from_states,
+            side,
+            repeats,
+            regime="single",
+            chosen=STATES["single"] if full else BRIEF,
+            both=full,
         ),
         "epoch_multi_early": partial(
             from_states, side, repeats, regime="multi", chosen=["early"], runs=SETS
@@ -183,7 +209,7 @@ def render(rows: list[Row]) -> str:
         sides = f"{row['ours']:>10.4g}{row['peer']:>10.4g}"
         lines.append(f"{row['name']:<29}{sides}{ratio:>8}  {others}")
     place = "{machine}, {processor}, {device}, {threads} threads, torch {torch}".format(**rows[0])
-    return "\n".join([*lines, f"{place}; medians of interleaved repeats"])
+    return "\n".join([*lines, f"{place}; medians of repeats in turn"])
 
 
 def run(
@@ -199,8 +225,8 @@ def run(
     ``others`` has at most one of `OTHERS` with its file, to measure that instead.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler would print that it starts
-    if len(others) > 1 or (others and out):
-        raise InputError("bench", " ".join(f"--{name}" for name in others), "give one at a time")
+    if len(others) > 1 or (others and (out or only or full)):
+        raise InputError("bench", " ".join(f"--{name}" for name in others), "give it alone")
     for name, file in others.items():
         if name == "gpu":
             if not torch.cuda.is_available():
@@ -246,17 +272,23 @@ def _read(out: Path) -> list[Row]:
 def read_table(folder: Path) -> pd.DataFrame:
     """Return the rows of ``bench.json``.
 
-    Columns are those of `measure` and ``aim``, ``what`` (the aim's words) and ``reached``; names of
-    processors are short. ``where`` is the processor, and float32 if ours is and ``what`` does not
+    Columns are those of `measure` and ``aim``, ``what`` (the aim's words), ``reached``, and as text
+    ``shown`` (the ratio), ``range`` (of its repeats) and ``aimed``; names of processors are short.
+    ``where`` is the processor, and float32 if ours is and ``what`` does not
     say so. Rows of one aim stand together.
     """
-    table = pd.DataFrame(_ordered(_read(folder / "bench.json")))
+    rows = [row for row in _read(folder / "bench.json") if row["name"] in AIMS]
+    table = pd.DataFrame(_ordered(rows))
     optional = ["budget", "bandwidth", "runs", "peer_rule", "precision", "ours_times", "peer_times"]
-    optional += ["first", "ours_pass", "ours_check", "peer_pass", "peer_check"]
+    optional += ["first", "revision", "model", "ours_pass", "ours_check", "peer_pass", "peer_check"]
     table = table.reindex(columns=table.columns.union(optional, sort=False))
     table["aim"] = [AIMS[name] for name in table.name]
     table["what"] = [aim.what for aim in table.aim]
-    table["reached"] = [row["aim"].reached(row) for row in table.to_dict("records")]
+    records: Any = table.to_dict("records")
+    table["reached"] = [row["aim"].reached(row) for row in records]
+    table["shown"] = [row["aim"].number(row["ratio"]) for row in records]
+    table["range"] = [row["aim"].span(row) for row in records]
+    table["aimed"] = [row["aim"].mark(row) for row in records]
     names = table.processor.str.replace(r"\(R\)| Processor|^Intel|^AMD", "", regex=True)
     for numbers, name in GENERATIONS.items():
         names = names.str.replace(f"({numbers})", name, regex=False)

@@ -6,9 +6,9 @@ from unittest.mock import patch
 
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from benchmarks.flops import arithmetic, width_of_queries
+from benchmarks.flops import arithmetic
 from tsp.training import trainer
-from tsp.training.forward import CHUNK
+from tsp.training.forward import projected_at_once
 from tsp.training.trainer import Bank
 
 PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "mkldnn::_linear_pointwise"}
@@ -65,12 +65,13 @@ def least(bank: Bank) -> dict[str, dict[str, float]]:
     """Return the ``operations`` of each part in one step, and the ``bytes`` it has to move.
 
     Every tensor that a part takes or gives is moved once forward and once backward, weights too;
-    attention's weights and the logits are written and read once in each direction.
+    attention's weights, of every query with every key, and the logits are written and read once in
+    each direction.
     """
     frozen, config = bank.reader, cast(Any, bank.frozen.model.config)
     size, layers, d = frozen.dtype.itemsize, config.num_hidden_layers, frozen.dim
     inner, keys = config.intermediate_size, frozen.key_width
-    queries = width_of_queries(frozen)
+    queries = frozen.query_width
     table: dict[str, dict[str, float]] = defaultdict(lambda: {"operations": 0.0, "bytes": 0.0})
 
     def add(part: str, operations: float, numbers: float, itemsize: int = size) -> None:
@@ -94,7 +95,8 @@ def least(bank: Bank) -> dict[str, dict[str, float]]:
         add("optimiser", 0, 7 * n * d, 4)
         add("TSLoss", 12 * n * n * d, 4 * n * d + 8 * n * n, 4)  # every run records it
     add(PROJECTIONS, 0, 2 * count["weights"])  # once for all runs
-    chunks = -(-sum(len(run.encoded[0].target) for run in bank.runs) // CHUNK)
+    targets = sum(len(run.encoded[0].target) for run in bank.runs)
+    chunks = -(-targets // projected_at_once(len(frozen.head), "cpu"))
     add("vocabulary and loss", 0, 2 * chunks * frozen.head.numel())
     add(ATTENTION, 0, 4 * layers * keys * before)
     return {part: table[part] for part in PARTS}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks import states
-from benchmarks.measuring import Done, Work, compared, timed
+from benchmarks.measuring import Done, Work, compared
 from benchmarks.training import RUNS, THEIRS, Row, Side, peer, same_work
 from tsp.training.checks import PendingAnswer
 from tsp.training.spec import RunSpec
@@ -23,7 +23,13 @@ NOISE = 1e-3  # of a prompt's size: the runs of a bank have prompts of their own
 
 
 def from_states(
-    side: Side, repeats: int, *, regime: str, chosen: Sequence[str], runs: int = RUNS
+    side: Side,
+    repeats: int,
+    *,
+    regime: str,
+    chosen: Sequence[str],
+    runs: int = RUNS,
+    both: bool = False,
 ) -> list[Row]:
     """Time the parts of an epoch: passes, which cost the same in each state, and the checks.
 
@@ -33,8 +39,8 @@ def from_states(
     timed apart. One in ``check_every`` of our passes also settles the beginnings of the answers.
     The checks are those of ``snapshot_every`` epochs: of several problems all but the last end at
     the first wrong answer. PEFT's loop asks for all answers at every check and decodes each to its
-    end; ``peer_rule_times`` are with our rules in it. With bfloat16 passes, those in float32 are
-    timed too, in the first state.
+    end; ``peer_rule_times`` are with our rules in it. If ``both`` precisions are asked for and our
+    passes are in bfloat16, those in float32 are timed too, in the first state.
     """
     from benchmarks.peft_training import Answers
 
@@ -53,19 +59,18 @@ def from_states(
         answers.right([0], stop=True)  # warm, as ours are
         right: list[bool] = []
         ask = partial(_ask, answers, right)
-        name = f"check_{regime}_{state}"
-        checks = compared(name, ours, ask, repeats, PEER, warm=False)
-        row = _epoch(f"epoch_{regime}_{state}_vs_peft", alone, passes, checks)
-        whole = partial(answers.right, stop=True)
+        others: dict[str, Work] = {"whole": partial(answers.right, stop=True)}
         if regime == "multi":
-            wrong_first = sorted(range(len(right)), key=right.__getitem__)
-            short = partial(answers.all_right, wrong_first)
-            asked = _mixed(alone, timed(whole)[0], [timed(short)[0] for _ in range(repeats)])
-        else:
-            asked = [timed(whole)[0] for _ in range(repeats)]
+            others["short"] = partial(_ask_few, answers, right)
+        name = f"check_{regime}_{state}"
+        checks = compared(name, ours, ask, repeats, PEER, warm=False, others=others)
+        row = _epoch(f"epoch_{regime}_{state}_vs_peft", alone, passes, checks)
+        asked = checks["whole_times"]
+        if regime == "multi":
+            asked = _mixed(alone, asked, checks["short_times"])
         row |= _sums("peer_rule", alone, passes["peer_times"], asked)
         rows.append(row | side.columns(alone))
-        if state == "early" and regime == "single" and side.precision != "float32":
+        if both and state == "early" and side.precision != "float32":
             plain = Side(side.frozen, "float32")
             slow = plain.bank(specs, problems)
             other = compared("pass_float32", partial(_passes, slow), train, repeats, PEER)
@@ -88,6 +93,11 @@ def _passes(bank: Bank) -> Done:
 def _ask(answers: "Answers", right: list[bool]) -> None:
     """Ask PEFT's model for all answers, and keep which are right."""
     right[:] = answers.right()
+
+
+def _ask_few(answers: "Answers", right: list[bool]) -> None:
+    """Ask for answers until one is wrong; those that are known to be wrong come first."""
+    answers.all_right(sorted(range(len(right)), key=right.__getitem__))
 
 
 def _checks(bank: Bank, prompt: torch.Tensor) -> Work:
@@ -141,7 +151,7 @@ def _sums(side: str, spec: RunSpec, passes: list[float], checks: list[float]) ->
     return {f"{side}_times": times, side: statistics.median(times)}
 
 
-def _mixed(spec: RunSpec, whole: float, short: list[float]) -> list[float]:
-    """Return the time of a check if all but one in ``snapshot_every`` epochs are short."""
+def _mixed(spec: RunSpec, whole: list[float], short: list[float]) -> list[float]:
+    """Return times of a check if all but one in ``snapshot_every`` epochs are short."""
     share = spec.check_every / spec.snapshot_every
-    return [share * whole + (1 - share) * one for one in short]
+    return [share * one + (1 - share) * other for one, other in zip(whole, short, strict=True)]

@@ -19,13 +19,14 @@ def arithmetic(frozen: BaseLM, problem: Problem, spec: RunSpec) -> dict[str, flo
         ``own_keys`` and ``context_keys``; of a step over all tokens with all logits (``plain``).
         ``saved``: ``plain`` over ``ours``.
     """
-    coded = frozen.encode(problem.question, problem.target, placement=spec.placement)
+    end = spec.settings.end_token
+    coded = frozen.encode(problem.question, problem.target, placement=spec.placement, end=end)
     table = frozen.vocabulary.numel()
     weights = sum(weight.numel() for weight in frozen.decoder.parameters()) - table
     every, before, target = coded.length(spec.n_tokens), len(coded.before), len(coded.target)
     own = every - before - 1
     config = frozen.model.config
-    width = width_of_queries(frozen)
+    width = frozen.query_width
     windows = [frozen.window_of(layer) for layer in range(config.num_hidden_layers)]
     met = {window: _pairs(before, own, window) for window in set(windows)}
     near, far = (sum(met[window][k] for window in windows) for k in (0, 1))
@@ -42,12 +43,6 @@ def arithmetic(frozen: BaseLM, problem: Problem, spec: RunSpec) -> dict[str, flo
     counts = {"all": every, "own": own, "target": target, "weights": weights}
     saved = operations["plain"] / operations["ours"]
     return counts | {name: n / 1e9 for name, n in operations.items()} | {"saved": saved}
-
-
-def width_of_queries(frozen: BaseLM) -> int:
-    """Return the width of one token's queries in a layer."""
-    config = frozen.model.config
-    return int(frozen.key_width // config.num_key_value_heads * config.num_attention_heads)
 
 
 def _pairs(before: int, own: int, window: int | None) -> tuple[int, int]:

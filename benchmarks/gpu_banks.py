@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.epochs import PEER
 from benchmarks.flops import arithmetic
-from benchmarks.measuring import compared, environment, report, timed
+from benchmarks.measuring import compared, environment, report
 from benchmarks.training import (
     THEIRS,
     Row,
@@ -89,16 +89,12 @@ def _beside_peft(
     runs: int,
     repeats: int,
 ) -> Row:
-    """Time a bank and PEFT in turn; then PEFT with passes in bfloat16, if ours are."""
+    """Time in turn a bank, PEFT and, if our passes are in bfloat16, PEFT with such passes."""
     theirs = partial(peer, alone.but(epochs=PEER_EPOCHS), side, problems)
+    half = {"peer_bfloat16": theirs(bf16=True)} if side.precision == "bfloat16" else {}
     units = (runs * EPOCHS, PEER_EPOCHS)
-    row = compared(f"bank{runs}_vs_peft", work, theirs(), repeats, PEER, units=units)
-    if side.precision == "bfloat16":
-        half = theirs(bf16=True)
-        half()  # warm
-        times = [timed(half)[0] / PEER_EPOCHS for _ in range(repeats)]
-        row["peer_bfloat16"] = statistics.median(times)
-    return row
+    row = compared(f"bank{runs}_vs_peft", work, theirs(), repeats, PEER, units=units, others=half)
+    return row | {name: statistics.median(row[f"{name}_times"]) for name in half}
 
 
 def _peak_memory(work: Callable[[], object]) -> int:

@@ -1,4 +1,4 @@
-"""Time two pieces of work in turn, and describe the machine."""
+"""Time pieces of work in turn, and describe the machine."""
 
 import os
 import platform
@@ -6,7 +6,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ PACKAGES = [
     *("giotto-tda", "giotto-ph", "gudhi", "ripser"),
 ]
 WARM_SECONDS = 30  # work that takes longer needs no warming up
+REVISION = 1  # raised when a change of the trainer or of these measurements changes their times
 
 
 @dataclass(frozen=True)
@@ -47,22 +48,28 @@ def compared(
     *,
     units: tuple[float, float] = (1.0, 1.0),
     warm: bool = True,
+    others: Mapping[str, Work] | None = None,
 ) -> dict[str, Any]:
-    """Time two pieces of work in turn, and return a row with the medians per unit of each.
+    """Time pieces of work in turn; return a row with the times per unit of each, and two medians.
 
-    To get ``warm``, each side runs once more, uncounted, unless that takes half a minute.
-    Work that does not return `Done` does the ``units`` of its side.
+    To get ``warm``, all run once more, uncounted, unless one of them takes half a minute. Work that
+    does not return `Done` does the ``units`` of its side. Of ``others``, timed after both sides,
+    the row has the times alone.
     """
-    times: dict[str, list[float]] = {"ours": [], "peer": []}
+    works = {"ours": ours, "peer": peer} | dict(others or {})
+    usual = dict(zip(("ours", "peer"), units, strict=True))
+    times: dict[str, list[float]] = {side: [] for side in works}
     columns: dict[str, float] = {}
-    for repeat in range(0 if warm else 1, repeats + 1):
-        for side, work, usual in zip(times, (ours, peer), units, strict=True):
-            if len(times[side]) < repeats:
-                seconds, result = timed(work)
-                done = result if isinstance(result, Done) else Done(usual)
-                columns |= {f"{side}_{key}": value for key, value in done.columns.items()}
-                if repeat or seconds > WARM_SECONDS:
-                    times[side].append(seconds / done.units)
+    while len(times["ours"]) < repeats:
+        results = {side: timed(work) for side, work in works.items()}
+        if warm and max(seconds for seconds, _ in results.values()) <= WARM_SECONDS:
+            warm = False
+            continue
+        warm = False
+        for side, (seconds, result) in results.items():
+            done = result if isinstance(result, Done) else Done(usual.get(side, 1.0))
+            columns |= {f"{side}_{key}": value for key, value in done.columns.items()}
+            times[side].append(seconds / done.units)
     mine, theirs = (statistics.median(times[side]) for side in ("ours", "peer"))
     report(f"{name}: {mine:.3g} s against {theirs:.3g} s")
     row = {"name": name, "ours": mine, "peer": theirs, "ratio": theirs / mine, "unit": "s"}
@@ -88,6 +95,7 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "commit": commit(),
+        "revision": REVISION,
         **{name: installed_version(name) for name in PACKAGES},
     }
 

@@ -98,19 +98,19 @@ glue("tally", " · ".join(tally), display=False)
 # %% [markdown]
 # A soft prompt is a short list of vectors that are trained while the language model that reads them is not. The paper treats it as a cloud of points
 # and reports that, as training succeeds, loops $(H_1)$ vanish and components $(H_0)$ live longer; TSLoss, a loss built on this, is reported to save
-# up to half of the iterations. With a {glue:text}`model` at {glue:text}`rate` times the paper's
-# learning rate we find:
+# up to half of the iterations. With a {glue:text}`model` at {glue:text}`rate` times the paper's learning rate we find:
 #
 # - **{glue:text}`finding-loops`. {glue:text}`finding-success`:** the median prompt goes from {glue:text}`start` loops to {glue:text}`loops-ce` with
 #   right answers, to {glue:text}`loops-wrong` with wrong ones, and to {glue:text}`loops-random` when its vectors merely move as far, in random
 #   directions. **{glue:text}`finding-reason`.**
-# - **{glue:text}`finding-components`:** relative to the distances between vectors, the mean lifespan changes by a median of {glue:text}`grows-scaled` %.
+# - **{glue:text}`finding-components`:** relative to the distances between vectors, the mean lifespan changes by a median of
+#   {glue:text}`grows-scaled` %.
 # - **{glue:text}`finding-lifespan`.** Across problems the rank correlation is {glue:text}`rho-effect` (95 % interval {glue:text}`rho-low` to
-#   {glue:text}`rho-high`). The printed {glue:text}`rho-printed` is over snapshots of training; between early and late ones, the epoch number
-#   alone reaches as much ({doc}`03_printed_numbers`).
-# - **{glue:text}`finding-speed`.** It takes {glue:text}`ratio-effect` times the iterations ({glue:text}`ratio-low` to {glue:text}`ratio-high`; the
-#   paper's median: {glue:text}`ratio-printed`). **{glue:text}`finding-back`:** at the end there are {glue:text}`loops-tsloss`, against {glue:text}`loops-ce`
-#   without it.
+#   {glue:text}`rho-high`). The printed {glue:text}`rho-printed` is over snapshots of training; between early and late ones, the epoch number alone
+#   reaches as much ({doc}`03_printed_numbers`).
+# - **{glue:text}`finding-speed`.** In the median it takes {glue:text}`ratio-effect` times the iterations ({glue:text}`ratio-low` to
+#   {glue:text}`ratio-high`; the paper's median: {glue:text}`ratio-printed`). **{glue:text}`finding-back`:** at the end there are
+#   {glue:text}`loops-tsloss`, against {glue:text}`loops-ce` without it.
 
 # %% mystnb={"image": {"alt": "Number of loops against epochs, a line for the median and a band for the middle half of the problems, for four kinds of prompts: trained on right answers, trained on wrong answers, moved at random, and trained with TSLoss."}, "figure": {"caption": "{glue:text}`finding-figure`. Lines are medians over {glue:text}`figure-units`, bands the middle half. Moved at random: each vector goes as far as training on right answers moved it, in a random direction; its line joins the counts at the stored prompts.", "name": "fig-finding"}} tags=["remove-input"]
 loops(store, protocol=protocol, model=model) if len(counts) else missing(
@@ -142,12 +142,12 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 #
 # ## Behind these numbers
 #
-# Each prompt was trained on one problem or a set of ten, taken from {glue:text}`tasks`, for {glue:text}`epochs` epochs at {glue:text}`rate` times the
-# paper's learning rate, because at the paper's own rate this model's prompts hardly move ({doc}`13_what_speeds_up`). The numbers of loops above are
-# those of the figure. Over {glue:text}`falls-units` problems and sets, the number of loops changes by a median of {glue:text}`falls-effect`
+# Each prompt was trained on one problem or a set of ten, taken from {glue:text}`tasks`, for {glue:text}`epochs` epochs at {glue:text}`rate` times
+# the paper's learning rate, because at the paper's own rate this model's prompts hardly move ({doc}`13_what_speeds_up`). The numbers of loops above
+# are those of the figure. Over {glue:text}`falls-units` problems and sets, the number of loops changes by a median of {glue:text}`falls-effect`
 # ({glue:text}`falls-low` to {glue:text}`falls-high`); the correlation is over {glue:text}`rho-units` of them, the median ratio of iterations over
-# {glue:text}`ratio-units`. Brackets give 95 % intervals, which hold jointly for the claims of each section of the list below. Runs of one seed start
-# from the same prompt, so the intervals are about problems, not about initial prompts.
+# {glue:text}`ratio-units`; {doc}`20_rules` says which are left out. Brackets give 95 % intervals, which hold jointly for the claims of each
+# section of the list below. Runs of one seed start from the same prompt, so the intervals are about problems, not about initial prompts.
 #
 # What TSLoss rewards is explained in {doc}`07_tsloss`, and when loops come back in {doc}`10_when_tsloss_acts`. {glue:text}`shortening`
 #
@@ -155,18 +155,16 @@ loops(store, protocol=protocol, model=model) if len(counts) else missing(
 #
 # Of the paper's {glue:text}`claims` claims: {glue:text}`tally`.
 #
-# The dot is the effect in our runs, with its interval. The dotted
-# line marks no effect, and the diamond is the value that the paper prints. Rows below an axis share it. Open a row for its numbers and the
-# gist of its rule; {doc}`20_rules` has all rules and lists those that were changed after data had been seen. A unit is one problem or one set
-# of ten; a cell is all units of one model, data set and regime (one problem or ten); a stratum is the same, except where the two regimes are compared: then it
-# contains both; a family is a section of this list.
-# *Standard* is training on the cross-entropy alone. Protocol `paper` has the paper's own learning rate and all of its 300 epochs, `tuned` the
-# settings above.
+# The dot is the effect in our runs, with its interval. The dotted line marks no effect, and the diamond is the value that the paper prints. Rows
+# below an axis share it. Open a row for its numbers and the gist of its rule; {doc}`20_rules` has all rules and lists those that were changed after
+# data had been seen. A unit is one problem or one set of ten; a cell is all units of one model, data set and regime (one problem or ten); a stratum
+# is the same, except where the two regimes are compared: then it contains both; a family is a section of this list. *Standard* is training on the
+# cross-entropy alone. Protocol `paper` has the paper's own learning rate and all of its 300 epochs, `tuned` the settings above.
 #
-# *Not reproduced* means that the runs exclude what the rule asks for: the printed effect, an effect beyond a margin, or the claimed
-# direction; *partly*, that the claim is confirmed but a further condition of its rule fails; *inconclusive*, that our runs can neither confirm nor
-# refute the claim. *Numbers return, reading fails*: when early snapshots are compared with late ones, a correlation of the printed sign and at least
-# half the printed size comes back, but across problems a relation as strong as printed is excluded.
+# *Not reproduced* means that the runs exclude what the rule asks for: the printed effect, an effect beyond a margin, or the claimed direction;
+# *partly*, that the claim is confirmed but a further condition of its rule fails; *inconclusive*, that our runs can neither confirm nor refute the
+# claim. *Numbers return, reading fails*: when early snapshots are compared with late ones, a correlation of the printed sign and at least half the
+# printed size comes back, but across problems a relation as strong as printed is excluded.
 
 # %% tags=["remove-input"]
 verdict_list(claims)
@@ -183,28 +181,27 @@ verdict_list(claims)
 # ```
 #
 # {doc}`../setup` explains how to use other models, your own problems or a GPU. {doc}`21_speed` compares the speed of training here with the
-# alternatives, and {doc}`../paper` says what we chose where the paper is silent. Every chapter with results is an executed notebook: no measured number
-# in it was typed by hand.
+# alternatives, and {doc}`../paper` says what we chose where the paper is silent. Every chapter with results is an executed notebook: no measured
+# number in it was typed by hand.
 #
 # ## The method in one picture
 #
-# The method of {cite:t}`anonymous-topology` closes a circle. A prompt is trained, and its vectors are treated as a cloud of points. The
-# cloud's components and loops are followed over all scales and summarised by a few numbers. How those numbers change during ordinary
-# training suggests a loss, which is then added to the training objective.
+# The method of {cite:t}`anonymous-topology` closes a circle. A prompt is trained, and its vectors are treated as a cloud of points. The cloud's
+# components and loops are followed over all scales and summarised by a few numbers. How those numbers change during ordinary training suggests a
+# loss, which is then added to the training objective.
 #
 # ```{figure} ../_static/pipeline.svg
 # :name: fig-pipeline
 # :alt: A flow chart that closes into a circle. A question and a soft prompt enter a frozen language model, which gives an answer; the gradient of the cross-entropy returns to the prompt alone. The prompt's vectors become a point cloud, the cloud a Rips filtration, the filtration a barcode with H0 and H1 bars, and the barcode three statistics: how many bars, how long they live, how even they are. These lead to TSLoss, which evens gaps between neighbours, pushes close points apart and pulls distant points together, and whose gradient returns to the prompt.
 # :width: 620px
 #
-# The method as a circle (after Figure 1 of the paper). Only the prompt is trained. The statistics led to
-# TSLoss, but training does not compute them: TSLoss is a function of the distances between the
-# prompt's vectors.
+# The method as a circle (after Figure 1 of the paper). Only the prompt is trained. The statistics led to TSLoss, but training does not compute them:
+# TSLoss is a function of the distances between the prompt's vectors.
 # ```
 #
 # ## Notation
 #
-# ```{csv-table} What the symbols mean (Table 1 of the paper).
+# ```{csv-table} What the symbols mean (after Table 1 of the paper, which calls $\epsilon$ a radius; equation 9 uses it as a distance, as we do).
 # :name: tab-notation
 # :file: ../../data/paper/table1.csv
 # :header-rows: 1

@@ -16,10 +16,10 @@
 # %% [markdown]
 # # Homology of a prompt
 #
-# How much do the bars of the previous chapter say about a prompt? Less than it seems: small shifts create and remove loops, and
-# noise has loops of its own. Nor can the bars be read off the distances to nearest neighbours, as TSLoss assumes. This chapter tests equation 13
-# of the paper {cite}`anonymous-topology`, shows how bars depend on small shifts and on the number and dimension of the
-# points, and compares the barcode of a trained prompt with that of noise.
+# How much do the bars of the previous chapter say about a prompt? Less than it seems: small shifts create and remove loops, and noise has loops of
+# its own. Nor can the bars be read off the distances to nearest neighbours, as TSLoss assumes. This chapter tests equation 13 of the paper
+# {cite}`anonymous-topology`, shows how bars depend on small shifts and on the number and dimension of the points, and compares the barcode of a
+# trained prompt with that of noise.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -95,7 +95,7 @@ pairs.set_axis(names, axis=1).rename_axis("gap").round(3)
 # Equation 13 does not hold in general. For clouds without clumps the two sides are closer, as the next figure shows.
 # {doc}`15_what_it_stands_for` compares them for trained prompts.
 
-# %% mystnb={"image": {"alt": "Scatter of the variance of H0 deaths against the variance of nearest-neighbour distances, logarithmic axes. Gaussian clouds gather near the diagonal; clouds of two or four clumps lie far above it."}, "figure": {"caption": "Equation 13 nearly holds for a single Gaussian and fails for clumps. Each symbol is a cloud of 40 points in 64 dimensions, placed by the two sides of the equation, with true nearest-neighbour distances in place of soft ones. On the line the sides are equal.", "name": "fig-equation-13"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Scatter of the variance of H0 deaths against the variance of nearest-neighbour distances, logarithmic axes. Gaussian clouds gather near the diagonal; clouds of two or four clumps lie far above it."}, "figure": {"caption": "With true nearest-neighbour distances in place of soft ones, equation 13 nearly holds for a single Gaussian and fails for clumps. Each symbol is a cloud of 40 points in 64 dimensions, placed by the two sides of the equation. On the line the sides are equal.", "name": "fig-equation-13"}} tags=["hide-input"]
 clumps, clouds = np.repeat([1, 2, 4], 40), []
 for count in clumps:
     centres = rng.normal(scale=2, size=(count, 64)) * (count > 1)
@@ -182,7 +182,7 @@ glue("fewest-h1", float(fewest.h1), display=False)
 # and a trained prompt is remarkable only where it departs from that.
 #
 # The loops of random vectors also depend on their lengths. The next figure keeps random directions and varies the lengths alone. Training
-# makes a prompt's vectors unequally long. {doc}`04_phenomenon` proves that an extreme inequality removes all loops, and compares prompts with
+# makes a prompt's vectors unequally long. {doc}`04_phenomenon` proves that nearly orthogonal vectors have no loops if one is much shorter than all others, and compares prompts with
 # random directions of the same lengths; {doc}`05_training_or_movement` asks whether it takes training to make the lengths so unequal.
 
 # %% mystnb={"image": {"alt": "Number of H1 bars against the relative spread of the lengths of forty random vectors: a falling line with a band for the middle half of the clouds."}, "figure": {"caption": "{glue:text}`lengths-say` Forty random directions in 576 dimensions, with lengths that are uniform around 1. Line: median of 20 clouds; band: the middle half.", "name": "fig-lengths"}} tags=["hide-input"]
@@ -358,9 +358,9 @@ assert np.allclose(grown.drop(times_three), plain.drop(times_three))
 #
 # ## Claimed, measured, verdict
 #
-# No statistical test is needed here. A statement about every cloud gets the verdict *true by definition* if it is proved, and fails
-# if a single cloud contradicts it. A cloud contradicts equation 13 if the two sides of the equation differ by more than a factor of two.
-# A statement that nothing in this chapter can decide has no verdict.
+# No statistical test is needed here. A statement about every cloud gets the verdict *true by definition* if it is proved, and fails if a single
+# cloud contradicts it. A cloud contradicts equation 13 if the two sides of the equation differ by more than a factor of two. A statement that
+# nothing in this chapter can decide has no verdict.
 #
 # | claimed | measured | verdict |
 # |---|---|---|

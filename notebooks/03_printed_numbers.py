@@ -16,10 +16,10 @@
 # %% [markdown]
 # # The paper's own numbers
 #
-# What do the paper's printed numbers say about each other, before anything is trained? Table 2 turns out to be one test
-# printed twice, with a correlation that an epoch counter reaches too, and the counts of Table 3 are unlikely to be plain means of three runs.
-# Every computation in this chapter starts from the printed tables (`data/paper`) and the text of the paper, none from our own runs.
-# The functions are in `tsp.analysis.table_forensics`.
+# What do the paper's printed numbers say about each other, before anything is trained? Table 2 turns out to be one test printed twice, with a
+# correlation that an epoch counter reaches too, and the counts of Table 3 are unlikely to be plain means of three runs. Every computation in this
+# chapter starts from the printed tables (`data/paper`) and the text of the paper, none from our own runs. The functions are in
+# `tsp.analysis.table_forensics`.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -42,19 +42,20 @@ from tsp.experiments.paper import PROTOCOLS, SEEDS, reported
 # ## Table 2 is one test, printed twice
 #
 # For each feature, Table 2 gives Spearman's $\rho$ with accuracy and its p-value, and a "convergence test" with a
-# statistic $U$ and a p-value. It says neither how many snapshots there are nor which two groups $U$ compares. The numbers reveal
-# the number of snapshots and the sizes of the groups:
+# statistic $U$ and a p-value. It says neither how many snapshots there are nor which two groups $U$ compares (section 4.2 analyses every 20th of 300
+# epochs, which gives 15 or 16 snapshots a run). The numbers reveal the number of snapshots and the sizes of the groups:
 #
 # * The p-value of a rank correlation over $N$ pairs follows from $t = \rho \sqrt{(N - 2) / (1 - \rho^2)}$ with $N - 2$
 #   degrees of freedom. Each printed pair of $\rho$ and p is therefore compatible with only a few $N$.
-# * If two groups of sizes $a$ and $b$ do not differ, Mann–Whitney's $U$ is approximately normal with mean $ab/2$ and variance
-#   $ab(a + b + 1)/12$. $U$ and its p are therefore compatible with only a few $a$ and $b$.
+# * Mann–Whitney's $U$ counts the pairs in which the snapshot of the less accurate group has the larger value; a tie counts half. If two groups of
+#   sizes $a$ and $b$ do not differ, $U$ is approximately normal with mean $ab/2$ and variance $ab(a + b + 1)/12$. $U$ and its p are therefore
+#   compatible with only a few $a$ and $b$.
 # * If accuracy takes only two values and these define the two groups, the two tests are
 #   one. Unless the feature has ties,
 #
 # $$\rho = \sqrt{\frac{3ab}{N^2 - 1}} \left(1 - \frac{2U}{ab}\right)$$ (eq-rho-u)
 #
-# The square root is the largest possible $\rho$. For equal groups it is $\sqrt 3 / 2$, up to a term of order $1/N^2$.
+# The square root is the largest $\rho$ that a feature without ties can have. For equal groups it is $\sqrt 3 / 2$, up to a term of order $1/N^2$.
 
 # %% tags=["hide-input"]
 again = printed.table2_again().set_index("feature").rename_axis(None)
@@ -110,7 +111,8 @@ table(
 # The sizes of the groups follow without approximation. The $H_0$ count is constant, so its $U$ is $ab/2$. The table prints
 # {glue:text}`printed-constant-u:.1f`, hence $ab$ = {glue:text}`printed-product:d`. This is the square of the prime number
 # {glue:text}`printed-half:d`, so the groups have {glue:text}`printed-half:d` snapshots each. (The only other split, 1 and
-# {glue:text}`printed-product:d`, would take thousands of snapshots, which fits no p-value.)
+# {glue:text}`printed-product:d`, would take thousands of snapshots, which fits no p-value.) If all runs have equally many snapshots, these are one prompt
+# of each of 146 runs, two of each of 73 (say, the first and the last), 73 of each of two, or 146 of one; none of these is 15 or 16 snapshots a run.
 #
 # {glue:text}`printed-n-range` all rows. {glue:text}`printed-n` snapshots in two groups of
 # {glue:text}`printed-half` reproduce the p-value of every $U$ and, by {eq}`eq-rho-u`, every $\rho$, except for the $H_1$ count: its
@@ -120,14 +122,14 @@ table(
 # the test of $U$ gives p = {glue:text}`printed-tied-u-p-ties`. One number explains both deviations.
 #
 # So accuracy took two values, and its two groups are those of the $U$ test: the two tests present the
-# same evidence. The largest correlation that such groups allow is {glue:text}`printed-ceiling`. The mean $H_0$ lifespan has this
+# same evidence. The largest correlation that such groups allow a feature without ties is {glue:text}`printed-ceiling`. The mean $H_0$ lifespan has this
 # value, which the paper calls an extremely strong correlation.
 #
 # ## The score of an epoch counter
 #
 # For the mean $H_0$ lifespan the table prints $U = 0$. So the groups do not overlap: every snapshot of one group has a shorter mean
-# lifespan than every snapshot of the other. If the groups are the first and the second half of the snapshots, as their equal sizes
-# suggest, any quantity that only grows separates them in the same way, for example the number of the snapshot:
+# lifespan than every snapshot of the other. If one group is earlier in training than the other, as their equal sizes suggest, any quantity that
+# only grows in training separates them in the same way, for example a counter of the snapshots:
 
 # %%
 counter = np.arange(printed.TRAJECTORY)
@@ -144,9 +146,9 @@ both = pd.DataFrame(
 table(both.set_axis(["ρ", "p of ρ", "U", "p of U"]), "{:.3g}")
 
 # %% [markdown]
-# The two columns agree to the printed digits: Table 2 cannot distinguish the mean $H_0$ lifespan from a clock. Moreover, the snapshots of one
-# run are not independent ({doc}`06_topology_and_accuracy`), so p-values down to $10^{-45}$ reflect the length of the series, not the
-# certainty of the finding.
+# The two columns agree to the printed digits: Table 2 cannot distinguish the mean $H_0$ lifespan from a clock. Moreover, snapshots of one
+# run are not independent ({doc}`06_topology_and_accuracy`). If these come from one run or two, p-values down to $10^{-45}$ reflect how often a run
+# was looked at, not the certainty of the finding.
 #
 # ## Even counts in Table 3
 #
@@ -157,17 +159,18 @@ table(both.set_axis(["ρ", "p of ρ", "U", "p of U"]), "{:.3g}")
 even = printed.evenness()
 glue("printed-counts", even.counts, display=False)
 glue("printed-even", even.even, display=False)
-odds = 1 / even.chance  # 3 to the number of counts
+odds = 1 / even.chance  # 3 to the number of counts above two
 exponent = int(np.log10(odds))
 power = str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
 glue("printed-chance", f"one in {odds / 10**exponent:.1f} · 10{power}", display=False)
+glue("printed-above", even.above, display=False)
 glue("printed-seeds", SEEDS, display=False)
-glue("printed-smallest-p", f"{printed.smallest_p():.2f}", display=False)
+glue("printed-smallest-p", f"{2.0 ** (1 - SEEDS):.2f}", display=False)
 
 # %% [markdown]
-# If the {glue:text}`printed-counts` printed counts were plain means of three runs whose counts vary, about a third of them would be even, and all of
-# them with a probability of {glue:text}`printed-chance`. Either they were rounded to even numbers, or they are medians, or the three runs agreed to
-# the epoch. The paper prints no spread, and with {glue:text}`printed-seeds` pairs of runs a sign test cannot reach a p-value below
+# A count of 2, the first check, can only be the mean of three runs that agree. If the other {glue:text}`printed-above` printed counts were plain means
+# of three runs whose counts vary over many values, about a third of them would be even, and all of them with a probability of
+# {glue:text}`printed-chance`. Either they were rounded to even numbers, or they are medians, or the three runs agreed to the epoch. The paper prints no spread, and with {glue:text}`printed-seeds` pairs of runs a sign test cannot reach a p-value below
 # {glue:text}`printed-smallest-p`.
 #
 # ## Table 3, Table 4 and the summaries
@@ -220,7 +223,7 @@ table(
 )
 
 # %% [markdown]
-# This book applies the weight once. For weights 0 and 1 this makes no difference; for 10 it makes a factor of ten.
+# This book applies the weight once. For weights 0 and 1 this makes no difference; for 0.1, 0.5 and 10 it makes a factor of 0.1, 0.5 and 10.
 #
 # ## The embedding scale of Gemma models
 #
@@ -238,7 +241,8 @@ glue("printed-paper-std", f"{PROTOCOLS['paper'].init_std:g}", display=False)
 
 # %% [markdown]
 # For Gemma-2B this factor is {glue:text}`printed-factor`. After warm-up AdamW moves each coordinate by about the learning rate per step
-# if its gradient is steady, and by less otherwise. With a version of transformers that multiplies, the prompt that the model saw started with a
+# if its gradient is steady, by less if the gradient changes sign, and by at most 1.7 times the rate (for the paper's $\beta_1$ and $\beta_2$) while
+# it grows. With a version of transformers that multiplies, the prompt that the model saw started with a
 # standard deviation of {glue:text}`printed-std`, and each of its coordinates moved by up to about {glue:text}`printed-lr` a step, not
 # {glue:text}`printed-paper-lr`. The Llama models of the paper have no such factor. The factor may be the reason why Gemma-2B-IT could be trained at
 # this rate at all. To repeat the experiment with a current version, apply the factor (`--embed-scale`) or raise the learning rate.
@@ -247,7 +251,7 @@ glue("printed-paper-std", f"{PROTOCOLS['paper'].init_std:g}", display=False)
 #
 # ```{exercise} The ceiling of rho
 # :label: ex-ceiling
-# The answer is right at 10 of 146 snapshots. How large can $\rho$ be? For which split of the 146 is this ceiling highest?
+# The answer is right at 10 of 146 snapshots. How large can $\rho$ be for a feature without ties? For which split of the 146 is this ceiling highest?
 # ```
 #
 # ```{solution-start} ex-ceiling
@@ -269,15 +273,15 @@ print(f"10 of 146: {ceiling[10]:.3f}; 73 of 146: {ceiling[73]:.3f}")
 #
 # ```{exercise} The size of a sample
 # :label: ex-recover
-# A paper prints a rank correlation $\rho = 0.5$ with a two-sided p of 0.0010, from the t distribution. How many
-# observations did it use? What would p tell you if these were twenty snapshots from each of two runs?
+# A paper prints a rank correlation $\rho = 0.5$ with a two-sided p of 0.0010, from the t distribution. How many observations did it use? What would
+# p tell you if these were twenty snapshots from each of two runs?
 # ```
 #
 # ```{solution-start} ex-recover
 # :class: dropdown
 # ```
-# Compute p from $t = \rho \sqrt{(N-2)/(1-\rho^2)}$ with $N - 2$ degrees of freedom for every $N$: only $N = 40$ gives 0.0010. Forty
-# snapshots of two runs are two observations of whatever differs between runs, so p says nothing about a third run.
+# Compute p from $t = \rho \sqrt{(N-2)/(1-\rho^2)}$ with $N - 2$ degrees of freedom for every $N$: only $N = 40$ gives 0.0010. Forty snapshots of two
+# runs are two observations of whatever differs between runs, so p says nothing about a third run.
 
 # %%
 from scipy.stats import t as student
@@ -302,4 +306,4 @@ assert [N for N in range(5, 200) if f"{p_of(0.5, N):.4f}" == "0.0010"] == [40]
 # |---|---|---|
 # | A correlation and a convergence test both support each finding (Table 2) | with two groups of {glue:text}`printed-half` snapshots, each $\rho$ follows from its $U$, for the $H_1$ count with one factor for ties | one test |
 # | The mean $H_0$ lifespan correlates extremely strongly with accuracy (Table 2) | $\rho$ is the ceiling, {glue:text}`printed-ceiling`, which an epoch counter reaches too | no more than a clock shows |
-# | Every number averages three independent runs (section 7) | {glue:text}`printed-even` of {glue:text}`printed-counts` counts are even; the probability for plain means is {glue:text}`printed-chance` | not plain means, unless the runs agreed to the epoch |
+# | Every number averages three independent runs (section 7) | {glue:text}`printed-even` of {glue:text}`printed-counts` counts are even; for plain means of widely varying counts the probability is {glue:text}`printed-chance` | not plain means, unless the runs agreed to the epoch |

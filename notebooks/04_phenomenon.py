@@ -205,16 +205,15 @@ for regime, both in ends.items():
 # {glue:text}`multi-factor-lifespan:.2f` with ten. A shape factor above 1 means that the points became more evenly spaced, one below 1 that they
 # became less so.
 #
-# Counts and entropy do not depend on size, so they need another baseline.
-#
 # ## Random points as a baseline
 #
-# The prompt starts as Gaussian noise, with as many loops as noise has ({numref}`fig-dimension`). Training changes the cloud in ways that do not
+# Counts and entropy do not depend on size, so they need another baseline. The prompt starts as Gaussian noise, with as many loops as noise has ({numref}`fig-dimension`). Training changes the cloud in ways that do not
 # concern loops directly: it stretches the cloud along a few directions and makes its vectors unequally long. We therefore compare the prompt with
 # three kinds of random points:
 #
 # - *plain noise*: Gaussian, with the prompt's $n$ and $d$;
-# - *the same covariance*: Gaussian, stretched along the same directions as the prompt;
+# - *the same covariance*: Gaussian, stretched along the same directions as the prompt (so it lies in the 39 dimensions that 40 points span, where
+#   distances vary more than in plain noise, before training too);
 # - *the same lengths*: random directions with the prompt's own lengths $r_i = \lVert x_i \rVert$.
 
 # %% mystnb={"image": {"alt": "Two panels: number of H1 bars over epochs for the single problem and for ten. A line is the prompt; a grey band plain noise; dots with error bars, at the stored epochs, noise with the prompt's covariance and random directions with the prompt's lengths."}, "figure": {"caption": "At the end the prompt has {glue:text}`single-h1-count-last:.0f` $H_1$ bars with one problem and {glue:text}`multi-h1-count-last:.0f` with ten; random directions of the same lengths have on average {glue:text}`single-lengths-last:.1f` with one problem and {glue:text}`multi-lengths-last:.1f` with ten. Line: the prompt. Bands and error bars hold 95 % of each kind of random cloud.", "name": "fig-yardstick"}} tags=["hide-input"]
@@ -343,8 +342,8 @@ trained = [run.prompt(run.prompt_epochs[-1]).double() for run in keeping]
 glue("corollary-met", f"{sum(map(is_met, trained))} of {len(trained)}", display=False)
 
 # %% [markdown]
-# In Gaussian noise all lengths are nearly equal, and chance inner products decide which pairs are slightly closer; its short loops depend on these
-# differences. If one vector is shorter than all others by enough ({prf:ref}`cor-nearly-orthogonal`), all others join it before they join each other,
+# In Gaussian noise, chance differences of lengths and chance inner products decide in equal parts which pairs are slightly closer, and its short loops
+# depend on both. If one vector is shorter than all others by enough ({prf:ref}`cor-nearly-orthogonal`), all others join it before they join each other,
 # and no loop forms. The condition is sufficient, not necessary: {glue:text}`corollary-met` prompts trained with the cross-entropy alone meet it at
 # the end, yet some that do not meet it have no loops. The proposition shows in which direction unequal lengths act; random directions of the same
 # lengths show how strongly. If the prompt has more loops in {numref}`fig-yardstick` than these random clouds, the lengths do not explain the excess.
@@ -434,7 +433,8 @@ print("loops per point:", ", ".join(f"{x:.2f}" for x in per_point))
 # ## Claimed, measured, verdict
 #
 # Each claim has a rule ({doc}`20_rules`) and is decided from units, each of which is one problem or one set of ten. {glue:text}`same-start` A claim
-# about a direction needs at least {glue:text}`fewest:d` units that agree, and more after Holm's correction within the family.
+# about a direction needs at least {glue:text}`fewest:d` units that agree, and more after Holm's correction. Early entropy and density are decided under
+# `paper`, where prompts of this model hardly move; {doc}`20_rules` also gives their verdicts under `tuned`.
 
 # %% tags=["hide-input"]
 glue("same-start", tables.same_start(store, protocol=protocol), display=False)

@@ -19,7 +19,7 @@
 # Do loops vanish because a prompt learns the right answers, or because it moves? Section 2 of the paper {cite}`anonymous-topology` has no control:
 # it follows prompts that are trained on right answers and calls the change in their topology a refinement of inference paths. This chapter adds two
 # controls. Prompts that are trained on *wrong* answers learn something, but not the task. Clouds that move as far as a trained prompt did, in random
-# directions, learn nothing at all. Loops vanish with wrong answers too, and in random movement if some vectors move farther than others.
+# directions, learn nothing at all. Loops vanish with wrong answers too, and in random movement if each vector moves as far as in training.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -93,8 +93,8 @@ table(compared, FORMATS) if len(wrong) > 2 else missing("tsp sweep null")
 # smallest share of equal signs that the test detects with a power of 80 %.
 #
 # A test that finds no difference does not show that there is none. Two changes are called *equivalent* if the interval of their difference lies
-# within a margin of one tenth of the change under right answers, and not equivalent if it lies outside. Changes that are found to differ can still
-# be equivalent. (Other rules of this book use the same margin; here it was chosen after these runs had been seen.)
+# within a margin of one tenth of the change under right answers, and not equivalent if it lies outside; these intervals are not corrected for the
+# number of features. Changes that are found to differ can still be equivalent. (Other rules of this book use the same margin; here it was chosen after these runs had been seen.)
 
 
 # %% tags=["hide-input"]
@@ -199,7 +199,7 @@ for row in usual[usual.id.isin(displaced)].itertuples() if len(displaced) else u
         walks.append(nulls(run, draws=DRAWS).assign(**unit))
 nothing = pd.DataFrame(columns=["kind", "end", "id", *UNIT])
 walks = pd.concat(walks, ignore_index=True) if walks else nothing
-kept = f"Only runs with stored prompts are included: {len(displaced)} of {len(usual)}."
+kept = f"Of the runs with stored prompts, an odd number of each unit is included: {len(displaced)} of {len(usual)} runs."
 glue("keeping", kept if len(displaced) else "No run here keeps its prompts.", display=False)
 order = [kind for kind in ("training", *KINDS) if kind in set(walks.kind)]
 changed, movement, against = {}, {"random": {}, "training": {}}, pd.DataFrame()
@@ -293,7 +293,7 @@ for key, text in texts.items():
 # *Equal growth does not remove loops in most units.* Both walks add Gaussian coordinates of equal width to Gaussian noise, so the cloud remains
 # Gaussian noise of another size, and neither counts nor shape depends on size ({doc}`04_phenomenon`). {glue:text}`growth-equal`
 #
-# *Unequal growth is enough.* {glue:text}`growth-unequal` So loops can vanish without a task: random directions are enough if the vectors move
+# *Growth as unequal as in training is enough.* {glue:text}`growth-unequal` So loops can vanish without a task: random directions are enough if the vectors move
 # *unequally* far ({prf:ref}`cor-nearly-orthogonal` is the extreme case). Movement alone is not enough, since the walks take steps as long as those
 # of training and remove no loops in the median unit. {glue:text}`growth-others`
 #
@@ -361,8 +361,8 @@ glue("strides", strides_text, display=False)
 # ```{solution-start} ex-random-walk
 # :class: dropdown
 # ```
-# A hundred Gaussian steps add up to one Gaussian step ten times as long. With equal steps the cloud remains Gaussian noise, only larger, and keeps
-# its number of loops. With unequal steps its vectors are almost orthogonal and of very unequal length, so hardly any loop is left
+# A hundred Gaussian steps add up to one Gaussian step ten times as long. With equal steps the cloud remains Gaussian noise, only larger, and has
+# on average as many loops as before. With unequal steps its vectors are almost orthogonal and of very unequal length, so hardly any loop is left
 # ({prf:ref}`cor-nearly-orthogonal` gives a much stricter condition for none). Nothing was learnt in either case, so a control must grow as unequally as the trained prompt.
 
 # %%

@@ -16,11 +16,10 @@
 # %% [markdown]
 # # Topology and accuracy
 #
-# Does the topology of a prompt predict how often the model answers correctly? Table 2 of the paper {cite}`anonymous-topology` reports
-# strong correlations over snapshots, but {doc}`03_printed_numbers` has shown that a clock would score as well. This chapter computes the
-# table from our runs and asks what remains of it if the unit is a problem instead of a snapshot. For the mean $H_0$ lifespan, the
-# correlation with a problem's own answers is {glue:text}`exchanged-rho_blocks`; with the answers to other problems it averages
-# {glue:text}`exchanged-shuffled`.
+# Does the topology of a prompt predict how often the model answers correctly? Table 2 of the paper {cite}`anonymous-topology` reports strong
+# correlations over snapshots, but {doc}`03_printed_numbers` has shown that a clock would score as well. This chapter computes the table from our
+# runs and asks what remains of it if the unit is a problem instead of a snapshot. For the mean $H_0$ lifespan, the correlation with a problem's own
+# answers is {glue:text}`exchanged-rho_blocks`; with the answers to other problems it averages {glue:text}`exchanged-shuffled`.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -151,8 +150,8 @@ glue("checks-pooled", int(answers.n.max()) if len(answers) else 0, display=False
 #   another problem of the same data set and regime, {glue:text}`exchanges` times. The exchange keeps whatever all runs have in common:
 #   they start wrong, end right, and grow. It breaks only the link between a problem's *own* topology and its
 #   *own* answers.
-# - *Problems* takes one pair of numbers from each problem or set of ten: its feature and the share of its runs that are right, both at the
-#   check where about half of all problems are solved. It correlates the ranks of these pairs within each data set and regime.
+# - *Problems* takes one pair of numbers from each problem or set of ten: its feature at one check, and the share of its runs that have given a right
+#   answer by then. For each data set and regime the check is the one by which the share of solved units is nearest to one half. It correlates the ranks of these pairs within each data set and regime.
 #
 # The last three rows are not in the paper's table: they divide lifespans by the mean distance and the entropy by its maximum.
 
@@ -252,8 +251,8 @@ assert abs(np.median(by_run[:, 0])) < 0.1
 #
 # ## Claimed, measured, verdict
 #
-# Each claim has a rule ({doc}`20_rules`) and is decided from units, as in {doc}`04_phenomenon`. A correlation over snapshots is no evidence
-# that topology predicts answers; such evidence takes problems as units, and more of them where a verdict is inconclusive.
+# Each claim has a rule ({doc}`20_rules`) and is decided from units, as in {doc}`04_phenomenon`. A correlation over snapshots is no evidence that
+# topology predicts answers; such evidence takes problems as units, and more of them where a verdict is inconclusive.
 
 # %% tags=["hide-input"]
 of_chapter = [claim.id for claim in CLAIMS if claim.family == "table 2"]

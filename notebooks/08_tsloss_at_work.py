@@ -149,7 +149,7 @@ glue("share-start", loss.terms(start).h1.item() / variance, display=False)
 # - **As printed, each point is its own nearest neighbour.** The mean of $s_i$ is
 #   {glue:text}`s-start-printed:.4f`, although the nearest other point is {glue:text}`nearest-start:.3f` away on
 #   average, and $\delta$ is {glue:text}`delta-start-printed:.3f`. $\mathcal{L}_{H0}$ almost vanishes, and
-#   $\mathcal{L}_\text{repel}$ comes mostly from pairs of a point with itself. From here on $i = j$ is left out.
+#   $\mathcal{L}_\text{repel}$ comes only from pairs of a point with itself. From here on $i = j$ is left out.
 # - **At the start $\tau$ is not small.** By the bounds that follow {eq}`eq-softmin`, $s_i$ may lie up to
 #   {glue:text}`slack:.2f` below the nearest distance; on average it lies {glue:text}`s-below:.2f` below. The standard
 #   deviation of all distances is {glue:text}`spread-start:.3f`. At $\tau$ = {glue:text}`tau:g` each $s_i$
@@ -339,9 +339,9 @@ compared.loc["spread of lengths"] = [(r.std(correction=0) / r.mean()).item() for
 table(compared.rename(index=rows), "{:.3g}")
 
 # %% [markdown]
-# The nearer the mean $H_0$ lifespan is to the mean distance, the nearer the cloud is to a simplex. {prf:ref}`cor-nearly-orthogonal` relates
-# the spread of lengths (standard deviation over mean) to loops: nearly orthogonal vectors have none if one is shorter than all others
-# by enough, whereas a loss that evens out distances keeps the lengths alike. One pair proves nothing;
+# The nearer the mean $H_0$ lifespan is to the mean distance, the nearer the cloud is to a simplex. {numref}`fig-lengths` relates
+# the spread of lengths (standard deviation over mean) to loops. (That nearly orthogonal vectors have none if one is shorter than all others by enough
+# is {prf:ref}`cor-nearly-orthogonal`.) A loss that evens out distances keeps the lengths alike. One pair proves nothing;
 # {doc}`10_when_tsloss_acts` counts loops in all pairs.
 #
 # (prompt-by-epoch)=
@@ -419,10 +419,10 @@ glue("verdict-ring", ring_verdict, display=False)
 #
 # ## Claimed, measured, verdict
 #
-# These claims are about the loss itself. A statement that follows from the formulas is true by definition. Where clouds are drawn at
-# random, a sign test decides at level 0.05. An unconditional statement that holds under one condition and fails under another is *partly*
-# reproduced. Equation 13 is judged for clouds in general in {doc}`02_homology_of_a_prompt`, and for trained prompts in
-# {doc}`15_what_it_stands_for`. The loops of prompts trained with TSLoss are judged in {doc}`10_when_tsloss_acts`.
+# These claims are about the loss itself. A statement that follows from the formulas is true by definition. Where clouds are drawn at random, a sign
+# test decides at level 0.05. An unconditional statement that holds under one condition and fails under another is *partly* reproduced. Equation 13
+# is judged for clouds in general in {doc}`02_homology_of_a_prompt`, and for trained prompts in {doc}`15_what_it_stands_for`. The loops of prompts
+# trained with TSLoss are judged in {doc}`10_when_tsloss_acts`.
 #
 # | claimed | rule | measured | verdict |
 # |---|---|---|---|

@@ -19,8 +19,8 @@
 # Does TSLoss shorten training? Table 3, the paper's main result, says so: with TSLoss at weight 1 a soft prompt needs fewer iterations until the
 # frozen model answers its training problems correctly, in the best cells about half as many {cite}`anonymous-topology`.
 #
-# This chapter compares pairs of runs that differ in TSLoss alone. Their median ratio of iterations, with its simultaneous interval, is {glue:text}`all-ratio`. Two
-# yardsticks show what such a ratio means: how far rounding alone moves a run, and what a push without meaning does.
+# This chapter compares pairs of runs that differ in TSLoss alone. Their median ratio of iterations, with its simultaneous interval, is
+# {glue:text}`all-ratio`. Two yardsticks show what such a ratio means: how far rounding alone moves a run, and what a push without meaning does.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -141,7 +141,7 @@ glue("paper-ratio", printed.median_ratio, display=False)
 # - *Never* counts units that neither run solves; they are among the ties (*same*). *Start* counts units that the untrained prompt already solves;
 #   they are excluded.
 # - The *ratio* of epochs has an interval from order statistics over units. The first p comes from the exact sign test, the second from Wilcoxon's
-#   signed-rank test {cite}`wilcoxon1945individual` on log ratios; each is also corrected by Holm's method over the cells {cite}`holm1979simple`.
+#   signed-rank test {cite}`wilcoxon1945individual` on log ratios, where an unsolved run counts at its length; each is also corrected by Holm's method over the cells {cite}`holm1979simple`.
 # - The *detectable share* is the smallest share of wins that the sign test detects with a power of 80 % at the level 0.05, uncorrected. A cell with
 #   a dash has too few units that differ to detect anything.
 
@@ -244,7 +244,7 @@ glue("censored", int(np.isinf(sides).sum().sum()), display=False)
 # Two notes on reading these numbers:
 #
 # - **A null result can be firm.** An interval above the ratio that the paper prints excludes the printed effect, even if a smaller one remains
-#   possible; an interval within ±10 % of 1 excludes every effect above 10 %. {glue:text}`firm`.
+#   possible; an interval within ±10 % of 1 excludes a median effect above 10 %, not one of single units. {glue:text}`firm`. (Many ties can leave it no width.)
 # - **Censoring.** {glue:text}`censored:d` of the values behind these numbers are censored: the problem was not solved, so it takes *more* epochs
 #   than the run has, and how many more is unknown. Leaving such runs out would drop exactly the slow ones; counting them at their length understates
 #   them. The sign of a pair is known as soon as one of its runs solves the problem, so the test uses signs. The median ratio counts an unsolved run
@@ -254,8 +254,8 @@ glue("censored", int(np.isinf(sides).sum().sum()), display=False)
 # ## The noise floor
 #
 # Training is sensitive: a tiny difference between two runs grows until they are solved at different epochs. How far does a difference without any
-# meaning move the count? The experiment `rounding` computes the same Standard run in three other ways: in bfloat16 instead of float32 (or the
-# reverse), with another number of threads, and alone instead of in a {term}`bank` with other runs. Nothing but rounding differs.
+# meaning move the count? The experiment `rounding` computes the same Standard run in the other precision (bfloat16 or float32), with another number
+# of threads, and alone instead of in a {term}`bank`. Nothing but rounding differs.
 
 # %% mystnb={"image": {"alt": "For each unit the absolute difference in iterations from the planned run: grey symbols for other ways of computing the same run, a green diamond for TSLoss."}, "figure": {"caption": "{glue:text}`floor-says` How far the iterations of each unit move, one row per unit. Grey: the same Standard run computed in another way; green: with TSLoss.", "name": "fig-noise"}} tags=["hide-input"]
 floor_figure = missing("tsp sweep rounding --profile full")

@@ -16,9 +16,9 @@
 # %% [markdown]
 # # When TSLoss acts
 #
-# When does TSLoss act? {doc}`09_convergence` asks whether it shortens training, {doc}`08_tsloss_at_work` how it changes the cloud of
-# points. This chapter compares loops and gradients before and after the first right answer, in all problems and sets that are solved both without and
-# with TSLoss: most of the effect on loops comes after that answer. One pair is then followed check by check.
+# When does TSLoss act? {doc}`09_convergence` asks whether it shortens training, {doc}`08_tsloss_at_work` how it changes the cloud of points. This
+# chapter compares loops and gradients before and after the first right answer, in all problems and sets that are solved both without and with
+# TSLoss: most of the effect on loops comes after that answer. One pair is then followed check by check.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -280,8 +280,9 @@ if len(steps):
 #
 # ## Claimed, measured, verdict
 #
-# The paper says that TSLoss makes topology simpler. The rule for this claim is in {doc}`20_rules`. A count of iterations cannot show what
-# happens after the first right answer, which is when most of the loops come back.
+# The published version says that TSLoss gives prompts with less $H_1$ redundancy. (Section 3 of the paper says instead that its $H_1$ terms keep
+# rings from breaking.) The rule for this claim is in {doc}`20_rules`. A count of iterations cannot show what happens after the first right answer,
+# which is when most of the loops come back.
 
 # %% tags=["hide-input"]
 verdicts = tables.chapter_claims(store, ["tsloss-simpler-topology"])

@@ -16,9 +16,9 @@
 # %% [markdown]
 # # What does speed up prompt tuning?
 #
-# Is TSLoss a good way to save epochs? This chapter compares it with other changes, such as another learning
-# rate, initial prompt or schedule. {glue:text}`recipes-answer` The chapter then asks whether TSLoss's effect depends
-# on the learning rate, and how far the paper's own rate can move a prompt.
+# Is TSLoss a good way to save epochs? This chapter compares it with other changes, such as another learning rate, initial prompt or schedule.
+# {glue:text}`recipes-answer` The chapter then asks whether TSLoss's effect depends on the learning rate, and how far the paper's own rate can move a
+# prompt.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -273,7 +273,7 @@ glue("whole-result", whole_result, display=False)
 # {glue:text}`h1-count-first:d` at the start and {glue:text}`h1-count-last:d` at the end. Under {glue:text}`protocol` it moves by
 # {glue:text}`moved-tuned` in {glue:text}`epochs-tuned:d` epochs.
 #
-# That the prompt hardly moves under `paper` follows from arithmetic. A step moves each coordinate by at most about the learning rate ({doc}`03_printed_numbers`), so
+# That the prompt hardly moves under `paper` follows from arithmetic. A step moves each coordinate by about the learning rate, and by at most 1.7 times it ({doc}`03_printed_numbers`), so
 # the sum of the learning rates over all steps roughly bounds how far a coordinate can move. In this run of `paper` that sum is
 # {glue:text}`lr-so-far:.3f` initial standard deviations, and over all {glue:text}`paper-epochs:d` epochs it is {glue:text}`lr-in-all:.3f`. So the
 # prompt of this run is still close to its initial noise.

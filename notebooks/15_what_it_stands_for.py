@@ -16,16 +16,17 @@
 # %% [markdown]
 # # TSLoss and what it stands for
 #
-# TSLoss does not use the barcode. Its first half is the variance of soft nearest-neighbour distances because, the paper says (section
-# 3), the true nearest-neighbour distances are not smooth. Its second half consists of two squared hinges. But a barcode, too, has a gradient wherever no two
-# distances are equal, because a bar ends at the length of an edge, and a length has a gradient {cite}`bruel2020topology`. So functions of the barcode itself
-# can be minimised. *Exact persistence* is one: the variance of the $n - 1$ finite $H_0$ deaths plus the sum of the $H_1$ lifespans.
+# TSLoss does not use the barcode. Its first half is the variance of soft nearest-neighbour distances because, the paper says (section 3), the true
+# nearest-neighbour distances are not smooth. Its second half consists of two squared hinges. But a barcode, too, has a gradient wherever no two
+# distances are equal, because a bar ends at the length of an edge, and a length has a gradient {cite}`bruel2020topology`. So functions of the
+# barcode itself can be minimised. *Exact persistence* is one: the variance of the $n - 1$ finite $H_0$ deaths plus the sum of the $H_1$ lifespans.
+# (The second part is our choice: the paper means its own $H_1$ terms to keep rings.)
 #
-# How closely does TSLoss follow the barcode, which regulariser needs the fewest epochs, and which helps with unseen problems? For
-# trained prompts $\operatorname{Var}(s_i)$ is, in the median, {glue:text}`soft-ratio` times the variance of the deaths. Compared with
-# training without a regulariser on {glue:text}`baselines-problems`, the median ratio of epochs is {glue:text}`ts-ratio` with TSLoss and
-# {glue:text}`exact-ratio` with exact persistence (below 1 is faster). The paper's claim about unseen problems is {glue:text}`unseen-verdict`. The
-# model is so weak, with {glue:text}`floor` of answers correct without a prompt, that only large gains would be visible.
+# How closely does TSLoss follow the barcode, which regulariser needs the fewest epochs, and which helps with unseen problems? For trained prompts
+# $\operatorname{Var}(s_i)$ is, in the median, {glue:text}`soft-ratio` times the variance of the deaths. Compared with training without a regulariser
+# on {glue:text}`baselines-problems`, the median ratio of epochs is {glue:text}`ts-ratio` with TSLoss and {glue:text}`exact-ratio` with exact
+# persistence (below 1 is faster). The paper's claim about unseen problems is {glue:text}`unseen-verdict`. The model is so weak, with
+# {glue:text}`floor` of answers correct without a prompt, that only large gains would be visible.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -201,8 +202,8 @@ glue("baselines-say", said or "missing, as too few problems were trained", displ
 # ## Weights of equal force
 #
 # Weight 1 multiplies quantities of different sizes. Their gradient norms on one Gaussian initial prompt show which weights would make the forces
-# equal there. In the experiment `force` the arms have about these weights; {doc}`11_weight` compares them. The published version
-# compares regularisers at one weight, and so does the rule for its claim.
+# equal there. In the experiment `force` the arms have about these weights; {doc}`11_weight` compares them. The summary of the
+# published version does not say at which weights it compares regularisers; the rule for its claim takes weight 1 for all.
 
 # %% tags=["hide-input"]
 import torch
@@ -223,7 +224,8 @@ table(equal.rename(index=METHOD_NAMES), "{:.3g}")
 # %% [markdown]
 # ## Unseen problems
 #
-# The published version {cite}`huang2026structural` reports that prompts trained with TSLoss give more correct answers. Here,
+# The summary of the published version {cite}`huang2026structural` says that TSLoss improves downstream accuracy, which we read as the share of correct
+# answers to unseen problems. Here,
 # all prompts answer the same problems of {glue:text}`task`, which none of them was trained on. The prompts are those trained at weight 1,
 # or without a regulariser, on the problems that all methods share. The floor is the model without a prompt.
 

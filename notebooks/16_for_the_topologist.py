@@ -16,11 +16,11 @@
 # %% [markdown]
 # # For the topologist
 #
-# The paper {cite}`anonymous-topology` reads barcodes of prompts without asking what a topologist would ask first. How far
-# can a bar move between two snapshots? Which bars would survive noise? Which force of TSLoss moves which bar, and in which
-# direction? In the book's example, {glue:text}`loops-followed:d` of {glue:text}`pairs-between:d` pairs of consecutive snapshots
-# have a loop long enough to be followed from one to the next. Counted over all snapshots, {glue:text}`band-survive` of {glue:text}`loops-all:d` loops are longer
-# than the confidence band is wide. And {glue:text}`forces-mixed` of TSLoss lengthen some loops and shorten others.
+# The paper {cite}`anonymous-topology` reads barcodes of prompts without asking what a topologist would ask first. How far can a bar move between two
+# snapshots? Which bars would survive noise? Which force of TSLoss moves which bar, and in which direction? In the book's example,
+# {glue:text}`loops-followed:d` of {glue:text}`pairs-between:d` pairs of consecutive snapshots have a loop long enough to be followed from one to the
+# next. Counted over all snapshots, {glue:text}`band-survive` of {glue:text}`loops-all:d` loops are longer than the confidence band is wide. And
+# {glue:text}`forces-mixed` of TSLoss lengthen some loops and shorten others.
 #
 # ```{admonition} After this chapter you can
 # :class: tip
@@ -141,14 +141,14 @@ glue("float16-bound", f"{worst / size:.2g}", display=False)
 glue("loops-followed", int(between.followed.sum()), display=False)
 
 # %% [markdown]
-# A loop longer than twice the bottleneck distance is matched to a loop of the next diagram, and only such a loop is certain to be.
+# A loop longer than twice the bottleneck distance is matched to a loop of the next diagram; of a shorter one this distance alone does not say so.
 # In {glue:text}`loops-followed:d` of the {glue:text}`pairs-between:d` pairs of consecutive snapshots whose first has a loop, the longest loop is that
 # long. The bound on the movement alone is certain of the longest loop in {glue:text}`loops-bound:d` of these pairs. The table has one draw of rounding errors; no rounding of the last snapshot to half precision can move
 # the end of a bar by more than {glue:text}`float16-bound` of the mean distance.
 #
 # ## Which bars would survive noise?
 #
-# If a cloud is a random sample of a set, the subsampling method of Fasy et al. {cite}`fasy2014confidence` gives a $c$ that bounds, at
+# If a cloud is a random sample of a set, the subsampling method of Fasy et al. {cite}`fasy2014confidence` gives a $c$ that bounds, asymptotically at
 # confidence level 95 %, the bottleneck distance between their diagrams. Bars no longer than $2c$ lie in the *confidence band* and may be
 # noise. The table shows every fifth snapshot.
 
@@ -198,7 +198,8 @@ for when, row in (("first", 0), ("last", -1)):
 
 # %% [markdown]
 # The band is at least {glue:text}`band-width` mean distances wide, and {glue:text}`band-survive` of the {glue:text}`loops-all:d` loops of
-# all snapshots are longer than the band of their snapshot is wide. The method is not at fault: on average a point's nearest neighbour is at
+# all snapshots are longer than the band of their snapshot is wide. No bar could be: the band is wider than any distance of these clouds. The method
+# is not at fault: on average a point's nearest neighbour is at
 # {glue:text}`nearest-first` of the mean distance at the start and at {glue:text}`nearest-last` at the end, so these {glue:text}`n:d` points do not sample any
 # set densely. The barcode of a prompt describes its distances; it does not estimate a shape behind them.
 #
@@ -255,7 +256,7 @@ for force, name in NAMES.items():
 
 # %% [markdown]
 # Of the loops, the repelling force lengthens {glue:text}`repel-loops`, the attracting force {glue:text}`attract-loops`. The paper calls these two terms
-# "$H_1$ features-based", but neither depends on which edges begin or fill a loop, so any effect on loops is a net effect of all edges
+# "$H_1$ feature-based", but neither depends on which edges begin or fill a loop, so any effect on loops is a net effect of all edges
 # (the loss *exact persistence*, in {doc}`15_what_it_stands_for`, contains the lifespans of loops themselves). Of $H_0$ bars, repulsion lengthens
 # {glue:text}`repel-bars`, attraction {glue:text}`attract-bars`, and the force that evens out neighbour distances {glue:text}`h0-bars`.
 
@@ -271,7 +272,8 @@ for force, name in NAMES.items():
 # ```{solution-start} ex-reached
 # :class: dropdown
 # ```
-# If each moves away from the other by $\eta$, the death grows by $2\eta$, which is the change of the one distance: the bound is attained. If both
+# If each moves away from the other by $\eta$, the death grows by $2\eta$, which is the change of the one distance. The bound is attained if $\eta$ is at
+# most half of their distance; beyond that it is cheaper to match both bars with the diagonal. If both
 # move by the same vector, no distance changes and the bound is 0, however far they go. The bound depends on distances, not on movements.
 
 # %%

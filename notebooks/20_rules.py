@@ -16,37 +16,37 @@
 # %% [markdown]
 # # Claims and rules
 #
-# How does a claim of the paper {cite}`anonymous-topology` get its verdict? Each has a written rule that says which result leads
-# to which verdict. The first rules were written before any verdict was computed from a published run. This page lists the
-# verdicts, then the rules, then every change made to a rule after data had been seen.
+# How does a claim of the paper {cite}`anonymous-topology` get its verdict? Each has a written rule that says which result leads to which verdict.
+# The first rules were written before any verdict was computed from a published run. This page lists the verdicts, then the rules, then every change
+# made to a rule after data had been seen.
 #
-# **Units.** A *unit* is one problem, or one set of ten, on one model under one protocol. Snapshots of one run are not independent of
-# each other, and neither are two runs on one problem, so neither counts as a unit. (Only the claim that is true by definition counts
-# runs.) Units still share one thing: for each model and seed, all runs start from the same prompt, so a p-value is about problems,
-# given that start.
+# **Units.** A *unit* is one problem, or one set of ten, on one model under one protocol. Snapshots of one run are not independent of each other, and
+# neither are two runs on one problem, so neither counts as a unit. (Only the claim that is true by definition counts runs.) Units still share two
+# things. For each model and seed, all runs start from the same prompt, so a p-value is about problems, given that start. And a set can contain
+# problems that are units of their own.
 #
-# **Iterations.** *Iterations* are the number of epochs to the first check after the start at which every problem is answered
-# correctly. A unit's value is the median over an odd number of seeds, in which an unsolved run ranks last. *Sustained*
-# iterations, shown beside them, are counted up to the first check from which the answer stays right.
+# **Iterations.** *Iterations* are the number of epochs to the first check after the start at which every problem is answered correctly. A unit's
+# value is the median over an odd number of seeds, in which an unsolved run ranks last. *Sustained* iterations, shown beside them, are counted up to
+# the first check from which the answer stays right.
 #
-# **Deciding runs.** Only published runs decide. Your own runs are judged by the same rules, each unit up to its shortest run,
-# and their verdicts are shown beside the published ones without changing them.
+# **Deciding runs.** Only published runs decide. Your own runs are judged by the same rules, each unit up to its shortest run, and their verdicts are
+# shown beside the published ones without changing them.
 #
-# **Refutation.** A claim is *not reproduced* when the interval of the effect falls short of the printed value, when the interval lies
-# within a margin of no effect (for example ±10 % of the iterations), or when a test finds the reverse. It is *partly* reproduced instead when a
-# test confirms its direction but the interval falls short of the printed value or another condition of its rule fails.
-# *Inconclusive* means that the runs neither confirm nor refute the claim; it does not mean that there is no effect.
-# The verdict *numbers return, reading fails* is only for Table 2. The numbers of that table return when each run's early snapshots are compared with its late
-# ones, which is what the printed $U$ fits ({doc}`03_printed_numbers`). They show that something drifts during training; they do not
-# show that a prompt answers better for it, and across problems a relation as strong as the printed one is excluded.
+# **Refutation.** A claim is *not reproduced* when the interval of the effect falls short of the printed value, when the interval lies within a
+# margin of no effect (for example ±10 % of the iterations), or when a test finds the reverse. It is *partly* reproduced instead when a test confirms
+# its direction but the interval falls short of the printed value or another condition of its rule fails. *Inconclusive* means that the runs neither
+# confirm nor refute the claim; it does not mean that there is no effect. The verdict *numbers return, reading fails* is only for Table 2. The
+# numbers of that table return when each run's early snapshots are compared with its late ones, which is what the printed $U$ fits
+# ({doc}`03_printed_numbers`). They show that something drifts during training; they do not show that a prompt answers better for it, and across
+# problems a relation as strong as the printed one is excluded.
 #
-# **One model.** Two models trained on one problem are not two problems, so models are not pooled. The model with the most runs
-# decides, except for claims that compare models or name one; other models have rows of their own in the tables.
+# **One model.** Two models trained on one problem are not two problems, so models are not pooled. The model with the most runs decides, except for
+# claims that compare models or name one; other models have rows of their own in the tables.
 #
-# **Multiple tests.** Tests are corrected within five families, one for each of the first five tables below. Within a
-# family each p-value is compared with its level under Holm's method {cite}`holm1979simple`,
-# and intervals are simultaneous, at confidence level $1 - 0.05/m$ for the $m$ tested claims of the family. There is one exception:
-# where a sign test decides, the interval of a share that can refute the claim has the level of that test.
+# **Multiple tests.** Tests are corrected within five families, one for each of the first five tables below. Within a family each p-value is compared
+# with its level under Holm's method {cite}`holm1979simple`, and intervals are simultaneous, at confidence level $1 - 0.05/m$ for the $m$ tested
+# claims of the family. There is one exception: where a sign test decides, the interval of a share that can refute the claim has the level of that
+# test.
 
 # %% tags=["parameters"]
 runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
@@ -74,9 +74,9 @@ glue("ratio", RATIO, display=False)
 # %% [markdown]
 # ## Verdicts
 #
-# Each effect is followed by its simultaneous interval in brackets, if there are enough units for one, and by the value that the paper
-# prints, if it prints one. What each effect measures is stated under Rules below; the margin is what the rule compares it with.
-# The numbers in the last column are the units among your own runs.
+# Each effect is followed by its simultaneous interval in brackets, if there are enough units for one, and by the value that the paper prints, if it
+# prints one. What each effect measures is stated under Rules below; the margin is what the rule compares it with. The numbers in the last column are
+# the units among your own runs.
 
 # %% tags=["hide-input"]
 table = pd.DataFrame(
@@ -125,11 +125,11 @@ HTML("".join(parts))
 # %% [markdown]
 # ## The same rules under other conditions
 #
-# This table gives verdicts and, in brackets, numbers of units under `tuned` over 100 epochs, under `paper` or `tuned` over 300, and for
-# another model under the conditions that each claim names. They do not change the verdicts above. Columns without runs are left out.
-# The rules of five claims name conditions other than 100 epochs of `tuned`: `density-minimal` and `entropy-early` are decided by the runs
-# of `paper-length`, `loops-vanish` by those of `tuned-length`, once there are any, and `small-models-gain-more` and `qwen-fourfold` by
-# runs of larger models under `paper`. Only for such claims can the first column have entries.
+# This table gives verdicts and, in brackets, numbers of units under `tuned` over 100 epochs, under `paper` or `tuned` over 300, and for another
+# model under the conditions that each claim names. They do not change the verdicts above. Columns without runs are left out. The rules of five
+# claims name conditions other than 100 epochs of `tuned`: `density-minimal` and `entropy-early` are decided by the runs of `paper-length`,
+# `loops-vanish` by those of `tuned-length`, once there are any, and `small-models-gain-more` and `qwen-fourfold` by runs of larger models under
+# `paper`. Only for such claims can the first column have entries.
 
 # %% tags=["hide-input"]
 elsewhere = tables.claims_elsewhere(store)
@@ -152,9 +152,9 @@ stacked(pd.DataFrame({"experiment": list(RULES), "rule": list(RULES.values())}))
 # %% [markdown]
 # ## Changes after data had been seen
 #
-# Some rules were changed after the data had been seen. Such changes deserve distrust. Most of them change only how an effect is judged;
-# where the effect itself or its interval was changed, the table says so. The changes were made in several commits,
-# from "One table of units, and rules that can refute" (e97a88e) on:
+# Some rules were changed after the data had been seen. Such changes deserve distrust. Most of them change only how an effect is judged; where the
+# effect itself or its interval was changed, the table says so. The changes were made in several commits, from "One table of units, and rules that
+# can refute" (e97a88e) on:
 #
 # | claims | before | now | why |
 # |---|---|---|---|

@@ -16,22 +16,25 @@
 # %% [markdown]
 # # Speed
 #
-# How fast is the package, and compared with what? An epoch of a run takes longer with PEFT than in a bank of this package, by these
-# factors: {glue:text}`bench-headline`. (Factors in brackets hold if PEFT's loop follows our rules for checks.) The language model is frozen, and most
-# of what makes prompt tuning slow is work that a frozen model does not need. This chapter compares the trainer with the usual tools, shows where the
-# time of a step goes, and tests whether the store stays fast. GPUs are in {doc}`23_out_of_one_machine`.
+# How fast is the package, and compared with what? An epoch of a run takes longer with PEFT than in a bank of this package, by these factors:
+# {glue:text}`bench-headline`. (Factors in brackets hold if PEFT's loop follows our rules for checks.) The language model is frozen, so part of the
+# work can be left out: a step on the problem below needs {glue:text}`count-saved:.1f` times fewer operations, behind 5,000 tokens
+# {glue:text}`count-long:.0f` times fewer. The rest of the gain comes from answers that are decoded together, from larger products and, where a
+# processor is fast in it, from lower precision. This chapter compares the trainer with the usual tools, shows where the time of a step goes, and
+# tests whether the store stays fast. GPUs are in {doc}`23_out_of_one_machine`.
 #
 # The times on this page are read from `data/measurements/`, written by `tsp bench`. Both sides run in one process, in turn, and the median of
-# usually {glue:text}`bench-repeats` repeats counts. Only PEFT's checks by our rules are timed after the others. The peers run their own published
-# code: PEFT's prompt tuning {cite}`mangrulkar2022peft,lester2021power` in the `Trainer` of transformers, with answers from `generate`
-# {cite}`wolf2020transformers`, and for topology gudhi {cite}`maria2014gudhi`, giotto-tda {cite}`tauzin2021giotto` and ripser.py
-# {cite}`tralie2018ripser`. This package, like giotto-tda, computes topology with giotto-ph {cite}`perez2021giottoph`.
+# usually {glue:text}`bench-repeats` repeats counts. The peers run their own published code: PEFT's prompt tuning
+# {cite}`mangrulkar2022peft,lester2021power` in the `Trainer` of transformers, with answers from `generate` {cite}`wolf2020transformers`, and for
+# topology gudhi {cite}`maria2014gudhi`, giotto-tda {cite}`tauzin2021giotto` and ripser.py {cite}`tralie2018ripser`. This package, like giotto-tda,
+# computes topology with giotto-ph {cite}`perez2021giottoph`.
 #
 # In training, both sides have the same model, problems, optimiser, schedule, interval of checks and limit on the length of answers. They differ in
 # five points:
 #
-# * This package trains a bank of runs, half of them with TSLoss, each from its own initial prompt; PEFT trains one run without TSLoss. (A test
-#   trains both from the same prompt in the same position and checks that they end with the same prompt.)
+# * This package trains a bank of runs in pairs, without and with TSLoss, each pair from an initial prompt of its own (checks are timed with another
+#   prompt for each run); PEFT trains one run without TSLoss. (A test trains both from the same prompt in the same position and checks that they end
+#   with the same prompt.)
 # * PEFT can put a prompt only before everything else; this package puts it after the question, as the authors' public code does.
 # * PEFT computes in the model's float32, this package in the precision that the table names.
 # * In whole runs this package also checks the answers before the first epoch.
@@ -63,13 +66,14 @@ from myst_nb import glue
 
 from benchmarks import states
 from benchmarks.bench import read_table
+from benchmarks.budget import PARTS
 from benchmarks.flops import arithmetic
+from benchmarks.measuring import PACKAGES, REVISION
 from benchmarks.store_load import CLAIM_SECONDS, MEMORY, SECONDS
-from benchmarks.training import RUNS, long_problem
+from benchmarks.training import RUNS, long_problem, operations_of_passes
 from tsp.analysis.tables import typeset
 from tsp.book import pages
 from tsp.book.pages import check_parameters
-from tsp.book.verdicts import listed
 from tsp.figures.style import METHOD_COLORS, WIDTH, style
 from tsp.paths import data_dir
 from tsp.problems.loading import load_problems
@@ -84,33 +88,12 @@ folder = Path(measurements or data_dir("measurements"))
 rows = read_table(folder)
 compiled = rows.name == "step_compiled_vs_plain"  # which the package does not do
 tried, rows = rows[compiled].tail(1), rows[~compiled]
-old = rows.get("minutes", pd.Series(index=rows.index)).isna()  # of earlier versions
+old = rows.revision.fillna(0) < REVISION
 marked = rows.commit.str.replace(r"^(.{7})[^+]*", r"\1", regex=True) + old.map(
     {True: " †", False: ""}
 )
-model = rows.model.dropna().iloc[0]
+model = next(iter(rows.model.dropna()), models.DEFAULT)
 glue("bench-model", model, display=False)
-
-
-def as_ratio(row, ratio):
-    if row.aim.share:
-        return f"{ratio:.2%}" if ratio < 0.1 else f"{ratio:.1%}"
-    return f"{ratio:.2f}\xa0×" if ratio < 10 else f"{ratio:.1f}\xa0×"  # printed tables wrap
-
-
-def spread(row):
-    """Show the smallest and the largest ratio of the repeats."""
-    if row.aim.share or not isinstance(row.ours_times, list) or len(row.ours_times) < 2:
-        return ""
-    ratios = [peer / ours for ours, peer in zip(row.ours_times, row.peer_times, strict=True)]
-    return f"{min(ratios):.3g} to {max(ratios):.3g}"
-
-
-def aim_text(row):
-    """Show an aim, and whether it is reached."""
-    aim = row.aim.of(row._asdict())
-    number = f"{aim:.0%}" if row.aim.share else f"{aim:g} ×"
-    return f"{'≤' if row.aim.most else '≥'} {number} {'✓' if row.reached else '✗'}"
 
 
 def table(frame, **formats):
@@ -146,9 +129,7 @@ headline = [
 ]
 glue("bench-headline", "; ".join(headline) or "not measured", display=False)
 glue("bench-repeats", int(rows.repeats.mode()[0]), display=False)
-glue("bench-whole-single", span(of("run_single")), display=False)
-glue("bench-whole-multi", span(of("run_multi")), display=False)
-packages = ("threads", "torch", "transformers", "peft")
+packages = ["threads", *PACKAGES[1:]]  # tsp is named by its commit
 versions = [f"{name} {' and '.join(sorted(map(str, rows[name].unique())))}" for name in packages]
 glue("bench-versions", "; ".join(versions), display=False)
 products = rows[rows.name.str.startswith("gemm")].assign(rate=lambda frame: 1 / frame.peer)
@@ -160,25 +141,26 @@ named = rows.name.str.match("epoch|run|step_context_5k_vs_peft|gemm|tsloss")
 
 def results(chosen):
     """Show measurements with their aims."""
-    rows_of = list(chosen.itertuples())
-    shown = {
-        "what": chosen.what,
-        "processor": chosen["where"],
-        "ratio": [as_ratio(row, row.ratio) for row in rows_of],
-        "range": [spread(row) for row in rows_of],
-        "aim": [aim_text(row) for row in rows_of],
+    names = {
+        "what": "what",
+        "where": "processor",
+        "shown": "ratio",
+        "range": "range",
+        "aimed": "aim",
+    }
+    seconds = {
         "tsp, s": chosen.ours.map("{:.3g}".format),
         "peer, s": chosen.peer.map("{:.3g}".format),
-        "commit": marked[chosen.index],
     }
-    return table(pd.DataFrame(shown).set_index(["what", "processor"]).rename_axis([None, None]))
+    shown = chosen[[*names]].rename(columns=names).assign(**seconds, commit=marked[chosen.index])
+    return table(shown.set_index(["what", "processor"]).rename_axis([None, None]))
 
 
 # %% [markdown]
 # The model is {glue:text}`bench-model`; our training passes are in bfloat16 unless float32 is named. Settings of all rows:
 # {glue:text}`bench-versions`. The peer is PEFT unless another is named. Rates of a large matrix product, in $10^9$ operations a second:
-# {glue:text}`bench-rates`. AMX is Intel's matrix unit. † marks rows measured with an earlier version of the package or the benchmark, + rows
-# measured with uncommitted changes. The rows of the Xeon with AMX predate some of the shortcuts below.
+# {glue:text}`bench-rates`. AMX is Intel's matrix unit; that a processor is a Zen 5 was inferred from its rates. † marks rows measured before the last
+# change of the package or the benchmark that changes times, + rows measured with uncommitted changes.
 
 # %% tags=["hide-input"]
 results(rows[named])
@@ -197,8 +179,7 @@ results(rows[~named])
 # check costs more when more answers are wrong, since many wrong answers are decoded to their limit. So checks are timed with prompts stored at
 # several points of training: at the start and later (in epochs, {glue:text}`bench-states`). None of these prompts solves its problems yet. The next
 # table shows both parts, timed one after the other; the column “runs” is the size of our banks. (Passes over ten problems are timed without a
-# warm-up.) To reach the aim for ten problems with the same rules on both sides, an epoch of ours would have to take at most
-# {glue:text}`bench-limits`.
+# warm-up.)
 
 
 # %% tags=["hide-input"]
@@ -215,12 +196,6 @@ def taken(regime):
 
 glue("bench-states", f"one problem: {taken('single')}; ten: {taken('multi')}", display=False)
 parts = rows[rows.name.str.startswith("epoch_")]
-limits = [
-    f"{row.peer_rule / aim:.2f} s {row.what.rpartition(', ')[2]} on {row.where} (the pass alone takes {row.ours_pass:.2f} s)"
-    for row in parts[parts.name.str.startswith("epoch_multi")].itertuples()
-    if row.peer_rule < (aim := row.aim.of(row._asdict())) * row.ours
-]
-glue("bench-limits", listed(limits) or "as long as it does", display=False)
 glue("bench-every", RunSpec().check_every, display=False)
 glue("bench-bank", RUNS, display=False)
 table(
@@ -233,9 +208,9 @@ table(
             "tsp: check, s": parts.ours_check.map("{:.2f}".format),
             "PEFT: pass, s": parts.peer_pass.map("{:.2f}".format),
             "PEFT: check, s": parts.peer_check.map("{:.2f}".format),
-            "ratio": [as_ratio(row, row.ratio) for row in parts.itertuples()],
+            "ratio": parts.shown,
             "ratio, same rules": [
-                "" if math.isnan(row.peer_rule) else as_ratio(row, row.peer_rule / row.ours)
+                "" if math.isnan(row.peer_rule) else row.aim.number(row.peer_rule / row.ours)
                 for row in parts.itertuples()
             ],
         }
@@ -245,14 +220,22 @@ table(
 )
 
 # %% [markdown]
-# Whole runs take much longer, so they are measured less often: on one problem until it is solved, on ten for a fixed number of epochs. The epoch at
-# which a run ends depends on the position of its prompt and on rounding, so the ratio is again that of an epoch: {glue:text}`bench-whole-single` on
-# one problem and {glue:text}`bench-whole-multi` on ten. On one problem it can be smaller than above, since runs train on while the answers that
-# would stop them wait, and fewer answers are decoded together. The table also gives the seconds that a run takes.
+# Whole runs take much longer, so they are measured less often: on one problem until it is solved, on ten for a fixed number of epochs.
+# {glue:text}`bench-whole` On one problem the ratio can be smaller than above, since runs train on while the answers that would stop them wait, and
+# fewer answers are decoded together. The table also gives the seconds that a run takes.
 
 # %% tags=["hide-input"]
 whole = rows[rows.name.str.startswith("run_")]
 sides = {"ours": "tsp", "peer": "PEFT"}
+one = whole[whole.name.str.startswith("run_single")]
+said = "They have not been measured here (with --full they are)."
+if len(one):
+    quicker = " and ".join(f"{q:.1f}" for q in one.peer_seconds_per_run / one.ours_seconds_per_run)
+    said = (
+        f"The epoch at which a run ends depends on the position of its prompt and on rounding, so the ratio is again that of an epoch: {span(one)} on one "
+        f"problem and {span(of('run_multi'))} on ten. (To be solved, a run on one problem takes PEFT {quicker} times as long; on ten, none was solved.)"
+    )
+glue("bench-whole", said, display=False)
 table(
     pd.DataFrame(
         {
@@ -302,12 +285,13 @@ table(
 prefix = rows[rows.name == "step_prefix_vs_one_by_one"]
 found = "this has not been measured."
 if len(prefix):
-    found = f"a step of {RUNS} runs takes {1 / prefix.ratio.iloc[-1]:.0%} of the time of {RUNS} steps of one run."
+    shares = " and ".join((1 / prefix.ratio).map("{:.0%}".format) + " (" + prefix["where"] + ")")
+    found = f"a step of {RUNS} runs takes {shares} of the time of {RUNS} steps of one run."
 glue("prefix-sentence", found, display=False)
 reasons = []
 for row, place in zip(tried.itertuples(), tried["where"], strict=True):
     reasons.append(
-        f": a compiled step takes {1 / row.ratio:.0%} of the time of a plain one (two cores, {place}), but the first step takes {row.first:.0f} s "
+        f": a compiled step takes {1 / row.ratio:.0%} of the time of a plain one ({row.threads} threads, {place}), but the first step takes {row.first:.0f} s "
         "longer, layers may have to be compiled again for rows of other lengths, and a C++ compiler is needed."
     )
 glue("compile-sentence", reasons[0] if reasons else "; this has not been measured.", display=False)
@@ -332,15 +316,30 @@ table(
 # %% [markdown]
 # For this problem the shortcuts reduce the work per run and step from {glue:text}`count-plain:.0f` to {glue:text}`count-ours:.0f` billion
 # operations, by a factor of {glue:text}`count-saved:.1f`; behind 5,000 tokens, by a factor of {glue:text}`count-long:.0f`
-# (not counting activations that are computed twice to save memory). Where a step or a pass gains more, the rest comes from better use of the machine:
-# larger products, fewer passes over memory, bfloat16. The ratios of epochs and runs also include the checks.
-#
+# (not counting activations that are computed twice to save memory). The next table shows what each missed aim for epochs, runs and the step
+# behind 5,000 tokens would take. Where the products alone, at the rate of a large one, take longer than the aim leaves, no trainer that computes the
+# same can reach it; where they take nearly as long, little is left for checks and everything else.
+
+# %% tags=["hide-input"]
+rows["work"] = rows.name.map(operations_of_passes(frozen))
+rows["rate"] = [rates.get(key) for key in zip(rows.processor, rows.precision, strict=True)]
+short = rows[~rows.reached].dropna(subset=["work", "rate"])
+needed = {
+    "an epoch or step takes, s": short.ours,
+    "the aim leaves, s": [row.peer / row.aim.of(row._asdict()) for row in short.itertuples()],
+    "products of its passes at full rate, s": short.work / short.rate,
+}
+needed = pd.DataFrame({"what": short.what, "processor": short["where"], **needed})
+table(needed.set_index(["what", "processor"]).rename_axis([None, None]).map("{:.3g}".format))
+
+# %% [markdown]
 # The figure splits a step with torch's profiler and shows the least time that each part could take: its operations at the rate of one large matrix
 # product, or the bytes that it has to move at the rate of a plain copy, whichever takes longer. The checks are added for comparison, with the
 # operations of an answer that is decoded to its limit.
 
-# %% mystnb={"image": {"alt": "Two panels of horizontal bars, float32 and bfloat16: milliseconds of each part of a step and of the checks; a tick on each bar marks the least time."}, "figure": {"caption": "{glue:text}`budget-says`. Bars: milliseconds of one profiled step of a bank of {glue:text}`bench-bank`, by part; ticks: the least that the machine would need.", "name": "fig-budget"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Horizontal bars, a panel for each precision: milliseconds of each part of a step and of the checks; a tick on each bar marks the least time."}, "figure": {"caption": "{glue:text}`budget-says`. Bars: milliseconds of one profiled step of a bank of {glue:text}`bench-bank`, by part; ticks: the least that the machine would need.", "name": "fig-budget"}} tags=["hide-input"]
 profiled = products.dropna(subset="budget")
+profiled = profiled[profiled.budget.map(lambda parts: set(parts) == {*PARTS}).astype(bool)]
 profiled = profiled[profiled.processor.isin(profiled.processor.mode().tail(1))]
 checked = rows[rows.name.str.startswith("epoch_single_early")].set_index("processor")
 fig, axes = plt.subplots(
@@ -375,7 +374,8 @@ for ax, row in zip(axes[0], profiled.itertuples(), strict=False):
     ax.plot(1e3 * table_of.least, table_of.index, "|", color="black", ms=11, mew=2)
     ax.set(title=f"{row.precision}, {row.processor}", xlabel="ms")
 axes[0][0].invert_yaxis()
-glue("budget-says", ("; ".join(said) or "not measured").capitalize(), display=False)
+said = "; ".join(said) or "not measured"
+glue("budget-says", said[:1].upper() + said[1:], display=False)
 glue("budget-missed", " ".join(missed), display=False)
 plt.show()
 

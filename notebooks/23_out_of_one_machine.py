@@ -262,7 +262,7 @@ plt.show()
 # ## Banks on a GPU
 #
 # `make bench-gpu` trains banks of 1 to 256 runs in the faster precision of the GPU, and PEFT's loop beside them, in float32 and, where ours is
-# bfloat16, in bfloat16 too; it also times a step with layers compiled by torch. It needs no network once the model is installed. Called
+# bfloat16, in bfloat16 too. The project's aim is 50 times PEFT. It also times a step with layers compiled by torch. It needs no network once the model is installed. Called
 # again, it continues with the next size. The rows go to `data/measurements/gpu.json`; once that file exists, a table of it appears below. A pull request
 # with the rows of your card is welcome.
 

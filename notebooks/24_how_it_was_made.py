@@ -25,13 +25,13 @@ runs: str = ""  # the run store; empty: $TSP_RUNS, else runs
 
 # %% tags=["hide-input"]
 import platform
-from importlib.metadata import version
 
 import pandas as pd
 from myst_nb import glue
 
 from tsp.analysis.records import TASK_NAMES
 from tsp.book.pages import check_parameters, table
+from tsp.provenance import installed_version
 from tsp.store.runs import Store
 
 check_parameters(globals())
@@ -64,7 +64,8 @@ records = pd.DataFrame(
 # 4. Jupyter Book builds the site, with warnings as errors. Mathematics, fonts, the search index and the scripts of the
 #    interactive figures are part of it, so no page loads anything from another machine.
 #
-# Verdicts are computed in step 3 by the rules beside the claims in `tsp/analysis/claims/`.
+# Verdicts are computed in step 3 by the rules beside the claims in `tsp/analysis/claims/`. `tsp bench` measures speed beside other packages and
+# writes rows with processor, versions and commit to `data/measurements`.
 #
 # ## The runs
 
@@ -90,12 +91,15 @@ glue("commits", records.commit.replace("", None).nunique(), display=False)
 # ## The programs
 
 # %% tags=["hide-input"]
-names = "torch transformers peft giotto-ph numpy pandas scipy pyarrow seaborn jupyter-book sphinx jupytext papermill"
-programs = {name: version(name) for name in names.split()} | {"Python": platform.python_version()}
+names = "torch transformers accelerate peft giotto-ph giotto-tda gudhi ripser numpy pandas scipy pyarrow "
+names += "seaborn jupyter-book sphinx jupytext papermill"
+programs = {name: installed_version(name) for name in names.split()} | {
+    "Python": platform.python_version()
+}
 table(pd.DataFrame({"version": programs}))
 
 # %% [markdown]
-# `constraints.txt` pins all versions. Fonts and MathJax are installed as packages too; matplotlib and
+# This page was made with these versions; those of a run or a measurement are in its record. `constraints.txt` pins all versions. Fonts and MathJax are installed as packages too; matplotlib and
 # seaborn {cite}`waskom2021seaborn` draw the figures, and giotto-ph {cite}`perez2021giottoph` computes persistent homology.
 #
 # ## The interactive figures

@@ -79,7 +79,8 @@ def pairwise(prompts: Tensor) -> Tensor:
 def persistence(prompts: Tensor, *, beta_h0: float = 1.0, beta_h1: float = 1.0) -> Tensor:
     """Exact persistence: beta_h0 Var(finite H0 deaths) + beta_h1 (sum of H1 lifespans).
 
-    TSLoss approximates this loss.
+    Its first part is what equation 2 stands for (equation 13); the second is this project's choice,
+    which equation 5 does not approximate.
 
     Parameters
     ----------

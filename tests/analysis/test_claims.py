@@ -131,7 +131,7 @@ def test_signs(wins, ties, losses, alpha, verdict):
 
 @pytest.mark.parametrize("alpha", [0.05, 0.001])
 def test_power_is_that_at_the_level_that_decides(alpha):
-    shown = 100 * detectable_share(20, alpha=alpha, power=0.8)
+    shown = 100 * detectable_share(20, alpha=alpha)
     assert f"a share of {shown:.0f} % (level {alpha})" in judge_signs(12, 0, 8, alpha=alpha)[1]
     assert "fewer than 8 changed units" in judge_signs(0, 0, 6, alpha=0.01)[1]
     event = judge_signs(5, 0, 1, event=True)[1]
@@ -853,8 +853,7 @@ def test_intervals_of_a_family_hold_together():
 
 
 def test_without_runs_nothing_is_tested():
-    runs, topology, *_ = Runs().frames
-    table = evaluate(runs, topology).set_index("id")
+    table = evaluate(*Runs().frames).set_index("id")
     assert table.index.tolist() == list(CLAIM)
     assert set(table.drop(["h0-count-constant", "variances-equal"]).verdict) == {UNTESTED}
     assert "`tsp sweep table4 --profile full`" in table.why["lambda-ten-fails"]

@@ -103,6 +103,16 @@ def test_answers_are_kept_and_replaced_by_newer_ones(store):
     assert store.valid_runs() == ([], {})
 
 
+def test_published_answers_are_not_copied_into_a_store(store, tmp_path, monkeypatch):
+    """Else they would replace a later version of the published ones."""
+    published = Store(tmp_path / "published")
+    remember(published, rows(1, 0))
+    monkeypatch.setattr(Store, "folders", lambda self: [self.root, published.root])
+    remember(store, rows(1, name="b"))
+    assert set(load_heldout(store).id) == {"a", "b"}
+    assert pd.read_parquet(store.root / ANSWERS).id.tolist() == ["b"]
+
+
 def test_losses_may_be_without_answers_and_answers_without_losses(store):
     """Answers may have been written before losses were measured."""
     remember(store, rows(1, 0))
@@ -194,6 +204,11 @@ def test_fewer_than_six_sets_are_called_few():
 
 
 # Which prompts are asked what ----------------------------------------------------------------
+
+
+def test_a_problem_beyond_the_window_is_refused(tiny):
+    with pytest.raises(InputError, match=r"row 7 .*takes \d+ tokens.*reads 4096"):
+        evaluate(tiny(), {NONE: None}, [problem("x" * 5000, "y", row=7)], decode=False)
 
 
 def test_a_set_of_ten_is_asked_what_is_outside_of_it(tmp_path):

@@ -85,7 +85,7 @@ def test_few_pairs_have_no_test_and_seeds_are_not_independent_units(store):
     table = study(store, ["n_tokens"], base={"n_tokens": 40}).set_index("arm")
     short = table.loc["ce, n_tokens 5"]
     assert (short.pairs, short.wins, short.losses) == (2, 1, 1)
-    assert short[["p", "p_holm", "p_rank", "p_rank_holm"]].isna().all()
+    assert short[["p", "p_holm"]].isna().all()
     assert table.loc["ce"].n == 2
 
 
@@ -114,14 +114,6 @@ def test_problems_that_an_arm_lacks_count_where_each_arm_is_read_alone(store):
         table = gaussian(store, every=every)
         assert table.pairs[["ce, init repeated", "ce, init vocabulary"]].tolist() == pairs
         assert set(table.ratio.dropna()) == {0.5}
-
-
-def test_an_answer_that_is_lost_again_is_sustained_later(store):
-    for k, right in enumerate([(2, 4, 6, 8), (2, 6, 8), (2,)]):
-        checks = [[epoch in right] for epoch in range(0, 9, 2)]
-        stored(store, right=checks, problem=k, contents=(f"p{k}",))
-    (row,) = gaussian(store).itertuples()
-    assert (row.iterations, row.sustained, row.censored) == (2, 6, False)
 
 
 def test_the_noise_floor_is_the_median_of_what_other_roundings_change(store):

@@ -316,7 +316,7 @@ def test_a_chapter_shows_its_claims_in_its_order(store):
     assert table.columns.tolist() == ["claimed", "measured", "verdict", "units", "effect"]
     assert "`tsp sweep table4 --profile full`" in table.measured.iloc[0]
     assert (table.verdict.iloc[1], table.units.iloc[1]) == ("reproduced", 20)
-    named = "median ratio of iterations: 0.50 (0.50 to 0.50); printed 0.67"
+    named = "median ratio of iterations: 0.50 (0.50 to 0.50); printed 0.667"
     assert table.effect.tolist() == ["–", named]
 
 

@@ -44,7 +44,7 @@ def test_the_command_measures_one_thing_at_a_time(monkeypatch, tmp_path):
     (row,) = loads("bench", "--growth", "-")
     assert (row["n"], row["d"]) == (5, 3)
     assert row["processor"]
-    fails(2, "one at a time", "bench", "--growth", "-", "--roundings", tmp_path / "x")
+    fails(2, "give it alone", "bench", "--growth", "-", "--roundings", tmp_path / "x")
 
 
 def outcomes(arithmetic, solved):

@@ -58,10 +58,7 @@ def test_numbers_of_tables_are_set_as_in_a_book():
     assert cells(p, FORMATS)[1::2] == ["58"] * 4
     assert probability(1.0) == "1"
     assert cells(pd.DataFrame({"x": [-0.5, 0.75]}), "{:.0%}") == ["−50\xa0%", "75\xa0%"]
-    assert cells(pd.DataFrame({"x": [-1.25, np.nan]}), precision=1, na_rep="none") == [
-        "−1.2",
-        "none",
-    ]
+    assert cells(pd.DataFrame({"x": [-1.25, np.nan]}), precision=1) == ["−1.2", "–"]
     words = ["tsp run --lr 1e-3", "qwen-2.5", "-3 to 4", "≥ 75% ✗"]
     assert cells(pd.DataFrame({"x": words})) == [*words[:2], "−3 to 4", "≥ 75\xa0% ✗"]
 

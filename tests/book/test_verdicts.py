@@ -46,7 +46,7 @@ def test_the_control_and_the_loops_with_tsloss_follow_the_counts(tmp_path):
     claims = tables.claims(Store(tmp_path))
     published = findings(claims, COUNTS)
     assert published["success"] == "Success is not needed"
-    assert published["reason"] == "It is enough that some vectors move farther than others"
+    assert published["reason"] == "It is enough that each vector moves as far as in training"
     assert published["back"] == "TSLoss brings loops back"
     assert published["figure"] == (
         "Most loops vanish with right answers, with wrong answers and when vectors move at random; "
@@ -121,7 +121,7 @@ def test_a_changed_run_changes_the_abstract(planted, monkeypatch):
     usual = front_page(planted("usual", wrong=2, solved=4), monkeypatch)
     assert "Success is not needed:" in usual["abstract"]
     assert "to 2 with wrong ones" in usual["abstract"]
-    assert "It takes 1.00 times the iterations" in usual["abstract"]
+    assert "it takes 1.00 times the iterations" in usual["abstract"]
     assert usual["caption"].startswith("Most loops vanish with right answers, with wrong answers")
 
     loops = front_page(planted("loops", wrong=7, solved=4), monkeypatch)
@@ -129,7 +129,7 @@ def test_a_changed_run_changes_the_abstract(planted, monkeypatch):
     assert "; with wrong answers and with TSLoss most are present at the end." in loops["caption"]
 
     speed = front_page(planted("speed", wrong=2, solved=2), monkeypatch)
-    assert "It takes 0.50 times the iterations" in speed["abstract"]
+    assert "it takes 0.50 times the iterations" in speed["abstract"]
     assert speed["abstract"].replace("0.50 times", "1.00 times") == usual["abstract"]
 
 

@@ -23,7 +23,7 @@ def test_a_bank_that_goes_on_says_so_once_and_no_other_does(off, monkeypatch, ca
         events.begin([JOB], 1, 1, 0)
         for epoch in epochs:
             events.progress(Progress(epoch, 9, 0.5, 0, 1, bank=1))
-        events.stored([JOB])
+        events.stored(1)
     text = capsys.readouterr().err
     assert text.count("resumes") == text.count("bank 1 resumes after epoch 5") == 1
     assert ("loss 0.500" in text) != off

@@ -30,6 +30,7 @@ from tsp.training import models
 from tsp.training.forward import TokenRow, hidden_states
 from tsp.training.models import tiny_model, tiny_tokenizer
 from tsp.training.prompts import as_input
+from tsp.training.spec import RunSpec
 
 SHORT = ["--task", "bbh", "--n-tokens", "4", "--epochs", "2", "--device", "cpu"]
 
@@ -59,6 +60,8 @@ def test_an_exported_prompt_gives_peft_our_logits(base, tmp_path):
     with torch.no_grad():
         logits = theirs(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
     torch.testing.assert_close(logits, ours(frozen, as_input(run.prompt(2), run.spec), coded))
+    stored = json.loads((tmp_path / "adapter" / "tsp.json").read_text())
+    assert RunSpec.from_dict(stored) == run.spec
 
 
 def ours(frozen, received, coded):

@@ -57,6 +57,13 @@ def test_contexts_beyond_the_budget_are_read_with_every_pass(tiny):
     assert without.activations > shared.activations
 
 
+def test_the_prompt_of_each_check_is_kept_on_a_cpu(tiny):
+    """AdamW keeps five copies of 20 x 32 numbers; epochs 0, 2, 4, 6 and 7 are checked."""
+    specs = [spec(n_tokens=20, epochs=7, check_every=2)]
+    kept = [estimate(tiny(), specs, [[coded()]], PLAN, device=at).prompts for at in ("cpu", "cuda")]
+    assert kept == [(5 + 5) * 20 * 32 * 4, 5 * 20 * 32 * 4]
+
+
 class Live(TorchDispatchMode):
     """Bytes of the tensors that are alive, and the most there were."""
 

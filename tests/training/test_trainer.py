@@ -1,5 +1,6 @@
 import copy
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 
@@ -18,10 +19,9 @@ from tests.training.test_decoding import plain_greedy
 from tsp.errors import InputError
 from tsp.loss import TSLoss
 from tsp.problems.loading import is_correct, load_problems
-from tsp.store.record import first_correct
 from tsp.training.decoding import EXTRA_TOKENS
 from tsp.training.forward import TokenRow, forward_rows
-from tsp.training.members import PromptRun
+from tsp.training.members import PromptRun, encode_all
 from tsp.training.models import TINY, load
 from tsp.training.prompts import as_input
 from tsp.training.spec import METHODS, RunSpec
@@ -367,13 +367,13 @@ def ends_early(lr, **fields):
 def test_a_check_that_ends_at_a_wrong_answer_changes_no_outcome(lr, early_stop):
     every, some = ends_early(lr, epochs=24, early_stop=early_stop)
     for full, short in zip(every, some, strict=True):
-        assert first_correct(short.checks) == first_correct(full.checks)
+        assert short.solved_epoch == full.solved_epoch
         assert short.epochs == full.epochs
         assert all(row in full.checks for row in short.checks)
         spared = len(full.checks) - len(short.checks)
         wrong = [epoch for epoch, right in full.correct().items() if right < 1 and epoch % 7]
         assert len(wrong) <= spared <= 8 * len(wrong)
-    assert (lr == 0.3) == any(first_correct(result.checks)[0] for result in every)
+    assert (lr == 0.3) == any(result.solved_epoch for result in every)
 
 
 def test_the_problem_that_was_wrong_is_asked_first():
@@ -512,9 +512,18 @@ def test_without_a_regulariser_its_value_is_zero_and_tsloss_is_still_watched(tin
     assert row["grad_ts"] > 0
 
 
-def test_a_problem_longer_than_the_window_is_refused(tiny):
-    with pytest.raises(InputError, match=r"problem = 0: row 0 .*takes \d+ tokens.*reads 4096"):
-        train_bank([spec()], tiny(), [[problem("x" * 5000, "y")]], plan=PLAN)
+def test_the_window_holds_the_question_the_prompt_and_the_longer_answer(tiny, monkeypatch):
+    """Of the reference and the longest answer one is there at a time."""
+    frozen, one = tiny(), problem("?", "four")
+    coded = frozen.encode(one.question, one.target)
+    question = len(coded.before) + 16 + len(coded.after)
+    for limit, length in ((2, len(coded.target)), (20, 20), (0, len(coded.target) + EXTRA_TOKENS)):
+        run = spec(n_tokens=16, max_new_tokens=limit)
+        for spare in (0, -1):
+            window = question + length + spare
+            monkeypatch.setattr(frozen.model.config, "max_position_embeddings", window)
+            with pytest.raises(InputError, match="takes") if spare else nullcontext():
+                encode_all(run, frozen, [one])
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny):
@@ -553,12 +562,14 @@ def test_checks_of_the_real_model_are_what_plain_generate_says(precision, smollm
     specs = [
         RunSpec(task="mmlu_cf", epochs=12, early_stop=True),
         RunSpec(task="mmlu_cf", epochs=5, check_every=3, seed=1),
-        RunSpec(task="mmlu_cf", regime="multi", epochs=2, max_new_tokens=20),
+        RunSpec(task="mmlu_cf", regime="multi", epochs=6, max_new_tokens=20),
     ]
     problems = [TEN[:1], TEN[3:4], TEN]
     plan = Plan(precision=precision)
-    for result in train_bank(specs, smollm, problems, plan=plan):
+    results = train_bank(specs, smollm, problems, plan=plan)
+    for result in results:
         assert_checks_are_those_of_generate(smollm, result)
+    assert len(results[2].checks) < 4 * 10  # two of its four checks end early
 
 
 VIEWS = {"view", "_unsafe_view", "transpose", "t", "slice", "select", "expand", "permute"}

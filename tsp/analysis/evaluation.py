@@ -7,16 +7,23 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsp.analysis.records import ANSWER_COLUMNS, ANSWER_KEY, NO_PROMPT, load_heldout, load_runs
+from tsp.analysis.records import (
+    ANSWER_COLUMNS,
+    ANSWER_KEY,
+    NO_PROMPT,
+    load_heldout,
+    load_runs,
+    read_heldout,
+)
 from tsp.analysis.units import at_defaults, one_of_each
 from tsp.atomic import replacing
 from tsp.errors import InputError
 from tsp.problems.loading import Problem, is_correct, load_problems, score
 from tsp.problems.scoring import DECIDED
 from tsp.store.runs import ANSWERS, Run, Store
-from tsp.training.base_lm import Encoded
 from tsp.training.decoding import EXTRA_TOKENS, DecodingRequest, batches, greedy_answers
 from tsp.training.forward import TokenRow, forward_rows
+from tsp.training.members import encode_all
 from tsp.training.models import BaseLM, load
 from tsp.training.precision import choose
 from tsp.training.prefix_cache import PrefixCache
@@ -90,9 +97,9 @@ def _row(
 ) -> TokenRow:
     """Return what the model reads: the prompt, or no vectors, about the encoded problem."""
     spec, vectors = prompt or (RunSpec(), torch.zeros(0, frozen.dim))
-    encoded = _encode(frozen, problem, spec)
-    received = as_input(vectors.float(), spec) if len(vectors) else vectors
-    return TokenRow(received.to(frozen.device), encoded, contexts.of(encoded.before))
+    (encoded,) = encode_all(spec, frozen, [problem])
+    received = as_input(vectors.float(), spec).to(frozen.device)
+    return TokenRow(received, encoded, contexts.of(encoded.before))
 
 
 @torch.no_grad()
@@ -113,13 +120,8 @@ def longest_answer(frozen: BaseLM, problems: Sequence[Problem]) -> int:
 
     The length of a problem's own reference would give something of the answer away.
     """
-    targets = [_encode(frozen, problem, RunSpec()).target for problem in problems]
-    return max(len(target) for target in targets) + EXTRA_TOKENS
-
-
-def _encode(frozen: BaseLM, problem: Problem, spec: RunSpec) -> Encoded:
-    end = spec.settings.end_token
-    return frozen.encode(problem.question, problem.target, placement=spec.placement, end=end)
+    encoded = encode_all(RunSpec(), frozen, problems)
+    return max(len(one.target) for one in encoded) + EXTRA_TOKENS
 
 
 def runs_to_evaluate(
@@ -147,8 +149,9 @@ def remember(store: Store, answers: pd.DataFrame) -> Path:
     An answer replaces an earlier one with the same `ANSWER_KEY`.
     """
     path = store.root / ANSWERS
-    earlier = load_heldout(store)
-    both = pd.concat([earlier, answers], ignore_index=True) if len(earlier) else answers
+    both = answers
+    if path.is_file():
+        both = pd.concat([read_heldout(path), answers], ignore_index=True)
     both = both.drop_duplicates(ANSWER_KEY, keep="last")
     with replacing(path) as work:
         both.sort_values(["model", "task", "id", "row"]).to_parquet(work, index=False)

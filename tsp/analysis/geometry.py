@@ -6,32 +6,30 @@ from typing import Any
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
-from tsp.topology.diagrams import Diagrams, lifespans, persistence, summarize
+from tsp.topology.diagrams import Diagrams, lifespans, persistence
 
 CLOUDS = 200  # Gaussian clouds that stand for noise
 LEVEL, DRAWS = 0.95, 500  # of a confidence band, and the subsamples it is made from
 
 
 @cache
-def gaussian_counts(n: int, d: int, *, clouds: int = CLOUDS, seed: int = 0) -> np.ndarray:
-    """Numbers of H1 bars of clouds N(0, I) of n points in d dimensions, (clouds,).
+def gaussian_bars(n: int, d: int) -> dict[int, list[np.ndarray]]:
+    """Lifespans of the bars of `CLOUDS` clouds N(0, I) of n points in d dimensions.
+
+    By dimension, of each cloud in its mean distance.
+    """
+    points = np.random.default_rng(0).normal(size=(CLOUDS, n, d))
+    sizes = [pdist(cloud).mean() if n > 1 else 1.0 for cloud in points]
+    pairs: Any = list(zip(persistence(points), sizes, strict=True))
+    return {k: [lifespans(bars[k]) / size for bars, size in pairs] for k in (0, 1)}
+
+
+def gaussian_counts(n: int, d: int) -> np.ndarray:
+    """Numbers of H1 bars of these clouds, (`CLOUDS`,).
 
     The count does not depend on a cloud's scale, so this is the baseline for any isotropic one.
     """
-    rng = np.random.default_rng(seed)
-    return summarize(rng.normal(size=(clouds, n, d))).h1_count.to_numpy()
-
-
-@cache
-def gaussian_bars(n: int, d: int) -> dict[int, np.ndarray]:
-    """Lifespans of all bars of `CLOUDS` such clouds, by dimension, in a cloud's mean distance."""
-    points = np.random.default_rng(0).normal(size=(CLOUDS, n, d))
-    diagrams: Any = persistence(points)
-    scaled = [
-        {k: lifespans(bars[k]) / pdist(cloud).mean() for k in (0, 1)}
-        for cloud, bars in zip(points, diagrams, strict=True)
-    ]
-    return {k: np.concatenate([lives[k] for lives in scaled]) for k in (0, 1)}
+    return np.array([len(lives) for lives in gaussian_bars(n, d)[1]])
 
 
 def confidence_band(X: Any) -> float:

@@ -202,11 +202,11 @@ def load_heldout(store: Store) -> pd.DataFrame:
     files = [folder / ANSWERS for folder in store.folders() if (folder / ANSWERS).is_file()]
     if not files:
         return pd.DataFrame(columns=ANSWER_COLUMNS).astype(ANSWER_TYPES)
-    tables = [_read_heldout(file) for file in files]
+    tables = [read_heldout(file) for file in files]
     return pd.concat(tables, ignore_index=True).drop_duplicates(ANSWER_KEY, ignore_index=True)
 
 
-def _read_heldout(file: Path) -> pd.DataFrame:
+def read_heldout(file: Path) -> pd.DataFrame:
     """Read a file of answers, with the columns that older ones lack."""
     try:
         table = pd.read_parquet(file)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
-from tsp.analysis.records import deciding, load_accuracy, load_runs, load_topology
+from tsp.analysis.records import deciding, load_runs, load_topology
 from tsp.analysis.stats import holm
 from tsp.analysis.units import ARM, PAIR, STANDARD, UNIT, at_defaults, compared, units, wide
 from tsp.errors import InputError
@@ -18,8 +18,8 @@ from tsp.training.spec import ROUNDINGS, RunSpec
 
 LAST = ["h1_count", "h0_mean_lifespan_scaled"]  # read at the last check
 COLUMNS = [
-    *("arm", "n", "iterations", "censored", "sustained", "pairs", "wins", "ties", "losses"),
-    *("ratio", "low", "high", "p", "p_holm", "p_rank", "p_rank_holm"),
+    *("arm", "n", "iterations", "censored", "pairs", "wins", "ties", "losses"),
+    *("ratio", "low", "high", "p", "p_holm"),
     *LAST,
 ]
 
@@ -82,11 +82,11 @@ def study(
     -------
     DataFrame
         `COLUMNS`, one row per arm, from the table of units (`tsp.analysis.units.units`).
-        ``iterations``: median over ``n`` problems, a lower bound if ``censored``; ``sustained``:
-        until the answer stays right. Against the base, over ``pairs`` problems: ``wins`` (faster),
-        ``ties``, ``losses``, the median ratio with its interval and both tests
-        (`tsp.analysis.units.compared`), each also by Holm over the arms. Means over problems of
-        two summaries at the last check. nan where there is nothing to compare.
+        ``iterations``: median over ``n`` problems, a lower bound if ``censored``. Against the base,
+        over ``pairs`` problems: ``wins`` (faster), ``ties``, ``losses``, the median ratio with its
+        interval and the sign test (`tsp.analysis.units.compared`), also by Holm over the arms.
+        Means over problems of two summaries at the last check. nan where there is nothing to
+        compare.
 
     Raises
     ------
@@ -106,13 +106,11 @@ def study(
         return pd.DataFrame(columns=COLUMNS)
     default = RunSpec(protocol=protocol)
     arms = _arms(runs, fields, default)
-    accuracy = load_accuracy(store)
-    accuracy = accuracy[accuracy.id.isin(runs.id)]
     last = _last_checks(load_topology(store), length)
 
     def read(names: Sequence[str]) -> pd.DataFrame:
         chosen = {name: arms[name] for name in names}
-        return units(runs, chosen, protocol=protocol, length=length, accuracy=accuracy)
+        return units(runs, chosen, protocol=protocol, length=length)
 
     table, rows = read(list(arms)), []
     for name, arm in arms.items():
@@ -122,7 +120,7 @@ def study(
             table = read([other, name] if other else [name])
         rows.append({"arm": name} | _row(name, table, last, other))
     table = pd.DataFrame(rows, columns=COLUMNS)
-    return table.assign(p_holm=holm(table.p), p_rank_holm=holm(table.p_rank))
+    return table.assign(p_holm=holm(table.p))
 
 
 def recipes(
@@ -136,7 +134,7 @@ def recipes(
     -------
     DataFrame
         The rows of `study`, the largest ratio first and those without one (the base) last, with
-        ``p_holm`` and ``p_rank_holm`` corrected over them; ``change`` is the arm in words.
+        ``p_holm`` corrected over them; ``change`` is the arm in words.
     """
     usual = RunSpec(model=model, protocol=protocol)
     base = {"method": against, "lambda_ts": float(against == "tsloss")}
@@ -147,7 +145,7 @@ def recipes(
     arms = arms[(changed == 0) | ((changed == 1) & arms.arm.str.startswith("ce, "))]
     arms = arms.sort_values("ratio", ascending=False, ignore_index=True)
     words = arms.arm.str.removeprefix("ce, ").replace(CHANGES, regex=True)
-    return arms.assign(change=words, p_holm=holm(arms.p), p_rank_holm=holm(arms.p_rank))
+    return arms.assign(change=words, p_holm=holm(arms.p))
 
 
 def reading(study: pd.DataFrame) -> pd.Series:
@@ -290,9 +288,9 @@ def _row(arm: str, table: pd.DataFrame, last: pd.DataFrame, base: str) -> dict[s
     if arm not in known:  # the untrained prompt solved every problem
         return {"n": 0}
     mine = trained.xs(arm, level="arm")
-    capped = mine[["iterations", "sustained"]].clip(upper=mine.length, axis=0).median()
-    row = {"n": len(mine), "pairs": 0, **capped}
-    row["censored"] = bool(capped.iterations < mine.iterations.median())
+    epochs = mine.iterations.clip(upper=mine.length).median()
+    row = {"n": len(mine), "pairs": 0, "iterations": epochs}
+    row["censored"] = bool(epochs < mine.iterations.median())
     runs = mine.ids.reset_index(drop=True).explode().to_frame("id").join(last, on="id")
     row |= runs[LAST].groupby(level=0).median().mean(skipna=False)
     if base in known:

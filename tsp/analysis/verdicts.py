@@ -10,6 +10,7 @@ import pandas as pd
 
 from tsp.analysis.evidence import Evidence
 from tsp.analysis.stats import (
+    POWER,
     Interval,
     detectable_share,
     holm,
@@ -18,8 +19,8 @@ from tsp.analysis.stats import (
     sign_test,
 )
 from tsp.experiments.paper import ALPHA
+from tsp.training.protocols import LENGTH
 
-POWER = 0.8
 READING = "numbers return, reading fails"
 """Early against late snapshots give the printed numbers; across problems the reading fails."""
 VERDICTS = (
@@ -76,7 +77,7 @@ class Claim:
     null: float = 0.0  # the effect where nothing happens; nan where there is no such value
     margin: str = ""  # what the effect is compared with
     protocol: str = "tuned"  # of the deciding runs
-    length: int = 100  # epochs that are read of each
+    length: int = LENGTH  # epochs that are read of each
     profile: str = "full"  # large enough to decide it
     model: str = ""  # the model it is about, where it is not the profile's
     across: bool = False  # whether it is about other models than the one with the most runs
@@ -168,7 +169,7 @@ def judge_signs(
     others = f"{losses} not" if event else f"{ties} unchanged, {losses} the reverse"
     test, kind = ("binomial", "units") if event else ("sign", "changed units")
     why = f"{wins} of {n} units as claimed, {others}; {test} test p = {p:.2g}; "
-    shown = detectable_share(changed, alpha=alpha, power=POWER)
+    shown = detectable_share(changed, alpha=alpha)
     if np.isnan(shown):
         fewest = next(n for n in range(1, 99) if 2.0 ** (1 - n) < alpha)
         why += f"fewer than {fewest} {kind}, too few for any p < {alpha:.2g}"
@@ -225,12 +226,12 @@ def within(interval: Interval, low: float, high: float) -> bool:
     return low < interval[0] and interval[1] < high
 
 
-def compared(interval: Interval, low: float, high: float = np.inf) -> str:
+def by_interval(interval: Interval, low: float, high: float = np.inf) -> str:
     """Decide by an interval: reproduced inside (low, high), not reproduced outside it.
 
     Examples
     --------
-    >>> [compared(interval, 0.9) for interval in ((0.92, 0.99), (0.7, 0.8), (0.8, 0.95))]
+    >>> [by_interval(interval, 0.9) for interval in ((0.92, 0.99), (0.7, 0.8), (0.8, 0.95))]
     ['reproduced', 'not reproduced', 'inconclusive']
     """
     if within(interval, low, high):
@@ -258,7 +259,7 @@ def contrasts(differences: Mapping[str, Sequence[float] | pd.Series]) -> pd.Data
     for name, values in differences.items():
         x = pd.Series(values, dtype=float).dropna()
         above, below = int((x > 0).sum()), int((x < 0).sum())
-        shows = detectable_share(above + below, alpha=ALPHA / len(differences), power=POWER)
+        shows = detectable_share(above + below, alpha=ALPHA / len(differences))
         p = sign_test(above, below)
         rows.append([name, len(x), above, below, x.median(), *median_interval(x), p, shows])
     names = ["name", "n", "above", "below", "median", "low", "high", "p", "shows"]

@@ -53,7 +53,6 @@ def table(
     *,
     markup: bool = False,
     precision: int = 6,
-    na_rep: str = MISSING,
 ) -> Styler:
     """Style a table of results: numbers to the right, missing ones as a dash, the index shown.
 
@@ -76,7 +75,7 @@ def table(
     given = formats if isinstance(formats, Mapping) else dict.fromkeys(frame, formats)
     rules = [given.get(name) or partial(_default, precision=precision) for name in frame]
     cells = {name: partial(_cell, rule=rule) for name, rule in zip(plain, rules, strict=True)}
-    styler = plain.style.format(cells, na_rep=na_rep)
+    styler = plain.style.format(cells, na_rep=MISSING)
     return styler.set_table_attributes('class="dataframe"').set_table_styles(CELLS)
 
 

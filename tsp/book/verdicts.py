@@ -82,12 +82,12 @@ def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
         directions is enough; ``back``, whether more loops are left with TSLoss; and ``figure``, in
         which kinds of prompts half of the loops go.
     """
-    verdicts = claims.set_index("id").verdict
+    about = claims.set_index("id")
+    verdicts = about.verdict
     sentences = {
         name: by_verdict.get(verdicts[claim], otherwise)
         for name, (claim, by_verdict, otherwise) in FINDINGS.items()
     }
-    about = claims.set_index("id")
     if verdicts["h0-lifespan-grows"] == "partly" and relative_growth(claims) > 0:
         sentences["components"] = "Components live longer, but not in most prompts"
     if about.low["tsloss-fewer-iterations"] > 1:
@@ -109,7 +109,7 @@ def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
         back = "brings loops back" if regained else "keeps loops"
     return sentences | {
         "success": f"Success {'is not' if without_success else 'may be'} needed",
-        "reason": "It is enough that some vectors move farther than others"
+        "reason": "It is enough that each vector moves as far as in training"
         if lost[RANDOM]
         else "Movement alone is not enough",
         "back": f"TSLoss {back}",

@@ -79,7 +79,7 @@ def bench(
     paradigms: Annotated[Path | None, rows_option("Train PEFT's other prompts instead")] = None,
     load: Annotated[Path | None, rows_option("Read 10,000 stored runs instead")] = None,
 ) -> None:
-    """Measure this package beside its peers, interleaved in one process."""
+    """Measure this package beside its peers, in turn, in one process."""
     if not (ROOT / "benchmarks").is_dir():
         raise InputError("bench", str(ROOT), "the benchmarks come with a checkout; run it in one")
     from benchmarks import bench

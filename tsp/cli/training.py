@@ -129,10 +129,9 @@ def _show_memory(spec: Any, device: str, precision: str, *, as_json: bool) -> No
     from tsp.training import models
     from tsp.training.members import encode_all
     from tsp.training.memory import estimate, fitted, free_memory, render
-    from tsp.training.precision import check_known, choose
+    from tsp.training.precision import choose
     from tsp.training.trainer import Plan
 
-    check_known(precision)
     place = models.resolve_device(device)
     (job,) = jobs_of([spec])
     frozen = models.load(spec.model, device="meta")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tsp.errors import InputError
 from tsp.experiments.jobs import Job
-from tsp.store.locks import checkpoint_folder
+from tsp.store.locks import WORK
 from tsp.store.record import kept_prompts
 from tsp.store.runs import Store
 from tsp.training.checkpoints import Checkpoint, key_of
@@ -35,7 +35,7 @@ class Events:
     progress
         An epoch of a bank has ended.
     stored
-        Runs are in the store.
+        The bank of this number is in the store.
     left_out
         A run cannot be trained, and the reason.
     quarantined
@@ -46,7 +46,7 @@ class Events:
 
     begin: Callable[[Sequence[Job], int, int, int], None] = lambda jobs, number, banks, peak: None
     progress: Callable[[Progress], None] = lambda progress: None
-    stored: Callable[[Sequence[Job]], None] = lambda jobs: None
+    stored: Callable[[int], None] = lambda number: None
     left_out: Callable[[Job, str], None] = lambda job, why: None
     quarantined: Callable[[str, Path], None] = lambda why, place: None
     say: Callable[[str], None] = lambda text: None
@@ -86,8 +86,7 @@ def train_into(
     problems, starts = zip(*inputs.values(), strict=True)
     plan = rounded(plan, specs[0].rounding)
     key = key_of(ids, plan, str(frozen.device))
-    folder = checkpoint_folder(store.root, ids[0])
-    checkpoint = Checkpoint(folder, key, every=policy.every, stop=policy.stop)
+    checkpoint = Checkpoint(store.root / WORK / ids[0], key, every=policy.every, stop=policy.stop)
     events.begin(jobs, number, banks, estimate(frozen, specs, problems, plan).peak)
     results = train_bank(
         specs,
@@ -101,7 +100,7 @@ def train_into(
     finished = {i: result for i, result in zip(ids, results, strict=True) if not result.failure}
     store_runs(finished, store, plan=plan, frozen=frozen, together=ids)
     checkpoint.remove()
-    events.stored(jobs)
+    events.stored(number)
     return [result.failure for result in results if result.failure]
 
 

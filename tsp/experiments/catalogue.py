@@ -1,7 +1,7 @@
 """The experiments: which runs a table, a figure or a chapter needs, by profile."""
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from tsp.errors import InputError
@@ -63,10 +63,13 @@ def experiment_specs(experiment: str, profile: str, **changes: Any) -> list[RunS
     return list(dict.fromkeys(spec.but(**given) if given else spec for spec in specs))
 
 
+_planned = cache(experiment_specs)  # for `belongs`, which is asked about every stored run
+
+
 def belongs(spec: RunSpec, experiment: str, profile: str) -> bool:
     """Return whether an experiment has this run, on any model, data, seed or number of epochs."""
     given = {name: getattr(spec, name) for name in ("model", "data", "seed", "epochs")}
-    known = experiment_specs(experiment, profile, **given)
+    known = _planned(experiment, profile, **given)
     if spec.init_run:  # stored as an id, planned as a problem
         known = [other.but(init_run=spec.init_run) for other in known if other.init_run]
     return spec in known

@@ -65,7 +65,7 @@ class _Curves:
 
     def begin(self, jobs: Sequence[Job], number: int, banks: int, peak: int) -> None:
         """Expect a bank; its files may be open if its node was lost."""
-        self.close(number)
+        self.stored(number)
         self.jobs[number] = jobs
 
     def progress(self, now: Progress) -> None:
@@ -97,12 +97,7 @@ class _Curves:
             writer.add_text("spec", "\n".join(lines))
         return writer, written
 
-    def stored(self, jobs: Sequence[Job]) -> None:
-        """Close the event files of the bank that is stored."""
-        for number in [number for number in self.open if self.jobs[number] == jobs]:
-            self.close(number)
-
-    def close(self, number: int) -> None:
+    def stored(self, number: int) -> None:
         """Close the event files of a bank, if they are open."""
         for writer, _ in self.open.pop(number, ()):
             writer.close()

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from tsp.experiments.catalogue import CE, TS
 from tsp.problems.loading import TASKS
 from tsp.store.runs import Run, Store
 from tsp.training.spec import RunSpec
@@ -127,8 +128,7 @@ def outcome_in_words(run: Run) -> str:
 
 def _example(store: Store, specs: Sequence[RunSpec]) -> Runs:
     """Return runs of the specs on the problem that `find_example` describes, or nothing."""
-    pair = ({"method": "ce", "lambda_ts": 0.0}, {"method": "tsloss", "lambda_ts": 1.0})
-    needed = {*specs, *(spec.but(**method) for spec in specs for method in pair)}
+    needed = {*specs, *(spec.but(**method) for spec in specs for method in (CE, TS))}
 
     def fits(run: Run, spec: RunSpec) -> bool:
         there = spec.but(task=run.spec.task, problem=run.spec.problem)

@@ -16,7 +16,6 @@ class _Bars:
 
     def __init__(self) -> None:
         self.open: dict[int, Any] = {}  # by the bank's number
-        self.jobs: dict[int, Sequence[Job]] = {}
 
     def begin(self, jobs: Sequence[Job], number: int, banks: int, peak: int) -> None:
         """Open the bar of a bank, and print how many bytes it may take."""
@@ -26,7 +25,6 @@ class _Bars:
         say("\n".join([*lines, *(f"  {job.id}  {job.spec.label}" for job in jobs)]))
         self.close(number)  # of a node that was lost
         total, title = max(job.spec.epochs for job in jobs), f"{number}: {spec.task} {spec.regime}"
-        self.jobs[number] = jobs
         self.open[number] = tqdm(total=total, unit="epoch", ncols=96, desc=title)
         self.open[number].epoch = 0  # a bar that is switched off does not count
 
@@ -39,11 +37,6 @@ class _Bars:
         bar.update(now.epoch - bar.epoch)
         bar.epoch = now.epoch
         bar.set_postfix_str(f"loss {now.loss:.3f}, correct {now.solved}/{now.runs}")
-
-    def stored(self, jobs: Sequence[Job]) -> None:
-        """Close the bar of a bank whose runs are in the store."""
-        for number in [number for number in self.open if self.jobs[number] == jobs]:
-            self.close(number)
 
     def close(self, number: int) -> None:
         """Close a bank's bar, if one is open."""
@@ -62,7 +55,7 @@ def bars() -> Events:
     return Events(
         drawn.begin,
         drawn.progress,
-        drawn.stored,
+        drawn.close,
         left_out=lambda job, why: say(f"  left out: {job.spec.label}: {why}"),
         quarantined=lambda why, place: say(f"{why}; kept as {place} and trained again"),
         say=say,

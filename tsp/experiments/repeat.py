@@ -9,7 +9,6 @@ import numpy as np
 from tsp.errors import InputError
 from tsp.experiments.banks import first_prompt
 from tsp.experiments.jobs import jobs_of
-from tsp.store.record import first_correct
 from tsp.store.runs import Run, Store
 from tsp.training import models
 from tsp.training.members import RunResult
@@ -92,7 +91,7 @@ def _bank_again(
 
 
 def _compare(run: Run, result: RunResult) -> Row:
-    again, correct = first_correct(result.checks)
+    again, at_start = result.solved_epoch, result.correct().get(0) == 1
     outcome = run.record["outcome"]
     before = (outcome["solved_epoch"], outcome["epochs_trained"], bool(outcome["solved_at_start"]))
     new = np.array([row["ce"] for row in result.epochs])
@@ -102,6 +101,6 @@ def _compare(run: Run, result: RunResult) -> Row:
         "id": run.id,
         "solved_epoch": outcome["solved_epoch"],
         "again": again,
-        "same": before == (again, len(new), bool(correct.get(0))),
+        "same": before == (again, len(new), at_start),
         "ce": float(np.abs(new[:length] - old[:length]).max()),
     }

@@ -107,7 +107,7 @@ def lifespans_by_task(store: Store, *, model: str, protocol: str = "tuned") -> F
                 _draw_longer(ax, lengths, len(runs), color=shade, label=names[when])
             if shape := common_shape(runs):
                 sizes = [run.topology.sort_values("epoch").mean_distance.iloc[-1] for run in runs]
-                lengths = np.outer(sizes, gaussian_bars(*shape)[dimension]).ravel()
+                lengths = np.outer(sizes, np.concatenate(gaussian_bars(*shape)[dimension])).ravel()
                 look = {"color": "0.2", "ls": ":", "label": "Gaussian clouds"}
                 _draw_longer(ax, lengths, len(runs) * CLOUDS, **look)
             ax.set(xlim=(0, None), ylim=(0, None))

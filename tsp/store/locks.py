@@ -36,11 +36,6 @@ def claimed(root: Path, names: Iterable[str], *, wait: StopSignal | None = None)
         yield locks is not None
 
 
-def checkpoint_folder(root: Path, run_id: str) -> Path:
-    """Return the folder for the checkpoint of the bank that begins with a run."""
-    return root / WORK / run_id
-
-
 def tidy(root: Path, stored: Iterable[str]) -> None:
     """Remove locks, checkpoints and half-written folders that killed processes left of runs."""
     work, names = root / WORK, set(stored)

@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -88,22 +88,14 @@ def new_record(result: "RunResult", run_id: str, **made: Any) -> dict[str, Any]:
     } | made
 
 
-def first_correct(checks: Sequence[Mapping[str, Any]]) -> tuple[int | None, dict[int, bool]]:
-    """Return the first epoch after 0 with every answer right, or None, and each check's result."""
-    correct: dict[int, bool] = {}
-    for row in checks:
-        correct[row["epoch"]] = correct.get(row["epoch"], True) and row["correct"]
-    return next((epoch for epoch, right in correct.items() if right and epoch > 0), None), correct
-
-
 def _outcome(result: "RunResult") -> dict[str, Any]:
     """Return when all answers were first right; check 0, before any training, is kept apart."""
-    solved, correct = first_correct(result.checks)
+    solved, shares = result.solved_epoch, result.correct()
     steps = {row["epoch"]: int(row["step"]) for row in result.epochs}
     return {
         "solved_epoch": solved,
         "solved_steps": None if solved is None else steps[solved],
-        "solved_at_start": correct[0],
+        "solved_at_start": shares[0] == 1,
         "epochs_trained": len(result.epochs),
-        "final_correct": correct[max(correct)],
+        "final_correct": shares[max(shares)] == 1,
     }

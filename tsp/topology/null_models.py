@@ -38,16 +38,14 @@ def walk(first: Any, lengths: Sequence[float], *, seed: int, straight: bool = Fa
         raise InputError("first", start.shape, "give one prompt, (n, d)")
     if not (np.isfinite(steps).all() and (steps >= 0).all()):
         raise InputError("lengths", steps.tolist(), "give finite numbers of at least 0")
-    rng = np.random.default_rng(seed)
-    path, moved = np.empty((len(steps) + 1, *start.shape)), np.zeros_like(start)
-    path[0], direction, stride = start, np.empty_like(start), np.empty_like(start)
-    for step, length in enumerate(steps):  # small arrays: all directions at once take much longer
+    rng, path, moved = np.random.default_rng(seed), [start], np.zeros_like(start)
+    for step, length in enumerate(steps):
         if step == 0 or not straight:
-            rng.standard_normal(out=direction)
+            direction = rng.standard_normal(start.shape)
             direction /= np.linalg.norm(direction)
-        moved += np.multiply(length, direction, out=stride)
-        np.add(start, moved, out=path[step + 1])
-    return path
+        moved = moved + length * direction
+        path.append(start + moved)
+    return np.stack(path)
 
 
 def displaced(first: Any, last: Any, *, seed: int) -> np.ndarray:

@@ -67,7 +67,8 @@ class BatchLayout:
     _masks: dict[tuple[Any, ...], Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._used = int(self.places.max()) + 1
+        # Only a cache is longer than its used part; asking for the largest place waits for a GPU.
+        self._used = int(self.places.max()) + 1 if self.cache is not None else 0
 
     def keys_and_values(self, layer: int, key: Tensor, value: Tensor) -> KeyValues:
         """Return the keys and values behind the contexts that a layer's queries attend to.

@@ -125,6 +125,12 @@ class BaseLM:
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return int(size * config.num_key_value_heads)
 
+    @property
+    def query_width(self) -> int:
+        """Width of one token's queries in one layer."""
+        config = self.model.config
+        return self.key_width // config.num_key_value_heads * int(config.num_attention_heads)
+
     def window_of(self, layer: int) -> int | None:
         """Return how many tokens a layer attends to, the current one included; None: all."""
         kinds = getattr(self.model.config, "layer_types", None)

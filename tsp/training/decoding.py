@@ -135,10 +135,11 @@ def _decode(
             for part, x in enumerate(cache):  # one after another: not all are there twice
                 cache[part] = x[:, lines]
             cached = unfinished
+        alive = set(unfinished)
         active, said = [rows[r] for r in cached], [answers[r] for r in cached]
         tokens = _next_tokens(frozen, active, said, cache)
         for r, token in zip(cached, tokens, strict=True):
-            if r in unfinished:
+            if r in alive:
                 answers[r] += (token,)
     return answers
 

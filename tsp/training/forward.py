@@ -81,16 +81,18 @@ def forward_rows(
     """
     hidden, recorded = hidden_states(frozen, rows, keep=keep)
     device, chosen = hidden.device, set(choose)
-    positions = [(r, position) for r, row in enumerate(rows) for position in row.answer]
-    line, column = torch.tensor(positions, device=device).T
+    sizes = torch.tensor([len(row.encoded.target) for row in rows])
+    line = torch.arange(len(rows)).repeat_interleave(sizes)
+    first = torch.tensor([row.answer.start for row in rows]) - (sizes.cumsum(0) - sizes)
+    column = torch.arange(len(line)) + first[line]
+    line, column = line.to(device), column.to(device)
     targets = torch.tensor([i for row in rows for i in row.encoded.target], device=device)
-    wanted = [r in chosen for r, _ in positions]
+    wanted = [r in chosen for r, row in enumerate(rows) for _ in row.answer]
     each, ids, margins = _AnswerLoss.apply(hidden[line, column], frozen.head, targets, wanted)
     losses = each.new_zeros(len(rows)).index_add(0, line, each)
-    sizes = [len(row.encoded.target) for row in rows]
     choices = {}
     if choose:  # else a GPU is not waited for
-        tokens, gaps = ids.cpu().split(sizes), margins.cpu().split(sizes)
+        tokens, gaps = ids.cpu().split(sizes.tolist()), margins.cpu().split(sizes.tolist())
         choices = {r: Choice(tuple(tokens[r].tolist()), tuple(gaps[r].tolist())) for r in choose}
     return ForwardOutput(rows, losses, choices, recorded)
 

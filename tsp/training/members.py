@@ -40,6 +40,11 @@ class RunResult:
         size = len(self.problems)
         return {epoch: sum(right) / size for epoch, right in checks.items() if len(right) == size}
 
+    @property
+    def solved_epoch(self) -> int | None:
+        """The first check after the start at which every answer is right, or None."""
+        return min((at for at, share in self.correct().items() if at and share == 1), default=None)
+
 
 class PromptRun:
     """State of one run: its prompt, optimiser, schedule and generator."""
@@ -160,7 +165,8 @@ class PromptRun:
         result = self.result
         result.checks.sort(key=lambda row: (row["epoch"], row["problem"]))
         if self.solved and self.spec.early_stop:
-            last = min(epoch for epoch, right in result.correct().items() if epoch and right == 1)
+            last = result.solved_epoch
+            assert last  # `solved` says so
             result.epochs = [row for row in result.epochs if row["epoch"] <= last]
             result.checks = [row for row in result.checks if row["epoch"] <= last]
             result.prompts = {epoch: P for epoch, P in result.prompts.items() if epoch <= last}
@@ -178,7 +184,8 @@ def encode_all(spec: RunSpec, frozen: BaseLM, problems: Sequence[Problem]) -> li
     end, encoded = spec.settings.end_token, []
     for k, problem in enumerate(problems):
         coded = frozen.encode(problem.question, problem.target, placement=spec.placement, end=end)
-        length = coded.length(spec.n_tokens) + (spec.max_new_tokens or EXTRA_TOKENS)
+        answer = spec.max_new_tokens or len(coded.target) + EXTRA_TOKENS
+        length = coded.length(spec.n_tokens) + max(0, answer - len(coded.target))
         if length > frozen.window:
             size = f"row {problem.row} of its source takes {length} tokens with prompt and answer"
             remedy = f"{size}, {frozen.name} reads {frozen.window}; choose a shorter one"

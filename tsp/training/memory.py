@@ -37,7 +37,7 @@ class Memory:
 
     weights: int  # of the frozen model, in each precision that is used
     contexts: int  # keys and values of the tokens before the prompts
-    prompts: int  # prompts, gradients and AdamW's state
+    prompts: int  # prompts, gradients and AdamW's state; on a CPU also the prompts of all checks
     activations: int  # of the largest micro-batch: saved for the gradient, logits, one layer's work
     answers: int  # keys, values and scores of the answers that are decoded together
 
@@ -94,11 +94,14 @@ def estimate(
     decoded = min(PASSES * plan.token_budget, checks * len(rows) * longest)
     longer = 1 + max(spec.max_new_tokens or EXTRA_TOKENS for spec in specs) / longest
     keys = max(before for _, before in rows) + longest * longer
+    prompts = COPIES * sum(spec.n_tokens for spec in specs)
+    if kind == "cpu":  # where the prompt of each check is kept
+        prompts += sum(spec.n_tokens * (1 + -(-spec.epochs // spec.check_every)) for spec in specs)
     scores = 2 * decoded / longest * config.num_attention_heads * keys * frozen.dtype.itemsize
     return Memory(
         weights=sum(weight_bytes(frozen, dtype) for dtype in dtypes),
         contexts=contexts if shared else 0,
-        prompts=COPIES * sum(spec.n_tokens for spec in specs) * frozen.dim * 4,
+        prompts=prompts * frozen.dim * 4,
         activations=round(spread * (kept + working)),
         answers=round(
             spread * decoded * longer * context_bytes(frozen, 1, dtypes=[frozen.dtype]) + scores
@@ -124,8 +127,12 @@ def position_bytes(frozen: BaseLM, dtype: torch.dtype) -> int:
     """
     config, layers = frozen.model.config, cast(Any, frozen.model.base_model).layers
     norms = sum("layernorm" in name for name, _ in layers[0].named_children())
-    queries = frozen.key_width // config.num_key_value_heads * config.num_attention_heads
-    wide = norms * frozen.dim + queries + 2 * frozen.key_width + 3 * config.intermediate_size
+    wide = (
+        norms * frozen.dim
+        + frozen.query_width
+        + 2 * frozen.key_width
+        + 3 * config.intermediate_size
+    )
     return int(config.num_hidden_layers * wide + frozen.dim) * dtype.itemsize
 
 

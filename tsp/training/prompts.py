@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,7 @@ def checked_start(spec: RunSpec, start: torch.Tensor | None, dim: int) -> torch.
     return start
 
 
+@cache
 def position_code(n: int, dim: int) -> torch.Tensor:
     """Sinusoidal position code, shape (n, d), which protocol ``released`` adds to the prompt."""
     rates = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32) * (-math.log(10_000.0) / dim))
@@ -94,7 +96,7 @@ def position_code(n: int, dim: int) -> torch.Tensor:
 
 def as_input(prompt: torch.Tensor, spec: RunSpec) -> torch.Tensor:
     """Turn a prompt, shape (n, d), into what the model receives, before it takes its dtype."""
-    received = prompt * spec.embed_scale
+    received = prompt if spec.embed_scale == 1 else prompt * spec.embed_scale
     if spec.settings.position_code:
         received = received + position_code(*prompt.shape).to(prompt)
     return received

@@ -51,8 +51,8 @@ ABOUT = ["id", "source", "statement", "family", "rule", "margin"]
 def evaluate(
     runs: pd.DataFrame,
     topology: pd.DataFrame,
-    losses: pd.DataFrame | None = None,
-    accuracy: pd.DataFrame | None = None,
+    losses: pd.DataFrame,
+    accuracy: pd.DataFrame,
     *,
     protocol: str | None = None,
     length: int | None = None,
@@ -91,9 +91,6 @@ def evaluate(
     are at 1 - ALPHA / m for the m claims of the family that are tested, so that all of a family
     hold together with 95 %.
     """
-    losses = pd.DataFrame(columns=["id", "epoch", "ce", "total"]) if losses is None else losses
-    if accuracy is None:
-        accuracy = pd.DataFrame(columns=["id", "epoch", "accuracy", "asks_all"])
     alone = runs[runs.model == most_run(runs)]
 
     @cache

@@ -11,13 +11,14 @@ import pandas as pd
 from tsp.analysis.evidence import Evidence, at_balanced_check, cached, later_half
 from tsp.analysis.stats import (
     FEWEST,
+    POWER,
     attainable_rho,
     detectable_rho,
     rho_interval,
     spearman,
     stratified_rho,
 )
-from tsp.analysis.verdicts import HOLM, POWER, READING, UNTESTED, Levels, Verdict, claim, within
+from tsp.analysis.verdicts import HOLM, READING, UNTESTED, Levels, Verdict, claim, within
 from tsp.experiments.paper import reported
 
 SMALL_RHO = 0.324  # of H1 counts: the smallest that Table 2 calls a correlation
@@ -40,7 +41,8 @@ NO_CORRELATION = (
 UNIT = (
     "one problem (or set of ten) on one model: the mean over its runs without TSLoss. The units of "
     "one model, task and regime are a stratum, which is read at one check: of those that all its "
-    "runs have, the one at which the share of units solved so far is closest to one half. Problems "
+    "runs have, the one at which the share of units solved so far is closest to one half. Accuracy "
+    "is the share of a unit's runs that are solved by that check. Problems "
     "that the untrained "
     "prompt solves and runs shorter than half the longest are excluded; strata in which all units "
     "or none are solved carry no information"
@@ -141,7 +143,7 @@ def judge_rho(
     free = n - len(np.unique(strata)) + 1  # every further stratum costs one unit
     most = attainable_rho(x, y, strata, sign=claimed)
     low, high = rho_interval(rho, free, levels.interval)
-    shown = detectable_rho(free, alpha=levels.interval, power=POWER)
+    shown = detectable_rho(free, alpha=levels.interval)
     why = f"across {n} units rho = {rho:.2f} ({low:.2f} to {high:.2f}), p = {p:.2g} by "
     why += (
         f"shuffling; strongest rho that so many solved units allow: {most:.2f}; with {n} units the "

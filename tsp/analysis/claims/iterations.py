@@ -20,8 +20,8 @@ from tsp.analysis.verdicts import (
     UNTESTED,
     Levels,
     Verdict,
+    by_interval,
     claim,
-    compared,
     judge_changes,
     judge_signs,
     signs,
@@ -196,7 +196,7 @@ def tsloss_as_effective(evidence: Evidence, levels: Levels) -> Verdict:
     why = f"both runs solve {both} of {n} units, only that with TSLoss {gained}, only Standard "
     why += f"{lost}; "
     why += f"p = {p:.2g} against a true difference of -{100 * INFERIOR:.0f} percentage points"
-    return Verdict(compared((low, high), -INFERIOR), n, share, low, high, why, p, 0.0)
+    return Verdict(by_interval((low, high), -INFERIOR), n, share, low, high, why, p, 0.0)
 
 
 @table3(

@@ -18,8 +18,8 @@ from tsp.analysis.verdicts import (
     UNTESTED,
     Levels,
     Verdict,
+    by_interval,
     claim,
-    compared,
     judge_changes,
     partly_if,
     signs,
@@ -32,7 +32,7 @@ FEWEST_UNSEEN = 50
 
 
 @claim(
-    source="section 3; published version",
+    source="published version",
     family="TSLoss",
     needs="table3",
     unit=PAIR_UNIT,
@@ -107,7 +107,7 @@ def variances_equal(evidence: Evidence, levels: Levels) -> Verdict:
     why = f"trained prompts: within a factor of {FACTOR:g} in {inside} of {n}, from "
     why += f"{ratio.min():.2f} to {ratio.max():.2f}, rank correlation {rank:.2f}"
     interval = median_interval(ratio, levels.interval)
-    verdict = compared(interval, 1 / FACTOR, FACTOR)
+    verdict = by_interval(interval, 1 / FACTOR, FACTOR)
     effect = float(ratio.median())
     return partly_if(fails, Verdict(verdict, n, effect, *interval, why, printed=1.0), against)
 

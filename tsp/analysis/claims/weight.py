@@ -19,8 +19,8 @@ from tsp.analysis.verdicts import (
     UNTESTED,
     Levels,
     Verdict,
+    by_interval,
     claim,
-    compared,
     judge_changes,
     judge_events,
     partly_if,
@@ -91,7 +91,7 @@ def lambda_ten_fails(evidence: Evidence, levels: Levels) -> Verdict:
     why = f"weight 10 leaves {failed} of {n} units unsolved; binomial test against a share of "
     why += f"{ALWAYS:.0%}, p = {p:.2g}"
     interval = share_interval(failed, n, levels.interval)
-    return Verdict(compared(interval, ALWAYS), n, failed / n, *interval, why, p, 1.0)
+    return Verdict(by_interval(interval, ALWAYS), n, failed / n, *interval, why, p, 1.0)
 
 
 @cached

@@ -13,6 +13,7 @@ from tsp.analysis.stats.families import (
 from tsp.analysis.stats.features import feature_tests
 from tsp.analysis.stats.pairs import PairedResult, paired_difference, paired_ratio, signed_rank
 from tsp.analysis.stats.power import (
+    POWER,
     detectable_difference,
     detectable_rho,
     detectable_share,

@@ -118,7 +118,7 @@ def effect(row: Mapping[Any, Any]) -> str:
     numbers = {name: row[name] for name in ("effect", "low", "high", "printed")}
     digits = _decimals(row["effect"], row["low"], row["high"])
     shown = {name: fixed(number, digits) for name, number in numbers.items()}
-    shown["printed"] = f"{row['printed']:.2f}".rstrip("0").rstrip(".")  # with its own digits
+    shown["printed"] = f"{row['printed']:.3g}"  # with its own digits
     text = shown["effect"]
     if not np.isnan([row["low"], row["high"]]).any():
         text += f" ({shown['low']} to {shown['high']})"
