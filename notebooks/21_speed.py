@@ -17,11 +17,11 @@
 # # Speed
 #
 # How fast is the package, and compared with what? An epoch of a run takes longer with PEFT than in a bank of this package, by these factors:
-# {glue:text}`bench-headline`. (Factors in brackets hold if PEFT's loop follows our rules for checks.) The language model is frozen, so part of the
-# work can be left out: a step on the problem below needs {glue:text}`count-saved:.1f` times fewer operations, behind 5,000 tokens
-# {glue:text}`count-long:.0f` times fewer. The rest of the gain comes from answers that are decoded together, from larger products and, where a
-# processor is fast in it, from lower precision. This chapter compares the trainer with the usual tools, shows where the time of a step goes, and
-# tests whether the store stays fast. GPUs are in {doc}`23_out_of_one_machine`.
+# {glue:text}`bench-headline`. (Factors in brackets hold if PEFT's loop follows our rules for checks, which cost it a little where no answer ends
+# early.) The language model is frozen, so part of the work can be left out: a step on the problem below needs {glue:text}`count-saved:.1f` times
+# fewer operations, behind 5,000 tokens {glue:text}`count-long:.0f` times fewer. The rest of the gain comes from answers that are decoded together,
+# from larger products and, where a processor is fast in it, from lower precision. This chapter compares the trainer with the usual tools, shows
+# where the time of a step goes, and tests whether the store stays fast. GPUs are in {doc}`23_out_of_one_machine`.
 #
 # The times on this page are read from `data/measurements/`, written by `tsp bench`. Both sides run in one process, in turn, and the median of
 # usually {glue:text}`bench-repeats` repeats counts. The peers run their own published code: PEFT's prompt tuning
@@ -443,7 +443,7 @@ glue("load", sentence, display=False)
 #
 # ```bash
 # mkdir mine
-# tsp bench --json mine/bench.json            # a quarter of an hour; with --full two hours more
+# tsp bench --json mine/bench.json            # about a quarter of an hour; with --full two hours more
 # tsp bench --load mine/load.json             # ten thousand runs, a quarter of an hour
 # papermill notebooks/21_speed.ipynb mine/21_speed.ipynb \
 #     -p measurements mine
