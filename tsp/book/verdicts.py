@@ -109,7 +109,7 @@ def findings(claims: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
         back = "brings loops back" if regained else "keeps loops"
     return sentences | {
         "success": f"Success {'is not' if without_success else 'may be'} needed",
-        "reason": "It is enough that each vector moves as far as in training"
+        "reason": "It is enough that the vectors move as far, and as unequally, as in training"
         if lost[RANDOM]
         else "Movement alone is not enough",
         "back": f"TSLoss {back}",
