@@ -97,6 +97,9 @@ AIMS = {
         for state in STATES["single"]
     },
     "epoch_single_early_vs_peft_float32": _epoch("one problem, at the start, both in float32", 6),
+    "epoch_single_early_vs_peft_alike": _epoch(
+        "one problem, at the start, both in float32, prompts first", 3
+    ),
     **{
         f"epoch_multi_{state}_vs_peft": _epoch(f"ten problems, {WHEN[state]}", 8)
         for state in STATES["multi"]
@@ -178,7 +181,7 @@ def _training(side: Side, repeats: int, *, full: bool) -> dict[str, Callable[[],
             repeats,
             regime="single",
             chosen=STATES["single"] if full else BRIEF,
-            both=full,
+            alike=full,
         ),
         "epoch_multi_early": partial(
             from_states, side, repeats, regime="multi", chosen=["early"], runs=SETS
@@ -274,8 +277,8 @@ def read_table(folder: Path) -> pd.DataFrame:
 
     Columns are those of `measure` and ``aim``, ``what`` (the aim's words), ``reached``, and as text
     ``shown`` (the ratio), ``range`` (of its repeats) and ``aimed``; names of processors are short.
-    ``where`` is the processor, and float32 if ours is and ``what`` does not
-    say so. Rows of one aim stand together.
+    ``where`` is the processor, and float32 if ours is and ``what`` does not say so. Rows of one
+    aim stand together.
     """
     rows = [row for row in _read(folder / "bench.json") if row["name"] in AIMS]
     table = pd.DataFrame(_ordered(rows))

@@ -29,7 +29,7 @@ def from_states(
     regime: str,
     chosen: Sequence[str],
     runs: int = RUNS,
-    both: bool = False,
+    alike: bool = False,
 ) -> list[Row]:
     """Time the parts of an epoch: passes, which cost the same in each state, and the checks.
 
@@ -39,8 +39,9 @@ def from_states(
     timed apart. One in ``check_every`` of our passes also settles the beginnings of the answers.
     The checks are those of ``snapshot_every`` epochs: of several problems all but the last end at
     the first wrong answer. PEFT's loop asks for all answers at every check and decodes each to its
-    end; ``peer_rule_times`` are with our rules in it. If ``both`` precisions are asked for and our
-    passes are in bfloat16, those in float32 are timed too, in the first state.
+    end; ``peer_rule_times`` are with our rules in it. If it is asked for, the first state is also
+    timed ``alike``: with our passes in float32, as PEFT's are, and then also with our prompts where
+    PEFT's are, before everything else.
     """
     from benchmarks.peft_training import Answers
 
@@ -70,11 +71,18 @@ def from_states(
             asked = _mixed(alone, asked, checks["short_times"])
         row |= _sums("peer_rule", alone, passes["peer_times"], asked)
         rows.append(row | side.columns(alone))
-        if both and state == "early" and side.precision != "float32":
+        if alike and state == "early":
             plain = Side(side.frozen, "float32")
-            slow = plain.bank(specs, problems)
-            other = compared("pass_float32", partial(_passes, slow), train, repeats, PEER)
-            row = _epoch("epoch_single_early_vs_peft_float32", alone, other, checks)
+            if side.precision != "float32":
+                slow = partial(_passes, plain.bank(specs, problems))
+                other = compared("pass_float32", slow, train, repeats, PEER)
+                row = _epoch("epoch_single_early_vs_peft_float32", alone, other, checks)
+                rows.append(row | plain.columns(alone))
+            first = plain.bank([spec.but(placement="prefix") for spec in specs], problems)
+            other = compared("pass_alike", partial(_passes, first), train, repeats, PEER)
+            ours = _checks(first, prompt)
+            checks = compared("check_alike", ours, ask, repeats, PEER, warm=False)
+            row = _epoch("epoch_single_early_vs_peft_alike", alone, other, checks)
             rows.append(row | plain.columns(alone))
     return [row | {"unit": "s per epoch and run", "runs": runs} | THEIRS for row in rows]
 

@@ -36,7 +36,7 @@
 #   prompt for each run); PEFT trains one run without TSLoss. (A test trains both from the same prompt in the same position and checks that they end
 #   with the same prompt.)
 # * PEFT can put a prompt only before everything else; this package puts it after the question, as the authors' public code does.
-# * PEFT computes in the model's float32, this package in the precision that the table names.
+# * PEFT computes in the model's float32, this package in the precision that the table names. (In one row, *prompts first*, both are as in PEFT.)
 # * In whole runs this package also checks the answers before the first epoch.
 # * At each check PEFT's loop generates every answer to its end. Ours takes shortcuts, listed below (our *rules for checks*). The last column of the
 #   table of passes and checks shows the ratio if PEFT's loop follows these rules too.
@@ -113,8 +113,8 @@ def span(chosen, same_rules=False):
 
 
 def of(beginning):
-    """Return the rows of some measurements in the usual precision."""
-    return rows[rows.name.str.startswith(beginning) & ~rows.name.str.endswith("_float32")]
+    """Return the rows of some measurements in the usual precision and place."""
+    return rows[rows.name.str.startswith(beginning) & ~rows.name.str.contains("_float32|_alike")]
 
 
 def beside(chosen):

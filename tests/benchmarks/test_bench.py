@@ -65,7 +65,7 @@ def test_measurements_of_training(monkeypatch, precision):
     for name, row in rows.items():
         inverse = name in ("tsloss_share", "topology_share")
         assert row["ratio"] == pytest.approx((row["peer"] / row["ours"]) ** (-1 if inverse else 1))
-        plain = "float32" in name or name == "gemm_fraction"
+        plain = name.endswith(("_float32", "_alike")) or name == "gemm_fraction"
         assert row["precision"] == ("float32" if plain else precision)
     products = {units[name][1] for name in rows if name.startswith("gemm")}
     assert products == {2 * 64**3 / 1e9}  # operations of a product of matrices of 64 rows
