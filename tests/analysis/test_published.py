@@ -31,7 +31,7 @@ DIGESTS = {
     "placement": "2b2ed3f4",
     "recipes": "d86247a0",
     "rounding": "d1efe84c",
-    "seeds": "b4892bb3",
+    "seeds": "cd1d8877",
     "sets": "c0084d9c",
     "sham": "eb5558a0",
     "table3": "51f87780",
