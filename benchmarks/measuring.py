@@ -62,10 +62,10 @@ def compared(
     columns: dict[str, float] = {}
     while len(times["ours"]) < repeats:
         results = {side: timed(work) for side, work in works.items()}
-        if warm and max(seconds for seconds, _ in results.values()) <= WARM_SECONDS:
-            warm = False
-            continue
+        uncounted = warm and max(seconds for seconds, _ in results.values()) <= WARM_SECONDS
         warm = False
+        if uncounted:
+            continue
         for side, (seconds, result) in results.items():
             done = result if isinstance(result, Done) else Done(usual.get(side, 1.0))
             columns |= {f"{side}_{key}": value for key, value in done.columns.items()}
